@@ -1,0 +1,72 @@
+"""arthur-relay: logs the LLM inferences of LangChain applications to Arthur, out of their way."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arthur_relay.asgi import lifespan
+    from arthur_relay.callback import ArthurCallbackHandler
+    from arthur_relay.errors import (
+        ConfigurationError,
+        CredentialsError,
+        ModelError,
+        RelayError,
+        SettingsError,
+        UnreachableError,
+    )
+    from arthur_relay.inference import Inference
+    from arthur_relay.relay import Relay
+    from arthur_relay.settings import RelaySettings
+    from arthur_relay.signals import exit_on_sigterm
+    from arthur_relay.stats import (
+        DropReason,
+        FlushResult,
+        Health,
+        HealthStatus,
+        Stats,
+    )
+
+__all__ = [
+    "ArthurCallbackHandler",
+    "ConfigurationError",
+    "CredentialsError",
+    "DropReason",
+    "FlushResult",
+    "Health",
+    "HealthStatus",
+    "Inference",
+    "ModelError",
+    "Relay",
+    "RelayError",
+    "RelaySettings",
+    "SettingsError",
+    "Stats",
+    "UnreachableError",
+    "exit_on_sigterm",
+    "lifespan",
+]
+
+_MODULES = {
+    "ArthurCallbackHandler": "callback",
+    "DropReason": "stats",
+    "FlushResult": "stats",
+    "Health": "stats",
+    "HealthStatus": "stats",
+    "Inference": "inference",
+    "Relay": "relay",
+    "RelaySettings": "settings",
+    "Stats": "stats",
+    "exit_on_sigterm": "signals",
+    "lifespan": "asgi",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: httpx and pydantic-settings would make `import arthur_relay` slow.
+    if name not in __all__:
+        raise AttributeError(f"module 'arthur_relay' has no attribute {name!r}")
+    return getattr(import_module(f"arthur_relay.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,56 @@
+"""Holding rows until they are acknowledged. What every buffer does; `memory` is the first."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from arthur_relay.row import Row
+
+
+class Buffer(Protocol):
+    """Holds rows between encoding and acknowledgement; knows nothing of HTTP.
+
+    A row is waiting, or leased to a delivery. Only the worker's thread uses a buffer.
+    """
+
+    @property
+    def rows(self) -> int:
+        """Rows held, leased ones included."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes held, leased ones included."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Rows that can be leased."""
+        ...
+
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Say whether that many more rows, of so many bytes in all, fit in."""
+        ...
+
+    def put(self, row: Row) -> None:
+        """Hold a row, whether or not it has room."""
+        ...
+
+    def lease(self) -> Row | None:
+        """Return the oldest waiting row, which stays held, or None when none waits."""
+        ...
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows: acknowledged, rejected or given up."""
+        ...
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Hold a smaller form of a leased row in its place, leased as well."""
+        ...
+
+    def evict(self) -> Row | None:
+        """Forget the oldest waiting row and return it, or None when none waits."""
+        ...
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, in the old order, before the others."""
+        ...

@@ -1,0 +1,352 @@
+"""The LangChain callback: turns run events into captured runs, on the caller's thread, for nothing.
+
+No method blocks, raises, serialises or does I/O. What LangChain really does with a handler is in
+its own source; the traps that matter here: a sync handler that is not inline goes through the
+application's thread pool for every token of an async call; some runs end twice, some never.
+"""
+
+from __future__ import annotations
+
+import time
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+from arthur_relay.inference import CAPTURE_BYTES, Run, RunOutcome
+from arthur_relay.lifecycle import Closing
+from arthur_relay.snapshots import snapshot_generation, snapshot_messages, snapshot_values
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import LLMResult
+
+    from arthur_relay.inference import MessageSnapshot
+    from arthur_relay.relay import Relay
+    from arthur_relay.settings import RelaySettings
+    from arthur_relay.stats import FlushResult
+
+MAX_ERROR_CHARACTERS = 1000
+"""Of an exception's text; providers put whole answers into theirs."""
+
+
+class ArthurCallbackHandler(Closing, BaseCallbackHandler):
+    """Logs every LLM run of LangChain to Arthur, without the run waiting for it.
+
+    Handlers made by `from_credentials`, `from_env` or of an `ArthurModel` share one relay, when
+    their address, credentials and settings are the same: make one for each request if you like.
+
+    Args:
+        arthur_model: An `arthurai.ArthurModel`; its schema, address and credentials are used.
+        relay: A relay of yours.
+        model_id: The model to log to, when it is not the relay's own.
+        settings: For the relay that is made of `arthur_model`.
+
+    Raises:
+        ConfigurationError: Neither or both of `arthur_model` and `relay` were given, there is no
+            model id, or the model is not an LLM.
+    """
+
+    run_inline = True
+    raise_error = False
+    # Plain attributes: the base class's properties cost a call for each event.
+    ignore_llm = False
+    ignore_chat_model = False
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+
+    def __init__(
+        self,
+        arthur_model: Any = None,
+        *,
+        relay: Relay | None = None,
+        model_id: str | None = None,
+        settings: RelaySettings | None = None,
+    ) -> None:
+        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+
+        super().__init__()
+        self.relay, self.model_id = sharing.relay_and_model(
+            arthur_model=arthur_model, relay=relay, model_id=model_id, settings=settings
+        )
+        self._runs = self.relay.open_runs
+        # Two models may log the same run; their keys must differ.
+        self._salt = hash(self.model_id) & ((1 << 63) - 1)
+        if self.relay.settings.disabled:
+            self.ignore_llm = self.ignore_chat_model = True
+
+    @classmethod
+    def from_credentials(
+        cls,
+        model_id: str,
+        arthur_url: str = "https://app.arthur.ai",
+        arthur_login: str | None = None,
+        arthur_password: str | None = None,
+        *,
+        settings: RelaySettings | None = None,
+    ) -> Self:
+        """Make a handler that logs to a model of Arthur.
+
+        Asks Arthur for the model at once, unless `connect = lazy`. When Arthur can't be reached
+        that is logged, the relay keeps asking, and inferences wait.
+
+        Args:
+            model_id: Arthur's id of the model.
+            arthur_url: Where Arthur is.
+            arthur_login: The login; without one the key in `ARTHUR_API_KEY` is used.
+            arthur_password: Its password; else `ARTHUR_PASSWORD`, else it is asked for.
+            settings: The relay's settings; from the environment when None.
+
+        Raises:
+            ValueError: There are no credentials, Arthur refused them, it has no such model, the
+                model is not an LLM, or a setting is not allowed. (Each is a `ConfigurationError`.)
+        """
+        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+
+        relay = sharing.relay_for_credentials(
+            arthur_url, arthur_login, arthur_password, settings=settings
+        )
+        return cls(relay=relay, model_id=model_id)
+
+    @classmethod
+    def from_env(cls, *, settings: RelaySettings | None = None) -> Self:
+        """Make a handler with everything from the environment.
+
+        `ARTHUR_MODEL_ID`, and `ARTHUR_API_KEY` or `ARTHUR_LOGIN` with `ARTHUR_PASSWORD`;
+        `ARTHUR_ENDPOINT_URL` when it is not https://app.arthur.ai.
+
+        Raises:
+            ValueError: As `from_credentials`; also when `ARTHUR_MODEL_ID` is not set.
+        """
+        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+
+        relay, model_id = sharing.relay_for_environment(settings=settings)
+        return cls(relay=relay, model_id=model_id)
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002 - LangChain passes it
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Open a run of a chat model, with what its messages hold now."""
+        try:
+            # The managers call once for each list of messages, each with a run id of its own.
+            prompt, size = snapshot_messages(messages[0])
+            self._begin(prompt, size, run_id, parent_run_id, tags, metadata)
+        except Exception:  # noqa: BLE001 - the callback's edge: nothing reaches the application
+            self.relay.events.unreadable.increment()
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002 - LangChain passes it
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Open a run of a completion model."""
+        try:
+            prompt = prompts[0]
+            self._begin(prompt, getsizeof(prompt), run_id, parent_run_id, tags, metadata)
+        except Exception:  # noqa: BLE001 - the callback's edge
+            self.relay.events.unreadable.increment()
+
+    def on_llm_new_token(
+        self,
+        token: Any,
+        *,
+        chunk: Any = None,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Note when the first token came; the tokens themselves are not kept."""
+        try:
+            run = self._runs.find(run_id.int ^ self._salt)
+            if run is None or run.first_token_at is not None:
+                return
+            if token or _has_content(chunk):
+                run.first_token_at = time.perf_counter()
+        except Exception:  # noqa: BLE001 - the callback's edge
+            self.relay.events.unreadable.increment()
+
+    def on_stream_event(
+        self,
+        event: Any,
+        *,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Note when the first token came, under `stream_events(version="v3")` and LangGraph."""
+        try:
+            run = self._runs.find(run_id.int ^ self._salt)
+            if run is None or run.first_token_at is not None:
+                return
+            if event["event"] == "content-block-delta" or (
+                event["event"] == "content-block-start" and _is_filled(event["content"])
+            ):
+                run.first_token_at = time.perf_counter()
+        except Exception:  # noqa: BLE001 - the callback's edge
+            self.relay.events.unreadable.increment()
+
+    def on_llm_end(
+        self,
+        response: LLMResult,
+        *,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Capture a run that ended well."""
+        try:
+            run = self._end(run_id)
+            if run is None:
+                return
+            for generations in response.generations:
+                for generation in generations:
+                    snapshot, size = snapshot_generation(
+                        generation, streamed=run.first_token_at is not None
+                    )
+                    run.generations.append(snapshot)
+                    run.size += size
+            run.rows = len(run.generations) or 1
+            if output := response.llm_output:
+                run.llm_output = {
+                    k: output[k] for k in ("token_usage", "model_name") if k in output
+                }
+            self.relay.submit(run)
+        except Exception:  # noqa: BLE001 - the callback's edge
+            self.relay.events.unreadable.increment()
+
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        response: LLMResult | None = None,
+        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+    ) -> None:
+        """Capture a run that failed, was cancelled, or whose consumer went away."""
+        try:
+            run = self._end(run_id)
+            if run is None:
+                return
+            run.outcome = _outcome(error)
+            run.error = _error_text(error)
+            # The first list is what had been streamed; what LangChain makes of the provider's
+            # error comes behind it and has no text.
+            if response is not None and response.generations and response.generations[0]:
+                snapshot, size = snapshot_generation(response.generations[0][0])
+                run.generations.append(snapshot)
+                run.size += size
+            self.relay.submit(run)
+        except Exception:  # noqa: BLE001 - the callback's edge
+            self.relay.events.unreadable.increment()
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Wait until everything captured before is settled. See `Relay.flush`."""
+        return self.relay.flush(timeout)
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
+        """Do what `flush` does, without blocking the loop."""
+        return await self.relay.aflush(timeout)
+
+    def close(self, timeout: float | None = None) -> FlushResult:
+        """Flush. The relay goes on for other handlers, until the process ends.
+
+        `handler.relay.close()` ends the relay, for all handlers that share it.
+        """
+        return self.relay.flush(timeout)
+
+    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
+        """Do what `close` does, without blocking the loop."""
+        return await self.relay.aflush(timeout)
+
+    def _begin(
+        self,
+        prompt: str | list[MessageSnapshot],
+        size: int,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+    ) -> None:
+        run = Run(
+            key=run_id.int ^ self._salt,
+            run_id=run_id,
+            model_id=self.model_id,
+            prompt=prompt,
+            size=size + CAPTURE_BYTES,
+            started_at=time.perf_counter(),
+        )
+        run.parent_run_id = parent_run_id
+        # Lists and dicts of LangChain's manager, which the application can reach as well.
+        run.tags = list(tags) if tags else None
+        if metadata:
+            run.metadata, held = snapshot_values(metadata)
+            run.size += held
+        self._runs.begin(run)
+
+    def _end(self, run_id: UUID) -> Run | None:
+        """Take a run out of the open ones, with its times set; None when it is not open."""
+        run = self._runs.end(run_id.int ^ self._salt)
+        if run is None:
+            self.relay.events.unmatched.increment()
+            return None
+        run.duration = time.perf_counter() - run.started_at
+        run.ended_at = time.time()
+        return run
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # LangChain objects that carry handlers are copied deeply; a relay is one thing.
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+
+def _has_content(chunk: Any) -> bool:
+    """Say whether a chunk without text has something all the same: a tool call, or reasoning."""
+    message = getattr(chunk, "message", None)
+    if message is None:
+        return False
+    return bool(
+        getattr(message, "tool_call_chunks", None)
+        or (message.additional_kwargs or {}).get("reasoning_content")
+        or (message.additional_kwargs or {}).get("tool_calls")
+    )
+
+
+def _is_filled(block: Any) -> bool:
+    """Say whether a content block that begins has content already."""
+    return any(block.get(key) for key in ("text", "reasoning", "args", "name"))
+
+
+def _outcome(error: BaseException) -> RunOutcome:
+    if isinstance(error, GeneratorExit):
+        return RunOutcome.DISCONNECTED
+    if isinstance(error, Exception):
+        return RunOutcome.ERROR
+    return RunOutcome.CANCELLED  # asyncio's and trio's cancellation, KeyboardInterrupt, SystemExit
+
+
+def _error_text(error: BaseException) -> str:
+    """Return the error's type and text; the exception itself would keep its frames alive."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - someone else's __str__
+        return name
+    return f"{name}: {text[:MAX_ERROR_CHARACTERS]}" if text else name

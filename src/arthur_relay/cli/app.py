@@ -1,0 +1,118 @@
+"""The command's arguments: what can be typed, and where it goes."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_app = typer.Typer(
+    name="arthur-relay",
+    help="Logs the LLM inferences of LangChain applications to Arthur, out of their way.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Its tracebacks show local variables, and those hold prompts and credentials.
+    pretty_exceptions_enable=False,
+)
+
+
+def run() -> None:
+    """Run the command with the process's arguments.
+
+    Raises:
+        SystemExit: Always.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a check mark gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    _app(prog_name="arthur-relay")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
+    if not wanted:
+        return
+    try:
+        number = version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        number = "unknown"
+    typer.echo(f"arthur-relay {number}")
+    raise typer.Exit
+
+
+@_app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@_app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A file to keep the data in, made when missing; else it is in memory."),
+    ] = None,
+) -> None:
+    """Run a local Arthur with a page to look at, until Ctrl-C.
+
+    Prints the variables to export, with which the relay and Arthur's SDK find it.
+    """
+    from arthur_relay.cli.sandbox import run_sandbox  # noqa: PLC0415 - each command loads its own
+
+    run_sandbox(host=host, port=port, data=data)
+
+
+@_app.command()
+def check() -> None:
+    """Check that what is in the environment works; sends no inference.
+
+    Looks at the settings (ARTHUR_RELAY_*), the credentials (ARTHUR_API_KEY, or ARTHUR_LOGIN and
+    ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as ArthurCallbackHandler.from_env() does.
+    Exits with 0 when all is fine, else with 1.
+    """
+    from arthur_relay.cli.check import run_check  # noqa: PLC0415 - each command loads its own
+
+    run_check()
+
+
+@_app.command()
+def demo(
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts to stream: one a line, or JSONL with prompt, text, input or turns."
+        ),
+    ] = None,
+    *,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="The real Arthur of the environment, and OpenAI; no outage then."
+        ),
+    ] = False,
+    outage: Annotated[
+        float, typer.Option(min=0.5, max=60, help="How many seconds Arthur is away.")
+    ] = 4.0,
+    pace: Annotated[
+        float | None,
+        typer.Option(min=1, max=10_000, help="Tokens a second of the demo's own chat model."),
+    ] = None,
+) -> None:
+    """Watch a conversation stream on while Arthur goes away and comes back.
+
+    Runs a local Arthur, streams a conversation through a LangChain chat model under
+    ArthurCallbackHandler, and takes Arthur away in the middle. Needs no account and no network.
+    """
+    from arthur_relay.cli.demo import run_demo  # noqa: PLC0415 - each command loads its own
+
+    run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)

@@ -1,0 +1,72 @@
+"""Which attributes of a model the relay will fill in, told from the model's schema. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from arthur_relay.schema import NotCoercible, coerce
+
+if TYPE_CHECKING:
+    from arthur_relay.schema import ModelSchema
+
+EXAMPLES: Final = {
+    "finish_reason": "stop",
+    "prompt_tokens": 12,
+    "completion_tokens": 34,
+    "total_tokens": 46,
+    "duration": 0.75,
+    "time_to_first_token": 0.25,
+    "model_name": "gpt-4o",
+    "tool_calls": "[]",
+    "outcome": "ok",
+    "error": "TimeoutError: too slow",
+    "run_id": "0f0e0d0c-0b0a-4900-8807-060504030201",
+    "parent_run_id": "0f0e0d0c-0b0a-4900-8807-060504030202",
+    "tags": ["production"],
+}
+"""What the relay sends by name when the model has registered it, each with a typical value."""
+
+
+class Coverage(NamedTuple):
+    """What becomes of a model's optional attributes. Every list may be empty.
+
+    Attributes:
+        sent: Those that the relay fills in.
+        absent: Those that it could fill in, had the model registered them.
+        unfit: Those that are registered as a type that can't hold what the relay sends, with it.
+        own: Others, which are filled in from the run's metadata when it has a key of that name.
+    """
+
+    sent: list[str]
+    absent: list[str]
+    unfit: list[tuple[str, str]]
+    own: list[str]
+
+
+def coverage(schema: ModelSchema) -> Coverage:
+    """Say what becomes of a model's optional attributes, in the order in which they are read."""
+    found = Coverage(sent=[], absent=[], unfit=[], own=[])
+    for role, name in (("tokens", schema.tokens), ("likelihoods", schema.likelihoods)):
+        if name is None:
+            found.absent.append(f"token {role}" if role == "likelihoods" else role)
+        else:
+            found.sent.append(name)
+    for name, example in EXAMPLES.items():
+        value_type = schema.types.get(name)
+        if value_type is None:
+            found.absent.append(name)
+        elif _fits(example, value_type):
+            found.sent.append(name)
+        else:
+            found.unfit.append((name, value_type))
+    used = {schema.input_text, schema.output_text, schema.tokens, schema.likelihoods, *EXAMPLES}
+    found.own.extend(name for name in schema.types if name not in used)
+    return found
+
+
+def _fits(value: object, value_type: str) -> bool:
+    try:
+        coerce(value, value_type)
+    except NotCoercible:
+        return False
+    return True

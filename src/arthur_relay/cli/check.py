@@ -1,0 +1,271 @@
+"""`arthur-relay check`: does what is in the environment work? Nothing is sent."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+import anyio
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.variables import unknown_variables
+from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
+from arthur_relay.pipeline.resolver import RelayLoop, Resolver
+from arthur_relay.relay import scope_destination
+from arthur_relay.settings import RelaySettings
+
+if TYPE_CHECKING:
+    from arthur_relay.schema import ModelSchema
+
+_STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
+
+
+@dataclass(slots=True)
+class Report:
+    """The checks that were made, in order.
+
+    Attributes:
+        secrets: What must not be shown, whatever a message quotes.
+        checks: Of each its mark, its subject and one sentence.
+    """
+
+    secrets: tuple[str, ...] = ()
+    checks: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def fine(self, subject: str, sentence: str) -> None:
+        """Note something that works."""
+        self._add("✓", subject, sentence)
+
+    def wrong(self, subject: str, sentence: str) -> None:
+        """Note something that does not."""
+        self._add("✗", subject, sentence)
+
+    def warn(self, subject: str, sentence: str) -> None:
+        """Note something that works, but likely not as it was meant."""
+        self._add("!", subject, sentence)
+
+    def note(self, subject: str, sentence: str) -> None:
+        """Note something that was not checked, or is good to know."""
+        self._add("-", subject, sentence)
+
+    def count(self, mark: str) -> int:
+        """Return how many checks have a mark."""
+        return sum(found == mark for found, _, _ in self.checks)
+
+    def _add(self, mark: str, subject: str, sentence: str) -> None:
+        for secret in self.secrets:
+            sentence = sentence.replace(secret, "***")
+        self.checks.append((mark, subject, sentence))
+
+
+def run_check() -> None:
+    """Check what is in the environment, and print what was found.
+
+    Raises:
+        typer.Exit: With 1 when something does not work.
+    """
+    report = Report(secrets=_secrets())
+    _check(report)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("What ArthurCallbackHandler.from_env() would find; no inference is sent.\n")
+    if console.is_terminal:
+        console.print(_table(report), soft_wrap=False)
+    else:  # one line each, for those that search in it
+        for mark, subject, sentence in report.checks:
+            print(f" {mark}  {subject:<11}  {sentence}")
+        print()
+    wrong, warnings = report.count("✗"), report.count("!")
+    told = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
+    if wrong:
+        console.print(Text(f"Not ready: see ✗ above{told}.", "bold red"))
+        raise typer.Exit(1)
+    console.print(Text(f"Ready: inferences will reach Arthur{told}.", "bold green"))
+
+
+def _table(report: Report) -> Padding:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for mark, subject, sentence in report.checks:
+        # As Text, so that no bracket in a message is taken for markup.
+        style = "dim" if mark == "-" else "bold"
+        table.add_row(Text(mark, _STYLES[mark]), Text(subject, style), Text(sentence))
+    return Padding(table, (0, 0, 1, 1))
+
+
+def _secrets() -> tuple[str, ...]:
+    """Return what no message may show, also when it quotes what it was given."""
+    in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
+    found = (
+        os.environ.get("ARTHUR_API_KEY"),
+        os.environ.get("ARTHUR_PASSWORD"),
+        in_address[1] if in_address else None,
+    )
+    return tuple(secret for secret in found if secret)
+
+
+def _check(report: Report) -> None:
+    settings = _check_settings(report)
+    for name, nearest in unknown_variables(os.environ):
+        hint = f": did you mean {nearest}?" if nearest else "."
+        report.warn("Variable", f"{name} is not a setting, and is ignored{hint}")
+    if settings is None:
+        report.note("Arthur", "Not asked, because the settings are not valid.")
+        return
+    credentials = _check_credentials(report, settings)
+    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    if not model_id:
+        report.wrong(
+            "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
+        )
+    if credentials is None or not model_id:
+        report.note("Arthur", "Not asked, because of what is missing above.")
+        return
+    _check_arthur(report, credentials, settings, model_id)
+
+
+def _check_settings(report: Report) -> RelaySettings | None:
+    try:
+        settings = RelaySettings()
+    except RelayError as error:
+        report.wrong("Settings", str(error))
+        return None
+    changed = ", ".join(sorted(settings.model_fields_set))
+    report.fine(
+        "Settings", f"Valid; set: {changed}." if changed else "Valid; all are the defaults."
+    )
+    if settings.disabled:
+        report.warn("Settings", "ARTHUR_RELAY_DISABLED is set: nothing will be captured.")
+    return settings
+
+
+def _check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:
+    try:
+        found = credentials_from_environment(allow_insecure=settings.allow_insecure)
+    except ConfigurationError as error:
+        report.wrong("Credentials", str(error))
+        return None
+    except ValueError:  # urllib's
+        report.wrong("Credentials", "ARTHUR_ENDPOINT_URL can't be read as an address.")
+        return None
+    if found.api_key is not None:
+        who = "an API key (ARTHUR_API_KEY"
+        if os.environ.get("ARTHUR_LOGIN"):
+            who += ", which wins over ARTHUR_LOGIN"
+        report.fine("Credentials", f"There is {who}).")
+    else:
+        report.fine("Credentials", f"There is the login {found.login}, with a password.")
+        if not os.environ.get("ARTHUR_PASSWORD"):
+            report.warn(
+                "Credentials",
+                "ARTHUR_PASSWORD is not set: without a terminal to ask at, this will fail.",
+            )
+    if not found.verify_ssl:
+        report.warn("Credentials", "VERIFY_SSL is false: anyone on the way can pose as Arthur.")
+    return found
+
+
+def _check_arthur(
+    report: Report, credentials: Credentials, settings: RelaySettings, model_id: str
+) -> None:
+    """Ask Arthur for the model: that tells whether it is there, lets us in, and has it."""
+    began_at = time.perf_counter()
+    try:
+        schema = _fetch(credentials, settings, model_id)
+    except CredentialsError as error:
+        report.fine("Arthur", f"{credentials.url} answers.")
+        report.wrong("Access", str(error))
+    except ModelError as error:
+        report.fine("Arthur", f"{credentials.url} answers.")
+        report.fine("Access", f"It accepted {_who(credentials)}.")
+        report.wrong("Model", str(error))
+    except RelayError as error:
+        report.wrong("Arthur", f"Not reached: {error}.")
+    except Exception as error:  # noqa: BLE001 - the libraries' own, whose texts may quote a header
+        report.wrong(
+            "Arthur",
+            f"{credentials.url} can't be asked ({_innermost(error)}): make sure that the address"
+            " and the credentials have no characters that do not belong there.",
+        )
+    else:
+        seconds = time.perf_counter() - began_at
+        report.fine("Arthur", f"{credentials.url} answered within {seconds:.2f} s.")
+        report.fine("Access", f"It accepted {_who(credentials)}.")
+        _describe(report, schema)
+
+
+def _fetch(credentials: Credentials, settings: RelaySettings, model_id: str) -> ModelSchema:
+    """Ask Arthur for the model, once and for no longer than connecting at start-up may take.
+
+    Raises:
+        RelayError: As `Destination.fetch_schema`, also when the time is over.
+    """
+    seconds = settings.connect_timeout_seconds
+    # As in the worker: asyncio's own look-up of names would outlast the deadline.
+    resolver = Resolver()
+    resolver.start()
+
+    async def ask() -> ModelSchema:
+        try:
+            with anyio.fail_after(seconds):
+                async with scope_destination(credentials, settings) as destination:
+                    return await destination.fetch_schema(model_id)
+        except TimeoutError:
+            _too_late(credentials.url, seconds)
+
+    try:
+        return anyio.run(ask, backend_options={"loop_factory": partial(RelayLoop, resolver)})
+    finally:
+        resolver.stop()
+
+
+def _too_late(url: str, seconds: float) -> NoReturn:
+    raise RelayError(
+        f"Arthur at {url} has not answered within {seconds:g} s"
+        " (ARTHUR_RELAY_CONNECT_TIMEOUT_SECONDS)"
+    ) from None
+
+
+def _describe(report: Report, schema: ModelSchema) -> None:
+    """Tell what of a run the model takes."""
+    report.fine(
+        "Model",
+        f"{schema.model_id} is an LLM: prompts go to {schema.input_text}, answers to"
+        f" {schema.output_text}.",
+    )
+    found = coverage(schema)
+    for name, value_type in found.unfit:
+        report.warn(
+            "Attributes",
+            f"{name} is registered as {value_type}, which can't hold it; it will be left out.",
+        )
+    for label, names in (
+        ("Sent", found.sent),
+        ("Not registered, could be sent too", found.absent),
+        ("Taken from the run's metadata", found.own),
+    ):
+        if names:
+            report.note("Attributes", f"{label}: {', '.join(names)}.")
+    if not {"outcome", "error"} & schema.types.keys():
+        report.note(
+            "Attributes", "Runs that fail are not sent: no outcome or error is registered to tell."
+        )
+
+
+def _who(credentials: Credentials) -> str:
+    return "the API key" if credentials.api_key is not None else f"the login {credentials.login}"
+
+
+def _innermost(error: Exception) -> str:
+    """Return the name of the error that a task group may have wrapped."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return type(error).__name__

@@ -1,0 +1,139 @@
+"""Who plays in the demo: the chat model, Arthur, and the handler between them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from arthur_relay.callback import ArthurCallbackHandler
+from arthur_relay.cli.demo.model import DemoChatModel, split_tokens
+from arthur_relay.cli.demo.script import answer_to
+from arthur_relay.cli.extra import fail
+from arthur_relay.cli.sandbox import open_sandbox
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.settings import RelaySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+
+    from arthur_relay.cli.demo.prompts import Conversation
+    from arthur_relay.sandbox import ArthurSandbox
+
+LONGEST_STREAM_SECONDS: Final = 25.0
+"""The demo's model talks faster when there is so much to say that it would take longer."""
+
+TOKENS_PER_SECOND: Final = 30.0
+
+DEMO_SETTINGS: Final = {
+    "flush_interval_seconds": 0.2,
+    "retry_initial_seconds": 0.2,
+    "retry_max_seconds": 0.5,
+    "breaker_max_seconds": 0.5,
+    "shutdown_timeout_seconds": 10.0,
+}
+"""A recovery should be over within seconds of looking at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a demo runs with.
+
+    Attributes:
+        handler: Logs what the model says.
+        model: Streams answers.
+        who: What the model is called.
+        arthur_url: Where Arthur is.
+        sandbox: The local Arthur; None when it is the real one.
+    """
+
+    handler: ArthurCallbackHandler
+    model: BaseChatModel
+    who: str
+    arthur_url: str
+    sandbox: ArthurSandbox | None = None
+
+
+@contextlib.contextmanager
+def local_stage(
+    conversations: Sequence[Conversation], tokens_per_second: float | None
+) -> Iterator[Stage]:
+    """Run a local Arthur and a model of our own.
+
+    Args:
+        conversations: What will be asked.
+        tokens_per_second: The model's pace; None takes one at which it does not get boring.
+
+    Raises:
+        typer.Exit: There is no free port, or the environment can't be used; stderr says so.
+    """
+    # With all values given, no ARTHUR_RELAY_* variable changes what is shown.
+    defaults = {name: field.default for name, field in RelaySettings.model_fields.items()}
+    with open_sandbox() as sandbox:
+        try:
+            handler = ArthurCallbackHandler.from_credentials(
+                sandbox.model_id,
+                sandbox.url,
+                sandbox.login,
+                sandbox.password,
+                settings=RelaySettings(**{**defaults, **DEMO_SETTINGS}),
+            )
+        except ConfigurationError as error:  # VERIFY_SSL is read from the environment
+            fail(str(error))
+        pace = tokens_per_second or _pace_for(conversations)
+        with handler:
+            yield Stage(
+                handler=handler,
+                model=DemoChatModel(delay_seconds=1 / pace),
+                who="the demo's own chat model",
+                arthur_url=sandbox.url,
+                sandbox=sandbox,
+            )
+
+
+@contextlib.contextmanager
+def real_stage() -> Iterator[Stage]:
+    """Use the Arthur of the environment, and OpenAI.
+
+    Raises:
+        typer.Exit: Something is missing for that; stderr says what.
+    """
+    if find_spec("langchain_openai") is None:
+        fail("--live needs langchain-openai: run pip install langchain-openai.", code=2)
+    if not os.environ.get("OPENAI_API_KEY"):
+        fail("--live needs OPENAI_API_KEY in the environment.", code=2)
+    try:
+        settings = RelaySettings(flush_interval_seconds=0.2)
+        if settings.disabled:
+            fail("--live has nothing to show while ARTHUR_RELAY_DISABLED is set.")
+        handler = ArthurCallbackHandler.from_env(settings=settings)
+    except ConfigurationError as error:
+        fail(str(error))
+    with handler:
+        name, model = _openai_model()
+        yield Stage(
+            handler=handler,
+            model=model,
+            who=f"OpenAI's {name}",
+            arthur_url=os.environ.get("ARTHUR_ENDPOINT_URL") or "https://app.arthur.ai",
+        )
+
+
+def _openai_model() -> tuple[str, BaseChatModel]:
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - optional, and slow to import
+
+    options: dict[str, Any] = {}
+    if os.environ.get("OPENAI_MODEL"):
+        options["model"] = os.environ["OPENAI_MODEL"]
+    model = ChatOpenAI(streaming=True, **options)
+    return model.model_name, model
+
+
+def _pace_for(conversations: Sequence[Conversation]) -> float:
+    """Return tokens a second at which all answers take no longer than the longest stream may."""
+    tokens = sum(len(split_tokens(answer_to(turn))) for turns in conversations for turn in turns)
+    return max(TOKENS_PER_SECOND, tokens / LONGEST_STREAM_SECONDS)

@@ -1,0 +1,18 @@
+"""What the command needs beyond the core, and how a command ends with one clear line."""
+
+from typing import Final, NoReturn
+
+DAEMON_PACKAGES: Final = frozenset({"rich", "starlette", "typer", "uvicorn"})
+"""The packages of the extra `daemon`."""
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Print one line to stderr and end the command.
+
+    Raises:
+        typer.Exit: Always, with the code.
+    """
+    import typer  # noqa: PLC0415 - this module is imported before it is known to be there
+
+    typer.echo(f"arthur-relay: {message}", err=True)
+    raise typer.Exit(code)

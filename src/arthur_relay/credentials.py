@@ -1,0 +1,166 @@
+"""Who we are to Arthur: a key or a login, from arguments or from the SDK's variables."""
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from arthur_relay.errors import ConfigurationError, CredentialsError
+
+DEFAULT_URL = "https://app.arthur.ai"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where Arthur is and how to be let in: an API key, or a login with its password.
+
+    Secrets are left out of `repr()`, so that no log line or traceback shows them.
+    """
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    organization_id: str | None = None
+    verify_ssl: bool = True
+
+
+def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for tests
+    *,
+    url: str,
+    login: str | None,
+    password: str | None,
+    allow_insecure: bool,
+    environment: Mapping[str, str] = os.environ,
+    ask: Callable[[str], str] | None = None,
+    has_terminal: Callable[[], bool] | None = None,
+) -> Credentials:
+    """Find out who we are, in the order of the old handler and the SDK.
+
+    With a login its password is the argument, else `ARTHUR_PASSWORD`, else asked for when there
+    is a terminal. Without a login it is `ARTHUR_API_KEY`.
+
+    Raises:
+        CredentialsError: There is nothing to log in with; the message says what to set.
+        ConfigurationError: The URL or `VERIFY_SSL` can't be used.
+    """
+    checked = check_url(url, allow_insecure=allow_insecure)
+    organization = _header_value("ARTHUR_ORGANIZATION_ID", environment)
+    verify = _verify_ssl(environment.get("VERIFY_SSL"))
+    if login is None:
+        key = _header_value("ARTHUR_API_KEY", environment)
+        if not key:
+            raise CredentialsError(
+                "No Arthur authentication was given: either give a login (arthur_login=..., or"
+                " ARTHUR_LOGIN with from_env) or set ARTHUR_API_KEY in the environment."
+            )
+        return Credentials(checked, api_key=key, organization_id=organization, verify_ssl=verify)
+    if password is None:
+        password = environment.get("ARTHUR_PASSWORD")
+    if password is None:
+        terminal = has_terminal if has_terminal is not None else _stdin_is_terminal
+        if not terminal():
+            raise CredentialsError(
+                f"No password was given for {login}, and there is no terminal to ask at: give"
+                " arthur_password=... or set ARTHUR_PASSWORD in the environment."
+            )
+        # Looked up now, so that an application that replaces getpass is heard.
+        password = (ask or getpass.getpass)(f"Please enter password for {login}: ")
+    return Credentials(
+        checked, login=login, password=password, organization_id=organization, verify_ssl=verify
+    )
+
+
+def credentials_from_environment(
+    *, allow_insecure: bool, environment: Mapping[str, str] = os.environ
+) -> Credentials:
+    """Read everything from the environment, as the SDK does: a key wins over a login.
+
+    Raises:
+        CredentialsError: Neither `ARTHUR_API_KEY` nor `ARTHUR_LOGIN` is set.
+        ConfigurationError: `ARTHUR_ENDPOINT_URL` or `VERIFY_SSL` can't be used.
+    """
+    login = None if environment.get("ARTHUR_API_KEY") else environment.get("ARTHUR_LOGIN") or None
+    return resolve_credentials(
+        url=environment.get("ARTHUR_ENDPOINT_URL") or DEFAULT_URL,
+        login=login,
+        password=None,
+        allow_insecure=allow_insecure,
+        environment=environment,
+    )
+
+
+def check_url(url: str, *, allow_insecure: bool) -> str:
+    """Return the URL without a trailing slash or `/api/v3`.
+
+    Raises:
+        ConfigurationError: It has no scheme, another one than http and https, no host, a user, a
+            query, a port that is none, or it is plain HTTP to another machine without
+            `allow_insecure`. What could be a secret in it is not quoted.
+    """
+    example = "write it like 'https://app.arthur.ai'."
+    try:
+        parts = urlsplit(url.strip())
+        secretive = "@" in url or bool(parts.query or parts.fragment)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"Arthur's URL can't be used ({error}): {example}") from None
+    if secretive:
+        raise ConfigurationError(
+            f"Arthur's URL must not have a user, a query or a fragment: {example}"
+        )
+    if "://" not in url:
+        raise ConfigurationError(
+            f"Arthur's URL {url!r} has no scheme: write it like 'https://{url.strip()}'."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigurationError(f"Arthur's URL {url!r} can't be used: {example}")
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"Arthur's URL {url!r} is plain HTTP, which would show prompts and credentials to the"
+            " network: use https://, or set ARTHUR_RELAY_ALLOW_INSECURE=true if you mean it."
+        )
+    path = parts.path.rstrip("/").removesuffix("/api/v3")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _header_value(name: str, environment: Mapping[str, str]) -> str | None:
+    """Read a variable that becomes an HTTP header's value."""
+    value = (environment.get(name) or "").strip()  # files of secrets end in a newline
+    if not (value.isascii() and value.isprintable()):
+        raise CredentialsError(
+            f"{name} has characters that can't be in it, such as a line break or an accent:"
+            " copy it again."
+        )
+    return value or None
+
+
+def _verify_ssl(value: str | None) -> bool:
+    if not value:
+        return True
+    match value.strip().lower():
+        case "true" | "t" | "1":
+            return True
+        case "false" | "f" | "0":
+            return False
+        case _:
+            raise ConfigurationError(
+                f"VERIFY_SSL can't be {value!r}: it is true, t, 1, false, f or 0."
+            )
+
+
+def _stdin_is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -1,0 +1,29 @@
+"""Where rows go. What every destination does: one attempt, and an outcome for every row."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from arthur_relay.row import Attempt, Batch
+from arthur_relay.schema import ModelSchema
+
+
+class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
+    """Delivers batches, one attempt at a time; never retries, never sleeps.
+
+    It is entered by the worker before its first use and left at the end, possibly several times.
+    A cancellation leaves it usable.
+    """
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        """Ask for a model.
+
+        Raises:
+            CredentialsError: The destination refused who we are.
+            ModelError: There is no such model, or it is not an LLM.
+            UnreachableError: The destination could not be asked; later it may.
+        """
+        ...
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        """Try once to deliver a batch. Failures are in the result; never raises them."""
+        ...

@@ -1,0 +1,110 @@
+"""The token that lets us into Arthur: an API key, or a login's JWT refreshed before it expires."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+import orjson
+
+REFRESH_SECONDS = 300.0
+"""A token is refreshed this long before it expires, as the SDK does it (arthurai.client.auth)."""
+
+REFRESH_FRACTION = 0.5
+"""A token of less than twice that life is refreshed at half of it; the SDK's rule never ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What goes into the header `Authorization`.
+
+    Attributes:
+        value: The API key or the JWT.
+        refresh_at: When to get another one, in seconds since the epoch, or None for never.
+    """
+
+    value: str
+    refresh_at: float | None = None
+
+    def __repr__(self) -> str:
+        return "Token(...)"
+
+
+class TokenSource:
+    """Holds the token in force; concurrent requests make one login together.
+
+    Args:
+        log_in: Returns a new JWT; None when there is an API key instead.
+        api_key: The API key, or None when there is a login instead.
+        wall_clock: Returns seconds since the epoch, the scale of a JWT's `exp`.
+    """
+
+    def __init__(
+        self,
+        *,
+        log_in: Callable[[], Awaitable[str]] | None,
+        api_key: str | None,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._log_in = log_in
+        self._wall_clock = wall_clock
+        self._token = Token(api_key) if api_key is not None else None
+        self._lock: anyio.Lock | None = None
+
+    def enter(self) -> None:
+        """Get ready for a loop; the token stays."""
+        self._lock = anyio.Lock()
+
+    @property
+    def can_log_in(self) -> bool:
+        """Whether a refused token can be replaced by another one."""
+        return self._log_in is not None
+
+    async def token(self) -> Token:
+        """Return a token that is good as far as can be told, after a login if needed.
+
+        Raises:
+            Whatever `log_in` does.
+        """
+        if self._is_good():
+            assert self._token is not None
+            return self._token
+        assert self._lock is not None
+        async with self._lock:
+            if not self._is_good():
+                assert self._log_in is not None
+                value = await self._log_in()
+                self._token = Token(value, refresh_time(value, now=self._wall_clock()))
+            assert self._token is not None
+            return self._token
+
+    def refused(self, token: Token) -> None:
+        """Forget a token that Arthur refused, unless another one is in force already."""
+        if self._log_in is not None and self._token is token:
+            self._token = None
+
+    def _is_good(self) -> bool:
+        token = self._token
+        if token is None:
+            return False
+        return token.refresh_at is None or self._wall_clock() < token.refresh_at
+
+
+def refresh_time(jwt: str, *, now: float) -> float | None:
+    """Return when to replace a JWT, in seconds since the epoch, or None when it does not say.
+
+    The signature is not checked: the token is ours to send, not to believe.
+    """
+    parts = jwt.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        expires = float(payload["exp"])
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        return None
+    life = max(0.0, expires - now)
+    return now + max(life - REFRESH_SECONDS, life * REFRESH_FRACTION)

@@ -1,0 +1,138 @@
+"""The one seam to the HTTP library: a pooled client, and its errors as one of our own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+KEEP_ALIVE_SECONDS = 60.0
+"""How long an idle connection is kept; load balancers commonly cut them after as long."""
+
+
+class TransportError(Exception):
+    """No answer came; the text says why, without any content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said. `headers` has lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cookies: Mapping[str, str]
+
+
+class HttpClient:
+    """One pooled keep-alive client for one address. A cancellation leaves it usable.
+
+    Args:
+        base_url: What every path is appended to.
+        connections: Connections at once, at most.
+        verify_ssl: Whether certificates are checked.
+        use_proxies: Whether the proxies of the environment are used.
+        connect_timeout_seconds: How long connecting may take; the caller bounds the whole.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        connections: int,
+        verify_ssl: bool,
+        use_proxies: bool,
+        connect_timeout_seconds: float,
+    ) -> None:
+        self._base_url = base_url
+        self._connections = connections
+        self._connect_timeout = connect_timeout_seconds
+        self._verify = verify_ssl
+        self._use_proxies = use_proxies
+        self._client: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = httpx.AsyncClient(
+            limits=httpx.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=KEEP_ALIVE_SECONDS,
+            ),
+            timeout=httpx.Timeout(None, connect=self._connect_timeout),
+            verify=self._verify,
+            trust_env=self._use_proxies,
+            headers={"User-Agent": user_agent(), "Accept": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """Make one request; redirects are answers.
+
+        Raises:
+            TransportError: No whole answer came.
+        """
+        assert self._client is not None, "the client is used outside of its context"
+        sent = dict(headers or {})
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            response = await self._client.request(
+                method, self._base_url + path, headers=sent, content=content
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise TransportError(_explain(error)) from error
+        finally:
+            # Arthur sends the token as a cookie too; we say who we are by header only.
+            self._client.cookies.clear()
+        return Answer(
+            response.status_code,
+            {name.lower(): value for name, value in response.headers.items()},
+            response.content,
+            {cookie.name: cookie.value or "" for cookie in response.cookies.jar},
+        )
+
+
+def user_agent() -> str:
+    """Return how we name ourselves, in the form that Arthur's SDK uses."""
+    try:
+        number = version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        number = "0"
+    return f"arthur-relay/{number} (system={platform.system()})"
+
+
+def _explain(error: Exception) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return "connecting took too long"
+        case httpx.ConnectError():
+            return f"can't connect ({error})" if str(error) else "can't connect"
+        case httpx.RemoteProtocolError() | httpx.ReadError():
+            return "the connection was cut"
+        case _:
+            return f"transport error ({type(error).__name__})"

@@ -1,0 +1,278 @@
+"""Arthur Scope, REST API v3: one attempt to post a batch, and what the answer means for rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from arthur_relay.credentials import Credentials, is_loopback
+from arthur_relay.destinations.auth import TokenSource
+from arthur_relay.destinations.http import Answer, HttpClient, TransportError
+from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PREFIX = "/api/v3"
+_RETRY = Outcome(Verdict.RETRY)
+
+
+class ScopeDestination:
+    """Posts rows to Arthur Scope.
+
+    Args:
+        credentials: Where Arthur is and who we are.
+        connections: Connections at once, at most.
+        connect_timeout_seconds: How long connecting may take.
+        retry_after_max_seconds: The longest `Retry-After` that is believed.
+        now: Returns the wall clock, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        connections: int,
+        connect_timeout_seconds: float,
+        retry_after_max_seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._credentials = credentials
+        self._retry_after_max = retry_after_max_seconds
+        self._now = now
+        self._http = HttpClient(
+            credentials.url + PREFIX,
+            connections=connections,
+            verify_ssl=credentials.verify_ssl,
+            # A proxy can't reach what is on this machine.
+            use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
+            connect_timeout_seconds=connect_timeout_seconds,
+        )
+        self._tokens = TokenSource(
+            log_in=self._log_in if credentials.api_key is None else None,
+            api_key=credentials.api_key,
+            wall_clock=lambda: now().timestamp(),
+        )
+        self._organization = credentials.organization_id
+
+    async def __aenter__(self) -> Self:
+        self._tokens.enter()
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(exc_type, exc_value, traceback)
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        """Ask for a model. See `Destination.fetch_schema`."""
+        path = f"/models/{quote(model_id, safe='')}?id_type=id&expand=attributes"
+        try:
+            answer = await self._authorised("GET", path)
+        except TransportError as error:
+            raise UnreachableError(self._where(str(error))) from error
+        if answer.status in (400, 404):
+            raise ModelError(
+                f"Arthur has no model with id {model_id}: make sure that the id is that of a model"
+                " which is registered with your Arthur account."
+            )
+        if answer.status in (401, 403):
+            raise CredentialsError(
+                f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
+            )
+        if answer.status != 200:
+            raise UnreachableError(self._where(f"it answered {answer.status}"))
+        return ModelSchema.from_json(_json(answer))
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        """Post a batch once. See `Destination.deliver`."""
+        path = f"/models/{quote(batch.model_id, safe='')}/inferences"
+        try:
+            answer = await self._authorised("POST", path, batch.body())
+        except (TransportError, UnreachableError) as error:
+            return _whole(batch, _RETRY, Failure.UNAVAILABLE, str(error))
+        except CredentialsError:
+            return _refused(batch, "login refused")
+        return self._interpret(batch, answer)
+
+    def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
+        """Say what an answer to a batch means.
+
+        Which statuses to retry is undocumented; these are the ones that can pass by themselves.
+        """
+        status = answer.status
+        reason = f"http {status}"
+        wait = retry_after_seconds(
+            answer.headers.get("retry-after"), now=self._now(), maximum=self._retry_after_max
+        )
+        if 200 <= status < 300:
+            return interpret_results(batch, answer.body)
+        if status == 413:
+            outcome = Outcome(Verdict.REJECTED, reason)
+            return _whole(batch, outcome, Failure.TOO_LARGE, reason)
+        if status == 429:
+            return _whole(batch, _RETRY, Failure.THROTTLED, reason, wait)
+        if status in (408, 425) or status >= 500 or status < 400:
+            # A redirect is unexpected: following one could show prompts to a stranger.
+            return _whole(batch, _RETRY, Failure.UNAVAILABLE, reason, wait)
+        return _refused(batch, reason)
+
+    async def _authorised(self, method: str, path: str, content: bytes | None = None) -> Answer:
+        """Make a request with a token; a refused one is replaced by a login, once.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: The login was refused, or the organisation is not clear.
+            UnreachableError: The login got no answer that can be used.
+        """
+        token = await self._tokens.token()
+        answer = await self._send(method, path, token.value, content)
+        if answer.status == 401 and self._tokens.can_log_in:
+            self._tokens.refused(token)
+            token = await self._tokens.token()
+            answer = await self._send(method, path, token.value, content)
+        return answer
+
+    async def _send(self, method: str, path: str, token: str, content: bytes | None) -> Answer:
+        headers = {"Authorization": token}
+        organization = await self._organization_id(token)
+        if organization:
+            headers["Arthur-Organization-ID"] = organization
+        return await self._http.request(method, path, headers=headers, content=content)
+
+    async def _organization_id(self, token: str) -> str:
+        """Return the organisation for the header, asked for once; empty when there is none.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: Arthur refused the token, or there are several organisations.
+            UnreachableError: Arthur's answer can't be used.
+        """
+        if self._organization is None:
+            answer = await self._http.request("GET", "/users/me", headers={"Authorization": token})
+            if answer.status == 200:
+                found = _json(answer)
+                self._organization = str(_field(found, "organization_id") or "")
+            elif answer.status == 403:  # a user of an outside identity provider
+                self._organization = await self._outside_organization(token)
+            elif answer.status == 401:
+                return ""  # the request itself will say so, and make us log in again
+            else:
+                raise UnreachableError(self._where(f"/users/me answered {answer.status}"))
+        return self._organization
+
+    async def _outside_organization(self, token: str) -> str:
+        path = "/users/me/auth_info"
+        answer = await self._http.request("GET", path, headers={"Authorization": token})
+        if answer.status != 200:
+            raise UnreachableError(self._where(f"{path} answered {answer.status}"))
+        ids = _field(_json(answer), "organization_ids") or []
+        if len(ids) > 1:
+            known = ", ".join(str(found) for found in ids)
+            raise CredentialsError(
+                f"These credentials give access to several organisations ({known}):"
+                " set ARTHUR_ORGANIZATION_ID to the one to use."
+            )
+        return str(ids[0]) if ids else ""
+
+    async def _log_in(self) -> str:
+        """Log in and return the JWT.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: Arthur refused the login.
+            UnreachableError: Arthur's answer can't be used.
+        """
+        who = self._credentials
+        body = orjson.dumps({"login": who.login, "password": who.password})
+        answer = await self._http.request("POST", "/login", content=body)
+        if answer.status in (400, 401, 403):
+            raise CredentialsError(
+                f"Arthur refused the login {who.login}: check the login and its password"
+                " (arthur_login and arthur_password, or ARTHUR_LOGIN and ARTHUR_PASSWORD)."
+            )
+        token = answer.cookies.get("Authorization")
+        if answer.status != 200 or not token:
+            raise UnreachableError(self._where(f"/login answered {answer.status} without a token"))
+        return token
+
+    def _where(self, what: str) -> str:
+        return f"Arthur at {self._credentials.url}: {what}"
+
+    def _remedy(self) -> str:
+        if self._credentials.api_key is not None:
+            return "check the API key (ARTHUR_API_KEY) and what it may do."
+        return f"check what the login {self._credentials.login} may do."
+
+
+def interpret_results(batch: Batch, body: bytes) -> Attempt:
+    """Map the results of a 207 to the batch's rows, by index: they carry no id.
+
+    An answer of another length can't be mapped, unless its counts say that all went well.
+    """
+    try:
+        document = orjson.loads(body)
+        results = document["results"]
+        statuses = [int(result["status"]) for result in results]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return _whole(batch, _RETRY, Failure.MALFORMED, "malformed answer")
+    if len(statuses) != len(batch.rows):
+        if _all_stored(document.get("counts"), len(batch.rows)):
+            return _whole(batch, DELIVERED)
+        return _whole(batch, _RETRY, Failure.MALFORMED, "answer of another length")
+    outcomes = tuple(map(_row_outcome, statuses))
+    return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
+
+
+def _row_outcome(status: int) -> Outcome:
+    # Arthur's message is left out: it may quote the row, and reasons must not hold a text.
+    if 200 <= status < 300:
+        return DELIVERED
+    if status in (408, 425, 429) or status >= 500:
+        return Outcome(Verdict.RETRY, f"row {status}")
+    return Outcome(Verdict.REJECTED, f"row {status}")
+
+
+def _all_stored(counts: object, rows: int) -> bool:
+    return isinstance(counts, Mapping) and (counts.get("success"), counts.get("failure")) == (
+        rows,
+        0,
+    )
+
+
+def _whole(
+    batch: Batch,
+    outcome: Outcome,
+    failure: Failure | None = None,
+    reason: str = "",
+    retry_after: float | None = None,
+) -> Attempt:
+    return Attempt((outcome,) * len(batch.rows), failure, reason, retry_after)
+
+
+def _refused(batch: Batch, reason: str) -> Attempt:
+    return _whole(batch, Outcome(Verdict.REJECTED, reason), Failure.REFUSED, reason)
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return orjson.loads(answer.body)
+    except orjson.JSONDecodeError as error:
+        raise UnreachableError(
+            "The answer is not JSON: is ARTHUR_ENDPOINT_URL the address of Arthur?"
+        ) from error
+
+
+def _field(document: Any, name: str) -> Any:
+    return document.get(name) if isinstance(document, Mapping) else None

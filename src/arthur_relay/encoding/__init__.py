@@ -1,0 +1,1 @@
+"""Captured run -> rows: text, likelihoods, usage, schema mapping, JSON. Runs in the worker."""

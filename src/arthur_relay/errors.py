@@ -1,0 +1,35 @@
+"""The errors a caller can see: one tree, every message says what was wrong and what to do.
+
+RelayError
+├── ConfigurationError (also a ValueError)
+│   ├── SettingsError        a setting or an environment variable has a value that is not allowed
+│   ├── CredentialsError     no login or key was given, or Arthur refused it
+│   └── ModelError           Arthur has no such model, or the model is not an LLM
+└── UnreachableError         Arthur could not be asked now; asking again later may work
+
+`capture()` and the callback never raise any of them; constructors and lifecycle calls do.
+"""
+
+
+class RelayError(Exception):
+    """The base of every error that arthur-relay raises on purpose."""
+
+
+class ConfigurationError(RelayError, ValueError):
+    """What the user gave can't work; trying again without a change won't help."""
+
+
+class SettingsError(ConfigurationError):
+    """A setting, by keyword or by environment variable, has a value that is not allowed."""
+
+
+class CredentialsError(ConfigurationError):
+    """There are no credentials, or Arthur refused them."""
+
+
+class ModelError(ConfigurationError):
+    """The model is unknown to Arthur, or it has no text input or no text output."""
+
+
+class UnreachableError(RelayError):
+    """Arthur did not answer, or not with something that can be understood."""

@@ -1,0 +1,1 @@
+"""From capture to acknowledgement: inlet, batcher, retry, worker, and the thread they run in."""

@@ -1,0 +1,68 @@
+"""Groups rows of one model by count, bytes and age; pure, the time is an argument."""
+
+from dataclasses import dataclass, field
+
+from arthur_relay.row import Batch, Row
+
+
+@dataclass(slots=True)
+class _OpenBatch:
+    opened_at: float
+    size: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+
+class Batcher:
+    """Collects rows into batches.
+
+    A batch closes when it has `max_rows`, when one more row would make it larger than
+    `max_bytes`, or when its first row has waited `linger_seconds`. A single row larger than
+    `max_bytes` travels alone. Rows of a model leave in the order in which they came.
+
+    Args:
+        max_rows: Rows in a batch, 1 or more.
+        max_bytes: Bytes in a batch, separators included.
+        linger_seconds: How long the first row of a batch may wait for others, 0 or more.
+    """
+
+    def __init__(self, *, max_rows: int, max_bytes: int, linger_seconds: float) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._linger = linger_seconds
+        self._open: dict[str, _OpenBatch] = {}
+
+    def add(self, row: Row, now: float) -> list[Batch]:
+        """Take a row, and return the batches that are full because of it, oldest first."""
+        full = []
+        opened = self._open.get(row.model_id)
+        if opened is not None and opened.size + row.size > self._max_bytes:
+            full.append(self._close(row.model_id))
+            opened = None
+        if opened is None:
+            opened = self._open[row.model_id] = _OpenBatch(opened_at=now)
+        opened.rows.append(row)
+        opened.size += row.size
+        if len(opened.rows) >= self._max_rows or opened.size >= self._max_bytes:
+            full.append(self._close(row.model_id))
+        return full
+
+    def due(self, now: float) -> list[Batch]:
+        """Return the batches whose first row has waited long enough, oldest first."""
+        ripe = [
+            (batch.opened_at, model_id)
+            for model_id, batch in self._open.items()
+            if batch.opened_at + self._linger <= now
+        ]
+        return [self._close(model_id) for _, model_id in sorted(ripe)]
+
+    def flush(self) -> list[Batch]:
+        """Return all open batches, whatever their age."""
+        return [self._close(model_id) for model_id in list(self._open)]
+
+    def next_due(self) -> float | None:
+        """Return when the next batch will be due, or None when none is open."""
+        opened = min((batch.opened_at for batch in self._open.values()), default=None)
+        return None if opened is None else opened + self._linger
+
+    def _close(self, model_id: str) -> Batch:
+        return Batch(model_id, tuple(self._open.pop(model_id).rows))

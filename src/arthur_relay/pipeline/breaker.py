@@ -1,0 +1,104 @@
+"""Decides when the destination may be asked: a circuit breaker with holds; pure, time is given."""
+
+from collections.abc import Callable
+from enum import Enum
+
+
+class BreakerState(Enum):
+    """Whether requests pass."""
+
+    CLOSED = "closed"
+    """They pass."""
+    OPEN = "open"
+    """None passes until the next probe is due."""
+    PROBING = "probing"
+    """One is on its way to find out."""
+
+
+class Breaker:
+    """Opens after failures in a row, lets one probe pass now and then, closes when it succeeds.
+
+    The wait between probes doubles from `first_wait_seconds` to `max_wait_seconds`, with full
+    jitter on its upper half so that many processes do not probe together. A hold, which is what
+    the destination itself asked for with `Retry-After`, stops everything, probes too.
+
+    Args:
+        failures: Failures in a row that open it, 1 or more.
+        first_wait_seconds: The wait before the first probe.
+        max_wait_seconds: The longest wait between probes.
+        random: Returns a number in 0..1.
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int,
+        first_wait_seconds: float,
+        max_wait_seconds: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._threshold = failures
+        self._first_wait = first_wait_seconds
+        self._max_wait = max_wait_seconds
+        self._random = random
+        self.state = BreakerState.CLOSED
+        self.failures_in_a_row = 0
+        self._openings = 0
+        self._probe_at = 0.0
+        self._held_until = 0.0
+
+    def admit(self, now: float) -> float:
+        """Ask for leave to make one request.
+
+        Returns:
+            0 when the request may be made now; an open breaker counts it as its probe. Else
+            the seconds after which asking again makes sense; `inf` while a probe is on its way.
+        """
+        if now < self._held_until:
+            return self._held_until - now
+        match self.state:
+            case BreakerState.CLOSED:
+                return 0.0
+            case BreakerState.PROBING:
+                return float("inf")
+            case BreakerState.OPEN:
+                if now < self._probe_at:
+                    return self._probe_at - now
+                self.state = BreakerState.PROBING
+                return 0.0
+
+    def succeeded(self) -> bool:
+        """Record that the destination answered. Returns True when that closed the breaker."""
+        self.failures_in_a_row = 0
+        was_open = self.state is not BreakerState.CLOSED
+        self.state = BreakerState.CLOSED
+        self._openings = 0
+        return was_open
+
+    def failed(self, now: float) -> bool:
+        """Record that the destination is in trouble. Returns True when that opened the breaker."""
+        self.failures_in_a_row += 1
+        if self.state is BreakerState.CLOSED and self.failures_in_a_row < self._threshold:
+            return False
+        opened = self.state is BreakerState.CLOSED
+        if self.state is not BreakerState.OPEN:
+            ceiling = min(self._max_wait, self._first_wait * 2.0**self._openings)
+            self._probe_at = now + ceiling * (0.5 + 0.5 * self._random())
+            self._openings = min(self._openings + 1, 62)  # past that a float would overflow
+        self.state = BreakerState.OPEN
+        return opened
+
+    def abandoned(self, now: float) -> None:
+        """Record that an admitted request was cancelled before it could tell anything."""
+        if self.state is BreakerState.PROBING:
+            self.state = BreakerState.OPEN
+            self._probe_at = now
+
+    def hold(self, until: float) -> None:
+        """Let nothing pass before `until`, because the destination asked for it."""
+        self._held_until = max(self._held_until, until)
+
+    def probe_now(self, now: float) -> None:
+        """Make the next probe due at once; a hold stays."""
+        if self.state is BreakerState.OPEN:
+            self._probe_at = min(self._probe_at, now)

@@ -1,0 +1,265 @@
+"""Batches on their way: concurrency, attempts, retries, splits, the breaker, and who is told."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from arthur_relay.buffers import Buffer
+from arthur_relay.destinations import Destination
+from arthur_relay.pipeline.breaker import Breaker, BreakerState
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
+from arthur_relay.row import Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.stats import DropReason
+
+logger = logging.getLogger("arthur_relay.delivery")
+
+MAX_MALFORMED_ANSWERS = 3
+"""Answers not understood before a batch's rows are rejected; each may have stored them again."""
+
+PARKED_PER_SLOT = 3
+"""Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
+
+
+@dataclass(slots=True, eq=False)
+class _Delivery:
+    """A batch on its way, and what happened to it so far."""
+
+    rows: tuple[Row, ...]
+    attempts: int = 0
+    malformed: int = 0
+    last_reason: str = ""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Dispatcher:
+    """Delivers batches until each row is settled. Belongs to the worker's loop.
+
+    Attributes:
+        destination: Makes one attempt.
+        buffer: Forgets what is settled.
+        ledger: Counts it.
+        settings: Time limits and counts.
+        random: Returns a number in 0..1.
+        shrink: Returns a smaller form of a row that is too large alone, or None.
+        settled: Told of rows that are done with, however.
+        changed: Told when there may be capacity again.
+        urgent: Whether the relay is closing, and waits have to be short.
+    """
+
+    destination: Destination
+    buffer: Buffer
+    ledger: Ledger
+    settings: RelaySettings
+    random: Callable[[], float]
+    shrink: Callable[[Row], Row | None]
+    settled: Callable[[Sequence[Row]], None]
+    changed: Callable[[], None]
+    breaker: Breaker = field(init=False)
+    urgent: bool = False
+    last_failure: str = ""
+    in_progress: int = 0
+    _slots: anyio.CapacityLimiter = field(init=False)
+    _gate: anyio.Event = field(init=False)
+    _hurry: anyio.Event = field(init=False)
+    _told_reasons: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(
+            failures=self.settings.breaker_failures,
+            first_wait_seconds=min(1.0, self.settings.breaker_max_seconds),
+            max_wait_seconds=self.settings.breaker_max_seconds,
+            random=self.random,
+        )
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._slots = anyio.CapacityLimiter(self.settings.max_in_flight)
+        self._gate = anyio.Event()
+        self._hurry = anyio.Event()
+        self.in_progress = 0
+        self.breaker.abandoned(0.0)
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether one more batch may set off; few while the destination is in trouble.
+
+        Rows of batches that have set off can't be given up for newer ones.
+        """
+        if self.breaker.state is not BreakerState.CLOSED:
+            return self.in_progress == 0  # the one that will be the probe
+        limit = self.settings.max_in_flight
+        if self.breaker.failures_in_a_row == 0:
+            limit *= 1 + PARKED_PER_SLOT
+        return self.in_progress < limit
+
+    def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
+        """Send a batch on its way; returns at once."""
+        self.in_progress += 1
+        group.start_soon(self._deliver, group, rows)
+
+    def hurry(self) -> None:
+        """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
+        self._hurry.set()
+        self._hurry = anyio.Event()
+        self.breaker.probe_now(anyio.current_time())
+        self._open_gate()
+
+    async def _deliver(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
+        delivery = _Delivery(rows)
+        policy = retrying(
+            wait=FullJitter(
+                initial_seconds=self.settings.retry_initial_seconds,
+                max_seconds=self.settings.retry_max_seconds,
+                random=self.random,
+            ),
+            stop=StopAfterElapsed(
+                deadline=anyio.current_time() + self.settings.retry_max_elapsed_seconds,
+                clock=anyio.current_time,
+            ),
+            sleep=self._back_off,
+        )
+        try:
+            await policy(partial(self._attempt, group, delivery))
+            if delivery.rows:
+                self.ledger.drop(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows))
+                self._tell(
+                    DropReason.RETRY_TIME_EXCEEDED,
+                    f"gave up rows that could not be delivered for"
+                    f" {self.settings.retry_max_elapsed_seconds:g} s: {delivery.last_reason}",
+                )
+                self._settle(delivery.rows)
+        finally:
+            self.in_progress -= 1
+            self.changed()
+
+    async def _attempt(self, group: TaskGroup, delivery: _Delivery) -> bool:
+        """Make one attempt. Returns True when rows are left for another one."""
+        async with self._slots:
+            # In the slot: who waited for one has to see a hold that came meanwhile.
+            await self._admission()
+            attempt = await self._ask(delivery)
+        self._judge_destination(attempt)
+        delivery.last_reason = attempt.reason
+        if attempt.failure is Failure.TOO_LARGE:
+            self._split(group, delivery, attempt)
+            return False
+        if attempt.failure is Failure.MALFORMED:
+            delivery.malformed += 1
+            self.ledger.malformed_answers += 1
+            if delivery.malformed >= MAX_MALFORMED_ANSWERS:
+                attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
+        delivery.rows = self._sort_out(delivery.rows, attempt.outcomes)
+        return bool(delivery.rows)
+
+    async def _ask(self, delivery: _Delivery) -> Attempt:
+        self.ledger.requests += 1
+        self.ledger.retries += delivery.attempts > 0
+        delivery.attempts += 1
+        batch = Batch(delivery.rows[0].model_id, delivery.rows)
+        limit = self.settings.request_timeout_seconds
+        again = Outcome(Verdict.RETRY)
+        try:
+            with anyio.move_on_after(limit):
+                return await self.destination.deliver(batch)
+        except anyio.get_cancelled_exc_class():
+            self.breaker.abandoned(anyio.current_time())
+            raise
+        except Exception as error:
+            # A bug in a destination must cost its batch, not the worker.
+            logger.exception("a destination raised, which none may")
+            reason = f"internal error ({type(error).__name__})"
+            return _all(delivery.rows, again, Failure.MALFORMED, reason)
+        return _all(delivery.rows, again, Failure.UNAVAILABLE, f"no answer within {limit:g} s")
+
+    def _judge_destination(self, attempt: Attempt) -> None:
+        """Tell the breaker, and the log when something changed."""
+        now = anyio.current_time()
+        if attempt.retry_after_seconds is not None:
+            self.breaker.hold(now + attempt.retry_after_seconds)
+        if attempt.failure is Failure.UNAVAILABLE:
+            self.last_failure = attempt.reason
+            if self.breaker.failed(now):
+                logger.warning(
+                    "Arthur can't be reached (%s); inferences wait until it can", attempt.reason
+                )
+        else:
+            self.last_failure = attempt.reason
+            if self.breaker.succeeded():
+                logger.warning("Arthur answers again; delivery goes on")
+        self._open_gate()
+
+    def _sort_out(self, rows: tuple[Row, ...], outcomes: Sequence[Outcome]) -> tuple[Row, ...]:
+        """Settle what is delivered or rejected, and return the rows to try again."""
+        again, done = [], []
+        delivered = 0
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if outcome.verdict is Verdict.RETRY:
+                again.append(row)
+                continue
+            done.append(row)
+            if outcome.verdict is Verdict.DELIVERED:
+                delivered += 1
+            else:
+                self._reject(outcome.reason)
+        self.ledger.deliver(delivered)
+        self._settle(done)
+        return tuple(again)
+
+    def _split(self, group: TaskGroup, delivery: _Delivery, attempt: Attempt) -> None:
+        """Send what is too large in two parts, or one row with its texts cut."""
+        rows = delivery.rows
+        delivery.rows = ()
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            self.start(group, rows[:middle])
+            self.start(group, rows[middle:])
+            return
+        (row,) = rows
+        smaller = self.shrink(row)
+        if smaller is None:
+            self._reject(attempt.reason)
+            self._settle(rows)
+            return
+        self.buffer.replace(row, smaller)
+        self.start(group, (smaller,))
+
+    def _reject(self, reason: str) -> None:
+        self.ledger.reject(reason, 1)
+        self._tell(f"rejected {reason}", f"Arthur rejected an inference: {reason}")
+
+    def _settle(self, rows: Sequence[Row]) -> None:
+        self.buffer.settle(rows)
+        self.settled(rows)
+
+    def _tell(self, kind: str, text: str) -> None:
+        """Log the first of a kind; a line for each would flood whoever is on call."""
+        if kind not in self._told_reasons:
+            self._told_reasons.add(kind)
+            logger.warning("%s (more of this kind are counted in stats() only)", text)
+
+    async def _admission(self) -> None:
+        while (wait := self.breaker.admit(anyio.current_time())) > 0:
+            with anyio.move_on_after(min(wait, URGENT_SECONDS) if self.urgent else wait):
+                await self._gate.wait()
+            if self.urgent:
+                self.breaker.probe_now(anyio.current_time())
+
+    async def _back_off(self, seconds: float) -> None:
+        with anyio.move_on_after(min(seconds, URGENT_SECONDS) if self.urgent else seconds):
+            await self._hurry.wait()
+
+    def _open_gate(self) -> None:
+        self._gate.set()
+        self._gate = anyio.Event()
+
+
+def _all(
+    rows: Sequence[Row], outcome: Outcome, failure: Failure | None = None, reason: str = ""
+) -> Attempt:
+    return Attempt((outcome,) * len(rows), failure=failure, reason=reason)

@@ -1,0 +1,195 @@
+"""The hand-over from any thread to the worker: a bounded, byte-accounted queue without a lock.
+
+`collections.deque` appends and pops in one step of C code, and so do the counters of the ledger.
+The byte counts are plain integers that CPython changes without a thread switch between load and
+store; should an implementation switch there, a lost update makes the count too small, and the
+worker sets it right whenever it finds the queue empty.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from arthur_relay.inference import Capture
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.settings import Overflow, RelaySettings
+from arthur_relay.stats import DropReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InletLimits:
+    """How much may wait, and what happens beyond.
+
+    Attributes:
+        items: Captures that may wait.
+        size: Bytes that may wait; one capture may go beyond, so that a large one costs no other.
+        wake_items: Captures that make a batch worth waking the worker for.
+        wake_size: Bytes that do.
+        drop_oldest: Whether a full queue gives up its oldest capture rather than the new one.
+        block_seconds: How long a full queue may hold the caller, else None.
+    """
+
+    items: int
+    size: int
+    wake_items: int
+    wake_size: int
+    drop_oldest: bool = True
+    block_seconds: float | None = None
+
+    @classmethod
+    def of(cls, settings: RelaySettings) -> "InletLimits":
+        """Return the limits that the settings ask for."""
+        blocks = settings.overflow is Overflow.BLOCK
+        return cls(
+            items=settings.queue_size,
+            size=settings.inlet_bytes,
+            wake_items=min(settings.batch_size, settings.queue_size),
+            wake_size=min(settings.batch_bytes, settings.inlet_bytes),
+            drop_oldest=settings.overflow is Overflow.DROP_OLDEST,
+            block_seconds=settings.block_timeout_seconds if blocks else None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Inlet:
+    """Captures on their way from the callers to the worker.
+
+    `put` may be called from any thread, from a signal handler and from a finaliser; it takes no
+    lock, makes no system call but the wake-up, and never raises. The other methods belong to the
+    worker's thread.
+
+    Attributes:
+        limits: How much may wait.
+        ledger: Counts what is captured and what is dropped.
+        wake: Wakes the worker; thread-safe, never blocks, never raises.
+    """
+
+    limits: InletLimits
+    ledger: Ledger
+    wake: Callable[[], None]
+    _items: deque[Capture] = field(default_factory=deque)
+    _size_in: int = 0
+    _size_out: int = 0
+    _idle: bool = False
+    _woken: bool = False
+    _closed: bool = False
+    _finished: bool = False
+    _room: threading.Event = field(default_factory=threading.Event)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait, as accounted."""
+        return max(0, self._size_in - self._size_out)
+
+    def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
+        """Take a capture. Returns False when it was dropped, which is counted."""
+        self.ledger.captured.add(capture.rows)
+        if self._closed:
+            self.ledger.drop(DropReason.CLOSED, capture.rows)
+            return False
+        if self._is_full() and not self._make_room(capture.size, may_wait=may_wait):
+            self.ledger.drop(DropReason.OVERFLOW, capture.rows)
+            return False
+        self._size_in += capture.size
+        self._items.append(capture)
+        if not self._woken and (
+            self._idle
+            or len(self._items) >= self.limits.wake_items
+            or self._size_in - self._size_out >= self.limits.wake_size
+        ):
+            self._woken = True
+            self.wake()
+        if self._finished:  # the worker ended between the check above and the append
+            self.discard(DropReason.CLOSED)
+        return True
+
+    def take(self) -> Capture | None:
+        """Return the oldest capture, or None when there is none."""
+        try:
+            capture = self._items.popleft()
+        except IndexError:
+            # Only a lost update makes a difference here: see the module's docstring.
+            self._size_out = min(self._size_out, self._size_in)
+            return None
+        self._size_out += capture.size
+        return capture
+
+    def made_room(self) -> None:
+        """Let callers go on that `overflow = block` holds."""
+        if self.limits.block_seconds is not None:
+            self._room.set()
+
+    def rest(self, *, idle: bool) -> bool:
+        """Say that the worker is about to wait.
+
+        Args:
+            idle: The worker has nothing to do and no timer, so the next capture must wake it.
+
+        Returns:
+            True when it may wait; False when there is something to take first.
+        """
+        # The order matters: a caller appends before it looks at the flags, so one of us sees.
+        self._woken = False
+        self._idle = idle
+        return not (
+            self._items
+            and (
+                idle
+                or len(self._items) >= self.limits.wake_items
+                or self._size_in - self._size_out >= self.limits.wake_size
+            )
+        )
+
+    def close(self) -> None:
+        """Take nothing more; what is in the queue stays. Any thread."""
+        self._closed = True
+        self._room.set()
+
+    def discard(self, reason: DropReason) -> None:
+        """Drop what is in the queue, and whatever still comes. Any thread, after `close`."""
+        self._finished = True
+        while (capture := self.take()) is not None:
+            self.ledger.drop(reason, capture.rows)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self._items) >= self.limits.items
+            or self._size_in - self._size_out >= self.limits.size
+        )
+
+    def _make_room(self, size: int, *, may_wait: bool) -> bool:
+        """Apply the overflow policy. Returns whether the new capture may come in."""
+        if self.limits.drop_oldest:
+            # As many bytes as come in, or small captures would make room for large ones.
+            while size > 0 and self._is_full():
+                try:
+                    oldest = self._items.popleft()
+                except IndexError:
+                    break
+                # Taken off what came in, because what went out is the worker's to count.
+                self._size_in -= oldest.size
+                size -= oldest.size
+                self.ledger.drop(DropReason.OVERFLOW, oldest.rows)
+            return True
+        if self.limits.block_seconds is None or not may_wait:
+            return False
+        return self._wait_for_room(self.limits.block_seconds)
+
+    def _wait_for_room(self, seconds: float) -> bool:
+        deadline = monotonic() + seconds
+        self.wake()
+        while True:
+            self._room.clear()
+            if self._closed:
+                return False
+            if not self._is_full():
+                return True
+            left = deadline - monotonic()
+            if left <= 0.0:
+                return False
+            self._room.wait(min(left, 0.05))  # another waiter's clear() may have taken our wake-up

@@ -1,0 +1,114 @@
+"""The one place where every inference is accounted for: captured, delivered, rejected, dropped."""
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import count
+
+from arthur_relay.stats import DropReason
+
+
+class AtomicCounter:
+    """Counts up from any thread, signal handler or finaliser without a lock.
+
+    `itertools.count` advances in one step of C code, and its `repr` tells where it stands.
+    """
+
+    __slots__ = ("_count", "increment")
+
+    def __init__(self) -> None:
+        self._count = count()
+        self.increment = self._count.__next__
+
+    def add(self, amount: int) -> None:
+        """Count up by `amount`, 0 or more; other threads may see a part of it."""
+        for _ in range(amount):
+            self.increment()
+
+    def value(self) -> int:
+        """Return the count. Any thread or signal handler; takes no lock."""
+        return int(repr(self._count)[6:-1])  # count(7)
+
+
+class Totals:
+    """A consistent reading of the ledger."""
+
+    __slots__ = ("captured", "delivered", "dropped", "pending", "rejected", "rejected_reasons")
+
+    def __init__(self, ledger: "Ledger") -> None:
+        # Captured is read last: what is settled was captured before, so pending is never negative.
+        self.delivered = ledger.delivered
+        self.rejected_reasons: Mapping[str, int] = dict(ledger.rejected)
+        self.rejected = sum(self.rejected_reasons.values())
+        dropped = ledger.dropped_by_reason()
+        settled = self.delivered + self.rejected + sum(dropped.values())
+        self.captured = ledger.captured.value()
+        self.pending = self.captured - settled
+        if ledger.left_at_end is not None:
+            # Derived, so that nothing which a straggler still does can count an inference twice.
+            cut = min(ledger.left_at_end, self.pending)
+            for reason, rows in (
+                (DropReason.SHUTDOWN, cut),
+                (DropReason.CLOSED, self.pending - cut),
+            ):
+                if rows > 0:
+                    dropped[reason.value] = dropped.get(reason.value, 0) + rows
+            self.pending = 0
+        self.dropped: Mapping[str, int] = dropped
+
+
+class Ledger:
+    """Counts what became of inferences, in rows.
+
+    `captured` and `drop()` may be used by any thread. The rest belongs to the worker, after
+    `seal()` to whoever sealed it.
+    """
+
+    def __init__(self) -> None:
+        self.captured = AtomicCounter()
+        self.delivered = 0
+        self.rejected: Counter[str] = Counter()
+        self._dropped = {reason: AtomicCounter() for reason in DropReason}
+        self.requests = 0
+        self.retries = 0
+        self.malformed_answers = 0
+        self.attributes_omitted = 0
+        self._sealed = False
+        self.left_at_end: int | None = None
+
+    def drop(self, reason: DropReason, rows: int) -> None:
+        """Record that rows were given up. Any thread; lock-free."""
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+
+    def deliver(self, rows: int) -> None:
+        """Record that Arthur acknowledged rows."""
+        if not self._sealed:
+            self.delivered += rows
+
+    def reject(self, reason: str, rows: int) -> None:
+        """Record that Arthur refused rows for good."""
+        if not self._sealed:
+            self.rejected[reason] += rows
+
+    def dropped_by_reason(self) -> dict[str, int]:
+        """Return how many rows were dropped for each reason that happened."""
+        values = {reason.value: counter.value() for reason, counter in self._dropped.items()}
+        return {reason: value for reason, value in values.items() if value}
+
+    def totals(self) -> Totals:
+        """Return a consistent reading; takes locks, not for the caller's path."""
+        return Totals(self)
+
+    def close_out(self) -> int:
+        """Count all that is pending as dropped at shutdown, and then only what comes after that.
+
+        For a worker that could not be stopped in time: what it may still do is no longer
+        counted, so that no inference is counted twice.
+
+        Returns:
+            How many rows that were.
+        """
+        if self.left_at_end is None:
+            self._sealed = True
+            self.left_at_end = self.totals().pending
+        return self.left_at_end

@@ -1,0 +1,296 @@
+"""The thread that the worker runs in: start, wake-up, restart, end, process exit, fork.
+
+The one registry of the package is here: which runtimes live in this process, so that its exit
+can close them within one deadline, and a fork can forget them.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.util import Finalize
+from time import monotonic
+from typing import Any, Protocol
+
+import anyio
+
+from arthur_relay.pipeline.resolver import RelayLoop, Resolver
+
+logger = logging.getLogger("arthur_relay.runtime")
+
+FIRST_RESTART_SECONDS = 0.1
+LONGEST_RESTART_SECONDS = 60.0
+"""The wait before a worker that died is started again; doubled while it keeps dying."""
+
+JOIN_SECONDS = 0.5
+"""How long a cancelled worker may take to let go before it is left to itself."""
+
+
+READY_SECONDS = 5.0
+"""How long a relay's constructor waits for the worker's imports, a tenth of a second as a rule."""
+
+
+class Closable(Protocol):
+    """What the registry holds: a relay, seen from below."""
+
+    def begin_close(self) -> float:
+        """Start closing without waiting; returns the seconds it may take."""
+        ...
+
+    def finish_close(self, deadline: float) -> object:
+        """Wait until closed, until `deadline` on `time.monotonic()`'s scale at most."""
+        ...
+
+    def forget_parent(self) -> None:
+        """Become fresh in a forked child: what is queued and connected is the parent's."""
+        ...
+
+
+class Runtime:
+    """Runs a coroutine function on an anyio loop in a daemon thread, again if it dies.
+
+    Args:
+        run: What to run; when it returns, the thread ends. It is given what to call when it
+            has imported all that it needs.
+
+    Attributes:
+        restarts: How often `run` died of an exception and was run again.
+    """
+
+    def __init__(self, run: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        self._run = run
+        self._resolver = Resolver()
+        self._thread = threading.Thread(target=self._main, name="arthur-relay", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._notify: Callable[[], None] | None = None
+        self._cancelled = False
+        self._ready = threading.Event()
+        self._start_error: BaseException | None = None
+        self._nap: anyio.Event | None = None
+        self._working = False
+        self._deaths_in_a_row = 0
+        self.restarts = 0
+
+    @property
+    def thread_id(self) -> int | None:
+        """The worker's thread, or None before the start."""
+        return self._thread.ident
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self, notify: Callable[[], None]) -> None:
+        """Start the thread.
+
+        Args:
+            notify: What a wake-up calls, on the loop's thread.
+        """
+        self._notify = notify
+        self._resolver.start()
+        self._thread.start()
+
+    def wait_until_ready(self) -> BaseException | None:
+        """Wait until the worker has imported what it needs, `READY_SECONDS` at most.
+
+        A fork while another thread imports leaves the child with a module lock that no one will
+        ever release.
+
+        Returns:
+            What the worker died of before it was ready, or None.
+        """
+        self._ready.wait(READY_SECONDS)
+        return self._start_error
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the worker works: False while it waits to be started again. Any thread."""
+        return self._working and self._thread.is_alive()
+
+    def hurry(self) -> None:
+        """Wake the worker, also from the wait before a restart. Any thread; never blocks."""
+        loop, nap = self._loop, self._nap
+        if loop is not None and nap is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(nap.set)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `notify` called on the loop. Any thread; never blocks, never raises."""
+        loop, notify = self._loop, self._notify
+        if loop is None or notify is None:
+            return  # the worker looks around when it starts
+        try:
+            loop.call_soon_threadsafe(notify)
+        except RuntimeError:
+            return  # the loop is closed: it died and comes back, or it is the end
+
+    def cancel(self) -> None:
+        """Cancel what runs, for good. Any thread."""
+        self._cancelled = True
+        loop, scope = self._loop, self._scope
+        if loop is not None and scope is not None:
+            try:
+                loop.call_soon_threadsafe(scope.cancel)
+            except RuntimeError:
+                return  # it has ended by itself
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread's end. Returns whether it has ended."""
+        if self._thread.ident is not None and self._thread.ident != threading.get_ident():
+            self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            while not self._cancelled:
+                try:
+                    anyio.run(
+                        self._supervised,
+                        backend="asyncio",
+                        backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+                    )
+                except BaseException:
+                    self.restarts += 1
+                    # A log handler of the application's that raises must not be the end.
+                    with suppress(Exception):
+                        logger.exception("the worker died and is started again")
+                else:
+                    return
+                finally:
+                    self._loop = self._scope = None
+        finally:
+            self._resolver.stop()
+
+    async def _supervised(self) -> None:
+        self._nap = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+        started_at = monotonic()
+        with anyio.CancelScope() as self._scope:
+            if self._cancelled:
+                return
+            self._working = True
+            try:
+                await self._run(self._ready.set)
+            except Exception as error:
+                self._working = False
+                if not self._ready.is_set():
+                    self._start_error = error
+                    self._ready.set()
+                await self._wait_before_restart(monotonic() - started_at)
+                raise
+            finally:
+                self._working = False
+
+    async def _wait_before_restart(self, lived_seconds: float) -> None:
+        if lived_seconds > LONGEST_RESTART_SECONDS:
+            self._deaths_in_a_row = 0
+        wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)
+        self._deaths_in_a_row += 1
+        assert self._nap is not None
+        with anyio.move_on_after(min(LONGEST_RESTART_SECONDS, wait)):
+            await self._nap.wait()
+
+
+class Registry:
+    """The relays of this process: shared ones by key, and all that have a thread.
+
+    Made once a process; after a fork the child's is empty again.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[int, threading.RLock] = {}
+        self._shared: dict[Hashable, Any] = {}
+        self._running: dict[int, Closable] = {}
+        self._hooked_in: int | None = None
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return the relay of a key, made if there is none. Any thread."""
+        with self._lock():
+            relay = self._shared.get(key)
+            if relay is None:
+                relay = self._shared[key] = make()
+            return relay
+
+    def unshare(self, relay: object) -> bool:
+        """Hand a relay out no more; the next to ask gets a new one.
+
+        Returns:
+            Whether it was shared.
+        """
+        with self._lock():
+            keys = [key for key, value in self._shared.items() if value is relay]
+            for key in keys:
+                del self._shared[key]
+            return bool(keys)
+
+    def started(self, relay: Closable) -> None:
+        """Remember a relay whose thread runs, to close it when the process exits."""
+        with self._lock():
+            self._running[id(relay)] = relay
+            if self._hooked_in is None:
+                atexit.register(self.close_all)
+                os.register_at_fork(after_in_child=self.after_fork)
+            if self._hooked_in != os.getpid():
+                self._hooked_in = os.getpid()
+                self._hook_multiprocessing()
+
+    def ended(self, relay: Closable) -> None:
+        """Forget a relay whose thread has ended."""
+        with self._lock():
+            self._running.pop(id(relay), None)
+        self.unshare(relay)
+
+    def running(self) -> list[Closable]:
+        """Return the relays whose threads run. Any thread."""
+        with self._lock():
+            return list(self._running.values())
+
+    def close_all(self) -> None:
+        """Close every relay, all within the longest of their shutdown times."""
+        relays = self.running()
+        start = monotonic()
+        try:
+            deadline = start + max((relay.begin_close() for relay in relays), default=0.0)
+            for relay in relays:
+                relay.finish_close(deadline)
+        except KeyboardInterrupt:
+            for relay in relays:
+                relay.begin_close()
+                relay.finish_close(start)  # whoever presses Ctrl-C wants no more waiting
+            raise
+
+    def after_fork(self) -> None:
+        """Make everything fresh in a forked child.
+
+        Shared relays stay shared: each has forgotten the parent and serves the child.
+        """
+        relays = list(self._running.values())
+        self._running = {}
+        for relay in relays:
+            relay.forget_parent()
+
+    def _hook_multiprocessing(self) -> None:
+        """See to the exit of a child of `multiprocessing`, which runs no `atexit` callbacks."""
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            Finalize(None, self.close_all, exitpriority=100)
+
+    def _lock(self) -> threading.RLock:
+        """Return this process's lock: one that a fork copied may be held by no one, for ever."""
+        return self._locks.setdefault(os.getpid(), threading.RLock())
+
+
+_registry = Registry()
+
+
+def registry() -> Registry:
+    """Return this process's registry."""
+    return _registry

@@ -1,0 +1,215 @@
+"""The schemas of the models: asked for once, again and again while Arthur is away."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
+
+from arthur_relay.destinations import Destination
+from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.errors import ConfigurationError, ModelError, UnreachableError
+from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
+from arthur_relay.schema import ModelSchema
+from arthur_relay.settings import RelaySettings
+
+logger = logging.getLogger("arthur_relay.delivery")
+
+REFUSAL_SECONDS = 60.0
+"""How long a refusal is believed; then the next inference of the model makes us ask again."""
+
+QUESTIONS_AT_ONCE = 2
+"""Models asked for at the same time, at most, so that deliveries keep their connections."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SchemaLoader:
+    """Knows the encoders of the models, and loads those it does not know.
+
+    `ask` and `give` may be called from any thread, and take effect when the worker looks; the
+    rest belongs to the worker's loop.
+
+    Attributes:
+        destination: Is asked.
+        settings: Time limits and back-off.
+        random: Returns a number in 0..1.
+        omitted: Given to each encoder.
+        changed: Told when a model became known, or was refused.
+        urgent: Whether the relay is closing, and waits have to be short.
+    """
+
+    destination: Destination
+    settings: RelaySettings
+    random: Callable[[], float]
+    omitted: Callable[[str], None]
+    changed: Callable[[], None]
+    urgent: bool = False
+    _unreachable: dict[str, str] = field(default_factory=dict)
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _loading: set[str] = field(default_factory=set)
+    _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
+    _told_refusals: set[str] = field(default_factory=set)
+    _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
+    _given: deque[ModelSchema] = field(default_factory=deque)
+    _hurry: anyio.Event | None = None
+    _limiter: anyio.CapacityLimiter | None = None
+
+    def ask(self, model_id: str) -> "Future[None]":
+        """Ask for a model at once. Any thread; wake the worker afterwards.
+
+        Returns:
+            A future: None when the model is known, else the error of the first answer.
+        """
+        answer: Future[None] = Future()
+        self._questions.append((model_id, answer))
+        return answer
+
+    def give(self, schema: ModelSchema) -> None:
+        """Make a model known that need not be asked for. Any thread."""
+        self._given.append(schema)
+
+    @property
+    def unreachable(self) -> str:
+        """Why a model could not be asked for lately, or "" when all have been told. Any thread."""
+        return next(iter(list(self._unreachable.values())), "")
+
+    @property
+    def refused(self) -> str:
+        """Why a model was refused lately, or "" when none was. Any thread."""
+        return next((reason for reason, _ in list(self._refused.values())), "")
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether `turn` has something to do."""
+        return bool(self._questions or self._given)
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._loading.clear()
+        self._hurry = anyio.Event()
+        self._limiter = anyio.CapacityLimiter(QUESTIONS_AT_ONCE)
+
+    def turn(self, group: TaskGroup) -> None:
+        """Take up what other threads have asked and given."""
+        while self._given:
+            schema = self._given.popleft()
+            self._encoders[schema.model_id] = Encoder(schema, self.omitted)
+        while self._questions:
+            model_id, answer = self._questions.popleft()
+            if model_id in self._encoders:
+                _resolve(answer, None)
+            else:
+                self._refused.pop(model_id, None)
+                self._waiting.append((model_id, answer))
+                self.load(group, model_id)
+
+    def resume(self, group: TaskGroup) -> None:
+        """Ask again what an earlier run did not live to hear."""
+        for model_id, _ in self._waiting:
+            self.load(group, model_id)
+
+    def encoder(self, model_id: str) -> Encoder | None:
+        """Return the model's encoder, or None when it is not known (yet)."""
+        return self._encoders.get(model_id)
+
+    def refusal(self, model_id: str) -> str | None:
+        """Return why Arthur refused to tell of the model, or None when it has not lately."""
+        found = self._refused.get(model_id)
+        if found is None:
+            return None
+        reason, until = found
+        if anyio.current_time() < until:
+            return reason
+        del self._refused[model_id]
+        return None
+
+    def load(self, group: TaskGroup, model_id: str) -> None:
+        """Begin to ask for a model, unless that is under way. Returns at once."""
+        if model_id not in self._loading:
+            self._loading.add(model_id)
+            group.start_soon(self._load, model_id)
+
+    def hurry(self) -> None:
+        """Cut the wait before the next question short, once."""
+        assert self._hurry is not None
+        self._hurry.set()
+        self._hurry = anyio.Event()
+
+    async def _load(self, model_id: str) -> None:
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(UnreachableError),
+            wait=FullJitter(
+                initial_seconds=self.settings.retry_initial_seconds,
+                max_seconds=self.settings.retry_max_seconds,
+                random=self.random,
+            ),
+            stop=stop_never,
+            sleep=self._back_off,
+            reraise=True,
+        )
+        try:
+            schema: ModelSchema = await policy(partial(self._fetch, model_id))
+        except ConfigurationError as error:
+            reason = "unknown model" if isinstance(error, ModelError) else "credentials refused"
+            self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
+            if model_id not in self._told_refusals:
+                self._told_refusals.add(model_id)
+                logger.warning("%s", error)
+            self._answer(model_id, error)
+        else:
+            self._encoders[model_id] = Encoder(schema, self.omitted)
+            if self._unreachable.pop(model_id, "") and not self._unreachable:
+                logger.warning("Arthur answers again; delivery goes on")
+            self._answer(model_id, None)
+        self._unreachable.pop(model_id, None)
+        self._loading.discard(model_id)
+        self.changed()
+
+    async def _fetch(self, model_id: str) -> ModelSchema:
+        limit = self.settings.request_timeout_seconds
+        assert self._limiter is not None
+        try:
+            async with self._limiter:
+                with anyio.fail_after(limit):
+                    return await self.destination.fetch_schema(model_id)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            if isinstance(error, UnreachableError):
+                reason = str(error)
+            elif isinstance(error, TimeoutError):
+                reason = f"no answer within {limit:g} s"
+            else:  # a bug must cost its model, not the worker
+                reason = f"internal error ({type(error).__name__})"
+            if not self._unreachable:
+                logger.warning("Arthur can't be asked for the model: %s; will ask again", reason)
+            self._unreachable[model_id] = reason
+            failure = UnreachableError(reason)
+            self._answer(model_id, failure)
+            raise failure from error
+
+    async def _back_off(self, seconds: float) -> None:
+        assert self._hurry is not None
+        with anyio.move_on_after(min(seconds, URGENT_SECONDS) if self.urgent else seconds):
+            await self._hurry.wait()
+
+    def _answer(self, model_id: str, error: Exception | None) -> None:
+        for asked, answer in self._waiting:
+            if asked == model_id:
+                _resolve(answer, error)
+        self._waiting = [pair for pair in self._waiting if pair[0] != model_id]
+
+
+def _resolve(answer: "Future[None]", error: Exception | None) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return  # whoever asked has gone
+    if error is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(error)

@@ -1,0 +1,46 @@
+"""Captures that can't be encoded yet because Arthur has not told their model's schema."""
+
+from collections import deque
+
+from arthur_relay.inference import Capture
+
+
+class Staging:
+    """Waiting captures by model, oldest first, with their number of rows and bytes.
+
+    Only the worker's thread uses it. Each capture is kept with the epoch it was taken in.
+    """
+
+    def __init__(self) -> None:
+        self._by_model: dict[str, deque[tuple[Capture, int]]] = {}
+        self.rows = 0
+        self.size = 0
+
+    def put(self, capture: Capture, epoch: int) -> None:
+        """Hold a capture."""
+        self._by_model.setdefault(capture.model_id, deque()).append((capture, epoch))
+        self.rows += capture.rows
+        self.size += capture.size
+
+    def take(self, model_id: str) -> tuple[Capture, int] | None:
+        """Return the oldest capture of a model with its epoch, or None when there is none."""
+        waiting = self._by_model.get(model_id)
+        if not waiting:
+            self._by_model.pop(model_id, None)
+            return None
+        capture, epoch = waiting.popleft()
+        self.rows -= capture.rows
+        self.size -= capture.size
+        return capture, epoch
+
+    def models(self) -> list[str]:
+        """Return the models that something waits for."""
+        return list(self._by_model)
+
+    def evict(self) -> tuple[Capture, int] | None:
+        """Forget the oldest capture of the model that waits longest, and return it."""
+        for model_id in list(self._by_model):
+            found = self.take(model_id)
+            if found is not None:
+                return found
+        return None

@@ -1,0 +1,393 @@
+"""The one worker: takes captures from the inlet, encodes, buffers, batches and has them delivered.
+
+It owns time: linger and flushes here, back-off and the breaker in the dispatcher. It runs on any
+anyio loop; the runtime gives it a thread, the tests a virtual clock.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from arthur_relay.buffers import Buffer
+from arthur_relay.destinations import Destination
+from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.inference import Capture
+from arthur_relay.pipeline.batcher import Batcher
+from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.pipeline.inlet import Inlet
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.schemas import SchemaLoader
+from arthur_relay.pipeline.staging import Staging
+from arthur_relay.row import Batch, Row
+from arthur_relay.settings import Overflow, RelaySettings
+from arthur_relay.stats import DropReason
+
+logger = logging.getLogger("arthur_relay.worker")
+
+CAPTURES_BEFORE_YIELD = 16
+"""Captures encoded before the loop turns, which gives up the interpreter lock while it polls."""
+
+HURRY_SECONDS = 1.0
+"""The shortest time between flushes that make waiting deliveries try at once."""
+
+OVERFLOW_QUIET_SECONDS = 60.0
+"""How long nothing may overflow before the log says that the queue has room again."""
+
+SWEEP_SECONDS = 10.0
+"""How often open runs are looked through for those that never ended; oftener for a short age."""
+
+
+@dataclass(slots=True, eq=False)
+class Barrier:
+    """A flush: done when everything captured before it is settled.
+
+    Attributes:
+        closing: Whether the worker ends after it.
+        done: Gets None when it is.
+        waits_for: Captures that were in the inlet when the worker saw it and still are.
+        epoch: The last flush generation that belongs to it, or None while `waits_for` is not 0.
+    """
+
+    closing: bool = False
+    done: "Future[None]" = field(default_factory=Future)
+    waits_for: int = 0
+    epoch: int | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Worker:
+    """The pipeline's loop.
+
+    `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
+    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and another
+    `run` goes on with them.
+
+    Attributes:
+        inlet: Where captures come from.
+        buffer: Where rows wait until they are settled.
+        destination: Where they go.
+        ledger: Where they are counted.
+        settings: Sizes and times.
+        random: Returns a number in 0..1, for jitter.
+        sweep: Looks for open runs that never ended; returns whether any run is open.
+    """
+
+    inlet: Inlet
+    buffer: Buffer
+    destination: Destination
+    ledger: Ledger
+    settings: RelaySettings
+    random: Callable[[], float]
+    sweep: Callable[[], bool]
+    dispatcher: Dispatcher = field(init=False)
+    schemas: SchemaLoader = field(init=False)
+    _batcher: Batcher = field(init=False)
+    _controls: deque[Barrier] = field(default_factory=deque)
+    _barriers: list[Barrier] = field(default_factory=list)
+    _ready: deque[Batch] = field(default_factory=deque)
+    _staging: Staging = field(default_factory=Staging)
+    _outstanding: Counter[int] = field(default_factory=Counter)
+    _epoch: int = 0
+    _wakeup: anyio.Event | None = None
+    _next_sweep: float = 0.0
+    _hurried_at: float = float("-inf")
+    _overflown: int = 0
+    _overflown_at: float = 0.0
+    _telling_overflow: bool = False
+    _told_unencodable: bool = False
+
+    def __post_init__(self) -> None:
+        self._batcher = self._new_batcher()
+        self.dispatcher = Dispatcher(
+            destination=self.destination,
+            buffer=self.buffer,
+            ledger=self.ledger,
+            settings=self.settings,
+            random=self.random,
+            shrink=self._shrink,
+            settled=self._settled,
+            changed=self.wake,
+        )
+        self.schemas = SchemaLoader(
+            destination=self.destination,
+            settings=self.settings,
+            random=self.random,
+            omitted=self._omitted,
+            changed=self.wake,
+        )
+
+    def control(self, barrier: Barrier) -> None:
+        """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
+        self._controls.append(barrier)
+
+    def wake(self) -> None:
+        """Make the loop look around. Loop's thread only."""
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+    @property
+    def _sweep_seconds(self) -> float:
+        return min(SWEEP_SECONDS, self.settings.run_max_age_seconds)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait behind the inlet, as accounted. Any thread may read it."""
+        return self.buffer.size + self._staging.size
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until a closing barrier is done, or until cancelled.
+
+        Args:
+            ready: Called when the destination has been entered.
+        """
+        self._wakeup = anyio.Event()
+        self._batcher = self._new_batcher()
+        self._ready.clear()
+        self.buffer.release_all()
+        self.dispatcher.enter()
+        self.schemas.enter()
+        async with self.destination, anyio.create_task_group() as group:
+            ready()
+            for model_id in self._staging.models():  # an earlier run died while it asked
+                self.schemas.load(group, model_id)
+            self.schemas.resume(group)
+            while not await self._turn(group):
+                await self._rest()
+            group.cancel_scope.cancel()
+
+    async def _turn(self, group: TaskGroup) -> bool:
+        """Do what can be done now. Returns True when it is time to end."""
+        self._wakeup = anyio.Event()
+        while self._controls:
+            barrier = self._controls.popleft()
+            if barrier.done.cancelled():
+                continue
+            barrier.waits_for = len(self.inlet)
+            self._barriers.append(barrier)
+            self._hurry(closing=barrier.closing)
+        self.schemas.turn(group)
+        await self._encode_staged()
+        await self._take_in(group)
+        self._send_off(group)
+        if anyio.current_time() >= self._next_sweep:
+            open_runs = self.sweep()
+            self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
+        self._tell_overflow()
+        return self._complete_barriers()
+
+    def _hurry(self, *, closing: bool) -> None:
+        """Cut back-offs short for a flush, now and then; while closing, from now on."""
+        now = anyio.current_time()
+        if closing:
+            self.dispatcher.urgent = self.schemas.urgent = True
+        elif now < self._hurried_at + HURRY_SECONDS:
+            return  # a flush for each request must not become a storm on an Arthur in trouble
+        self._hurried_at = now
+        self.dispatcher.hurry()
+        self.schemas.hurry()
+
+    async def _rest(self) -> None:
+        """Wait for a wake-up, or for the next timer."""
+        assert self._wakeup is not None
+        now = anyio.current_time()
+        timers = [self._next_sweep or now + self._sweep_seconds]
+        due = self._batcher.next_due()
+        if due is not None and self.dispatcher.has_capacity:
+            timers.append(due)  # without capacity, the end of a delivery wakes us
+        idle = self.waiting_bytes == 0 or self.settings.flush_interval_seconds == 0
+        if not idle:
+            # Rows wait, so captures need not wake us one by one: we look after the interval.
+            timers.append(now + self.settings.flush_interval_seconds)
+        may_wait = self._is_stalled() or self.inlet.rest(idle=idle)
+        if may_wait and not (self._controls or self.schemas.has_questions):
+            with anyio.move_on_after(max(0.0, min(timers) - now)):
+                await self._wakeup.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+
+    async def _take_in(self, group: TaskGroup) -> None:
+        """Take captures from the inlet: those that wait now, and fit."""
+        taken = 0
+        for _ in range(len(self.inlet)):
+            if self._is_stalled() or (capture := self.inlet.take()) is None:
+                break
+            taken += 1
+            self._outstanding[self._epoch] += capture.rows
+            self._accept(capture, self._epoch, group)
+            if taken % CAPTURES_BEFORE_YIELD == 0:
+                await anyio.lowlevel.checkpoint()
+        if taken:
+            self.inlet.made_room()
+        self._close_epoch(taken)
+
+    def _close_epoch(self, taken: int) -> None:
+        """Give each barrier whose captures are all taken the current epoch, and begin another."""
+        empty = len(self.inlet) == 0
+        complete = False
+        for barrier in self._barriers:
+            if barrier.epoch is None:
+                barrier.waits_for -= taken
+                if empty or barrier.waits_for <= 0:
+                    barrier.epoch = self._epoch
+                    complete = True
+        self._epoch += complete
+
+    def _accept(self, capture: Capture, epoch: int, group: TaskGroup) -> None:
+        """Encode a capture, or stage it until its model is known."""
+        encoder = self.schemas.encoder(capture.model_id)
+        if encoder is not None:
+            self._encode(encoder, capture, epoch)
+        elif not capture.model_id:
+            self.ledger.reject("no model id", capture.rows)
+            self._outstanding[epoch] -= capture.rows
+        elif (reason := self.schemas.refusal(capture.model_id)) is not None:
+            self.ledger.reject(reason, capture.rows)
+            self._outstanding[epoch] -= capture.rows
+        else:
+            while not self._has_room(capture.size) and self._evict():
+                pass
+            self._staging.put(capture, epoch)
+            self.schemas.load(group, capture.model_id)
+
+    async def _encode_staged(self) -> None:
+        """Encode, or reject, what was staged for models about which Arthur has told by now."""
+        for model_id in self._staging.models():
+            encoder = self.schemas.encoder(model_id)
+            reason = self.schemas.refusal(model_id)
+            if encoder is None and reason is None:
+                continue
+            encoded = 0
+            while (staged := self._staging.take(model_id)) is not None:
+                capture, epoch = staged
+                encoded += 1
+                if encoded % CAPTURES_BEFORE_YIELD == 0:
+                    await anyio.lowlevel.checkpoint()
+                if encoder is not None:
+                    self._encode(encoder, capture, epoch)
+                elif reason is not None:
+                    self.ledger.reject(reason, capture.rows)
+                    self._outstanding[epoch] -= capture.rows
+
+    def _encode(self, encoder: Encoder, capture: Capture, epoch: int) -> None:
+        try:
+            rows = encoder.encode(capture, epoch)
+        except Exception:  # noqa: BLE001 - one bad capture must not cost the others
+            if not self._told_unencodable:
+                self._told_unencodable = True
+                # Without the exception, whose text might quote the inference.
+                logger.warning("an inference could not be encoded and is dropped")
+            self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
+            self._outstanding[epoch] -= capture.rows
+            return
+        if len(rows) < capture.rows:
+            missing = capture.rows - len(rows)
+            self.ledger.drop(DropReason.SKIPPED, missing)
+            self._outstanding[epoch] -= missing
+        for row in rows:
+            self._hold(row)
+
+    def _hold(self, row: Row) -> None:
+        """Put a row into the buffer, at the cost of older ones where the policy says so."""
+        while not self._has_room(len(row.body)):
+            if self.settings.overflow is not Overflow.DROP_OLDEST:
+                break  # its capture was taken because there was room; it may go a little beyond
+            if not self._evict():
+                self._lose(DropReason.OVERFLOW, [row])
+                return
+        self.buffer.put(row)
+
+    def _evict(self) -> bool:
+        """Give up the oldest that waits, if the policy allows. Returns whether it did."""
+        if self.settings.overflow is not Overflow.DROP_OLDEST:
+            return False
+        row = self.buffer.evict()
+        if row is not None:
+            self._lose(DropReason.OVERFLOW, [row])
+            return True
+        staged = self._staging.evict()
+        if staged is None:
+            return False
+        capture, epoch = staged
+        self.ledger.drop(DropReason.OVERFLOW, capture.rows)
+        self._outstanding[epoch] -= capture.rows
+        return True
+
+    def _send_off(self, group: TaskGroup) -> None:
+        """Form batches of what waits, as far as there is capacity to send them."""
+        now = anyio.current_time()
+        while self.dispatcher.has_capacity:
+            if self._ready:
+                self.dispatcher.start(group, self._ready.popleft().rows)
+            elif (row := self.buffer.lease()) is not None:
+                self._ready.extend(self._batcher.add(row, now))
+            else:
+                hurried = self._barriers or not self._has_room(1)
+                self._ready.extend(self._batcher.flush() if hurried else ())
+                self._ready.extend(self._batcher.due(now))
+                if not self._ready:
+                    return
+
+    def _complete_barriers(self) -> bool:
+        """Finish the flushes that are done. Returns whether one of them was to be the end."""
+        for epoch in [epoch for epoch, rows in self._outstanding.items() if rows <= 0]:
+            del self._outstanding[epoch]
+        oldest = min(self._outstanding, default=self._epoch)
+        done = [b for b in self._barriers if b.epoch is not None and b.epoch < oldest]
+        self._barriers = [b for b in self._barriers if b not in done and not b.done.cancelled()]
+        for barrier in done:
+            if barrier.done.set_running_or_notify_cancel():
+                barrier.done.set_result(None)
+        return any(barrier.closing for barrier in done)
+
+    def _is_stalled(self) -> bool:
+        """Say whether the buffer is full and the policy is to keep what is in it."""
+        return self.settings.overflow is not Overflow.DROP_OLDEST and not self._has_room(1)
+
+    def _has_room(self, size: int) -> bool:
+        staging = self._staging
+        return self.buffer.has_room(rows=1 + staging.rows, size=size + staging.size)
+
+    def _lose(self, reason: DropReason, rows: Sequence[Row]) -> None:
+        self.ledger.drop(reason, len(rows))
+        self._settled(rows)
+
+    def _settled(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._outstanding[row.epoch] -= 1
+
+    def _shrink(self, row: Row) -> Row | None:
+        encoder = self.schemas.encoder(row.model_id)
+        return encoder.shrink(row) if encoder is not None else None
+
+    def _omitted(self, _name: str) -> None:
+        self.ledger.attributes_omitted += 1
+
+    def _tell_overflow(self) -> None:
+        """Log once when the queue begins to overflow, and once when it has stopped."""
+        overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
+        now = anyio.current_time()
+        if overflown > self._overflown:
+            self._overflown_at = now
+        if overflown > self._overflown and not self._telling_overflow:
+            self._telling_overflow = True
+            logger.warning(
+                "the queue is full; inferences are dropped (overflow = %s), see stats()",
+                self.settings.overflow.value,
+            )
+        elif self._telling_overflow and now >= self._overflown_at + OVERFLOW_QUIET_SECONDS:
+            self._telling_overflow = False
+            logger.warning("the queue has room again; %d inferences were dropped", overflown)
+        self._overflown = overflown
+
+    def _new_batcher(self) -> Batcher:
+        return Batcher(
+            max_rows=self.settings.batch_size,
+            max_bytes=self.settings.batch_bytes,
+            linger_seconds=self.settings.flush_interval_seconds,
+        )

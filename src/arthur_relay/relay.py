@@ -1,0 +1,396 @@
+"""The relay: composes the pipeline in an application's process, and is how it is spoken to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, InvalidStateError, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.credentials import (
+    DEFAULT_URL,
+    Credentials,
+    credentials_from_environment,
+    resolve_credentials,
+)
+from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.errors import ConfigurationError, UnreachableError
+from arthur_relay.inference import CapturedInference
+from arthur_relay.lifecycle import Closing, in_thread
+from arthur_relay.parts import Parts
+from arthur_relay.pipeline.inlet import Inlet, InletLimits
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime, registry
+from arthur_relay.pipeline.worker import Barrier, Worker
+from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
+from arthur_relay.runs import OpenRuns
+from arthur_relay.settings import RelaySettings
+from arthur_relay.signals import exit_on_sigterm
+from arthur_relay.snapshots import snapshot_values
+from arthur_relay.stats import DropReason
+
+if TYPE_CHECKING:
+    from arthur_relay.destinations import Destination
+    from arthur_relay.inference import Capture, Inference, Run
+    from arthur_relay.schema import ModelSchema
+    from arthur_relay.stats import FlushResult, Health, Stats
+
+logger = logging.getLogger("arthur_relay")
+
+
+class Relay(Closing):
+    """Takes inferences and has them delivered in the background.
+
+    One relay has one worker thread, one queue and one connection pool; any number of callback
+    handlers and threads may share it. A forked child gets a fresh worker and an empty queue on its
+    first use; what was queued stays the parent's.
+
+    Args:
+        destination: Where rows go; entered and used by the worker only.
+        model_id: The model of inferences that do not name one.
+        settings: The settings; from the environment when None.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        model_id: str | None = None,
+        settings: RelaySettings | None = None,
+    ) -> None:
+        self.settings = settings if settings is not None else RelaySettings()
+        self.model_id = model_id
+        self._destination = destination
+        self._locks: dict[int, threading.Lock] = {}
+        self._asked: set[str] = set()
+        self._given: dict[str, ModelSchema] = {}
+        self._forked_from: list[Parts] = []
+        self._ids = count()
+        self._id_prefix = secrets.token_hex(12)
+        self.events = EventCounts()
+        self.open_runs = OpenRuns(
+            max_runs=self.settings.max_open_runs,
+            max_bytes=self.settings.open_runs_bytes,
+            give_up=self._give_up,
+        )
+        self._parts = self._assemble()
+        if not self.settings.disabled:
+            self._start()
+            self._wait_until_ready()
+            if self.settings.flush_on_sigterm:
+                exit_on_sigterm()
+
+    @classmethod
+    def from_credentials(
+        cls,
+        model_id: str | None = None,
+        arthur_url: str = DEFAULT_URL,
+        arthur_login: str | None = None,
+        arthur_password: str | None = None,
+        *,
+        settings: RelaySettings | None = None,
+    ) -> Relay:
+        """Make a relay to Arthur Scope; see `ArthurCallbackHandler.from_credentials`.
+
+        Nothing is asked of Arthur here; `connect(model_id)` does.
+
+        Raises:
+            ConfigurationError: The URL, the settings or the credentials can't be used.
+        """
+        settings = settings if settings is not None else RelaySettings()
+        credentials = resolve_credentials(
+            url=arthur_url,
+            login=arthur_login,
+            password=arthur_password,
+            allow_insecure=settings.allow_insecure,
+        )
+        return cls(scope_destination(credentials, settings), model_id=model_id, settings=settings)
+
+    @classmethod
+    def from_env(cls, *, settings: RelaySettings | None = None) -> Relay:
+        """Make a relay to Arthur Scope from the SDK's environment variables.
+
+        Raises:
+            ConfigurationError: A variable is missing or has a value that is not allowed.
+        """
+        settings = settings if settings is not None else RelaySettings()
+        credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
+        model_id = os.environ.get("ARTHUR_MODEL_ID") or None
+        return cls(scope_destination(credentials, settings), model_id=model_id, settings=settings)
+
+    def capture(self, inference: Inference) -> None:
+        """Take an inference of code that does not use LangChain; returns at once.
+
+        Never raises, from any thread, signal handler or finaliser. What can't be taken is counted
+        in `stats()`. With `overflow = block` it may wait when the queue is full.
+        """
+        if self.settings.disabled:
+            return
+        try:
+            attributes, attributes_size = snapshot_values(inference.attributes)
+            captured = CapturedInference(
+                inference,
+                attributes=attributes,
+                attributes_size=attributes_size,
+                inference_id=inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
+                # Without a model it is rejected by the worker, and counted like any other.
+                model_id=inference.model_id or self.model_id or "",
+                captured_at=time.time(),
+            )
+        except Exception:  # noqa: BLE001 - nothing may be raised into the application
+            self.events.unreadable.increment()
+        else:
+            self.submit(captured)
+
+    def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
+        """Put a capture into the inlet; what the callback does with a run that has ended."""
+        if self._parts.live_in != os.getpid():
+            self._revive()
+        parts = self._parts
+        # The worker must not wait for itself, nor a close for what it is about to end.
+        may_wait = may_wait and parts.runtime.thread_id != threading.get_ident()
+        parts.inlet.put(capture, may_wait=may_wait)
+
+    def connect(self, model_id: str) -> None:
+        """Ask Arthur for a model, unless it is known or was asked for before.
+
+        Returns when Arthur has answered, or after `connect_timeout_seconds`. When Arthur can't be
+        reached that is logged, the worker keeps asking, and inferences wait.
+
+        Raises:
+            CredentialsError: Arthur refused the login or the key.
+            ModelError: Arthur has no such model, or it is not an LLM.
+        """
+        if self.settings.disabled:
+            return
+        if model_id in self._asked:
+            return
+        self._revive()
+        self._asked.add(model_id)
+        answer = self._parts.worker.schemas.ask(model_id)
+        self._wake()
+        try:
+            answer.result(self.settings.connect_timeout_seconds)
+        except ConfigurationError:
+            self._asked.discard(model_id)  # someone may put it right and try again
+            raise
+        except UnreachableError:
+            return  # the worker has logged it
+        except FutureTimeoutError:
+            answer.cancel()
+            logger.warning(
+                "Arthur has not answered within %g s; will keep asking for model %s",
+                self.settings.connect_timeout_seconds,
+                model_id,
+            )
+
+    def register(self, schema: ModelSchema) -> None:
+        """Make a model known, so that Arthur need not be asked for it. Any thread."""
+        if schema.model_id in self._given:
+            return  # attributes can't be added to a saved model
+        self._given[schema.model_id] = schema
+        self._asked.add(schema.model_id)
+        self._parts.worker.schemas.give(schema)
+        self._wake()
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Wait until everything captured before is delivered, rejected or dropped.
+
+        Any thread but the worker's own (a callback of the relay), where it returns at once.
+
+        Args:
+            timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
+        """
+        self._revive()
+        parts = self._parts
+        in_worker = parts.runtime.thread_id == threading.get_ident()
+        if parts.live_in is None or not parts.is_open or in_worker:
+            return self._result()
+        barrier = Barrier()
+        parts.worker.control(barrier)
+        parts.runtime.hurry()
+        # A close by someone else ends the wait as well: what is left then is settled by it.
+        wait((barrier.done, parts.ended), self._timeout(timeout), FIRST_COMPLETED)
+        if barrier.done.cancel():
+            return self._result(timed_out=True)
+        return self._result()
+
+    def close(self, timeout: float | None = None) -> FlushResult:
+        """Take no more, deliver what is queued, and end the worker; all within one deadline.
+
+        What is left at the deadline is dropped, and counted. Closing again changes nothing. An
+        interrupt while waiting ends the wait and is raised.
+
+        Args:
+            timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
+        """
+        deadline = time.monotonic() + self._timeout(timeout)
+        self.begin_close()
+        return self.finish_close(deadline)
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
+        """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
+        return await in_thread(partial(self.flush, timeout))
+
+    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
+        """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
+        return await in_thread(partial(self.close, timeout))
+
+    def stats(self) -> Stats:
+        """Return a snapshot. Any thread."""
+        parts = self._parts
+        return report_stats(
+            parts.ledger,
+            events=self.events,
+            open_runs=len(self.open_runs),
+            worker_restarts=parts.runtime.restarts,
+            pending_bytes=parts.inlet.size + parts.worker.waiting_bytes + self.open_runs.size,
+        )
+
+    def health(self) -> Health:
+        """Say in one word and one sentence how delivery goes. Any thread."""
+        parts = self._parts
+        return report_health(
+            parts.ledger,
+            parts.worker.dispatcher,
+            schemas=parts.worker.schemas,
+            unreadable=self.events.unreadable.value(),
+            disabled=self.settings.disabled,
+            closed=not parts.is_open,
+            running=parts.runtime.is_running or parts.live_in != os.getpid(),
+        )
+
+    def begin_close(self) -> float:
+        """Take no more and begin to deliver what is queued; returns the seconds it may take."""
+        parts = self._parts
+        self.open_runs.abandon_all()
+        if parts.shut():
+            parts.worker.control(parts.closing)
+            parts.runtime.hurry()
+            registry().unshare(self)
+        return self.settings.shutdown_timeout_seconds
+
+    def finish_close(self, deadline: float) -> FlushResult:
+        """Wait for the end until `deadline`, on `time.monotonic()`'s scale, and see to it."""
+        parts = self._parts
+        if parts.live_in != os.getpid():
+            return self._result()  # disabled, or a forked child that never captured anything
+        in_time = False
+        try:
+            parts.closing.done.result(max(0.0, deadline - time.monotonic()))
+            in_time = True
+        except FutureTimeoutError:
+            pass
+        finally:  # also when an interrupt ended the wait
+            if not in_time:
+                parts.runtime.cancel()
+            # Relays that are stuck are waited for at the same time, and never for long.
+            left = deadline + JOIN_SECONDS - time.monotonic()
+            parts.runtime.join(min(JOIN_SECONDS, max(0.0, left)))
+            registry().ended(self)
+            parts.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
+            parts.ledger.close_out()
+            with suppress(InvalidStateError):
+                parts.ended.set_result(None)
+            lost = parts.ledger.totals().dropped.get(DropReason.SHUTDOWN, 0)
+            if lost and not parts.told_loss:
+                parts.told_loss = True
+                logger.warning("%d inferences were not delivered in time and are dropped", lost)
+        return self._result(timed_out=not in_time)
+
+    def forget_parent(self) -> None:
+        """Become fresh in a forked child; the worker starts with its first use."""
+        # Kept, so that no finaliser in the child touches the parent's connections.
+        self._forked_from.append(self._parts)
+        self.open_runs.clear()
+        self.events = EventCounts()
+        self._id_prefix = secrets.token_hex(12)
+        closed = not self._parts.is_open
+        self._parts = self._assemble()
+        if closed:  # what the parent has closed stays closed
+            self._parts.shut()
+
+    def _assemble(self) -> Parts:
+        """Compose the pipeline."""
+        settings = self.settings
+        ledger = Ledger()
+        inlet = Inlet(InletLimits.of(settings), ledger, wake=self._wake)
+        worker = Worker(
+            inlet=inlet,
+            buffer=MemoryBuffer(max_rows=settings.queue_size, max_bytes=settings.buffer_bytes),
+            destination=self._destination,
+            ledger=ledger,
+            settings=settings,
+            random=random.random,
+            sweep=self._sweep,
+        )
+        for schema in self._given.values():
+            worker.schemas.give(schema)
+        return Parts(ledger, inlet, worker, Runtime(worker.run))
+
+    def _start(self) -> None:
+        self._parts.runtime.start(self._parts.worker.wake)
+        self._parts.live_in = os.getpid()
+        registry().started(self)
+
+    def _wait_until_ready(self) -> None:
+        error = self._parts.runtime.wait_until_ready()
+        if error is not None:
+            self._parts.runtime.cancel()
+            self._parts.runtime.join(JOIN_SECONDS)
+            registry().ended(self)
+            raise ConfigurationError(
+                f"The relay can't start ({type(error).__name__}: {error}): check the proxy and"
+                " certificate variables of the environment."
+            ) from error
+
+    def _revive(self) -> None:
+        """Start the worker in a forked child, whether or not its at-fork hooks ran."""
+        if self.settings.disabled or self._parts.live_in == os.getpid() or not self._parts.is_open:
+            return
+        # A lock copied by the fork may be held by a thread that is not here; this one is ours.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            if self._parts.live_in == os.getpid():
+                return
+            if self._parts.live_in is not None:  # the server bypassed the hooks
+                self.forget_parent()
+            self._start()
+
+    def _wake(self) -> None:
+        self._parts.runtime.wake()
+
+    def _sweep(self) -> bool:
+        self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
+        return len(self.open_runs) > 0
+
+    def _give_up(self, run: Run) -> None:
+        self.events.abandoned.increment()
+        self.submit(run, may_wait=False)
+
+    def _timeout(self, timeout: float | None) -> float:
+        seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout
+        return min(max(0.0, seconds), threading.TIMEOUT_MAX)
+
+    def _result(self, *, timed_out: bool = False) -> FlushResult:
+        return report_flush(self._parts.ledger, timed_out=timed_out)
+
+
+def scope_destination(credentials: Credentials, settings: RelaySettings) -> Destination:
+    """Return the destination for Arthur Scope."""
+    return ScopeDestination(
+        credentials,
+        connections=settings.max_in_flight + 1,
+        connect_timeout_seconds=settings.request_timeout_seconds,
+        retry_after_max_seconds=settings.retry_after_max_seconds,
+        now=lambda: datetime.now(UTC),
+    )

@@ -1,0 +1,94 @@
+"""Turns the pipeline's state into what users are told, `Stats` and `Health`; changes nothing."""
+
+from arthur_relay.pipeline.breaker import BreakerState
+from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
+from arthur_relay.pipeline.schemas import SchemaLoader
+from arthur_relay.stats import FlushResult, Health, HealthStatus, Stats
+
+
+class EventCounts:
+    """What the callback's edge counts; each may be counted up by any thread without a lock."""
+
+    __slots__ = ("abandoned", "unmatched", "unreadable")
+
+    def __init__(self) -> None:
+        self.abandoned = AtomicCounter()
+        self.unmatched = AtomicCounter()
+        self.unreadable = AtomicCounter()
+
+
+def report_flush(ledger: Ledger, *, timed_out: bool) -> FlushResult:
+    """Return what became of everything so far."""
+    totals = ledger.totals()
+    return FlushResult(
+        delivered=totals.delivered,
+        rejected=totals.rejected,
+        dropped=totals.dropped,
+        pending=totals.pending,
+        timed_out=timed_out,
+    )
+
+
+def report_stats(
+    ledger: Ledger,
+    *,
+    events: EventCounts,
+    open_runs: int,
+    worker_restarts: int,
+    pending_bytes: int,
+) -> Stats:
+    """Return a snapshot of all counts."""
+    totals = ledger.totals()
+    return Stats(
+        captured=totals.captured,
+        delivered=totals.delivered,
+        rejected=totals.rejected,
+        dropped=totals.dropped,
+        pending=totals.pending,
+        rejected_reasons=totals.rejected_reasons,
+        open_runs=open_runs,
+        abandoned=events.abandoned.value(),
+        unmatched_events=events.unmatched.value(),
+        capture_errors=events.unreadable.value(),
+        attributes_omitted=ledger.attributes_omitted,
+        requests=ledger.requests,
+        retries=ledger.retries,
+        malformed_answers=ledger.malformed_answers,
+        worker_restarts=worker_restarts,
+        pending_bytes=pending_bytes,
+    )
+
+
+def report_health(  # noqa: PLR0913 - keyword-only
+    ledger: Ledger,
+    dispatcher: Dispatcher,
+    *,
+    schemas: SchemaLoader,
+    unreadable: int,
+    disabled: bool,
+    closed: bool,
+    running: bool,
+) -> Health:
+    """Return how delivery goes, in one word and one sentence."""
+    if disabled:
+        return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
+    totals = ledger.totals()
+    lost = sum(totals.dropped.values())
+    counts = (
+        f"{totals.delivered} inferences are delivered, {totals.pending} wait,"
+        f" {totals.rejected} were rejected and {lost} dropped"
+    )
+    failure = schemas.unreachable if running else "the worker died and is being started again"
+    if dispatcher.breaker.state is not BreakerState.CLOSED:
+        failure = failure or dispatcher.last_failure
+    if closed:
+        return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
+    if failure:
+        return Health(HealthStatus.FAILING, f"Arthur can't be used now ({failure}): {counts}.")
+    if problem := dispatcher.last_failure or schemas.refused:
+        return Health(HealthStatus.DEGRADED, f"Arthur had an objection ({problem}): {counts}.")
+    if unreadable:
+        detail = f"{unreadable} LangChain events could not be read: {counts}."
+        return Health(HealthStatus.DEGRADED, detail)
+    return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")

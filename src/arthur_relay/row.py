@@ -1,0 +1,91 @@
+"""The currency of the pipeline: a row, one inference's encoded bytes, and what became of it."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One inference, encoded once and never decoded again on its way to Arthur.
+
+    Attributes:
+        id: The `partner_inference_id`, the same on every attempt.
+        model_id: The Arthur model that it belongs to.
+        body: The JSON object, UTF-8.
+        epoch: The flush generation it was captured in; a flush waits for its own and older ones.
+        shrunk: How often its texts were cut because Arthur found the row alone too large.
+    """
+
+    id: str
+    model_id: str
+    body: bytes
+    epoch: int = 0
+    shrunk: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that the row takes in a request, its separator included."""
+        return len(self.body) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one model that travel in one request; never empty, in order of capture."""
+
+    model_id: str
+    rows: tuple[Row, ...]
+
+    def body(self) -> bytes:
+        """Return the request's JSON array, UTF-8."""
+        return b"[" + b",".join([row.body for row in self.rows]) + b"]"
+
+
+class Verdict(Enum):
+    """What one attempt did to one row."""
+
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt did to one row, and why. Reasons are short and never hold a text."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+DELIVERED = Outcome(Verdict.DELIVERED)
+
+
+class Failure(Enum):
+    """What a whole request that failed says about the destination."""
+
+    UNAVAILABLE = "unavailable"
+    """Transport errors, time-outs, 5xx, 408: the destination is in trouble."""
+    THROTTLED = "throttled"
+    """429: the destination works and asks for patience."""
+    TOO_LARGE = "too large"
+    """413: fewer rows, or smaller ones, may pass."""
+    MALFORMED = "malformed"
+    """The answer does not say what became of the rows."""
+    REFUSED = "refused"
+    """401, 403, 404 and other 4xx: sending the same again can't help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The result of one attempt to deliver one batch.
+
+    Attributes:
+        outcomes: One for each row of the batch, in the same order.
+        failure: What the whole request's failure says, or None when the destination answered.
+        reason: A short text for logs and health, without any row's content.
+        retry_after_seconds: The least wait that the destination asked for, or None.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    failure: Failure | None = None
+    reason: str = ""
+    retry_after_seconds: float | None = None

@@ -1,0 +1,103 @@
+"""Runs that have started and not ended: bounded by count, bytes and age, without a lock."""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING
+
+from arthur_relay.inference import RunOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arthur_relay.inference import Run
+
+
+class OpenRuns:
+    """The open runs of a relay.
+
+    `begin`, `find` and `end` may be called from any thread, from a signal handler and from a
+    finaliser. Dicts change in one step of C code; the byte count is a plain integer that `sweep`
+    sets right, should an update ever be lost.
+
+    Args:
+        max_runs: Runs that may be open.
+        max_bytes: Bytes that they may take.
+        give_up: Gets a run that was evicted, marked as abandoned.
+    """
+
+    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size")
+
+    def __init__(self, *, max_runs: int, max_bytes: int, give_up: Callable[[Run], None]) -> None:
+        self._max_runs = max_runs
+        self._max_bytes = max_bytes
+        self._give_up = give_up
+        self._runs: dict[int, Run] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the runs take, as accounted."""
+        return max(0, self._size)
+
+    def begin(self, run: Run) -> None:
+        """Remember a run; the oldest ones make room when there are too many.
+
+        A run that begins again under its key replaces the former one: two handlers of a model on
+        one call must not send the call twice.
+        """
+        while self._runs and (len(self._runs) >= self._max_runs or self._size > self._max_bytes):
+            if not self._evict_oldest():
+                break
+        replaced = self._runs.pop(run.key, None)
+        if replaced is not None:
+            self._size -= replaced.size
+        self._size += run.size
+        self._runs[run.key] = run
+
+    def find(self, key: int) -> Run | None:
+        """Return an open run, or None."""
+        return self._runs.get(key)
+
+    def end(self, key: int) -> Run | None:
+        """Forget a run and return it, or None when it is not open: ending is idempotent."""
+        run = self._runs.pop(key, None)
+        if run is not None:
+            self._size -= run.size
+        return run
+
+    def sweep(self, started_before: float) -> None:
+        """Give up runs that started before a moment of `time.perf_counter()`. Worker only."""
+        runs = list(self._runs.values())
+        self._size = sum(run.size for run in runs)
+        for run in runs:
+            if run.started_at < started_before:
+                self._abandon(run.key)
+
+    def clear(self) -> None:
+        """Forget all runs without giving them up, for a forked child."""
+        self._runs = {}
+        self._size = 0
+
+    def abandon_all(self) -> None:
+        """Give up all runs, when the relay closes."""
+        for key in list(self._runs):
+            self._abandon(key)
+
+    def _evict_oldest(self) -> bool:
+        try:
+            oldest = next(iter(self._runs))
+        except (StopIteration, RuntimeError):  # another thread changed the dict meanwhile
+            return False
+        self._abandon(oldest)
+        return True
+
+    def _abandon(self, key: int) -> None:
+        run = self.end(key)
+        if run is not None:
+            run.outcome = RunOutcome.ABANDONED
+            run.ended_at = time()
+            self._give_up(run)

@@ -1,0 +1,238 @@
+"""The model as Arthur has registered it: its attributes, and how values become theirs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from arthur_relay.errors import ModelError
+
+INPUT = "PIPELINE_INPUT"
+PREDICTED = "PREDICTED_VALUE"
+NON_INPUT = "NON_INPUT_DATA"
+TEXT = "UNSTRUCTURED_TEXT"
+TOKENS = "TOKENS"
+LIKELIHOODS = "TOKEN_LIKELIHOODS"
+
+MAX_PAIRS = 5
+"""Candidates a token that Arthur takes at most (Arthur's documentation of April 2024)."""
+
+# The SDK sorts a model's attributes by these before the old handler takes the first that fits
+# (arthurai.core.attributes.get_attribute_order_stage).
+_STAGE_ORDER = {
+    INPUT: 0,
+    NON_INPUT: 1,
+    PREDICTED: 2,
+    "GROUND_TRUTH": 3,
+    "GROUND_TRUTH_CLASS": 4,
+}
+_INFERENCE_STAGES = frozenset({INPUT, "PREDICT_FUNCTION_INPUT", NON_INPUT, PREDICTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One registered attribute; `stage` and `value_type` are Arthur's own words."""
+
+    name: str
+    value_type: str
+    stage: str
+    position: int = 0
+
+
+class ModelSchema:
+    """What the encoder has to know of a model; immutable.
+
+    Attributes:
+        model_id: Arthur's id of the model.
+        input_text: Name of the first unstructured-text pipeline input.
+        output_text: Name of the first unstructured-text predicted value.
+        likelihoods: Name of the first attribute of type TOKEN_LIKELIHOODS, or None.
+        tokens: Name of the predicted attribute of type TOKENS, or None.
+        types: Value type by name, of every attribute that an inference may carry.
+
+    Raises:
+        ModelError: The model has no text input or no text output.
+    """
+
+    __slots__ = ("input_text", "likelihoods", "model_id", "output_text", "tokens", "types")
+
+    def __init__(self, model_id: str, attributes: Iterable[Attribute]) -> None:
+        ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
+        self.model_id = model_id
+        self.types: Mapping[str, str] = {
+            a.name: a.value_type for a in ordered if a.stage in _INFERENCE_STAGES
+        }
+        self.input_text = _required(model_id, ordered, INPUT, "input")
+        self.output_text = _required(model_id, ordered, PREDICTED, "output")
+        self.likelihoods = _first(ordered, LIKELIHOODS, None)
+        self.tokens = _first(ordered, TOKENS, PREDICTED)
+
+    def __repr__(self) -> str:
+        return f"ModelSchema({self.model_id!r}, {sorted(self.types)})"
+
+    @classmethod
+    def from_json(cls, document: Any) -> ModelSchema:
+        """Read Arthur's answer to `GET /models/{id}?expand=attributes`; unknown fields are fine.
+
+        Raises:
+            ModelError: It is not such an answer, or the model is not an LLM.
+        """
+        try:
+            attributes = [
+                Attribute(
+                    name=str(item["name"]),
+                    value_type=str(item["value_type"]),
+                    stage=str(item["stage"]),
+                    position=int(item.get("position") or 0),
+                )
+                for item in document.get("attributes") or ()
+            ]
+            model_id = str(document["id"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                "Arthur's description of the model can't be read; is the URL that of Arthur Scope?"
+            ) from error
+        return cls(model_id, attributes)
+
+
+def _first(attributes: Sequence[Attribute], value_type: str, stage: str | None) -> str | None:
+    for attribute in attributes:
+        if attribute.value_type == value_type and stage in (None, attribute.stage):
+            return attribute.name
+    return None
+
+
+def _required(model_id: str, attributes: Sequence[Attribute], stage: str, role: str) -> str:
+    name = _first(attributes, TEXT, stage)
+    if name is None:
+        raise ModelError(
+            f"Arthur's model {model_id} is not a text model: it has no text {role} (an attribute"
+            f" of type {TEXT} at stage {stage}). Give the id of a TOKEN_SEQUENCE model."
+        )
+    return name
+
+
+class NotCoercible(Exception):  # noqa: N818 - control flow between two functions, not an error
+    """The value can't be sent as the registered type."""
+
+
+def coerce(value: Any, value_type: str) -> Any:  # noqa: PLR0911 - one return for each type
+    """Turn a value into what Arthur takes for a type, never into something else.
+
+    NaN and infinities, and None, are not coercible: the SDK sends null for them, which Arthur
+    takes like an absent value.
+
+    Raises:
+        NotCoercible: The value does not fit.
+    """
+    match value_type:
+        case "STRING" | "UNSTRUCTURED_TEXT":
+            return _to_text(value)
+        case "INTEGER":
+            return _to_integer(value)
+        case "FLOAT":
+            return _to_float(value)
+        case "BOOLEAN":
+            return _to_boolean(value)
+        case "TIMESTAMP":
+            return _to_timestamp(value)
+        case "TOKENS" | "ARRAY(STRING)":
+            if isinstance(value, (set, frozenset)):
+                return sorted(_to_text(item) for item in value)
+            if isinstance(value, (list, tuple)):
+                return [_to_text(item) for item in value]
+            raise NotCoercible
+        case "TOKEN_LIKELIHOODS":
+            if isinstance(value, (list, tuple)):
+                return [_to_likelihoods(item) for item in value]
+            raise NotCoercible
+        case _:  # images, boxes, ranked lists, time series: not of an LLM's run
+            raise NotCoercible
+
+
+def _to_text(value: Any) -> str:  # noqa: PLR0911 - one return for each type
+    match value:
+        case Enum():  # before the rest: a member of `class Tier(str, Enum)` is a str too
+            return _to_text(value.value)
+        case str():
+            return str(value)
+        case bool():
+            return "true" if value else "false"
+        case int() | UUID():
+            return str(value)
+        case float() if math.isfinite(value):
+            return float.__repr__(value)  # NumPy's floats are floats, and print their type
+        case datetime():
+            return value.isoformat()
+        case list() | tuple() | dict():
+            try:
+                return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+            except TypeError:
+                raise NotCoercible from None
+        case _:
+            raise NotCoercible
+
+
+def _to_integer(value: Any) -> int:
+    whole = (
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, float) and value.is_integer())
+        or (isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value))
+    )
+    if not whole:
+        raise NotCoercible
+    result = int(value)
+    if not -(2**63) <= result < 2**63:
+        raise NotCoercible
+    return result
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise NotCoercible
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        raise NotCoercible from None
+    if not math.isfinite(result):
+        raise NotCoercible
+    return result
+
+
+def _to_boolean(value: Any) -> bool:
+    match value:
+        case bool():
+            return value
+        case str() if value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        case _:
+            raise NotCoercible
+
+
+def _to_likelihoods(value: Any) -> dict[str, float]:
+    """Take one token's candidates as they are, if Arthur would: at most five, each 0 to 1."""
+    if not isinstance(value, Mapping) or len(value) > MAX_PAIRS:
+        raise NotCoercible
+    pairs = {str(token): _to_float(probability) for token, probability in value.items()}
+    if not all(0.0 <= probability <= 1.0 for probability in pairs.values()):
+        raise NotCoercible
+    return pairs
+
+
+def _to_timestamp(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise NotCoercible from None
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.isoformat()
+    raise NotCoercible  # without a time zone it could mean any of 38 moments

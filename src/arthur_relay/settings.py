@@ -1,0 +1,169 @@
+"""Every knob of the relay: its unit, its range, its default and its environment variable.
+
+A setting `x` is given by keyword, `RelaySettings(x=...)`, or by the variable `ARTHUR_RELAY_X`;
+the keyword wins. Loaded where a relay is made, not at import: pydantic-settings takes longer to
+import than the rest of the caller's side together.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from arthur_relay.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "ARTHUR_RELAY_"
+
+_MIB = 1024 * 1024
+_Rows = Annotated[int, Ge(1), Le(10_000_000)]
+_Bytes = Annotated[int, Ge(1024), Le(1 << 40)]
+_Seconds = Annotated[float, Ge(0.0), Le(31_536_000.0)]
+
+
+class Overflow(StrEnum):
+    """What happens to an inference when the queue is full."""
+
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    BLOCK = "block"
+
+
+class Connect(StrEnum):
+    """When Arthur is asked for the model."""
+
+    EAGER = "eager"
+    LAZY = "lazy"
+
+
+class RelaySettings(BaseSettings):
+    """The relay's settings, immutable and hashable.
+
+    Raises:
+        SettingsError: A value is not allowed; the message names the setting, its environment
+            variable, the value and what is allowed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=False,
+    )
+
+    batch_size: _Rows = Field(500, description="rows in a request, at most; 1 or more")
+    batch_bytes: _Bytes = Field(
+        2 * _MIB, description="bytes in a request, at most, unless one row is larger; 1024 or more"
+    )
+    flush_interval_seconds: _Seconds = Field(
+        1.0, description="how long a row waits for others to share a request; seconds, 0 or more"
+    )
+    queue_size: _Rows = Field(100_000, description="inferences that may wait in memory; 1 or more")
+    queue_bytes: _Bytes = Field(
+        64 * _MIB, description="bytes that may wait in memory, open runs included; 1024 or more"
+    )
+    overflow: Overflow = Field(
+        Overflow.DROP_OLDEST,
+        description="what to do when the queue is full: drop_oldest, drop_newest or block",
+    )
+    block_timeout_seconds: _Seconds = Field(
+        10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
+    )
+    max_in_flight: Annotated[int, Ge(1), Le(256)] = Field(
+        4, description="requests on their way at once; 1 to 256"
+    )
+    connect_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
+        5.0, description="how long start-up may wait for Arthur to answer; seconds, 0.01 to 3600"
+    )
+    request_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
+        30.0, description="one request, from connecting to the answer; seconds, 0.01 to 3600"
+    )
+    retry_initial_seconds: Annotated[float, Ge(0.001), Le(3600.0)] = Field(
+        0.5, description="the longest first back-off, doubled by each retry; seconds, 0.001 to 3600"
+    )
+    retry_max_seconds: Annotated[float, Ge(0.001), Le(3600.0)] = Field(
+        30.0, description="the longest back-off; seconds, 0.001 to 3600"
+    )
+    retry_max_elapsed_seconds: _Seconds = Field(
+        86_400.0,
+        description="a row that failed for longer than this is dropped; seconds, 0 or more",
+    )
+    retry_after_max_seconds: _Seconds = Field(
+        300.0, description="the longest `Retry-After` that is obeyed; seconds, 0 or more"
+    )
+    breaker_failures: Annotated[int, Ge(1), Le(1000)] = Field(
+        5, description="failed requests in a row that open the breaker; 1 to 1000"
+    )
+    breaker_max_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
+        30.0,
+        description="the longest wait between probes of an open breaker; seconds, 0.01 to 3600",
+    )
+    shutdown_timeout_seconds: _Seconds = Field(
+        5.0, description="the one deadline of close, flush and exit by default; seconds, 0 or more"
+    )
+    max_open_runs: _Rows = Field(
+        10_000, description="LangChain runs that may be open at once; 1 or more"
+    )
+    run_max_age_seconds: Annotated[float, Ge(0.01), Le(31_536_000.0)] = Field(
+        3600.0, description="a run without an end for this long is abandoned; seconds, 0.01 or more"
+    )
+    connect: Connect = Field(
+        Connect.EAGER, description="ask Arthur for the model at start (eager) or later (lazy)"
+    )
+    flush_on_sigterm: bool = Field(
+        default=False, description="end the process by SystemExit on SIGTERM, so that it flushes"
+    )
+    allow_insecure: bool = Field(
+        default=False, description="allow http:// to a host that is not this machine"
+    )
+    disabled: bool = Field(
+        default=False, description="capture nothing, start nothing, cost nothing"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None  # pydantic's text adds nothing
+
+    @property
+    def open_runs_bytes(self) -> int:
+        """Bytes that open runs may take: a quarter of `queue_bytes`."""
+        return self.queue_bytes // 4
+
+    @property
+    def inlet_bytes(self) -> int:
+        """Bytes that may wait between the callers and the worker: an eighth of `queue_bytes`."""
+        return self.queue_bytes // 8
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of rows that may wait or be in flight: the rest, five eighths."""
+        return self.queue_bytes - self.open_runs_bytes - self.inlet_bytes
+
+
+def _explain(error: ValidationError) -> str:
+    """Say what is wrong with which settings, in the users' words."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        name = str(item["loc"][0]) if item["loc"] else "?"
+        # The error's place is the variable's name when the value came from the environment.
+        name = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower())
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        field = RelaySettings.model_fields.get(name)
+        if field is None:
+            known = ", ".join(sorted(RelaySettings.model_fields))
+            lines.append(f"There is no setting {name!r}; there are: {known}.")
+        else:
+            lines.append(
+                f"{name} (or {variable}) can't be {item['input']!r}: {field.description}"
+                f" (default {_plain(field.default)})."
+            )
+    return " ".join(lines)
+
+
+def _plain(value: object) -> str:
+    return value.value if isinstance(value, StrEnum) else str(value)

@@ -1,0 +1,107 @@
+"""One relay a process: which relay a handler uses."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from arthur_relay.credentials import (
+    DEFAULT_URL,
+    Credentials,
+    credentials_from_environment,
+    resolve_credentials,
+)
+from arthur_relay.errors import ConfigurationError, CredentialsError
+from arthur_relay.pipeline.runtime import registry
+from arthur_relay.relay import Relay, scope_destination
+from arthur_relay.sdk import credentials_of, schema_of
+from arthur_relay.settings import Connect, RelaySettings
+
+
+def relay_and_model(
+    *, arthur_model: Any, relay: Relay | None, model_id: str | None, settings: RelaySettings | None
+) -> tuple[Relay, str]:
+    """Return the relay and the model of a handler, and ask Arthur for the model if that is due.
+
+    Raises:
+        ConfigurationError: See `ArthurCallbackHandler`.
+    """
+    if (arthur_model is None) == (relay is None):
+        raise ConfigurationError(
+            "Give ArthurCallbackHandler either an arthurai.ArthurModel or relay=..., or use"
+            " ArthurCallbackHandler.from_credentials(...) or .from_env()."
+        )
+    if relay is None:
+        return _relay_of_model(arthur_model, settings)
+    model = model_id or relay.model_id
+    if model is None and not relay.settings.disabled:
+        raise ConfigurationError(
+            "The handler has no model to log to: give model_id=... to the handler or to its relay."
+        )
+    if model is not None and relay.settings.connect is Connect.EAGER:
+        try:
+            relay.connect(model)
+        except CredentialsError:
+            if registry().unshare(relay):
+                relay.close()  # nobody can use it, and nobody else would ever end its thread
+            raise
+    return relay, model or ""
+
+
+def relay_for_credentials(
+    url: str, login: str | None, password: str | None, *, settings: RelaySettings | None
+) -> Relay:
+    """Return the process's relay for an address, credentials and settings.
+
+    Raises:
+        ConfigurationError: One of them can't be used.
+    """
+    settings = settings if settings is not None else RelaySettings()
+    if settings.disabled:
+        return _disabled(settings)
+    credentials = resolve_credentials(
+        url=url, login=login, password=password, allow_insecure=settings.allow_insecure
+    )
+    return _shared(credentials, settings)
+
+
+def relay_for_environment(*, settings: RelaySettings | None) -> tuple[Relay, str]:
+    """Return the process's relay, and the model, of the environment.
+
+    Raises:
+        ConfigurationError: A variable is missing or has a value that is not allowed.
+    """
+    settings = settings if settings is not None else RelaySettings()
+    if settings.disabled:
+        return _disabled(settings), ""
+    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    if not model_id:
+        raise ConfigurationError(
+            "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
+        )
+    credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
+    return _shared(credentials, settings), model_id
+
+
+def _relay_of_model(arthur_model: Any, settings: RelaySettings | None) -> tuple[Relay, str]:
+    settings = settings if settings is not None else RelaySettings()
+    if settings.disabled:
+        return _disabled(settings), ""
+    schema = schema_of(arthur_model)
+    credentials = credentials_of(arthur_model, allow_insecure=settings.allow_insecure)
+    relay = _shared(credentials, settings)
+    relay.register(schema)
+    return relay, schema.model_id
+
+
+def _shared(credentials: Credentials, settings: RelaySettings) -> Relay:
+    key = (credentials, settings)
+    relay: Relay = registry().shared(
+        key, lambda: Relay(scope_destination(credentials, settings), settings=settings)
+    )
+    return relay
+
+
+def _disabled(settings: RelaySettings) -> Relay:
+    """Return a relay that does nothing; it needs no credentials, so that a test run has none."""
+    return _shared(Credentials(DEFAULT_URL, api_key=""), settings)

@@ -1,0 +1,137 @@
+"""What is kept of LangChain's live objects on the caller's thread: references and shallow copies.
+
+Nothing here looks at the characters of a text, so the cost does not depend on their number.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.inference import GenerationSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from arthur_relay.inference import MessageSnapshot
+
+MESSAGE_BYTES = 700
+"""What a message's snapshot costs beside its text, measured with tracemalloc."""
+
+_LOGPROB_BYTES = 1000
+"""What one token's log probabilities with five candidates cost, measured with tracemalloc."""
+
+_METADATA_KEYS = ("finish_reason", "stop_reason", "model_name", "model", "logprobs")
+
+
+def snapshot_messages(messages: Any) -> tuple[list[MessageSnapshot], int]:
+    """Copy what messages hold now; the application may change them before the worker reads them.
+
+    Returns:
+        The snapshots, in order, and the bytes that they keep in memory, as accounted.
+    """
+    snapshots = []
+    size = 0
+    for message in messages:
+        fields = message.__dict__.copy()
+        content = fields.get("content")
+        if type(content) is list:
+            # Blocks without text are not sent; an image is megabytes that push good runs out.
+            content = fields["content"] = [
+                block.copy() if type(block) is dict else block
+                for block in content
+                if type(block) is not dict or type(block.get("text")) is str
+            ]
+            size += _size(content)
+        fields.pop("artifact", None)  # whatever a tool kept for itself
+        fields.pop("response_metadata", None)
+        # These two are what LangChain prints of a message beside its content.
+        if calls := fields.get("tool_calls"):
+            fields["tool_calls"] = _copied_list(calls)
+            size += _size(calls)
+        if keywords := fields.get("additional_kwargs"):
+            fields["additional_kwargs"] = _copied(keywords)
+            size += _size(keywords)
+        size += MESSAGE_BYTES + getsizeof(content)
+        snapshots.append((type(message), fields))
+    return snapshots, size
+
+
+def snapshot_generation(
+    generation: Any, *, streamed: bool = False
+) -> tuple[GenerationSnapshot, int]:
+    """Keep what the encoder reads of a generation, and nothing else of its message.
+
+    In particular not the HTTP headers and bodies that LangChain puts into a failed run's response.
+
+    Args:
+        generation: LangChain's.
+        streamed: Whether tokens came before. A model with `streaming=True` merges chunks in
+            `invoke()` too, and LangChain makes an ordinary generation of them.
+
+    Returns:
+        The snapshot, and the bytes that it keeps in memory, as accounted.
+    """
+    text = generation.text
+    size = MESSAGE_BYTES + getsizeof(text)
+    fields = {}
+    message = getattr(generation, "message", None)
+    if message is not None:
+        metadata = message.response_metadata
+        usage = getattr(message, "usage_metadata", None)
+        calls = getattr(message, "tool_calls", None)
+        fields = {
+            "response_metadata": {k: metadata[k] for k in _METADATA_KEYS if k in metadata},
+            "usage_metadata": dict(usage) if usage else None,
+            "tool_calls": _copied_list(calls) if calls else [],
+        }
+        size += _logprobs_size(metadata.get("logprobs"))
+        if calls:
+            size += _size(calls)
+    info = generation.generation_info
+    kept = {k: info[k] for k in _METADATA_KEYS if k in info} if info else {}
+    size += _logprobs_size(kept.get("logprobs"))
+    streamed = streamed or type(generation).__name__.endswith("Chunk")
+    return GenerationSnapshot(text, kept, fields, streamed), size
+
+
+def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Copy values by name, lists and dicts among them.
+
+    Returns:
+        The copy, and the bytes that it keeps in memory, as accounted.
+    """
+    copied = _copied(values)
+    return copied, _size(copied)
+
+
+def _copied(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a dict with the lists and dicts in it: applications change them in place."""
+    return {k: v.copy() if type(v) in (dict, list) else v for k, v in fields.items()}
+
+
+def _copied_list(items: list[Any]) -> list[Any]:
+    return [_copied(item) if type(item) is dict else item for item in items]
+
+
+def _size(value: Any, depth: int = 4) -> int:
+    """Return the bytes of nested dicts and lists: content blocks, tool calls and their arguments.
+
+    Images and files are long texts in them. What is nested deeper than `depth` is not looked at.
+    """
+    size = getsizeof(value)
+    if depth:
+        if type(value) is dict:
+            for item in value.values():
+                size += _size(item, depth - 1)
+        elif type(value) is list:
+            for item in value:
+                size += _size(item, depth - 1)
+    return size
+
+
+def _logprobs_size(logprobs: Any) -> int:
+    if type(logprobs) is not dict:
+        return 0
+    tokens = logprobs.get("content") or logprobs.get("top_logprobs")
+    return _LOGPROB_BYTES * len(tokens) if type(tokens) is list else 0

@@ -1,0 +1,99 @@
+"""What the relay tells about itself: snapshots with the invariant captured = settled + pending."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class DropReason(StrEnum):
+    """Why an inference was given up without Arthur having seen it."""
+
+    OVERFLOW = "overflow"
+    """The queue was full and the policy gave this one up."""
+    RETRY_TIME_EXCEEDED = "retry_time_exceeded"
+    """It failed for longer than `retry_max_elapsed_seconds`."""
+    SHUTDOWN = "shutdown"
+    """The deadline of `close()` or of the process's exit passed first."""
+    CLOSED = "closed"
+    """It was captured after the relay had been closed."""
+    SKIPPED = "skipped"
+    """A failed run, and the model has no attribute `outcome` or `error` to tell it apart."""
+    UNENCODABLE = "unencodable"
+    """It could not be turned into a row: a bug here, or an object no one has seen before."""
+
+
+class Stats(NamedTuple):
+    """A snapshot; at every instant `captured == delivered + rejected + sum(dropped) + pending`."""
+
+    captured: int
+    """Inferences handed to the relay since it was made."""
+    delivered: int
+    """Inferences that Arthur acknowledged."""
+    rejected: int
+    """Inferences that Arthur refused for good, each with a reason (`rejected_reasons`)."""
+    dropped: Mapping[str, int]
+    """Inferences given up, by `DropReason`; reasons that never happened are absent."""
+    pending: int
+    """Inferences that wait, or are on their way."""
+    rejected_reasons: Mapping[str, int]
+    """Rejected inferences by reason, for instance `http 404` or `row 400`."""
+    open_runs: int
+    """LangChain runs that have started and not ended."""
+    abandoned: int
+    """Runs given up because no end event came in time, or too many were open."""
+    unmatched_events: int
+    """End events of runs that had not started or had ended before."""
+    capture_errors: int
+    """Callback events that could not be read; nothing was raised into the application."""
+    attributes_omitted: int
+    """Attribute values left out of rows because they could not be coerced to the model's type."""
+    requests: int
+    """Requests that carried rows, each attempt counted."""
+    retries: int
+    """Requests among them that repeated an earlier one."""
+    malformed_answers: int
+    """Answers of Arthur that did not say clearly what became of each row."""
+    worker_restarts: int
+    """Times the worker died of an unexpected error and came back."""
+    pending_bytes: int
+    """Bytes that waiting inferences take, as accounted."""
+
+
+class FlushResult(NamedTuple):
+    """What `flush()` and `close()` found: totals since the relay was made.
+
+    The invariant of `Stats` holds for these numbers too.
+    """
+
+    delivered: int
+    """Inferences that Arthur acknowledged."""
+    rejected: int
+    """Inferences that Arthur refused for good."""
+    dropped: Mapping[str, int]
+    """Inferences given up, by `DropReason`."""
+    pending: int
+    """Inferences that still wait: after a flush in time, only those captured since it began."""
+    timed_out: bool
+    """True when the deadline passed before everything captured earlier was settled."""
+
+
+class HealthStatus(StrEnum):
+    """How delivery goes, in one word."""
+
+    OK = "ok"
+    """Rows are delivered, or there was nothing to deliver yet."""
+    DEGRADED = "degraded"
+    """Rows arrive, but Arthur refused something lately, or events could not be read."""
+    FAILING = "failing"
+    """Nothing can be delivered now; rows wait."""
+    CLOSED = "closed"
+    """The relay was closed."""
+    DISABLED = "disabled"
+    """`ARTHUR_RELAY_DISABLED` is set."""
+
+
+class Health(NamedTuple):
+    """How delivery goes, in one word and one sentence."""
+
+    status: HealthStatus
+    detail: str

@@ -1,0 +1,303 @@
+"""For the same run, the relay puts on the wire what the SDK puts there for the old handler.
+
+Both handlers hang on the same model call. Ids differ (the old one's are random), durations and
+times by a moment; everything else has to be equal, type for type.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from arthurai import ArthurAI
+from arthurai.client.validation import validate_multistatus_response_and_get_failures
+from langchain_community.callbacks.arthur_callback import (
+    ArthurCallbackHandler as OldHandler,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.llms import LLM, BaseLLM
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    LLMResult,
+)
+
+from arthur_relay import ArthurCallbackHandler, RelaySettings
+from arthur_relay.pipeline.runtime import registry
+from arthur_relay.sandbox import ArthurSandbox, demo_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.conformance
+
+SETTINGS = RelaySettings(flush_interval_seconds=0.0)
+# What the old handler knows; TOKENS and the rest is new.
+OLD_ATTRIBUTES = [
+    each
+    for each in demo_attributes()
+    if each["name"]
+    in {
+        "input_text",
+        "output_text",
+        "output_likelihoods",
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+        "duration",
+    }
+]
+LOGPROBS = {
+    "tokens": ["Hel", "lo"],
+    "token_logprobs": [-0.11, -0.7],
+    "top_logprobs": [{"Hel": -0.11, "Hi": -2.3, "H": -4.0}, {"lo": -0.7, "p": -1.1}],
+}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("API_KEY", "LOGIN", "PASSWORD", "ENDPOINT_URL", "ORGANIZATION_ID"):
+        monkeypatch.delenv(f"ARTHUR_{name}", raising=False)
+    monkeypatch.setenv("ARTHUR_LAST_MODEL_ID", "")  # the SDK sets it; put it back afterwards
+    yield
+    registry().close_all()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+class Chat(BaseChatModel):
+    """Answers with what the test gives it."""
+
+    infos: list[dict[str, Any]]
+    llm_output: dict[str, Any] | None = None
+
+    @property
+    def _llm_type(self) -> str:
+        return "conformance"
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> ChatResult:
+        generations = [
+            ChatGeneration(message=AIMessage(f"Hello {n}"), generation_info=info)
+            for n, info in enumerate(self.infos)
+        ]
+        return ChatResult(generations=generations, llm_output=self.llm_output)
+
+    def _stream(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        for text in ("", "Hel", "lo"):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(content=""),
+            generation_info={"finish_reason": "stop", "logprobs": None},
+        )
+
+
+class Completion(BaseLLM):
+    """A completion model that answers with what the test gives it."""
+
+    infos: list[dict[str, Any]]
+
+    @property
+    def _llm_type(self) -> str:
+        return "conformance"
+
+    def _generate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> LLMResult:
+        generations = [
+            [
+                Generation(text=f"Hello {n}", generation_info=info)
+                for n, info in enumerate(self.infos)
+            ]
+            for _ in prompts
+        ]
+        return LLMResult(generations=generations, llm_output={"token_usage": USAGE})
+
+
+def with_info(**info: Any) -> dict[str, Any]:
+    # Without the key the old handler crashes, and the inference is lost.
+    return {"logprobs": None, **info}
+
+
+HISTORY = [SystemMessage("Be kind."), HumanMessage("Hi"), AIMessage("Yes?"), HumanMessage("So")]
+OUTPUT = {"token_usage": USAGE, "model_name": "gpt"}
+SCENARIOS: dict[str, Any] = {
+    "chat": lambda call: Chat(infos=[with_info(finish_reason="stop")], llm_output=OUTPUT).invoke(
+        HISTORY, call
+    ),
+    "chat without usage": lambda call: Chat(infos=[with_info()]).invoke("Hi", call),
+    "chat with likelihoods": lambda call: Chat(
+        infos=[{"logprobs": LOGPROBS, "finish_reason": "length"}], llm_output=OUTPUT
+    ).invoke("Hi", call),
+    "chat, three generations": lambda call: Chat(
+        infos=[with_info(finish_reason=reason) for reason in ("stop", "length", None)],
+        llm_output=OUTPUT,
+    ).invoke("Hi", call),
+    "chat, a batch of three": lambda call: Chat(
+        infos=[with_info(finish_reason="stop")], llm_output=OUTPUT
+    ).batch(["one", "two", "three"], call),
+    "chat, streamed": lambda call: list(Chat(infos=[]).stream(HISTORY, call)),
+    "completion": lambda call: Completion(infos=[with_info(finish_reason="stop")]).invoke(
+        "Once upon", call
+    ),
+    "completion with likelihoods": lambda call: Completion(
+        infos=[{"logprobs": LOGPROBS, "finish_reason": "stop"}]
+    ).invoke("Once upon", call),
+    "completion, several prompts": lambda call: Completion(
+        infos=[with_info(finish_reason="stop"), with_info(finish_reason="length")]
+    ).generate(["one", "two"], callbacks=call["callbacks"]),
+    "unicode": lambda call: Chat(infos=[with_info()]).invoke('Grüße 🙂 \u2028 "quoted" \\', call),
+}
+
+
+def by_agent(sandbox: ArthurSandbox, agent: str) -> list[dict[str, Any]]:
+    """Return the rows that one of the two has put on the wire, in a stable order."""
+    rows = [
+        row
+        for request in sandbox.requests
+        if request.method == "POST" and request.path.endswith("/inferences")
+        if request.headers["user-agent"].startswith(agent)
+        for row in json.loads(request.body)
+    ]
+
+    def texts(row: dict[str, Any]) -> str:
+        return json.dumps([row["inference_data"][name] for name in ("input_text", "output_text")])
+
+    return sorted(rows, key=texts)
+
+
+def typed(value: Any) -> Any:
+    """Make 1 and 1.0 differ."""
+    match value:
+        case dict():
+            return {key: typed(item) for key, item in value.items()}
+        case list():
+            return [typed(item) for item in value]
+        case float():
+            # NumPy's exp and the standard library's may differ in the last digit.
+            return ("float", pytest.approx(value, rel=1e-12))
+        case _:
+            return (type(value).__name__, value)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_same_row(scenario: str, sandbox: ArthurSandbox) -> None:
+    model_id = sandbox.add_model(OLD_ATTRIBUTES)
+    arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
+    arthur_model = arthur.get_model(model_id)
+    new = ArthurCallbackHandler(arthur_model, settings=SETTINGS)
+    SCENARIOS[scenario]({"callbacks": [OldHandler(arthur_model), new]})
+    assert new.flush(30).pending == 0
+    theirs, ours = by_agent(sandbox, "arthur-sdk/"), by_agent(sandbox, "arthur-relay/")
+    assert len(theirs) == len(ours) > 0
+    for old_row, new_row in zip(theirs, ours, strict=True):
+        assert set(old_row) == set(new_row)
+        times = [datetime.fromisoformat(r["inference_timestamp"]) for r in (old_row, new_row)]
+        assert abs((times[0] - times[1]).total_seconds()) < 5
+        assert all(moment.tzinfo is not None for moment in times)
+        old_data, new_data = old_row["inference_data"], new_row["inference_data"]
+        assert new_data.pop("duration") == pytest.approx(old_data.pop("duration"), abs=5)
+        # The old handler sends null for a finish reason of None; Arthur takes absent alike.
+        old_data = {name: value for name, value in old_data.items() if value is not None}
+        assert typed(new_data) == typed(old_data)
+
+
+def test_the_old_handler_loses_what_the_new_one_keeps(sandbox: ArthurSandbox) -> None:
+    model_id = sandbox.add_model(OLD_ATTRIBUTES)
+    arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
+    arthur_model = arthur.get_model(model_id)
+    new = ArthurCallbackHandler(arthur_model, settings=SETTINGS)
+    Chat(infos=[{"finish_reason": "stop"}]).invoke(
+        "Hi", {"callbacks": [OldHandler(arthur_model), new]}
+    )
+    new.flush(30)
+    assert by_agent(sandbox, "arthur-sdk/") == []  # no "logprobs": a swallowed KeyError
+    assert len(by_agent(sandbox, "arthur-relay/")) == 1
+
+
+@pytest.mark.parametrize("how", ["key", "login"])
+def test_an_arthur_model_lends_its_schema_address_and_credentials(
+    how: str, sandbox: ArthurSandbox
+) -> None:
+    credentials = (
+        {"access_key": sandbox.api_key}
+        if how == "key"
+        else {"login": sandbox.login, "password": sandbox.password}
+    )
+    arthur = ArthurAI(url=sandbox.url, allow_insecure=True, **credentials)
+    handler = ArthurCallbackHandler(arthur.get_model(sandbox.model_id), settings=SETTINGS)
+    asked = [r for r in sandbox.requests if r.headers["user-agent"].startswith("arthur-relay/")]
+    assert asked == []  # the schema is the model's own
+    Chat(infos=[{}]).invoke("Hi", {"callbacks": [handler]})
+    sandbox.faults.expire_tokens()
+    Chat(infos=[{}]).invoke("Hi", {"callbacks": [handler]})
+    assert handler.flush(30).delivered == 2
+    assert handler.relay.settings is SETTINGS
+
+
+def test_an_arthur_model_that_is_not_saved_or_no_llm(sandbox: ArthurSandbox) -> None:
+    arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
+    model = arthur.get_model(sandbox.model_id)
+    model._client = None
+    with pytest.raises(ValueError, match="no client that could be used"):
+        ArthurCallbackHandler(model)
+    model.attributes = []
+    with pytest.raises(ValueError, match="no text input"):
+        ArthurCallbackHandler(model)
+    model.id = None
+    with pytest.raises(ValueError, match="that is saved"):
+        ArthurCallbackHandler(model)
+
+
+def test_the_sdk_accepts_the_answers_to_the_relays_rows(sandbox: ArthurSandbox) -> None:
+    arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
+    handler = ArthurCallbackHandler(arthur.get_model(sandbox.model_id), settings=SETTINGS)
+    Chat(infos=[{"logprobs": LOGPROBS}], llm_output=OUTPUT).invoke("Hi", {"callbacks": [handler]})
+    handler.flush(30)
+    (request,) = [r for r in sandbox.requests if r.path.endswith("/inferences")]
+    bad = json.dumps([*json.loads(request.body), {"partner_inference_id": "no timestamp"}])
+    for body, failures in ((request.body, 0), (bad, 1)):
+        answer = requests.post(
+            sandbox.url + request.path,
+            data=body,
+            headers={"Authorization": sandbox.api_key},
+            timeout=30,
+        )
+        user, internal = validate_multistatus_response_and_get_failures(answer)
+        assert (len(user), len(internal)) == (failures, 0)
+
+
+def test_a_completion_model_of_one_method(sandbox: ArthurSandbox) -> None:
+    class Simple(LLM):
+        @property
+        def _llm_type(self) -> str:
+            return "simple"
+
+        def _call(self, prompt: str, stop: Any = None, run_manager: Any = None, **_: Any) -> str:
+            return prompt[::-1]
+
+    arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
+    handler = ArthurCallbackHandler(arthur.get_model(sandbox.model_id), settings=SETTINGS)
+    assert Simple().invoke("abc", {"callbacks": [handler]}) == "cba"
+    assert handler.flush(30).delivered == 1
+    assert sandbox.inferences[0]["inference_data"]["output_text"] == "cba"

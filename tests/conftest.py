@@ -1,0 +1,24 @@
+"""What all tests share: no relay outlives its test; the helpers' assertions explain themselves."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arthur_relay.pipeline.runtime import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest.register_assert_rewrite("tests.worker.harness", "tests.process.scripts")
+
+
+@pytest.fixture(autouse=True)
+def _no_relay_outlives_its_test() -> Iterator[None]:
+    """Close what is left: handlers share relays that go on until the process ends."""
+    yield
+    for relay in registry().running():
+        relay.begin_close()
+        relay.finish_close(time.monotonic())

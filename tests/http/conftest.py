@@ -1,0 +1,84 @@
+"""A sandbox and relays to it, over real sockets."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from arthur_relay import Inference, Relay, RelaySettings
+from arthur_relay.sandbox import ArthurSandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+QUICK: dict[str, Any] = {
+    "flush_interval_seconds": 0.0,
+    "retry_initial_seconds": 0.001,
+    "retry_max_seconds": 0.01,
+    "breaker_max_seconds": 0.02,
+    "connect_timeout_seconds": 20.0,
+    "shutdown_timeout_seconds": 20.0,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def make_relay(sandbox: ArthurSandbox) -> Iterator[Callable[..., Relay]]:
+    """Return a function that makes relays to the sandbox, all closed at the end."""
+    made: list[Relay] = []
+
+    def make(**settings: Any) -> Relay:
+        relay = Relay.from_credentials(
+            sandbox.model_id,
+            arthur_url=sandbox.url,
+            arthur_login=sandbox.login,
+            arthur_password=sandbox.password,
+            settings=RelaySettings(**{**QUICK, **settings}),
+        )
+        made.append(relay)
+        return relay
+
+    yield make
+    sandbox.faults.reset()
+    for relay in made:
+        relay.close()
+
+
+def capture(relay: Relay, *ids: str, text: str = "prompt") -> None:
+    for inference_id in ids:
+        relay.capture(Inference(input_text=text, output_text="answer", inference_id=inference_id))
+
+
+def posts(sandbox: ArthurSandbox, *, since: int = 0) -> int:
+    """Return how many requests carried rows."""
+    return sum(
+        request.method == "POST" and request.path.endswith("/inferences")
+        for request in sandbox.requests[since:]
+    )
+
+
+def logins(sandbox: ArthurSandbox) -> int:
+    return sum(request.path.endswith("/login") for request in sandbox.requests)
+
+
+def check_invariant(relay: Relay, sandbox: ArthurSandbox) -> None:
+    """Assert the invariant on both sides: what the relay says and what the server got."""
+    stats = relay.stats()
+    assert stats.captured == (
+        stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
+    )
+    assert stats.delivered == len(sandbox.inferences)

@@ -1,0 +1,91 @@
+"""The caller never waits: whatever Arthur does, calls end while it still does it.
+
+No time is measured: the server stays broken until all calls have ended, so a call that waited for
+it would never end. blockbuster makes any blocking call on the event loop's thread an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import blockbuster_ctx
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+
+from arthur_relay import ArthurCallbackHandler, Inference
+from tests.http.conftest import check_invariant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arthur_relay import Relay
+    from arthur_relay.sandbox import ArthurSandbox
+
+CALLS = 50
+
+
+def break_it(how: str, sandbox: ArthurSandbox) -> None:
+    match how:
+        case "hanging":
+            sandbox.faults.hang()
+        case "slow":
+            sandbox.faults.slow(0.5)
+        case "answering 503":
+            sandbox.faults.status(503, times=None)
+        case "refusing":
+            sandbox.go_away()
+
+
+def mend_it(how: str, sandbox: ArthurSandbox) -> None:
+    sandbox.faults.reset()
+    if how == "refusing":
+        sandbox.come_back()
+
+
+@pytest.mark.parametrize("how", ["up", "slow", "hanging", "answering 503", "refusing"])
+def test_calls_end_whatever_arthur_does(
+    how: str, sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    relay = make_relay(request_timeout_seconds=1.0)
+    handler = ArthurCallbackHandler(relay=relay)
+    break_it(how, sandbox)
+
+    def model() -> GenericFakeChatModel:
+        answers = iter([AIMessage("one two three")] * CALLS)
+        return GenericFakeChatModel(messages=answers, callbacks=[handler])
+
+    async def stream(llm: GenericFakeChatModel) -> None:
+        async for _ in llm.astream("prompt"):
+            pass
+
+    async def many() -> None:
+        llm = model()
+        await asyncio.gather(*(stream(llm) for _ in range(CALLS)))
+
+    llm = model()
+    for _ in range(CALLS):
+        llm.invoke("prompt")
+        relay.capture(Inference(input_text="prompt", output_text="answer"))
+    with blockbuster_ctx():
+        asyncio.run(many())
+    assert relay.stats().captured == 3 * CALLS
+    mend_it(how, sandbox)
+    assert relay.flush(60).pending == 0
+    stats = relay.stats()
+    assert stats.delivered == 3 * CALLS
+    check_invariant(relay, sandbox)
+
+
+def test_the_relays_own_loop_never_blocks(
+    sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    # Users run blockbuster over their tests; the relay's worker has a loop too.
+    relay = make_relay()
+    relay.connect(sandbox.model_id)
+    with blockbuster_ctx():
+        for _ in range(100):
+            relay.capture(Inference(input_text="prompt", output_text="answer"))
+        assert relay.flush(30).delivered == 100
+    assert relay.stats().worker_restarts == 0

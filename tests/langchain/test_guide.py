@@ -1,0 +1,136 @@
+"""The guide that users follow, word for word: each answer of a chat is one inference."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from langchain_core.callbacks import StreamingStdOutCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage, get_buffer_string
+from langchain_openai import ChatOpenAI
+
+from arthur_relay import ArthurCallbackHandler, CredentialsError
+from arthur_relay.sandbox import ArthurSandbox
+
+from .provider import said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_core.messages import BaseMessage
+
+    from .provider import Provider
+
+QUESTIONS = ["What is a callback?", "And what is a relay?", "Thank you!"]
+PROMPT = b"Please enter password for admin: "
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def environment(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the provider is, and nothing about Arthur."""
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    monkeypatch.setenv("OPENAI_API_BASE", provider.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+    for name in list(os.environ):
+        if name.startswith("ARTHUR_"):
+            monkeypatch.delenv(name)
+
+
+def histories() -> list[str]:
+    """The input text of each turn."""
+    history: list[BaseMessage] = []
+    texts = []
+    for question in QUESTIONS:
+        history.append(HumanMessage(question))
+        texts.append(get_buffer_string(history))
+        history.append(AIMessage(said(question)))
+    return texts
+
+
+def check(sandbox: ArthurSandbox) -> None:
+    rows = [row["inference_data"] for row in sandbox.inferences]
+    assert [row["input_text"] for row in rows] == histories()
+    assert [row["output_text"] for row in rows] == [said(question) for question in QUESTIONS]
+    for row in rows:
+        assert row["outcome"] == "ok"
+        assert row["finish_reason"] == "stop"
+        assert row["time_to_first_token"] <= row["duration"]
+    assert len({row["partner_inference_id"] for row in sandbox.inferences}) == len(QUESTIONS)
+
+
+@pytest.mark.usefixtures("environment")
+def test_in_a_terminal_that_is_asked_for_the_password(sandbox: ArthurSandbox) -> None:
+    guide = str(Path(__file__).with_name("guide.py"))
+    arguments = [sandbox.model_id, sandbox.url, sandbox.login, *QUESTIONS]
+    user, terminal = pty.openpty()
+    try:
+        program = subprocess.Popen(
+            [sys.executable, guide, *arguments],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,  # so that it asks at this terminal, not at the tests' own
+        )
+        os.close(terminal)
+        with program:
+            shown = b""
+            while PROMPT not in shown:
+                shown += os.read(user, 4096)
+            os.write(user, f"{sandbox.password}\n".encode())
+            with suppress(OSError):  # how the end of a terminal is told
+                while more := os.read(user, 4096):
+                    shown += more
+            assert program.wait() == 0, shown.decode()
+    finally:
+        os.close(user)
+    assert sandbox.password.encode() not in shown.replace(sandbox.url.encode(), b"")
+    for question in QUESTIONS:
+        assert said(question).encode() in shown
+    check(sandbox)
+
+
+@pytest.mark.usefixtures("environment")
+def test_with_the_password_in_the_environment(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
+    handler = ArthurCallbackHandler.from_credentials(
+        sandbox.model_id, arthur_url=sandbox.url, arthur_login=sandbox.login
+    )
+    with handler:
+        chat = ChatOpenAI(
+            streaming=True,
+            temperature=0.1,
+            callbacks=[StreamingStdOutCallbackHandler(), handler],
+        )
+        history: list[BaseMessage] = []
+        for question in QUESTIONS:
+            history.append(HumanMessage(content=question))
+            history.append(chat.invoke(history))
+    assert capsys.readouterr().out == "".join(map(said, QUESTIONS))
+    check(sandbox)
+    assert handler.relay.stats().delivered == len(QUESTIONS)
+
+
+@pytest.mark.usefixtures("environment")
+def test_without_a_terminal_to_ask_at(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        with pytest.raises(CredentialsError, match="ARTHUR_PASSWORD"):
+            ArthurCallbackHandler.from_credentials(
+                sandbox.model_id, arthur_url=sandbox.url, arthur_login=sandbox.login
+            )

@@ -1,0 +1,416 @@
+"""Every way in which a process ends delivers what is queued, within one deadline.
+
+Each script logs in a process of its own, to `localhost` by name, over a connection that does not
+exist yet when the exit begins: from an `atexit` callback neither asyncio's thread pool nor a new
+thread can be had any more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arthur_relay.sandbox import ArthurSandbox
+    from tests.process.scripts import Scripts
+
+RUNS = 20
+LOG = f"""
+model = chat(handler())
+for _ in range({RUNS}):
+    model.invoke("prompt")
+"""
+
+
+def arrived(sandbox: ArthurSandbox) -> int:
+    return len(sandbox.inferences)
+
+
+WAYS = {
+    "return from main": (LOG, 0, ""),
+    "sys.exit": (LOG + "sys.exit(3)", 3, ""),
+    "an unhandled exception": (LOG + "raise RuntimeError('boom')", 1, "boom"),
+    "sys.exit in another thread": (
+        LOG + "t = threading.Thread(target=sys.exit); t.start(); t.join()",
+        0,
+        "",
+    ),
+    "a function returns to asyncio.run": (
+        f"""
+        async def main():
+            model = chat(handler())
+            for _ in range({RUNS}):
+                await model.ainvoke("prompt")
+        asyncio.run(main())
+        """,
+        0,
+        "",
+    ),
+    "a thread that outlives main": (
+        f"""
+        gate = threading.Event()
+        model = chat(handler())
+        def work():
+            gate.wait()
+            for _ in range({RUNS}):
+                model.invoke("prompt")
+        threading.Thread(target=work).start()
+        gate.set()
+        """,
+        0,
+        "",
+    ),
+    "an atexit callback that logs": (
+        f"""
+        model = chat(handler())
+        atexit.register(lambda: [model.invoke("prompt") for _ in range({RUNS})])
+        """,
+        0,
+        "",
+    ),
+    "a with block": (
+        f"""
+        with handler() as h:
+            model = chat(h)
+            for _ in range({RUNS}):
+                model.invoke("prompt")
+        os._exit(0)  # so that only the block can have done it
+        """,
+        0,
+        "",
+    ),
+    "an async with block": (
+        f"""
+        async def main():
+            async with handler() as h:
+                model = chat(h)
+                for _ in range({RUNS}):
+                    await model.ainvoke("prompt")
+        asyncio.run(main())
+        os._exit(0)
+        """,
+        0,
+        "",
+    ),
+    "a serverless function that flushes": (
+        f"""
+        h = handler()
+        def function():
+            model = chat(h)
+            for _ in range({RUNS}):
+                model.invoke("prompt")
+            return h.flush()
+        result = function()
+        assert result.delivered == {RUNS} and result.pending == 0 and not result.timed_out, result
+        os._exit(0)
+        """,
+        0,
+        "",
+    ),
+    "an async function that flushes": (
+        f"""
+        h = handler()
+        async def function():
+            model = chat(h)
+            for _ in range({RUNS}):
+                await model.ainvoke("prompt")
+            return await h.aflush()
+        result = asyncio.run(function())
+        assert result.delivered == {RUNS} and result.pending == 0, result
+        os._exit(0)
+        """,
+        0,
+        "",
+    ),
+    "a handler that was forgotten": (
+        f"""
+        import gc
+        for _ in range({RUNS}):
+            chat(handler()).invoke("prompt")
+        gc.collect()
+        """,
+        0,
+        "",
+    ),
+    "code without LangChain": (
+        f"""
+        relay = Relay.from_env(settings=settings)
+        for number in range({RUNS}):
+            relay.capture(Inference(input_text="prompt", output_text="answer"))
+        """,
+        0,
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_exit_delivers(way: str, scripts: Scripts, sandbox: ArthurSandbox) -> None:
+    body, status, message = WAYS[way]
+    ended = scripts.run(body)
+    assert ended.status == status, ended.stderr
+    assert message in ended.stderr
+    if not message:
+        assert ended.stderr == ""
+    assert arrived(sandbox) == RUNS
+
+
+def test_keyboard_interrupt_delivers(scripts: Scripts, sandbox: ArthurSandbox) -> None:
+    script = scripts.start(LOG + "ready(); threading.Event().wait()")
+    script.wait_until_ready()
+    script.signal(signal.SIGINT)
+    ended = script.end()
+    assert "KeyboardInterrupt" in ended.stderr
+    assert arrived(sandbox) == RUNS
+
+
+def test_sigterm_delivers_when_asked_to(scripts: Scripts, sandbox: ArthurSandbox) -> None:
+    script = scripts.start(LOG + "ready(); threading.Event().wait()", flush_on_sigterm=True)
+    script.wait_until_ready()
+    script.signal(signal.SIGTERM)
+    ended = script.end()
+    assert ended.status == 143, ended.stderr
+    assert ended.stderr == ""
+    assert arrived(sandbox) == RUNS
+
+
+def test_sigterm_kills_a_bare_script_by_default(scripts: Scripts, sandbox: ArthurSandbox) -> None:
+    # The library changes no signal handler that it was not asked to change.
+    script = scripts.start(LOG + "ready(); threading.Event().wait()")
+    script.wait_until_ready()
+    script.signal(signal.SIGTERM)
+    assert script.end().status == -signal.SIGTERM
+    assert arrived(sandbox) == 0
+
+
+def test_a_signal_handler_of_the_application_is_left_alone(scripts: Scripts) -> None:
+    ended = scripts.run(
+        """
+        from arthur_relay import exit_on_sigterm
+        mine = lambda *_: None
+        signal.signal(signal.SIGTERM, mine)
+        assert not exit_on_sigterm()
+        assert signal.getsignal(signal.SIGTERM) is mine
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        assert exit_on_sigterm() and exit_on_sigterm()
+        results = []
+        thread = threading.Thread(target=lambda: results.append(exit_on_sigterm()))
+        thread.start()
+        thread.join()
+        assert results == [False]
+        """
+    )
+    assert ended.status == 0, ended.stderr
+
+
+UVICORN = """
+import uvicorn
+from arthur_relay import lifespan
+from fastapi import FastAPI
+
+h = handler()
+model = chat(h)
+app = FastAPI(lifespan=lifespan({target}))
+
+@app.get("/chat")
+async def endpoint():
+    return {{"answer": (await model.ainvoke("prompt")).content}}
+
+class Server(uvicorn.Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets=sockets)
+        import httpx
+        port = self.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient() as client:
+            for _ in range({runs}):
+                task = asyncio.create_task(client.get(f"http://127.0.0.1:{{port}}/chat"))
+                (await task).raise_for_status()
+        ready()
+
+Server(uvicorn.Config(app, port=0, log_level="warning")).run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("target", ["h", "h.relay"])
+def test_sigterm_under_uvicorn_delivers_by_the_lifespan(
+    target: str, number: signal.Signals, scripts: Scripts, sandbox: ArthurSandbox
+) -> None:
+    script = scripts.start(UVICORN.format(target=target, runs=RUNS))
+    script.wait_until_ready()
+    script.signal(number)
+    ended = script.end()
+    assert arrived(sandbox) == RUNS, ended.stderr
+
+
+@pytest.mark.parametrize("how", ["hang", "gone", "slow", "errors"])
+def test_an_exit_is_bounded_whatever_arthur_does(
+    how: str, scripts: Scripts, sandbox: ArthurSandbox
+) -> None:
+    routes = ("login", "users", "models", "inferences")
+    match how:
+        case "hang":
+            sandbox.faults.hang(routes=routes)
+        case "gone":
+            sandbox.go_away()
+        case "slow":
+            sandbox.faults.slow(30, routes=routes)
+        case "errors":
+            sandbox.faults.status(503, retry_after="3600", times=None, routes=routes)
+    script = scripts.start(LOG + "ready()", shutdown_timeout_seconds=1.0)
+    script.wait_until_ready()
+    start = time.monotonic()
+    ended = script.end()
+    took = time.monotonic() - start
+    sandbox.faults.reset()
+    assert ended.status == 0, ended.stderr
+    assert f"{RUNS} inferences were not delivered in time and are dropped" in ended.stderr
+    assert took < 10.0  # the deadline is 1 s; the rest is a slow machine's, not a hang's
+
+
+def test_several_relays_share_the_deadline_of_the_exit(
+    scripts: Scripts, sandbox: ArthurSandbox
+) -> None:
+    sandbox.faults.hang(routes=("models", "inferences", "users", "login"))
+    script = scripts.start(
+        """
+        relays = [Relay.from_env(settings=settings) for _ in range(10)]
+        for relay in relays:
+            relay.capture(Inference(input_text="prompt", output_text="answer"))
+        ready()
+        """,
+        shutdown_timeout_seconds=1.5,
+    )
+    script.wait_until_ready()
+    start = time.monotonic()
+    ended = script.end()
+    took = time.monotonic() - start
+    sandbox.faults.reset()
+    assert ended.status == 0
+    assert took < 12.0  # ten times 1.5 s, one after the other, would be more
+
+
+def test_an_interrupt_during_the_exit_ends_the_wait(
+    scripts: Scripts, sandbox: ArthurSandbox
+) -> None:
+    sandbox.faults.hang(routes=("models", "inferences", "users", "login"))
+    script = scripts.start(
+        LOG
+        + """
+relay = model.callbacks[0].relay
+def interrupt():
+    while relay.health().status != "closed":
+        threading.Event().wait(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+""",
+        shutdown_timeout_seconds=600.0,
+    )
+    ended = script.end(60)
+    sandbox.faults.reset()
+    assert f"{RUNS} inferences were not delivered in time" in ended.stderr
+
+
+def test_a_disabled_relay_needs_nothing_and_starts_nothing(scripts: Scripts) -> None:
+    ended = scripts.run(
+        """
+        before = threading.active_count()
+        for name in list(os.environ):
+            if name.startswith("ARTHUR_") and name != "ARTHUR_RELAY_DISABLED":
+                del os.environ[name]
+        h = ArthurCallbackHandler.from_env()
+        model = chat(h)
+        assert model.invoke("prompt").content == "answer"
+        h.relay.capture(Inference(input_text="a", output_text="b"))
+        assert h.flush() == h.close() == (0, 0, {}, 0, False)
+        assert h.relay.health().status == "disabled"
+        assert threading.active_count() == before
+        """,
+        environment={"ARTHUR_RELAY_DISABLED": "true"},
+    )
+    assert ended.status == 0, ended.stderr
+    assert ended.stderr == ""
+
+
+def test_forked_children_send_their_own_and_not_their_parents(
+    scripts: Scripts, sandbox: ArthurSandbox
+) -> None:
+    ended = scripts.run(
+        """
+        relay = Relay.from_env(settings=settings)
+        def log(name):
+            relay.capture(Inference(input_text=name, output_text="answer", inference_id=name))
+        log("parent before")
+        pid = os.fork()
+        if pid == 0:
+            log("child")
+            result = relay.flush(30)
+            assert (result.delivered, result.pending) == (1, 0), result
+            os._exit(0)
+        log("parent after")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        """
+    )
+    assert ended.status == 0, ended.stderr
+    ids = sorted(row["partner_inference_id"] for row in sandbox.inferences)
+    assert ids == ["child", "parent after", "parent before"]
+    assert sandbox.duplicates == 0
+
+
+MULTIPROCESSING = """
+import multiprocessing, os
+from arthur_relay import Inference, Relay, RelaySettings
+
+settings = RelaySettings(flush_interval_seconds=3600, connect="lazy")
+
+def work(name):
+    relay = Relay.from_env(settings=settings)
+    relay.capture(Inference(input_text=name, output_text="answer", inference_id=name))
+
+def work_with(relay_name):
+    shared.capture(Inference(input_text="x", output_text="answer", inference_id="inherited"))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{method}")
+    shared = Relay.from_env(settings=settings)
+    shared.capture(Inference(input_text="x", output_text="answer", inference_id="parent"))
+    targets = [(work, "child")] + [(work_with, "")] * ("{method}" == "fork")
+    for target, name in targets:
+        process = context.Process(target=target, args=(name,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_deliver_when_they_end(
+    method: str, sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    # They run no `atexit` callbacks.
+    script = tmp_path / "script.py"
+    script.write_text(MULTIPROCESSING.replace("{method}", method), encoding="utf-8")
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
+        **sandbox.environment(),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    ended = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    ids = sorted(row["partner_inference_id"] for row in sandbox.inferences)
+    assert ids == ["child"] + ["inherited"] * (method == "fork") + ["parent"]

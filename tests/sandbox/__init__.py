@@ -1,0 +1,1 @@
+"""Tests of the sandbox: real sockets, a real server."""

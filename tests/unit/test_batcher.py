@@ -1,0 +1,54 @@
+"""The batcher against its promises: nothing lost, doubled, reordered; limits and age hold."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arthur_relay.pipeline.batcher import Batcher
+from arthur_relay.row import Batch, Row
+
+ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60), st.floats(0, 3)), max_size=60)
+
+
+@given(ROWS, st.integers(1, 8), st.integers(1, 100), st.floats(0, 5))
+def test_promises(
+    arrivals: list[tuple[str, int, float]], max_rows: int, max_bytes: int, linger: float
+) -> None:
+    batcher = Batcher(max_rows=max_rows, max_bytes=max_bytes, linger_seconds=linger)
+    now = 0.0
+    arrived: dict[str, float] = {}
+    rows: list[Row] = []
+    batches: list[Batch] = []
+
+    def leave(leaving: list[Batch]) -> None:
+        batches.extend(leaving)
+        for batch in leaving:
+            for row in batch.rows:
+                arrived.pop(row.id)
+
+    for number, (model, size, wait) in enumerate(arrivals):
+        now += wait
+        leave(batcher.due(now))
+        assert all(now - at < linger for at in arrived.values())  # age is bounded
+        row = Row(f"r{number}", model, b"x" * size)
+        rows.append(row)
+        arrived[row.id] = now
+        leave(batcher.add(row, now))
+        due = batcher.next_due()
+        assert (due is None) == (not arrived)
+        assert due is None or due == min(arrived.values()) + linger
+    leave(batcher.flush())
+    assert batcher.next_due() is None
+    for model in "abc":  # nothing lost, doubled or reordered
+        sent = [row for batch in batches if batch.model_id == model for row in batch.rows]
+        assert sent == [row for row in rows if row.model_id == model]
+    for batch in batches:
+        assert {row.model_id for row in batch.rows} == {batch.model_id}
+        assert 1 <= len(batch.rows) <= max_rows
+        assert sum(row.size for row in batch.rows) <= max_bytes or len(batch.rows) == 1
+
+
+def test_a_batch_is_a_json_array() -> None:
+    batch = Batch("m", (Row("a", "m", b'{"x":1}'), Row("b", "m", b'{"y":2}')))
+    assert batch.body() == b'[{"x":1},{"y":2}]'

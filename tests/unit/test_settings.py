@@ -1,0 +1,177 @@
+"""Settings and credentials: by keyword, by environment, and one clear error for what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from arthur_relay import RelaySettings, SettingsError
+from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
+from arthur_relay.errors import ConfigurationError, CredentialsError
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ARTHUR_"):
+            monkeypatch.delenv(name)
+
+
+def test_every_setting_has_a_variable_a_default_and_a_description(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, field in RelaySettings.model_fields.items():
+        assert field.description, name
+        default = getattr(RelaySettings(), name)
+        text = getattr(default, "value", default)
+        monkeypatch.setenv(f"ARTHUR_RELAY_{name.upper()}", str(text))
+    assert RelaySettings() == RelaySettings()
+    assert hash(RelaySettings()) == hash(RelaySettings())
+
+
+def test_a_keyword_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTHUR_RELAY_BATCH_SIZE", "7")
+    assert RelaySettings().batch_size == 7
+    assert RelaySettings(batch_size=9).batch_size == 9
+    monkeypatch.setenv("ARTHUR_RELAY_BATCH_SIZE", "")
+    assert RelaySettings().batch_size == 500
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("batch_size", "many", r"'many': rows in a request, at most; 1 or more \(default 500\)"),
+    ("batch_size", "0", "ARTHUR_RELAY_BATCH_SIZE"),
+    ("flush_interval_seconds", "nan", "seconds"),
+    ("flush_interval_seconds", "-1", "seconds"),
+    ("overflow", "explode", r"drop_oldest, drop_newest or block \(default drop_oldest\)"),
+    ("connect", "sometimes", "eager"),
+    ("disabled", "perhaps", "ARTHUR_RELAY_DISABLED"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_a_bad_value_is_one_clear_error(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for how in ("keyword", "environment"):
+        arguments = {name: value} if how == "keyword" else {}
+        if how == "environment":
+            monkeypatch.setenv(f"ARTHUR_RELAY_{name.upper()}", value)
+        with pytest.raises(SettingsError, match=message) as raised:
+            RelaySettings(**arguments)
+        assert isinstance(raised.value, ValueError)
+        assert "\n" not in str(raised.value)
+        assert repr(value) in str(raised.value)
+
+
+def test_an_unknown_setting_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"no setting 'batchsize'; there are: .*batch_size"):
+        RelaySettings(batchsize=5)
+
+
+def test_what_waits_in_memory_is_bounded_in_all() -> None:
+    settings = RelaySettings(queue_bytes=1_000_000)
+    parts = settings.open_runs_bytes + settings.inlet_bytes + settings.buffer_bytes
+    assert parts == 1_000_000
+
+
+def resolve(**changes: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "url": "https://app.arthur.ai",
+        "login": None,
+        "password": None,
+        "allow_insecure": False,
+        "environment": {},
+        "has_terminal": lambda: False,
+        **changes,
+    }
+    return resolve_credentials(**arguments)
+
+
+def test_the_order_of_credentials() -> None:
+    assert resolve(environment={"ARTHUR_API_KEY": "k"}).api_key == "k"
+    assert resolve(login="me", password="p").password == "p"
+    assert resolve(login="me", environment={"ARTHUR_PASSWORD": "env"}).password == "env"
+    asked = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return "typed"
+
+    found = resolve(login="admin", ask=ask, has_terminal=lambda: True)
+    assert found.password == "typed"
+    assert asked == ["Please enter password for admin: "]
+
+
+def test_a_password_is_never_asked_for_without_a_terminal() -> None:
+    def ask(_prompt: str) -> str:
+        raise AssertionError("asked")
+
+    with pytest.raises(CredentialsError, match="no terminal to ask at"):
+        resolve(login="admin", ask=ask)
+    # Nor is standard input, where the tests run.
+    with pytest.raises(CredentialsError, match="ARTHUR_PASSWORD"):
+        resolve(login="admin", ask=ask, has_terminal=None)
+
+
+def test_a_key_from_a_file_ends_in_a_newline_and_an_odd_one_is_refused() -> None:
+    assert resolve(environment={"ARTHUR_API_KEY": "key\n"}).api_key == "key"
+    for odd in ("schl\u00fcssel", "two\nlines"):
+        with pytest.raises(CredentialsError, match="copy it again") as raised:
+            resolve(environment={"ARTHUR_API_KEY": odd})
+        assert odd not in str(raised.value)
+
+
+def test_credentials_do_not_show_in_a_repr() -> None:
+    found = resolve(login="me", password="canary")
+    assert "canary" not in repr(found)
+    assert "canary" not in repr(resolve(environment={"ARTHUR_API_KEY": "canary"}))
+
+
+@pytest.mark.parametrize("value", ["true", "T", "1", "", None])
+def test_certificates_are_checked(value: str | None) -> None:
+    environment = {"ARTHUR_API_KEY": "k"} | ({} if value is None else {"VERIFY_SSL": value})
+    assert resolve(environment=environment).verify_ssl
+
+
+@pytest.mark.parametrize("value", ["false", "F", "0"])
+def test_certificates_are_not_checked_when_that_is_said(value: str) -> None:
+    assert not resolve(environment={"ARTHUR_API_KEY": "k", "VERIFY_SSL": value}).verify_ssl
+
+
+def test_verify_ssl_that_is_neither() -> None:
+    with pytest.raises(ConfigurationError, match="VERIFY_SSL can't be 'maybe'"):
+        resolve(environment={"ARTHUR_API_KEY": "k", "VERIFY_SSL": "maybe"})
+
+
+def test_the_environment_alone() -> None:
+    environment = {"ARTHUR_LOGIN": "me", "ARTHUR_PASSWORD": "p", "ARTHUR_ORGANIZATION_ID": "o"}
+    found = credentials_from_environment(allow_insecure=False, environment=environment)
+    assert (found.login, found.organization_id) == ("me", "o")
+    assert found.url == "https://app.arthur.ai"
+    with pytest.raises(CredentialsError):
+        credentials_from_environment(allow_insecure=False, environment={})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("https://app.arthur.ai/", "https://app.arthur.ai"),
+        ("https://app.arthur.ai/api/v3/", "https://app.arthur.ai"),
+        ("https://proxy.example/arthur/", "https://proxy.example/arthur"),
+        (" http://localhost:8080 ", "http://localhost:8080"),
+        ("http://127.0.0.5:1", "http://127.0.0.5:1"),
+        ("http://[::1]:1", "http://[::1]:1"),
+        ("http://a.localhost", "http://a.localhost"),
+    ],
+)
+def test_urls_that_can_be_used(given: str, expected: str) -> None:
+    assert check_url(given, allow_insecure=False) == expected
+
+
+def test_plain_http_elsewhere_has_to_be_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match="plain HTTP"):
+        check_url("http://10.0.0.1", allow_insecure=False)
+    assert check_url("http://10.0.0.1", allow_insecure=True) == "http://10.0.0.1"

@@ -1,0 +1,195 @@
+"""The worker on a virtual clock: a scripted destination, and the pipeline around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+from trio.testing import MockClock
+
+from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.errors import UnreachableError
+from arthur_relay.inference import CapturedInference, Inference
+from arthur_relay.pipeline.inlet import Inlet, InletLimits
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.worker import Barrier, Worker
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.schema import ModelSchema
+from arthur_relay.settings import RelaySettings
+from arthur_relay.testing import LLM_ATTRIBUTES
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+RETRY = Outcome(Verdict.RETRY)
+
+Script = Callable[[Batch, int], Attempt | Awaitable[Attempt]]
+
+
+def delivered(batch: Batch) -> Attempt:
+    return Attempt((DELIVERED,) * len(batch.rows))
+
+
+def unavailable(batch: Batch, retry_after: float | None = None) -> Attempt:
+    return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503", retry_after)
+
+
+@dataclass
+class ScriptedDestination:
+    """Answers as it is told, and remembers when it was asked for what."""
+
+    script: Script = lambda batch, _number: delivered(batch)
+    schema_errors: list[Exception] = field(default_factory=list)
+    schema_requests: list[float] = field(default_factory=list)
+    requests: list[tuple[float, list[str]]] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+    entered: int = 0
+
+    async def __aenter__(self) -> Self:
+        self.entered += 1
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        self.schema_requests.append(anyio.current_time())
+        if self.schema_errors:
+            raise self.schema_errors.pop(0)
+        return ModelSchema(model_id, LLM_ATTRIBUTES)
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        self.requests.append((anyio.current_time(), [row.id for row in batch.rows]))
+        answer = self.script(batch, len(self.requests))
+        attempt = answer if isinstance(answer, Attempt) else await answer
+        for row, outcome in zip(batch.rows, attempt.outcomes, strict=True):
+            if outcome.verdict is Verdict.DELIVERED:
+                self.stored.append(row.id)
+        return attempt
+
+
+@dataclass
+class Harness:
+    """A worker with its parts, to be run inside of `running`."""
+
+    destination: ScriptedDestination
+    settings: RelaySettings
+    sweeps: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    wakes: int = 0
+
+    def __post_init__(self) -> None:
+        self.inlet = Inlet(InletLimits.of(self.settings), self.ledger, wake=self._wake)
+        self.buffer = MemoryBuffer(
+            max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
+        )
+        self.worker = Worker(
+            inlet=self.inlet,
+            buffer=self.buffer,
+            destination=self.destination,
+            ledger=self.ledger,
+            settings=self.settings,
+            random=lambda: 1.0,
+            sweep=self._sweep,
+        )
+
+    def capture(self, *ids: str, model: str = "m", text: str = "text") -> None:
+        for inference_id in ids:
+            inference = Inference(input_text=text, output_text="answer")
+            self.inlet.put(
+                CapturedInference(
+                    inference,
+                    inference_id=inference_id,
+                    model_id=model,
+                    captured_at=0.0,
+                    attributes={},
+                    attributes_size=0,
+                )
+            )
+
+    def capture_many(self, count: int, *, model: str = "m", text: str = "text") -> list[str]:
+        ids = [f"{model}{number}" for number in range(count)]
+        self.capture(*ids, model=model, text=text)
+        return ids
+
+    async def flush(self, seconds: float = 1e6) -> bool:
+        """Flush; returns whether it was done in time."""
+        barrier = Barrier()
+        finished = anyio.Event()
+        barrier.done.add_done_callback(lambda _future: finished.set())
+        self.worker.control(barrier)
+        self.worker.wake()
+        with anyio.move_on_after(seconds):
+            await finished.wait()
+        return finished.is_set()
+
+    def check(self, **expected: Any) -> None:
+        """Assert totals, and the invariant with what the destination itself has seen."""
+        totals = self.ledger.totals()
+        assert totals.captured == (
+            totals.delivered + totals.rejected + sum(totals.dropped.values()) + totals.pending
+        )
+        assert totals.delivered == len(self.destination.stored)
+        found = {name: getattr(totals, name) for name in expected}
+        assert found == expected
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Harness]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.worker.run)
+            await anyio.sleep(0.001)
+            yield self
+            group.cancel_scope.cancel()
+
+    def _wake(self) -> None:
+        self.wakes += 1
+        self.worker.wake()
+
+    def _sweep(self) -> bool:
+        self.sweeps += 1
+        return False
+
+
+def harness(destination: ScriptedDestination | None = None, **settings: Any) -> Harness:
+    """Return a harness with settings that make times easy to tell."""
+    chosen = {"flush_interval_seconds": 1.0, "batch_size": 10, **settings}
+    return Harness(destination or ScriptedDestination(), RelaySettings(**chosen))
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test on a clock that jumps whenever everything waits."""
+    anyio.run(
+        test,
+        backend="trio",
+        backend_options={"clock": MockClock(autojump_threshold=0)},
+    )
+
+
+def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make an async test function one that pytest calls and the virtual clock runs."""
+
+    def wrapper() -> None:
+        run(test)
+
+    wrapper.__name__ = test.__name__
+    wrapper.__doc__ = test.__doc__
+    return wrapper
+
+
+def unreachable(times: int) -> list[Exception]:
+    """Return the errors of an Arthur that is away for so many questions."""
+    return [UnreachableError("Arthur at nowhere: can't connect") for _ in range(times)]
+
+
+def rows_of(batch: Batch) -> Iterator[dict[str, Any]]:
+    """Decode a batch's rows."""
+    yield from json.loads(batch.body())
