@@ -105,6 +105,36 @@ def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None
     assert inlet._size_in == inlet._size_out
 
 
+def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
+    dropping, go_on = threading.Event(), threading.Event()
+
+    class Slow(Ledger):
+        def drop(self, reason: DropReason, rows: int) -> None:
+            super().drop(reason, rows)
+            if threading.current_thread() is closer:
+                dropping.set()
+                go_on.wait()
+
+    def end() -> None:
+        inlet.close()
+        inlet.discard(DropReason.SHUTDOWN)
+
+    def meet_the_end() -> None:  # the put below is between its check for the end and its append
+        closer.start()
+        dropping.wait()
+
+    closer = threading.Thread(target=end)
+    ledger = Slow()
+    limits = InletLimits(items=100, size=1 << 20, wake_items=10, wake_size=1 << 20)
+    inlet = Inlet(limits, ledger, wake=meet_the_end)
+    for _ in range(10):
+        inlet.put(_item())
+    go_on.set()
+    closer.join()
+    assert ledger.totals().dropped == {"shutdown": 10}
+    assert ledger.totals().pending == 0
+
+
 def test_the_inlet_wakes_an_idle_worker_once() -> None:
     wakes = []
     limits = InletLimits.of(RelaySettings(batch_size=4))
@@ -128,7 +158,7 @@ def test_a_capture_that_comes_in_while_the_worker_ends_is_counted() -> None:
     ledger = Ledger()
     inlet = Inlet(InletLimits.of(RelaySettings()), ledger, wake=lambda: None)
     inlet.put(_item())
-    inlet._finished = True  # as if the end came between the check and the append
+    inlet._finished = DropReason.CLOSED  # as if the end came between the check and the append
     inlet.put(_item())
     assert ledger.totals().dropped == {"closed": 2}
     inlet.close()

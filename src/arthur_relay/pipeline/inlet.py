@@ -75,7 +75,7 @@ class Inlet:
     _idle: bool = False
     _woken: bool = False
     _closed: bool = False
-    _finished: bool = False
+    _finished: DropReason | None = None
     _room: threading.Event = field(default_factory=threading.Event)
 
     def __len__(self) -> int:
@@ -104,8 +104,8 @@ class Inlet:
         ):
             self._woken = True
             self.wake()
-        if self._finished:  # the worker ended between the check above and the append
-            self.discard(DropReason.CLOSED)
+        if self._finished is not None:  # the worker ended between the check above and the append
+            self.discard(self._finished)
         return True
 
     def take(self) -> Capture | None:
@@ -151,10 +151,15 @@ class Inlet:
         self._room.set()
 
     def discard(self, reason: DropReason) -> None:
-        """Drop what is in the queue, and whatever still comes. Any thread, after `close`."""
-        self._finished = True
+        """Drop what is in the queue, and whatever still comes. Any thread, after `close`.
+
+        The first reason given stands: a caller that was in `put` meanwhile helps to empty the
+        queue, and what it finds there was lost for the same reason.
+        """
+        if self._finished is None:
+            self._finished = reason
         while (capture := self.take()) is not None:
-            self.ledger.drop(reason, capture.rows)
+            self.ledger.drop(self._finished, capture.rows)
 
     def _is_full(self) -> bool:
         return (
