@@ -7,8 +7,8 @@ application's thread pool for every token of an async call; some runs end twice,
 
 from __future__ import annotations
 
-import time
 from sys import getsizeof
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -68,13 +68,17 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         model_id: str | None = None,
         settings: RelaySettings | None = None,
     ) -> None:
-        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+        # Not needed to import the handler.
+        from arthur_relay import sharing  # noqa: PLC0415
+        from arthur_relay.encoding.text import PLAIN_ROLES  # noqa: PLC0415
 
         super().__init__()
         self.relay, self.model_id = sharing.relay_and_model(
             arthur_model=arthur_model, relay=relay, model_id=model_id, settings=settings
         )
         self._runs = self.relay.open_runs
+        self._find_run = self._runs.find
+        self._plain = PLAIN_ROLES
         # Two models may log the same run; their keys must differ.
         self._salt = hash(self.model_id) & ((1 << 63) - 1)
         if self.relay.settings.disabled:
@@ -142,7 +146,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         """Open a run of a chat model, with what its messages hold now."""
         try:
             # The managers call once for each list of messages, each with a run id of its own.
-            prompt, size = snapshot_messages(messages[0])
+            prompt, size = snapshot_messages(messages[0], self._plain)
             self._begin(prompt, size, run_id, parent_run_id, tags, metadata)
         except Exception:  # noqa: BLE001 - the callback's edge: nothing reaches the application
             self.relay.events.unreadable.increment()
@@ -171,15 +175,17 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         *,
         chunk: Any = None,
         run_id: UUID,
+        parent_run_id: UUID | None = None,  # noqa: ARG002 - named, so that kwargs stay empty
+        tags: list[str] | None = None,  # noqa: ARG002 - see above
         **kwargs: Any,  # noqa: ARG002 - LangChain passes more
     ) -> None:
         """Note when the first token came; the tokens themselves are not kept."""
         try:
-            run = self._runs.find(run_id.int ^ self._salt)
+            run = self._find_run(run_id.int ^ self._salt)
             if run is None or run.first_token_at is not None:
                 return
             if token or _has_content(chunk):
-                run.first_token_at = time.perf_counter()
+                run.first_token_at = perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
 
@@ -192,13 +198,13 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Note when the first token came, under `stream_events(version="v3")` and LangGraph."""
         try:
-            run = self._runs.find(run_id.int ^ self._salt)
+            run = self._find_run(run_id.int ^ self._salt)
             if run is None or run.first_token_at is not None:
                 return
             if event["event"] == "content-block-delta" or (
                 event["event"] == "content-block-start" and _is_filled(event["content"])
             ):
-                run.first_token_at = time.perf_counter()
+                run.first_token_at = perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
 
@@ -214,14 +220,15 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             run = self._end(run_id)
             if run is None:
                 return
+            streamed = run.first_token_at is not None
+            snapshots = []
             for generations in response.generations:
                 for generation in generations:
-                    snapshot, size = snapshot_generation(
-                        generation, streamed=run.first_token_at is not None
-                    )
-                    run.generations.append(snapshot)
+                    snapshot, size = snapshot_generation(generation, streamed=streamed)
+                    snapshots.append(snapshot)
                     run.size += size
-            run.rows = len(run.generations) or 1
+            run.generations = snapshots
+            run.rows = len(snapshots) or 1
             if output := response.llm_output:
                 run.llm_output = {
                     k: output[k] for k in ("token_usage", "model_name") if k in output
@@ -249,7 +256,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             # error comes behind it and has no text.
             if response is not None and response.generations and response.generations[0]:
                 snapshot, size = snapshot_generation(response.generations[0][0])
-                run.generations.append(snapshot)
+                run.generations = (snapshot,)
                 run.size += size
             self.relay.submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
@@ -283,17 +290,13 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         tags: list[str] | None,
         metadata: dict[str, Any] | None,
     ) -> None:
-        run = Run(
-            key=run_id.int ^ self._salt,
-            run_id=run_id,
-            model_id=self.model_id,
-            prompt=prompt,
-            size=size + CAPTURE_BYTES,
-            started_at=time.perf_counter(),
-        )
-        run.parent_run_id = parent_run_id
+        key = run_id.int ^ self._salt
+        run = Run(key, run_id, self.model_id, prompt, size + CAPTURE_BYTES, perf_counter())
+        if parent_run_id is not None:
+            run.parent_run_id = parent_run_id
         # Lists and dicts of LangChain's manager, which the application can reach as well.
-        run.tags = list(tags) if tags else None
+        if tags:
+            run.tags = tags.copy()
         if metadata:
             run.metadata, held = snapshot_values(metadata)
             run.size += held
@@ -305,8 +308,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         if run is None:
             self.relay.events.unmatched.increment()
             return None
-        run.duration = time.perf_counter() - run.started_at
-        run.ended_at = time.time()
+        run.duration = perf_counter() - run.started_at
+        run.ended_at = time()
         return run
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -53,8 +53,10 @@ class RunOutcome(StrEnum):
     """No end event ever came."""
 
 
-MessageSnapshot = tuple[Any, dict[str, Any]]
-"""A message's class and a copy of its fields, taken because the application owns the message."""
+MessageSnapshot = tuple[Any, str | dict[str, Any]]
+"""A message's class, and its text where that is all it has, else a copy of its fields.
+
+Taken because the application owns the message."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,32 +81,25 @@ class Run:
 
     Made on the caller's thread by the callback, filled in by later events, read by the worker
     after it went through the inlet. Times are `time.perf_counter()` seconds, `ended_at` is the
-    wall clock; `key` is what it is found by while it is open.
+    wall clock; `key` is what it is found by while it is open; `rows` is how many it makes.
     """
 
-    __slots__ = (
-        "duration",
-        "ended_at",
-        "error",
-        "first_token_at",
-        "generations",
-        "key",
-        "llm_output",
-        "metadata",
-        "model_id",
-        "outcome",
-        "parent_run_id",
-        "prompt",
-        "rows",
-        "run_id",
-        "size",
-        "started_at",
-        "tags",
-    )
+    # Defaults of the class and no slots: a run sets only what differs, because it is made on the
+    # caller's path.
+    first_token_at: float | None = None
+    duration: float | None = None
+    ended_at = 0.0
+    outcome = RunOutcome.OK
+    error: str | None = None
+    generations: Sequence[GenerationSnapshot] = ()
+    llm_output: dict[str, Any] | None = None
+    parent_run_id: UUID | None = None
+    tags: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    rows = 1
 
     def __init__(
         self,
-        *,
         key: int,
         run_id: UUID,
         model_id: str,
@@ -118,32 +113,29 @@ class Run:
         self.prompt = prompt
         self.size = size
         self.started_at = started_at
-        self.first_token_at: float | None = None
-        self.duration: float | None = None
-        self.ended_at = 0.0
-        self.outcome = RunOutcome.OK
-        self.error: str | None = None
-        self.generations: list[GenerationSnapshot] = []
-        self.llm_output: dict[str, Any] | None = None
-        self.parent_run_id: UUID | None = None
-        self.tags: list[str] | None = None
-        self.metadata: dict[str, Any] | None = None
-        self.rows = 1
 
 
 class CapturedInference:
-    """An `Inference` on its way through the inlet, with what the capture adds to it."""
+    """An `Inference` on its way through the inlet, with what the capture adds to it.
+
+    Args:
+        inference: What was handed over.
+        inference_id: Its id, or one made up.
+        model_id: Its model, or the relay's.
+        captured_at: The wall clock.
+        attributes: A copy of its attributes.
+        attributes_size: The bytes that the copy keeps in memory, as accounted.
+    """
 
     __slots__ = ("attributes", "captured_at", "id", "inference", "model_id", "rows", "size")
 
     def __init__(
         self,
         inference: Inference,
-        *,
         inference_id: str,
         model_id: str,
         captured_at: float,
-        attributes: dict[str, Any],
+        attributes: Mapping[str, Any],
         attributes_size: int,
     ) -> None:
         self.inference = inference

@@ -14,7 +14,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.credentials import (
@@ -40,12 +41,16 @@ from arthur_relay.snapshots import snapshot_values
 from arthur_relay.stats import DropReason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from arthur_relay.destinations import Destination
     from arthur_relay.inference import Capture, Inference, Run
     from arthur_relay.schema import ModelSchema
     from arthur_relay.stats import FlushResult, Health, Stats
 
 logger = logging.getLogger("arthur_relay")
+
+_NO_ATTRIBUTES: tuple[Mapping[str, Any], int] = (MappingProxyType({}), 0)
 
 
 class Relay(Closing):
@@ -137,15 +142,14 @@ class Relay(Closing):
         if self.settings.disabled:
             return
         try:
-            attributes, attributes_size = snapshot_values(inference.attributes)
+            given = inference.attributes
             captured = CapturedInference(
                 inference,
-                attributes=attributes,
-                attributes_size=attributes_size,
-                inference_id=inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
+                inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
                 # Without a model it is rejected by the worker, and counted like any other.
-                model_id=inference.model_id or self.model_id or "",
-                captured_at=time.time(),
+                inference.model_id or self.model_id or "",
+                time.time(),
+                *(snapshot_values(given) if given else _NO_ATTRIBUTES),
             )
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
             self.events.unreadable.increment()

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """One inference, encoded once and never decoded again on its way to Arthur.
+
+    Nothing changes a row after it is made (`frozen` would make that five times as slow); rows are
+    compared by identity.
 
     Attributes:
         id: The `partner_inference_id`, the same on every attempt.

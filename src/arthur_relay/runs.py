@@ -26,13 +26,17 @@ class OpenRuns:
         give_up: Gets a run that was evicted, marked as abandoned.
     """
 
-    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size")
+    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size", "find")
+
+    find: Callable[[int], Run | None]
+    """Returns an open run by its key, or None: `dict.get` itself, for each token comes this way."""
 
     def __init__(self, *, max_runs: int, max_bytes: int, give_up: Callable[[Run], None]) -> None:
         self._max_runs = max_runs
         self._max_bytes = max_bytes
         self._give_up = give_up
         self._runs: dict[int, Run] = {}
+        self.find = self._runs.get
         self._size = 0
 
     def __len__(self) -> int:
@@ -49,18 +53,15 @@ class OpenRuns:
         A run that begins again under its key replaces the former one: two handlers of a model on
         one call must not send the call twice.
         """
-        while self._runs and (len(self._runs) >= self._max_runs or self._size > self._max_bytes):
+        runs = self._runs
+        while runs and (len(runs) >= self._max_runs or self._size > self._max_bytes):
             if not self._evict_oldest():
                 break
-        replaced = self._runs.pop(run.key, None)
+        replaced = runs.pop(run.key, None)
         if replaced is not None:
             self._size -= replaced.size
         self._size += run.size
-        self._runs[run.key] = run
-
-    def find(self, key: int) -> Run | None:
-        """Return an open run, or None."""
-        return self._runs.get(key)
+        runs[run.key] = run
 
     def end(self, key: int) -> Run | None:
         """Forget a run and return it, or None when it is not open: ending is idempotent."""
@@ -79,7 +80,7 @@ class OpenRuns:
 
     def clear(self) -> None:
         """Forget all runs without giving them up, for a forked child."""
-        self._runs = {}
+        self._runs.clear()
         self._size = 0
 
     def abandon_all(self) -> None:

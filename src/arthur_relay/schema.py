@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import orjson
@@ -124,38 +124,16 @@ class NotCoercible(Exception):  # noqa: N818 - control flow between two function
     """The value can't be sent as the registered type."""
 
 
-def coerce(value: Any, value_type: str) -> Any:  # noqa: PLR0911 - one return for each type
-    """Turn a value into what Arthur takes for a type, never into something else.
+def coercer(value_type: str) -> Callable[[Any], Any]:
+    """Return what turns a value into what Arthur takes for a type, never into something else.
 
     NaN and infinities, and None, are not coercible: the SDK sends null for them, which Arthur
     takes like an absent value.
 
-    Raises:
-        NotCoercible: The value does not fit.
+    Returns:
+        A function that raises `NotCoercible` when the value does not fit.
     """
-    match value_type:
-        case "STRING" | "UNSTRUCTURED_TEXT":
-            return _to_text(value)
-        case "INTEGER":
-            return _to_integer(value)
-        case "FLOAT":
-            return _to_float(value)
-        case "BOOLEAN":
-            return _to_boolean(value)
-        case "TIMESTAMP":
-            return _to_timestamp(value)
-        case "TOKENS" | "ARRAY(STRING)":
-            if isinstance(value, (set, frozenset)):
-                return sorted(_to_text(item) for item in value)
-            if isinstance(value, (list, tuple)):
-                return [_to_text(item) for item in value]
-            raise NotCoercible
-        case "TOKEN_LIKELIHOODS":
-            if isinstance(value, (list, tuple)):
-                return [_to_likelihoods(item) for item in value]
-            raise NotCoercible
-        case _:  # images, boxes, ranked lists, time series: not of an LLM's run
-            raise NotCoercible
+    return _COERCERS.get(value_type, _to_nothing)
 
 
 def _to_text(value: Any) -> str:  # noqa: PLR0911 - one return for each type
@@ -236,3 +214,35 @@ def _to_timestamp(value: Any) -> str:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.isoformat()
     raise NotCoercible  # without a time zone it could mean any of 38 moments
+
+
+def _to_texts(value: Any) -> list[str]:
+    if isinstance(value, (set, frozenset)):
+        return sorted(_to_text(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_to_text(item) for item in value]
+    raise NotCoercible
+
+
+def _to_all_likelihoods(value: Any) -> list[dict[str, float]]:
+    if isinstance(value, (list, tuple)):
+        return [_to_likelihoods(item) for item in value]
+    raise NotCoercible
+
+
+def _to_nothing(_value: Any) -> NoReturn:
+    """Refuse the types that are not of an LLM's run: images, boxes, ranked lists, time series."""
+    raise NotCoercible
+
+
+_COERCERS: Mapping[str, Callable[[Any], Any]] = {
+    "STRING": _to_text,
+    TEXT: _to_text,
+    "INTEGER": _to_integer,
+    "FLOAT": _to_float,
+    "BOOLEAN": _to_boolean,
+    "TIMESTAMP": _to_timestamp,
+    TOKENS: _to_texts,
+    "ARRAY(STRING)": _to_texts,
+    LIKELIHOODS: _to_all_likelihoods,
+}

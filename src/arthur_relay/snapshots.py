@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from arthur_relay.inference import GenerationSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from arthur_relay.inference import MessageSnapshot
 
+PLAIN_MESSAGE_BYTES = 64
+"""What a plain message's snapshot costs beside its text: a pair, and its place in a list."""
+
 MESSAGE_BYTES = 700
-"""What a message's snapshot costs beside its text, measured with tracemalloc."""
+"""What another message's snapshot costs beside its text, measured with tracemalloc."""
 
 _LOGPROB_BYTES = 1000
 """What one token's log probabilities with five candidates cost, measured with tracemalloc."""
@@ -24,37 +27,62 @@ _LOGPROB_BYTES = 1000
 _METADATA_KEYS = ("finish_reason", "stop_reason", "model_name", "model", "logprobs")
 
 
-def snapshot_messages(messages: Any) -> tuple[list[MessageSnapshot], int]:
+def snapshot_messages(
+    messages: Any, plain: Container[type]
+) -> tuple[list[MessageSnapshot], int]:
     """Copy what messages hold now; the application may change them before the worker reads them.
+
+    Args:
+        messages: LangChain's.
+        plain: Classes of which the text is all that is kept, when they have no calls.
 
     Returns:
         The snapshots, in order, and the bytes that they keep in memory, as accounted.
     """
-    snapshots = []
+    snapshots: list[MessageSnapshot] = []
     size = 0
     for message in messages:
-        fields = message.__dict__.copy()
+        cls = type(message)
+        fields = message.__dict__
         content = fields.get("content")
-        if type(content) is list:
-            # Blocks without text are not sent; an image is megabytes that push good runs out.
-            content = fields["content"] = [
-                block.copy() if type(block) is dict else block
-                for block in content
-                if type(block) is not dict or type(block.get("text")) is str
-            ]
-            size += _size(content)
-        fields.pop("artifact", None)  # whatever a tool kept for itself
-        fields.pop("response_metadata", None)
-        # These two are what LangChain prints of a message beside its content.
-        if calls := fields.get("tool_calls"):
-            fields["tool_calls"] = _copied_list(calls)
-            size += _size(calls)
-        if keywords := fields.get("additional_kwargs"):
-            fields["additional_kwargs"] = _copied(keywords)
-            size += _size(keywords)
-        size += MESSAGE_BYTES + getsizeof(content)
-        snapshots.append((type(message), fields))
+        if (
+            type(content) is str
+            and cls in plain
+            and not fields.get("tool_calls")
+            and "function_call" not in (fields.get("additional_kwargs") or ())
+        ):
+            snapshots.append((cls, content))
+            size += PLAIN_MESSAGE_BYTES + getsizeof(content)
+        else:
+            copied, held = _snapshot_fields(fields)
+            snapshots.append((cls, copied))
+            size += held
     return snapshots, size
+
+
+def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Copy the fields of a message that has more than a text, with the bytes that they keep."""
+    fields = original.copy()
+    content = fields.get("content")
+    size = MESSAGE_BYTES
+    if type(content) is list:
+        # Blocks without text are not sent; an image is megabytes that push good runs out.
+        content = fields["content"] = [
+            block.copy() if type(block) is dict else block
+            for block in content
+            if type(block) is not dict or type(block.get("text")) is str
+        ]
+        size += _size(content)
+    fields.pop("artifact", None)  # whatever a tool kept for itself
+    fields.pop("response_metadata", None)
+    # These two are what LangChain prints of a message beside its content.
+    if calls := fields.get("tool_calls"):
+        fields["tool_calls"] = _copied_list(calls)
+        size += _size(calls)
+    if keywords := fields.get("additional_kwargs"):
+        fields["additional_kwargs"] = _copied(keywords)
+        size += _size(keywords)
+    return fields, size + getsizeof(content)
 
 
 def snapshot_generation(
@@ -101,8 +129,16 @@ def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     Returns:
         The copy, and the bytes that it keeps in memory, as accounted.
     """
-    copied = _copied(values)
-    return copied, _size(copied)
+    copied = dict(values)
+    size = getsizeof(copied)
+    for name, value in copied.items():
+        kind = type(value)
+        if kind is dict or kind is list:
+            copied[name] = value.copy()
+            size += _size(value)
+        else:
+            size += getsizeof(value)
+    return copied, size
 
 
 def _copied(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_promises(
         row = Row(f"r{number}", model, b"x" * size)
         rows.append(row)
         arrived[row.id] = now
-        leave(batcher.add(row, now))
+        leave(batcher.add([row], now))
         due = batcher.next_due()
         assert (due is None) == (not arrived)
         assert due is None or due == min(arrived.values()) + linger

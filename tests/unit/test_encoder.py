@@ -27,7 +27,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from arthur_relay.encoding import details
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.likelihoods import token_likelihoods
-from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
+from arthur_relay.encoding.text import PLAIN_ROLES, clean_text, input_text, sendable, truncate_text
 from arthur_relay.inference import (
     CapturedInference,
     GenerationSnapshot,
@@ -397,8 +397,9 @@ MESSAGES: list[BaseMessage] = [
 ]
 
 
-def test_input_text_is_what_langchain_makes_of_the_messages() -> None:
-    snapshots, size = snapshot_messages(MESSAGES)
+@pytest.mark.parametrize("plain", [PLAIN_ROLES, {}])
+def test_input_text_is_what_langchain_makes_of_the_messages(plain: dict[type, str]) -> None:
+    snapshots, size = snapshot_messages(MESSAGES, plain)
     found = input_text(snapshots)
     assert size > 0
     if version("langchain-core").startswith("0."):  # it prints the repr of blocks, images and all
@@ -407,13 +408,13 @@ def test_input_text_is_what_langchain_makes_of_the_messages() -> None:
         return
     assert found == get_buffer_string(MESSAGES)
     for message in MESSAGES:
-        assert input_text(snapshot_messages([message])[0]) == get_buffer_string([message])
+        assert input_text(snapshot_messages([message], plain)[0]) == get_buffer_string([message])
 
 
 def test_a_later_mutation_changes_nothing() -> None:
     messages = [HumanMessage("before"), HumanMessage([{"type": "text", "text": "before"}])]
     expected = get_buffer_string(messages)
-    snapshots, _ = snapshot_messages(messages)
+    snapshots, _ = snapshot_messages(messages, PLAIN_ROLES)
     messages[0].content = "after"
     messages[1].content[0]["text"] = "after"  # type: ignore[index]  # a block
     messages.append(HumanMessage("more"))
@@ -422,7 +423,7 @@ def test_a_later_mutation_changes_nothing() -> None:
 
 def test_one_message_that_langchain_can_not_print_costs_no_other() -> None:
     messages = [HumanMessage("hello"), RemoveMessage(id="1"), AIMessage("hi")]
-    text = input_text(snapshot_messages(messages)[0])
+    text = input_text(snapshot_messages(messages, PLAIN_ROLES)[0])
     assert "Human: hello" in text
     assert "AI: hi" in text
     assert input_text(None) == ""
@@ -430,7 +431,7 @@ def test_one_message_that_langchain_can_not_print_costs_no_other() -> None:
 
 def test_the_size_of_a_snapshot_follows_the_texts_and_not_the_images() -> None:
     def size(content: Any) -> int:
-        return snapshot_messages([HumanMessage(content)])[1]
+        return snapshot_messages([HumanMessage(content)], PLAIN_ROLES)[1]
 
     assert size("x" * 10_000) - size("") == 10_000
     image = {"type": "image_url", "image_url": {"url": "x" * 50_000}}

@@ -78,7 +78,7 @@ def test_the_inlet_loses_nothing_from_any_thread() -> None:
 
     def take() -> None:
         while not stop.is_set() or len(inlet):
-            if (capture := inlet.take()) is not None:
+            for capture in inlet.take(7):
                 assert isinstance(capture, CapturedInference)
                 taken.append(capture.id)
 
@@ -91,7 +91,7 @@ def test_the_inlet_loses_nothing_from_any_thread() -> None:
     for thread in range(THREADS):  # each thread's own order is kept
         mine = [name for name in taken if name.startswith(f"{thread}-")]
         assert mine == [f"{thread}-{n}" for n in range(EACH)]
-    assert inlet.take() is None
+    assert inlet.take(1) == []
     assert inlet.size == 0
     assert inlet.ledger.totals().captured == THREADS * EACH
 
@@ -100,8 +100,8 @@ def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None
     inlet = Inlet(InletLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
     inlet.put(_item())
     inlet._size_in -= 500
-    inlet.take()
-    assert inlet.take() is None
+    inlet.take(1)
+    assert inlet.take(1) == []
     assert inlet._size_in == inlet._size_out
 
 
@@ -144,7 +144,7 @@ def test_the_inlet_wakes_an_idle_worker_once() -> None:
         inlet.put(_item())
     assert len(wakes) == 1
     assert not inlet.rest(idle=True)  # there is something to take first
-    while inlet.take() is not None:
+    while inlet.take(8):
         pass
     assert inlet.rest(idle=False)
     for _ in range(3):
@@ -191,22 +191,22 @@ def test_the_memory_buffer() -> None:
     assert buffer.has_room(rows=1, size=10**9)  # one of any size, when it is empty
     rows = _rows(3)
     for row in rows:
-        buffer.put(row)
+        buffer.put([row])
     assert (buffer.rows, buffer.waiting, buffer.size) == (3, 3, 1_500)
     assert not buffer.has_room(rows=1, size=1)
-    first = buffer.lease()
+    (first,) = buffer.lease(1)
     assert first is rows[0]
     assert (buffer.rows, buffer.waiting, buffer.size) == (3, 2, 1_500)
     smaller = Row("r0", "m", b"x")
     buffer.replace(rows[0], smaller)
     assert buffer.size == 1_401
     buffer.release_all()
-    assert buffer.lease() is smaller  # before the others, again
+    assert buffer.lease(1) == [smaller]  # before the others, again
     buffer.settle([smaller, smaller])  # settling again changes nothing
     assert buffer.evict() is rows[1]
     assert buffer.evict() is rows[2]
     assert buffer.evict() is None
-    assert buffer.lease() is None
+    assert buffer.lease(1) == []
     assert (buffer.rows, buffer.size) == (0, 0)
 
 

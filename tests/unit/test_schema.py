@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from arthur_relay.errors import ModelError
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference
-from arthur_relay.schema import Attribute, ModelSchema, NotCoercible, coerce
+from arthur_relay.schema import Attribute, ModelSchema, NotCoercible, coercer
 
 IN = Attribute("in", "UNSTRUCTURED_TEXT", "PIPELINE_INPUT")
 OUT = Attribute("out", "UNSTRUCTURED_TEXT", "PREDICTED_VALUE")
@@ -107,7 +107,7 @@ FITS: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("value_type", "value", "expected"), FITS)
 def test_what_fits(value_type: str, value: Any, expected: Any) -> None:
-    found = coerce(value, value_type)
+    found = coercer(value_type)(value)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -150,7 +150,7 @@ DOES_NOT: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("value_type", "value"), DOES_NOT)
 def test_what_does_not(value_type: str, value: Any) -> None:
     with pytest.raises(NotCoercible):
-        coerce(value, value_type)
+        coercer(value_type)(value)
 
 
 ANYTHING = st.recursive(
@@ -170,7 +170,7 @@ TYPES = sorted({a["value_type"] for a in demo_attributes()} | {"BOOLEAN", "TIMES
 @given(ANYTHING, st.sampled_from(TYPES))
 def test_what_is_coerced_is_what_arthur_takes(value: Any, value_type: str) -> None:
     try:
-        found = coerce(value, value_type)
+        found = coercer(value_type)(value)
     except NotCoercible:
         return
     judge = Schema({"x": value_type}, {"x": "NON_INPUT_DATA"}, is_batch=False)

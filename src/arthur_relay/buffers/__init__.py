@@ -1,6 +1,6 @@
 """Holding rows until they are acknowledged. What every buffer does; `memory` is the first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from arthur_relay.row import Row
@@ -31,12 +31,12 @@ class Buffer(Protocol):
         """Say whether that many more rows, of so many bytes in all, fit in."""
         ...
 
-    def put(self, row: Row) -> None:
-        """Hold a row, whether or not it has room."""
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows, in their order, whether or not there is room."""
         ...
 
-    def lease(self) -> Row | None:
-        """Return the oldest waiting row, which stays held, or None when none waits."""
+    def lease(self, limit: int) -> list[Row]:
+        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
         ...
 
     def settle(self, rows: Iterable[Row]) -> None:

@@ -1,12 +1,24 @@
-"""The buffer in memory: bounded by count and bytes, oldest rows first."""
+"""The buffer in memory: bounded by count and bytes, oldest rows first, compressed when it fills."""
 
+import marshal
+import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from arthur_relay.row import Row
 
 ROW_OVERHEAD_BYTES = 400
 """What a row costs beside its body: the objects around it, measured with tracemalloc."""
+
+BLOCK_BYTES = 128 * 1024
+"""Rows that are compressed together: two milliseconds of work, outside of the interpreter lock."""
+
+BLOCK_OVERHEAD_BYTES = 300
+"""What a compressed block costs beside its data, measured with tracemalloc."""
+
+BLOCKS_AT_ONCE = 4
+"""Blocks compressed for one `put`, so that a buffer which begins to fill does not stop the loop."""
 
 
 def memory_size(row: Row) -> int:
@@ -14,8 +26,40 @@ def memory_size(row: Row) -> int:
     return len(row.body) + ROW_OVERHEAD_BYTES
 
 
+@dataclass(slots=True, eq=False)
+class _Block:
+    """Rows that wait next to each other: as they are, or compressed."""
+
+    rows: list[Row] = field(default_factory=list)
+    count: int = 0
+    size: int = 0
+    data: bytes = b""
+
+    def add(self, row: Row, size: int) -> None:
+        self.rows.append(row)
+        self.count += 1
+        self.size += size
+
+    def compress(self) -> None:
+        # Level 1: on prose 3.8 times smaller at 14 us a row of 2 KB, where level 6 needs 40 us
+        # for 4.6 times; and marshal, because these bytes never leave the process.
+        rows = [(row.id, row.model_id, row.body, row.epoch, row.shrunk) for row in self.rows]
+        self.data = zlib.compress(marshal.dumps(rows), 1)
+        self.size = len(self.data) + BLOCK_OVERHEAD_BYTES
+        self.rows = []
+
+    def open(self) -> list[Row]:
+        """Return the rows; the block is not used any more."""
+        if not self.data:
+            return self.rows
+        return [Row(*fields) for fields in marshal.loads(zlib.decompress(self.data))]  # noqa: S302 - written by us, above
+
+
 class MemoryBuffer:
-    """Rows in a deque, leased ones in a dict. See `Buffer` for what each method does.
+    """Rows in blocks, leased ones in a dict. See `Buffer` for what each method does.
+
+    While it is half full or more, the blocks that will be needed last are kept compressed: a
+    longer outage fits into the same memory.
 
     Args:
         max_rows: Rows it holds, at most.
@@ -25,14 +69,18 @@ class MemoryBuffer:
     def __init__(self, *, max_rows: int, max_bytes: int) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._waiting: deque[Row] = deque()
-        self._leased: dict[int, Row] = {}
+        self._head: deque[Row] = deque()
+        self._blocks: deque[_Block] = deque()
+        self._filling = _Block()
+        self._plain: deque[_Block] = deque()
+        self._leased: dict[Row, None] = {}
+        self._waiting = 0
         self._size = 0
 
     @property
     def rows(self) -> int:
         """Rows held, leased ones included."""
-        return len(self._waiting) + len(self._leased)
+        return self._waiting + len(self._leased)
 
     @property
     def size(self) -> int:
@@ -42,49 +90,93 @@ class MemoryBuffer:
     @property
     def waiting(self) -> int:
         """Rows that can be leased."""
-        return len(self._waiting)
+        return self._waiting
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; an empty buffer takes one of any size."""
-        if self.rows == 0 and rows <= 1:
+        held = self._waiting + len(self._leased)
+        if held == 0 and rows <= 1:
             return True
         taken = self._size + size + rows * ROW_OVERHEAD_BYTES
-        return self.rows + rows <= self._max_rows and taken <= self._max_bytes
+        return held + rows <= self._max_rows and taken <= self._max_bytes
 
-    def put(self, row: Row) -> None:
-        """Hold a row."""
-        self._waiting.append(row)
-        self._size += memory_size(row)
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows."""
+        block = self._filling
+        for row in rows:
+            size = len(row.body) + ROW_OVERHEAD_BYTES
+            self._size += size
+            block.add(row, size)
+            if block.size >= BLOCK_BYTES:
+                self._close_block()
+                block = self._filling
+        self._waiting += len(rows)
+        if self._plain and 2 * self._size >= self._max_bytes:
+            self._compress()
 
-    def lease(self) -> Row | None:
-        """Return the oldest waiting row, which stays held."""
-        if not self._waiting:
-            return None
-        row = self._waiting.popleft()
-        self._leased[id(row)] = row
-        return row
+    def lease(self, limit: int) -> list[Row]:
+        """Return the oldest waiting rows, `limit` at most; they stay held."""
+        leased: list[Row] = []
+        head = self._head
+        while len(leased) < limit and (head or self._open_block()):
+            leased.append(head.popleft())
+        self._waiting -= len(leased)
+        self._leased.update(dict.fromkeys(leased))
+        return leased
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""
         for row in rows:
-            if self._leased.pop(id(row), None) is not None:
+            if row in self._leased:
+                del self._leased[row]
                 self._size -= memory_size(row)
 
     def replace(self, old: Row, new: Row) -> None:
         """Hold a smaller form of a leased row in its place."""
         self.settle([old])
-        self._leased[id(new)] = new
+        self._leased[new] = None
         self._size += memory_size(new)
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it."""
-        if not self._waiting:
+        if not self._head and not self._open_block():
             return None
-        row = self._waiting.popleft()
+        row = self._head.popleft()
+        self._waiting -= 1
         self._size -= memory_size(row)
         return row
 
     def release_all(self) -> None:
         """Make every leased row wait again, before the others."""
-        self._waiting.extendleft(reversed(self._leased.values()))
+        self._head.extendleft(reversed(self._leased))
+        self._waiting += len(self._leased)
         self._leased.clear()
+
+    def _close_block(self) -> None:
+        self._blocks.append(self._filling)
+        self._plain.append(self._filling)
+        self._filling = _Block()
+
+    def _open_block(self) -> bool:
+        """Take the oldest block apart for the head, which is empty. Returns whether there is one."""
+        if not self._blocks:
+            if not self._filling.count:
+                return False
+            self._close_block()
+        block = self._blocks.popleft()
+        # The plain blocks are in the same order, so this one is their first or not among them.
+        if self._plain and self._plain[0] is block:
+            self._plain.popleft()
+        rows = block.open()
+        if block.data:
+            self._size += sum(map(memory_size, rows)) - block.size
+        self._head.extend(rows)
+        return True
+
+    def _compress(self) -> None:
+        """Compress the newest plain blocks, which will be needed last."""
+        for _ in range(min(BLOCKS_AT_ONCE, len(self._plain))):
+            block = self._plain.pop()
+            self._size -= block.size
+            block.compress()
+            self._size += block.size

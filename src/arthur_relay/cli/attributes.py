@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from arthur_relay.schema import NotCoercible, coerce
+from arthur_relay.schema import NotCoercible, coercer
 
 if TYPE_CHECKING:
     from arthur_relay.schema import ModelSchema
@@ -66,7 +66,7 @@ def coverage(schema: ModelSchema) -> Coverage:
 
 def _fits(value: object, value_type: str) -> bool:
     try:
-        coerce(value, value_type)
+        coercer(value_type)(value)
     except NotCoercible:
         return False
     return True

@@ -231,7 +231,8 @@ def interpret_results(batch: Batch, body: bytes) -> Attempt:
         if _all_stored(document.get("counts"), len(batch.rows)):
             return _whole(batch, DELIVERED)
         return _whole(batch, _RETRY, Failure.MALFORMED, "answer of another length")
-    outcomes = tuple(map(_row_outcome, statuses))
+    of_status = {status: _row_outcome(status) for status in set(statuses)}
+    outcomes = tuple(map(of_status.__getitem__, statuses))
     return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
 
 

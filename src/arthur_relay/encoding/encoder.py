@@ -19,7 +19,7 @@ from arthur_relay.inference import (
     RunOutcome,
 )
 from arthur_relay.row import Row
-from arthur_relay.schema import ModelSchema, NotCoercible, coerce
+from arthur_relay.schema import ModelSchema, NotCoercible, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
 _NO_GENERATION = GenerationSnapshot(text="", info={}, message={}, streamed=False)
@@ -38,6 +38,7 @@ class Encoder:
         self._omitted = omitted
         self._texts = frozenset({schema.input_text, schema.output_text})
         self._from_run = self._texts | {schema.likelihoods, schema.tokens}
+        self._coercers = {name: coercer(kind) for name, kind in schema.types.items()}
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
     def encode(self, capture: Capture, epoch: int) -> list[Row]:
@@ -117,8 +118,9 @@ class Encoder:
             "parent_run_id": run.parent_run_id,
             "tags": run.tags or None,
         }
-        # What the run itself does not tell may be in the caller's metadata.
-        return {**(run.metadata or {}), **{k: v for k, v in own.items() if v is not None}}
+        if run.metadata:  # what the run itself does not tell may be in there
+            return {**run.metadata, **{k: v for k, v in own.items() if v is not None}}
+        return own
 
     def _likelihoods(self, generation: GenerationSnapshot) -> dict[str, Any]:
         schema = self.schema
@@ -154,19 +156,19 @@ class Encoder:
     ) -> dict[str, Any]:
         """Return the values that the model has registered, as the registered types."""
         data = {}
-        for name, value_type in self.schema.types.items():
-            value = values.get(name)
-            if value is None or name in reserved:
+        coercers = self._coercers
+        for name, value in values.items():
+            if value is None or name in reserved or (coerce := coercers.get(name)) is None:
                 continue
             try:
-                data[name] = coerce(value, value_type)
+                data[name] = coerce(value)
             except NotCoercible:
                 self._omitted(name)
         return data
 
     def _row(self, row_id: str, at: float, data: dict[str, Any], epoch: int) -> Row:
         document = {
-            "inference_timestamp": datetime.fromtimestamp(at, UTC).isoformat(),
+            "inference_timestamp": datetime.fromtimestamp(at, UTC),  # written as by isoformat()
             "partner_inference_id": row_id,
             "inference_data": data,
         }
@@ -185,8 +187,8 @@ def _dump(document: dict[str, Any]) -> bytes:
 
 def _as_text(value: Any) -> str:
     """Return a model's answer as text; an answer of None is an empty one."""
-    if isinstance(value, str):
-        return str(value)
+    if type(value) is str:
+        return value
     return "" if value is None else str(value)
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import get_buffer_string
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, get_buffer_string
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_core.messages import BaseMessage
 
     from arthur_relay.inference import MessageSnapshot
+
+PLAIN_ROLES: Mapping[type, str] = {HumanMessage: "Human", AIMessage: "AI", SystemMessage: "System"}
+"""The classes whose text `get_buffer_string` prints behind their role, with any calls behind it.
+
+The classes themselves, not what is derived of them.
+"""
 
 
 def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
@@ -23,11 +31,12 @@ def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
         return ""
     if isinstance(prompt, str):
         return prompt
-    messages = [_revive(cls, fields) for cls, fields in prompt]
-    try:
-        return get_buffer_string(messages)
-    except Exception:  # noqa: BLE001 - one odd message must not cost the text of the others
-        return "\n".join(_one(message) for message in messages)
+    return "\n".join(
+        [
+            f"{PLAIN_ROLES[cls]}: {kept}" if isinstance(kept, str) else _printed(_revive(cls, kept))
+            for cls, kept in prompt
+        ]
+    )
 
 
 def _revive(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
@@ -42,10 +51,10 @@ def _revive(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     return message
 
 
-def _one(message: BaseMessage) -> str:
+def _printed(message: BaseMessage) -> str:
     try:
         return get_buffer_string([message])
-    except Exception:  # noqa: BLE001 - see above
+    except Exception:  # noqa: BLE001 - one odd message must not cost the text of the others
         role = getattr(message, "type", type(message).__name__)
         content = getattr(message, "content", "")
         return f"{role}: {content if isinstance(content, str) else ''}"

@@ -1,5 +1,6 @@
 """Groups rows of one model by count, bytes and age; pure, the time is an argument."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from arthur_relay.row import Batch, Row
@@ -31,19 +32,21 @@ class Batcher:
         self._linger = linger_seconds
         self._open: dict[str, _OpenBatch] = {}
 
-    def add(self, row: Row, now: float) -> list[Batch]:
-        """Take a row, and return the batches that are full because of it, oldest first."""
+    def add(self, rows: Iterable[Row], now: float) -> list[Batch]:
+        """Take rows, and return the batches that are full because of them, oldest first."""
         full = []
-        opened = self._open.get(row.model_id)
-        if opened is not None and opened.size + row.size > self._max_bytes:
-            full.append(self._close(row.model_id))
-            opened = None
-        if opened is None:
-            opened = self._open[row.model_id] = _OpenBatch(opened_at=now)
-        opened.rows.append(row)
-        opened.size += row.size
-        if len(opened.rows) >= self._max_rows or opened.size >= self._max_bytes:
-            full.append(self._close(row.model_id))
+        for row in rows:
+            model_id, size = row.model_id, row.size
+            opened = self._open.get(model_id)
+            if opened is not None and opened.size + size > self._max_bytes:
+                full.append(self._close(model_id))
+                opened = None
+            if opened is None:
+                opened = self._open[model_id] = _OpenBatch(opened_at=now)
+            opened.rows.append(row)
+            opened.size += size
+            if len(opened.rows) >= self._max_rows or opened.size >= self._max_bytes:
+                full.append(self._close(model_id))
         return full
 
     def due(self, now: float) -> list[Batch]:

@@ -13,7 +13,7 @@ from arthur_relay.destinations import Destination
 from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
-from arthur_relay.row import Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 
@@ -196,6 +196,10 @@ class Dispatcher:
 
     def _sort_out(self, rows: tuple[Row, ...], outcomes: Sequence[Outcome]) -> tuple[Row, ...]:
         """Settle what is delivered or rejected, and return the rows to try again."""
+        if outcomes.count(DELIVERED) == len(rows):  # nearly always
+            self.ledger.deliver(len(rows))
+            self._settle(rows)
+            return ()
         again, done = [], []
         delivered = 0
         for row, outcome in zip(rows, outcomes, strict=True):

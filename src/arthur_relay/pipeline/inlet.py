@@ -69,6 +69,7 @@ class Inlet:
     limits: InletLimits
     ledger: Ledger
     wake: Callable[[], None]
+    _count: Callable[[int], None] = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _size_in: int = 0
     _size_out: int = 0
@@ -77,6 +78,9 @@ class Inlet:
     _closed: bool = False
     _finished: DropReason | None = None
     _room: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._count = self.ledger.captured.add
 
     def __len__(self) -> int:
         return len(self._items)
@@ -88,19 +92,23 @@ class Inlet:
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
         """Take a capture. Returns False when it was dropped, which is counted."""
-        self.ledger.captured.add(capture.rows)
+        rows, size = capture.rows, capture.size
+        self._count(rows)
         if self._closed:
-            self.ledger.drop(DropReason.CLOSED, capture.rows)
+            self.ledger.drop(DropReason.CLOSED, rows)
             return False
-        if self._is_full() and not self._make_room(capture.size, may_wait=may_wait):
-            self.ledger.drop(DropReason.OVERFLOW, capture.rows)
+        items, limits = self._items, self.limits
+        if (
+            len(items) >= limits.items or self._size_in - self._size_out >= limits.size
+        ) and not self._make_room(size, may_wait=may_wait):
+            self.ledger.drop(DropReason.OVERFLOW, rows)
             return False
-        self._size_in += capture.size
-        self._items.append(capture)
+        self._size_in += size
+        items.append(capture)
         if not self._woken and (
             self._idle
-            or len(self._items) >= self.limits.wake_items
-            or self._size_in - self._size_out >= self.limits.wake_size
+            or len(items) >= limits.wake_items
+            or self._size_in - self._size_out >= limits.wake_size
         ):
             self._woken = True
             self.wake()
@@ -108,16 +116,18 @@ class Inlet:
             self.discard(self._finished)
         return True
 
-    def take(self) -> Capture | None:
-        """Return the oldest capture, or None when there is none."""
+    def take(self, limit: int) -> list[Capture]:
+        """Return the oldest captures, `limit` at most; empty when there is none."""
+        taken: list[Capture] = []
         try:
-            capture = self._items.popleft()
+            for _ in range(limit):
+                taken.append(self._items.popleft())
         except IndexError:
-            # Only a lost update makes a difference here: see the module's docstring.
-            self._size_out = min(self._size_out, self._size_in)
-            return None
-        self._size_out += capture.size
-        return capture
+            if not taken:
+                # Only a lost update makes a difference here: see the module's docstring.
+                self._size_out = min(self._size_out, self._size_in)
+        self._size_out += sum([capture.size for capture in taken])
+        return taken
 
     def made_room(self) -> None:
         """Let callers go on that `overflow = block` holds."""
@@ -158,8 +168,8 @@ class Inlet:
         """
         if self._finished is None:
             self._finished = reason
-        while (capture := self.take()) is not None:
-            self.ledger.drop(self._finished, capture.rows)
+        while taken := self.take(1):
+            self.ledger.drop(self._finished, taken[0].rows)
 
     def _is_full(self) -> bool:
         return (

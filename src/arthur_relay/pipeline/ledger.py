@@ -21,6 +21,9 @@ class AtomicCounter:
 
     def add(self, amount: int) -> None:
         """Count up by `amount`, 0 or more; other threads may see a part of it."""
+        if amount == 1:  # nearly always
+            self.increment()
+            return
         for _ in range(amount):
             self.increment()
 

@@ -22,16 +22,17 @@ class Staging:
         self.rows += capture.rows
         self.size += capture.size
 
-    def take(self, model_id: str) -> tuple[Capture, int] | None:
-        """Return the oldest capture of a model with its epoch, or None when there is none."""
+    def take(self, model_id: str, limit: int) -> list[tuple[Capture, int]]:
+        """Return the oldest captures of a model with their epochs, `limit` at most."""
         waiting = self._by_model.get(model_id)
         if not waiting:
             self._by_model.pop(model_id, None)
-            return None
-        capture, epoch = waiting.popleft()
-        self.rows -= capture.rows
-        self.size -= capture.size
-        return capture, epoch
+            return []
+        taken = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+        for capture, _ in taken:
+            self.rows -= capture.rows
+            self.size -= capture.size
+        return taken
 
     def models(self) -> list[str]:
         """Return the models that something waits for."""
@@ -40,7 +41,6 @@ class Staging:
     def evict(self) -> tuple[Capture, int] | None:
         """Forget the oldest capture of the model that waits longest, and return it."""
         for model_id in list(self._by_model):
-            found = self.take(model_id)
-            if found is not None:
+            for found in self.take(model_id, 1):
                 return found
         return None
