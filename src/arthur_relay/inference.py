@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from sys import getsizeof
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class Run:
         self.started_at = started_at
 
 
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
+
+
 class CapturedInference:
     """An `Inference` on its way through the inlet, with what the capture adds to it.
 
@@ -123,8 +127,11 @@ class CapturedInference:
         inference_id: Its id, or one made up.
         model_id: Its model, or the relay's.
         captured_at: The wall clock.
-        attributes: A copy of its attributes.
-        attributes_size: The bytes that the copy keeps in memory, as accounted.
+
+    Attributes:
+        attributes: A copy of its attributes; the application may change them.
+        size: The bytes that it keeps in memory, as accounted.
+        rows: How many it makes.
     """
 
     __slots__ = ("attributes", "captured_at", "id", "inference", "model_id", "rows", "size")
@@ -135,19 +142,14 @@ class CapturedInference:
         inference_id: str,
         model_id: str,
         captured_at: float,
-        attributes: Mapping[str, Any],
-        attributes_size: int,
     ) -> None:
         self.inference = inference
         self.id = inference_id
         self.model_id = model_id
         self.captured_at = captured_at
-        self.attributes = attributes
+        self.attributes = _NO_ATTRIBUTES
         self.size = (
-            CAPTURE_BYTES
-            + getsizeof(inference.input_text)
-            + getsizeof(inference.output_text)
-            + attributes_size
+            CAPTURE_BYTES + getsizeof(inference.input_text) + getsizeof(inference.output_text)
         )
         self.rows = 1
 

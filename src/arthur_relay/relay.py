@@ -14,8 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.credentials import (
@@ -31,6 +30,7 @@ from arthur_relay.lifecycle import Closing, in_thread
 from arthur_relay.parts import Parts
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime, registry
 from arthur_relay.pipeline.worker import Barrier, Worker
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
@@ -41,16 +41,12 @@ from arthur_relay.snapshots import snapshot_values
 from arthur_relay.stats import DropReason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from arthur_relay.destinations import Destination
     from arthur_relay.inference import Capture, Inference, Run
     from arthur_relay.schema import ModelSchema
     from arthur_relay.stats import FlushResult, Health, Stats
 
 logger = logging.getLogger("arthur_relay")
-
-_NO_ATTRIBUTES: tuple[Mapping[str, Any], int] = (MappingProxyType({}), 0)
 
 
 class Relay(Closing):
@@ -142,15 +138,16 @@ class Relay(Closing):
         if self.settings.disabled:
             return
         try:
-            given = inference.attributes
             captured = CapturedInference(
                 inference,
                 inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
                 # Without a model it is rejected by the worker, and counted like any other.
                 inference.model_id or self.model_id or "",
                 time.time(),
-                *(snapshot_values(given) if given else _NO_ATTRIBUTES),
             )
+            if inference.attributes:
+                captured.attributes, held = snapshot_values(inference.attributes)
+                captured.size += held
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
             self.events.unreadable.increment()
         else:
@@ -337,6 +334,7 @@ class Relay(Closing):
             settings=settings,
             random=random.random,
             sweep=self._sweep,
+            pace=Pace(),
         )
         for schema in self._given.values():
             worker.schemas.give(schema)

@@ -137,6 +137,8 @@ def coercer(value_type: str) -> Callable[[Any], Any]:
 
 
 def _to_text(value: Any) -> str:  # noqa: PLR0911 - one return for each type
+    if type(value) is str:  # nearly always
+        return value
     match value:
         case Enum():  # before the rest: a member of `class Tier(str, Enum)` is a str too
             return _to_text(value.value)
@@ -174,6 +176,8 @@ def _to_integer(value: Any) -> int:
 
 
 def _to_float(value: Any) -> float:
+    if type(value) is float and math.isfinite(value):  # nearly always
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise NotCoercible
     try:

@@ -27,9 +27,7 @@ _LOGPROB_BYTES = 1000
 _METADATA_KEYS = ("finish_reason", "stop_reason", "model_name", "model", "logprobs")
 
 
-def snapshot_messages(
-    messages: Any, plain: Container[type]
-) -> tuple[list[MessageSnapshot], int]:
+def snapshot_messages(messages: Any, plain: Container[type]) -> tuple[list[MessageSnapshot], int]:
     """Copy what messages hold now; the application may change them before the worker reads them.
 
     Args:

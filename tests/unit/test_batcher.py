@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import orjson
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arthur_relay.pipeline.batcher import Batcher
-from arthur_relay.row import Batch, Row
+from arthur_relay.row import CHUNK_BYTES, Batch, Row
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60), st.floats(0, 3)), max_size=60)
 
@@ -49,6 +50,14 @@ def test_promises(
         assert sum(row.size for row in batch.rows) <= max_bytes or len(batch.rows) == 1
 
 
-def test_a_batch_is_a_json_array() -> None:
-    batch = Batch("m", (Row("a", "m", b'{"x":1}'), Row("b", "m", b'{"y":2}')))
-    assert batch.body() == b'[{"x":1},{"y":2}]'
+@given(st.lists(st.integers(1, 300_000), min_size=1, max_size=12))
+@example([CHUNK_BYTES])
+@example([CHUNK_BYTES, 1])
+def test_a_batch_is_a_json_array_in_parts(sizes: list[int]) -> None:
+    texts = ["x" * size for size in sizes]
+    batch = Batch("m", tuple(Row("id", "m", orjson.dumps(text)) for text in texts))
+    parts = list(batch.chunks())
+    assert orjson.loads(b"".join(parts)) == texts
+    assert batch.body() == b"".join(parts)
+    assert batch.size == len(batch.body())
+    assert all(len(part) <= CHUNK_BYTES + max(sizes) + 4 for part in parts)

@@ -290,14 +290,9 @@ def test_tool_calls_are_json() -> None:
 
 def inference(**fields: Any) -> CapturedInference:
     found = Inference(**{"input_text": "in", "output_text": "out", **fields})
-    return CapturedInference(
-        found,
-        attributes=dict(found.attributes),
-        attributes_size=0,
-        inference_id="id",
-        model_id="m",
-        captured_at=1_800_000_000.0,
-    )
+    capture = CapturedInference(found, inference_id="id", model_id="m", captured_at=1_800_000_000.0)
+    capture.attributes = dict(found.attributes)
+    return capture
 
 
 def test_an_inference_of_plain_code() -> None:

@@ -65,8 +65,6 @@ def _item(inference_id: str = "i") -> CapturedInference:
         inference_id=inference_id,
         model_id="m",
         captured_at=0.0,
-        attributes={},
-        attributes_size=0,
     )
 
 
@@ -125,7 +123,7 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
 
     closer = threading.Thread(target=end)
     ledger = Slow()
-    limits = InletLimits(items=100, size=1 << 20, wake_items=10, wake_size=1 << 20)
+    limits = InletLimits(items=100, size=1 << 20, wake=(10, 1 << 20))
     inlet = Inlet(limits, ledger, wake=meet_the_end)
     for _ in range(10):
         inlet.put(_item())

@@ -16,6 +16,7 @@ from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.worker import Barrier, Worker
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.schema import ModelSchema
@@ -100,6 +101,7 @@ class Harness:
             settings=self.settings,
             random=lambda: 1.0,
             sweep=self._sweep,
+            pace=Pace(sleep=lambda _seconds: None),
         )
 
     def capture(self, *ids: str, model: str = "m", text: str = "text") -> None:
@@ -111,8 +113,6 @@ class Harness:
                     inference_id=inference_id,
                     model_id=model,
                     captured_at=0.0,
-                    attributes={},
-                    attributes_size=0,
                 )
             )
 

@@ -107,8 +107,6 @@ def _item(text: str = "t") -> CapturedInference:
         inference_id="i",
         model_id="m",
         captured_at=0.0,
-        attributes={},
-        attributes_size=0,
     )
 
 

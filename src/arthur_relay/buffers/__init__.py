@@ -35,6 +35,10 @@ class Buffer(Protocol):
         """Hold rows, in their order, whether or not there is room."""
         ...
 
+    def compact(self) -> bool:
+        """Keep some of what waits in a smaller form. Returns whether there was anything to do."""
+        ...
+
     def lease(self, limit: int) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
         ...

@@ -1,4 +1,4 @@
-"""The buffer in memory: bounded by count and bytes, oldest rows first, compressed when it fills."""
+"""The buffer in memory: bounded by count and bytes, oldest rows first, compressed when full."""
 
 import marshal
 import zlib
@@ -18,7 +18,7 @@ BLOCK_OVERHEAD_BYTES = 300
 """What a compressed block costs beside its data, measured with tracemalloc."""
 
 BLOCKS_AT_ONCE = 4
-"""Blocks compressed for one `put`, so that a buffer which begins to fill does not stop the loop."""
+"""Blocks compressed at once, so that a buffer which is full does not stop the loop for long."""
 
 
 def memory_size(row: Row) -> int:
@@ -58,8 +58,8 @@ class _Block:
 class MemoryBuffer:
     """Rows in blocks, leased ones in a dict. See `Buffer` for what each method does.
 
-    While it is half full or more, the blocks that will be needed last are kept compressed: a
-    longer outage fits into the same memory.
+    Made compact, it keeps the blocks that will be needed last compressed: a longer outage fits
+    into the same memory.
 
     Args:
         max_rows: Rows it holds, at most.
@@ -111,8 +111,16 @@ class MemoryBuffer:
                 self._close_block()
                 block = self._filling
         self._waiting += len(rows)
-        if self._plain and 2 * self._size >= self._max_bytes:
-            self._compress()
+
+    def compact(self) -> bool:
+        """Compress some of the newest plain blocks. Returns whether there were any."""
+        blocks = min(BLOCKS_AT_ONCE, len(self._plain))
+        for _ in range(blocks):
+            block = self._plain.pop()
+            self._size -= block.size
+            block.compress()
+            self._size += block.size
+        return blocks > 0
 
     def lease(self, limit: int) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held."""
@@ -158,7 +166,7 @@ class MemoryBuffer:
         self._filling = _Block()
 
     def _open_block(self) -> bool:
-        """Take the oldest block apart for the head, which is empty. Returns whether there is one."""
+        """Take the oldest block apart for the head, which is empty; False when there is none."""
         if not self._blocks:
             if not self._filling.count:
                 return False
@@ -172,11 +180,3 @@ class MemoryBuffer:
             self._size += sum(map(memory_size, rows)) - block.size
         self._head.extend(rows)
         return True
-
-    def _compress(self) -> None:
-        """Compress the newest plain blocks, which will be needed last."""
-        for _ in range(min(BLOCKS_AT_ONCE, len(self._plain))):
-            block = self._plain.pop()
-            self._size -= block.size
-            block.compress()
-            self._size += block.size

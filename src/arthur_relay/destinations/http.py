@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
 import httpx
+
+from arthur_relay.row import Batch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,7 +91,7 @@ class HttpClient:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Batch | None = None,
     ) -> Answer:
         """Make one request; redirects are answers.
 
@@ -100,9 +102,13 @@ class HttpClient:
         sent = dict(headers or {})
         if content is not None:
             sent["Content-Type"] = "application/json"
+        if isinstance(content, Batch):
+            # With its length httpx sends the parts as they are, not in the chunked encoding.
+            sent["Content-Length"] = str(content.size)
+        body = _parts_of(content) if isinstance(content, Batch) else content
         try:
             response = await self._client.request(
-                method, self._base_url + path, headers=sent, content=content
+                method, self._base_url + path, headers=sent, content=body
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransportError(_explain(error)) from error
@@ -115,6 +121,11 @@ class HttpClient:
             response.content,
             {cookie.name: cookie.value or "" for cookie in response.cookies.jar},
         )
+
+
+async def _parts_of(batch: Batch) -> AsyncIterator[bytes]:
+    for part in batch.chunks():
+        yield part
 
 
 def user_agent() -> str:

@@ -99,7 +99,7 @@ class ScopeDestination:
         """Post a batch once. See `Destination.deliver`."""
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
-            answer = await self._authorised("POST", path, batch.body())
+            answer = await self._authorised("POST", path, batch)
         except (TransportError, UnreachableError) as error:
             return _whole(batch, _RETRY, Failure.UNAVAILABLE, str(error))
         except CredentialsError:
@@ -128,7 +128,7 @@ class ScopeDestination:
             return _whole(batch, _RETRY, Failure.UNAVAILABLE, reason, wait)
         return _refused(batch, reason)
 
-    async def _authorised(self, method: str, path: str, content: bytes | None = None) -> Answer:
+    async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
         """Make a request with a token; a refused one is replaced by a login, once.
 
         Raises:
@@ -144,7 +144,7 @@ class ScopeDestination:
             answer = await self._send(method, path, token.value, content)
         return answer
 
-    async def _send(self, method: str, path: str, token: str, content: bytes | None) -> Answer:
+    async def _send(self, method: str, path: str, token: str, content: Batch | None) -> Answer:
         headers = {"Authorization": token}
         organization = await self._organization_id(token)
         if organization:

@@ -25,6 +25,9 @@ MAX_MALFORMED_ANSWERS = 3
 PARKED_PER_SLOT = 3
 """Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
 
+SPARE_BATCHES = 1
+"""Batches that are ready when a slot becomes free."""
+
 
 @dataclass(slots=True, eq=False)
 class _Delivery:
@@ -64,6 +67,7 @@ class Dispatcher:
     urgent: bool = False
     last_failure: str = ""
     in_progress: int = 0
+    _parked: int = 0
     _slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
     _hurry: anyio.Event = field(init=False)
@@ -82,8 +86,13 @@ class Dispatcher:
         self._slots = anyio.CapacityLimiter(self.settings.max_in_flight)
         self._gate = anyio.Event()
         self._hurry = anyio.Event()
-        self.in_progress = 0
+        self.in_progress = self._parked = 0
         self.breaker.abandoned(0.0)
+
+    @property
+    def goes_well(self) -> bool:
+        """Whether the last request was answered as it should be."""
+        return self.breaker.failures_in_a_row == 0
 
     @property
     def has_capacity(self) -> bool:
@@ -93,10 +102,13 @@ class Dispatcher:
         """
         if self.breaker.state is not BreakerState.CLOSED:
             return self.in_progress == 0  # the one that will be the probe
-        limit = self.settings.max_in_flight
-        if self.breaker.failures_in_a_row == 0:
-            limit *= 1 + PARKED_PER_SLOT
-        return self.in_progress < limit
+        slots = self.settings.max_in_flight
+        if not self.goes_well:
+            return self.in_progress < slots
+        return (
+            self.in_progress - self._parked < slots + SPARE_BATCHES
+            and self.in_progress < slots * (1 + PARKED_PER_SLOT)
+        )
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way; returns at once."""
@@ -255,8 +267,13 @@ class Dispatcher:
                 self.breaker.probe_now(anyio.current_time())
 
     async def _back_off(self, seconds: float) -> None:
-        with anyio.move_on_after(min(seconds, URGENT_SECONDS) if self.urgent else seconds):
-            await self._hurry.wait()
+        self._parked += 1
+        self.changed()
+        try:
+            with anyio.move_on_after(min(seconds, URGENT_SECONDS) if self.urgent else seconds):
+                await self._hurry.wait()
+        finally:
+            self._parked -= 1
 
     def _open_gate(self) -> None:
         self._gate.set()

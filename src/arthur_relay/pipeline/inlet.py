@@ -25,18 +25,21 @@ class InletLimits:
     Attributes:
         items: Captures that may wait.
         size: Bytes that may wait; one capture may go beyond, so that a large one costs no other.
-        wake_items: Captures that make a batch worth waking the worker for.
-        wake_size: Bytes that do.
+        wake: Captures, and bytes, that make a batch worth waking the worker for.
         drop_oldest: Whether a full queue gives up its oldest capture rather than the new one.
         block_seconds: How long a full queue may hold the caller, else None.
     """
 
     items: int
     size: int
-    wake_items: int
-    wake_size: int
+    wake: tuple[int, int]
     drop_oldest: bool = True
     block_seconds: float | None = None
+
+    @property
+    def half(self) -> tuple[int, int]:
+        """Captures, and bytes, of a queue that is half full."""
+        return (self.items + 1) // 2, (self.size + 1) // 2
 
     @classmethod
     def of(cls, settings: RelaySettings) -> "InletLimits":
@@ -45,8 +48,10 @@ class InletLimits:
         return cls(
             items=settings.queue_size,
             size=settings.inlet_bytes,
-            wake_items=min(settings.batch_size, settings.queue_size),
-            wake_size=min(settings.batch_bytes, settings.inlet_bytes),
+            wake=(
+                min(settings.batch_size, settings.queue_size),
+                min(settings.batch_bytes, settings.inlet_bytes),
+            ),
             drop_oldest=settings.overflow is Overflow.DROP_OLDEST,
             block_seconds=settings.block_timeout_seconds if blocks else None,
         )
@@ -71,6 +76,8 @@ class Inlet:
     wake: Callable[[], None]
     _count: Callable[[int], None] = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
+    _wake_items: int = field(init=False)
+    _wake_size: int = field(init=False)
     _size_in: int = 0
     _size_out: int = 0
     _idle: bool = False
@@ -81,6 +88,7 @@ class Inlet:
 
     def __post_init__(self) -> None:
         self._count = self.ledger.captured.add
+        self._wake_items, self._wake_size = self.limits.wake
 
     def __len__(self) -> int:
         return len(self._items)
@@ -107,8 +115,8 @@ class Inlet:
         items.append(capture)
         if not self._woken and (
             self._idle
-            or len(items) >= limits.wake_items
-            or self._size_in - self._size_out >= limits.wake_size
+            or len(items) >= self._wake_items
+            or self._size_in - self._size_out >= self._wake_size
         ):
             self._woken = True
             self.wake()
@@ -121,7 +129,7 @@ class Inlet:
         taken: list[Capture] = []
         try:
             for _ in range(limit):
-                taken.append(self._items.popleft())
+                taken.append(self._items.popleft())  # noqa: PERF401 - it may run empty halfway
         except IndexError:
             if not taken:
                 # Only a lost update makes a difference here: see the module's docstring.
@@ -134,26 +142,27 @@ class Inlet:
         if self.limits.block_seconds is not None:
             self._room.set()
 
-    def rest(self, *, idle: bool) -> bool:
+    @property
+    def is_filling(self) -> bool:
+        """Whether it is half full: time to take captures, however many rows wait already."""
+        return self._reaches(*self.limits.half)
+
+    def rest(self, *, idle: bool, ahead: bool = False) -> bool:
         """Say that the worker is about to wait.
 
         Args:
             idle: The worker has nothing to do and no timer, so the next capture must wake it.
+            ahead: Rows enough for the next requests are ready, so captures may wait here until
+                the queue is half full.
 
         Returns:
             True when it may wait; False when there is something to take first.
         """
         # The order matters: a caller appends before it looks at the flags, so one of us sees.
+        self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
         self._woken = False
         self._idle = idle
-        return not (
-            self._items
-            and (
-                idle
-                or len(self._items) >= self.limits.wake_items
-                or self._size_in - self._size_out >= self.limits.wake_size
-            )
-        )
+        return not (self._items and (idle or self._reaches(self._wake_items, self._wake_size)))
 
     def close(self) -> None:
         """Take nothing more; what is in the queue stays. Any thread."""
@@ -172,10 +181,10 @@ class Inlet:
             self.ledger.drop(self._finished, taken[0].rows)
 
     def _is_full(self) -> bool:
-        return (
-            len(self._items) >= self.limits.items
-            or self._size_in - self._size_out >= self.limits.size
-        )
+        return self._reaches(self.limits.items, self.limits.size)
+
+    def _reaches(self, items: int, size: int) -> bool:
+        return len(self._items) >= items or self._size_in - self._size_out >= size
 
     def _make_room(self, size: int, *, may_wait: bool) -> bool:
         """Apply the overflow policy. Returns whether the new capture may come in."""

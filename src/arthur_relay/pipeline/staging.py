@@ -22,6 +22,10 @@ class Staging:
         self.rows += capture.rows
         self.size += capture.size
 
+    def holds(self, model_id: str) -> bool:
+        """Return whether anything waits for the model."""
+        return model_id in self._by_model
+
     def take(self, model_id: str, limit: int) -> list[tuple[Capture, int]]:
         """Return the oldest captures of a model with their epochs, `limit` at most."""
         waiting = self._by_model.get(model_id)

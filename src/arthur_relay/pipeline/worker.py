@@ -6,7 +6,7 @@ anyio loop; the runtime gives it a thread, the tests a virtual clock.
 
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.inlet import Inlet
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
 from arthur_relay.row import Batch, Row
@@ -30,8 +31,14 @@ from arthur_relay.stats import DropReason
 
 logger = logging.getLogger("arthur_relay.worker")
 
-SLICE_CAPTURES = 8
-"""Captures encoded before the worker lets others go on: a tenth of a millisecond of text."""
+AHEAD_BATCHES = 2
+"""Batches encoded before there is capacity to send them: more would only take memory."""
+
+SLICE_CAPTURES = 4
+"""Captures encoded before the worker looks whether others want to go on: a tenth of a ms."""
+
+SLICES_A_TURN = 16
+"""Slices before the loop turns, so that answers are read and deliveries go on."""
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
@@ -76,7 +83,7 @@ class Worker:
         settings: Sizes and times.
         random: Returns a number in 0..1, for jitter.
         sweep: Looks for open runs that never ended; returns whether any run is open.
-        breathe: Lets the loop turn and the application's threads go on.
+        pace: Lets the application's threads go on.
     """
 
     inlet: Inlet
@@ -86,7 +93,7 @@ class Worker:
     settings: RelaySettings
     random: Callable[[], float]
     sweep: Callable[[], bool]
-    breathe: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
+    pace: Pace
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
     _batcher: Batcher = field(init=False)
@@ -103,6 +110,7 @@ class Worker:
     _overflown_at: float = 0.0
     _telling_overflow: bool = False
     _told_unencodable: bool = False
+    _slices: int = 0
 
     def __post_init__(self) -> None:
         self._batcher = self._new_batcher()
@@ -206,7 +214,7 @@ class Worker:
         if not idle:
             # Rows wait, so captures need not wake us one by one: we look after the interval.
             timers.append(now + self.settings.flush_interval_seconds)
-        may_wait = self._is_stalled() or self.inlet.rest(idle=idle)
+        may_wait = self._is_stalled() or self.inlet.rest(idle=idle, ahead=self._is_ahead())
         if may_wait and not (self._controls or self.schemas.has_questions):
             with anyio.move_on_after(max(0.0, min(timers) - now)):
                 await self._wakeup.wait()
@@ -216,7 +224,7 @@ class Worker:
     async def _take_in(self, group: TaskGroup) -> None:
         """Take captures from the inlet: those that wait now, and fit."""
         taken = 0
-        left = len(self.inlet)
+        left = 0 if self._is_ahead() and not self.inlet.is_filling else len(self.inlet)
         while left > 0 and not self._is_stalled():
             captures = self.inlet.take(min(left, self._slice()))
             if not captures:
@@ -225,10 +233,17 @@ class Worker:
             taken += len(captures)
             self._outstanding[self._epoch] += sum([capture.rows for capture in captures])
             self._accept(captures, self._epoch, group)
-            await self.breathe()
+            await self._breathe()
         if taken:
             self.inlet.made_room()
         self._close_epoch(taken)
+
+    async def _breathe(self) -> None:
+        """Let the application's threads go on after a slice, and the loop turn now and then."""
+        self.pace.breathe(in_a_rush=self.inlet.is_filling)
+        self._slices += 1
+        if self._slices % SLICES_A_TURN == 0:
+            await anyio.lowlevel.checkpoint()
 
     def _slice(self) -> int:
         """Return how many captures to take at once; one by one where the buffer may refuse them."""
@@ -253,14 +268,16 @@ class Worker:
         rows: list[Row] = []
         for capture in captures:
             encoder = self.schemas.encoder(capture.model_id)
-            if encoder is not None:
+            if encoder is not None and not self._staging.holds(capture.model_id):
                 rows += self._encode(encoder, capture, epoch)
+            elif encoder is not None:  # it has just become known; older ones go first
+                self._staging.put(capture, epoch)
             elif not capture.model_id:
                 self._refuse("no model id", capture, epoch)
             elif (reason := self.schemas.refusal(capture.model_id)) is not None:
                 self._refuse(reason, capture, epoch)
             else:
-                while not self._has_room(capture.size) and self._evict():
+                while not self._has_room(capture.size) and self._make_room():
                     pass
                 self._staging.put(capture, epoch)
                 self.schemas.load(group, capture.model_id)
@@ -279,7 +296,7 @@ class Worker:
                         self._hold(self._encode(encoder, capture, epoch))
                     elif reason is not None:
                         self._refuse(reason, capture, epoch)
-                await self.breathe()
+                await self._breathe()
 
     def _refuse(self, reason: str, capture: Capture, epoch: int) -> None:
         self.ledger.reject(reason, capture.rows)
@@ -304,20 +321,28 @@ class Worker:
 
     def _hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer, at the cost of older ones where the policy says so."""
-        if self._has_room(sum([len(row.body) for row in rows]), rows=len(rows)):
+        if self.settings.overflow is not Overflow.DROP_OLDEST or self._has_room(
+            sum([len(row.body) for row in rows]), rows=len(rows)
+        ):
+            # What may not be dropped was taken because there was room; it may go a little beyond.
             self.buffer.put(rows)
             return
         for row in rows:
-            while not (fits := self._has_room(len(row.body))) and self._evict():
+            while not (fits := self._has_room(len(row.body))) and self._make_room():
                 pass
-            # What is not dropped was taken because there was room; it may go a little beyond.
-            if fits or self.settings.overflow is not Overflow.DROP_OLDEST:
+            if fits:
                 self.buffer.put([row])
             else:
                 self._lose(DropReason.OVERFLOW, [row])
 
-    def _evict(self) -> bool:
-        """Give up the oldest that waits, if the policy allows. Returns whether it did."""
+    def _make_room(self) -> bool:
+        """Compact what waits, else give up the oldest, if the policy allows.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        if self.buffer.compact():
+            return True
         if self.settings.overflow is not Overflow.DROP_OLDEST:
             return False
         row = self.buffer.evict()
@@ -336,6 +361,7 @@ class Worker:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
         while self.dispatcher.has_capacity:
+            self.pace.breathe(in_a_rush=self.inlet.is_filling)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
             elif rows := self.buffer.lease(self.settings.batch_size):
@@ -361,7 +387,15 @@ class Worker:
 
     def _is_stalled(self) -> bool:
         """Say whether the buffer is full and the policy is to keep what is in it."""
-        return self.settings.overflow is not Overflow.DROP_OLDEST and not self._has_room(1)
+        if self.settings.overflow is Overflow.DROP_OLDEST or self._has_room(1):
+            return False
+        # While deliveries go well there will be room soon, so it is not worth the work.
+        return self.dispatcher.goes_well or not self.buffer.compact()
+
+    def _is_ahead(self) -> bool:
+        """Say whether rows enough are ready, while deliveries go well."""
+        enough = AHEAD_BATCHES * self.settings.batch_size
+        return self.buffer.waiting >= enough and self.dispatcher.goes_well
 
     def _has_room(self, size: int, *, rows: int = 1) -> bool:
         staging = self._staging

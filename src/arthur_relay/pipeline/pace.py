@@ -1,0 +1,65 @@
+"""Shares the interpreter lock with the application: pauses of the worker while others compute.
+
+CPython hands its lock over by itself after 5 ms only (`sys.getswitchinterval`), and a thread that
+waits for it starts to count anew whenever the lock is let go and taken again in between, as by a
+poll that returns at once. A worker that computes, or polls, without a pause therefore makes an
+event loop in another thread late by 5 ms and more. A real pause, of a few dozen microseconds, lets
+the one who waits have it.
+"""
+
+import time
+from collections.abc import Callable
+
+SLICE_SECONDS = 0.0003
+"""The longest that the worker computes before it pauses: how late it may make the application."""
+
+RUSH_SECONDS = 0.003
+"""The same while captures come in faster than they are encoded: losing some would be worse."""
+
+PAUSE_SECONDS = 0.00005
+"""The shortest sleep that really lets go; the kernel makes about 0.1 ms of it."""
+
+BUSY_SHARE = 0.02
+"""Others compute when they took more than this part of a core since the last look."""
+
+
+def _cpu_of_other_threads() -> float:
+    return time.process_time() - time.thread_time()
+
+
+class Pace:
+    """Says when the worker has computed for long enough, and pauses then. Worker's thread only.
+
+    Args:
+        now: Returns seconds, for durations.
+        cpu_of_others: Returns the CPU seconds that the process's other threads have taken.
+        sleep: Lets go of the lock for at least so many seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float] = time.perf_counter,
+        cpu_of_others: Callable[[], float] = _cpu_of_other_threads,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._now = now
+        self._cpu_of_others = cpu_of_others
+        self._sleep = sleep
+        self._since = now()
+        self._others = 0.0
+
+    def breathe(self, *, in_a_rush: bool = False) -> None:
+        """Pause if it is time and someone else computes.
+
+        Args:
+            in_a_rush: The worker falls behind; it may compute for longer.
+        """
+        elapsed = self._now() - self._since
+        if elapsed < (RUSH_SECONDS if in_a_rush else SLICE_SECONDS):
+            return
+        others = self._cpu_of_others()
+        if others - self._others > BUSY_SHARE * elapsed:
+            self._sleep(PAUSE_SECONDS)
+        self._others = others
+        self._since = self._now()

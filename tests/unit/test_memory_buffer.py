@@ -1,0 +1,114 @@
+"""The buffer in memory as a state machine against a plain list, and what compression gains."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from arthur_relay.buffers import memory
+from arthur_relay.buffers.memory import MemoryBuffer, memory_size
+from arthur_relay.row import Row
+
+Fields = tuple[str, str, bytes, int, int]
+
+
+def fields(row: Row) -> Fields:
+    """A row that was compressed comes back as another object with the same fields."""
+    return row.id, row.model_id, row.body, row.epoch, row.shrunk
+
+
+class BufferMachine(RuleBasedStateMachine):
+    """Whatever is done to the buffer, in whatever order, a list of rows would do the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = MemoryBuffer(max_rows=10**6, max_bytes=10**9)
+        self.waiting: list[Row] = []
+        self.leased: list[Row] = []
+        self.number = 0
+
+    def new_row(self, size: int) -> Row:
+        self.number += 1
+        body = random.Random(self.number).randbytes(4) * (size // 4 + 1)
+        return Row(f"r\n{self.number}", "ab"[self.number % 2], body, self.number, self.number % 3)
+
+    @rule(sizes=st.lists(st.sampled_from([1, 3_000, 70_000, memory.BLOCK_BYTES]), max_size=6))
+    def put(self, sizes: list[int]) -> None:
+        rows = [self.new_row(size) for size in sizes]
+        self.buffer.put(rows)
+        self.waiting += rows
+
+    @rule(limit=st.integers(1, 8))
+    def lease(self, limit: int) -> None:
+        rows = self.buffer.lease(limit)
+        expected, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        assert [fields(row) for row in rows] == [fields(row) for row in expected]
+        self.leased += rows
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        rows = data.draw(st.lists(st.sampled_from(self.leased), unique=True)) if self.leased else []
+        self.buffer.settle([*rows, *rows])  # settling again changes nothing
+        self.leased = [row for row in self.leased if row not in rows]
+
+    @precondition(lambda self: self.leased)
+    @rule()
+    def replace(self) -> None:
+        old = self.leased.pop()
+        new = Row(old.id, old.model_id, b"cut", old.epoch, old.shrunk + 1)
+        self.buffer.replace(old, new)
+        self.leased.append(new)
+
+    @rule()
+    def evict(self) -> None:
+        row = self.buffer.evict()
+        assert (row is None) == (not self.waiting)
+        if row is not None:
+            assert fields(row) == fields(self.waiting.pop(0))
+
+    @rule()
+    def release_all(self) -> None:
+        self.buffer.release_all()
+        self.waiting = self.leased + self.waiting
+        self.leased = []
+
+    @rule()
+    def compact(self) -> None:
+        before = self.buffer.size
+        assert (self.buffer.compact()) == (self.buffer.size < before)
+
+    @invariant()
+    def counts(self) -> None:
+        assert self.buffer.waiting == len(self.waiting)
+        assert self.buffer.rows == len(self.waiting) + len(self.leased)
+        held = sum(map(memory_size, [*self.waiting, *self.leased]))
+        assert self.buffer.size <= held
+        if not self.waiting:
+            assert self.buffer.size == held
+
+
+TestBuffer = BufferMachine.TestCase
+TestBuffer.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_compact_buffer_holds_more_in_the_same_bytes() -> None:
+    words = [f"{number:x}" for number in range(0, 70_000, 7)]
+    draw = random.Random(1)
+    buffer = MemoryBuffer(max_rows=10**6, max_bytes=2_000_000)
+    plain = 0
+    rows = 0
+    while True:
+        row = Row(str(rows), "m", " ".join(draw.choices(words, k=400)).encode())
+        if not buffer.has_room(rows=1, size=len(row.body)):
+            plain = plain or rows
+            if not buffer.compact():
+                break
+            continue
+        buffer.put([row])
+        rows += 1
+    assert rows > 1.5 * plain
+    assert buffer.size <= 2_000_000
+    assert [row.id for row in buffer.lease(10**6)] == [str(number) for number in range(rows)]

@@ -1,0 +1,55 @@
+"""The worker pauses when it has computed for long while others compute, and not otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from arthur_relay.pipeline.pace import PAUSE_SECONDS, RUSH_SECONDS, SLICE_SECONDS, Pace
+
+
+@dataclass
+class Clock:
+    """Time, the CPU time of others, and the pauses that were made."""
+
+    now: float = 100.0
+    others: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def compute(self, seconds: float, *, others: float = 0.0) -> None:
+        self.now += seconds
+        self.others += others
+
+
+def pace_of(clock: Clock) -> Pace:
+    return Pace(
+        now=lambda: clock.now, cpu_of_others=lambda: clock.others, sleep=clock.pauses.append
+    )
+
+
+def test_it_pauses_after_a_slice_while_others_compute() -> None:
+    clock = Clock()
+    pace = pace_of(clock)
+    for _ in range(20):
+        clock.compute(SLICE_SECONDS * 0.3, others=SLICE_SECONDS * 0.1)
+        pace.breathe()
+    assert clock.pauses == [PAUSE_SECONDS] * 5  # after each fourth
+
+
+def test_it_does_not_pause_for_nobody() -> None:
+    clock = Clock()
+    pace = pace_of(clock)
+    for _ in range(20):
+        clock.compute(SLICE_SECONDS, others=SLICE_SECONDS / 1000)
+        pace.breathe()
+    assert clock.pauses == []
+
+
+def test_in_a_rush_it_computes_for_longer() -> None:
+    clock = Clock()
+    pace = pace_of(clock)
+    clock.compute(RUSH_SECONDS * 0.9, others=1.0)
+    pace.breathe(in_a_rush=True)
+    assert clock.pauses == []
+    clock.compute(RUSH_SECONDS * 0.2)
+    pace.breathe(in_a_rush=True)
+    assert clock.pauses == [PAUSE_SECONDS]
