@@ -221,18 +221,15 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             if run is None:
                 return
             streamed = run.first_token_at is not None
+            output = response.llm_output
             snapshots = []
             for generations in response.generations:
                 for generation in generations:
-                    snapshot, size = snapshot_generation(generation, streamed=streamed)
+                    snapshot, size = snapshot_generation(generation, output, streamed=streamed)
                     snapshots.append(snapshot)
                     run.size += size
             run.generations = snapshots
             run.rows = len(snapshots) or 1
-            if output := response.llm_output:
-                run.llm_output = {
-                    k: output[k] for k in ("token_usage", "model_name") if k in output
-                }
             self.relay.submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()

@@ -57,24 +57,37 @@ class RunOutcome(StrEnum):
 MessageSnapshot = tuple[Any, str | dict[str, Any]]
 """A message's class, and its text where that is all it has, else a copy of its fields.
 
-Taken because the application owns the message."""
+Taken because the application owns the message.
+"""
+
+TokenCounts = tuple[Any, Any, Any]
+"""Tokens of the prompt, of the completion, and in all, as the provider told them."""
 
 
 @dataclass(slots=True, eq=False)
 class GenerationSnapshot:
-    """What is kept of one generation when a run ends.
+    """What is kept of one generation when a run ends, as the provider told it.
+
+    Few objects, because what waits in the inlet is walked by Python's garbage collector, on the
+    caller's path.
 
     Attributes:
         text: What LangChain calls the generation's text.
-        info: `generation_info`, or an empty dict.
-        message: The message's fields, or an empty dict for completion models.
         streamed: Whether it was merged from streamed chunks.
+        finish_reason: Why the model stopped.
+        model_name: What answered.
+        usage: How many tokens it took, or None.
+        logprobs: The provider's log probabilities, or None.
+        tool_calls: A copy of the message's tool calls, or None when it has none.
     """
 
     text: Any
-    info: dict[str, Any]
-    message: dict[str, Any]
-    streamed: bool
+    streamed: bool = False
+    finish_reason: Any = None
+    model_name: Any = None
+    usage: TokenCounts | None = None
+    logprobs: Any = None
+    tool_calls: list[Any] | None = None
 
 
 class Run:
@@ -93,7 +106,6 @@ class Run:
     outcome = RunOutcome.OK
     error: str | None = None
     generations: Sequence[GenerationSnapshot] = ()
-    llm_output: dict[str, Any] | None = None
     parent_run_id: UUID | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None

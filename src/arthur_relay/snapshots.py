@@ -6,6 +6,7 @@ Nothing here looks at the characters of a text, so the cost does not depend on t
 from __future__ import annotations
 
 from sys import getsizeof
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.inference import GenerationSnapshot
@@ -21,10 +22,13 @@ PLAIN_MESSAGE_BYTES = 64
 MESSAGE_BYTES = 700
 """What another message's snapshot costs beside its text, measured with tracemalloc."""
 
+GENERATION_BYTES = 400
+"""What a generation's snapshot costs beside its text, measured with tracemalloc."""
+
 _LOGPROB_BYTES = 1000
 """What one token's log probabilities with five candidates cost, measured with tracemalloc."""
 
-_METADATA_KEYS = ("finish_reason", "stop_reason", "model_name", "model", "logprobs")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def snapshot_messages(messages: Any, plain: Container[type]) -> tuple[list[MessageSnapshot], int]:
@@ -84,14 +88,17 @@ def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def snapshot_generation(
-    generation: Any, *, streamed: bool = False
+    generation: Any, output: Mapping[str, Any] | None = None, *, streamed: bool = False
 ) -> tuple[GenerationSnapshot, int]:
     """Keep what the encoder reads of a generation, and nothing else of its message.
 
     In particular not the HTTP headers and bodies that LangChain puts into a failed run's response.
+    The provider's own counts in a streamed message's metadata are not used: merging chunks adds
+    its integers up when a provider repeats them (langchain#38552).
 
     Args:
         generation: LangChain's.
+        output: The result's `llm_output`, which tells what the message does not.
         streamed: Whether tokens came before. A model with `streaming=True` merges chunks in
             `invoke()` too, and LangChain makes an ordinary generation of them.
 
@@ -99,26 +106,41 @@ def snapshot_generation(
         The snapshot, and the bytes that it keeps in memory, as accounted.
     """
     text = generation.text
-    size = MESSAGE_BYTES + getsizeof(text)
-    fields = {}
+    size = GENERATION_BYTES + getsizeof(text)
+    info = generation.generation_info or _NOTHING
+    kept = GenerationSnapshot(
+        text,
+        streamed or type(generation).__name__.endswith("Chunk"),
+        info.get("finish_reason"),
+        info.get("model_name"),
+    )
+    logprobs = info.get("logprobs")
     message = getattr(generation, "message", None)
     if message is not None:
-        metadata = message.response_metadata
+        metadata = message.response_metadata or _NOTHING
+        if not kept.finish_reason:
+            kept.finish_reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+        kept.model_name = metadata.get("model_name") or metadata.get("model") or kept.model_name
+        if logprobs is None:
+            logprobs = metadata.get("logprobs")
         usage = getattr(message, "usage_metadata", None)
-        calls = getattr(message, "tool_calls", None)
-        fields = {
-            "response_metadata": {k: metadata[k] for k in _METADATA_KEYS if k in metadata},
-            "usage_metadata": dict(usage) if usage else None,
-            "tool_calls": _copied_list(calls) if calls else [],
-        }
-        size += _logprobs_size(metadata.get("logprobs"))
-        if calls:
+        if type(usage) is dict:
+            get = usage.get
+            kept.usage = get("input_tokens"), get("output_tokens"), get("total_tokens")
+        if calls := getattr(message, "tool_calls", None):
+            kept.tool_calls = _copied_list(calls)
             size += _size(calls)
-    info = generation.generation_info
-    kept = {k: info[k] for k in _METADATA_KEYS if k in info} if info else {}
-    size += _logprobs_size(kept.get("logprobs"))
-    streamed = streamed or type(generation).__name__.endswith("Chunk")
-    return GenerationSnapshot(text, kept, fields, streamed), size
+    if output:
+        usage = output.get("token_usage")
+        if kept.usage is None and type(usage) is dict:
+            get = usage.get
+            kept.usage = get("prompt_tokens"), get("completion_tokens"), get("total_tokens")
+        if not kept.model_name:
+            kept.model_name = output.get("model_name")
+    if logprobs is not None:
+        kept.logprobs = logprobs
+        size += _logprobs_size(logprobs)
+    return kept, size
 
 
 def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 from rich.console import Console
@@ -14,9 +13,7 @@ from arthur_relay.cli import check as check_module
 from arthur_relay.cli.attributes import EXAMPLES, coverage
 from arthur_relay.cli.check import Report, _table
 from arthur_relay.cli.variables import unknown_variables
-from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.inference import GenerationSnapshot, RunOutcome
-from arthur_relay.inference import Run as LlmRun
+from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
@@ -242,21 +239,7 @@ def test_no_secret_is_printed(
 
 def test_the_examples_are_what_the_encoder_sends() -> None:
     schema = ModelSchema("m", LLM_ATTRIBUTES)
-    run = LlmRun(key=1, run_id=uuid4(), model_id="m", prompt="", size=0, started_at=0.0)
-    run.parent_run_id, run.tags, run.error = uuid4(), ["tag"], "error"
-    run.duration, run.first_token_at = 1.0, 0.5
-    generation = GenerationSnapshot(
-        text="",
-        info={"finish_reason": "stop"},
-        message={
-            "response_metadata": {"model_name": "model"},
-            "usage_metadata": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
-            "tool_calls": [{"name": "tool"}],
-        },
-        streamed=False,
-    )
-    values = Encoder(schema, lambda name: None)._run_values(run, generation, RunOutcome.ERROR)
-    assert set(values) == set(EXAMPLES)
+    assert set(RUN_VALUES) == set(EXAMPLES)
     found = coverage(schema)
     assert set(found.sent) | {"run_id", "parent_run_id"} == {
         "output_tokens",

@@ -24,7 +24,7 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
-from arthur_relay.encoding import details
+from arthur_relay.encoding import values
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.likelihoods import token_likelihoods
 from arthur_relay.encoding.text import PLAIN_ROLES, clean_text, input_text, sendable, truncate_text
@@ -47,9 +47,7 @@ JUDGE = Schema.of(MODEL)
 
 
 def generation(**fields: Any) -> GenerationSnapshot:
-    return GenerationSnapshot(
-        **{"text": "answer", "info": {}, "message": {}, "streamed": False, **fields}
-    )
+    return GenerationSnapshot(**{"text": "answer", **fields})
 
 
 def make_run(**fields: Any) -> Run:
@@ -115,7 +113,7 @@ def test_only_registered_attributes_are_sent() -> None:
         ],
     )
     run = make_run(
-        generations=[generation(info={"finish_reason": "stop", "logprobs": CHAT})],
+        generations=[generation(finish_reason="stop", logprobs=CHAT)],
         metadata={"session_id": "s", "secret": "x"},
     )
     (row,) = encode(run, small)
@@ -137,9 +135,7 @@ def test_metadata_never_stands_in_for_what_the_run_itself_says() -> None:
 def test_metadata_tells_what_the_run_itself_does_not() -> None:
     run = make_run(generations=[generation()], metadata={"model_name": "mine"})
     assert data(run)["model_name"] == "mine"
-    assert "finish_reason" not in data(
-        make_run(generations=[generation(info={"finish_reason": ""})])
-    )
+    assert "finish_reason" not in data(make_run(generations=[generation(finish_reason="")]))
 
 
 @pytest.mark.parametrize("outcome", ["error", "cancelled", "disconnected", "abandoned"])
@@ -165,14 +161,14 @@ def test_a_failed_run_is_not_sent_to_a_model_that_can_not_tell() -> None:
 
 @pytest.mark.parametrize("outcome", [RunOutcome.DISCONNECTED, RunOutcome.CANCELLED])
 def test_a_stream_closed_after_its_finish_reason_is_ok(outcome: RunOutcome) -> None:
-    complete = generation(info={"finish_reason": "stop"}, streamed=True)
+    complete = generation(finish_reason="stop", streamed=True)
     found = data(make_run(generations=[complete], outcome=outcome, error="GeneratorExit"))
     assert found["outcome"] == "ok"
     assert "error" not in found
 
 
 def test_an_error_after_the_finish_reason_stays_one() -> None:
-    complete = generation(info={"finish_reason": "stop"})
+    complete = generation(finish_reason="stop")
     assert data(make_run(generations=[complete], outcome=RunOutcome.ERROR))["outcome"] == "error"
 
 
@@ -194,7 +190,7 @@ CHAT = {
 
 
 def test_log_probabilities_of_the_completion_form() -> None:
-    found = data(make_run(generations=[generation(info={"logprobs": COMPLETION})]))
+    found = data(make_run(generations=[generation(logprobs=COMPLETION)]))
     assert found["output_tokens"] == ["a", "b"]
     assert found["output_likelihoods"] == [
         {"a": 1.0, "x": pytest.approx(0.36787944)},
@@ -203,8 +199,7 @@ def test_log_probabilities_of_the_completion_form() -> None:
 
 
 def test_log_probabilities_of_the_chat_form_keep_the_five_most_likely() -> None:
-    message = {"response_metadata": {"logprobs": CHAT}}
-    found = data(make_run(generations=[generation(message=message)]))
+    found = data(make_run(generations=[generation(logprobs=CHAT)]))
     assert found["output_tokens"] == ["a", "b"]
     assert list(found["output_likelihoods"][0]) == ["a", "b", "c", "d", "e"]
     assert found["output_likelihoods"][1] == {"b": 0.0}
@@ -241,14 +236,29 @@ def test_log_probabilities_that_are_odd() -> None:
     assert found == (["b", "", "x"], [{"b": 1.0}, {}, {"x": 0.0}])
 
 
+def snapshot(output: Any = None, info: Any = None, **fields: Any) -> GenerationSnapshot:
+    """What is kept of a chat model's answer."""
+    message = AIMessage("answer", **fields)
+    return snapshot_generation(ChatGeneration(message=message, generation_info=info), output)[0]
+
+
 def test_usage_prefers_usage_metadata() -> None:
-    message = {"usage_metadata": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}}
+    told = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
     output = {"token_usage": {"prompt_tokens": 10, "completion_tokens": 20}}
-    assert details.usage(generation(message=message), output) == (1, 2, 3)
-    assert details.usage(generation(), output) == (10, 20, 30)
-    assert details.usage(generation(), {"token_usage": {"prompt_tokens": True}}) == (None,) * 3
-    assert details.usage(generation(), {"token_usage": None}) == (None,) * 3
-    assert details.usage(generation(), None) == (None,) * 3
+
+    def counts(generation: GenerationSnapshot) -> tuple[int | None, ...]:
+        run = make_run()
+        return (
+            values.prompt_tokens(run, generation),
+            values.completion_tokens(run, generation),
+            values.total_tokens(run, generation),
+        )
+
+    assert counts(snapshot(output, usage_metadata=told)) == (1, 2, 3)
+    assert counts(snapshot(output)) == (10, 20, 30)
+    assert counts(snapshot({"token_usage": {"prompt_tokens": True}})) == (None,) * 3
+    assert counts(snapshot({"token_usage": None})) == (None,) * 3
+    assert counts(snapshot()) == (None,) * 3
 
 
 @pytest.mark.parametrize(
@@ -266,26 +276,31 @@ def test_usage_prefers_usage_metadata() -> None:
     ],
 )
 def test_doubled_finish_reasons(told: Any, streamed: bool, expected: str | None) -> None:
-    found = details.finish_reason(generation(info={"finish_reason": told}, streamed=streamed))
+    found = values.finish_reason(make_run(), generation(finish_reason=told, streamed=streamed))
     assert found == expected
 
 
 def test_where_the_model_name_and_the_finish_reason_come_from() -> None:
-    response = {"response_metadata": {"model_name": "gpt-4ogpt-4o", "stop_reason": "end_turn"}}
-    streamed = generation(message=response, streamed=True)
-    assert details.model_name(streamed, None, {"ls_model_name": "asked"}) == "gpt-4o"
-    assert details.finish_reason(streamed) == "end_turn"
-    assert details.model_name(generation(), {"model_name": "b"}, None) == "b"
-    assert details.model_name(generation(), None, {"ls_model_name": "asked"}) == "asked"
-    assert details.model_name(generation(), None, None) is None
+    response = {"model_name": "gpt-4ogpt-4o", "stop_reason": "end_turn"}
+    streamed = snapshot(response_metadata=response)
+    streamed.streamed = True
+    assert values.model_name(make_run(metadata={"ls_model_name": "asked"}), streamed) == "gpt-4o"
+    assert values.finish_reason(make_run(), streamed) == "end_turn"
+    assert values.finish_reason(make_run(), snapshot(info={"finish_reason": "first"})) == "first"
+    assert snapshot({"model_name": "b"}, {"model_name": "a"}).model_name == "a"
+    assert snapshot(info={"logprobs": 1}, response_metadata={"logprobs": 2}).logprobs == 1
+    assert snapshot(response_metadata={"logprobs": 2, "model": "c"}).logprobs == 2
+    assert values.model_name(make_run(metadata=None), snapshot({"model_name": "b"})) == "b"
+    assert values.model_name(make_run(metadata={"ls_model_name": "asked"}), generation()) == "asked"
+    assert values.model_name(make_run(metadata=None), generation()) is None
 
 
 def test_tool_calls_are_json() -> None:
     calls = [{"name": "f", "args": {"x": {1, 2}}, "id": "1", "type": "tool_call"}]
-    found = details.tool_calls(generation(message={"tool_calls": calls}))
+    found = values.tool_calls(make_run(), generation(tool_calls=calls))
     assert found is not None
     assert json.loads(found)[0]["name"] == "f"
-    assert details.tool_calls(generation(message={"tool_calls": []})) is None
+    assert values.tool_calls(make_run(), snapshot(tool_calls=[])) is None
 
 
 def inference(**fields: Any) -> CapturedInference:
@@ -444,16 +459,16 @@ def test_a_generation_keeps_what_is_read_and_no_headers() -> None:
     info = {"finish_reason": "stop", "logprobs": COMPLETION, "headers": "secret"}
     snapshot, size = snapshot_generation(ChatGeneration(message=message, generation_info=info))
     assert "secret" not in repr(snapshot)
-    assert snapshot.message["usage_metadata"]["total_tokens"] == 2
+    assert snapshot.usage == (1, 1, 2)
     assert size > 2_000
     chunk = ChatGenerationChunk(message=AIMessageChunk(content="x"))
     assert snapshot_generation(chunk)[0].streamed
-    assert snapshot_generation(Generation(text="x"))[0].message == {}
+    assert snapshot_generation(Generation(text="x"))[0].usage is None
 
 
 def test_shrinking_cuts_the_texts_and_ends_somewhere() -> None:
     encoder = Encoder(SCHEMA, lambda _name: None)
-    run = make_run(prompt="ä" * 50_000, generations=[generation(info={"logprobs": COMPLETION})])
+    run = make_run(prompt="ä" * 50_000, generations=[generation(logprobs=COMPLETION)])
     (row,) = encoder.encode(run, 3)
     sizes = [row.size]
     while (smaller := encoder.shrink(row)) is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from arthur_relay.encoding import details
 from arthur_relay.encoding.likelihoods import token_likelihoods
 from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
+from arthur_relay.encoding.values import RUN_VALUES, finish_reason
 from arthur_relay.inference import (
     Capture,
     CapturedInference,
@@ -23,7 +23,7 @@ from arthur_relay.schema import ModelSchema, NotCoercible, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
 _OK = RunOutcome.OK.value
-_NO_GENERATION = GenerationSnapshot(text="", info={}, message={}, streamed=False)
+_NO_GENERATION = GenerationSnapshot(text="")
 
 
 class Encoder:
@@ -38,8 +38,13 @@ class Encoder:
         self.schema = schema
         self._omitted = omitted
         self._texts = frozenset({schema.input_text, schema.output_text})
-        self._from_run = self._texts | {schema.likelihoods, schema.tokens}
         self._coercers = {name: coercer(kind) for name, kind in schema.types.items()}
+        from_run = self._texts | {schema.likelihoods, schema.tokens}
+        rest = {name: coerce for name, coerce in self._coercers.items() if name not in from_run}
+        self._own = [
+            (name, RUN_VALUES[name], coerce) for name, coerce in rest.items() if name in RUN_VALUES
+        ]
+        self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
     def encode(self, capture: Capture, epoch: int) -> list[Row]:
@@ -78,93 +83,77 @@ class Encoder:
         return Row(row.id, row.model_id, body, epoch=row.epoch, shrunk=row.shrunk + 1)
 
     def _run_rows(self, run: Run, epoch: int) -> Iterator[Row]:
-        outcome = _settled_outcome(run)
-        if outcome is RunOutcome.OK:
-            generations = run.generations or [_NO_GENERATION]
-        elif self._tells_failures:
-            generations = run.generations[:1] or [_NO_GENERATION]
-        else:
-            return
+        _settle_outcome(run)
+        generations = run.generations or (_NO_GENERATION,)
+        if run.outcome is not RunOutcome.OK:
+            if not self._tells_failures:
+                return
+            generations = generations[:1]
         text = input_text(run.prompt)
+        run_id = str(run.run_id)
         for index, generation in enumerate(generations):
-            row_id = str(run.run_id) if index == 0 else f"{run.run_id}-{index}"
-            values = self._run_values(run, generation, outcome)
             data = {
                 self.schema.input_text: text,
                 self.schema.output_text: _as_text(generation.text),
-                **self._likelihoods(generation),
-                **self._registered(values, reserved=self._from_run),
             }
-            yield self._row(row_id, run.ended_at, data, epoch)
+            if generation.logprobs is not None:
+                self._add_likelihoods(data, generation)
+            self._add_values(data, run, generation)
+            yield self._row(f"{run_id}-{index}" if index else run_id, run.ended_at, data, epoch)
 
-    def _run_values(
-        self, run: Run, generation: GenerationSnapshot, outcome: RunOutcome
-    ) -> dict[str, Any]:
-        """Return every value that a model may have registered an attribute for, by name."""
-        counts = details.usage(generation, run.llm_output)
-        own = {
-            "finish_reason": details.finish_reason(generation),
-            "prompt_tokens": counts.prompt_tokens,
-            "completion_tokens": counts.completion_tokens,
-            "total_tokens": counts.total_tokens,
-            "duration": run.duration,
-            "time_to_first_token": (
-                None if run.first_token_at is None else run.first_token_at - run.started_at
-            ),
-            "model_name": details.model_name(generation, run.llm_output, run.metadata),
-            "tool_calls": details.tool_calls(generation),
-            "outcome": outcome.value,
-            "error": run.error if outcome is not RunOutcome.OK else None,
-            "run_id": run.run_id,
-            "parent_run_id": run.parent_run_id,
-            "tags": run.tags or None,
-        }
-        if run.metadata:  # what the run itself does not tell may be in there
-            return {**run.metadata, **{k: v for k, v in own.items() if v is not None}}
-        return own
+    def _add_values(self, data: dict[str, Any], run: Run, generation: GenerationSnapshot) -> None:
+        """Add what the model has registered, as the registered types."""
+        metadata = run.metadata
+        for name, value_of, coerce in self._own:
+            value = value_of(run, generation)
+            if value is None and metadata:  # what the run does not tell may be in there
+                value = metadata.get(name)
+            if value is not None:
+                self._add(data, name, coerce, value)
+        if metadata:
+            for name, coerce in self._others:
+                value = metadata.get(name)
+                if value is not None:
+                    self._add(data, name, coerce, value)
 
-    def _likelihoods(self, generation: GenerationSnapshot) -> dict[str, Any]:
+    def _add(
+        self, data: dict[str, Any], name: str, coerce: Callable[[Any], Any], value: Any
+    ) -> None:
+        try:
+            data[name] = coerce(value)
+        except NotCoercible:
+            self._omitted(name)
+
+    def _add_likelihoods(self, data: dict[str, Any], generation: GenerationSnapshot) -> None:
         schema = self.schema
         if schema.likelihoods is None and schema.tokens is None:
-            return {}
-        found = token_likelihoods(details.logprobs(generation))
+            return
+        found = token_likelihoods(generation.logprobs)
         if found is None:
-            return {}
-        data: dict[str, Any] = {}
+            return
         if schema.tokens is not None:
             data[schema.tokens] = found.tokens
         if schema.likelihoods is not None:
             data[schema.likelihoods] = found.likelihoods
-        return data
 
     def _inference_row(self, capture: CapturedInference, epoch: int) -> Row:
         inference = capture.inference
+        data: dict[str, Any] = {
+            self.schema.input_text: _as_text(inference.input_text),
+            self.schema.output_text: _as_text(inference.output_text),
+        }
         values = {"outcome": _OK, **capture.attributes}
         if inference.duration is not None:
             values["duration"] = inference.duration
-        data = self._registered(values, reserved=self._texts)
-        data[self.schema.input_text] = _as_text(inference.input_text)
-        data[self.schema.output_text] = _as_text(inference.output_text)
+        for name, value in values.items():
+            coerce = self._coercers.get(name)
+            if coerce is not None and value is not None and name not in self._texts:
+                self._add(data, name, coerce, value)
         row_id = clean_text(capture.id)
         moment = inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:
             return self._row(row_id, moment.timestamp(), data, epoch)
         return self._row(row_id, capture.captured_at, data, epoch)
-
-    def _registered(
-        self, values: dict[str, Any], *, reserved: frozenset[str | None]
-    ) -> dict[str, Any]:
-        """Return the values that the model has registered, as the registered types."""
-        data: dict[str, Any] = {}
-        coercers = self._coercers
-        for name, value in values.items():
-            if value is None or name in reserved or (coerce := coercers.get(name)) is None:
-                continue
-            try:
-                data[name] = coerce(value)
-            except NotCoercible:
-                self._omitted(name)
-        return data
 
     def _row(self, row_id: str, at: float, data: dict[str, Any], epoch: int) -> Row:
         document = {
@@ -203,12 +192,11 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _settled_outcome(run: Run) -> RunOutcome:
-    """Return how the run ended: a stream closed after its finish reason arrived was complete."""
+def _settle_outcome(run: Run) -> None:
+    """Put right how the run ended: a stream closed after its finish reason came was complete."""
     if (
         run.outcome in (RunOutcome.DISCONNECTED, RunOutcome.CANCELLED)
         and run.generations
-        and details.finish_reason(run.generations[0]) is not None
+        and finish_reason(run, run.generations[0]) is not None
     ):
-        return RunOutcome.OK
-    return run.outcome
+        run.outcome = RunOutcome.OK
