@@ -79,6 +79,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._runs = self.relay.open_runs
         self._find_run = self._runs.find
         self._plain = PLAIN_ROLES
+        self._metadata_names = self.relay.metadata_names
         # Two models may log the same run; their keys must differ.
         self._salt = hash(self.model_id) & ((1 << 63) - 1)
         if self.relay.settings.disabled:
@@ -295,8 +296,17 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         if tags:
             run.tags = tags.copy()
         if metadata:
-            run.metadata, held = snapshot_values(metadata)
-            run.size += held
+            run.asked_for = metadata.get("ls_model_name")
+            names = self._metadata_names.get(self.model_id)
+            if names is not None:  # what the model has not registered is not even kept
+                metadata = (
+                    None
+                    if names.isdisjoint(metadata)
+                    else {name: metadata[name] for name in names if name in metadata}
+                )
+            if metadata:
+                run.metadata, held = snapshot_values(metadata)
+                run.size += held
         self._runs.begin(run)
 
     def _end(self, run_id: UUID) -> Run | None:

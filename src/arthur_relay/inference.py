@@ -95,7 +95,8 @@ class Run:
 
     Made on the caller's thread by the callback, filled in by later events, read by the worker
     after it went through the inlet. Times are `time.perf_counter()` seconds, `ended_at` is the
-    wall clock; `key` is what it is found by while it is open; `rows` is how many it makes.
+    wall clock; `key` is what it is found by while it is open; `asked_for` is the model's name in
+    the request; `rows` is how many rows it makes.
     """
 
     # Defaults of the class and no slots: a run sets only what differs, because it is made on the
@@ -109,6 +110,7 @@ class Run:
     parent_run_id: UUID | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
+    asked_for: Any = None
     rows = 1
 
     def __init__(

@@ -11,7 +11,6 @@ import time
 from concurrent.futures import FIRST_COMPLETED, InvalidStateError, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.credentials import (
     DEFAULT_URL,
-    Credentials,
     credentials_from_environment,
     resolve_credentials,
 )
@@ -76,6 +74,7 @@ class Relay(Closing):
         self._asked: set[str] = set()
         self._given: dict[str, ModelSchema] = {}
         self._forked_from: list[Parts] = []
+        self.metadata_names: dict[str, frozenset[str]] = {}
         self._ids = count()
         self._id_prefix = secrets.token_hex(12)
         self.events = EventCounts()
@@ -115,7 +114,7 @@ class Relay(Closing):
             password=arthur_password,
             allow_insecure=settings.allow_insecure,
         )
-        return cls(scope_destination(credentials, settings), model_id=model_id, settings=settings)
+        return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
 
     @classmethod
     def from_env(cls, *, settings: RelaySettings | None = None) -> Relay:
@@ -127,7 +126,7 @@ class Relay(Closing):
         settings = settings if settings is not None else RelaySettings()
         credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
         model_id = os.environ.get("ARTHUR_MODEL_ID") or None
-        return cls(scope_destination(credentials, settings), model_id=model_id, settings=settings)
+        return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
 
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
@@ -334,6 +333,7 @@ class Relay(Closing):
             settings=settings,
             random=random.random,
             sweep=self._sweep,
+            learned=self._learn,
             pace=Pace(),
         )
         for schema in self._given.values():
@@ -375,6 +375,10 @@ class Relay(Closing):
         self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 
+    def _learn(self, model_id: str, schema: ModelSchema) -> None:
+        """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
+        self.metadata_names[model_id] = frozenset(schema.types)
+
     def _give_up(self, run: Run) -> None:
         self.events.abandoned.increment()
         self.submit(run, may_wait=False)
@@ -385,14 +389,3 @@ class Relay(Closing):
 
     def _result(self, *, timed_out: bool = False) -> FlushResult:
         return report_flush(self._parts.ledger, timed_out=timed_out)
-
-
-def scope_destination(credentials: Credentials, settings: RelaySettings) -> Destination:
-    """Return the destination for Arthur Scope."""
-    return ScopeDestination(
-        credentials,
-        connections=settings.max_in_flight + 1,
-        connect_timeout_seconds=settings.request_timeout_seconds,
-        retry_after_max_seconds=settings.retry_after_max_seconds,
-        now=lambda: datetime.now(UTC),
-    )

@@ -11,9 +11,10 @@ from arthur_relay.credentials import (
     credentials_from_environment,
     resolve_credentials,
 )
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.pipeline.runtime import registry
-from arthur_relay.relay import Relay, scope_destination
+from arthur_relay.relay import Relay
 from arthur_relay.sdk import credentials_of, schema_of
 from arthur_relay.settings import Connect, RelaySettings
 
@@ -97,7 +98,7 @@ def _relay_of_model(arthur_model: Any, settings: RelaySettings | None) -> tuple[
 def _shared(credentials: Credentials, settings: RelaySettings) -> Relay:
     key = (credentials, settings)
     relay: Relay = registry().shared(
-        key, lambda: Relay(scope_destination(credentials, settings), settings=settings)
+        key, lambda: Relay(ScopeDestination.of(credentials, settings), settings=settings)
     )
     return relay
 

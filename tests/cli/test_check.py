@@ -13,6 +13,7 @@ from arthur_relay.cli import check as check_module
 from arthur_relay.cli.attributes import EXAMPLES, coverage
 from arthur_relay.cli.check import Report, _table
 from arthur_relay.cli.variables import unknown_variables
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from arthur_relay.schema import ModelSchema
@@ -272,7 +273,7 @@ def test_errors_of_the_libraries_are_not_quoted(
     def broken(*arguments: object) -> None:
         raise ExceptionGroup("several", [OverflowError(CANARY)])
 
-    monkeypatch.setattr(check_module, "scope_destination", broken)
+    monkeypatch.setattr(ScopeDestination, "of", broken)
     result = run("check")
     assert result.exit_code == 1
     assert "can't be asked (OverflowError)" in marks(result.output, "✗")[0]

@@ -284,15 +284,15 @@ def test_where_the_model_name_and_the_finish_reason_come_from() -> None:
     response = {"model_name": "gpt-4ogpt-4o", "stop_reason": "end_turn"}
     streamed = snapshot(response_metadata=response)
     streamed.streamed = True
-    assert values.model_name(make_run(metadata={"ls_model_name": "asked"}), streamed) == "gpt-4o"
+    assert values.model_name(make_run(asked_for="asked"), streamed) == "gpt-4o"
     assert values.finish_reason(make_run(), streamed) == "end_turn"
     assert values.finish_reason(make_run(), snapshot(info={"finish_reason": "first"})) == "first"
     assert snapshot({"model_name": "b"}, {"model_name": "a"}).model_name == "a"
     assert snapshot(info={"logprobs": 1}, response_metadata={"logprobs": 2}).logprobs == 1
     assert snapshot(response_metadata={"logprobs": 2, "model": "c"}).logprobs == 2
-    assert values.model_name(make_run(metadata=None), snapshot({"model_name": "b"})) == "b"
-    assert values.model_name(make_run(metadata={"ls_model_name": "asked"}), generation()) == "asked"
-    assert values.model_name(make_run(metadata=None), generation()) is None
+    assert values.model_name(make_run(), snapshot({"model_name": "b"})) == "b"
+    assert values.model_name(make_run(asked_for="asked"), generation()) == "asked"
+    assert values.model_name(make_run(), generation()) is None
 
 
 def test_tool_calls_are_json() -> None:

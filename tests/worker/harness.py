@@ -101,6 +101,7 @@ class Harness:
             settings=self.settings,
             random=lambda: 1.0,
             sweep=self._sweep,
+            learned=lambda _model_id, _schema: None,
             pace=Pace(sleep=lambda _seconds: None),
         )
 

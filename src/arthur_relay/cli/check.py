@@ -19,9 +19,9 @@ from rich.text import Text
 from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.pipeline.resolver import RelayLoop, Resolver
-from arthur_relay.relay import scope_destination
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _fetch(credentials: Credentials, settings: RelaySettings, model_id: str) -> 
     async def ask() -> ModelSchema:
         try:
             with anyio.fail_after(seconds):
-                async with scope_destination(credentials, settings) as destination:
+                async with ScopeDestination.of(credentials, settings) as destination:
                     return await destination.fetch_schema(model_id)
         except TimeoutError:
             _too_late(credentials.url, seconds)

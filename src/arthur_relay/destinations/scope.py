@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +16,7 @@ from arthur_relay.destinations.retry_after import retry_after_seconds
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.schema import ModelSchema
+from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,6 +62,17 @@ class ScopeDestination:
             wall_clock=lambda: now().timestamp(),
         )
         self._organization = credentials.organization_id
+
+    @classmethod
+    def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
+        """Return a destination that the settings ask for."""
+        return cls(
+            credentials,
+            connections=settings.max_in_flight + 1,
+            connect_timeout_seconds=settings.request_timeout_seconds,
+            retry_after_max_seconds=settings.retry_after_max_seconds,
+            now=lambda: datetime.now(UTC),
+        )
 
     async def __aenter__(self) -> Self:
         self._tokens.enter()

@@ -45,9 +45,7 @@ def finish_reason(_run: Run, generation: GenerationSnapshot) -> str | None:
 def model_name(run: Run, generation: GenerationSnapshot) -> str | None:
     """Return the model's name: what answered, else what was asked for."""
     found = _told(generation.model_name, generation)
-    if found is None and run.metadata:
-        return _told(run.metadata.get("ls_model_name"), generation)
-    return found
+    return _told(run.asked_for, generation) if found is None else found
 
 
 def tool_calls(_run: Run, generation: GenerationSnapshot) -> str | None:

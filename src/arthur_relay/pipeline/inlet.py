@@ -17,14 +17,6 @@ from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason
 
-WAKE_CAPTURES = 50
-"""Captures that are worth waking the worker for.
-
-Python's garbage collector looks through all objects of the process now and then, on whatever thread
-makes the 700th new one, and the more wait here, the oftener that happens on the caller's path: with
-500 captures it cost twice as much as the handler itself.
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InletLimits:
@@ -57,7 +49,7 @@ class InletLimits:
             items=settings.queue_size,
             size=settings.inlet_bytes,
             wake=(
-                min(WAKE_CAPTURES, settings.batch_size, settings.queue_size),
+                min(settings.batch_size, settings.queue_size),
                 min(settings.batch_bytes, settings.inlet_bytes),
             ),
             drop_oldest=settings.overflow is Overflow.DROP_OLDEST,

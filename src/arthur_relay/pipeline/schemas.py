@@ -39,6 +39,7 @@ class SchemaLoader:
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
         omitted: Given to each encoder.
+        learned: Told of each model that becomes known.
         changed: Told when a model became known, or was refused.
         urgent: Whether the relay is closing, and waits have to be short.
     """
@@ -47,6 +48,7 @@ class SchemaLoader:
     settings: RelaySettings
     random: Callable[[], float]
     omitted: Callable[[str], None]
+    learned: Callable[[str, ModelSchema], None]
     changed: Callable[[], None]
     urgent: bool = False
     _unreachable: dict[str, str] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class SchemaLoader:
         """Take up what other threads have asked and given."""
         while self._given:
             schema = self._given.popleft()
-            self._encoders[schema.model_id] = Encoder(schema, self.omitted)
+            self._learn(schema.model_id, schema)
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders:
@@ -163,7 +165,7 @@ class SchemaLoader:
                 logger.warning("%s", error)
             self._answer(model_id, error)
         else:
-            self._encoders[model_id] = Encoder(schema, self.omitted)
+            self._learn(model_id, schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("Arthur answers again; delivery goes on")
             self._answer(model_id, None)
@@ -193,6 +195,10 @@ class SchemaLoader:
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error
+
+    def _learn(self, model_id: str, schema: ModelSchema) -> None:
+        self._encoders[model_id] = Encoder(schema, self.omitted)
+        self.learned(model_id, schema)
 
     async def _back_off(self, seconds: float) -> None:
         assert self._hurry is not None

@@ -26,6 +26,7 @@ from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
 from arthur_relay.row import Batch, Row
+from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason
 
@@ -83,6 +84,7 @@ class Worker:
         settings: Sizes and times.
         random: Returns a number in 0..1, for jitter.
         sweep: Looks for open runs that never ended; returns whether any run is open.
+        learned: Told of each model that becomes known.
         pace: Lets the application's threads go on.
     """
 
@@ -93,6 +95,7 @@ class Worker:
     settings: RelaySettings
     random: Callable[[], float]
     sweep: Callable[[], bool]
+    learned: Callable[[str, ModelSchema], None]
     pace: Pace
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
@@ -129,6 +132,7 @@ class Worker:
             settings=self.settings,
             random=self.random,
             omitted=self._omitted,
+            learned=self.learned,
             changed=self.wake,
         )
 
