@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.pipeline.breaker import Breaker, BreakerState
+from arthur_relay.pipeline.concurrency import ConcurrencyLimit
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
@@ -64,6 +65,7 @@ class Dispatcher:
     settled: Callable[[Sequence[Row]], None]
     changed: Callable[[], None]
     breaker: Breaker = field(init=False)
+    limit: ConcurrencyLimit = field(init=False)
     urgent: bool = False
     last_failure: str = ""
     in_progress: int = 0
@@ -80,10 +82,11 @@ class Dispatcher:
             max_wait_seconds=self.settings.breaker_max_seconds,
             random=self.random,
         )
+        self.limit = ConcurrencyLimit(self.settings.max_in_flight)
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
-        self._slots = anyio.CapacityLimiter(self.settings.max_in_flight)
+        self._slots = anyio.CapacityLimiter(self.limit.requests)
         self._gate = anyio.Event()
         self._hurry = anyio.Event()
         self.in_progress = self._parked = 0
@@ -102,7 +105,7 @@ class Dispatcher:
         """
         if self.breaker.state is not BreakerState.CLOSED:
             return self.in_progress == 0  # the one that will be the probe
-        slots = self.settings.max_in_flight
+        slots = self.limit.requests
         if not self.goes_well:
             return self.in_progress < slots
         return (
@@ -174,6 +177,12 @@ class Dispatcher:
         self.ledger.retries += delivery.attempts > 0
         delivery.attempts += 1
         batch = Batch(delivery.rows[0].model_id, delivery.rows)
+        began_in, began_at = self.limit.begin(), anyio.current_time()
+        attempt = await self._send(batch)
+        self._adapt(attempt, began_in, seconds=anyio.current_time() - began_at, size=batch.size)
+        return attempt
+
+    async def _send(self, batch: Batch) -> Attempt:
         limit = self.settings.request_timeout_seconds
         again = Outcome(Verdict.RETRY)
         try:
@@ -186,8 +195,8 @@ class Dispatcher:
             # A bug in a destination must cost its batch, not the worker.
             logger.exception("a destination raised, which none may")
             reason = f"internal error ({type(error).__name__})"
-            return _all(delivery.rows, again, Failure.MALFORMED, reason)
-        return _all(delivery.rows, again, Failure.UNAVAILABLE, f"no answer within {limit:g} s")
+            return _all(batch.rows, again, Failure.MALFORMED, reason)
+        return _all(batch.rows, again, Failure.UNAVAILABLE, f"no answer within {limit:g} s")
 
     def _judge_destination(self, attempt: Attempt) -> None:
         """Tell the breaker, and the log when something changed."""
@@ -205,6 +214,14 @@ class Dispatcher:
             if self.breaker.succeeded():
                 logger.warning("Arthur answers again; delivery goes on")
         self._open_gate()
+
+    def _adapt(self, attempt: Attempt, began_in: int, *, seconds: float, size: int) -> None:
+        """Let more requests, or fewer, be on their way from now on."""
+        if attempt.failure in (Failure.UNAVAILABLE, Failure.THROTTLED):
+            self.limit.failed(began_in)
+        elif attempt.failure is None:
+            self.limit.succeeded(began_in, seconds=seconds, size=size)
+        self._slots.total_tokens = self.limit.requests
 
     def _sort_out(self, rows: tuple[Row, ...], outcomes: Sequence[Outcome]) -> tuple[Row, ...]:
         """Settle what is delivered or rejected, and return the rows to try again."""
