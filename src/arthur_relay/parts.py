@@ -3,10 +3,11 @@
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.runtime import Runtime
-from arthur_relay.pipeline.worker import Barrier, Worker
+from arthur_relay.pipeline.worker import Worker
 
 
 @dataclass(slots=True)

@@ -26,11 +26,12 @@ from arthur_relay.errors import ConfigurationError, UnreachableError
 from arthur_relay.inference import CapturedInference
 from arthur_relay.lifecycle import Closing, in_thread
 from arthur_relay.parts import Parts
+from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime, registry
-from arthur_relay.pipeline.worker import Barrier, Worker
+from arthur_relay.pipeline.worker import Worker
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
 from arthur_relay.runs import OpenRuns
 from arthur_relay.settings import RelaySettings

@@ -14,10 +14,11 @@ from trio.testing import MockClock
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
+from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.pace import Pace
-from arthur_relay.pipeline.worker import Barrier, Worker
+from arthur_relay.pipeline.worker import Worker
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
-from arthur_relay.pipeline.worker import Barrier
+from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES

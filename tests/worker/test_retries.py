@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from arthur_relay.pipeline.breaker import BreakerState
-from arthur_relay.pipeline.worker import Barrier
+from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import (
     RETRY,
@@ -294,7 +294,7 @@ async def test_many_flushes_are_no_storm_on_an_arthur_in_trouble() -> None:
             await anyio.sleep(0.01)
             barrier.done.cancel()  # as `Relay.flush` does when its time is up
         assert len(h.destination.requests) <= 20
-        assert len(h.worker._barriers) <= 1  # the last one, until the next turn
+        assert len(h.worker._flushes) <= 1  # the last one, until the next turn
 
 
 @virtual

@@ -5,9 +5,8 @@ anyio loop; the runtime gives it a thread, the tests a virtual clock.
 """
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import anyio
@@ -20,8 +19,10 @@ from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.inlet import Inlet
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.overflow import OverflowNotice
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
@@ -44,28 +45,8 @@ SLICES_A_TURN = 16
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
 
-OVERFLOW_QUIET_SECONDS = 60.0
-"""How long nothing may overflow before the log says that the queue has room again."""
-
 SWEEP_SECONDS = 10.0
 """How often open runs are looked through for those that never ended; oftener for a short age."""
-
-
-@dataclass(slots=True, eq=False)
-class Barrier:
-    """A flush: done when everything captured before it is settled.
-
-    Attributes:
-        closing: Whether the worker ends after it.
-        done: Gets None when it is.
-        waits_for: Captures that were in the inlet when the worker saw it and still are.
-        epoch: The last flush generation that belongs to it, or None while `waits_for` is not 0.
-    """
-
-    closing: bool = False
-    done: "Future[None]" = field(default_factory=Future)
-    waits_for: int = 0
-    epoch: int | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -101,22 +82,19 @@ class Worker:
     schemas: SchemaLoader = field(init=False)
     _batcher: Batcher = field(init=False)
     _controls: deque[Barrier] = field(default_factory=deque)
-    _barriers: list[Barrier] = field(default_factory=list)
+    _flushes: Flushes = field(default_factory=Flushes)
     _ready: deque[Batch] = field(default_factory=deque)
     _staging: Staging = field(default_factory=Staging)
-    _outstanding: Counter[int] = field(default_factory=Counter)
-    _epoch: int = 0
     _wakeup: anyio.Event | None = None
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
-    _overflown: int = 0
-    _overflown_at: float = 0.0
-    _telling_overflow: bool = False
+    _overflow_notice: OverflowNotice = field(init=False)
     _told_unencodable: bool = False
     _slices: int = 0
 
     def __post_init__(self) -> None:
         self._batcher = self._new_batcher()
+        self._overflow_notice = OverflowNotice(self.settings.overflow.value)
         self.dispatcher = Dispatcher(
             destination=self.destination,
             buffer=self.buffer,
@@ -182,8 +160,7 @@ class Worker:
             barrier = self._controls.popleft()
             if barrier.done.cancelled():
                 continue
-            barrier.waits_for = len(self.inlet)
-            self._barriers.append(barrier)
+            self._flushes.begin(barrier, len(self.inlet))
             self._hurry(closing=barrier.closing)
         self.schemas.turn(group)
         await self._encode_staged()
@@ -192,8 +169,10 @@ class Worker:
         if anyio.current_time() >= self._next_sweep:
             open_runs = self.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
-        self._tell_overflow()
-        return self._complete_barriers()
+        overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
+        if notice := self._overflow_notice.look(overflown, anyio.current_time()):
+            logger.warning("%s", notice)
+        return any(flush.closing for flush in self._flushes.complete())
 
     def _hurry(self, *, closing: bool) -> None:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
@@ -235,12 +214,12 @@ class Worker:
                 break
             left -= len(captures)
             taken += len(captures)
-            self._outstanding[self._epoch] += sum([capture.rows for capture in captures])
-            self._accept(captures, self._epoch, group)
+            self._flushes.take(sum([capture.rows for capture in captures]))
+            self._accept(captures, group)
             await self._breathe()
         if taken:
             self.inlet.made_room()
-        self._close_epoch(taken)
+        self._flushes.close_epoch(taken, inlet_is_empty=len(self.inlet) == 0)
 
     async def _breathe(self) -> None:
         """Let the application's threads go on after a slice, and the loop turn now and then."""
@@ -255,20 +234,9 @@ class Worker:
             return SLICE_CAPTURES
         return 1
 
-    def _close_epoch(self, taken: int) -> None:
-        """Give each barrier whose captures are all taken the current epoch, and begin another."""
-        empty = len(self.inlet) == 0
-        complete = False
-        for barrier in self._barriers:
-            if barrier.epoch is None:
-                barrier.waits_for -= taken
-                if empty or barrier.waits_for <= 0:
-                    barrier.epoch = self._epoch
-                    complete = True
-        self._epoch += complete
-
-    def _accept(self, captures: Iterable[Capture], epoch: int, group: TaskGroup) -> None:
+    def _accept(self, captures: Iterable[Capture], group: TaskGroup) -> None:
         """Encode captures, or stage them until their model is known."""
+        epoch = self._flushes.epoch
         rows: list[Row] = []
         for capture in captures:
             encoder = self.schemas.encoder(capture.model_id)
@@ -304,7 +272,7 @@ class Worker:
 
     def _refuse(self, reason: str, capture: Capture, epoch: int) -> None:
         self.ledger.reject(reason, capture.rows)
-        self._outstanding[epoch] -= capture.rows
+        self._flushes.settle(capture.rows, epoch)
 
     def _encode(self, encoder: Encoder, capture: Capture, epoch: int) -> list[Row]:
         try:
@@ -315,12 +283,12 @@ class Worker:
                 # Without the exception, whose text might quote the inference.
                 logger.warning("an inference could not be encoded and is dropped")
             self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
-            self._outstanding[epoch] -= capture.rows
+            self._flushes.settle(capture.rows, epoch)
             return []
         if len(rows) < capture.rows:
             missing = capture.rows - len(rows)
             self.ledger.drop(DropReason.SKIPPED, missing)
-            self._outstanding[epoch] -= missing
+            self._flushes.settle(missing, epoch)
         return rows
 
     def _hold(self, rows: Sequence[Row]) -> None:
@@ -358,7 +326,7 @@ class Worker:
             return False
         capture, epoch = staged
         self.ledger.drop(DropReason.OVERFLOW, capture.rows)
-        self._outstanding[epoch] -= capture.rows
+        self._flushes.settle(capture.rows, epoch)
         return True
 
     def _send_off(self, group: TaskGroup) -> None:
@@ -371,23 +339,11 @@ class Worker:
             elif rows := self.buffer.lease(self.settings.batch_size):
                 self._ready.extend(self._batcher.add(rows, now))
             else:
-                hurried = self._barriers or not self._has_room(1)
+                hurried = len(self._flushes) > 0 or not self._has_room(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
                     return
-
-    def _complete_barriers(self) -> bool:
-        """Finish the flushes that are done. Returns whether one of them was to be the end."""
-        for epoch in [epoch for epoch, rows in self._outstanding.items() if rows <= 0]:
-            del self._outstanding[epoch]
-        oldest = min(self._outstanding, default=self._epoch)
-        done = [b for b in self._barriers if b.epoch is not None and b.epoch < oldest]
-        self._barriers = [b for b in self._barriers if b not in done and not b.done.cancelled()]
-        for barrier in done:
-            if barrier.done.set_running_or_notify_cancel():
-                barrier.done.set_result(None)
-        return any(barrier.closing for barrier in done)
 
     def _is_stalled(self) -> bool:
         """Say whether the buffer is full and the policy is to keep what is in it."""
@@ -410,7 +366,7 @@ class Worker:
         self._settled(rows)
 
     def _settled(self, rows: Sequence[Row]) -> None:
-        self._outstanding.subtract(Counter([row.epoch for row in rows]))
+        self._flushes.settle_all([row.epoch for row in rows])
 
     def _shrink(self, row: Row) -> Row | None:
         encoder = self.schemas.encoder(row.model_id)
@@ -418,23 +374,6 @@ class Worker:
 
     def _omitted(self, _name: str) -> None:
         self.ledger.attributes_omitted += 1
-
-    def _tell_overflow(self) -> None:
-        """Log once when the queue begins to overflow, and once when it has stopped."""
-        overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
-        now = anyio.current_time()
-        if overflown > self._overflown:
-            self._overflown_at = now
-        if overflown > self._overflown and not self._telling_overflow:
-            self._telling_overflow = True
-            logger.warning(
-                "the queue is full; inferences are dropped (overflow = %s), see stats()",
-                self.settings.overflow.value,
-            )
-        elif self._telling_overflow and now >= self._overflown_at + OVERFLOW_QUIET_SECONDS:
-            self._telling_overflow = False
-            logger.warning("the queue has room again; %d inferences were dropped", overflown)
-        self._overflown = overflown
 
     def _new_batcher(self) -> Batcher:
         return Batcher(
