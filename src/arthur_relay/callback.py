@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from arthur_relay.inference import CAPTURE_BYTES, Run, RunOutcome
+from arthur_relay.inference import CAPTURE_BYTES, MAX_ERROR_CHARACTERS, Run, RunOutcome
 from arthur_relay.lifecycle import Closing
 from arthur_relay.snapshots import snapshot_generation, snapshot_messages, snapshot_values
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from arthur_relay.relay import Relay
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import FlushResult
-
-MAX_ERROR_CHARACTERS = 1000
-"""Of an exception's text; providers put whole answers into theirs."""
 
 
 class ArthurCallbackHandler(Closing, BaseCallbackHandler):

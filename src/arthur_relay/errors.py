@@ -10,6 +10,8 @@ RelayError
 `capture()` and the callback never raise any of them; constructors and lifecycle calls do.
 """
 
+import traceback
+
 
 class RelayError(Exception):
     """The base of every error that arthur-relay raises on purpose."""
@@ -33,3 +35,24 @@ class ModelError(ConfigurationError):
 
 class UnreachableError(RelayError):
     """Arthur did not answer, or not with something that can be understood."""
+
+
+def without_texts(error: BaseException) -> str:
+    """Say of what types an error and its causes are and where they come from, for a log.
+
+    Never what they say, which might quote a prompt or a credential; for the same reason a log
+    record must not carry the error itself, of whose frames error trackers keep the variables.
+    """
+    lines = []
+    waiting: list[BaseException | None] = [error]
+    told: set[int] = set()  # causes can go round in a circle
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in told:
+            continue
+        told.add(id(found))
+        lines += [f"{type(found).__name__}, from:\n", *traceback.format_tb(found.__traceback__)]
+        waiting.append(found.__cause__ or found.__context__)
+        if isinstance(found, BaseExceptionGroup):
+            waiting += found.exceptions
+    return "".join(lines).rstrip()

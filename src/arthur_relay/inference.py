@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 CAPTURE_BYTES = 1000
 """What a capture costs beside its texts: the objects around it, measured with tracemalloc."""
 
+MAX_ERROR_CHARACTERS = 1000
+"""Kept of an exception's text; providers put whole answers into theirs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:

@@ -4,7 +4,7 @@ from arthur_relay.pipeline.breaker import BreakerState
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
 from arthur_relay.pipeline.schemas import SchemaLoader
-from arthur_relay.stats import FlushResult, Health, HealthStatus, Stats
+from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
 
 
 class EventCounts:
@@ -52,6 +52,7 @@ def report_stats(
         unmatched_events=events.unmatched.value(),
         capture_errors=events.unreadable.value(),
         attributes_omitted=ledger.attributes_omitted,
+        redaction_failures=ledger.redaction_failures,
         requests=ledger.requests,
         retries=ledger.retries,
         malformed_answers=ledger.malformed_answers,
@@ -74,11 +75,14 @@ def report_health(  # noqa: PLR0913 - keyword-only
     if disabled:
         return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
     totals = ledger.totals()
-    lost = sum(totals.dropped.values())
+    unsampled = totals.dropped.get(DropReason.SAMPLED, 0)
+    lost = sum(totals.dropped.values()) - unsampled
     counts = (
         f"{totals.delivered} inferences are delivered, {totals.pending} wait,"
         f" {totals.rejected} were rejected and {lost} dropped"
     )
+    if unsampled:
+        counts += f", {unsampled} are not in the sample"
     failure = schemas.unreachable if running else "the worker died and is being started again"
     if dispatcher.breaker.state is not BreakerState.CLOSED:
         failure = failure or dispatcher.last_failure
@@ -86,9 +90,13 @@ def report_health(  # noqa: PLR0913 - keyword-only
         return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
     if failure:
         return Health(HealthStatus.FAILING, f"Arthur can't be used now ({failure}): {counts}.")
+    objection = ""
     if problem := dispatcher.last_failure or schemas.refused:
-        return Health(HealthStatus.DEGRADED, f"Arthur had an objection ({problem}): {counts}.")
-    if unreadable:
-        detail = f"{unreadable} LangChain events could not be read: {counts}."
-        return Health(HealthStatus.DEGRADED, detail)
+        objection = f"Arthur had an objection ({problem})"
+    elif unreadable:
+        objection = f"{unreadable} LangChain events could not be read"
+    elif withheld := ledger.redaction_failures:
+        objection = f"{withheld} texts were withheld because a redactor failed"
+    if objection:
+        return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
     return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")

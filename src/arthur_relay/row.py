@@ -1,7 +1,7 @@
 """The currency of the pipeline: a row, one inference's encoded bytes, and what became of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 CHUNK_BYTES = 128 * 1024
@@ -25,7 +25,7 @@ class Row:
 
     id: str
     model_id: str
-    body: bytes
+    body: bytes = field(repr=False)  # it holds texts
     epoch: int = 0
     shrunk: int = 0
 

@@ -9,10 +9,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.errors import SettingsError
+from arthur_relay.redaction import BuiltInRedactor, Redactor, read_redactors
 
 ENVIRONMENT_PREFIX = "ARTHUR_RELAY_"
 
@@ -37,8 +38,19 @@ class Connect(StrEnum):
     LAZY = "lazy"
 
 
+Redactors = Annotated[tuple[BuiltInRedactor | Redactor, ...] | None, PlainValidator(read_redactors)]
+
+
+def _none_by_name(value: Any) -> Any:
+    """Let a variable of the environment say "none", as the documentation does."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
+
+    Two are equal when all values are; functions among the redactors as they compare themselves,
+    which for most is identity.
 
     Raises:
         SettingsError: A value is not allowed; the message names the setting, its environment
@@ -110,6 +122,24 @@ class RelaySettings(BaseSettings):
     run_max_age_seconds: Annotated[float, Ge(0.01), Le(31_536_000.0)] = Field(
         3600.0, description="a run without an end for this long is abandoned; seconds, 0.01 or more"
     )
+    redact: Redactors = Field(
+        None,
+        description="what is redacted in texts: email, phone, credit_card, ip_address, api_key or"
+        " all, several separated by commas; in code also functions, and a sequence of both",
+    )
+    hide_inputs: bool = Field(default=False, description="send `[hidden]` for each input text")
+    hide_outputs: bool = Field(
+        default=False,
+        description="send `[hidden]` for each output text and its tool calls, and no tokens",
+    )
+    max_text_bytes: Annotated[
+        Annotated[int, Ge(64), Le(1 << 40)] | None, BeforeValidator(_none_by_name)
+    ] = Field(
+        None, description="bytes of each text, longer ones are cut and marked; 64 or more, or none"
+    )
+    sample_rate: Annotated[float, Ge(0.0), Le(1.0)] = Field(
+        1.0, description="the part of the runs that is sent, chosen by their ids; 0 to 1"
+    )
     connect: Connect = Field(
         Connect.EAGER, description="ask Arthur for the model at start (eager) or later (lazy)"
     )
@@ -166,4 +196,6 @@ def _explain(error: ValidationError) -> str:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return "none"
     return value.value if isinstance(value, StrEnum) else str(value)

@@ -18,6 +18,8 @@ class DropReason(StrEnum):
     """It was captured after the relay had been closed."""
     SKIPPED = "skipped"
     """A failed run, and the model has no attribute `outcome` or `error` to tell it apart."""
+    SAMPLED = "sampled"
+    """It is not in the sample that `sample_rate` asks for."""
     UNENCODABLE = "unencodable"
     """It could not be turned into a row: a bug here, or an object no one has seen before."""
 
@@ -46,7 +48,12 @@ class Stats(NamedTuple):
     capture_errors: int
     """Callback events that could not be read; nothing was raised into the application."""
     attributes_omitted: int
-    """Attribute values left out of rows because they could not be coerced to the model's type."""
+    """Attribute values left out of rows because they could not be coerced to the model's type.
+
+    Also tokens and likelihoods that could spell out what is redacted or cut in the output text.
+    """
+    redaction_failures: int
+    """Texts withheld because a redactor raised or returned no text."""
     requests: int
     """Requests that carried rows, each attempt counted."""
     retries: int

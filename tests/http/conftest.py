@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from arthur_relay import Inference, Relay, RelaySettings
+from arthur_relay.destinations import wire_logs
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
@@ -82,3 +85,39 @@ def check_invariant(relay: Relay, sandbox: ArthurSandbox) -> None:
         stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
     )
     assert stats.delivered == len(sandbox.inferences)
+
+
+class Everything(logging.Handler):
+    """Keeps all that can be known of each record."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        parts = [record.name, record.getMessage(), repr(record.__dict__)]
+        if record.exc_info and record.exc_info[1] is not None:
+            parts.append(told_of(record.exc_info[1]))
+        self.lines.append("\n".join(parts))
+
+
+def told_of(error: BaseException) -> str:
+    """Return what a tracker of errors stores of one: the whole chain, with variables."""
+    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(trace.format())
+
+
+@pytest.fixture
+def everything() -> Iterator[Everything]:
+    """Put every logger to DEBUG, and collect."""
+    collector = Everything()
+    names = [None, *logging.root.manager.loggerDict, *wire_logs.LOGGERS, "asyncio"]
+    loggers = {logging.getLogger(name) for name in names}
+    levels = {logger: logger.level for logger in loggers}
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    logging.root.addHandler(collector)
+    yield collector
+    logging.root.removeHandler(collector)
+    for logger, level in levels.items():
+        logger.setLevel(level)

@@ -108,7 +108,7 @@ async def test_a_disabled_handler(openai_llm: Any) -> None:
     threads = set(threading.enumerate())
     handler = Spy.from_credentials("no-model", settings=RelaySettings(disabled=True))
     handler.seen = []
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # an earlier test's may just have ended
     chat = FakeListChatModel(responses=["ok"])
     for model in (chat, openai_llm()):
         for call in SYNC.values():

@@ -9,6 +9,7 @@ import pytest
 from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
+from arthur_relay.redaction import BuiltInRedactor
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("overflow", "explode", r"drop_oldest, drop_newest or block \(default drop_oldest\)"),
     ("connect", "sometimes", "eager"),
     ("disabled", "perhaps", "ARTHUR_RELAY_DISABLED"),
+    ("redact", "emial", r"email, phone, credit_card, ip_address, api_key or all.*default none"),
+    ("redact", "email,iban", "ARTHUR_RELAY_REDACT"),
+    ("sample_rate", "1.5", r"0 to 1 \(default 1.0\)"),
+    ("max_text_bytes", "63", "64 or more, or none"),
+    ("max_text_bytes", "short", r"\(default none\)"),
 ]
 
 
@@ -64,6 +70,82 @@ def test_a_bad_value_is_one_clear_error(
         assert isinstance(raised.value, ValueError)
         assert "\n" not in str(raised.value)
         assert repr(value) in str(raised.value)
+
+
+def test_redactors_are_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def redact(text: str) -> Any:
+        monkeypatch.setenv("ARTHUR_RELAY_REDACT", text)
+        return RelaySettings().redact
+
+    assert redact("email") == ("email",)
+    assert redact(" Email, phone,,email ") == ("email", "phone")
+    assert redact("all") == redact("ALL,email")
+    assert set(redact("all")) == {"email", "phone", "credit_card", "ip_address", "api_key"}
+    assert redact("none") is redact("None") is redact("") is redact(" , ") is None
+    monkeypatch.setenv("ARTHUR_RELAY_MAX_TEXT_BYTES", "None")
+    assert RelaySettings().max_text_bytes is None
+
+
+def shout(text: str) -> str:
+    return text.upper()
+
+
+class Unhashable:
+    """As an instance of a dataclass is."""
+
+    __hash__ = None  # type: ignore[assignment]  # the point
+
+    def __call__(self, text: str) -> str:
+        return text + "!"
+
+    def method(self, text: str) -> str:
+        return text
+
+
+UNHASHABLE = Unhashable()
+
+
+@pytest.mark.parametrize(
+    "redact",
+    [
+        None,
+        (),
+        "all",
+        shout,
+        str.upper,
+        UNHASHABLE,
+        BuiltInRedactor.EMAIL,
+        ["email", shout],
+        (UNHASHABLE, "phone"),
+        {"email"},
+    ],
+)
+def test_the_same_redactors_make_the_same_settings(redact: Any) -> None:
+    one, other = RelaySettings(redact=redact), RelaySettings(redact=redact)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != RelaySettings(redact=lambda text: text)
+
+
+def test_functions_are_compared_as_they_compare_themselves() -> None:
+    hashable = [str.upper, "text".replace]
+    for function in hashable:
+        assert RelaySettings(redact=function) == RelaySettings(redact=function)
+    # Two that would be equal as objects, and may do different things.
+    assert RelaySettings(redact=Unhashable()) != RelaySettings(redact=Unhashable())
+    (kept,) = RelaySettings(redact=UNHASHABLE).redact or ()
+    assert callable(kept)
+    assert kept("a") == "a!"
+    assert "Unhashable" in repr(kept)
+
+
+def test_what_is_no_redactor_is_refused() -> None:
+    async def later(text: str) -> str:
+        return text
+
+    for wrong in (5, [5], ["nope"], [["email"]], b"email", later, [None]):
+        with pytest.raises(SettingsError, match="what is redacted in texts"):
+            RelaySettings(redact=wrong)
 
 
 def test_an_unknown_setting_names_the_known_ones() -> None:

@@ -35,8 +35,15 @@ class Buffer(Protocol):
         """Hold rows, in their order, whether or not there is room."""
         ...
 
-    def compact(self) -> bool:
-        """Keep some of what waits in a smaller form. Returns whether there was anything to do."""
+    def compact(self, *, quickly: bool = False) -> bool:
+        """Keep some of what waits in a smaller form.
+
+        Args:
+            quickly: Time is short, so it need not become as small as it could.
+
+        Returns:
+            Whether there was anything to do.
+        """
         ...
 
     def lease(self, limit: int) -> list[Row]:

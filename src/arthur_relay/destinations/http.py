@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from arthur_relay.destinations import wire_logs
 from arthur_relay.row import Batch
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said. `headers` has lower-case names."""
+    """What the server said. `headers` has lower-case names.
+
+    Only the status is in its `repr()`: the cookies of a login are credentials.
+    """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
-    cookies: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    cookies: Mapping[str, str] = field(repr=False)
 
 
 class HttpClient:
@@ -62,6 +66,7 @@ class HttpClient:
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
+        wire_logs.install()
         self._client = httpx.AsyncClient(
             limits=httpx.Limits(
                 max_connections=self._connections,
@@ -83,7 +88,8 @@ class HttpClient:
     ) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            with wire_logs.unlogged():
+                await client.aclose()
 
     async def request(
         self,
@@ -107,9 +113,10 @@ class HttpClient:
             sent["Content-Length"] = str(content.size)
         body = _parts_of(content) if isinstance(content, Batch) else content
         try:
-            response = await self._client.request(
-                method, self._base_url + path, headers=sent, content=body
-            )
+            with wire_logs.unlogged():
+                response = await self._client.request(
+                    method, self._base_url + path, headers=sent, content=body
+                )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransportError(_explain(error)) from error
         finally:

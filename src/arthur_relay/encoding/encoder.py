@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from arthur_relay.encoding.likelihoods import token_likelihoods
+from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
 from arthur_relay.encoding.values import RUN_VALUES, finish_reason
 from arthur_relay.inference import (
@@ -19,7 +20,7 @@ from arthur_relay.inference import (
     RunOutcome,
 )
 from arthur_relay.row import Row
-from arthur_relay.schema import ModelSchema, NotCoercible, coercer
+from arthur_relay.schema import LIKELIHOODS, TOKENS, ModelSchema, NotCoercible, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
 _OK = RunOutcome.OK.value
@@ -31,20 +32,36 @@ class Encoder:
 
     Args:
         schema: The model as Arthur knows it; only what it has registered is sent.
-        omitted: Called with the attribute's name when a value can't be coerced to its type.
+        omitted: Called with the attribute's name when a value can't be coerced to its type, or
+            would tell what the texts do not.
+        privacy: What may be told of each text; everything when None.
     """
 
-    def __init__(self, schema: ModelSchema, omitted: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        schema: ModelSchema,
+        omitted: Callable[[str], None],
+        privacy: Privacy | None = None,
+    ) -> None:
         self.schema = schema
         self._omitted = omitted
+        self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
-        self._coercers = {name: coercer(kind) for name, kind in schema.types.items()}
+        coercers = {name: coercer(kind) for name, kind in schema.types.items()}
+        told = coercers if privacy is None else privacy.told(schema, coercers)
+        self._coercers = given = coercers if privacy is None else privacy.given(schema, coercers)
         from_run = self._texts | {schema.likelihoods, schema.tokens}
-        rest = {name: coerce for name, coerce in self._coercers.items() if name not in from_run}
+        rest = {name: coerce for name, coerce in given.items() if name not in from_run}
         self._own = [
-            (name, RUN_VALUES[name], coerce) for name, coerce in rest.items() if name in RUN_VALUES
+            (name, RUN_VALUES[name], told[name], coerce)
+            for name, coerce in rest.items()
+            if name in RUN_VALUES
         ]
         self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
+        self._outcome = told.get("outcome")
+        self._tokens = schema.tokens if schema.tokens in given else None
+        self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
+        self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
     def encode(self, capture: Capture, epoch: int) -> list[Row]:
@@ -90,26 +107,34 @@ class Encoder:
                 return
             generations = generations[:1]
         text = input_text(run.prompt)
+        privacy = self._privacy
+        if privacy is not None:
+            text = privacy.input(text)
         run_id = str(run.run_id)
         for index, generation in enumerate(generations):
+            output = _as_text(generation.text)
             data = {
                 self.schema.input_text: text,
-                self.schema.output_text: _as_text(generation.text),
+                self.schema.output_text: output if privacy is None else privacy.output(output),
             }
             if generation.logprobs is not None:
                 self._add_likelihoods(data, generation)
             self._add_values(data, run, generation)
+            if privacy is not None:
+                self._withhold_tokens(privacy, data, output)
             yield self._row(f"{run_id}-{index}" if index else run_id, run.ended_at, data, epoch)
 
     def _add_values(self, data: dict[str, Any], run: Run, generation: GenerationSnapshot) -> None:
         """Add what the model has registered, as the registered types."""
         metadata = run.metadata
-        for name, value_of, coerce in self._own:
+        for name, value_of, coerce, coerce_given in self._own:
             value = value_of(run, generation)
-            if value is None and metadata:  # what the run does not tell may be in there
-                value = metadata.get(name)
             if value is not None:
                 self._add(data, name, coerce, value)
+            elif metadata:  # what the run does not tell may be in there
+                value = metadata.get(name)
+                if value is not None:
+                    self._add(data, name, coerce_given, value)
         if metadata:
             for name, coerce in self._others:
                 value = metadata.get(name)
@@ -125,30 +150,46 @@ class Encoder:
             self._omitted(name)
 
     def _add_likelihoods(self, data: dict[str, Any], generation: GenerationSnapshot) -> None:
-        schema = self.schema
-        if schema.likelihoods is None and schema.tokens is None:
+        if self._likelihoods is None and self._tokens is None:
             return
         found = token_likelihoods(generation.logprobs)
         if found is None:
             return
-        if schema.tokens is not None:
-            data[schema.tokens] = found.tokens
-        if schema.likelihoods is not None:
-            data[schema.likelihoods] = found.likelihoods
+        if self._tokens is not None:
+            data[self._tokens] = found.tokens
+        if self._likelihoods is not None:
+            data[self._likelihoods] = found.likelihoods
+
+    def _withhold_tokens(self, privacy: Privacy, data: dict[str, Any], output: str) -> None:
+        """Leave out tokens and likelihoods that tell what is not told of the output text."""
+        shown = data[self.schema.output_text]
+        for name in self._spelling:
+            tokens = data.get(name)
+            if tokens is not None and not privacy.may_tell_tokens(
+                tokens, output=output, shown=shown
+            ):
+                del data[name]
+                self._omitted(name)
 
     def _inference_row(self, capture: CapturedInference, epoch: int) -> Row:
         inference = capture.inference
+        privacy = self._privacy
+        text, output = _as_text(inference.input_text), _as_text(inference.output_text)
         data: dict[str, Any] = {
-            self.schema.input_text: _as_text(inference.input_text),
-            self.schema.output_text: _as_text(inference.output_text),
+            self.schema.input_text: text if privacy is None else privacy.input(text),
+            self.schema.output_text: output if privacy is None else privacy.output(output),
         }
-        values = {"outcome": _OK, **capture.attributes}
+        values = dict(capture.attributes)
         if inference.duration is not None:
             values["duration"] = inference.duration
+        if self._outcome is not None and "outcome" not in values:
+            self._add(data, "outcome", self._outcome, _OK)
         for name, value in values.items():
             coerce = self._coercers.get(name)
             if coerce is not None and value is not None and name not in self._texts:
                 self._add(data, name, coerce, value)
+        if privacy is not None:
+            self._withhold_tokens(privacy, data, output)
         row_id = clean_text(capture.id)
         moment = inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:

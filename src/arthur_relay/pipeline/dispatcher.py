@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
+from arthur_relay.errors import without_texts
 from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.concurrency import ConcurrencyLimit
 from arthur_relay.pipeline.ledger import Ledger
@@ -93,6 +94,11 @@ class Dispatcher:
         self.breaker.abandoned(0.0)
 
     @property
+    def is_down(self) -> bool:
+        """Whether the destination is known to be away."""
+        return self.breaker.state is not BreakerState.CLOSED
+
+    @property
     def goes_well(self) -> bool:
         """Whether the last request was answered as it should be."""
         return self.breaker.failures_in_a_row == 0
@@ -103,7 +109,7 @@ class Dispatcher:
 
         Rows of batches that have set off can't be given up for newer ones.
         """
-        if self.breaker.state is not BreakerState.CLOSED:
+        if self.is_down:
             return self.in_progress == 0  # the one that will be the probe
         slots = self.limit.requests
         if not self.goes_well:
@@ -193,7 +199,9 @@ class Dispatcher:
             raise
         except Exception as error:
             # A bug in a destination must cost its batch, not the worker.
-            logger.exception("a destination raised, which none may")
+            logger.error(  # noqa: TRY400 - the error's text might quote a prompt
+                "a destination raised, which none may: %s", without_texts(error)
+            )
             reason = f"internal error ({type(error).__name__})"
             return _all(batch.rows, again, Failure.MALFORMED, reason)
         return _all(batch.rows, again, Failure.UNAVAILABLE, f"no answer within {limit:g} s")

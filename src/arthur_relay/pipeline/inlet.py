@@ -143,9 +143,10 @@ class Inlet:
             self._room.set()
 
     @property
-    def is_filling(self) -> bool:
-        """Whether it is half full: time to take captures, however many rows wait already."""
-        return self._reaches(*self.limits.half)
+    def fullness(self) -> float:
+        """How much of what may wait here does: 0 when it is empty, 1 and more when it is full."""
+        size = self._size_in - self._size_out
+        return max(len(self._items) / self.limits.items, size / self.limits.size)
 
     def rest(self, *, idle: bool, ahead: bool = False) -> bool:
         """Say that the worker is about to wait.

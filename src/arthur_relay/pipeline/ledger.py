@@ -75,6 +75,7 @@ class Ledger:
         self.retries = 0
         self.malformed_answers = 0
         self.attributes_omitted = 0
+        self.redaction_failures = 0
         self._sealed = False
         self.left_at_end: int | None = None
 

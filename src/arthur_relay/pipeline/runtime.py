@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from arthur_relay.errors import without_texts
 from arthur_relay.pipeline.resolver import RelayLoop, Resolver
 
 logger = logging.getLogger("arthur_relay.runtime")
@@ -157,11 +158,13 @@ class Runtime:
                         backend="asyncio",
                         backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
                     )
-                except BaseException:
+                except BaseException as error:  # noqa: BLE001 - whatever it died of, it comes back
                     self.restarts += 1
                     # A log handler of the application's that raises must not be the end.
                     with suppress(Exception):
-                        logger.exception("the worker died and is started again")
+                        logger.error(  # noqa: TRY400 - the error's text might quote a prompt
+                            "the worker died and is started again: %s", without_texts(error)
+                        )
                 else:
                     return
                 finally:

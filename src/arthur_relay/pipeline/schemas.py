@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.errors import ConfigurationError, ModelError, UnreachableError
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.schema import ModelSchema
@@ -39,6 +40,7 @@ class SchemaLoader:
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
         omitted: Given to each encoder.
+        privacy: Given to each encoder.
         learned: Told of each model that becomes known.
         changed: Told when a model became known, or was refused.
         urgent: Whether the relay is closing, and waits have to be short.
@@ -48,6 +50,7 @@ class SchemaLoader:
     settings: RelaySettings
     random: Callable[[], float]
     omitted: Callable[[str], None]
+    privacy: Privacy | None
     learned: Callable[[str, ModelSchema], None]
     changed: Callable[[], None]
     urgent: bool = False
@@ -197,7 +200,7 @@ class SchemaLoader:
             raise failure from error
 
     def _learn(self, model_id: str, schema: ModelSchema) -> None:
-        self._encoders[model_id] = Encoder(schema, self.omitted)
+        self._encoders[model_id] = Encoder(schema, self.omitted, self.privacy)
         self.learned(model_id, schema)
 
     async def _back_off(self, seconds: float) -> None:

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.dispatcher import Dispatcher
@@ -24,6 +25,7 @@ from arthur_relay.pipeline.inlet import Inlet
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.overflow import OverflowNotice
 from arthur_relay.pipeline.pace import Pace
+from arthur_relay.pipeline.sampling import split_sample
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
 from arthur_relay.row import Batch, Row
@@ -41,6 +43,9 @@ SLICE_CAPTURES = 4
 
 SLICES_A_TURN = 16
 """Slices before the loop turns, so that answers are read and deliveries go on."""
+
+RUSH_FULLNESS, QUICK_FULLNESS, BEHIND_FULLNESS = 0.25, 0.5, 0.75
+"""How full the inlet may be before the worker pauses less, compresses less well, and not at all."""
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
@@ -110,6 +115,7 @@ class Worker:
             settings=self.settings,
             random=self.random,
             omitted=self._omitted,
+            privacy=Privacy.of(self.settings, failed=self._redaction_failed),
             learned=self.learned,
             changed=self.wake,
         )
@@ -207,13 +213,16 @@ class Worker:
     async def _take_in(self, group: TaskGroup) -> None:
         """Take captures from the inlet: those that wait now, and fit."""
         taken = 0
-        left = 0 if self._is_ahead() and not self.inlet.is_filling else len(self.inlet)
+        left = 0 if self._is_ahead() and self.inlet.fullness < 0.5 else len(self.inlet)
         while left > 0 and not self._is_stalled():
             captures = self.inlet.take(min(left, self._slice()))
             if not captures:
                 break
             left -= len(captures)
             taken += len(captures)
+            if self.settings.sample_rate < 1.0:
+                captures, others = split_sample(captures, self.settings.sample_rate)
+                self.ledger.drop(DropReason.SAMPLED, others)
             self._flushes.take(sum([capture.rows for capture in captures]))
             self._accept(captures, group)
             await self._breathe()
@@ -223,7 +232,7 @@ class Worker:
 
     async def _breathe(self) -> None:
         """Let the application's threads go on after a slice, and the loop turn now and then."""
-        self.pace.breathe(in_a_rush=self.inlet.is_filling)
+        self.pace.breathe(in_a_rush=self.inlet.fullness >= RUSH_FULLNESS)
         self._slices += 1
         if self._slices % SLICES_A_TURN == 0:
             await anyio.lowlevel.checkpoint()
@@ -298,14 +307,19 @@ class Worker:
         ):
             # What may not be dropped was taken because there was room; it may go a little beyond.
             self.buffer.put(rows)
-            return
-        for row in rows:
-            while not (fits := self._has_room(len(row.body))) and self._make_room():
-                pass
-            if fits:
-                self.buffer.put([row])
-            else:
-                self._lose(DropReason.OVERFLOW, [row])
+        else:
+            for row in rows:
+                while not (fits := self._has_room(len(row.body))) and self._make_room():
+                    pass
+                if fits:
+                    self.buffer.put([row])
+                else:
+                    self._lose(DropReason.OVERFLOW, [row])
+        if self.dispatcher.is_down and self.inlet.fullness < BEHIND_FULLNESS:
+            self._compact()  # they will wait for long
+
+    def _compact(self) -> bool:
+        return self.buffer.compact(quickly=self.inlet.fullness >= QUICK_FULLNESS)
 
     def _make_room(self) -> bool:
         """Compact what waits, else give up the oldest, if the policy allows.
@@ -313,7 +327,7 @@ class Worker:
         Returns:
             Whether there was anything to do.
         """
-        if self.buffer.compact():
+        if self._compact():
             return True
         if self.settings.overflow is not Overflow.DROP_OLDEST:
             return False
@@ -333,7 +347,7 @@ class Worker:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
         while self.dispatcher.has_capacity:
-            self.pace.breathe(in_a_rush=self.inlet.is_filling)
+            self.pace.breathe(in_a_rush=self.inlet.fullness >= RUSH_FULLNESS)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
             elif rows := self.buffer.lease(self.settings.batch_size):
@@ -350,7 +364,7 @@ class Worker:
         if self.settings.overflow is Overflow.DROP_OLDEST or self._has_room(1):
             return False
         # While deliveries go well there will be room soon, so it is not worth the work.
-        return self.dispatcher.goes_well or not self.buffer.compact()
+        return self.dispatcher.goes_well or not self._compact()
 
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, while deliveries go well."""
@@ -374,6 +388,9 @@ class Worker:
 
     def _omitted(self, _name: str) -> None:
         self.ledger.attributes_omitted += 1
+
+    def _redaction_failed(self) -> None:
+        self.ledger.redaction_failures += 1
 
     def _new_batcher(self) -> Batcher:
         return Batcher(

@@ -1,0 +1,247 @@
+"""What becomes of texts before anything is stored or sent: hidden, redacted, cut. Fails closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import orjson
+
+from arthur_relay.encoding.redactors import BUILT_IN
+from arthur_relay.encoding.text import clean_text, truncate_text
+from arthur_relay.inference import MAX_ERROR_CHARACTERS
+from arthur_relay.redaction import BuiltInRedactor
+from arthur_relay.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
+from arthur_relay.settings import RelaySettings
+
+logger = logging.getLogger("arthur_relay.privacy")
+
+HIDDEN = "[hidden]"
+"""Stands for a text that `hide_inputs` or `hide_outputs` keeps back."""
+
+WITHHELD = "[withheld: redaction failed]"
+"""Stands for a text of which a redactor could not say what must not be told."""
+
+CUT_ERROR_CHARACTERS = 64
+"""What is taken off an error that the callback has cut: half a secret looks like none."""
+
+Coerce = Callable[[Any], Any]
+Tell = Callable[[str], str]
+
+# Of the values that a run tells by itself these can hold what people wrote; the others are numbers,
+# ids and the provider's fixed words.
+_TOLD_TEXTS = frozenset({"error", "tags", "tool_calls"})
+
+_TEXTS = frozenset({"STRING", TEXT})
+
+
+class Privacy:
+    """Says what may be told of each text. Worker's thread only; never raises.
+
+    A text is hidden; else redacted, by each redactor in turn, and then cut. A redactor that raises,
+    or returns no text, costs the text, never the inference.
+
+    Args:
+        redactors: The redactors, in order.
+        hide_inputs: Whether input texts are hidden.
+        hide_outputs: Whether output texts, tokens, likelihoods and tool calls are hidden.
+        max_text_bytes: The longest text, in bytes of UTF-8; None for any.
+        failed: Called once for each text that a redactor failed on.
+    """
+
+    def __init__(
+        self,
+        *,
+        redactors: Sequence[Callable[[str], Any]] = (),
+        hide_inputs: bool = False,
+        hide_outputs: bool = False,
+        max_text_bytes: int | None = None,
+        failed: Callable[[], None],
+    ) -> None:
+        self._redactors = tuple(redactors)
+        self._hide_inputs = hide_inputs
+        self._hide_outputs = hide_outputs
+        self._max_text_bytes = max_text_bytes
+        self._failed = failed
+        self._told_failure = False
+
+    @classmethod
+    def of(cls, settings: RelaySettings, failed: Callable[[], None]) -> Self | None:
+        """Return what the settings ask for, or None when that is nothing."""
+        if not (
+            settings.redact
+            or settings.hide_inputs
+            or settings.hide_outputs
+            or settings.max_text_bytes is not None
+        ):
+            return None
+        return cls(
+            redactors=[
+                BUILT_IN[redactor] if isinstance(redactor, BuiltInRedactor) else redactor
+                for redactor in settings.redact or ()
+            ],
+            hide_inputs=settings.hide_inputs,
+            hide_outputs=settings.hide_outputs,
+            max_text_bytes=settings.max_text_bytes,
+            failed=failed,
+        )
+
+    def input(self, text: str) -> str:
+        """Return what may be told of an input text."""
+        return HIDDEN if self._hide_inputs else self.text(text)
+
+    def output(self, text: str) -> str:
+        """Return what may be told of an output text."""
+        return HIDDEN if self._hide_outputs else self.text(text)
+
+    def text(self, text: str) -> str:
+        """Return what may be told of any other text."""
+        return self._cut(self._redact(text))
+
+    def may_tell_tokens(self, tokens: Sequence[Any], *, output: str, shown: str) -> bool:
+        """Say whether tokens, or likelihoods by token, tell nothing that the output does not.
+
+        A secret can be spelled out across tokens, so they are told only of an output of which all
+        is told, and when nothing is found in them, each next to the other.
+
+        Args:
+            tokens: Tokens, or for each the likelihoods of its candidates.
+            output: The output text.
+            shown: What is told of it.
+        """
+        if shown not in (output, clean_text(output)):
+            return False
+        return all(text == output or self._redact(text) == text for text in _spelled(tokens))
+
+    def given(self, schema: ModelSchema, coercers: Mapping[str, Coerce]) -> dict[str, Coerce]:
+        """Wrap the coercers of attributes for values that the application gives.
+
+        Returns:
+            By name, a coercer that tells what may be told; hidden attributes have none.
+        """
+        return {
+            name: self._given(name, schema.types[name], coerce)
+            for name, coerce in coercers.items()
+            if not self._spells_out_hidden(schema, name)
+        }
+
+    def told(self, schema: ModelSchema, coercers: Mapping[str, Coerce]) -> dict[str, Coerce]:
+        """Wrap the coercers of attributes for values that a run itself tells, by name."""
+        return {
+            name: self._told(name, schema.types[name], coerce) if name in _TOLD_TEXTS else coerce
+            for name, coerce in coercers.items()
+        }
+
+    def _spells_out_hidden(self, schema: ModelSchema, name: str) -> bool:
+        kind = schema.types[name]
+        if kind == TOKENS and name != schema.tokens:
+            # The input's tokens may be registered as well; whose these are is not known.
+            return self._hide_inputs or self._hide_outputs
+        return kind in (TOKENS, LIKELIHOODS) and self._hide_outputs
+
+    def _given(self, name: str, kind: str, coerce: Coerce) -> Coerce:
+        hidden = self._may_quote_hidden(name)
+        tell: Tell = _hide if hidden else self.text
+        tell_json: Tell = _hide if hidden else self._json
+
+        def text_of(value: Any) -> str:
+            text = coerce(value)
+            # In JSON, an escape could hide what a redactor looks for.
+            return tell_json(text) if isinstance(value, (dict, list, tuple)) else tell(text)
+
+        if kind in _TEXTS:
+            return text_of
+        if kind == "ARRAY(STRING)":
+            return lambda value: [tell(text) for text in coerce(value)]
+        return coerce  # no text, or tokens, which are looked at together with the output
+
+    def _told(self, name: str, kind: str, coerce: Coerce) -> Coerce:
+        if name == "tags" or kind not in _TEXTS:
+            return self._given(name, kind, coerce)
+        hidden = self._may_quote_hidden(name)
+        tell: Tell = _hide if hidden else self._json
+        if name == "error":
+            tell = _error_type if hidden else self._error
+        return lambda value: tell(coerce(value))
+
+    def _may_quote_hidden(self, name: str) -> bool:
+        if name == "error":
+            return self._hide_inputs or self._hide_outputs
+        return name == "tool_calls" and self._hide_outputs
+
+    def _redact(self, text: str) -> str:
+        if not self._redactors:
+            return text
+        found = clean_text(text)  # a NUL in the middle of a secret would hide it until it is sent
+        try:
+            for redactor in self._redactors:
+                found = redactor(found)
+                if not isinstance(found, str):
+                    return self._withhold(f"returned {type(found).__name__}")
+        except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is no Exception
+            return self._withhold(f"raised {type(error).__name__}")
+        return clean_text(found)
+
+    def _withhold(self, failure: str) -> str:
+        self._failed()
+        if not self._told_failure:
+            self._told_failure = True
+            # Without the exception, whose text might quote what was to be redacted.
+            logger.warning(
+                "a redactor %s; the text is withheld (more are counted in stats() only)", failure
+            )
+        return WITHHELD
+
+    def _cut(self, text: str) -> str:
+        limit = self._max_text_bytes
+        if limit is None or len(text) * 4 <= limit:  # a character has four bytes at most
+            return text
+        size = len(text.encode("utf-8", "replace"))
+        return truncate_text(text, limit, note=f"… [cut by arthur-relay, {size} bytes before]")
+
+    def _json(self, text: str) -> str:
+        """Return what may be told of a JSON text; it stays JSON unless it has to be cut."""
+        if not self._redactors:
+            return self._cut(text)
+        return self._cut(orjson.dumps(self._leaves(orjson.loads(text))).decode())
+
+    def _leaves(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._redact(value)
+            case dict():
+                return {self._redact(key): self._leaves(item) for key, item in value.items()}
+            case list():
+                return [self._leaves(item) for item in value]
+            case int() if not isinstance(value, bool):
+                digits = str(value)  # a card's number is one all the same
+                told = self._redact(digits)
+                return value if told == digits else told
+            case _:
+                return value
+
+    def _error(self, text: str) -> str:
+        """Return what may be told of an error; see `CUT_ERROR_CHARACTERS`."""
+        was_cut = len(text.partition(": ")[2]) >= MAX_ERROR_CHARACTERS
+        told = self._redact(text)
+        if was_cut and self._redactors and told != WITHHELD:
+            told = told[:-CUT_ERROR_CHARACTERS] + "…"
+        return self._cut(told)
+
+
+def _hide(_text: str) -> str:
+    return HIDDEN
+
+
+def _error_type(text: str) -> str:
+    """Return an error's type without its text, which may quote what is hidden."""
+    return text.partition(": ")[0]
+
+
+def _spelled(tokens: Sequence[Any]) -> list[str]:
+    """Return what tokens spell out, or the candidates of each: the likeliest ones, and all."""
+    if all(isinstance(token, str) for token in tokens):
+        return ["".join(tokens)]
+    likeliest = [max(candidates, key=candidates.__getitem__, default="") for candidates in tokens]
+    return ["".join(likeliest), "\n".join(each for candidates in tokens for each in candidates)]

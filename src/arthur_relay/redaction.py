@@ -1,0 +1,77 @@
+"""What the setting `redact` may hold: the names of built-in redactors, and functions."""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from inspect import iscoroutinefunction
+from typing import Any
+
+
+class BuiltInRedactor(StrEnum):
+    """The redactors that come with the relay; `ALL` stands for all of them, in this order."""
+
+    API_KEY = "api_key"
+    EMAIL = "email"
+    CREDIT_CARD = "credit_card"
+    IP_ADDRESS = "ip_address"
+    PHONE = "phone"
+    ALL = "all"
+
+
+Redactor = Callable[[str], str]
+"""Returns a text without what must not be told. The worker's thread calls it, with any text."""
+
+
+class HashableRedactor:
+    """A function that can't be hashed, such as an instance of a dataclass; equal by identity."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Redactor) -> None:
+        self.function = function
+
+    def __call__(self, text: str) -> str:
+        """Return what the function does."""
+        return self.function(text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HashableRedactor) and other.function is self.function
+
+    def __hash__(self) -> int:
+        return id(self.function)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def read_redactors(given: Any) -> tuple[BuiltInRedactor | Redactor, ...] | None:
+    """Read `redact`: names, separated by commas in a text, and functions; None when it is empty.
+
+    Equal values make equal settings, so that handlers share a relay.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    if isinstance(given, str):
+        given = [name for part in given.split(",") if (name := part.strip().lower())]
+        given = [] if given == ["none"] else given
+    elif given is None or callable(given):
+        given = [] if given is None else [given]
+    elif not isinstance(given, Iterable):
+        raise ValueError("not redactors")
+    found: dict[BuiltInRedactor | Redactor, None] = {}  # as a set, but in order
+    for item in given:
+        if callable(item) and not iscoroutinefunction(item):
+            found[item if _is_hashable(item) else HashableRedactor(item)] = None
+        elif (name := BuiltInRedactor(item)) is BuiltInRedactor.ALL:
+            found |= dict.fromkeys(each for each in BuiltInRedactor if each is not name)
+        else:
+            found[name] = None
+    return tuple(found) or None
+
+
+def _is_hashable(function: Redactor) -> bool:
+    try:
+        hash(function)
+    except TypeError:
+        return False
+    return True
