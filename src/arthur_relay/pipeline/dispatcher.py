@@ -197,8 +197,7 @@ class Dispatcher:
         except anyio.get_cancelled_exc_class():
             self.breaker.abandoned(anyio.current_time())
             raise
-        except Exception as error:
-            # A bug in a destination must cost its batch, not the worker.
+        except Exception as error:  # noqa: BLE001 - a bug in it must cost its batch, not the worker
             logger.error(  # noqa: TRY400 - the error's text might quote a prompt
                 "a destination raised, which none may: %s", without_texts(error)
             )

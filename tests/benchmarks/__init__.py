@@ -1,0 +1,1 @@
+"""The cost of arthur-relay on the caller, measured beside its peers."""

@@ -1,0 +1,112 @@
+"""The sink as its owner sees it: starts the process, tells it what to do, and ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from tests.benchmarks.sink.state import Counts, Mode
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_ROOT: Final = Path(__file__).parents[3]
+_START_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 30.0
+_END_SECONDS: Final = 10.0
+
+
+class Sink:
+    """A sink in a process of its own, from `with` to its end; used from one thread.
+
+    A process that is measured needs the `url` only.
+
+    Raises:
+        TimeoutError: from each call: the sink does not answer.
+        ConnectionError: from each call: the sink has ended.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._control = ours
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.benchmarks.sink.server", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd=_ROOT,
+                # A Ctrl-C is for the owner, who ends the sink when it ends what it measures.
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "src")])},
+            )
+        try:
+            self.url = f"http://127.0.0.1:{self._read(_START_SECONDS)}"
+        except OSError:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def mode(self, mode: Mode) -> None:
+        """Put a mode in force; it is when this returns."""
+        self._ask("mode", mode)
+
+    def counts(self) -> Counts:
+        """What has arrived since the last reset, exact for all that was answered so far."""
+        return Counts(*self._ask("counts"))
+
+    def reset(self) -> None:
+        """Let it forget what has arrived. The mode stays."""
+        self._ask("reset")
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the sink's process since it started, user and system."""
+        return float(self._ask("cpu"))
+
+    def stop(self) -> None:
+        """End the process. Idempotent."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def _ask(self, command: str, argument: object = None) -> Any:
+        if self._control is None:
+            raise ConnectionError("the sink is not running")
+        self._control.settimeout(_ANSWER_SECONDS)
+        self._control.sendall(json.dumps([command, argument]).encode() + b"\n")
+        return self._read(_ANSWER_SECONDS)
+
+    def _read(self, timeout: float) -> Any:
+        assert self._control is not None
+        self._control.settimeout(timeout)
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            piece = self._control.recv(4096)
+            if not piece:
+                raise ConnectionError("the sink has ended by itself")
+            line += piece
+        return json.loads(line)

@@ -1,0 +1,37 @@
+"""The workloads, in the order of the report, and what the measuring process can do for them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.benchmarks.workloads import (
+    alone,
+    caller_path,
+    exiting,
+    importing,
+    latency,
+    memory,
+    process,
+    scaling,
+    throughput,
+)
+from tests.benchmarks.workloads.workload import Commands, Workload
+
+_MODULES: Final = (
+    caller_path,
+    latency,
+    throughput,
+    alone,
+    memory,
+    importing,
+    scaling,
+    exiting,
+)
+
+WORKLOADS: Final[dict[str, Workload]] = {
+    module.WORKLOAD.name: module.WORKLOAD for module in _MODULES
+}
+COMMANDS: Final[Commands] = {
+    **process.COMMANDS,
+    **{name: command for module in _MODULES for name, command in module.COMMANDS.items()},
+}
