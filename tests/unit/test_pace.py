@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from arthur_relay.pipeline.pace import PAUSE_SECONDS, RUSH_SECONDS, SLICE_SECONDS, Pace
+from arthur_relay.pipeline.pace import (
+    LOOK_SECONDS,
+    PAUSE_SECONDS,
+    RUSH_SECONDS,
+    SLICE_SECONDS,
+    Pace,
+)
 
 
 @dataclass
@@ -38,10 +44,15 @@ def test_it_pauses_after_a_slice_while_others_compute() -> None:
 def test_it_does_not_pause_for_nobody() -> None:
     clock = Clock()
     pace = pace_of(clock)
-    for _ in range(20):
+    clock.compute(LOOK_SECONDS)
+    pace.breathe()
+    for _ in range(200):
         clock.compute(SLICE_SECONDS, others=SLICE_SECONDS / 1000)
         pace.breathe()
     assert clock.pauses == []
+    clock.compute(LOOK_SECONDS, others=LOOK_SECONDS / 2)  # someone comes
+    pace.breathe()
+    assert clock.pauses == [PAUSE_SECONDS]
 
 
 def test_in_a_rush_it_computes_for_longer() -> None:

@@ -22,6 +22,9 @@ PAUSE_SECONDS = 0.00005
 BUSY_SHARE = 0.02
 """Others compute when they took more than this part of a core since the last look."""
 
+LOOK_SECONDS = 0.01
+"""How long a look is good for: where system calls are slow it costs as much as encoding a row."""
+
 
 def _cpu_of_other_threads() -> float:
     return time.process_time() - time.thread_time()
@@ -46,8 +49,9 @@ class Pace:
         self._now = now
         self._cpu_of_others = cpu_of_others
         self._sleep = sleep
-        self._since = now()
+        self._since = self._looked_at = now()
         self._others = 0.0
+        self._others_compute = True
 
     def breathe(self, *, in_a_rush: bool = False) -> None:
         """Pause if it is time and someone else computes.
@@ -55,11 +59,17 @@ class Pace:
         Args:
             in_a_rush: The worker falls behind; it may compute for longer.
         """
-        elapsed = self._now() - self._since
-        if elapsed < (RUSH_SECONDS if in_a_rush else SLICE_SECONDS):
+        now = self._now()
+        if now - self._since < (RUSH_SECONDS if in_a_rush else SLICE_SECONDS):
             return
-        others = self._cpu_of_others()
-        if others - self._others > BUSY_SHARE * elapsed:
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._look(now)
+        if self._others_compute:
             self._sleep(PAUSE_SECONDS)
-        self._others = others
-        self._since = self._now()
+            now = self._now()
+        self._since = now
+
+    def _look(self, now: float) -> None:
+        others = self._cpu_of_others()
+        self._others_compute = others - self._others > BUSY_SHARE * (now - self._looked_at)
+        self._others, self._looked_at = others, now

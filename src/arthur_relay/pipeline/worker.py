@@ -41,10 +41,10 @@ AHEAD_BATCHES = 2
 SLICE_CAPTURES = 4
 """Captures encoded before the worker looks whether others want to go on: a tenth of a ms."""
 
-SLICES_A_TURN = 16
+SLICES_A_TURN = 64
 """Slices before the loop turns, so that answers are read and deliveries go on."""
 
-RUSH_FULLNESS, QUICK_FULLNESS, BEHIND_FULLNESS = 0.25, 0.5, 0.75
+RUSH_FULLNESS, QUICK_FULLNESS, BEHIND_FULLNESS = 0.4, 0.7, 0.9
 """How full the inlet may be before the worker pauses less, compresses less well, and not at all."""
 
 HURRY_SECONDS = 1.0
