@@ -180,6 +180,32 @@ def test_a_ledger_that_is_closed_out_counts_nothing_twice() -> None:
     assert totals.pending == 0
 
 
+def test_a_ledger_that_two_threads_close_out_at_once_keeps_the_reason() -> None:
+    ledger = Ledger()
+    ledger.captured.add(10)
+    counter = ledger.captured
+
+    def meanwhile() -> int:  # another thread closes it out while this one reads the count
+        assert ledger.close_out() == 10
+        return counter.value()
+
+    ledger.captured = _Watched(counter, meanwhile)  # type: ignore[assignment]  # it only reads
+    assert ledger.close_out() == 10
+    assert ledger.totals().dropped == {"shutdown": 10}
+
+
+class _Watched:
+    """A counter that calls a function when it is read for the first time."""
+
+    def __init__(self, counter: AtomicCounter, then: Any) -> None:
+        self._counter = counter
+        self._then = then
+
+    def value(self) -> int:
+        then, self._then = self._then, self._counter.value
+        return int(then())
+
+
 def _rows(count: int) -> list[Row]:
     return [Row(f"r{number}", "m", b"x" * 100) for number in range(count)]
 

@@ -114,5 +114,10 @@ class Ledger:
         """
         if self.left_at_end is None:
             self._sealed = True
-            self.left_at_end = self.totals().pending
+            # Not from `totals`, which says that nothing is left once another thread has set it.
+            dropped = sum(counter.value() for counter in self._dropped.values())
+            settled = self.delivered + sum(self.rejected.values()) + dropped
+            left = self.captured.value() - settled
+            if self.left_at_end is None:
+                self.left_at_end = left
         return self.left_at_end
