@@ -34,6 +34,7 @@ class CountingServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet: two would wait for the client's acknowledgement
     server: CountingServer
 
     def setup(self) -> None:

@@ -29,6 +29,13 @@ def chat(*handlers):
 
 def ready():
     print("ready", flush=True)
+
+def ready_for_a_signal():
+    ready()
+    # Not one wait without an end: CPython does not see a signal that comes between its last look
+    # and the system call, until that returns.
+    while True:
+        threading.Event().wait(0.05)
 """
 
 

@@ -164,7 +164,7 @@ def test_an_exit_delivers(way: str, scripts: Scripts, sandbox: ArthurSandbox) ->
 
 
 def test_keyboard_interrupt_delivers(scripts: Scripts, sandbox: ArthurSandbox) -> None:
-    script = scripts.start(LOG + "ready(); threading.Event().wait()")
+    script = scripts.start(LOG + "ready_for_a_signal()")
     script.wait_until_ready()
     script.signal(signal.SIGINT)
     ended = script.end()
@@ -173,7 +173,7 @@ def test_keyboard_interrupt_delivers(scripts: Scripts, sandbox: ArthurSandbox) -
 
 
 def test_sigterm_delivers_when_asked_to(scripts: Scripts, sandbox: ArthurSandbox) -> None:
-    script = scripts.start(LOG + "ready(); threading.Event().wait()", flush_on_sigterm=True)
+    script = scripts.start(LOG + "ready_for_a_signal()", flush_on_sigterm=True)
     script.wait_until_ready()
     script.signal(signal.SIGTERM)
     ended = script.end()
@@ -184,7 +184,7 @@ def test_sigterm_delivers_when_asked_to(scripts: Scripts, sandbox: ArthurSandbox
 
 def test_sigterm_kills_a_bare_script_by_default(scripts: Scripts, sandbox: ArthurSandbox) -> None:
     # The library changes no signal handler that it was not asked to change.
-    script = scripts.start(LOG + "ready(); threading.Event().wait()")
+    script = scripts.start(LOG + "ready_for_a_signal()")
     script.wait_until_ready()
     script.signal(signal.SIGTERM)
     assert script.end().status == -signal.SIGTERM

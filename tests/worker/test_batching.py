@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
+import trio
 
 from arthur_relay.row import Attempt, Batch
 from tests.worker.harness import ScriptedDestination, delivered, harness, virtual
@@ -116,6 +118,44 @@ async def test_an_idle_worker_sleeps() -> None:
         before = h.sweeps
         await anyio.sleep(3600)
         assert h.sweeps - before <= 3600 / 10 + 1  # the sweep's own timer, and nothing else
+
+
+@virtual
+async def test_a_worker_that_is_ahead_sleeps_until_a_request_ends() -> None:
+    answer = anyio.Event()
+
+    async def held(batch: Batch) -> Attempt:
+        await answer.wait()
+        return delivered(batch)
+
+    h = harness(
+        ScriptedDestination(lambda batch, _n: held(batch)),
+        batch_size=1,
+        max_in_flight=1,
+        flush_interval_seconds=0.0,
+    )
+    async with h.running():
+        h.capture_many(30)  # more than fit on their way, so some rows are ready
+        await settle()
+        h.capture("late", "later")
+        await settle()
+        assert len(h.inlet) == 2
+        answer.set()
+        assert await h.flush()
+        h.check(delivered=32, pending=0)
+
+
+async def settle() -> None:
+    """Let every task run until it waits; fails if one never does."""
+    quiet = 0
+    for _ in range(2000):
+        await anyio.lowlevel.checkpoint()
+        # Trio shuffles the tasks of a turn, so one look alone may miss the other that runs.
+        runs = trio.lowlevel.current_statistics().tasks_runnable > 0
+        quiet = 0 if runs else quiet + 1
+        if quiet == 50:
+            return
+    raise AssertionError("something runs on and on, and waits for nothing")
 
 
 @virtual

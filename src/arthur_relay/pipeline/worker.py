@@ -199,11 +199,12 @@ class Worker:
         due = self._batcher.next_due()
         if due is not None and self.dispatcher.has_capacity:
             timers.append(due)  # without capacity, the end of a delivery wakes us
-        idle = self.waiting_bytes == 0 or self.settings.flush_interval_seconds == 0
-        if not idle:
+        interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
+        idle = not ahead and (self.waiting_bytes == 0 or interval == 0)
+        if not (idle or ahead):
             # Rows wait, so captures need not wake us one by one: we look after the interval.
-            timers.append(now + self.settings.flush_interval_seconds)
-        may_wait = self._is_stalled() or self.inlet.rest(idle=idle, ahead=self._is_ahead())
+            timers.append(now + interval)
+        may_wait = self._is_stalled() or self.inlet.rest(idle=idle, ahead=ahead)
         if may_wait and not (self._controls or self.schemas.has_questions):
             with anyio.move_on_after(max(0.0, min(timers) - now)):
                 await self._wakeup.wait()
