@@ -65,9 +65,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         model_id: str | None = None,
         settings: RelaySettings | None = None,
     ) -> None:
-        # Not needed to import the handler.
-        from arthur_relay import sharing  # noqa: PLC0415
-        from arthur_relay.encoding.text import PLAIN_ROLES  # noqa: PLC0415
+        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+        from arthur_relay.encoding.text import PLAIN_ROLES  # noqa: PLC0415 - as above
 
         super().__init__()
         self.relay, self.model_id = sharing.relay_and_model(

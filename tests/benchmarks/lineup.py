@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.benchmarks.children import Child, ChildError, Deadline, tell
@@ -55,12 +54,7 @@ class Stage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for child in self.idle.values():
             child.kill()
 
@@ -140,12 +134,7 @@ class Lineup:
                 child.delivers = opened is not None and bool(opened["delivers"])
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for peer, child in self._children.items():
             unspoilt = peer not in self._out and (self._unspoilt or not child.delivers)
             self._stage.dismiss(child, self._settings[peer], unspoilt=unspoilt)

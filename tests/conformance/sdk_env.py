@@ -12,11 +12,13 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 WITHOUT_DEPENDENCIES = ("arthurai==3.33.3", "langchain-community==0.3.31")
 VERSION = (3, 11)
+STAMP = "made-from"
 
 
 def find_python() -> str:
@@ -34,17 +36,13 @@ def find_python() -> str:
     return found
 
 
-def fingerprint() -> str:
-    """What the environment is made from; when it changes, the environment is made anew."""
-    sources = [REQUIREMENTS.read_text(encoding="utf-8"), *WITHOUT_DEPENDENCIES]
-    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
-
-
-def build(directory: Path) -> Path:
-    """Make the environment if it is not there, or was made from something else.
+def made(directory: Path, *installs: Sequence[str], sources: Sequence[str]) -> Path:
+    """Make an environment if it is not there, or was made from something else.
 
     Args:
         directory: Where; what is there is replaced.
+        *installs: The arguments of each call of `pip install`, in order.
+        sources: What it is made from; when that changes, it is made anew.
 
     Returns:
         The path of its Python.
@@ -54,16 +52,26 @@ def build(directory: Path) -> Path:
         subprocess.CalledProcessError: an installation failed; the next call begins anew.
     """
     python = directory / "bin" / "python"
-    stamp = directory / "arthur-relay-conformance"
-    wanted = fingerprint()
+    stamp = directory / STAMP
+    wanted = hashlib.sha256("\n".join(sources).encode()).hexdigest()
     if stamp.is_file() and python.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
     run(find_python(), "-m", "venv", "--clear", str(directory))
-    install = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
-    run(*install, "-r", str(REQUIREMENTS))
-    run(*install, "--no-deps", *WITHOUT_DEPENDENCIES)
+    for arguments in installs:
+        pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
+        run(*pip, *arguments)
     stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def build(directory: Path) -> Path:
+    """Make the environment of the conformance tests. See `made`."""
+    return made(
+        directory,
+        ("-r", str(REQUIREMENTS)),
+        ("--no-deps", *WITHOUT_DEPENDENCIES),
+        sources=[REQUIREMENTS.read_text(encoding="utf-8"), *WITHOUT_DEPENDENCIES],
+    )
 
 
 def run(*command: str) -> None:
@@ -71,12 +79,12 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def main() -> None:
-    """Read the directory from the command line, build, and print the path of the Python."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def tell(make: Callable[[Path], Path], description: str) -> None:
+    """Read the directory from the command line, make it, and print the path of the Python."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("directory", type=Path, help="where the environment is, or will be")
-    print(build(parser.parse_args().directory.absolute()))  # noqa: T201  # its business
+    print(make(parser.parse_args().directory.absolute()))  # noqa: T201  # its business
 
 
 if __name__ == "__main__":
-    main()
+    tell(build, (__doc__ or "").splitlines()[0])

@@ -54,10 +54,10 @@ class Unprintable:
 
 def capture_everything(handler: ArthurCallbackHandler) -> None:
     """Capture runs and inferences whose every text is a canary; one can't be encoded."""
-    common = {"tags": [TEXT], "metadata": {"user_id": TEXT, "note": [TEXT]}}
+    common: dict[str, Any] = {"tags": [TEXT], "metadata": {"user_id": TEXT, "note": [TEXT]}}
     for answer in (None, TEXT):
         run_id = uuid4()
-        handler.on_chat_model_start({}, [[HumanMessage(TEXT)]], run_id=run_id, **common)  # type: ignore[arg-type]
+        handler.on_chat_model_start({}, [[HumanMessage(TEXT)]], run_id=run_id, **common)
         if answer is None:
             handler.on_llm_error(ValueError(TEXT), run_id=run_id)
             continue
@@ -69,7 +69,8 @@ def capture_everything(handler: ArthurCallbackHandler) -> None:
         handler.on_llm_end(
             LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=run_id
         )
-    handler.on_chat_model_start({}, [TEXT], run_id=uuid4())  # type: ignore[list-item]
+    no_messages: Any = [TEXT]
+    handler.on_chat_model_start({}, no_messages, run_id=uuid4())
     relay = handler.relay
     attributes = {"user_id": TEXT, "error": TEXT}
     relay.capture(
@@ -77,9 +78,8 @@ def capture_everything(handler: ArthurCallbackHandler) -> None:
             input_text=TEXT, output_text=TEXT, attributes=attributes, model_id=handler.model_id
         )
     )
-    relay.capture(
-        Inference(input_text=Unprintable(), output_text=TEXT, model_id=handler.model_id)  # type: ignore[arg-type]
-    )
+    unprintable: Any = Unprintable()
+    relay.capture(Inference(input_text=unprintable, output_text=TEXT, model_id=handler.model_id))
 
 
 def assert_untold(everything: Everything, secrets: tuple[str, ...], *objects: object) -> None:

@@ -1,6 +1,6 @@
 """The guide that users follow, as a program: chats about what it is asked, and remembers it all."""
 
-# ruff: noqa: T201
+# ruff: noqa: T201 - quoted as it was given
 import sys
 
 from langchain_core.callbacks import StreamingStdOutCallbackHandler

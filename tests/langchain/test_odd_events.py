@@ -101,20 +101,21 @@ class Weird:
         raise RuntimeError(name)
 
 
+WEIRD: Any = Weird()
 RUN = uuid4()
-GARBAGE: dict[str, Callable[[ArthurCallbackHandler], object]] = {
+GARBAGE: dict[str, Callable[[Any], object]] = {
     "no messages": lambda h: h.on_chat_model_start({}, [], run_id=RUN),
-    "messages of None": lambda h: h.on_chat_model_start({}, None, run_id=RUN),  # type: ignore[arg-type]
-    "a message of None": lambda h: h.on_chat_model_start({}, [[None]], run_id=RUN),  # type: ignore[list-item]
-    "a weird message": lambda h: h.on_chat_model_start({}, [[Weird()]], run_id=RUN),  # type: ignore[list-item]
-    "no run id": lambda h: h.on_chat_model_start({}, [[]], run_id=None),  # type: ignore[arg-type]
-    "a text as run id": lambda h: h.on_llm_start({}, ["hi"], run_id="run"),  # type: ignore[arg-type]
+    "messages of None": lambda h: h.on_chat_model_start({}, None, run_id=RUN),
+    "a message of None": lambda h: h.on_chat_model_start({}, [[None]], run_id=RUN),
+    "a weird message": lambda h: h.on_chat_model_start({}, [[Weird()]], run_id=RUN),
+    "no run id": lambda h: h.on_chat_model_start({}, [[]], run_id=None),
+    "a text as run id": lambda h: h.on_llm_start({}, ["hi"], run_id="run"),
     "no prompts": lambda h: h.on_llm_start({}, [], run_id=RUN),
-    "prompts of None": lambda h: h.on_llm_start({}, None, run_id=RUN),  # type: ignore[arg-type]
-    "a token's run id": lambda h: h.on_llm_new_token("x", run_id=None),  # type: ignore[arg-type]
-    "an event's run id": lambda h: h.on_stream_event({}, run_id=None),  # type: ignore[arg-type]
-    "an end's run id": lambda h: h.on_llm_end(RESULT, run_id=3),  # type: ignore[arg-type]
-    "an error's run id": lambda h: h.on_llm_error(ValueError(), run_id=None),  # type: ignore[arg-type]
+    "prompts of None": lambda h: h.on_llm_start({}, None, run_id=RUN),
+    "a token's run id": lambda h: h.on_llm_new_token("x", run_id=None),
+    "an event's run id": lambda h: h.on_stream_event({}, run_id=None),
+    "an end's run id": lambda h: h.on_llm_end(RESULT, run_id=3),
+    "an error's run id": lambda h: h.on_llm_error(ValueError(), run_id=None),
 }
 GARBAGE_INSIDE: dict[str, Callable[[Events], object]] = {
     "a weird chunk": lambda e: e.token("", Weird()),
@@ -130,9 +131,7 @@ GARBAGE_AT_THE_END: dict[str, Callable[[Events], object]] = {
     "generations of None": lambda e: e.end(LLMResult.model_construct(generations=None)),
     "a generation of None": lambda e: e.end(LLMResult.model_construct(generations=[[None]])),
     "a weird response": lambda e: e.handler.on_llm_error(
-        ValueError(),
-        run_id=e.run_id,
-        response=Weird(),  # type: ignore[arg-type]
+        ValueError(), run_id=e.run_id, response=WEIRD
     ),
 }
 
@@ -189,7 +188,8 @@ def test_garbage_that_can_be_read(arthur: Arthur) -> None:
         start=1,
     ):
         events = Events(handler)
-        handler.on_llm_start({}, [prompt], run_id=events.run_id)  # type: ignore[list-item]
+        prompts: list[Any] = [prompt]
+        handler.on_llm_start({}, prompts, run_id=events.run_id)
         events.end(result)
         row = arthur.data()[-1]
         assert len(arthur.rows()) == number
@@ -200,7 +200,8 @@ def test_garbage_that_can_be_read(arthur: Arthur) -> None:
 
 def test_a_prompt_that_is_no_text_is_dropped_and_counted(arthur: Arthur) -> None:
     events = Events(arthur.handler)
-    arthur.handler.on_llm_start({}, [3], run_id=events.run_id)  # type: ignore[list-item]
+    prompts: list[Any] = [3]
+    arthur.handler.on_llm_start({}, prompts, run_id=events.run_id)
     events.end()
     check_others(arthur, 0)
     assert arthur.stats().dropped == {"unencodable": 1}

@@ -147,8 +147,9 @@ class Harness:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Harness]:
         async with anyio.create_task_group() as group:
-            group.start_soon(self.worker.run)
-            await anyio.sleep(0.001)
+            ready = anyio.Event()
+            group.start_soon(self.worker.run, ready.set)
+            await ready.wait()
             yield self
             group.cancel_scope.cancel()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
+from typing import Any
 
 import anyio
 import pytest
@@ -164,10 +166,10 @@ async def test_a_worker_that_dies_in_mid_delivery_comes_back_and_loses_nothing()
         await release.wait()
         return delivered(batch)
 
-    def script(batch: Batch, number: int) -> object:
+    def script(batch: Batch, number: int) -> Attempt | Awaitable[Attempt]:
         return stuck(batch) if number <= 2 else delivered(batch)
 
-    h = harness(ScriptedDestination(script), batch_size=2)  # type: ignore[arg-type]
+    h = harness(ScriptedDestination(script), batch_size=2)
     ids = h.capture_many(7)
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
@@ -191,7 +193,8 @@ def test_what_can_not_be_encoded_is_dropped_and_told_once(
         async with h.running():
             h.capture("fine")
             for _ in range(3):
-                h.inlet.put(_Unencodable())  # type: ignore[arg-type]
+                unencodable: Any = _Unencodable()
+                h.inlet.put(unencodable)
             assert await h.flush()
             h.check(delivered=1, pending=0, dropped={"unencodable": 3})
 

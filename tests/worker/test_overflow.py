@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -22,16 +23,15 @@ from tests.worker.harness import (
 )
 
 
-def away(**settings: object) -> Harness:
-    """Return a harness whose destination is away until `h.back` is set."""
+def away(**settings: object) -> tuple[Harness, Callable[[], None]]:
+    """Return a harness whose destination is away, and what brings it back."""
     state = {"back": False}
 
     def script(batch: Batch, _number: int) -> Attempt:
         return delivered(batch) if state["back"] else unavailable(batch)
 
     h = harness(ScriptedDestination(script), queue_size=50, batch_size=5, **settings)
-    h.come_back = lambda: state.update(back=True)  # type: ignore[attr-defined]
-    return h
+    return h, lambda: state.update(back=True)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def away(**settings: object) -> Harness:
 )
 def test_a_full_queue_drops_by_the_policy_and_counts(overflow: str, first_lost: bool) -> None:
     async def test() -> None:
-        h = away(overflow=overflow)
+        h, come_back = away(overflow=overflow)
         async with h.running():
             for number in range(300):
                 h.capture(f"r{number}")
@@ -51,7 +51,7 @@ def test_a_full_queue_drops_by_the_policy_and_counts(overflow: str, first_lost: 
             assert totals.dropped["overflow"] > 0
             # The inlet holds as many as the buffer when the policy is to keep what came first.
             assert totals.pending <= 50 + (50 if first_lost else 0)
-            h.come_back()  # type: ignore[attr-defined]
+            come_back()
             assert await h.flush()
             h.check(pending=0, delivered=300 - totals.dropped["overflow"])
             kept_newest = "r299" in h.destination.stored
@@ -62,14 +62,14 @@ def test_a_full_queue_drops_by_the_policy_and_counts(overflow: str, first_lost: 
 
 def test_the_buffer_is_bounded_in_bytes() -> None:
     async def test() -> None:
-        h = away(queue_bytes=400_000)
+        h, come_back = away(queue_bytes=400_000)
         async with h.running():
             for number in range(200):
                 h.capture(f"r{number}", text="x" * 20_000)
                 await anyio.sleep(0.01)
                 held = h.buffer.size + h.inlet.size
                 assert held <= 400_000
-            h.come_back()  # type: ignore[attr-defined]
+            come_back()
             assert await h.flush()
             assert h.buffer.size == 0
             assert h.inlet.size == 0
@@ -81,12 +81,12 @@ def test_a_queue_that_overflows_is_told_once_and_again_when_it_has_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def test() -> None:
-        h = away()
+        h, come_back = away()
         async with h.running():
             for number in range(300):
                 h.capture(f"r{number}")
                 await anyio.sleep(0.01)
-            h.come_back()  # type: ignore[attr-defined]
+            come_back()
             assert await h.flush()
             h.capture("too early to be sure")
             assert await h.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Awaitable
 from itertools import pairwise
 
 import anyio
@@ -180,10 +181,10 @@ async def test_a_request_without_an_answer_is_bounded_and_retried() -> None:
         await anyio.sleep_forever()
         return delivered(batch)
 
-    def script(batch: Batch, number: int) -> object:
+    def script(batch: Batch, number: int) -> Attempt | Awaitable[Attempt]:
         return never(batch) if number == 1 else delivered(batch)
 
-    h = harness(ScriptedDestination(script), request_timeout_seconds=30.0)  # type: ignore[arg-type]
+    h = harness(ScriptedDestination(script), request_timeout_seconds=30.0)
     async with h.running():
         h.capture("a")
         await anyio.sleep(40)

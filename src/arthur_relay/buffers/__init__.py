@@ -46,6 +46,10 @@ class Buffer(Protocol):
         """
         ...
 
+    def compact_further(self) -> bool:
+        """Make smaller what was kept quickly in a smaller form; see `compact`."""
+        ...
+
     def lease(self, limit: int) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
         ...

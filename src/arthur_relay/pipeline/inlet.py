@@ -143,6 +143,11 @@ class Inlet:
             self._room.set()
 
     @property
+    def is_half_full(self) -> bool:
+        """Whether it is half full: captures are taken then, though rows enough are ready."""
+        return self._reaches(*self.limits.half)
+
+    @property
     def fullness(self) -> float:
         """How much of what may wait here does: 0 when it is empty, 1 and more when it is full."""
         size = self._size_in - self._size_out

@@ -214,7 +214,7 @@ class Worker:
     async def _take_in(self, group: TaskGroup) -> None:
         """Take captures from the inlet: those that wait now, and fit."""
         taken = 0
-        left = 0 if self._is_ahead() and self.inlet.fullness < 0.5 else len(self.inlet)
+        left = 0 if self._is_ahead() and not self.inlet.is_half_full else len(self.inlet)
         while left > 0 and not self._is_stalled():
             captures = self.inlet.take(min(left, self._slice()))
             if not captures:
@@ -317,17 +317,16 @@ class Worker:
                 else:
                     self._lose(DropReason.OVERFLOW, [row])
         if self.dispatcher.is_down and self.inlet.fullness < BEHIND_FULLNESS:
-            self._compact()  # they will wait for long
+            self.buffer.compact(quickly=self.inlet.fullness >= QUICK_FULLNESS)  # it waits for long
 
     def _compact(self) -> bool:
-        return self.buffer.compact(quickly=self.inlet.fullness >= QUICK_FULLNESS)
+        """Make room without a loss. Returns whether there was anything to do."""
+        quickly = self.inlet.fullness >= QUICK_FULLNESS
+        done = self.buffer.compact(quickly=quickly)
+        return done or (not quickly and self.buffer.compact_further())
 
     def _make_room(self) -> bool:
-        """Compact what waits, else give up the oldest, if the policy allows.
-
-        Returns:
-            Whether there was anything to do.
-        """
+        """Compact what waits, else give up the oldest if the policy allows; False when it can't."""
         if self._compact():
             return True
         if self.settings.overflow is not Overflow.DROP_OLDEST:

@@ -28,7 +28,7 @@ ROW_FAULTS: Final = "row_faults"
 class CuttableProtocol(H11Protocol):
     """uvicorn's HTTP protocol, which hands its transport to the application, so it can be cut."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # typed wider
         """Offer the transport of this connection as an extension of the ASGI scope."""
         super().connection_made(transport)
         app: ASGIApp = self.app

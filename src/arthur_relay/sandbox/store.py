@@ -212,7 +212,7 @@ class Store:
             )
 
     def _one(self, where: str, *values: object) -> Stored | None:
-        found = self._select(f"SELECT {{}} FROM inferences WHERE {where}", values)  # noqa: S608
+        found = self._select(f"SELECT {{}} FROM inferences WHERE {where}", values)  # noqa: S608  # ours
         return found[0] if found else None
 
     def _select(

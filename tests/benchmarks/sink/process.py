@@ -8,12 +8,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from tests.benchmarks.sink.state import Counts, Mode
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _ROOT: Final = Path(__file__).parents[3]
 _START_SECONDS: Final = 30.0
@@ -56,12 +53,7 @@ class Sink:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def mode(self, mode: Mode) -> None:
