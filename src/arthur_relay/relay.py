@@ -40,6 +40,8 @@ from arthur_relay.snapshots import snapshot_values
 from arthur_relay.stats import DropReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from arthur_relay.destinations import Destination
     from arthur_relay.inference import Capture, Inference, Run
     from arthur_relay.schema import ModelSchema
@@ -336,6 +338,7 @@ class Relay(Closing):
             sweep=self._sweep,
             learned=self._learn,
             pace=Pace(),
+            offload=self._offload,
         )
         for schema in self._given.values():
             worker.schemas.give(schema)
@@ -371,6 +374,9 @@ class Relay(Closing):
 
     def _wake(self) -> None:
         self._parts.runtime.wake()
+
+    async def _offload(self, function: Callable[[], None]) -> None:
+        await self._parts.runtime.offload(function)
 
     def _sweep(self) -> bool:
         self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)

@@ -1,11 +1,9 @@
-"""The small parts: ledger, inlet, buffer, open runs, tokens, resolver, public names."""
+"""The small parts: ledger, inlet, buffer, open runs, tokens, public names."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +20,6 @@ from arthur_relay.destinations.auth import Token, TokenSource, refresh_time
 from arthur_relay.inference import CapturedInference, Inference, Run, RunOutcome
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
-from arthur_relay.pipeline.resolver import RelayLoop, Resolver
 from arthur_relay.row import Row
 from arthur_relay.runs import OpenRuns
 from arthur_relay.settings import RelaySettings
@@ -362,67 +359,6 @@ def test_an_api_key_is_never_replaced() -> None:
         assert (await source.token()).value == "key"
 
     anyio.run(test)
-
-
-def _with_resolver(lookup: Any, test: Any) -> None:
-    resolver = Resolver(lookup)
-    resolver.start()
-    try:
-        loop = RelayLoop(resolver)
-        try:
-            loop.run_until_complete(test())
-        finally:
-            loop.close()
-    finally:
-        resolver.stop()
-
-
-def test_names_are_resolved_without_the_loops_thread_pool() -> None:
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
-        assert found == socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
-        assert getattr(loop, "_default_executor", None) is None
-
-    _with_resolver(socket.getaddrinfo, test)
-
-
-def test_a_name_that_does_not_resolve() -> None:
-    def lookup(*_question: Any) -> Any:
-        raise socket.gaierror(-2, "Name or service not known")
-
-    async def test() -> None:
-        with pytest.raises(socket.gaierror):
-            await asyncio.get_running_loop().getaddrinfo("nowhere", 80)
-
-    _with_resolver(lookup, test)
-
-
-@pytest.mark.parametrize("fails", [True, False])
-def test_a_slow_look_up_does_not_hold_who_gave_up(fails: bool) -> None:
-    asked, go_on, done = threading.Event(), threading.Event(), threading.Event()
-
-    def lookup(*_question: Any) -> Any:
-        asked.set()
-        go_on.wait(30)
-        done.set()
-        if fails:
-            raise OSError("too late")
-        return []
-
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        question = asyncio.ensure_future(loop.getaddrinfo("slow", 80))
-        while not asked.is_set():
-            await asyncio.sleep(0)
-        question.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await question
-        go_on.set()
-        while not done.is_set():
-            await asyncio.sleep(0)
-
-    _with_resolver(lookup, test)
 
 
 def test_public_names() -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
+from arthur_relay.pipeline.compactor import Offload
 from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
@@ -79,6 +80,10 @@ class ScriptedDestination:
         return attempt
 
 
+async def _at_once(function: Callable[[], None]) -> None:
+    function()
+
+
 @dataclass
 class Harness:
     """A worker with its parts, to be run inside of `running`."""
@@ -88,6 +93,7 @@ class Harness:
     sweeps: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     wakes: int = 0
+    offload: Offload = _at_once
 
     def __post_init__(self) -> None:
         self.inlet = Inlet(InletLimits.of(self.settings), self.ledger, wake=self._wake)
@@ -104,6 +110,7 @@ class Harness:
             sweep=self._sweep,
             learned=lambda _model_id, _schema: None,
             pace=Pace(sleep=lambda _seconds: None),
+            offload=self._offload,
         )
 
     def capture(self, *ids: str, model: str = "m", text: str = "text") -> None:
@@ -156,6 +163,9 @@ class Harness:
     def _wake(self) -> None:
         self.wakes += 1
         self.worker.wake()
+
+    async def _offload(self, function: Callable[[], None]) -> None:
+        await self.offload(function)
 
     def _sweep(self) -> bool:
         self.sweeps += 1

@@ -6,6 +6,18 @@ from typing import Protocol
 from arthur_relay.row import Row
 
 
+class Compaction(Protocol):
+    """Work that keeps some rows in a smaller form; the buffer may be used while it is done."""
+
+    def run(self) -> None:
+        """Do the work. Any thread."""
+        ...
+
+    def finish(self) -> None:
+        """Put the result in its place; without one, all is as it was. Worker's thread only."""
+        ...
+
+
 class Buffer(Protocol):
     """Holds rows between encoding and acknowledgement; knows nothing of HTTP.
 
@@ -36,7 +48,7 @@ class Buffer(Protocol):
         ...
 
     def compact(self, *, quickly: bool = False) -> bool:
-        """Keep some of what waits in a smaller form.
+        """Keep some of what waits in a smaller form, here and now.
 
         Args:
             quickly: Time is short, so it need not become as small as it could.
@@ -46,8 +58,8 @@ class Buffer(Protocol):
         """
         ...
 
-    def compact_further(self) -> bool:
-        """Make smaller what was kept quickly in a smaller form; see `compact`."""
+    def begin_compaction(self) -> Compaction | None:
+        """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
     def lease(self, limit: int) -> list[Row]:

@@ -21,7 +21,8 @@ from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.credentials import Credentials, credentials_from_environment
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.pipeline.resolver import RelayLoop, Resolver
+from arthur_relay.pipeline.resolver import RelayLoop
+from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _fetch(credentials: Credentials, settings: RelaySettings, model_id: str) -> 
     """
     seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
-    resolver = Resolver()
+    resolver = SideThread("arthur-relay-resolver")
     resolver.start()
 
     async def ask() -> ModelSchema:

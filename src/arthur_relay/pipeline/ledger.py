@@ -94,6 +94,14 @@ class Ledger:
         if not self._sealed:
             self.rejected[reason] += rows
 
+    def omit(self, _name: str) -> None:
+        """Count an attribute's value that could not be sent as its type demands."""
+        self.attributes_omitted += 1
+
+    def redaction_failed(self) -> None:
+        """Count a text that was withheld because its redactor raised."""
+        self.redaction_failures += 1
+
     def dropped_by_reason(self) -> dict[str, int]:
         """Return how many rows were dropped for each reason that happened."""
         values = {reason.value: counter.value() for reason, counter in self._dropped.items()}

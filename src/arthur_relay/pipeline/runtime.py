@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import anyio
 
 from arthur_relay.errors import without_texts
-from arthur_relay.pipeline.resolver import RelayLoop, Resolver
+from arthur_relay.pipeline.resolver import RelayLoop
+from arthur_relay.pipeline.side_thread import SideThread
 
 logger = logging.getLogger("arthur_relay.runtime")
 
@@ -65,7 +66,8 @@ class Runtime:
 
     def __init__(self, run: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         self._run = run
-        self._resolver = Resolver()
+        self._resolver = SideThread("arthur-relay-resolver")
+        self._compressor: SideThread | None = None
         self._thread = threading.Thread(target=self._main, name="arthur-relay", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: anyio.CancelScope | None = None
@@ -149,6 +151,18 @@ class Runtime:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
+    async def offload(self, function: Callable[[], None]) -> None:
+        """Call a function while the loop goes on; here and now if no thread can be had any more."""
+        if self._compressor is None:
+            compressor = SideThread("arthur-relay-compressor")
+            try:
+                compressor.start()  # few processes ever need it
+            except RuntimeError:
+                function()
+                return
+            self._compressor = compressor
+        await self._compressor.call(function)
+
     def _main(self) -> None:
         try:
             while not self._cancelled:
@@ -171,6 +185,8 @@ class Runtime:
                     self._loop = self._scope = None
         finally:
             self._resolver.stop()
+            if self._compressor is not None:
+                self._compressor.stop()
 
     async def _supervised(self) -> None:
         self._nap = anyio.Event()

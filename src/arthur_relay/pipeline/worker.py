@@ -19,6 +19,7 @@ from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.batcher import Batcher
+from arthur_relay.pipeline.compactor import Compactor, Offload
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.inlet import Inlet
@@ -44,8 +45,8 @@ SLICE_CAPTURES = 4
 SLICES_A_TURN = 64
 """Slices before the loop turns, so that answers are read and deliveries go on."""
 
-RUSH_FULLNESS, QUICK_FULLNESS, BEHIND_FULLNESS = 0.4, 0.7, 0.9
-"""How full the inlet may be before the worker pauses less, compresses less well, and not at all."""
+RUSH_FULLNESS, QUICK_FULLNESS = 0.4, 0.7
+"""How full the inlet may be before the worker pauses less, and compresses less well."""
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
@@ -72,6 +73,7 @@ class Worker:
         sweep: Looks for open runs that never ended; returns whether any run is open.
         learned: Told of each model that becomes known.
         pace: Lets the application's threads go on.
+        offload: Calls a function in another thread and waits for it.
     """
 
     inlet: Inlet
@@ -83,6 +85,7 @@ class Worker:
     sweep: Callable[[], bool]
     learned: Callable[[str, ModelSchema], None]
     pace: Pace
+    offload: Offload
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
     _batcher: Batcher = field(init=False)
@@ -94,6 +97,7 @@ class Worker:
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
     _overflow_notice: OverflowNotice = field(init=False)
+    _compactor: Compactor = field(init=False)
     _told_unencodable: bool = False
     _slices: int = 0
 
@@ -114,11 +118,12 @@ class Worker:
             destination=self.destination,
             settings=self.settings,
             random=self.random,
-            omitted=self._omitted,
-            privacy=Privacy.of(self.settings, failed=self._redaction_failed),
+            omitted=self.ledger.omit,
+            privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
             learned=self.learned,
             changed=self.wake,
         )
+        self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
 
     def control(self, barrier: Barrier) -> None:
         """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
@@ -152,6 +157,7 @@ class Worker:
         self.schemas.enter()
         async with self.destination, anyio.create_task_group() as group:
             ready()
+            group.start_soon(self._compactor.run)
             for model_id in self._staging.models():  # an earlier run died while it asked
                 self.schemas.load(group, model_id)
             self.schemas.resume(group)
@@ -316,14 +322,11 @@ class Worker:
                     self.buffer.put([row])
                 else:
                     self._lose(DropReason.OVERFLOW, [row])
-        if self.dispatcher.is_down and self.inlet.fullness < BEHIND_FULLNESS:
-            self.buffer.compact(quickly=self.inlet.fullness >= QUICK_FULLNESS)  # it waits for long
+        self._compactor.nudge()
 
     def _compact(self) -> bool:
         """Make room without a loss. Returns whether there was anything to do."""
-        quickly = self.inlet.fullness >= QUICK_FULLNESS
-        done = self.buffer.compact(quickly=quickly)
-        return done or (not quickly and self.buffer.compact_further())
+        return self.buffer.compact(quickly=self.inlet.fullness >= QUICK_FULLNESS)
 
     def _make_room(self) -> bool:
         """Compact what waits, else give up the oldest if the policy allows; False when it can't."""
@@ -385,12 +388,6 @@ class Worker:
     def _shrink(self, row: Row) -> Row | None:
         encoder = self.schemas.encoder(row.model_id)
         return encoder.shrink(row) if encoder is not None else None
-
-    def _omitted(self, _name: str) -> None:
-        self.ledger.attributes_omitted += 1
-
-    def _redaction_failed(self) -> None:
-        self.ledger.redaction_failures += 1
 
     def _new_batcher(self) -> Batcher:
         return Batcher(

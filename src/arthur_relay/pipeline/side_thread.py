@@ -1,0 +1,72 @@
+"""A thread of the relay's own for calls that block, in place of asyncio's thread pool.
+
+`threading._shutdown` makes every `ThreadPoolExecutor.submit` raise before `atexit` callbacks run,
+and joins every thread that is no daemon: a pool would be of no use to a relay that delivers while
+the process exits, or would keep it from ending.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class SideThread:
+    """Calls functions one after the other, in a daemon thread.
+
+    Args:
+        name: The thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: No thread can be had, as a rule because the interpreter shuts down.
+        """
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end after the calls it was given; does not wait for it."""
+        self._calls.put(None)
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return, or raise, what a function does; a cancellation leaves the call to itself."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def work() -> None:
+            tell: Callable[[], None]
+            try:
+                tell = partial(_answer, answer, function(*arguments))
+            except Exception as error:  # noqa: BLE001 - it is raised where it was called
+                tell = partial(_fail, answer, error)
+            with suppress(RuntimeError):  # the loop was closed: no one waits for the answer
+                loop.call_soon_threadsafe(tell)
+
+        self._calls.put(work)
+        return await answer
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # or what it holds would live until the next one
+
+
+def _answer(answer: "asyncio.Future[T]", result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
