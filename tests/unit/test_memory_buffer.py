@@ -10,9 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from arthur_relay.buffers import Compaction, memory
+from arthur_relay.buffers import Compaction
 from arthur_relay.buffers.memory import MemoryBuffer, memory_size
 from arthur_relay.row import Row
+
+BLOCK_BYTES = 512 * 1024
 
 Fields = tuple[str, str, bytes, int, int]
 
@@ -33,7 +35,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffer = MemoryBuffer(max_rows=10**6, max_bytes=10**9)
+        self.buffer = MemoryBuffer(max_rows=10**6, max_bytes=10**9, block_bytes=BLOCK_BYTES)
         self.waiting: list[Row] = []
         self.leased: list[Row] = []
         self.compactions: list[Compaction] = []
@@ -45,7 +47,7 @@ class BufferMachine(RuleBasedStateMachine):
         name = Name(f"r\n{self.number}")
         return Row(name, "ab"[self.number % 2], body, self.number, self.number % 3)
 
-    @rule(sizes=st.lists(st.sampled_from([1, 3_000, 200_000, memory.BLOCK_BYTES]), max_size=6))
+    @rule(sizes=st.lists(st.sampled_from([1, 3_000, 200_000, BLOCK_BYTES]), max_size=6))
     def put(self, sizes: list[int]) -> None:
         rows = [self.new_row(size) for size in sizes]
         self.buffer.put(rows)

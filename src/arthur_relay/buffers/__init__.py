@@ -47,6 +47,13 @@ class Buffer(Protocol):
         """Hold rows, in their order, whether or not there is room."""
         ...
 
+    def pack(self) -> None:
+        """Keep some of what waits in a form for a long wait; takes a millisecond at most.
+
+        Where rows wait each on its own, the memory between them is of no use to anything.
+        """
+        ...
+
     def compact(self, *, quickly: bool = False) -> bool:
         """Keep some of what waits in a smaller form, here and now.
 

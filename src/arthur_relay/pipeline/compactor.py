@@ -29,7 +29,8 @@ class Compactor:
 
     def nudge(self) -> None:
         """Look whether there is something to do by now."""
-        if self._nudged is not None and self.dispatcher.is_down:
+        if self._nudged is not None and not self.dispatcher.goes_well:
+            self.buffer.pack()
             self._nudged.set()
 
     async def run(self) -> None:
