@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         ModelError,
         RelayError,
         SettingsError,
+        SpoolError,
         UnreachableError,
     )
     from arthur_relay.inference import Inference
@@ -40,6 +41,7 @@ __all__ = [
     "RelayError",
     "RelaySettings",
     "SettingsError",
+    "SpoolError",
     "Stats",
     "UnreachableError",
     "exit_on_sigterm",

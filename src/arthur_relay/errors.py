@@ -4,7 +4,8 @@ RelayError
 ├── ConfigurationError (also a ValueError)
 │   ├── SettingsError        a setting or an environment variable has a value that is not allowed
 │   ├── CredentialsError     no login or key was given, or Arthur refused it
-│   └── ModelError           Arthur has no such model, or the model is not an LLM
+│   ├── ModelError           Arthur has no such model, or the model is not an LLM
+│   └── SpoolError           the spool's directory or file can't be used
 └── UnreachableError         Arthur could not be asked now; asking again later may work
 
 `capture()` and the callback never raise any of them; constructors and lifecycle calls do.
@@ -31,6 +32,10 @@ class CredentialsError(ConfigurationError):
 
 class ModelError(ConfigurationError):
     """The model is unknown to Arthur, or it has no text input or no text output."""
+
+
+class SpoolError(ConfigurationError):
+    """The spool's directory or file can't be used."""
 
 
 class UnreachableError(RelayError):

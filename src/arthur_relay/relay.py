@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
@@ -258,6 +258,7 @@ class Relay(Closing):
             open_runs=len(self.open_runs),
             worker_restarts=parts.runtime.restarts,
             pending_bytes=parts.inlet.size + parts.worker.waiting_bytes + self.open_runs.size,
+            spooled=parts.spooled,
         )
 
     def health(self) -> Health:
@@ -302,19 +303,16 @@ class Relay(Closing):
             parts.runtime.join(min(JOIN_SECONDS, max(0.0, left)))
             registry().ended(self)
             parts.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
-            parts.ledger.close_out()
+            parts.close_out()
             with suppress(InvalidStateError):
                 parts.ended.set_result(None)
-            lost = parts.ledger.totals().dropped.get(DropReason.SHUTDOWN, 0)
-            if lost and not parts.told_loss:
-                parts.told_loss = True
-                logger.warning("%d inferences were not delivered in time and are dropped", lost)
         return self._result(timed_out=not in_time)
 
     def forget_parent(self) -> None:
         """Become fresh in a forked child; the worker starts with its first use."""
         # Kept, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self._parts)
+        self._parts.worker.buffer.abandon()
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
@@ -330,7 +328,7 @@ class Relay(Closing):
         inlet = Inlet(InletLimits.of(settings), ledger, wake=self._wake)
         worker = Worker(
             inlet=inlet,
-            buffer=MemoryBuffer(max_rows=settings.queue_size, max_bytes=settings.buffer_bytes),
+            buffer=chosen_buffer(settings),
             destination=self._destination,
             ledger=ledger,
             settings=settings,
@@ -355,6 +353,8 @@ class Relay(Closing):
             self._parts.runtime.cancel()
             self._parts.runtime.join(JOIN_SECONDS)
             registry().ended(self)
+            if isinstance(error, ConfigurationError):
+                raise error
             raise ConfigurationError(
                 f"The relay can't start ({type(error).__name__}: {error}): check the proxy and"
                 " certificate variables of the environment."
@@ -379,6 +379,7 @@ class Relay(Closing):
         await self._parts.runtime.offload(function)
 
     def _sweep(self) -> bool:
+        self._parts.ledger.recover(self._parts.worker.buffer.adopt())
         self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 

@@ -37,6 +37,7 @@ def report_stats(
     open_runs: int,
     worker_restarts: int,
     pending_bytes: int,
+    spooled: int,
 ) -> Stats:
     """Return a snapshot of all counts."""
     totals = ledger.totals()
@@ -58,6 +59,7 @@ def report_stats(
         malformed_answers=ledger.malformed_answers,
         worker_restarts=worker_restarts,
         pending_bytes=pending_bytes,
+        spooled=spooled,
     )
 
 

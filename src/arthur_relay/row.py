@@ -7,6 +7,9 @@ from enum import Enum
 CHUNK_BYTES = 128 * 1024
 """How much of a request's body is put together at once."""
 
+RECOVERED = -1
+"""The epoch of rows that an earlier process captured: no flush of this one waits for them."""
+
 
 @dataclass(slots=True, eq=False)
 class Row:

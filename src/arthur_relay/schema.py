@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, NoReturn
@@ -57,16 +57,26 @@ class ModelSchema:
         likelihoods: Name of the first attribute of type TOKEN_LIKELIHOODS, or None.
         tokens: Name of the predicted attribute of type TOKENS, or None.
         types: Value type by name, of every attribute that an inference may carry.
+        attributes: All of them, in Arthur's order.
 
     Raises:
         ModelError: The model has no text input or no text output.
     """
 
-    __slots__ = ("input_text", "likelihoods", "model_id", "output_text", "tokens", "types")
+    __slots__ = (
+        "attributes",
+        "input_text",
+        "likelihoods",
+        "model_id",
+        "output_text",
+        "tokens",
+        "types",
+    )
 
     def __init__(self, model_id: str, attributes: Iterable[Attribute]) -> None:
         ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
         self.model_id = model_id
+        self.attributes = tuple(ordered)
         self.types: Mapping[str, str] = {
             a.name: a.value_type for a in ordered if a.stage in _INFERENCE_STAGES
         }
@@ -77,6 +87,10 @@ class ModelSchema:
 
     def __repr__(self) -> str:
         return f"ModelSchema({self.model_id!r}, {sorted(self.types)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {"id": self.model_id, "attributes": [asdict(item) for item in self.attributes]}
 
     @classmethod
     def from_json(cls, document: Any) -> ModelSchema:

@@ -6,6 +6,7 @@ import than the rest of the caller's side together.
 """
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -29,6 +30,13 @@ class Overflow(StrEnum):
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
     BLOCK = "block"
+
+
+class Durability(StrEnum):
+    """What a row in the spool survives."""
+
+    PROCESS = "process"
+    POWER = "power"
 
 
 class Connect(StrEnum):
@@ -80,6 +88,16 @@ class RelaySettings(BaseSettings):
     overflow: Overflow = Field(
         Overflow.DROP_OLDEST,
         description="what to do when the queue is full: drop_oldest, drop_newest or block",
+    )
+    spool_dir: Annotated[Path | None, BeforeValidator(_none_by_name)] = Field(
+        None, description="a directory; what waits is kept there, on disk, or none"
+    )
+    spool_bytes: Annotated[int, Ge(_MIB), Le(1 << 44)] = Field(
+        1024 * _MIB, description="bytes that a process's spool may take; 1048576 or more"
+    )
+    durability: Durability = Field(
+        Durability.PROCESS,
+        description="what a row in the spool survives: the end of its process, or a power cut",
     )
     block_timeout_seconds: _Seconds = Field(
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"

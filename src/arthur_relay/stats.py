@@ -28,7 +28,7 @@ class Stats(NamedTuple):
     """A snapshot; at every instant `captured == delivered + rejected + sum(dropped) + pending`."""
 
     captured: int
-    """Inferences handed to the relay since it was made."""
+    """Inferences handed to the relay since it was made, and those that it found in the spool."""
     delivered: int
     """Inferences that Arthur acknowledged."""
     rejected: int
@@ -64,6 +64,8 @@ class Stats(NamedTuple):
     """Times the worker died of an unexpected error and came back."""
     pending_bytes: int
     """Bytes that waiting inferences take, as accounted."""
+    spooled: int
+    """Waiting inferences that are safe on disk: a later process delivers them, should this end."""
 
 
 class FlushResult(NamedTuple):
@@ -79,7 +81,10 @@ class FlushResult(NamedTuple):
     dropped: Mapping[str, int]
     """Inferences given up, by `DropReason`."""
     pending: int
-    """Inferences that still wait: after a flush in time, only those captured since it began."""
+    """Inferences that still wait: after a flush in time, those captured since it began.
+
+    With a spool also what earlier processes have left; after a close, what stays on disk.
+    """
     timed_out: bool
     """True when the deadline passed before everything captured earlier was settled."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from arthur_relay.row import Row
+from arthur_relay.schema import ModelSchema
 
 
 class Compaction(Protocol):
@@ -37,6 +38,56 @@ class Buffer(Protocol):
     @property
     def waiting(self) -> int:
         """Rows that can be leased."""
+        ...
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is held outlives the process, so that captures should get here soon."""
+        ...
+
+    def open(self) -> int:
+        """Get ready; a second time does nothing. Returns how many rows an earlier process left.
+
+        Raises:
+            ConfigurationError: It can't be used.
+        """
+        ...
+
+    def adopt(self) -> int:
+        """Take over what others have left, now and then. Returns how many rows that are."""
+        ...
+
+    def commit(self) -> None:
+        """Make safe what has happened since the last time. Called once a turn."""
+        ...
+
+    def schemas(self) -> Iterable[ModelSchema]:
+        """Return the models that an earlier process has remembered, as they were then."""
+        ...
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Keep a model's schema for a start while the destination is away."""
+        ...
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer: the destination knows no such model."""
+        ...
+
+    def close(self) -> int:
+        """Let go of everything; nothing may be done afterwards. Any thread, once the worker ended.
+
+        Returns:
+            How many rows are kept for a later process.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        ...
+
+    @property
+    def kept(self) -> int:
+        """Rows that are kept for a later process, should this one end now. Any thread."""
         ...
 
     def has_room(self, *, rows: int, size: int) -> bool:

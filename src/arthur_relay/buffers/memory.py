@@ -11,6 +11,7 @@ from functools import partial
 
 from arthur_relay.buffers import Compaction
 from arthur_relay.row import Row
+from arthur_relay.schema import ModelSchema
 
 ROW_OVERHEAD_BYTES = 400
 """What a row costs beside its body: the objects around it, measured with tracemalloc."""
@@ -148,6 +149,9 @@ class MemoryBuffer:
         block_bytes: Bytes of rows, overhead included, that are compressed together, at most.
     """
 
+    is_durable = False
+    kept = 0
+
     def __init__(self, *, max_rows: int, max_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -177,6 +181,34 @@ class MemoryBuffer:
     def waiting(self) -> int:
         """Rows that can be leased."""
         return self._waiting
+
+    def open(self) -> int:
+        """Return 0: nothing is left by an earlier process."""
+        return 0
+
+    def adopt(self) -> int:
+        """Return 0, for the same reason."""
+        return 0
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def schemas(self) -> Iterable[ModelSchema]:
+        """Return none: nothing is remembered."""
+        return ()
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Do nothing."""
+
+    def forget(self, model_id: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> int:
+        """Return 0: nothing is kept."""
+        return self.kept
+
+    def abandon(self) -> None:
+        """Do nothing: a forked child has memory of its own."""
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; an empty buffer takes one of any size."""

@@ -44,18 +44,19 @@ class Totals:
         self.rejected = sum(self.rejected_reasons.values())
         dropped = ledger.dropped_by_reason()
         settled = self.delivered + self.rejected + sum(dropped.values())
-        self.captured = ledger.captured.value()
+        self.captured = ledger.captured.value() + ledger.recovered
         self.pending = self.captured - settled
         if ledger.left_at_end is not None:
             # Derived, so that nothing which a straggler still does can count an inference twice.
             cut = min(ledger.left_at_end, self.pending)
+            kept = min(ledger.kept_at_end, cut)
             for reason, rows in (
-                (DropReason.SHUTDOWN, cut),
+                (DropReason.SHUTDOWN, cut - kept),
                 (DropReason.CLOSED, self.pending - cut),
             ):
                 if rows > 0:
                     dropped[reason.value] = dropped.get(reason.value, 0) + rows
-            self.pending = 0
+            self.pending = kept
         self.dropped: Mapping[str, int] = dropped
 
 
@@ -77,7 +78,9 @@ class Ledger:
         self.attributes_omitted = 0
         self.redaction_failures = 0
         self._sealed = False
+        self.recovered = 0
         self.left_at_end: int | None = None
+        self.kept_at_end = 0
 
     def drop(self, reason: DropReason, rows: int) -> None:
         """Record that rows were given up. Any thread; lock-free."""
@@ -93,6 +96,10 @@ class Ledger:
         """Record that Arthur refused rows for good."""
         if not self._sealed:
             self.rejected[reason] += rows
+
+    def recover(self, rows: int) -> None:
+        """Record rows that an earlier process had captured."""
+        self.recovered += rows
 
     def omit(self, _name: str) -> None:
         """Count an attribute's value that could not be sent as its type demands."""
@@ -111,8 +118,11 @@ class Ledger:
         """Return a consistent reading; takes locks, not for the caller's path."""
         return Totals(self)
 
-    def close_out(self) -> int:
+    def close_out(self, kept: int = 0) -> int:
         """Count all that is pending as dropped at shutdown, and then only what comes after that.
+
+        Args:
+            kept: So many of them are not: they wait, on disk, for a later process.
 
         For a worker that could not be stopped in time: what it may still do is no longer
         counted, so that no inference is counted twice.
@@ -125,7 +135,8 @@ class Ledger:
             # Not from `totals`, which says that nothing is left once another thread has set it.
             dropped = sum(counter.value() for counter in self._dropped.values())
             settled = self.delivered + sum(self.rejected.values()) + dropped
-            left = self.captured.value() - settled
+            left = self.captured.value() + self.recovered - settled
             if self.left_at_end is None:
+                self.kept_at_end = kept
                 self.left_at_end = left
         return self.left_at_end

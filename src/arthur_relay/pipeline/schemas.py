@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
+from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import Privacy
@@ -37,6 +38,7 @@ class SchemaLoader:
 
     Attributes:
         destination: Is asked.
+        buffer: Remembers models for a start while Arthur is away.
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
         omitted: Given to each encoder.
@@ -47,6 +49,7 @@ class SchemaLoader:
     """
 
     destination: Destination
+    buffer: Buffer
     settings: RelaySettings
     random: Callable[[], float]
     omitted: Callable[[str], None]
@@ -56,6 +59,7 @@ class SchemaLoader:
     urgent: bool = False
     _unreachable: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _presumed: set[str] = field(default_factory=set)
     _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
     _loading: set[str] = field(default_factory=set)
     _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
@@ -107,7 +111,7 @@ class SchemaLoader:
             self._learn(schema.model_id, schema)
         while self._questions:
             model_id, answer = self._questions.popleft()
-            if model_id in self._encoders:
+            if model_id in self._encoders and model_id not in self._presumed:
                 _resolve(answer, None)
             else:
                 self._refused.pop(model_id, None)
@@ -115,7 +119,12 @@ class SchemaLoader:
                 self.load(group, model_id)
 
     def resume(self, group: TaskGroup) -> None:
-        """Ask again what an earlier run did not live to hear."""
+        """Ask again what an earlier run did not live to hear, and what is only remembered."""
+        for schema in self.buffer.schemas():
+            if schema.model_id not in self._encoders:
+                self._learn(schema.model_id, schema)
+                self._presumed.add(schema.model_id)
+                self.load(group, schema.model_id)
         for model_id, _ in self._waiting:
             self.load(group, model_id)
 
@@ -163,15 +172,20 @@ class SchemaLoader:
         except ConfigurationError as error:
             reason = "unknown model" if isinstance(error, ModelError) else "credentials refused"
             self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
+            self._encoders.pop(model_id, None)
+            if isinstance(error, ModelError):
+                self.buffer.forget(model_id)
             if model_id not in self._told_refusals:
                 self._told_refusals.add(model_id)
                 logger.warning("%s", error)
             self._answer(model_id, error)
         else:
             self._learn(model_id, schema)
+            self.buffer.remember(schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("Arthur answers again; delivery goes on")
             self._answer(model_id, None)
+        self._presumed.discard(model_id)
         self._unreachable.pop(model_id, None)
         self._loading.discard(model_id)
         self.changed()

@@ -116,6 +116,7 @@ class Worker:
         )
         self.schemas = SchemaLoader(
             destination=self.destination,
+            buffer=self.buffer,
             settings=self.settings,
             random=self.random,
             omitted=self.ledger.omit,
@@ -152,6 +153,7 @@ class Worker:
         self._wakeup = anyio.Event()
         self._batcher = self._new_batcher()
         self._ready.clear()
+        self.ledger.recover(self.buffer.open())
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
@@ -177,6 +179,7 @@ class Worker:
         self.schemas.turn(group)
         await self._encode_staged()
         await self._take_in(group)
+        self.buffer.commit()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
             open_runs = self.sweep()
@@ -370,9 +373,9 @@ class Worker:
         return self.dispatcher.goes_well or not self._compact()
 
     def _is_ahead(self) -> bool:
-        """Say whether rows enough are ready, while deliveries go well."""
-        enough = AHEAD_BATCHES * self.settings.batch_size
-        return self.buffer.waiting >= enough and self.dispatcher.goes_well
+        """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
+        enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        return enough and self.dispatcher.goes_well and not self.buffer.is_durable
 
     def _has_room(self, size: int, *, rows: int = 1) -> bool:
         staging = self._staging

@@ -1,0 +1,378 @@
+"""The buffer on disk: rows are safe once committed, and only those being sent are in memory.
+
+All writing is in `commit`, once a turn of the worker: new rows, those that are done with and those
+that were cut, in one transaction. Until then they are in memory too, so that a disk that is full
+loses nothing that fits into memory, and delivery goes on.
+"""
+
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+
+import orjson
+
+from arthur_relay.buffers import Compaction
+from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
+from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
+from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of
+from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
+from arthur_relay.row import RECOVERED, Row
+from arthur_relay.schema import ModelSchema
+
+logger = logging.getLogger("arthur_relay.spool")
+
+UNWRITTEN_BYTES = 8 * 1024 * 1024
+"""Rows that wait in memory while they can't be written, overhead included, at most."""
+
+RETRY_SECONDS = 1.0
+"""The time between attempts to write while the disk is full or fails."""
+
+ADOPT_SECONDS = 30.0
+"""How often a living process looks for what dead ones have left."""
+
+
+_Place = tuple[Part, int]
+
+
+class Spool:
+    """Rows in files of a directory. See `Buffer` for what each method does.
+
+    A lease takes half of its rows from those that earlier processes left, oldest first, and half
+    from the new ones, so that neither waits for the other.
+
+    Args:
+        directory: Makes the directory and hands out its files.
+        max_bytes: Bytes that the files may take, logs not included.
+        power_safe: Whether each commit is forced to the disk.
+        monotonic: Returns seconds on any scale.
+        utc_now: Returns the time, for the names of damaged files.
+    """
+
+    is_durable = True
+
+    def __init__(
+        self,
+        directory: SpoolDirectory,
+        *,
+        max_bytes: int,
+        power_safe: bool,
+        monotonic: Callable[[], float],
+        utc_now: Callable[[], datetime],
+    ) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._power_safe = power_safe
+        self._monotonic = monotonic
+        self._utc_now = utc_now
+        self._parts: list[Part] = []  # the first one is written to
+        self._backlog: deque[Cursor] = deque()
+        self._fresh: Cursor | None = None
+        self._favours_fresh = False
+        self._unwritten: dict[int, Row] = {}
+        self._unwritten_bytes = 0
+        self._next_seq = 1
+        self._leased: dict[Row, _Place] = {}
+        self._again: deque[tuple[Row, _Place]] = deque()
+        self._rows = 0
+        self._failed_at: float | None = None
+        self._adopted_at = float("-inf")
+
+    @property
+    def rows(self) -> int:
+        """Rows held, leased ones included."""
+        return self._rows
+
+    @property
+    def size(self) -> int:
+        """Bytes held, leased ones included; 0 when nothing is."""
+        return self._held_bytes() if self._rows else 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that can be leased."""
+        return self._rows - len(self._leased)
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process."""
+        return sum([part.file.rows - len(part.gone) for part in self._parts])
+
+    def open(self) -> int:
+        """Claim a file, and those that no one holds any more; a second time does nothing.
+
+        Returns:
+            How many rows were found in them.
+
+        Raises:
+            ConfigurationError: It can't be opened, or a later version has written it.
+        """
+        if self._parts:
+            return 0
+        own = self._enter(self._directory.claim())
+        self._next_seq = own.file.last_seq + 1
+        self._backlog.append(Cursor(own, 0, own.file.last_seq, RECOVERED))
+        self._fresh = Cursor(own, own.file.last_seq)
+        self._rows += own.file.rows
+        return own.file.rows + self.adopt()
+
+    def adopt(self) -> int:
+        """Take over, now and then, what processes that are gone have left.
+
+        Returns:
+            How many rows that are.
+        """
+        if not self._parts or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
+            return 0
+        self._adopted_at = self._monotonic()
+        found = 0
+        for claim in self._directory.orphans():
+            try:
+                part = self._enter(claim)
+            except ConfigurationError as error:
+                logger.debug("a spool was left alone: %s", error)  # its own process will say so
+                continue
+            for schema in self.schemas():
+                self.remember(schema)  # this file may be gone before ours
+            if part.file.rows:
+                self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
+                self._rows += part.file.rows
+                found += part.file.rows
+            else:
+                self._leave(part, keep=False)
+        return found
+
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Say whether that many more rows fit in; while it can't be written, into memory."""
+        if self._rows == 0 and rows <= 1:
+            return True
+        more = size + rows * ROW_OVERHEAD_BYTES
+        if self._failed_at is not None:
+            return self._unwritten_bytes + more <= UNWRITTEN_BYTES
+        return self._held_bytes() + more <= self._max_bytes
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows; they are safe with the next commit that succeeds."""
+        for row in rows:
+            self._unwritten[self._next_seq] = row
+            self._unwritten_bytes += bytes_of(row)
+            self._next_seq += 1
+        self._rows += len(rows)
+
+    def commit(self) -> None:
+        """Write what has happened; what can't be written waits in memory for the next time."""
+        if self._failed_at is not None and self._monotonic() < self._failed_at + RETRY_SECONDS:
+            return
+        for part in list(self._parts):
+            fresh = list(self._unwritten.items()) if part is self._parts[0] else []
+            if not (fresh or part.gone or part.changed):
+                continue
+            try:
+                part.file.write(fresh, part.gone, list(part.changed.items()))
+            except sqlite3.Error as error:
+                self._fail(error)
+                return
+            part.gone, part.gone_bytes, part.changed = [], 0, {}
+            if fresh:
+                self._unwritten.clear()
+                self._unwritten_bytes = 0
+            if not part.file.rows and part is not self._parts[0]:
+                self._leave(part, keep=False)
+        if self._failed_at is not None:
+            self._failed_at = None
+            logger.warning("the spool can be written again")
+
+    def pack(self) -> None:
+        """Do nothing: what waits is on disk."""
+
+    def compact(self, *, quickly: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False: rows wait as they are, ready to be sent."""
+        return False
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return None, for the same reason."""
+        return None
+
+    def lease(self, limit: int) -> list[Row]:
+        """Return waiting rows, `limit` at most; they stay held."""
+        taken: list[tuple[Row, _Place]] = []
+        while self._again and len(taken) < limit:
+            taken.append(self._again.popleft())
+        left = limit - len(taken)
+        if left > 0:
+            self._favours_fresh = not self._favours_fresh  # a lease of one can't be halved
+            fresh = self._read_fresh((left + self._favours_fresh) // 2)
+            older = self._read_backlog(left - len(fresh))
+            taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._forget(row, place)
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Hold a smaller form of a leased row in its place."""
+        part, seq = self._leased[new] = self._leased.pop(old)
+        if seq in self._unwritten and part is self._parts[0]:
+            self._unwritten[seq] = new
+            self._unwritten_bytes += bytes_of(new) - bytes_of(old)
+        else:
+            part.changed[seq] = new
+
+    def evict(self) -> Row | None:
+        """Forget the oldest waiting row and return it.
+
+        While it can't be written, the oldest of those in memory: only that makes room.
+        """
+        if self._failed_at is not None:
+            found = self._oldest_unwritten(1)
+        elif self._again:
+            found = [self._again.popleft()]
+        else:
+            found = self._read_backlog(1) or self._read_fresh(1)
+        if not found:
+            return None
+        row, place = found[0]
+        self._forget(row, place)
+        return row
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, before the others."""
+        self._again.extendleft(reversed(self._leased.items()))
+        self._leased.clear()
+
+    def schemas(self) -> list[ModelSchema]:
+        """Return the models that are remembered, as they were."""
+        found: dict[str, ModelSchema] = {}
+        for part in self._parts:
+            with suppress(sqlite3.Error, orjson.JSONDecodeError, ModelError):
+                for model_id, description in part.file.models().items():
+                    found[model_id] = ModelSchema.from_json(orjson.loads(description))
+        return list(found.values())
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Keep a model's schema for a start while Arthur is away."""
+        with suppress(sqlite3.Error):  # it is asked for again
+            self._parts[0].file.remember(schema.model_id, orjson.dumps(schema.to_json()).decode())
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer."""
+        for part in self._parts:
+            with suppress(sqlite3.Error):
+                part.file.forget(model_id)
+
+    def close(self) -> int:
+        """Write what can be written, and let go of the files. Returns how many rows they keep."""
+        self._failed_at = None  # one more attempt
+        self.commit()
+        kept = self.kept
+        knows_models = bool(self.schemas())  # those of the others are in our own as well
+        for number, part in enumerate(list(self._parts)):
+            self._leave(part, keep=part.file.rows > 0 or (number == 0 and knows_models))
+        return kept
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        for part in self._parts:
+            part.claim.release()
+
+    def _enter(self, claim: Claim) -> Part:
+        """Open a file; a damaged or foreign one is set aside, and another one made.
+
+        Raises:
+            ConfigurationError: It can't be opened, or a later version has written it.
+        """
+        try:
+            try:
+                file = SpoolFile(claim.path, power_safe=self._power_safe)
+            except NotASpoolError as error:
+                aside = claim.set_aside(self._utc_now())
+                logger.error(  # noqa: TRY400 - the error is told
+                    "the spool file %s can't be read (%s); it is kept as %s",
+                    claim.path,
+                    error,
+                    aside.name,
+                )
+                file = SpoolFile(claim.path, power_safe=self._power_safe)
+        except ConfigurationError:
+            claim.release()
+            raise
+        except (OSError, sqlite3.Error, NotASpoolError) as error:
+            claim.release()
+            raise SpoolError(
+                f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
+                " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
+            ) from error
+        part = Part(claim, file)
+        self._parts.append(part)
+        return part
+
+    def _leave(self, part: Part, *, keep: bool) -> None:
+        self._parts.remove(part)
+        self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
+        part.close(keep=keep)
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        if self._failed_at is None:
+            logger.warning("the spool can't be used (%s); new inferences wait in memory", error)
+        self._failed_at = self._monotonic()
+
+    def _held_bytes(self) -> int:
+        return sum([part.size for part in self._parts]) + self._unwritten_bytes
+
+    def _forget(self, row: Row, place: _Place) -> None:
+        part, seq = place
+        self._rows -= 1
+        if part is self._parts[0] and self._unwritten.pop(seq, None) is not None:
+            self._unwritten_bytes -= bytes_of(row)
+            return
+        part.gone.append(seq)
+        part.gone_bytes += bytes_of(row)
+        part.changed.pop(seq, None)
+
+    def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
+        found: list[tuple[Row, _Place]] = []
+        while self._backlog and len(found) < limit:
+            rows = self._read(self._backlog[0], limit - len(found))
+            found += rows
+            if not rows:
+                if self._failed_at is not None:
+                    break
+                self._backlog.popleft()
+        return found
+
+    def _read_fresh(self, limit: int) -> list[tuple[Row, _Place]]:
+        cursor = self._fresh
+        assert cursor is not None, "the spool is used before it was opened"
+        found = self._read(cursor, limit)
+        if cursor.after >= cursor.part.file.last_seq:  # else the older ones could not be read
+            rest = self._oldest_unwritten(limit - len(found))
+            if rest:
+                cursor.after = rest[-1][1][1]
+            found += rest
+        return found
+
+    def _oldest_unwritten(self, limit: int) -> list[tuple[Row, _Place]]:
+        """Return waiting rows that are in memory only."""
+        cursor = self._fresh
+        assert cursor is not None, "the spool is used before it was opened"
+        if limit <= 0 or cursor.after >= self._next_seq - 1:
+            return []
+        waiting = (
+            (row, (cursor.part, seq)) for seq, row in self._unwritten.items() if seq > cursor.after
+        )
+        return list(islice(waiting, limit))
+
+    def _read(self, cursor: Cursor, limit: int) -> list[tuple[Row, _Place]]:
+        try:
+            return [(row, (cursor.part, seq)) for seq, row in cursor.read(limit)]
+        except sqlite3.Error as error:
+            self._fail(error)
+            return []

@@ -1,0 +1,117 @@
+"""The directory that the spools of a host's processes share: whose file is whose.
+
+Each process has a file of its own, the first one that nobody holds: so a process that starts again
+goes on where it stopped, and worker processes of one server share a setting. A lock is held by
+`flock`, so it is free as soon as its process is gone, however that ended.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from errno import EACCES
+from itertools import count
+from pathlib import Path
+
+from arthur_relay.errors import SpoolError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on Windows
+    fcntl = None  # type: ignore[assignment] # a module elsewhere
+
+SUFFIX = ".spool"
+_BESIDE = ("", "-wal", "-shm")
+
+
+@dataclass(slots=True)
+class Claim:
+    """A file that is ours until it is released or the process ends.
+
+    Attributes:
+        path: The file, which need not be there yet.
+    """
+
+    path: Path
+    _descriptor: int
+
+    def release(self) -> None:
+        """Let others have the file. In a forked child: let the parent alone have it."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+    def remove(self) -> None:
+        """Delete the file, which nobody has open."""
+        for ending in _BESIDE:
+            Path(f"{self.path}{ending}").unlink(missing_ok=True)
+
+    def set_aside(self, moment: datetime) -> Path:
+        """Give the file, which nobody has open, a dated name that no relay looks at.
+
+        Returns:
+            The new name.
+        """
+        for number in count():
+            dated = f"{moment:%Y%m%dT%H%M%SZ}" + (f"-{number}" if number else "")
+            aside = self.path.with_name(f"{self.path.stem}-damaged-{dated}.sqlite")
+            if not aside.exists():
+                break
+        for ending in _BESIDE:
+            with suppress(FileNotFoundError):
+                Path(f"{self.path}{ending}").replace(f"{aside}{ending}")
+        return aside
+
+
+class SpoolDirectory:
+    """Hands out claims. Any process of the host, any thread.
+
+    Args:
+        path: The directory; made, for its owner only, when it is not there.
+
+    Raises:
+        SpoolError: It is not a directory that can be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if fcntl is None:
+            raise SpoolError("spool_dir needs a system with flock: Linux, macOS or a BSD.")
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        except OSError as error:
+            raise SpoolError(
+                f"spool_dir {path} can't be used ({error.strerror}): give a directory that this"
+                " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
+            ) from error
+
+    def claim(self) -> Claim:
+        """Claim the first file that nobody holds, which may be one that a process left behind."""
+        for number in count():
+            found = self._lock(self._path / f"{number}{SUFFIX}")
+            if found is not None:
+                return found
+        raise AssertionError  # count() does not end
+
+    def orphans(self) -> Iterator[Claim]:
+        """Claim, one by one, the files that nobody holds."""
+        for path in sorted(self._path.glob(f"*{SUFFIX}")):
+            found = self._lock(path)
+            if found is None:
+                continue
+            if path.exists():
+                yield found
+            else:  # its owner has ended well meanwhile
+                found.release()
+
+    def _lock(self, path: Path) -> Claim | None:
+        lock = path.with_suffix(".lock")
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return Claim(path, descriptor)

@@ -1,0 +1,223 @@
+"""One file of the spool: rows in SQLite that outlive the process; one connection does it all."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from arthur_relay.errors import SpoolError
+from arthur_relay.row import Row
+
+APPLICATION_ID = 0x41525359
+"""Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
+
+VERSION = 1
+"""Of the tables below; see `PRAGMA user_version`."""
+
+PAGE_BYTES = 16384
+"""A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
+
+CHECKPOINT_PAGES = 256
+"""The log is written back when it is as long: 4 MB."""
+
+VACUUM_PAGES = 512
+"""Free pages that are given back to the file system at a time: 8 MB."""
+
+_BEFORE_FIRST_TABLE = f"""
+PRAGMA page_size = {PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+"""
+
+_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE rows (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    shrunk INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
+CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
+INSERT INTO held VALUES (0, 0);
+"""
+
+_MARKS = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+class NewerSpoolError(SpoolError):
+    """A later version of this package wrote the file; it is left as it is."""
+
+
+class NotASpoolError(Exception):
+    """The file is damaged, or something else; the text says which."""
+
+
+class SpoolFile:
+    """Rows by sequence number. One thread at a time; whoever opens it holds the file's lock.
+
+    Every method but `close` raises sqlite3.Error when the file can't be read or written, and
+    changes nothing then.
+
+    Args:
+        path: The file; made when it is not there.
+        power_safe: Whether each commit is forced to the disk, to survive a power cut.
+
+    Attributes:
+        path: The file.
+        rows: Rows in it.
+        last_seq: The last sequence number that was ever used.
+        size: Bytes of the pages in use, the log not included.
+
+    Raises:
+        NewerSpoolError: See there.
+        NotASpoolError: See there.
+        OSError: It can't be opened.
+        sqlite3.OperationalError: It can't be read or written.
+    """
+
+    def __init__(self, path: Path, *, power_safe: bool) -> None:
+        self.path = path
+        # For the owner only, as SQLite then makes the log: there are prompts in it.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=1.0
+        )
+        try:
+            self._set_up(power_safe=power_safe)
+            ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
+            self.rows, self.last_seq = int(rows), int(last_seq)
+            self.size = self._used_pages() * PAGE_BYTES
+        except (sqlite3.OperationalError, NewerSpoolError):
+            self._connection.close()
+            raise
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self._connection.close()
+            raise NotASpoolError(str(error)) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def write(
+        self,
+        fresh: Sequence[tuple[int, Row]],
+        gone: Sequence[int],
+        changed: Iterable[tuple[int, Row]],
+    ) -> None:
+        """Commit what has happened since the last time, as a whole or not at all.
+
+        Args:
+            fresh: New rows with their sequence numbers, which grow.
+            gone: Sequence numbers of rows to forget.
+            changed: New forms of rows that are in the file.
+        """
+        rows = self.rows + len(fresh) - len(gone)
+        last_seq = fresh[-1][0] if fresh else self.last_seq
+        with self._transaction() as execute_many:
+            execute_many(
+                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)",
+                [(seq, r.id, r.model_id, r.epoch, r.shrunk, r.body) for seq, r in fresh],
+            )
+            execute_many(
+                "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
+                [(row.body, row.shrunk, seq) for seq, row in changed],
+            )
+            execute_many("DELETE FROM rows WHERE seq = ?", [(seq,) for seq in gone])
+            execute_many("UPDATE held SET rows = ?, last_seq = ?", [(rows, last_seq)])
+        self.rows, self.last_seq = rows, last_seq
+        with suppress(sqlite3.OperationalError):  # it is written; no room to tidy up in is no harm
+            self._give_back()
+            self.size = self._used_pages() * PAGE_BYTES
+
+    def read(
+        self, after: int, until: int, limit: int, *, epoch: int | None = None
+    ) -> list[tuple[int, Row]]:
+        """Return rows with their sequence numbers, oldest first.
+
+        Args:
+            after: Their sequence numbers are above it.
+            until: And not above that.
+            limit: So many of them at most.
+            epoch: The epoch that they get; None for that which they had.
+        """
+        found = self._connection.execute(
+            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk FROM rows"
+            " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (epoch, after, until, limit),
+        )
+        return [(seq, Row(*fields)) for seq, *fields in found]
+
+    def models(self) -> dict[str, str]:
+        """Return the descriptions of the models that are remembered, by id."""
+        return dict(self._connection.execute("SELECT model_id, description FROM models"))
+
+    def remember(self, model_id: str, description: str) -> None:
+        """Keep the description of a model."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
+        )
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer."""
+        self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
+
+    def close(self) -> None:
+        """Close the file; without rows in it, it is as small as it gets."""
+        self._connection.close()
+
+    def _set_up(self, *, power_safe: bool) -> None:
+        execute = self._connection.execute
+        ((application,),) = execute("PRAGMA application_id")
+        ((version,),) = execute("PRAGMA user_version")
+        ((tables,),) = execute("SELECT count(*) FROM sqlite_master")
+        if application == version == tables == 0:
+            self._connection.executescript(_BEFORE_FIRST_TABLE + _TABLES + _MARKS)
+        elif application != APPLICATION_ID:
+            raise NotASpoolError("it is another application's")
+        elif version > VERSION:
+            raise NewerSpoolError(
+                f"The spool file {self.path} was written by a later version of arthur-relay (its"
+                f" format is {version}, this version knows {VERSION}): install that version, or"
+                " give another spool_dir."
+            )
+        execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
+        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[[str, Iterable[tuple[object, ...]]], object]]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection.executemany
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _give_back(self) -> None:
+        """Let the file shrink: a part at a time while rows are in it, all of it without."""
+        ((free,),) = self._connection.execute("PRAGMA freelist_count")
+        ((pages,),) = self._connection.execute("PRAGMA page_count")
+        # Only executescript steps through the whole vacuum: execute() would free one page.
+        if not self.rows and pages > CHECKPOINT_PAGES:
+            self._connection.executescript(
+                "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
+            )
+        elif free > max(VACUUM_PAGES // 8, pages // 2):
+            # The file itself becomes shorter when the log is written back only.
+            self._connection.executescript(
+                f"PRAGMA incremental_vacuum({VACUUM_PAGES}); PRAGMA wal_checkpoint(PASSIVE)"
+            )
+
+    def _used_pages(self) -> int:
+        ((free,),) = self._connection.execute("PRAGMA freelist_count")
+        ((pages,),) = self._connection.execute("PRAGMA page_count")
+        return int(pages) - int(free)

@@ -1,0 +1,72 @@
+"""What the spool knows of one of its files: what is to be written, and how far it was read."""
+
+from dataclasses import dataclass, field
+
+from arthur_relay.buffers.spool_directory import Claim
+from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.row import Row
+
+ROW_OVERHEAD_BYTES = 64
+"""What a row takes in the file beside its body, about: ids, lengths, its place in the tree."""
+
+
+def bytes_of(row: Row) -> int:
+    """Return what a row takes in a file, about."""
+    return len(row.body) + ROW_OVERHEAD_BYTES
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A file of ours, with what is to be written to it.
+
+    Attributes:
+        claim: What makes it ours.
+        file: The file.
+        gone: Sequence numbers of rows that are done with.
+        gone_bytes: What they take in the file, about.
+        changed: Rows that were cut, by sequence number.
+    """
+
+    claim: Claim
+    file: SpoolFile
+    gone: list[int] = field(default_factory=list)
+    gone_bytes: int = 0
+    changed: dict[int, Row] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes once what is gone is forgotten, about."""
+        return self.file.size - self.gone_bytes
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the file, and delete it unless it is to be kept."""
+        self.file.close()
+        if not keep:
+            self.claim.remove()
+        self.claim.release()
+
+
+@dataclass(slots=True, eq=False)
+class Cursor:
+    """How far a part has been read.
+
+    Attributes:
+        part: The part.
+        after: The last sequence number that was read.
+        until: The last one to read; None for all, new ones included.
+        epoch: What the rows' epochs become; None leaves them.
+    """
+
+    part: Part
+    after: int
+    until: int | None = None
+    epoch: int | None = None
+
+    def read(self, limit: int) -> list[tuple[int, Row]]:
+        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is."""
+        until = self.part.file.last_seq if self.until is None else self.until
+        if limit <= 0 or self.after >= until:
+            return []
+        found = self.part.file.read(self.after, until, limit, epoch=self.epoch)
+        self.after = found[-1][0] if found else until
+        return found

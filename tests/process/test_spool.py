@@ -1,0 +1,142 @@
+"""The spool in real processes: killed, out of time, started while Arthur is away, forked."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arthur_relay.sandbox import ArthurSandbox
+    from tests.process.scripts import Ended, Scripts
+
+COUNT = 50
+
+CAPTURE = f"""
+relay = Relay.from_env(settings=settings)
+def capture(first, count={COUNT}):
+    for number in range(first, first + count):
+        relay.capture(Inference(input_text="prompt", output_text="a", inference_id=f"i{{number}}"))
+"""
+
+SAFE = """
+def wait_until_safe(count):
+    while relay.stats().spooled < count:
+        threading.Event().wait(0.01)
+"""
+
+DELIVER = """
+while relay.stats().pending:
+    relay.flush()
+    threading.Event().wait(0.01)
+result = relay.close()
+print(result.delivered, result.pending, dict(result.dropped))
+"""
+
+
+def arrived(sandbox: ArthurSandbox) -> list[str]:
+    return sorted(row["partner_inference_id"] for row in sandbox.inferences)
+
+
+def names(*numbers: int) -> list[str]:
+    return sorted(f"i{number}" for number in numbers)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> str:
+    return str(tmp_path / "spool")
+
+
+def deliver(scripts: Scripts, spool: str, body: str = "") -> Ended:
+    ended = scripts.run(CAPTURE + body + DELIVER, spool_dir=spool)
+    assert ended.status == 0, ended.stderr
+    return ended
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_what_was_written_survives_kill_9(
+    durability: str, scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    script = scripts.start(
+        CAPTURE + SAFE + f"capture(0); wait_until_safe({COUNT}); ready_for_a_signal()",
+        spool_dir=spool,
+        durability=durability,
+    )
+    script.wait_until_ready()
+    script.signal(signal.SIGKILL)
+    assert script.end().status == -signal.SIGKILL
+    assert arrived(sandbox) == []
+    ended = deliver(scripts, spool, "capture(1000)\n")
+    assert ended.stdout.strip() == f"{2 * COUNT} 0 {{}}"
+    assert arrived(sandbox) == names(*range(COUNT), *range(1000, 1000 + COUNT))
+
+
+def test_what_is_left_at_the_deadline_stays_in_the_spool(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    sandbox.faults.hang(routes=("inferences",))
+    ended = scripts.run(CAPTURE + "capture(0)", spool_dir=spool, shutdown_timeout_seconds=0.5)
+    assert ended.status == 0
+    assert f"{COUNT} inferences stay in the spool" in ended.stderr
+    sandbox.faults.reset()
+    deliver(scripts, spool)
+    assert set(arrived(sandbox)) == set(names(*range(COUNT)))
+
+
+def test_a_start_while_arthur_is_away_knows_the_model(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    deliver(scripts, spool, "capture(0)\n")
+    sandbox.go_away()
+    ended = scripts.run(
+        CAPTURE + SAFE + f"capture(100); wait_until_safe({COUNT}); os._exit(0)", spool_dir=spool
+    )
+    assert ended.status == 0, ended.stderr
+    sandbox.come_back()
+    deliver(scripts, spool)
+    assert arrived(sandbox) == names(*range(COUNT), *range(100, 100 + COUNT))
+
+
+def test_a_forked_child_has_a_spool_of_its_own(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    fork = f"""
+capture(0)
+wait_until_safe({COUNT})
+child = os.fork()
+if not child:
+    capture(100)
+    result = relay.close()
+    os._exit(0 if result.delivered == {COUNT} and result.pending == 0 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert relay.stats().delivered == 0
+"""
+    ended = deliver(scripts, spool, SAFE + fork)
+    assert ended.stdout.strip() == f"{COUNT} 0 {{}}"
+    assert arrived(sandbox) == names(*range(COUNT), *range(100, 100 + COUNT))
+
+
+def test_what_a_killed_process_left_is_delivered_by_its_neighbour(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    neighbour = scripts.start(CAPTURE + "ready_for_a_signal()", spool_dir=spool)
+    neighbour.wait_until_ready()
+    script = scripts.start(
+        CAPTURE + SAFE + f"capture(0); wait_until_safe({COUNT}); ready_for_a_signal()",
+        spool_dir=spool,
+    )
+    script.wait_until_ready()
+    script.signal(signal.SIGKILL)
+    script.end()
+    deliver(scripts, spool)  # as a third one: what is left is taken at the start
+    assert arrived(sandbox) == names(*range(COUNT))
+
+
+def test_a_spool_that_cannot_be_used_is_one_clear_error(scripts: Scripts, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = scripts.run(CAPTURE, spool_dir=str(tmp_path / "file"))
+    assert ended.status == 1
+    assert ended.stderr.splitlines()[-1].startswith("arthur_relay.errors.SpoolError: spool_dir")
