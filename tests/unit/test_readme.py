@@ -33,6 +33,22 @@ def test_the_table_of_settings_is_the_settings() -> None:
     assert found[1] == settings_table(), "replace the README's table by settings_table()"
 
 
+def benchmark_summary() -> str:
+    """Return the facts and the first table of the benchmark's report, as the README has them."""
+    report = (ROOT / "tests" / "benchmarks" / "report" / "report.md").read_text(encoding="utf-8")
+    facts = re.search(r"\n\n((?:- [^\n]+\n)+)", report)
+    table = re.search(r"## Summary\n\n(.*?\n)\n!", report, re.DOTALL)
+    assert facts is not None
+    assert table is not None
+    return facts[1] + "\n" + table[1].rstrip()
+
+
+def test_the_costs_are_those_of_the_report() -> None:
+    found = re.search(r"<!-- benchmark -->\n(.*?)\n<!-- /benchmark -->", README, re.DOTALL)
+    assert found is not None
+    assert found[1] == benchmark_summary(), "replace the README's table by benchmark_summary()"
+
+
 def test_every_variable_that_the_readme_names_exists() -> None:
     named = set(re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", README))
     assert {name.lower() for name in named} <= set(RelaySettings.model_fields)
