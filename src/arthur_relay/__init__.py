@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arthur_relay.asgi import lifespan
     from arthur_relay.callback import ArthurCallbackHandler
+    from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.errors import (
         ConfigurationError,
         CredentialsError,
@@ -31,6 +32,7 @@ __all__ = [
     "ArthurCallbackHandler",
     "ConfigurationError",
     "CredentialsError",
+    "DeadLetter",
     "DropReason",
     "FlushResult",
     "Health",
@@ -50,6 +52,7 @@ __all__ = [
 
 _MODULES = {
     "ArthurCallbackHandler": "callback",
+    "DeadLetter": "dead_letters",
     "DropReason": "stats",
     "FlushResult": "stats",
     "Health": "stats",

@@ -15,9 +15,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from arthur_relay.inference import CAPTURE_BYTES, MAX_ERROR_CHARACTERS, Run, RunOutcome
 from arthur_relay.lifecycle import Closing
+from arthur_relay.runs import salt_of
 from arthur_relay.snapshots import snapshot_generation, snapshot_messages, snapshot_values
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
@@ -76,8 +79,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._find_run = self._runs.find
         self._plain = PLAIN_ROLES
         self._metadata_names = self.relay.metadata_names
-        # Two models may log the same run; their keys must differ.
-        self._salt = hash(self.model_id) & ((1 << 63) - 1)
+        self._salt = salt_of(self.model_id)
         if self.relay.settings.disabled:
             self.ignore_llm = self.ignore_chat_model = True
 
@@ -227,7 +229,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                     run.size += size
             run.generations = snapshots
             run.rows = len(snapshots) or 1
-            self.relay.submit(run)
+            self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
 
@@ -252,9 +254,20 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                 snapshot, size = snapshot_generation(response.generations[0][0])
                 run.generations = (snapshot,)
                 run.size += size
-            self.relay.submit(run)
+            self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
+
+    def log_ground_truth(
+        self,
+        run_id_or_inference_id: UUID | str,
+        ground_truth: Mapping[str, Any],
+        timestamp: datetime | None = None,
+    ) -> None:
+        """Tell Arthur what became known of an inference later. See `Relay.log_ground_truth`."""
+        self.relay.log_ground_truth(
+            run_id_or_inference_id, ground_truth, timestamp, model_id=self.model_id
+        )
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until everything captured before is settled. See `Relay.flush`."""
@@ -314,6 +327,11 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         run.duration = perf_counter() - run.started_at
         run.ended_at = time()
         return run
+
+    def _submit(self, run: Run) -> None:
+        self.relay.submit(run)
+        if run.ground_truths is not None:
+            self.relay.submit_ground_truths(run)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # LangChain objects that carry handlers are copied deeply; a relay is one thing.

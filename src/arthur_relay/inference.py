@@ -1,7 +1,9 @@
-"""What is captured: an `Inference` handed over by code, or the `Run` that a LangChain call was."""
+"""What is captured: an `Inference` handed over by code, a LangChain `Run`, and ground truth."""
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from arthur_relay.row import Row
 
 CAPTURE_BYTES = 1000
 """What a capture costs beside its texts: the objects around it, measured with tracemalloc."""
@@ -115,6 +119,8 @@ class Run:
     metadata: dict[str, Any] | None = None
     asked_for: Any = None
     rows = 1
+    ground_truths: deque[CapturedGroundTruth] | None = None
+    """What was said of it before it ended, to be sent behind it."""
 
     def __init__(
         self,
@@ -171,5 +177,66 @@ class CapturedInference:
         self.rows = 1
 
 
-Capture = Run | CapturedInference
+_RUN_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-[0-9]+)?")
+
+
+def run_id_of(inference_id: str) -> str | None:
+    """Return the run that an inference's id is of, or None when it has not the form of one.
+
+    A run's second generation, and those behind it, have its id with a number.
+    """
+    found = _RUN_ID.fullmatch(inference_id)
+    return None if found is None else found[1]
+
+
+class CapturedGroundTruth:
+    """What became known of an inference later, on its way through the inlet.
+
+    Args:
+        inference_id: The inference's id, which for LangChain is the run's.
+        model_id: Its model.
+        values: A copy of the values by attribute name.
+        size: The bytes that it keeps in memory, as accounted.
+        known_at: When it became known, in seconds since the epoch.
+    """
+
+    __slots__ = ("id", "known_at", "model_id", "rows", "size", "values")
+
+    def __init__(
+        self,
+        inference_id: str,
+        model_id: str,
+        values: Mapping[str, Any],
+        size: int,
+        known_at: float,
+    ) -> None:
+        self.id = inference_id
+        self.model_id = model_id
+        self.values = values
+        self.size = size
+        self.known_at = known_at
+        self.rows = 1
+
+
+class CapturedRow:
+    """A row that was encoded before: one of the dead letters, on its way once more.
+
+    Args:
+        row: The row.
+    """
+
+    __slots__ = ("id", "model_id", "row", "rows", "size")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.id = row.id
+        self.model_id = row.model_id
+        self.size = CAPTURE_BYTES + len(row.body)
+        self.rows = 1
+
+
+Encodable = Run | CapturedInference | CapturedGroundTruth
+"""What has to be encoded, and waits until its model is known."""
+
+Capture = Encodable | CapturedRow
 """What waits in the inlet: each has `model_id`, `size` in bytes and `rows`, the rows it makes."""

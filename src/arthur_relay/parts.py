@@ -1,15 +1,27 @@
 """The pipeline of one process: what a relay is composed of, and a forked child gets anew."""
 
 import logging
+import random
 import threading
-from concurrent.futures import Future
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.dead_letters.chosen import chosen_dead_letters
+from arthur_relay.destinations import Destination
 from arthur_relay.pipeline.flushes import Barrier
-from arthur_relay.pipeline.inlet import Inlet
+from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
-from arthur_relay.pipeline.runtime import Runtime
+from arthur_relay.pipeline.pace import Pace
+from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime
 from arthur_relay.pipeline.worker import Worker
+from arthur_relay.schema import ModelSchema
+from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 
 logger = logging.getLogger("arthur_relay")
@@ -30,12 +42,59 @@ class Parts:
     inlet: Inlet
     worker: Worker
     runtime: Runtime
+    dead_letters: DeadLetters
     live_in: int | None = None
     closing: Barrier = field(default_factory=lambda: Barrier(closing=True))
     ended: "Future[None]" = field(default_factory=Future)
     told_end: bool = False
     _open: list[None] = field(default_factory=lambda: [None])
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: RelaySettings,
+        destination: Destination,
+        *,
+        sweep: Callable[[], bool],
+        learned: Callable[[str, ModelSchema], None],
+        spare: Callable[[], int],
+    ) -> "Parts":
+        """Compose a pipeline that has not been started.
+
+        Args:
+            settings: What it is like.
+            destination: Where rows go.
+            sweep: See `Worker`.
+            learned: See `Worker`.
+            spare: See `Inlet`.
+
+        Raises:
+            SpoolError: The spool's directory can't be used.
+        """
+        ledger = Ledger()
+        dead_letters = chosen_dead_letters(settings)
+        runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
+        inlet = Inlet(InletLimits.of(settings), ledger, wake=runtime.wake, spare=spare)
+        worker = Worker(
+            inlet=inlet,
+            buffer=chosen_buffer(settings),
+            destination=destination,
+            ledger=ledger,
+            dead_letters=dead_letters,
+            settings=settings,
+            random=random.random,
+            sweep=sweep,
+            learned=learned,
+            pace=Pace(),
+            offload=runtime.offload,
+        )
+        return cls(ledger, inlet, worker, runtime, dead_letters)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait between the callers and Arthur, as accounted. Any thread."""
+        return self.inlet.size + self.worker.room.taken_bytes
 
     @property
     def is_open(self) -> bool:
@@ -48,12 +107,58 @@ class Parts:
         ended = self.ledger.left_at_end is not None
         return self.ledger.kept_at_end if ended else self.worker.buffer.kept
 
+    def flush(self, seconds: float) -> bool:
+        """Wait until what was captured before is settled. Returns whether it was in time."""
+        barrier = Barrier()
+        self.worker.control(barrier)
+        self.runtime.hurry()
+        # A close by someone else ends the wait as well: what is left then is settled by it.
+        wait((barrier.done, self.ended), seconds, FIRST_COMPLETED)
+        return not barrier.done.cancel()
+
+    def begin_end(self) -> bool:
+        """Take no more, and begin to deliver what is queued. Returns whether it was the first."""
+        first = self.shut()
+        if first:
+            self.worker.control(self.closing)
+            self.runtime.hurry()
+        return first
+
+    def finish_end(self, deadline: float) -> bool:
+        """Wait for the end, and see to it. An interrupt ends the wait, not what comes behind it.
+
+        Args:
+            deadline: On `time.monotonic()`'s scale.
+
+        Returns:
+            Whether all was settled in time.
+        """
+        in_time = False
+        try:
+            self.closing.done.result(max(0.0, deadline - time.monotonic()))
+            in_time = True
+        except FutureTimeoutError:
+            pass
+        finally:
+            if not in_time:
+                self.runtime.cancel()
+            # Relays that are stuck are waited for at the same time, and never for long.
+            left = deadline + JOIN_SECONDS - time.monotonic()
+            self.runtime.join(min(JOIN_SECONDS, max(0.0, left)))
+            self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
+            self.close_out()
+            with suppress(InvalidStateError):
+                self.ended.set_result(None)
+        return in_time
+
     def close_out(self) -> None:
         """Account for what is left, once the worker has ended or is given up. Any thread."""
         with self._closing_out:  # whoever is second finds it done
             buffer = self.worker.buffer
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept if self.runtime.is_alive else buffer.close()
+            if not self.runtime.is_alive:
+                self.dead_letters.commit()
             self.ledger.close_out(kept)
             if self.told_end:
                 return

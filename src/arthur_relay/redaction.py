@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from inspect import iscoroutinefunction
 from typing import Any
+
+from arthur_relay.functions import read_function
 
 
 class BuiltInRedactor(StrEnum):
@@ -19,28 +20,6 @@ class BuiltInRedactor(StrEnum):
 
 Redactor = Callable[[str], str]
 """Returns a text without what must not be told. The worker's thread calls it, with any text."""
-
-
-class HashableRedactor:
-    """A function that can't be hashed, such as an instance of a dataclass; equal by identity."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Redactor) -> None:
-        self.function = function
-
-    def __call__(self, text: str) -> str:
-        """Return what the function does."""
-        return self.function(text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HashableRedactor) and other.function is self.function
-
-    def __hash__(self) -> int:
-        return id(self.function)
-
-    def __repr__(self) -> str:
-        return repr(self.function)
 
 
 def read_redactors(given: Any) -> tuple[BuiltInRedactor | Redactor, ...] | None:
@@ -60,18 +39,10 @@ def read_redactors(given: Any) -> tuple[BuiltInRedactor | Redactor, ...] | None:
         raise ValueError("not redactors")
     found: dict[BuiltInRedactor | Redactor, None] = {}  # as a set, but in order
     for item in given:
-        if callable(item) and not iscoroutinefunction(item):
-            found[item if _is_hashable(item) else HashableRedactor(item)] = None
+        if callable(item):
+            found[read_function(item)] = None
         elif (name := BuiltInRedactor(item)) is BuiltInRedactor.ALL:
             found |= dict.fromkeys(each for each in BuiltInRedactor if each is not name)
         else:
             found[name] = None
     return tuple(found) or None
-
-
-def _is_hashable(function: Redactor) -> bool:
-    try:
-        hash(function)
-    except TypeError:
-        return False
-    return True

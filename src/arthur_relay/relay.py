@@ -4,44 +4,39 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import secrets
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, InvalidStateError, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
     resolve_credentials,
 )
 from arthur_relay.destinations.scope import ScopeDestination
-from arthur_relay.errors import ConfigurationError, UnreachableError
-from arthur_relay.inference import CapturedInference
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.inference import CapturedInference, CapturedRow
+from arthur_relay.known_models import KnownModels
 from arthur_relay.lifecycle import Closing, in_thread
 from arthur_relay.parts import Parts
-from arthur_relay.pipeline.flushes import Barrier
-from arthur_relay.pipeline.inlet import Inlet, InletLimits
-from arthur_relay.pipeline.ledger import Ledger
-from arthur_relay.pipeline.pace import Pace
-from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime, registry
-from arthur_relay.pipeline.worker import Worker
+from arthur_relay.pipeline.runtime import JOIN_SECONDS, registry
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
+from arthur_relay.row import Row
 from arthur_relay.runs import OpenRuns
 from arthur_relay.settings import RelaySettings
 from arthur_relay.signals import exit_on_sigterm
-from arthur_relay.snapshots import snapshot_values
-from arthur_relay.stats import DropReason
+from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
 
+    from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.destinations import Destination
     from arthur_relay.inference import Capture, Inference, Run
     from arthur_relay.schema import ModelSchema
@@ -74,10 +69,9 @@ class Relay(Closing):
         self.model_id = model_id
         self._destination = destination
         self._locks: dict[int, threading.Lock] = {}
-        self._asked: set[str] = set()
-        self._given: dict[str, ModelSchema] = {}
+        self._models = KnownModels()
         self._forked_from: list[Parts] = []
-        self.metadata_names: dict[str, frozenset[str]] = {}
+        self.metadata_names = self._models.attribute_names
         self._ids = count()
         self._id_prefix = secrets.token_hex(12)
         self.events = EventCounts()
@@ -85,6 +79,7 @@ class Relay(Closing):
             max_runs=self.settings.max_open_runs,
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
+            spare=self._spare,
         )
         self._parts = self._assemble()
         if not self.settings.disabled:
@@ -143,8 +138,7 @@ class Relay(Closing):
             captured = CapturedInference(
                 inference,
                 inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
-                # Without a model it is rejected by the worker, and counted like any other.
-                inference.model_id or self.model_id or "",
+                self._model_id(inference.model_id),
                 time.time(),
             )
             if inference.attributes:
@@ -155,14 +149,70 @@ class Relay(Closing):
         else:
             self.submit(captured)
 
+    def log_ground_truth(
+        self,
+        run_id_or_inference_id: UUID | str,
+        ground_truth: Mapping[str, Any],
+        timestamp: datetime | None = None,
+        *,
+        model_id: str | None = None,
+    ) -> None:
+        """Tell Arthur what became known of an inference later, a user's thumbs-up for instance.
+
+        Returns at once, and never raises, from any thread. It is sent behind the inference it
+        belongs to, which may come from another process, and is counted like an inference.
+
+        Args:
+            run_id_or_inference_id: LangChain's run id, or the inference's own.
+            ground_truth: Values by attribute name, of which those are sent that the model has
+                registered as ground truth.
+            timestamp: When it became known, timezone-aware; now when None.
+            model_id: The Arthur model; the relay's own when None.
+        """
+        if self.settings.disabled:
+            return
+        try:
+            captured = snapshot_ground_truth(
+                str(run_id_or_inference_id),
+                self._model_id(model_id),
+                ground_truth,
+                timestamp,
+                now=time.time(),
+            )
+            if not self.open_runs.attach(captured):
+                self.submit(captured)
+        except Exception:  # noqa: BLE001 - nothing may be raised into the application
+            self.events.unreadable.increment()
+
+    def resubmit(self, letter: DeadLetter) -> None:
+        """Send a dead letter once more, as it is. Returns at once, as `capture` does."""
+        row = Row(letter.inference_id, letter.model_id, letter.body, kind=letter.kind)
+        self.submit(CapturedRow(row))
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return what was rejected or given up, oldest first, as far as it is kept. Any thread.
+
+        Raises:
+            OSError: The spool can't be read.
+            sqlite3.Error: The same.
+        """
+        return self._parts.dead_letters.letters()
+
     def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
         """Put a capture into the inlet; what the callback does with a run that has ended."""
         if self._parts.live_in != os.getpid():
             self._revive()
         parts = self._parts
         # The worker must not wait for itself, nor a close for what it is about to end.
-        may_wait = may_wait and parts.runtime.thread_id != threading.get_ident()
+        may_wait = may_wait and not parts.runtime.is_this_thread
         parts.inlet.put(capture, may_wait=may_wait)
+
+    def submit_ground_truths(self, run: Run) -> None:
+        """Submit what was said of a run before it ended, once it has been submitted itself."""
+        truths = run.ground_truths
+        while truths:
+            with suppress(IndexError):  # another thread takes them as well
+                self.submit(truths.popleft())
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
@@ -174,37 +224,14 @@ class Relay(Closing):
             CredentialsError: Arthur refused the login or the key.
             ModelError: Arthur has no such model, or it is not an LLM.
         """
-        if self.settings.disabled:
-            return
-        if model_id in self._asked:
-            return
-        self._revive()
-        self._asked.add(model_id)
-        answer = self._parts.worker.schemas.ask(model_id)
-        self._wake()
-        try:
-            answer.result(self.settings.connect_timeout_seconds)
-        except ConfigurationError:
-            self._asked.discard(model_id)  # someone may put it right and try again
-            raise
-        except UnreachableError:
-            return  # the worker has logged it
-        except FutureTimeoutError:
-            answer.cancel()
-            logger.warning(
-                "Arthur has not answered within %g s; will keep asking for model %s",
-                self.settings.connect_timeout_seconds,
-                model_id,
-            )
+        if not self.settings.disabled:
+            self._revive()
+            seconds = self.settings.connect_timeout_seconds
+            self._models.ask(model_id, self._parts, timeout_seconds=seconds)
 
     def register(self, schema: ModelSchema) -> None:
         """Make a model known, so that Arthur need not be asked for it. Any thread."""
-        if schema.model_id in self._given:
-            return  # attributes can't be added to a saved model
-        self._given[schema.model_id] = schema
-        self._asked.add(schema.model_id)
-        self._parts.worker.schemas.give(schema)
-        self._wake()
+        self._models.give(schema, self._parts)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until everything captured before is delivered, rejected or dropped.
@@ -216,17 +243,10 @@ class Relay(Closing):
         """
         self._revive()
         parts = self._parts
-        in_worker = parts.runtime.thread_id == threading.get_ident()
-        if parts.live_in is None or not parts.is_open or in_worker:
+        if parts.live_in is None or not parts.is_open or parts.runtime.is_this_thread:
             return self._result()
-        barrier = Barrier()
-        parts.worker.control(barrier)
-        parts.runtime.hurry()
-        # A close by someone else ends the wait as well: what is left then is settled by it.
-        wait((barrier.done, parts.ended), self._timeout(timeout), FIRST_COMPLETED)
-        if barrier.done.cancel():
-            return self._result(timed_out=True)
-        return self._result()
+        in_time = parts.flush(self._timeout(timeout))
+        return self._result(timed_out=not in_time)
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more, deliver what is queued, and end the worker; all within one deadline.
@@ -257,7 +277,7 @@ class Relay(Closing):
             events=self.events,
             open_runs=len(self.open_runs),
             worker_restarts=parts.runtime.restarts,
-            pending_bytes=parts.inlet.size + parts.worker.waiting_bytes + self.open_runs.size,
+            pending_bytes=parts.pending_bytes + self.open_runs.size,
             spooled=parts.spooled,
         )
 
@@ -278,9 +298,7 @@ class Relay(Closing):
         """Take no more and begin to deliver what is queued; returns the seconds it may take."""
         parts = self._parts
         self.open_runs.abandon_all()
-        if parts.shut():
-            parts.worker.control(parts.closing)
-            parts.runtime.hurry()
+        if parts.begin_end():
             registry().unshare(self)
         return self.settings.shutdown_timeout_seconds
 
@@ -289,23 +307,10 @@ class Relay(Closing):
         parts = self._parts
         if parts.live_in != os.getpid():
             return self._result()  # disabled, or a forked child that never captured anything
-        in_time = False
         try:
-            parts.closing.done.result(max(0.0, deadline - time.monotonic()))
-            in_time = True
-        except FutureTimeoutError:
-            pass
+            in_time = parts.finish_end(deadline)
         finally:  # also when an interrupt ended the wait
-            if not in_time:
-                parts.runtime.cancel()
-            # Relays that are stuck are waited for at the same time, and never for long.
-            left = deadline + JOIN_SECONDS - time.monotonic()
-            parts.runtime.join(min(JOIN_SECONDS, max(0.0, left)))
             registry().ended(self)
-            parts.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
-            parts.close_out()
-            with suppress(InvalidStateError):
-                parts.ended.set_result(None)
         return self._result(timed_out=not in_time)
 
     def forget_parent(self) -> None:
@@ -322,25 +327,15 @@ class Relay(Closing):
             self._parts.shut()
 
     def _assemble(self) -> Parts:
-        """Compose the pipeline."""
-        settings = self.settings
-        ledger = Ledger()
-        inlet = Inlet(InletLimits.of(settings), ledger, wake=self._wake)
-        worker = Worker(
-            inlet=inlet,
-            buffer=chosen_buffer(settings),
-            destination=self._destination,
-            ledger=ledger,
-            settings=settings,
-            random=random.random,
+        parts = Parts.assemble(
+            self.settings,
+            self._destination,
             sweep=self._sweep,
-            learned=self._learn,
-            pace=Pace(),
-            offload=self._offload,
+            learned=self._models.learn,
+            spare=self._spare,
         )
-        for schema in self._given.values():
-            worker.schemas.give(schema)
-        return Parts(ledger, inlet, worker, Runtime(worker.run))
+        self._models.give_all(parts)
+        return parts
 
     def _start(self) -> None:
         self._parts.runtime.start(self._parts.worker.wake)
@@ -372,24 +367,30 @@ class Relay(Closing):
                 self.forget_parent()
             self._start()
 
-    def _wake(self) -> None:
-        self._parts.runtime.wake()
-
-    async def _offload(self, function: Callable[[], None]) -> None:
-        await self._parts.runtime.offload(function)
-
     def _sweep(self) -> bool:
         self._parts.ledger.recover(self._parts.worker.buffer.adopt())
         self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 
-    def _learn(self, model_id: str, schema: ModelSchema) -> None:
-        """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
-        self.metadata_names[model_id] = frozenset(schema.types)
-
     def _give_up(self, run: Run) -> None:
         self.events.abandoned.increment()
         self.submit(run, may_wait=False)
+        self.submit_ground_truths(run)
+
+    def _model_id(self, given: str | None) -> str:
+        """Return the model of a capture; empty when there is none, for which it is rejected."""
+        model_id = given or self.model_id or ""
+        if not isinstance(model_id, str):
+            raise TypeError
+        return model_id
+
+    def _spare(self) -> int:
+        """Return the bytes of `queue_bytes` that rows leave free and nothing else has taken."""
+        settings, parts = self.settings, self._parts
+        borrowed = max(0, parts.inlet.size - settings.inlet_bytes) + max(
+            0, self.open_runs.size - settings.open_runs_bytes
+        )
+        return settings.buffer_bytes - parts.worker.room.taken_bytes - borrowed
 
     def _timeout(self, timeout: float | None) -> float:
         seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 CHUNK_BYTES = 128 * 1024
 """How much of a request's body is put together at once."""
@@ -11,9 +11,17 @@ RECOVERED = -1
 """The epoch of rows that an earlier process captured: no flush of this one waits for them."""
 
 
+class RowKind(StrEnum):
+    """What a row tells Arthur; rows of a batch are of one kind."""
+
+    INFERENCE = "inference"
+    GROUND_TRUTH = "ground_truth"
+    """What became known later of an inference that Arthur has."""
+
+
 @dataclass(slots=True, eq=False)
 class Row:
-    """One inference, encoded once and never decoded again on its way to Arthur.
+    """One inference, or its ground truth, encoded once and never decoded again on its way.
 
     Nothing changes a row after it is made (`frozen` would make that five times as slow); rows are
     compared by identity.
@@ -24,6 +32,7 @@ class Row:
         body: The JSON object, UTF-8.
         epoch: The flush generation it was captured in; a flush waits for its own and older ones.
         shrunk: How often its texts were cut because Arthur found the row alone too large.
+        kind: What it tells.
     """
 
     id: str
@@ -31,19 +40,30 @@ class Row:
     body: bytes = field(repr=False)  # it holds texts
     epoch: int = 0
     shrunk: int = 0
+    kind: RowKind = RowKind.INFERENCE
 
     @property
     def size(self) -> int:
         """Bytes that the row takes in a request, its separator included."""
         return len(self.body) + 1
 
+    @property
+    def inference(self) -> tuple[str, str]:
+        """The model and the id that say which inference it is of."""
+        return self.model_id, self.id
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one model that travel in one request; never empty, in order of capture."""
+    """Rows of one model and kind that travel in one request; never empty, in order of capture."""
 
     model_id: str
     rows: tuple[Row, ...]
+
+    @property
+    def kind(self) -> RowKind:
+        """What its rows tell."""
+        return self.rows[0].kind
 
     @property
     def size(self) -> int:
@@ -83,14 +103,23 @@ class Verdict(Enum):
     DELIVERED = "delivered"
     REJECTED = "rejected"
     RETRY = "retry"
+    NOT_YET = "not yet"
+    """It is ground truth of an inference that has not arrived there; later it may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt did to one row, and why. Reasons are short and never hold a text."""
+    """What one attempt did to one row, and why.
+
+    Attributes:
+        verdict: What it did.
+        reason: Why, in a few words that never hold a text.
+        status: The HTTP status, of the row or the request, that says so, or None.
+    """
 
     verdict: Verdict
     reason: str = ""
+    status: int | None = None
 
 
 DELIVERED = Outcome(Verdict.DELIVERED)

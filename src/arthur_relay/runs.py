@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from arthur_relay.inference import RunOutcome
+from arthur_relay.inference import RunOutcome, run_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arthur_relay.inference import Run
+    from arthur_relay.inference import CapturedGroundTruth, Run
+
+MAX_GROUND_TRUTHS = 100
+"""Kept with a run that is open, at most; more than that do not wait for it."""
+
+
+def run_key(run_id: UUID, model_id: str) -> int:
+    """Return what a run is found by: two models may log the same run, and their keys differ."""
+    return run_id.int ^ salt_of(model_id)
+
+
+def salt_of(model_id: str) -> int:
+    """Return what a model makes of a run's number, by exclusive or, so that it is its own."""
+    return hash(model_id) & ((1 << 63) - 1)
 
 
 class OpenRuns:
@@ -24,14 +39,24 @@ class OpenRuns:
         max_runs: Runs that may be open.
         max_bytes: Bytes that they may take.
         give_up: Gets a run that was evicted, marked as abandoned.
+        spare: Returns the bytes that nothing else of the relay takes just now: large prompts may
+            have them.
     """
 
-    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size", "find")
+    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size", "_spare", "find")
 
     find: Callable[[int], Run | None]
     """Returns an open run by its key, or None: `dict.get` itself, for each token comes this way."""
 
-    def __init__(self, *, max_runs: int, max_bytes: int, give_up: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        *,
+        max_runs: int,
+        max_bytes: int,
+        give_up: Callable[[Run], None],
+        spare: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._spare = spare
         self._max_runs = max_runs
         self._max_bytes = max_bytes
         self._give_up = give_up
@@ -54,7 +79,9 @@ class OpenRuns:
         one call must not send the call twice.
         """
         runs = self._runs
-        while runs and (len(runs) >= self._max_runs or self._size > self._max_bytes):
+        while runs and (
+            len(runs) >= self._max_runs or (self._size > self._max_bytes and self._spare() <= 0)
+        ):
             if not self._evict_oldest():
                 break
         replaced = runs.pop(run.key, None)
@@ -69,6 +96,30 @@ class OpenRuns:
         if run is not None:
             self._size -= run.size
         return run
+
+    def attach(self, truth: CapturedGroundTruth) -> bool:
+        """Leave ground truth with its run while that is open, to be sent behind it.
+
+        Returns:
+            Whether whoever ends the run will send it.
+        """
+        run_id = run_id_of(truth.id)
+        key = None if run_id is None else run_key(UUID(run_id), truth.model_id)
+        run = None if key is None else self._runs.get(key)
+        if run is None or key is None:
+            return False
+        # One step of C code: two threads that do this at once get the same deque.
+        truths = run.__dict__.setdefault("ground_truths", deque())
+        if len(truths) >= MAX_GROUND_TRUTHS:
+            return False
+        truths.append(truth)
+        if self._runs.get(key) is run:
+            return True
+        try:
+            truths.remove(truth)  # it ended meanwhile, and may have been looked at before
+        except ValueError:
+            return True
+        return False
 
     def sweep(self, started_before: float) -> None:
         """Give up runs that started before a moment of `time.perf_counter()`. Worker only."""

@@ -35,6 +35,7 @@ _STAGE_ORDER = {
     "GROUND_TRUTH_CLASS": 4,
 }
 _INFERENCE_STAGES = frozenset({INPUT, "PREDICT_FUNCTION_INPUT", NON_INPUT, PREDICTED})
+_GROUND_TRUTH_STAGES = frozenset({"GROUND_TRUTH", "GROUND_TRUTH_CLASS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,27 @@ class Attribute:
     position: int = 0
 
 
+COMMON_ATTRIBUTES = (
+    Attribute("input_text", "UNSTRUCTURED_TEXT", "PIPELINE_INPUT"),
+    Attribute("output_text", "UNSTRUCTURED_TEXT", "PREDICTED_VALUE"),
+    Attribute("output_tokens", "TOKENS", "PREDICTED_VALUE"),
+    Attribute("output_likelihoods", "TOKEN_LIKELIHOODS", "PREDICTED_VALUE"),
+    Attribute("finish_reason", "STRING", "NON_INPUT_DATA"),
+    Attribute("prompt_tokens", "INTEGER", "NON_INPUT_DATA"),
+    Attribute("completion_tokens", "INTEGER", "NON_INPUT_DATA"),
+    Attribute("total_tokens", "INTEGER", "NON_INPUT_DATA"),
+    Attribute("duration", "FLOAT", "NON_INPUT_DATA"),
+    Attribute("time_to_first_token", "FLOAT", "NON_INPUT_DATA"),
+    Attribute("model_name", "STRING", "NON_INPUT_DATA"),
+    Attribute("outcome", "STRING", "NON_INPUT_DATA"),
+    Attribute("error", "STRING", "NON_INPUT_DATA"),
+    Attribute("tool_calls", "STRING", "NON_INPUT_DATA"),
+    Attribute("tags", "ARRAY(STRING)", "NON_INPUT_DATA"),
+    Attribute("thumbs_up", "BOOLEAN", "GROUND_TRUTH"),
+)
+"""All that the relay can tell by itself, under the usual names, and a ground truth."""
+
+
 class ModelSchema:
     """What the encoder has to know of a model; immutable.
 
@@ -57,6 +79,7 @@ class ModelSchema:
         likelihoods: Name of the first attribute of type TOKEN_LIKELIHOODS, or None.
         tokens: Name of the predicted attribute of type TOKENS, or None.
         types: Value type by name, of every attribute that an inference may carry.
+        ground_truth_types: The same of those that ground truth may carry.
         attributes: All of them, in Arthur's order.
 
     Raises:
@@ -65,6 +88,7 @@ class ModelSchema:
 
     __slots__ = (
         "attributes",
+        "ground_truth_types",
         "input_text",
         "likelihoods",
         "model_id",
@@ -77,9 +101,8 @@ class ModelSchema:
         ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
         self.model_id = model_id
         self.attributes = tuple(ordered)
-        self.types: Mapping[str, str] = {
-            a.name: a.value_type for a in ordered if a.stage in _INFERENCE_STAGES
-        }
+        self.types = _types(ordered, _INFERENCE_STAGES)
+        self.ground_truth_types = _types(ordered, _GROUND_TRUTH_STAGES)
         self.input_text = _required(model_id, ordered, INPUT, "input")
         self.output_text = _required(model_id, ordered, PREDICTED, "output")
         self.likelihoods = _first(ordered, LIKELIHOODS, None)
@@ -115,6 +138,10 @@ class ModelSchema:
                 "Arthur's description of the model can't be read; is the URL that of Arthur Scope?"
             ) from error
         return cls(model_id, attributes)
+
+
+def _types(attributes: Iterable[Attribute], stages: frozenset[str]) -> Mapping[str, str]:
+    return {each.name: each.value_type for each in attributes if each.stage in stages}
 
 
 def _first(attributes: Sequence[Attribute], value_type: str, stage: str | None) -> str | None:

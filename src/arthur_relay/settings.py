@@ -5,6 +5,7 @@ the keyword wins. Loaded where a relay is made, not at import: pydantic-settings
 import than the rest of the caller's side together.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.errors import SettingsError
+from arthur_relay.functions import read_function
 from arthur_relay.redaction import BuiltInRedactor, Redactor, read_redactors
 
 ENVIRONMENT_PREFIX = "ARTHUR_RELAY_"
@@ -30,6 +32,7 @@ class Overflow(StrEnum):
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
     BLOCK = "block"
+    SPILL = "spill"
 
 
 class Durability(StrEnum):
@@ -47,6 +50,10 @@ class Connect(StrEnum):
 
 
 Redactors = Annotated[tuple[BuiltInRedactor | Redactor, ...] | None, PlainValidator(read_redactors)]
+
+
+def _function(value: Any) -> Callable[[Any], Any] | None:
+    return None if value is None else read_function(value)
 
 
 def _none_by_name(value: Any) -> Any:
@@ -87,7 +94,8 @@ class RelaySettings(BaseSettings):
     )
     overflow: Overflow = Field(
         Overflow.DROP_OLDEST,
-        description="what to do when the queue is full: drop_oldest, drop_newest or block",
+        description="what to do when the queue is full: drop_oldest, drop_newest, block, or spill"
+        " (what does not fit into memory waits in the spool)",
     )
     spool_dir: Annotated[Path | None, BeforeValidator(_none_by_name)] = Field(
         None, description="a directory; what waits is kept there, on disk, or none"
@@ -99,6 +107,17 @@ class RelaySettings(BaseSettings):
         Durability.PROCESS,
         description="what a row in the spool survives: the end of its process, or a power cut",
     )
+    dead_letter_file: Annotated[Path | None, BeforeValidator(_none_by_name)] = Field(
+        None, description="a file; rejected rows are appended to it as JSON Lines, or none"
+    )
+    dead_letter_bytes: Annotated[int, Ge(1024), Le(1 << 40)] = Field(
+        16 * _MIB,
+        description="bytes of rejected rows that are kept in the spool, or in the file before it is"
+        " rotated; 1024 or more",
+    )
+    on_dead_letter: Annotated[
+        Callable[[Any], object] | None, PlainValidator(_function), BeforeValidator(_none_by_name)
+    ] = Field(None, description="in code: a function that is called with each rejected row")
     block_timeout_seconds: _Seconds = Field(
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
     )
@@ -176,11 +195,26 @@ class RelaySettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_explain(error)) from None  # pydantic's text adds nothing
+        if self.overflow is Overflow.SPILL and self.spool_dir is None:
+            raise SettingsError(
+                "overflow (or ARTHUR_RELAY_OVERFLOW) can't be 'spill' without a spool: set"
+                " spool_dir (or ARTHUR_RELAY_SPOOL_DIR) to a directory."
+            )
+
+    @property
+    def gives_up_oldest(self) -> bool:
+        """Whether the oldest inference gives way where nothing fits in any more."""
+        return self.overflow in (Overflow.DROP_OLDEST, Overflow.SPILL)
+
+    @property
+    def dead_letter_ring_bytes(self) -> int:
+        """Bytes of rejected rows that are kept in memory: a sixteenth of `queue_bytes`."""
+        return self.queue_bytes // 16
 
     @property
     def open_runs_bytes(self) -> int:
-        """Bytes that open runs may take: a quarter of `queue_bytes`."""
-        return self.queue_bytes // 4
+        """Bytes that open runs may take: three sixteenths of `queue_bytes`."""
+        return self.queue_bytes // 4 - self.dead_letter_ring_bytes
 
     @property
     def inlet_bytes(self) -> int:
@@ -190,7 +224,8 @@ class RelaySettings(BaseSettings):
     @property
     def buffer_bytes(self) -> int:
         """Bytes of rows that may wait or be in flight: the rest, five eighths."""
-        return self.queue_bytes - self.open_runs_bytes - self.inlet_bytes
+        others = self.open_runs_bytes + self.inlet_bytes + self.dead_letter_ring_bytes
+        return self.queue_bytes - others
 
 
 def _explain(error: ValidationError) -> str:

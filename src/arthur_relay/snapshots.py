@@ -9,10 +9,11 @@ from sys import getsizeof
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.inference import GenerationSnapshot
+from arthur_relay.inference import CAPTURE_BYTES, CapturedGroundTruth, GenerationSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
+    from datetime import datetime
 
     from arthur_relay.inference import MessageSnapshot
 
@@ -159,6 +160,28 @@ def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         else:
             size += getsizeof(value)
     return copied, size
+
+
+def snapshot_ground_truth(
+    inference_id: str,
+    model_id: str,
+    values: Mapping[str, Any],
+    moment: datetime | None,
+    *,
+    now: float,
+) -> CapturedGroundTruth:
+    """Copy ground truth.
+
+    Args:
+        inference_id: The inference's.
+        model_id: The model's.
+        values: By attribute name.
+        moment: When it became known; `now` when None, or without a timezone.
+        now: Seconds since the epoch.
+    """
+    copied, size = snapshot_values(values)
+    known_at = now if moment is None or moment.tzinfo is None else moment.timestamp()
+    return CapturedGroundTruth(inference_id, model_id, copied, size + CAPTURE_BYTES, known_at)
 
 
 def _copied(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ except ImportError:  # users may use the rest of this module with another test r
 
 from arthur_relay.relay import Relay
 from arthur_relay.row import DELIVERED, Attempt, Batch
-from arthur_relay.schema import Attribute, ModelSchema
+from arthur_relay.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -27,23 +27,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.sandbox import ArthurSandbox as ArthurSandbox  # noqa: PLC0414 - exported
 
-LLM_ATTRIBUTES = (
-    Attribute("input_text", "UNSTRUCTURED_TEXT", "PIPELINE_INPUT"),
-    Attribute("output_text", "UNSTRUCTURED_TEXT", "PREDICTED_VALUE"),
-    Attribute("output_tokens", "TOKENS", "PREDICTED_VALUE"),
-    Attribute("output_likelihoods", "TOKEN_LIKELIHOODS", "PREDICTED_VALUE"),
-    Attribute("finish_reason", "STRING", "NON_INPUT_DATA"),
-    Attribute("prompt_tokens", "INTEGER", "NON_INPUT_DATA"),
-    Attribute("completion_tokens", "INTEGER", "NON_INPUT_DATA"),
-    Attribute("total_tokens", "INTEGER", "NON_INPUT_DATA"),
-    Attribute("duration", "FLOAT", "NON_INPUT_DATA"),
-    Attribute("time_to_first_token", "FLOAT", "NON_INPUT_DATA"),
-    Attribute("model_name", "STRING", "NON_INPUT_DATA"),
-    Attribute("outcome", "STRING", "NON_INPUT_DATA"),
-    Attribute("error", "STRING", "NON_INPUT_DATA"),
-    Attribute("tool_calls", "STRING", "NON_INPUT_DATA"),
-    Attribute("tags", "ARRAY(STRING)", "NON_INPUT_DATA"),
-)
+LLM_ATTRIBUTES = COMMON_ATTRIBUTES
 """The attributes of a model that has registered all that the relay can send."""
 
 
@@ -55,6 +39,8 @@ class MemoryDestination:
     Args:
         attributes: The models' attributes.
     """
+
+    name = "memory"
 
     def __init__(self, attributes: Iterable[Attribute] = LLM_ATTRIBUTES) -> None:
         self._attributes = tuple(attributes)

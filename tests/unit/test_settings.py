@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,10 @@ from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.redaction import BuiltInRedactor
+from arthur_relay.settings import Overflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +50,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("batch_size", "0", "ARTHUR_RELAY_BATCH_SIZE"),
     ("flush_interval_seconds", "nan", "seconds"),
     ("flush_interval_seconds", "-1", "seconds"),
-    ("overflow", "explode", r"drop_oldest, drop_newest or block \(default drop_oldest\)"),
+    ("overflow", "explode", r"drop_newest, block, or spill .*\(default drop_oldest\)"),
     ("connect", "sometimes", "eager"),
     ("disabled", "perhaps", "ARTHUR_RELAY_DISABLED"),
     ("redact", "emial", r"email, phone, credit_card, ip_address, api_key or all.*default none"),
@@ -155,8 +159,30 @@ def test_an_unknown_setting_names_the_known_ones() -> None:
 
 def test_what_waits_in_memory_is_bounded_in_all() -> None:
     settings = RelaySettings(queue_bytes=1_000_000)
-    parts = settings.open_runs_bytes + settings.inlet_bytes + settings.buffer_bytes
-    assert parts == 1_000_000
+    parts = {
+        "open runs": settings.open_runs_bytes,
+        "inlet": settings.inlet_bytes,
+        "dead letters": settings.dead_letter_ring_bytes,
+        "rows": settings.buffer_bytes,
+    }
+    assert parts == {  # the README tells these parts
+        "open runs": 187_500,
+        "inlet": 125_000,
+        "dead letters": 62_500,
+        "rows": 625_000,
+    }
+
+
+def test_spilling_needs_a_spool(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"can't be 'spill' without a spool: set spool_dir"):
+        RelaySettings(overflow="spill")
+    assert RelaySettings(overflow=Overflow.SPILL, spool_dir=tmp_path).gives_up_oldest
+
+
+def test_what_is_told_of_dead_letters_is_a_function() -> None:
+    with pytest.raises(SettingsError, match="on_dead_letter"):
+        RelaySettings(on_dead_letter="print")
+    assert RelaySettings(on_dead_letter=print).on_dead_letter is print
 
 
 def resolve(**changes: Any) -> Any:

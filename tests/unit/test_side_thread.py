@@ -118,7 +118,7 @@ def test_a_worker_offloads_to_another_thread_and_does_it_itself_when_none_can_be
 
     runtime = Runtime(run)
     runtime.start(lambda: None)
-    worker = runtime.thread_id
+    worker = runtime._thread.ident
     assert runtime.join(30)
     assert threads[0] == worker
     assert threads[1] == threads[2] != worker

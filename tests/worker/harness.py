@@ -6,12 +6,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
 from trio.testing import MockClock
 
 from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.dead_letters.ring import Ring
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.pipeline.compactor import Offload
@@ -45,6 +47,7 @@ def unavailable(batch: Batch, retry_after: float | None = None) -> Attempt:
 class ScriptedDestination:
     """Answers as it is told, and remembers when it was asked for what."""
 
+    name: ClassVar[str] = "scripted"
     script: Script = lambda batch, _number: delivered(batch)
     schema_errors: list[Exception] = field(default_factory=list)
     schema_requests: list[float] = field(default_factory=list)
@@ -100,11 +103,14 @@ class Harness:
         self.buffer = MemoryBuffer(
             max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
         )
+        self.letters = Ring(max_bytes=1 << 20)
+        self.dead_letters = DeadLetters([self.letters], told=self.settings.on_dead_letter)
         self.worker = Worker(
             inlet=self.inlet,
             buffer=self.buffer,
             destination=self.destination,
             ledger=self.ledger,
+            dead_letters=self.dead_letters,
             settings=self.settings,
             random=lambda: 1.0,
             sweep=self._sweep,

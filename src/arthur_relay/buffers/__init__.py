@@ -1,9 +1,10 @@
-"""Holding rows until they are acknowledged. What every buffer does; `memory` is the first."""
+"""Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from arthur_relay.row import Row
+from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
 
@@ -124,6 +125,12 @@ class Buffer(Protocol):
         """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
         ...
 
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences, as in `Row.inference`, are leased themselves."""
+        ...
+
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows: acknowledged, rejected or given up."""
         ...
@@ -139,3 +146,12 @@ class Buffer(Protocol):
     def release_all(self) -> None:
         """Make every leased row wait again, in the old order, before the others."""
         ...
+
+
+def inferences_among(
+    rows: Iterable[Row], wanted: AbstractSet[tuple[str, str]]
+) -> AbstractSet[tuple[str, str]]:
+    """Return which of some inferences have a row of their own among these."""
+    return {
+        row.inference for row in rows if row.kind is RowKind.INFERENCE and row.inference in wanted
+    }

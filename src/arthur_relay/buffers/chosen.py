@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.settings import Durability, RelaySettings
+from arthur_relay.settings import Durability, Overflow, RelaySettings
 
 
 def chosen_buffer(settings: RelaySettings) -> Buffer:
@@ -15,15 +15,21 @@ def chosen_buffer(settings: RelaySettings) -> Buffer:
         SpoolError: The spool's directory can't be used.
     """
     if settings.spool_dir is None:
-        return MemoryBuffer(max_rows=settings.queue_size, max_bytes=settings.buffer_bytes)
+        return _in_memory(settings)
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
+    from arthur_relay.buffers.spill import Spill  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool import Spool  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool_directory import SpoolDirectory  # noqa: PLC0415 - see above
 
-    return Spool(
+    spool = Spool(
         SpoolDirectory(settings.spool_dir),
         max_bytes=settings.spool_bytes,
         power_safe=settings.durability is Durability.POWER,
         monotonic=time.monotonic,
         utc_now=lambda: datetime.now(UTC),
     )
+    return Spill(_in_memory(settings), spool) if settings.overflow is Overflow.SPILL else spool
+
+
+def _in_memory(settings: RelaySettings) -> MemoryBuffer:
+    return MemoryBuffer(max_rows=settings.queue_size, max_bytes=settings.buffer_bytes)

@@ -6,11 +6,12 @@ import mmap
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from arthur_relay.buffers import Compaction
-from arthur_relay.row import Row
+from arthur_relay.buffers import Compaction, inferences_among
+from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
 ROW_OVERHEAD_BYTES = 400
@@ -98,13 +99,17 @@ class _Block:
         """Return the rows."""
         if not self.data:
             return self.rows
-        return [Row(*fields) for fields in marshal.loads(self.decompress(self.data))]  # noqa: S302 - written by us, above
+        packed = marshal.loads(self.decompress(self.data))  # noqa: S302 - written by us, above
+        return [
+            Row(row_id, model_id, body, epoch, shrunk, RowKind(kind))
+            for row_id, model_id, body, epoch, shrunk, kind in packed
+        ]
 
 
-def _fields(row: Row) -> tuple[str, str, bytes, int, int]:
-    # Ids are the application's: marshal refuses those whose type is derived from str.
+def _fields(row: Row) -> tuple[str, str, bytes, int, int, str]:
+    # Marshal refuses texts of a type that is derived from str: ids are the application's.
     names = str.__str__(row.id), str.__str__(row.model_id)
-    return *names, row.body, row.epoch, row.shrunk
+    return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind)
 
 
 @dataclass(slots=True, eq=False)
@@ -280,12 +285,22 @@ class MemoryBuffer:
         self._leased.update(dict.fromkeys(leased))
         return leased
 
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences are leased themselves."""
+        return inferences_among(self._leased, inferences)
+
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""
         for row in rows:
             if row in self._leased:
                 del self._leased[row]
                 self._size -= memory_size(row)
+
+    def has_leased(self, row: Row) -> bool:
+        """Say whether a row is leased, and from here."""
+        return row in self._leased
 
     def replace(self, old: Row, new: Row) -> None:
         """Hold a smaller form of a leased row in its place."""

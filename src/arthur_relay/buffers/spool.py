@@ -9,13 +9,14 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 
 import orjson
 
-from arthur_relay.buffers import Compaction
+from arthur_relay.buffers import Compaction, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
 from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
 from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of
@@ -209,6 +210,23 @@ class Spool:
             taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
         self._leased.update(taken)
         return [row for row, _ in taken]
+
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences are leased themselves."""
+        return inferences_among(self._leased, inferences)
+
+    def lease_backlog(self, limit: int) -> list[Row]:
+        """Return rows that an earlier process left, `limit` at most; they stay held."""
+        taken = self._read_backlog(limit)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether rows of this process wait that have not been leased yet."""
+        return self._fresh is not None and self._fresh.after < self._next_seq - 1
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""

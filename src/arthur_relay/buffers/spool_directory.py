@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.files import set_aside
 
 try:
     import fcntl
@@ -52,15 +53,7 @@ class Claim:
         Returns:
             The new name.
         """
-        for number in count():
-            dated = f"{moment:%Y%m%dT%H%M%SZ}" + (f"-{number}" if number else "")
-            aside = self.path.with_name(f"{self.path.stem}-damaged-{dated}.sqlite")
-            if not aside.exists():
-                break
-        for ending in _BESIDE:
-            with suppress(FileNotFoundError):
-                Path(f"{self.path}{ending}").replace(f"{aside}{ending}")
-        return aside
+        return set_aside(self.path, moment, _BESIDE)
 
 
 class SpoolDirectory:

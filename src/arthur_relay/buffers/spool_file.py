@@ -1,13 +1,13 @@
 """One file of the spool: rows in SQLite that outlive the process; one connection does it all."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from arthur_relay.errors import SpoolError
-from arthur_relay.row import Row
+from arthur_relay.files import make_private
+from arthur_relay.row import Row, RowKind
 
 APPLICATION_ID = 0x41525359
 """Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
@@ -36,6 +36,7 @@ CREATE TABLE rows (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
     model_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     shrunk INTEGER NOT NULL,
     body BLOB NOT NULL
@@ -86,7 +87,7 @@ class SpoolFile:
     def __init__(self, path: Path, *, power_safe: bool) -> None:
         self.path = path
         # For the owner only, as SQLite then makes the log: there are prompts in it.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        make_private(path)
         self._connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=1.0
         )
@@ -122,8 +123,11 @@ class SpoolFile:
         last_seq = fresh[-1][0] if fresh else self.last_seq
         with self._transaction() as execute_many:
             execute_many(
-                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)",
-                [(seq, r.id, r.model_id, r.epoch, r.shrunk, r.body) for seq, r in fresh],
+                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (seq, row.id, row.model_id, row.kind.value, row.epoch, row.shrunk, row.body)
+                    for seq, row in fresh
+                ],
             )
             execute_many(
                 "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
@@ -148,11 +152,14 @@ class SpoolFile:
             epoch: The epoch that they get; None for that which they had.
         """
         found = self._connection.execute(
-            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk FROM rows"
+            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind FROM rows"
             " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
             (epoch, after, until, limit),
         )
-        return [(seq, Row(*fields)) for seq, *fields in found]
+        return [
+            (seq, Row(row_id, model_id, body, row_epoch, shrunk, RowKind(kind)))
+            for seq, row_id, model_id, body, row_epoch, shrunk, kind in found
+        ]
 
     def models(self) -> dict[str, str]:
         """Return the descriptions of the models that are remembered, by id."""

@@ -116,3 +116,64 @@ def demo(
     from arthur_relay.cli.demo import run_demo  # noqa: PLC0415 - each command loads its own
 
     run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)
+
+
+_dead_letters = typer.Typer(
+    help="What Arthur did not take: look at it, send it again, throw it away.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_app.add_typer(_dead_letters, name="dead-letters")
+
+Reason = Annotated[
+    str | None, typer.Option(help="Only letters with this reason, 'row 400' for instance.")
+]
+
+
+@_dead_letters.command("list")
+def list_dead_letters(
+    reason: Reason = None,
+    *,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="The rows as well, with what is in them.")
+    ] = False,
+) -> None:
+    """List dead letters, oldest first; no prompt is shown unless asked for.
+
+    They are those of ARTHUR_RELAY_SPOOL_DIR, else those of ARTHUR_RELAY_DEAD_LETTER_FILE.
+    """
+    from arthur_relay.cli.dead_letters import run_list  # noqa: PLC0415 - each command loads its own
+
+    run_list(reason=reason, with_text=with_text)
+
+
+@_dead_letters.command("show")
+def show_dead_letter(
+    inference_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+) -> None:
+    """Show all that is kept of an inference, with its texts."""
+    from arthur_relay.cli.dead_letters import run_show  # noqa: PLC0415 - each command loads its own
+
+    run_show(inference_id)
+
+
+@_dead_letters.command("replay")
+def replay_dead_letters(
+    reason: Reason = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many it would be, and send none.")
+    ] = False,
+) -> None:
+    """Send dead letters to the Arthur of the environment once more; what it takes is removed."""
+    from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
+
+    run_replay(reason=reason, dry_run=dry_run)
+
+
+@_dead_letters.command("purge")
+def purge_dead_letters(reason: Reason = None) -> None:
+    """Throw dead letters away."""
+    from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
+
+    run_purge(reason=reason)

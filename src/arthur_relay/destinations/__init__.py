@@ -14,6 +14,11 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
     A cancellation leaves it usable.
     """
 
+    @property
+    def name(self) -> str:
+        """Where rows go, for people: an address without credentials."""
+        ...
+
     async def fetch_schema(self, model_id: str) -> ModelSchema:
         """Ask for a model.
 

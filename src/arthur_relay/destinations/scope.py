@@ -14,7 +14,7 @@ from arthur_relay.destinations.auth import TokenSource
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError
 from arthur_relay.destinations.retry_after import retry_after_seconds
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PREFIX = "/api/v3"
+_METHODS = {RowKind.INFERENCE: "POST", RowKind.GROUND_TRUTH: "PATCH"}
 _RETRY = Outcome(Verdict.RETRY)
 
 
@@ -62,6 +63,11 @@ class ScopeDestination:
             wall_clock=lambda: now().timestamp(),
         )
         self._organization = credentials.organization_id
+
+    @property
+    def name(self) -> str:
+        """Arthur's address."""
+        return self._credentials.url
 
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
@@ -108,10 +114,10 @@ class ScopeDestination:
         return ModelSchema.from_json(_json(answer))
 
     async def deliver(self, batch: Batch) -> Attempt:
-        """Post a batch once. See `Destination.deliver`."""
+        """Send a batch once. See `Destination.deliver`."""
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
-            answer = await self._authorised("POST", path, batch)
+            answer = await self._authorised(_METHODS[batch.kind], path, batch)
         except (TransportError, UnreachableError) as error:
             return _whole(batch, _RETRY, Failure.UNAVAILABLE, str(error))
         except CredentialsError:
@@ -131,14 +137,15 @@ class ScopeDestination:
         if 200 <= status < 300:
             return interpret_results(batch, answer.body)
         if status == 413:
-            outcome = Outcome(Verdict.REJECTED, reason)
+            outcome = Outcome(Verdict.REJECTED, reason, status)
             return _whole(batch, outcome, Failure.TOO_LARGE, reason)
+        again = Outcome(Verdict.RETRY, reason, status)
         if status == 429:
-            return _whole(batch, _RETRY, Failure.THROTTLED, reason, wait)
+            return _whole(batch, again, Failure.THROTTLED, reason, wait)
         if status in (408, 425) or status >= 500 or status < 400:
             # A redirect is unexpected: following one could show prompts to a stranger.
-            return _whole(batch, _RETRY, Failure.UNAVAILABLE, reason, wait)
-        return _refused(batch, reason)
+            return _whole(batch, again, Failure.UNAVAILABLE, reason, wait)
+        return _refused(batch, reason, status)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
         """Make a request with a token; a refused one is replaced by a login, once.
@@ -243,18 +250,22 @@ def interpret_results(batch: Batch, body: bytes) -> Attempt:
         if _all_stored(document.get("counts"), len(batch.rows)):
             return _whole(batch, DELIVERED)
         return _whole(batch, _RETRY, Failure.MALFORMED, "answer of another length")
-    of_status = {status: _row_outcome(status) for status in set(statuses)}
+    of_status = {status: _row_outcome(status, batch.kind) for status in set(statuses)}
     outcomes = tuple(map(of_status.__getitem__, statuses))
     return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
 
 
-def _row_outcome(status: int) -> Outcome:
+def _row_outcome(status: int, kind: RowKind) -> Outcome:
     # Arthur's message is left out: it may quote the row, and reasons must not hold a text.
     if 200 <= status < 300:
         return DELIVERED
     if status in (408, 425, 429) or status >= 500:
-        return Outcome(Verdict.RETRY, f"row {status}")
-    return Outcome(Verdict.REJECTED, f"row {status}")
+        verdict = Verdict.RETRY
+    elif status == 404 and kind is RowKind.GROUND_TRUTH:
+        verdict = Verdict.NOT_YET  # another process may have the inference, and Arthur soon
+    else:
+        verdict = Verdict.REJECTED
+    return Outcome(verdict, f"row {status}", status)
 
 
 def _all_stored(counts: object, rows: int) -> bool:
@@ -274,8 +285,8 @@ def _whole(
     return Attempt((outcome,) * len(batch.rows), failure, reason, retry_after)
 
 
-def _refused(batch: Batch, reason: str) -> Attempt:
-    return _whole(batch, Outcome(Verdict.REJECTED, reason), Failure.REFUSED, reason)
+def _refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
+    return _whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)
 
 
 def _json(answer: Answer) -> Any:

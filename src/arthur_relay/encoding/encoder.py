@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -13,13 +13,14 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
 from arthur_relay.encoding.values import RUN_VALUES, finish_reason
 from arthur_relay.inference import (
-    Capture,
+    CapturedGroundTruth,
     CapturedInference,
+    Encodable,
     GenerationSnapshot,
     Run,
     RunOutcome,
 )
-from arthur_relay.row import Row
+from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import LIKELIHOODS, TOKENS, ModelSchema, NotCoercible, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
@@ -62,17 +63,26 @@ class Encoder:
         self._tokens = schema.tokens if schema.tokens in given else None
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
+        truths = {name: coercer(kind) for name, kind in schema.ground_truth_types.items()}
+        self._ground_truths = truths if privacy is None else privacy.ground_truth(schema, truths)
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
-    def encode(self, capture: Capture, epoch: int) -> list[Row]:
+    def encode(self, capture: Encodable, epoch: int) -> list[Row]:
         """Return the rows of a capture, in the order of its generations.
 
         A run that failed makes one row with the partial text, or none when the model has no
-        attribute to tell it apart from good ones.
+        attribute to tell it apart from good ones. Ground truth makes none when nothing of it is
+        an attribute of the model.
         """
-        if isinstance(capture, CapturedInference):
-            return [self._inference_row(capture, epoch)]
-        return list(self._run_rows(capture, epoch))
+        match capture:
+            case Run():
+                return list(self._run_rows(capture, epoch))
+            case CapturedInference():
+                return [self._inference_row(capture, epoch)]
+            case CapturedGroundTruth():
+                return self._ground_truth_rows(capture, epoch)
+            case _:
+                assert_never(capture)
 
     def shrink(self, row: Row) -> Row | None:
         """Return the row with its texts cut to half, for a destination that finds it too large.
@@ -80,6 +90,8 @@ class Encoder:
         Returns:
             None when nothing is left to cut. This is the one place where a row is decoded.
         """
+        if row.kind is not RowKind.INFERENCE:
+            return None
         document = orjson.loads(row.body)
         data = document["inference_data"]
         texts = {
@@ -194,6 +206,25 @@ class Encoder:
         if isinstance(moment, datetime) and moment.tzinfo is not None:
             return self._row(row_id, moment.timestamp(), data, epoch)
         return self._row(row_id, capture.captured_at, data, epoch)
+
+    def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
+        data: dict[str, Any] = {}
+        for name, value in capture.values.items():
+            coerce = self._ground_truths.get(name)
+            if coerce is None:
+                self._omitted(name)
+            elif value is not None:  # Arthur takes no null here
+                self._add(data, name, coerce, value)
+        if not data:
+            return []
+        row_id = clean_text(capture.id)
+        document = {
+            "partner_inference_id": row_id,
+            "ground_truth_timestamp": datetime.fromtimestamp(capture.known_at, UTC),
+            "ground_truth_data": data,
+        }
+        body, kind = _dump(document, data), RowKind.GROUND_TRUTH
+        return [Row(row_id, self.schema.model_id, body, epoch=epoch, kind=kind)]
 
     def _row(self, row_id: str, at: float, data: dict[str, Any], epoch: int) -> Row:
         document = {

@@ -126,6 +126,13 @@ class Privacy:
             if not self._spells_out_hidden(schema, name)
         }
 
+    def ground_truth(
+        self, schema: ModelSchema, coercers: Mapping[str, Coerce]
+    ) -> dict[str, Coerce]:
+        """Wrap the coercers of ground truth, which the application gives as well."""
+        kinds = schema.ground_truth_types
+        return {name: self._given(name, kinds[name], each) for name, each in coercers.items()}
+
     def told(self, schema: ModelSchema, coercers: Mapping[str, Coerce]) -> dict[str, Coerce]:
         """Wrap the coercers of attributes for values that a run itself tells, by name."""
         return {

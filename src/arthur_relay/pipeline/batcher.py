@@ -1,9 +1,11 @@
-"""Groups rows of one model by count, bytes and age; pure, the time is an argument."""
+"""Groups rows of one model and kind by count, bytes and age; pure, the time is an argument."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from arthur_relay.row import Batch, Row
+from arthur_relay.row import Batch, Row, RowKind
+
+_Key = tuple[str, RowKind]
 
 
 @dataclass(slots=True)
@@ -18,7 +20,7 @@ class Batcher:
 
     A batch closes when it has `max_rows`, when one more row would make it larger than
     `max_bytes`, or when its first row has waited `linger_seconds`. A single row larger than
-    `max_bytes` travels alone. Rows of a model leave in the order in which they came.
+    `max_bytes` travels alone. Rows of a model and kind leave in the order in which they came.
 
     Args:
         max_rows: Rows in a batch, 1 or more.
@@ -30,42 +32,42 @@ class Batcher:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._linger = linger_seconds
-        self._open: dict[str, _OpenBatch] = {}
+        self._open: dict[_Key, _OpenBatch] = {}
 
     def add(self, rows: Iterable[Row], now: float) -> list[Batch]:
         """Take rows, and return the batches that are full because of them, oldest first."""
         full = []
         for row in rows:
-            model_id, size = row.model_id, row.size
-            opened = self._open.get(model_id)
+            key, size = (row.model_id, row.kind), row.size
+            opened = self._open.get(key)
             if opened is not None and opened.size + size > self._max_bytes:
-                full.append(self._close(model_id))
+                full.append(self._close(key))
                 opened = None
             if opened is None:
-                opened = self._open[model_id] = _OpenBatch(opened_at=now)
+                opened = self._open[key] = _OpenBatch(opened_at=now)
             opened.rows.append(row)
             opened.size += size
             if len(opened.rows) >= self._max_rows or opened.size >= self._max_bytes:
-                full.append(self._close(model_id))
+                full.append(self._close(key))
         return full
 
     def due(self, now: float) -> list[Batch]:
         """Return the batches whose first row has waited long enough, oldest first."""
         ripe = [
-            (batch.opened_at, model_id)
-            for model_id, batch in self._open.items()
+            (batch.opened_at, key)
+            for key, batch in self._open.items()
             if batch.opened_at + self._linger <= now
         ]
-        return [self._close(model_id) for _, model_id in sorted(ripe)]
+        return [self._close(key) for _, key in sorted(ripe)]
 
     def flush(self) -> list[Batch]:
         """Return all open batches, whatever their age."""
-        return [self._close(model_id) for model_id in list(self._open)]
+        return [self._close(key) for key in list(self._open)]
 
     def next_due(self) -> float | None:
         """Return when the next batch will be due, or None when none is open."""
         opened = min((batch.opened_at for batch in self._open.values()), default=None)
         return None if opened is None else opened + self._linger
 
-    def _close(self, model_id: str) -> Batch:
-        return Batch(model_id, tuple(self._open.pop(model_id).rows))
+    def _close(self, key: _Key) -> Batch:
+        return Batch(key[0], tuple(self._open.pop(key).rows))

@@ -1,6 +1,7 @@
 """Has what waits compressed beside the loop, while the destination is away."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -30,7 +31,8 @@ class Compactor:
     def nudge(self) -> None:
         """Look whether there is something to do by now."""
         if self._nudged is not None and not self.dispatcher.goes_well:
-            self.buffer.pack()
+            with suppress(MemoryError, OSError):  # no memory for the work itself
+                self.buffer.pack()
             self._nudged.set()
 
     async def run(self) -> None:
@@ -40,6 +42,8 @@ class Compactor:
             while self.dispatcher.is_down and (piece := self.buffer.begin_compaction()):
                 try:
                     await self.offload(piece.run)
+                except (MemoryError, OSError):
+                    break  # as above; with the next row it is tried again
                 finally:
                     piece.finish()
             await self._nudged.wait()

@@ -36,9 +36,17 @@ class _Delivery:
     """A batch on its way, and what happened to it so far."""
 
     rows: tuple[Row, ...]
+    deadline: float
+    attempts_before: int = 0
+    """Those of the batch that it was split off."""
     attempts: int = 0
     malformed: int = 0
     last_reason: str = ""
+    last_status: int | None = None
+
+    @property
+    def all_attempts(self) -> int:
+        return self.attempts_before + self.attempts
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -53,6 +61,8 @@ class Dispatcher:
         random: Returns a number in 0..1.
         shrink: Returns a smaller form of a row that is too large alone, or None.
         settled: Told of rows that are done with, however.
+        dead: Told of each row that was rejected or given up, why, and after how many attempts.
+        postpone: Takes ground truth that is to be sent again later; returns whether it did.
         changed: Told when there may be capacity again.
         urgent: Whether the relay is closing, and waits have to be short.
     """
@@ -64,6 +74,8 @@ class Dispatcher:
     random: Callable[[], float]
     shrink: Callable[[Row], Row | None]
     settled: Callable[[Sequence[Row]], None]
+    dead: Callable[[Row, Outcome, int], None]
+    postpone: Callable[[Row], bool]
     changed: Callable[[], None]
     breaker: Breaker = field(init=False)
     limit: ConcurrencyLimit = field(init=False)
@@ -121,8 +133,12 @@ class Dispatcher:
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way; returns at once."""
+        deadline = anyio.current_time() + self.settings.retry_max_elapsed_seconds
+        self._start(group, _Delivery(rows, deadline))
+
+    def _start(self, group: TaskGroup, delivery: _Delivery) -> None:
         self.in_progress += 1
-        group.start_soon(self._deliver, group, rows)
+        group.start_soon(self._deliver, group, delivery)
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
@@ -131,30 +147,20 @@ class Dispatcher:
         self.breaker.probe_now(anyio.current_time())
         self._open_gate()
 
-    async def _deliver(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
-        delivery = _Delivery(rows)
+    async def _deliver(self, group: TaskGroup, delivery: _Delivery) -> None:
         policy = retrying(
             wait=FullJitter(
                 initial_seconds=self.settings.retry_initial_seconds,
                 max_seconds=self.settings.retry_max_seconds,
                 random=self.random,
             ),
-            stop=StopAfterElapsed(
-                deadline=anyio.current_time() + self.settings.retry_max_elapsed_seconds,
-                clock=anyio.current_time,
-            ),
+            stop=StopAfterElapsed(deadline=delivery.deadline, clock=anyio.current_time),
             sleep=self._back_off,
         )
         try:
             await policy(partial(self._attempt, group, delivery))
             if delivery.rows:
-                self.ledger.drop(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows))
-                self._tell(
-                    DropReason.RETRY_TIME_EXCEEDED,
-                    f"gave up rows that could not be delivered for"
-                    f" {self.settings.retry_max_elapsed_seconds:g} s: {delivery.last_reason}",
-                )
-                self._settle(delivery.rows)
+                self._give_up(delivery)
         finally:
             self.in_progress -= 1
             self.changed()
@@ -168,14 +174,14 @@ class Dispatcher:
         self._judge_destination(attempt)
         delivery.last_reason = attempt.reason
         if attempt.failure is Failure.TOO_LARGE:
-            self._split(group, delivery, attempt)
+            self._split(group, delivery, attempt.outcomes[0])
             return False
         if attempt.failure is Failure.MALFORMED:
             delivery.malformed += 1
             self.ledger.malformed_answers += 1
             if delivery.malformed >= MAX_MALFORMED_ANSWERS:
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
-        delivery.rows = self._sort_out(delivery.rows, attempt.outcomes)
+        self._sort_out(delivery, attempt.outcomes)
         return bool(delivery.rows)
 
     async def _ask(self, delivery: _Delivery) -> Attempt:
@@ -230,48 +236,67 @@ class Dispatcher:
             self.limit.succeeded(began_in, seconds=seconds, size=size)
         self._slots.total_tokens = self.limit.requests
 
-    def _sort_out(self, rows: tuple[Row, ...], outcomes: Sequence[Outcome]) -> tuple[Row, ...]:
-        """Settle what is delivered or rejected, and return the rows to try again."""
+    def _sort_out(self, delivery: _Delivery, outcomes: Sequence[Outcome]) -> None:
+        """Settle what is delivered or rejected, and leave the rows to try again."""
+        rows, delivery.rows = delivery.rows, ()
         if outcomes.count(DELIVERED) == len(rows):  # nearly always
             self.ledger.deliver(len(rows))
             self._settle(rows)
-            return ()
+            return
         again, done = [], []
         delivered = 0
         for row, outcome in zip(rows, outcomes, strict=True):
-            if outcome.verdict is Verdict.RETRY:
-                again.append(row)
-                continue
+            match outcome.verdict:
+                case Verdict.RETRY:
+                    again.append(row)
+                    delivery.last_status = outcome.status
+                    continue
+                case Verdict.NOT_YET if self.postpone(row):
+                    continue
+                case Verdict.DELIVERED:
+                    delivered += 1
+                case _:
+                    self._reject(row, outcome, delivery.all_attempts)
             done.append(row)
-            if outcome.verdict is Verdict.DELIVERED:
-                delivered += 1
-            else:
-                self._reject(outcome.reason)
         self.ledger.deliver(delivered)
         self._settle(done)
-        return tuple(again)
+        delivery.rows = tuple(again)
 
-    def _split(self, group: TaskGroup, delivery: _Delivery, attempt: Attempt) -> None:
+    def _split(self, group: TaskGroup, delivery: _Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
-        rows = delivery.rows
-        delivery.rows = ()
+        rows, delivery.rows = delivery.rows, ()
         if len(rows) > 1:
             middle = len(rows) // 2
-            self.start(group, rows[:middle])
-            self.start(group, rows[middle:])
-            return
-        (row,) = rows
-        smaller = self.shrink(row)
-        if smaller is None:
-            self._reject(attempt.reason)
+            parts = [rows[:middle], rows[middle:]]
+        elif smaller := self.shrink(rows[0]):
+            self.buffer.replace(rows[0], smaller)
+            parts = [(smaller,)]
+        else:
+            self._reject(rows[0], outcome, delivery.all_attempts)
             self._settle(rows)
             return
-        self.buffer.replace(row, smaller)
-        self.start(group, (smaller,))
+        for part in parts:
+            self._start(group, _Delivery(part, delivery.deadline, delivery.all_attempts))
 
-    def _reject(self, reason: str) -> None:
-        self.ledger.reject(reason, 1)
+    def _reject(self, row: Row, outcome: Outcome, attempts: int) -> None:
+        self.ledger.reject(outcome.reason, 1)
+        self.dead(row, outcome, attempts)
+        reason = outcome.reason
         self._tell(f"rejected {reason}", f"Arthur rejected an inference: {reason}")
+
+    def _give_up(self, delivery: _Delivery) -> None:
+        """Drop what failed for too long."""
+        reason, seconds = delivery.last_reason, self.settings.retry_max_elapsed_seconds
+        self.ledger.drop(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows))
+        self._tell(
+            DropReason.RETRY_TIME_EXCEEDED,
+            f"gave up rows that could not be delivered for {seconds:g} s: {reason}",
+        )
+        status = delivery.last_status
+        why = Outcome(Verdict.REJECTED, DropReason.RETRY_TIME_EXCEEDED.value, status)
+        for row in delivery.rows:
+            self.dead(row, why, delivery.all_attempts)
+        self._settle(delivery.rows)
 
     def _settle(self, rows: Sequence[Row]) -> None:
         self.buffer.settle(rows)

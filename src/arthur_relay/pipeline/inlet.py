@@ -69,11 +69,14 @@ class Inlet:
         limits: How much may wait.
         ledger: Counts what is captured and what is dropped.
         wake: Wakes the worker; thread-safe, never blocks, never raises.
+        spare: Returns the bytes that nothing else of the relay takes just now: large captures may
+            have them.
     """
 
     limits: InletLimits
     ledger: Ledger
     wake: Callable[[], None]
+    spare: Callable[[], int] = lambda: 0
     _count: Callable[[int], None] = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _wake_items: int = field(init=False)
@@ -194,6 +197,8 @@ class Inlet:
 
     def _make_room(self, size: int, *, may_wait: bool) -> bool:
         """Apply the overflow policy. Returns whether the new capture may come in."""
+        if len(self._items) < self.limits.items and self.spare() >= size:
+            return True
         if self.limits.drop_oldest:
             # As many bytes as come in, or small captures would make room for large ones.
             while size > 0 and self._is_full():

@@ -81,9 +81,9 @@ class Runtime:
         self.restarts = 0
 
     @property
-    def thread_id(self) -> int | None:
-        """The worker's thread, or None before the start."""
-        return self._thread.ident
+    def is_this_thread(self) -> bool:
+        """Whether the worker's thread asks: it must not wait for itself."""
+        return self._thread.ident == threading.get_ident()
 
     @property
     def is_alive(self) -> bool:

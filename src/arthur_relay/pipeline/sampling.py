@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from hashlib import sha256
 from uuid import UUID
 
-from arthur_relay.inference import Capture, CapturedInference
+from arthur_relay.inference import (
+    Capture,
+    CapturedGroundTruth,
+    CapturedRow,
+    Encodable,
+    Run,
+    run_id_of,
+)
 
 _IDS = 1 << 64
 
@@ -26,14 +33,23 @@ def is_sampled(inference_id: str, rate: float) -> bool:
 
 
 def split_sample(captures: Sequence[Capture], rate: float) -> tuple[list[Capture], int]:
-    """Part captures into those in the sample, in order, and the number of rows of the others."""
-    kept = [capture for capture in captures if is_sampled(_id(capture), rate)]
+    """Part captures into those in the sample, in order, and the number of rows of the others.
+
+    What is sent again was in the sample before, whatever the rate was then.
+    """
+    kept = [
+        capture
+        for capture in captures
+        if isinstance(capture, CapturedRow) or is_sampled(_id(capture), rate)
+    ]
     rows = sum([capture.rows for capture in captures]) - sum([capture.rows for capture in kept])
     return kept, rows
 
 
-def _id(capture: Capture) -> str:
-    name = "id" if isinstance(capture, CapturedInference) else "run_id"
-    found = getattr(capture, name, None)
+def _id(capture: Encodable) -> str:
+    found: object = capture.run_id if isinstance(capture, Run) else capture.id
     # An application may give an id that is no text: the encoder will find out, if it comes so far.
-    return str(found) if isinstance(found, (str, UUID)) else ""
+    text = str(found) if isinstance(found, (str, UUID)) else ""
+    if isinstance(capture, CapturedGroundTruth):
+        return run_id_of(text) or text  # what is decided for a run holds for all of it
+    return text

@@ -15,9 +15,10 @@ from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.encoding.text import clean_text
 from arthur_relay.errors import ConfigurationError, ModelError, UnreachableError
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
-from arthur_relay.schema import ModelSchema
+from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.settings import RelaySettings
 
 logger = logging.getLogger("arthur_relay.delivery")
@@ -67,6 +68,7 @@ class SchemaLoader:
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[ModelSchema] = field(default_factory=deque)
     _hurry: anyio.Event | None = None
+    _last_presumed: Encoder | None = None
     _limiter: anyio.CapacityLimiter | None = None
 
     def ask(self, model_id: str) -> "Future[None]":
@@ -131,6 +133,17 @@ class SchemaLoader:
     def encoder(self, model_id: str) -> Encoder | None:
         """Return the model's encoder, or None when it is not known (yet)."""
         return self._encoders.get(model_id)
+
+    def presumed_encoder(self, model_id: str) -> Encoder:
+        """Return an encoder for a model that Arthur does not tell of, with the usual attributes.
+
+        What it makes is for people, and for another try once the model is there.
+        """
+        model_id = clean_text(model_id)
+        if self._last_presumed is None or self._last_presumed.schema.model_id != model_id:
+            schema = ModelSchema(model_id, COMMON_ATTRIBUTES)
+            self._last_presumed = Encoder(schema, lambda _name: None, self.privacy)
+        return self._last_presumed
 
     def refusal(self, model_id: str) -> str | None:
         """Return why Arthur refused to tell of the model, or None when it has not lately."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from arthur_relay.inference import Capture
+from arthur_relay.inference import Encodable
 
 
 class Staging:
@@ -12,11 +12,11 @@ class Staging:
     """
 
     def __init__(self) -> None:
-        self._by_model: dict[str, deque[tuple[Capture, int]]] = {}
+        self._by_model: dict[str, deque[tuple[Encodable, int]]] = {}
         self.rows = 0
         self.size = 0
 
-    def put(self, capture: Capture, epoch: int) -> None:
+    def put(self, capture: Encodable, epoch: int) -> None:
         """Hold a capture."""
         self._by_model.setdefault(capture.model_id, deque()).append((capture, epoch))
         self.rows += capture.rows
@@ -26,7 +26,7 @@ class Staging:
         """Return whether anything waits for the model."""
         return model_id in self._by_model
 
-    def take(self, model_id: str, limit: int) -> list[tuple[Capture, int]]:
+    def take(self, model_id: str, limit: int) -> list[tuple[Encodable, int]]:
         """Return the oldest captures of a model with their epochs, `limit` at most."""
         waiting = self._by_model.get(model_id)
         if not waiting:
@@ -42,7 +42,7 @@ class Staging:
         """Return the models that something waits for."""
         return list(self._by_model)
 
-    def evict(self) -> tuple[Capture, int] | None:
+    def evict(self) -> tuple[Encodable, int] | None:
         """Forget the oldest capture of the model that waits longest, and return it."""
         for model_id in list(self._by_model):
             for found in self.take(model_id, 1):

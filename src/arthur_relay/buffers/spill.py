@@ -1,0 +1,151 @@
+"""The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+from arthur_relay.buffers import Compaction
+from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.buffers.spool import Spool
+from arthur_relay.row import Row
+from arthur_relay.schema import ModelSchema
+
+MOVED_ROWS = 500
+"""Rows that go from memory to the disk at a time, when the process ends."""
+
+
+class Spill:
+    """Rows in memory first. See `Buffer` for what each method does.
+
+    Rows keep their order: once something is on disk, what comes goes there too, until all of it
+    has been leased. What an earlier process left takes up to half of each lease.
+
+    Args:
+        memory: Where rows wait while they fit in.
+        spool: Where the others do, and all that is left when the process ends.
+    """
+
+    is_durable = False
+
+    def __init__(self, memory: MemoryBuffer, spool: Spool) -> None:
+        self._memory = memory
+        self._spool = spool
+
+    @property
+    def rows(self) -> int:
+        """Rows held, leased ones included."""
+        return self._memory.rows + self._spool.rows
+
+    @property
+    def size(self) -> int:
+        """Bytes held, leased ones included."""
+        return self._memory.size + self._spool.size
+
+    @property
+    def waiting(self) -> int:
+        """Rows that can be leased."""
+        return self._memory.waiting + self._spool.waiting
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process, however it ends."""
+        return self._spool.kept
+
+    def open(self) -> int:
+        """Open the spool."""
+        return self._spool.open()
+
+    def adopt(self) -> int:
+        """Take over what others have left."""
+        return self._spool.adopt()
+
+    def commit(self) -> None:
+        """Make safe what is on disk."""
+        self._spool.commit()
+
+    def schemas(self) -> Iterable[ModelSchema]:
+        """Return the models that are remembered."""
+        return self._spool.schemas()
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Keep a model's schema."""
+        self._spool.remember(schema)
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer."""
+        self._spool.forget(model_id)
+
+    def close(self) -> int:
+        """Move to the disk what is in memory, as far as it fits, and let go of the files."""
+        self._memory.release_all()
+        while rows := self._memory.lease(MOVED_ROWS):
+            size = sum([len(row.body) for row in rows])
+            if not self._spool.has_room(rows=len(rows), size=size):
+                break
+            self._spool.put(rows)
+            self._spool.commit()
+            self._memory.settle(rows)
+        return self._spool.close()
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        self._spool.abandon()
+
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Say whether that many more rows fit in, here or there."""
+        return self._fits_into_memory(rows, size) or self._spool.has_room(rows=rows, size=size)
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows."""
+        if self._fits_into_memory(len(rows), sum([len(row.body) for row in rows])):
+            self._memory.put(rows)
+        else:
+            self._spool.put(rows)
+
+    def pack(self) -> None:
+        """Keep some of what waits in memory in a form for a long wait."""
+        self._memory.pack()
+
+    def compact(self, *, quickly: bool = False) -> bool:
+        """Keep some of what waits in memory in a smaller form."""
+        return self._memory.compact(quickly=quickly)
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return work that keeps some of what waits in memory in its smallest form, or None."""
+        return self._memory.begin_compaction()
+
+    def lease(self, limit: int) -> list[Row]:
+        """Return waiting rows, `limit` at most; they stay held."""
+        rows = self._spool.lease_backlog(limit // 2)
+        rows += self._memory.lease(limit - len(rows))
+        if not self._memory.waiting:  # what is on disk came later
+            rows += self._spool.lease(limit - len(rows))
+        return rows
+
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences are leased themselves."""
+        return self._memory.on_their_way(inferences) | self._spool.on_their_way(inferences)
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows."""
+        rows = list(rows)
+        self._memory.settle(rows)  # each takes its own
+        self._spool.settle(rows)
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Hold a smaller form of a leased row in its place."""
+        holder = self._memory if self._memory.has_leased(old) else self._spool
+        holder.replace(old, new)
+
+    def evict(self) -> Row | None:
+        """Forget the oldest row on disk: only that makes room for what comes."""
+        return self._spool.evict() or self._memory.evict()
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, before the others."""
+        self._memory.release_all()
+        self._spool.release_all()
+
+    def _fits_into_memory(self, rows: int, size: int) -> bool:
+        return not self._spool.has_fresh and self._memory.has_room(rows=rows, size=size)

@@ -1,0 +1,145 @@
+"""What was rejected, or given up: kept with the reason, to be looked at and sent again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from arthur_relay.row import RowKind
+
+logger = logging.getLogger("arthur_relay.dead_letters")
+
+LETTER_OVERHEAD_BYTES = 600
+"""What a letter costs in memory beside its row, about: the objects around it."""
+
+UNWRITTEN_BYTES = 1024 * 1024
+"""Letters that wait in memory while they can't be written, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A row that Arthur did not take.
+
+    Attributes:
+        inference_id: The inference's id.
+        model_id: The model's.
+        kind: Whether it is the inference itself or its ground truth.
+        reason: Why, in a few words without any text.
+        status: The HTTP status, of the row or the request, or None when it never got one.
+        attempts: How often it was sent.
+        rejected_at: When it was given up, timezone-aware.
+        destination: Where it was sent.
+        body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
+            could not be encoded.
+    """
+
+    inference_id: str
+    model_id: str
+    kind: RowKind
+    reason: str
+    status: int | None
+    attempts: int
+    rejected_at: datetime
+    destination: str
+    body: bytes = field(repr=False)  # it holds texts
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, as accounted."""
+        return len(self.body) + LETTER_OVERHEAD_BYTES
+
+
+Key = int
+"""Says which letter is meant, as long as it is kept."""
+
+
+class Keeper(Protocol):
+    """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters.
+
+        Raises:
+            OSError: They can't be written.
+            sqlite3.Error: The same.
+        """
+        ...
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first; raises what `add` does."""
+        ...
+
+    def remove(self, keys: Collection[Key]) -> int:
+        """Keep these no longer; returns how many were still there. Raises what `add` does."""
+        ...
+
+
+class DeadLetters:
+    """Collects letters, and has them kept once a turn of the worker.
+
+    `letters` may be called by any thread; the rest belongs to the worker.
+
+    Args:
+        keepers: Where they are kept; the first one is read.
+        told: Called with each letter, on the worker's thread.
+    """
+
+    def __init__(
+        self, keepers: Sequence[Keeper], *, told: Callable[[DeadLetter], object] | None = None
+    ) -> None:
+        self._keepers = tuple(keepers)
+        self._told = told
+        self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
+        self._told_failure = False
+        self._told_unwritten = False
+
+    def add(self, letter: DeadLetter) -> None:
+        """Take a letter. Never raises."""
+        for letters in self._unwritten.values():
+            letters.append(letter)
+        if self._told is not None:
+            try:
+                self._told(letter)
+            except Exception as error:  # noqa: BLE001 - the application's function
+                if not self._told_failure:
+                    self._told_failure = True
+                    # Without its text, which might quote the letter.
+                    logger.warning("on_dead_letter raised %s", type(error).__name__)
+
+    def commit(self) -> None:
+        """Have everything kept. Never raises; what can't be written waits, as far as it may."""
+        for keeper, letters in self._unwritten.items():
+            if not letters:
+                continue
+            try:
+                keeper.add(letters)
+            except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
+                _cut(letters, UNWRITTEN_BYTES)
+                if not self._told_unwritten:
+                    self._told_unwritten = True
+                    logger.warning("dead letters can't be written (%s)", error)
+            else:
+                letters.clear()
+                self._told_unwritten = False
+
+    def letters(self) -> list[DeadLetter]:
+        """Return what is kept, oldest first.
+
+        Raises:
+            OSError: It can't be read.
+            sqlite3.Error: The same.
+        """
+        return [letter for _, letter in self._keepers[0].letters()] if self._keepers else []
+
+
+def _cut(letters: list[DeadLetter], most_bytes: int) -> None:
+    """Forget the oldest until the others take no more than so many bytes."""
+    size = sum([letter.size for letter in letters])
+    gone = 0
+    while size > most_bytes:
+        size -= letters[gone].size
+        gone += 1
+    del letters[:gone]

@@ -1,0 +1,26 @@
+"""Where the settings ask for dead letters to be kept."""
+
+from arthur_relay.dead_letters import DeadLetters, Keeper
+from arthur_relay.dead_letters.json_lines import JsonLines
+from arthur_relay.dead_letters.ring import Ring
+from arthur_relay.settings import RelaySettings
+
+
+def chosen_keepers(settings: RelaySettings) -> list[Keeper]:
+    """Return the keepers; what is in the first one is what the relay itself tells of."""
+    keepers: list[Keeper] = []
+    if settings.spool_dir is None:
+        keepers.append(Ring(max_bytes=settings.dead_letter_ring_bytes))
+    else:
+        # Loaded here, because SQLite's import takes longer than that of the rest of this package.
+        from arthur_relay.dead_letters.database import Database  # noqa: PLC0415 - see above
+
+        keepers.append(Database(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
+    if settings.dead_letter_file is not None:
+        keepers.append(JsonLines(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes))
+    return keepers
+
+
+def chosen_dead_letters(settings: RelaySettings) -> DeadLetters:
+    """Return what the relay hands its dead letters to."""
+    return DeadLetters(chosen_keepers(settings), told=settings.on_dead_letter)

@@ -1,0 +1,137 @@
+"""Dead letters in a file, one JSON object a line: rotated by size, shared by processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arthur_relay.dead_letters import DeadLetter, Key
+from arthur_relay.row import RowKind
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on Windows, where one process at a time may write
+    fcntl = None  # type: ignore[assignment] # a module elsewhere
+
+
+class JsonLines:
+    """Letters in a file, and in the one that was rotated last. See `Keeper`.
+
+    Each write is made under a lock of the file, by a descriptor that is closed again, so processes
+    may share it and forks need no care. A letter's key is its place among those that are there.
+
+    Args:
+        path: The file; made, for its owner only, with the first letter.
+        max_bytes: When it is as large, it becomes `PATH.1`, in place of the one before.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self._path = path
+        self._rotated = path.with_name(path.name + ".1")
+        self._max_bytes = max_bytes
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Append letters."""
+        lines = b"".join([_line(letter) for letter in letters])
+        with self._locked() as descriptor:
+            self._append(descriptor, lines)
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first; a line that was cut off is left out."""
+        for key, line in enumerate(self._lines()):
+            letter = _letter(line)
+            if letter is not None:
+                yield key, letter
+
+    def remove(self, keys: Collection[Key]) -> int:
+        """Write both files anew without these, whatever came meanwhile included."""
+        with self._locked() as descriptor:
+            kept = [line for key, line in enumerate(self._lines()) if key not in keys]
+            removed = sum(1 for _ in self._lines()) - len(kept)
+            self._rotated.unlink(missing_ok=True)
+            os.ftruncate(descriptor, 0)
+            self._append(descriptor, b"".join(kept))
+            return removed
+
+    def _append(self, descriptor: int, lines: bytes) -> None:
+        before = os.fstat(descriptor).st_size
+        if before and before + len(lines) > self._max_bytes:
+            self._path.replace(self._rotated)
+            with self._locked() as fresh:
+                self._append(fresh, lines)
+            return
+        view = memoryview(lines)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, before)  # half a line would spoil the next one
+            raise
+
+    def _lines(self) -> Iterator[bytes]:
+        for path in (self._rotated, self._path):
+            try:
+                with path.open("rb") as file:
+                    yield from file
+            except FileNotFoundError:
+                continue
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Open the file for appending, alone; not one that was rotated meanwhile."""
+        while True:
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if self._is_current(descriptor):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def _line(letter: DeadLetter) -> bytes:
+    document = {
+        "rejected_at": letter.rejected_at,
+        "reason": letter.reason,
+        "status": letter.status,
+        "attempts": letter.attempts,
+        "destination": letter.destination,
+        "model_id": letter.model_id,
+        "inference_id": letter.inference_id,
+        "kind": letter.kind.value,
+        "row": orjson.Fragment(letter.body) if letter.body else None,
+    }
+    return orjson.dumps(document) + b"\n"
+
+
+def _letter(line: bytes) -> DeadLetter | None:
+    try:
+        found: dict[str, Any] = orjson.loads(line)
+        return DeadLetter(
+            inference_id=found["inference_id"],
+            model_id=found["model_id"],
+            kind=RowKind(found["kind"]),
+            reason=found["reason"],
+            status=found["status"],
+            attempts=found["attempts"],
+            rejected_at=datetime.fromisoformat(found["rejected_at"]),
+            destination=found["destination"],
+            body=b"" if found["row"] is None else orjson.dumps(found["row"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

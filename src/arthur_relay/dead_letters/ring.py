@@ -1,0 +1,46 @@
+"""Dead letters in memory: as many of the newest as fit."""
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+
+from arthur_relay.dead_letters import DeadLetter, Key
+
+
+class Ring:
+    """Letters in memory. See `Keeper` for what each method does; none raises.
+
+    Args:
+        max_bytes: Bytes that they may take, as accounted.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._letters: deque[tuple[Key, DeadLetter]] = deque()
+        self._size = 0
+        self._last_key = 0
+        self._lock = threading.Lock()
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters."""
+        with self._lock:
+            for letter in letters:
+                self._last_key += 1
+                self._letters.append((self._last_key, letter))
+                self._size += letter.size
+            while self._size > self._max_bytes:
+                self._size -= self._letters.popleft()[1].size
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first."""
+        with self._lock:
+            kept = list(self._letters)
+        yield from kept
+
+    def remove(self, keys: Collection[Key]) -> int:
+        """Keep these no longer."""
+        with self._lock:
+            before = len(self._letters)
+            self._letters = deque(pair for pair in self._letters if pair[0] not in keys)
+            self._size = sum([letter.size for _, letter in self._letters])
+            return before - len(self._letters)

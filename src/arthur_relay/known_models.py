@@ -1,0 +1,76 @@
+"""The models that a relay was given, or has asked Arthur for."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING
+
+from arthur_relay.errors import ConfigurationError, UnreachableError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from arthur_relay.parts import Parts
+    from arthur_relay.schema import ModelSchema
+
+logger = logging.getLogger("arthur_relay")
+
+
+class KnownModels:
+    """Outlives a fork, unlike the pipeline that asks. Any thread.
+
+    Attributes:
+        attribute_names: By model, the attributes that an inference can have; only what Arthur has
+            told is in here.
+    """
+
+    def __init__(self) -> None:
+        self.attribute_names: dict[str, frozenset[str]] = {}
+        self._answers: dict[str, Future[None]] = {}
+        self._given: dict[str, ModelSchema] = {}
+
+    def give(self, schema: ModelSchema, parts: Parts) -> None:
+        """Make a model known, so that Arthur need not be asked for it."""
+        if schema.model_id not in self._given:  # attributes can't be added to a saved model
+            self._given[schema.model_id] = schema
+            parts.worker.schemas.give(schema)
+            parts.runtime.wake()
+
+    def give_all(self, parts: Parts) -> None:
+        """Make known to a new pipeline what was given before; it asks for the others itself."""
+        self._answers = {name: answer for name, answer in self._answers.items() if answer.done()}
+        for schema in self._given.values():
+            parts.worker.schemas.give(schema)
+
+    def ask(self, model_id: str, parts: Parts, *, timeout_seconds: float) -> None:
+        """Wait until Arthur has told of a model, which it is asked once.
+
+        Raises:
+            ConfigurationError: Arthur refused the model, or who we are.
+        """
+        if model_id in self._given:
+            return
+        answer = self._answers.get(model_id)
+        if answer is None:
+            answer = self._answers[model_id] = parts.worker.schemas.ask(model_id)
+            parts.runtime.wake()
+        try:
+            answer.result(timeout_seconds)
+        except ConfigurationError:
+            self._answers.pop(model_id, None)  # someone may put it right and try again
+            raise
+        except UnreachableError:
+            return  # the worker has logged it
+        except FutureTimeoutError:
+            # Nobody waits for it again.
+            answer.cancel()
+            logger.warning(
+                "Arthur has not answered within %g s; will keep asking for model %s",
+                timeout_seconds,
+                model_id,
+            )
+
+    def learn(self, model_id: str, schema: ModelSchema) -> None:
+        """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
+        self.attribute_names[model_id] = frozenset(schema.types)

@@ -1,0 +1,107 @@
+"""`arthur-relay dead-letters`, on what a relay left in a spool, or in a file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from arthur_relay import Inference, Relay, RelaySettings
+from arthur_relay.cli.app import _app
+from arthur_relay.sandbox import ArthurSandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "the words of a user"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture(params=["spool", "file"])
+def _left(
+    request: pytest.FixtureRequest,
+    sandbox: ArthurSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three rows that Arthur refused, and one that it took."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    if request.param == "spool":
+        monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+    else:
+        monkeypatch.setenv("ARTHUR_RELAY_DEAD_LETTER_FILE", str(tmp_path / "letters.jsonl"))
+    for name, status in {"i1": 400, "i2": 400, "i3": 422}.items():
+        sandbox.faults.fail_rows(containing=name, status=status)
+    with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0)) as relay:
+        for number in range(4):
+            relay.capture(Inference(input_text=SECRET, output_text="a", inference_id=f"i{number}"))
+        result = relay.flush(30)
+        assert (result.delivered, result.rejected) == (1, 3)
+        assert len(relay.dead_letters()) == 3
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(_app, ["dead-letters", *arguments], env={"COLUMNS": "400"})
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def arrived(sandbox: ArthurSandbox) -> list[str]:
+    return sorted(row["partner_inference_id"] for row in sandbox.inferences)
+
+
+@pytest.mark.usefixtures("_left")
+def test_a_list_shows_no_text_unless_asked() -> None:
+    output = run("list")
+    assert [name for name in ("i0", "i1", "i2", "i3") if name in output] == ["i1", "i2", "i3"]
+    assert output.splitlines()[-1] == "3 dead letters, 2 row 400, 1 row 422"
+    assert SECRET not in output
+    assert SECRET in run("list", "--with-text")
+    assert run("list", "--reason", "row 422").splitlines()[-1] == "1 dead letters, 1 row 422"
+
+
+@pytest.mark.usefixtures("_left")
+def test_show_has_all_of_one() -> None:
+    found = json.loads(run("show", "i3"))
+    assert found["row"]["inference_data"]["input_text"] == SECRET
+    assert (found["reason"], found["status"], found["attempts"]) == ("row 422", 422, 1)
+    run("show", "i0", status=1)
+
+
+@pytest.mark.usefixtures("_left")
+def test_a_replay_delivers_what_arthur_takes_by_now(sandbox: ArthurSandbox) -> None:
+    assert run("replay", "--dry-run") == "3 dead letters would be sent\n"
+    assert arrived(sandbox) == ["i0"]
+    sandbox.faults.reset()
+    sandbox.faults.fail_rows(containing="i2", status=400)
+    assert "1 of 2 dead letters were delivered, 1 are kept" in run(
+        "replay", "--reason", "row 400", status=1
+    )
+    assert arrived(sandbox) == ["i0", "i1"]
+    assert run("list").splitlines()[-1] == "2 dead letters, 1 row 400, 1 row 422"
+    sandbox.faults.reset()
+    assert "2 of 2 dead letters were delivered, 0 are kept" in run("replay")
+    assert arrived(sandbox) == ["i0", "i1", "i2", "i3"]
+    assert run("replay") == "nothing to send\n"
+
+
+@pytest.mark.usefixtures("_left")
+def test_a_purge_removes() -> None:
+    assert run("purge", "--reason", "row 422") == "1 dead letters were removed\n"
+    assert run("purge") == "2 dead letters were removed\n"
+    assert run("list") == "0 dead letters\n"
+
+
+def test_without_a_place_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPOOL_DIR", "DEAD_LETTER_FILE"):
+        monkeypatch.delenv(f"ARTHUR_RELAY_{name}", raising=False)
+    assert "set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE" in run("list", status=1)
