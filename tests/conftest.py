@@ -12,7 +12,7 @@ from arthur_relay.pipeline.runtime import registry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.register_assert_rewrite("tests.worker.harness", "tests.process.scripts")
+pytest.register_assert_rewrite("tests.worker.harness", "tests.process.scripts", "tests.unit.runs")
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,15 @@ class CredentialsError(ConfigurationError):
 
 
 class ModelError(ConfigurationError):
-    """The model is unknown to Arthur, or it has no text input or no text output."""
+    """The model is unknown to Arthur, or it has no text input or no text output.
+
+    Attributes:
+        reason: The same in a few words, under which rejected inferences are counted.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unknown model") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SpoolError(ConfigurationError):
@@ -39,7 +47,19 @@ class SpoolError(ConfigurationError):
 
 
 class UnreachableError(RelayError):
-    """Arthur did not answer, or not with something that can be understood."""
+    """Arthur did not answer, or not with something that can be understood.
+
+    Attributes:
+        retry_after_seconds: The least wait that Arthur asked for, or None.
+        throttled: Whether Arthur works and only asks for patience (429).
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, throttled: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.throttled = throttled
 
 
 def without_texts(error: BaseException) -> str:

@@ -135,7 +135,8 @@ class ModelSchema:
             model_id = str(document["id"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
-                "Arthur's description of the model can't be read; is the URL that of Arthur Scope?"
+                "Arthur's description of the model can't be read; is the URL that of Arthur Scope?",
+                reason="unreadable model",
             ) from error
         return cls(model_id, attributes)
 
@@ -156,7 +157,8 @@ def _required(model_id: str, attributes: Sequence[Attribute], stage: str, role: 
     if name is None:
         raise ModelError(
             f"Arthur's model {model_id} is not a text model: it has no text {role} (an attribute"
-            f" of type {TEXT} at stage {stage}). Give the id of a TOKEN_SEQUENCE model."
+            f" of type {TEXT} at stage {stage}). Give the id of a TOKEN_SEQUENCE model.",
+            reason="not a text model",
         )
     return name
 
@@ -188,7 +190,10 @@ def _to_text(value: Any) -> str:  # noqa: PLR0911 - one return for each type
         case bool():
             return "true" if value else "false"
         case int() | UUID():
-            return str(value)
+            try:
+                return str(value)
+            except ValueError:  # an integer of more digits than Python writes
+                raise NotCoercible from None
         case float() if math.isfinite(value):
             return float.__repr__(value)  # NumPy's floats are floats, and print their type
         case datetime():

@@ -39,6 +39,14 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
 TOOL_CALL = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
 
 
+def deep() -> Any:
+    """An argument that is nested deeper than JSON's writer goes."""
+    value: Any = "end"
+    for _ in range(300):
+        value = {"in": value}
+    return value
+
+
 def tool_call() -> Any:
     return {**TOOL_CALL, "args": {"a": 1}}
 
@@ -141,6 +149,21 @@ def test_numbers_that_json_has_not(make_arthur: Any, value: float) -> None:
     row = arthur.only()
     assert row == {"input_text": "Human: hi", "output_text": "ok"}
     assert arthur.stats().attributes_omitted == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "omitted"),
+    [("\ud800", 0), (2**70, 0), (10**5000, 0), (deep(), 1)],
+    ids=["surrogate", "large", "huge", "deep"],
+)
+def test_a_tool_call_that_is_hard_to_encode(arthur: Arthur, argument: Any, omitted: int) -> None:
+    call: Any = {**TOOL_CALL, "args": {"a": argument}}
+    answer = ChatGeneration(message=AIMessage("calling", tool_calls=[call]))
+    ResultModel(generations=[answer]).invoke("hi", {"callbacks": [arthur.handler]})
+    row = arthur.only()
+    assert (row["output_text"], row["outcome"]) == ("calling", "ok")
+    assert ("tool_calls" in row) == (not omitted)
+    assert arthur.stats().attributes_omitted == omitted
 
 
 class Gate(MemoryDestination):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arthur_relay.encoding.privacy import HIDDEN
-from tests.unit.test_encoder import generation, make_run
+from tests.unit.runs import generation, make_run
 from tests.unit.told import MAIL, Told, calls, failed_run, inference, logprobs
 
 

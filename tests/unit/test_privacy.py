@@ -20,7 +20,7 @@ from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import CUT_ERROR_CHARACTERS, WITHHELD, Privacy
 from arthur_relay.inference import MAX_ERROR_CHARACTERS, GenerationSnapshot
 from arthur_relay.testing import memory_relay
-from tests.unit.test_encoder import SCHEMA, generation, make_run
+from tests.unit.runs import SCHEMA, generation, make_run
 from tests.unit.told import CARD, MAIL, MARK, Told, calls, failed_run, inference, logprobs
 
 

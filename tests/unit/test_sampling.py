@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arthur_relay.inference import Capture, CapturedInference, Inference, Run
 from arthur_relay.pipeline.sampling import is_sampled, split_sample
-from tests.unit.test_encoder import make_run
+from tests.unit.runs import make_run
 
 RATES = st.floats(0.0, 1.0)
 

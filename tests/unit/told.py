@@ -11,7 +11,7 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
 from arthur_relay.schema import Attribute, ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.test_encoder import make_run
+from tests.unit.runs import make_run
 
 MAIL = "alice@example.com"
 CARD = 4111111111111111

@@ -139,7 +139,11 @@ class Encoder:
         """Add what the model has registered, as the registered types."""
         metadata = run.metadata
         for name, value_of, coerce, coerce_given in self._own:
-            value = value_of(run, generation)
+            try:
+                value = value_of(run, generation)
+            except NotCoercible:
+                self._omitted(name)
+                continue
             if value is not None:
                 self._add(data, name, coerce, value)
             elif metadata:  # what the run does not tell may be in there

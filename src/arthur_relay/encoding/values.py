@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from arthur_relay.encoding.text import clean_text, sendable
 from arthur_relay.inference import RunOutcome
+from arthur_relay.schema import NotCoercible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,10 +51,22 @@ def model_name(run: Run, generation: GenerationSnapshot) -> str | None:
 
 
 def tool_calls(_run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return the message's tool calls as a JSON array, or None when there are none."""
-    if generation.tool_calls is None:
+    """Return the message's tool calls as a JSON array, or None when there are none.
+
+    Raises:
+        NotCoercible: They can't be written as JSON: nested too deeply, or in a circle.
+    """
+    calls = generation.tool_calls
+    if calls is None:
         return None
-    return orjson.dumps(generation.tool_calls, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(calls, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, an integer beyond 64 bits, or there is no way
+        pass
+    try:
+        return orjson.dumps(sendable(calls), default=_clean_str).decode()
+    except (TypeError, ValueError, RecursionError):
+        raise NotCoercible from None
 
 
 def time_to_first_token(run: Run, _generation: GenerationSnapshot) -> float | None:
@@ -80,7 +94,11 @@ RUN_VALUES: Mapping[str, Callable[[Run, GenerationSnapshot], Any]] = {
     "parent_run_id": lambda run, _generation: run.parent_run_id,
     "tags": lambda run, _generation: run.tags,
 }
-"""Each returns None for what the run does not tell."""
+"""Each returns None for what the run does not tell, or raises `NotCoercible`."""
+
+
+def _clean_str(value: Any) -> str:
+    return clean_text(str(value))
 
 
 def _count(value: Any) -> int | None:
