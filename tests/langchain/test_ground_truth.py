@@ -28,7 +28,7 @@ def handler_of(
 ) -> ArthurCallbackHandler:
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
-    return ArthurCallbackHandler.from_env(settings=RelaySettings(**settings))  # type: ignore[arg-type] # numbers only
+    return ArthurCallbackHandler.from_env(settings=RelaySettings(**settings))
 
 
 def truths(sandbox: ArthurSandbox) -> dict[str, object]:
