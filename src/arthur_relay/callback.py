@@ -41,12 +41,12 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     Args:
         arthur_model: An `arthurai.ArthurModel`; its schema, address and credentials are used.
         relay: A relay of yours.
-        model_id: The model to log to, when it is not the relay's own.
-        settings: For the relay that is made of `arthur_model`.
+        model_id: The model to log to, when it is not the relay's own; only with `relay`.
+        settings: For the relay that is made of `arthur_model`; only with that.
 
     Raises:
-        ConfigurationError: Neither or both of `arthur_model` and `relay` were given, there is no
-            model id, or the model is not an LLM.
+        ConfigurationError: Neither or both of `arthur_model` and `relay` were given, or what does
+            not go with them; there is no model id, or the model is not an LLM.
     """
 
     run_inline = True
@@ -87,7 +87,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     def from_credentials(
         cls,
         model_id: str,
-        arthur_url: str = "https://app.arthur.ai",
+        arthur_url: str | None = "https://app.arthur.ai",
         arthur_login: str | None = None,
         arthur_password: str | None = None,
         *,
@@ -100,14 +100,15 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
         Args:
             model_id: Arthur's id of the model.
-            arthur_url: Where Arthur is.
+            arthur_url: Where Arthur is; None for `ARTHUR_ENDPOINT_URL`, else Arthur's own.
             arthur_login: The login; without one the key in `ARTHUR_API_KEY` is used.
             arthur_password: Its password; else `ARTHUR_PASSWORD`, else it is asked for.
             settings: The relay's settings; from the environment when None.
 
         Raises:
             ValueError: There are no credentials, Arthur refused them, it has no such model, the
-                model is not an LLM, or a setting is not allowed. (Each is a `ConfigurationError`.)
+                model is not an LLM, or an argument or a setting is not allowed. (Each is a
+                `ConfigurationError`.)
         """
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
 

@@ -30,23 +30,26 @@ class Credentials:
 
 def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for tests
     *,
-    url: str,
+    url: str | None,
     login: str | None,
     password: str | None,
     allow_insecure: bool,
     environment: Mapping[str, str] = os.environ,
     ask: Callable[[str], str] | None = None,
-    has_terminal: Callable[[], bool] | None = None,
+    can_ask: Callable[[], bool] | None = None,
 ) -> Credentials:
     """Find out who we are, in the order of the old handler and the SDK.
 
-    With a login its password is the argument, else `ARTHUR_PASSWORD`, else asked for when there
-    is a terminal. Without a login it is `ARTHUR_API_KEY`.
+    The address is the argument, else `ARTHUR_ENDPOINT_URL`, else Arthur's own. With a login its
+    password is the argument, else `ARTHUR_PASSWORD`, else asked for when there is a terminal or a
+    notebook. Without a login it is `ARTHUR_API_KEY`. An empty variable is one that is not set.
 
     Raises:
         CredentialsError: There is nothing to log in with; the message says what to set.
         ConfigurationError: The URL or `VERIFY_SSL` can't be used.
     """
+    if url is None:
+        url = environment.get("ARTHUR_ENDPOINT_URL", "").strip() or DEFAULT_URL
     checked = check_url(url, allow_insecure=allow_insecure)
     organization = _header_value("ARTHUR_ORGANIZATION_ID", environment)
     verify = _verify_ssl(environment.get("VERIFY_SSL"))
@@ -59,16 +62,12 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
             )
         return Credentials(checked, api_key=key, organization_id=organization, verify_ssl=verify)
     if password is None:
-        password = environment.get("ARTHUR_PASSWORD")
+        password = environment.get("ARTHUR_PASSWORD") or None
     if password is None:
-        terminal = has_terminal if has_terminal is not None else _stdin_is_terminal
-        if not terminal():
-            raise CredentialsError(
-                f"No password was given for {login}, and there is no terminal to ask at: give"
-                " arthur_password=... or set ARTHUR_PASSWORD in the environment."
-            )
+        if not (can_ask or _can_ask)():
+            raise _no_password(login, "there is no terminal to ask at")
         # Looked up now, so that an application that replaces getpass is heard.
-        password = (ask or getpass.getpass)(f"Please enter password for {login}: ")
+        password = _ask_for_password(login, ask or getpass.getpass)
     return Credentials(
         checked, login=login, password=password, organization_id=organization, verify_ssl=verify
     )
@@ -83,29 +82,37 @@ def credentials_from_environment(
         CredentialsError: Neither `ARTHUR_API_KEY` nor `ARTHUR_LOGIN` is set.
         ConfigurationError: `ARTHUR_ENDPOINT_URL` or `VERIFY_SSL` can't be used.
     """
-    login = None if environment.get("ARTHUR_API_KEY") else environment.get("ARTHUR_LOGIN") or None
+    has_key = environment.get("ARTHUR_API_KEY", "").strip() != ""
+    login = environment.get("ARTHUR_LOGIN", "").strip() or None
     return resolve_credentials(
-        url=environment.get("ARTHUR_ENDPOINT_URL") or DEFAULT_URL,
-        login=login,
+        url=None,
+        login=None if has_key else login,
         password=None,
         allow_insecure=allow_insecure,
         environment=environment,
     )
 
 
-def check_url(url: str, *, allow_insecure: bool) -> str:
+def check_url(url: object, *, allow_insecure: bool) -> str:
     """Return the URL without a trailing slash or `/api/v3`.
 
     Raises:
-        ConfigurationError: It has no scheme, another one than http and https, no host, a user, a
-            query, a port that is none, or it is plain HTTP to another machine without
-            `allow_insecure`. What could be a secret in it is not quoted.
+        ConfigurationError: It is no text, has no scheme, another one than http and https, no host
+            or one that can't be, a user, a query, a port that is none, white space in it, or it is
+            plain HTTP to another machine without `allow_insecure`. What could be a secret in it is
+            not quoted.
     """
     example = "write it like 'https://app.arthur.ai'."
+    if not isinstance(url, str):
+        raise ConfigurationError(
+            f"Arthur's URL must be a text, not of type {type(url).__name__}: {example}"
+        )
     try:
         parts = urlsplit(url.strip())
         secretive = "@" in url or bool(parts.query or parts.fragment)
         port = parts.port
+        # As the resolver does it, which would fail at each attempt.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"Arthur's URL can't be used ({error}): {example}") from None
     if secretive:
@@ -116,6 +123,9 @@ def check_url(url: str, *, allow_insecure: bool) -> str:
         raise ConfigurationError(
             f"Arthur's URL {url!r} has no scheme: write it like 'https://{url.strip()}'."
         )
+    # Looked for in what was given: urlsplit itself takes line breaks and tabs out.
+    if any(character.isspace() for character in url.strip()):
+        raise ConfigurationError(f"Arthur's URL {url!r} has white space in it: {example}")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ConfigurationError(f"Arthur's URL {url!r} can't be used: {example}")
     if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
@@ -162,5 +172,33 @@ def _verify_ssl(value: str | None) -> bool:
             )
 
 
-def _stdin_is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
+def _can_ask() -> bool:
+    """Say whether there is someone to ask: at a terminal, or through a getpass that was replaced.
+
+    A notebook's kernel has no terminal, and replaces `getpass.getpass` by a question in the
+    notebook (ipykernel.ipkernel.IPythonKernel._forward_input).
+    """
+    if getattr(getpass.getpass, "__module__", None) != "getpass":
+        return True
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _ask_for_password(login: str, ask: Callable[[str], str]) -> str:
+    try:
+        return ask(f"Please enter password for {login}: ")
+    except EOFError:
+        raise _no_password(login, "the input ended when it was asked for") from None
+    except (NotImplementedError, OSError, ValueError) as error:
+        # A notebook that is run without anyone to answer raises IPython's StdinNotImplementedError,
+        # which is a NotImplementedError; a closed standard input a ValueError.
+        raise _no_password(login, "it can't be asked for here") from error
+
+
+def _no_password(login: str, why: str) -> CredentialsError:
+    return CredentialsError(
+        f"No password was given for {login}, and {why}: give arthur_password=... or set"
+        " ARTHUR_PASSWORD in the environment."
+    )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from arthur_relay.errors import ModelError
+from arthur_relay.errors import ConfigurationError, ModelError
 
 INPUT = "PIPELINE_INPUT"
 PREDICTED = "PREDICTED_VALUE"
@@ -139,6 +139,24 @@ class ModelSchema:
                 reason="unreadable model",
             ) from error
         return cls(model_id, attributes)
+
+
+def check_model_id(model_id: object) -> str:
+    """Return a model's id that can be asked for.
+
+    Raises:
+        ConfigurationError: It is no text, or a blank one.
+    """
+    if not isinstance(model_id, str):
+        raise ConfigurationError(
+            f"The model's id must be a text, not of type {type(model_id).__name__}: give the id"
+            " that Arthur shows for the model."
+        )
+    if not model_id.strip():
+        raise ConfigurationError(
+            "The model's id is empty: give the id that Arthur shows for the model."
+        )
+    return model_id
 
 
 def _types(attributes: Iterable[Attribute], stages: frozenset[str]) -> Mapping[str, str]:

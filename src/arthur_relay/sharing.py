@@ -15,6 +15,7 @@ from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.pipeline.runtime import registry
 from arthur_relay.relay import Relay
+from arthur_relay.schema import check_model_id
 from arthur_relay.sdk import credentials_of, schema_of
 from arthur_relay.settings import Connect, RelaySettings
 
@@ -33,8 +34,18 @@ def relay_and_model(
             " ArthurCallbackHandler.from_credentials(...) or .from_env()."
         )
     if relay is None:
+        if model_id is not None:
+            raise ConfigurationError(
+                "The arthurai.ArthurModel says which model to log to: leave model_id out."
+            )
         return _relay_of_model(arthur_model, settings)
-    model = model_id or relay.model_id
+    if settings is not None:
+        raise ConfigurationError(
+            "A relay has its settings already: give settings=... to the relay, or make the handler"
+            " by from_credentials or from_env."
+        )
+    disabled = relay.settings.disabled
+    model = relay.model_id if model_id is None or disabled else check_model_id(model_id)
     if model is None and not relay.settings.disabled:
         raise ConfigurationError(
             "The handler has no model to log to: give model_id=... to the handler or to its relay."
@@ -50,7 +61,7 @@ def relay_and_model(
 
 
 def relay_for_credentials(
-    url: str, login: str | None, password: str | None, *, settings: RelaySettings | None
+    url: str | None, login: str | None, password: str | None, *, settings: RelaySettings | None
 ) -> Relay:
     """Return the process's relay for an address, credentials and settings.
 
@@ -75,7 +86,7 @@ def relay_for_environment(*, settings: RelaySettings | None) -> tuple[Relay, str
     settings = settings if settings is not None else RelaySettings()
     if settings.disabled:
         return _disabled(settings), ""
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         raise ConfigurationError(
             "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."

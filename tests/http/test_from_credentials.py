@@ -73,6 +73,10 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "the password": ({"arthur_password": "wrong"}, CredentialsError, "refused the login admin"),
     "the login": ({"arthur_login": "nobody"}, CredentialsError, "refused the login nobody"),
     "the model id": ({"model_id": "no-such-model"}, ModelError, "no model with id no-such-model"),
+    "a blank model id": ({"model_id": "  "}, ConfigurationError, "model's id is empty"),
+    "a model id that is a number": ({"model_id": 123}, ConfigurationError, "not of type int"),
+    "a model id that is a list": ({"model_id": ["x"]}, ConfigurationError, "not of type list"),
+    "a URL that is a number": ({"arthur_url": 5}, ConfigurationError, "URL must be a text"),
 }
 
 
@@ -132,6 +136,7 @@ URLS = {
     "https://app.arthur.ai:port": "can't be used",
     "https://app.arthur.ai:99999": "can't be used",
     "https://app.arthur.ai:0": "can't be used",
+    "https://app arthur.ai": "white space",
     "http://[::1": "can't be used",
     "https://app.arthur.ai?key=secret": "must not have",
 }

@@ -199,3 +199,16 @@ def test_an_outage_of_the_server_itself(
     assert relay.flush(60).delivered == 2
     assert relay.health().status == "ok"
     check_invariant(relay, sandbox)
+
+
+@pytest.mark.parametrize("route", ["login", "users", "models"])
+def test_retry_after_is_obeyed_on_every_route(
+    route: str, sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    sandbox.faults.status(429, retry_after="3600", times=None, routes=(route,))
+    relay = make_relay(connect_timeout_seconds=0.05)
+    relay.connect(sandbox.model_id)
+    capture(relay, "a")
+    assert relay.flush(0.5).timed_out  # with these settings that is a hundred back-offs
+    assert sum(request.status == 429 for request in sandbox.requests) == 1
+    check_invariant(relay, sandbox)

@@ -192,7 +192,7 @@ def resolve(**changes: Any) -> Any:
         "password": None,
         "allow_insecure": False,
         "environment": {},
-        "has_terminal": lambda: False,
+        "can_ask": lambda: False,
         **changes,
     }
     return resolve_credentials(**arguments)
@@ -208,7 +208,7 @@ def test_the_order_of_credentials() -> None:
         asked.append(prompt)
         return "typed"
 
-    found = resolve(login="admin", ask=ask, has_terminal=lambda: True)
+    found = resolve(login="admin", ask=ask, can_ask=lambda: True)
     assert found.password == "typed"
     assert asked == ["Please enter password for admin: "]
 
@@ -221,7 +221,37 @@ def test_a_password_is_never_asked_for_without_a_terminal() -> None:
         resolve(login="admin", ask=ask)
     # Nor is standard input, where the tests run.
     with pytest.raises(CredentialsError, match="ARTHUR_PASSWORD"):
-        resolve(login="admin", ask=ask, has_terminal=None)
+        resolve(login="admin", ask=ask, can_ask=None)
+
+
+def test_a_notebook_asks_though_it_has_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As ipykernel does it: the kernel's standard input is no terminal.
+    monkeypatch.setattr("getpass.getpass", lambda prompt: f"answer to {prompt}")
+    found = resolve(login="admin", can_ask=None)
+    assert found.password == "answer to Please enter password for admin: "
+
+
+@pytest.mark.parametrize("error", [EOFError, NotImplementedError, ValueError("closed file")])
+def test_a_question_that_cannot_be_answered_is_one_clear_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_prompt: str) -> str:
+        raise error
+
+    with pytest.raises(CredentialsError, match="give arthur_password=.* or set ARTHUR_PASSWORD"):
+        resolve(login="admin", ask=ask, can_ask=lambda: True)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(CredentialsError, match="no terminal"):
+        resolve(login="admin", can_ask=None)
+
+
+def test_empty_variables_are_not_set_and_no_url_is_arthurs_own() -> None:
+    environment = {"ARTHUR_API_KEY": "k", "ARTHUR_ENDPOINT_URL": " "}
+    assert resolve(url=None, environment=environment).url == "https://app.arthur.ai"
+    environment["ARTHUR_ENDPOINT_URL"] = "https://arthur.example"
+    assert resolve(url=None, environment=environment).url == "https://arthur.example"
+    with pytest.raises(CredentialsError, match="no terminal"):
+        resolve(login="me", environment={"ARTHUR_PASSWORD": ""})
 
 
 def test_a_key_from_a_file_ends_in_a_newline_and_an_odd_one_is_refused() -> None:

@@ -25,6 +25,8 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
         Raises:
             CredentialsError: The destination refused who we are.
             ModelError: There is no such model, or it is not an LLM.
+            ConfigurationError: The destination refused the question for another reason, and asking
+                again can't help.
             UnreachableError: The destination could not be asked; later it may.
         """
         ...

@@ -13,7 +13,12 @@ from arthur_relay.credentials import Credentials, is_loopback
 from arthur_relay.destinations.auth import TokenSource
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError
 from arthur_relay.destinations.retry_after import retry_after_seconds
-from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
+from arthur_relay.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ModelError,
+    UnreachableError,
+)
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
@@ -109,42 +114,42 @@ class ScopeDestination:
             raise CredentialsError(
                 f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
             )
-        if answer.status != 200:
-            raise UnreachableError(self._where(f"it answered {answer.status}"))
-        return ModelSchema.from_json(_json(answer))
+        if answer.status == 200:
+            return ModelSchema.from_json(_json(answer))
+        if _may_pass(answer.status):
+            raise self._unusable("it", answer)
+        raise ConfigurationError(
+            f"Arthur refused to tell of model {model_id} ({answer.status}): make sure that the id"
+            f" is right, and that {self._credentials.url} is the address of Arthur."
+        )
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
-        except (TransportError, UnreachableError) as error:
+        except TransportError as error:
             return _whole(batch, _RETRY, Failure.UNAVAILABLE, str(error))
+        except UnreachableError as error:
+            failure = Failure.THROTTLED if error.throttled else Failure.UNAVAILABLE
+            return _whole(batch, _RETRY, failure, str(error), error.retry_after_seconds)
         except CredentialsError:
             return _refused(batch, "login refused")
         return self._interpret(batch, answer)
 
     def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
-        """Say what an answer to a batch means.
-
-        Which statuses to retry is undocumented; these are the ones that can pass by themselves.
-        """
+        """Say what an answer to a batch means."""
         status = answer.status
         reason = f"http {status}"
-        wait = retry_after_seconds(
-            answer.headers.get("retry-after"), now=self._now(), maximum=self._retry_after_max
-        )
         if 200 <= status < 300:
             return interpret_results(batch, answer.body)
         if status == 413:
             outcome = Outcome(Verdict.REJECTED, reason, status)
             return _whole(batch, outcome, Failure.TOO_LARGE, reason)
-        again = Outcome(Verdict.RETRY, reason, status)
-        if status == 429:
-            return _whole(batch, again, Failure.THROTTLED, reason, wait)
-        if status in (408, 425) or status >= 500 or status < 400:
-            # A redirect is unexpected: following one could show prompts to a stranger.
-            return _whole(batch, again, Failure.UNAVAILABLE, reason, wait)
+        if _may_pass(status):
+            again = Outcome(Verdict.RETRY, reason, status)
+            failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
+            return _whole(batch, again, failure, reason, self._retry_after(answer))
         return _refused(batch, reason, status)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
@@ -188,14 +193,14 @@ class ScopeDestination:
             elif answer.status == 401:
                 return ""  # the request itself will say so, and make us log in again
             else:
-                raise UnreachableError(self._where(f"/users/me answered {answer.status}"))
+                raise self._unusable("/users/me", answer)
         return self._organization
 
     async def _outside_organization(self, token: str) -> str:
         path = "/users/me/auth_info"
         answer = await self._http.request("GET", path, headers={"Authorization": token})
         if answer.status != 200:
-            raise UnreachableError(self._where(f"{path} answered {answer.status}"))
+            raise self._unusable(path, answer)
         ids = _field(_json(answer), "organization_ids") or []
         if len(ids) > 1:
             known = ", ".join(str(found) for found in ids)
@@ -223,8 +228,20 @@ class ScopeDestination:
             )
         token = answer.cookies.get("Authorization")
         if answer.status != 200 or not token:
-            raise UnreachableError(self._where(f"/login answered {answer.status} without a token"))
+            raise self._unusable("/login", answer, " without a token")
         return token
+
+    def _unusable(self, what: str, answer: Answer, more: str = "") -> UnreachableError:
+        return UnreachableError(
+            self._where(f"{what} answered {answer.status}{more}"),
+            retry_after_seconds=self._retry_after(answer),
+            throttled=answer.status == 429,
+        )
+
+    def _retry_after(self, answer: Answer) -> float | None:
+        return retry_after_seconds(
+            answer.headers.get("retry-after"), now=self._now(), maximum=self._retry_after_max
+        )
 
     def _where(self, what: str) -> str:
         return f"Arthur at {self._credentials.url}: {what}"
@@ -233,6 +250,14 @@ class ScopeDestination:
         if self._credentials.api_key is not None:
             return "check the API key (ARTHUR_API_KEY) and what it may do."
         return f"check what the login {self._credentials.login} may do."
+
+
+def _may_pass(status: int) -> bool:
+    """Say whether a status that is no success may pass by itself; which do is undocumented.
+
+    A redirect is unexpected: following one could show prompts to a stranger.
+    """
+    return status in (408, 425, 429) or status >= 500 or status < 400
 
 
 def interpret_results(batch: Batch, body: bytes) -> Attempt:

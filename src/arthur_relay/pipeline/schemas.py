@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,7 +17,12 @@ from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.text import clean_text
-from arthur_relay.errors import ConfigurationError, ModelError, UnreachableError
+from arthur_relay.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ModelError,
+    UnreachableError,
+)
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.settings import RelaySettings
@@ -25,6 +31,9 @@ logger = logging.getLogger("arthur_relay.delivery")
 
 REFUSAL_SECONDS = 60.0
 """How long a refusal is believed; then the next inference of the model makes us ask again."""
+
+REFUSALS_KEPT = 1000
+"""Models whose refusals are remembered; inferences may name any number that do not exist."""
 
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
@@ -64,7 +73,8 @@ class SchemaLoader:
     _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
     _loading: set[str] = field(default_factory=set)
     _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
-    _told_refusals: set[str] = field(default_factory=set)
+    _told_refusals: dict[str, None] = field(default_factory=dict)
+    _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[ModelSchema] = field(default_factory=deque)
     _hurry: anyio.Event | None = None
@@ -183,13 +193,20 @@ class SchemaLoader:
         try:
             schema: ModelSchema = await policy(partial(self._fetch, model_id))
         except ConfigurationError as error:
-            reason = "unknown model" if isinstance(error, ModelError) else "credentials refused"
+            match error:
+                case ModelError():
+                    reason = error.reason
+                    self.buffer.forget(model_id)
+                case CredentialsError():
+                    reason = "credentials refused"
+                case _:
+                    reason = "model refused"
+            _forget_oldest(self._refused)
             self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
             self._encoders.pop(model_id, None)
-            if isinstance(error, ModelError):
-                self.buffer.forget(model_id)
             if model_id not in self._told_refusals:
-                self._told_refusals.add(model_id)
+                _forget_oldest(self._told_refusals)
+                self._told_refusals[model_id] = None
                 logger.warning("%s", error)
             self._answer(model_id, error)
         else:
@@ -200,12 +217,15 @@ class SchemaLoader:
             self._answer(model_id, None)
         self._presumed.discard(model_id)
         self._unreachable.pop(model_id, None)
+        self._not_before.pop(model_id, None)
         self._loading.discard(model_id)
         self.changed()
 
     async def _fetch(self, model_id: str) -> ModelSchema:
         limit = self.settings.request_timeout_seconds
         assert self._limiter is not None
+        # What Arthur asked for is obeyed, whoever is in a hurry.
+        await anyio.sleep_until(self._not_before.get(model_id, 0.0))
         try:
             async with self._limiter:
                 with anyio.fail_after(limit):
@@ -215,6 +235,9 @@ class SchemaLoader:
         except Exception as error:
             if isinstance(error, UnreachableError):
                 reason = str(error)
+                if error.retry_after_seconds is not None:
+                    not_before = anyio.current_time() + error.retry_after_seconds
+                    self._not_before[model_id] = not_before
             elif isinstance(error, TimeoutError):
                 reason = f"no answer within {limit:g} s"
             else:  # a bug must cost its model, not the worker
@@ -240,6 +263,12 @@ class SchemaLoader:
             if asked == model_id:
                 _resolve(answer, error)
         self._waiting = [pair for pair in self._waiting if pair[0] != model_id]
+
+
+def _forget_oldest(by_model: dict[str, Any]) -> None:
+    """Make room for one more, if there is none."""
+    while len(by_model) >= REFUSALS_KEPT:
+        del by_model[next(iter(by_model))]
 
 
 def _resolve(answer: "Future[None]", error: Exception | None) -> None:
