@@ -187,7 +187,8 @@ class Relay(Closing):
     def resubmit(self, letter: DeadLetter) -> None:
         """Send a dead letter once more, as it is. Returns at once, as `capture` does."""
         row = Row(letter.inference_id, letter.model_id, letter.body, kind=letter.kind)
-        self.submit(CapturedRow(row))
+        if not self.settings.disabled:
+            self.submit(CapturedRow(row))
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return what was rejected or given up, oldest first, as far as it is kept. Any thread.
@@ -204,8 +205,7 @@ class Relay(Closing):
             self._revive()
         parts = self._parts
         # The worker must not wait for itself, nor a close for what it is about to end.
-        may_wait = may_wait and not parts.runtime.is_this_thread
-        parts.inlet.put(capture, may_wait=may_wait)
+        parts.inlet.put(capture, may_wait=may_wait and not parts.runtime.is_this_thread)
 
     def submit_ground_truths(self, run: Run) -> None:
         """Submit what was said of a run before it ended, once it has been submitted itself."""

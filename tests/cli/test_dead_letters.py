@@ -95,6 +95,21 @@ def test_a_replay_delivers_what_arthur_takes_by_now(sandbox: ArthurSandbox) -> N
 
 
 @pytest.mark.usefixtures("_left")
+def test_a_replay_that_fails_keeps_all(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.cli.dead_letters.FLUSH_SECONDS", 0.1)
+    monkeypatch.setenv("ARTHUR_RELAY_CONNECT_TIMEOUT_SECONDS", "0.1")
+    sandbox.go_away()
+    assert "0 of 3 dead letters were delivered, 3 are kept" in run("replay", status=1)
+    # Nor is one lost that does not fit into the queue.
+    monkeypatch.setenv("ARTHUR_RELAY_QUEUE_SIZE", "1")
+    monkeypatch.setenv("ARTHUR_RELAY_DISABLED", "true")
+    assert "3 are kept" in run("replay", status=1)
+    assert run("list").splitlines()[-1].startswith("3 dead letters")
+
+
+@pytest.mark.usefixtures("_left")
 def test_a_purge_removes() -> None:
     assert run("purge", "--reason", "row 422") == "1 dead letters were removed\n"
     assert run("purge") == "2 dead letters were removed\n"

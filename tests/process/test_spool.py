@@ -74,6 +74,38 @@ def test_what_was_written_survives_kill_9(
     assert arrived(sandbox) == names(*range(COUNT), *range(1000, 1000 + COUNT))
 
 
+def test_ground_truth_and_dead_letters_survive_kill_9(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    sandbox.faults.fail_rows(containing="i7", status=400, routes=("inferences",))
+    script = scripts.start(
+        CAPTURE
+        + SAFE
+        + "capture(0, 10)\n"
+        + "for number in range(10):\n"
+        + "    relay.log_ground_truth(f'i{number}', {'thumbs_up': number % 2 == 0})\n"
+        + "wait_until_safe(20); ready_for_a_signal()",
+        spool_dir=spool,
+    )
+    script.wait_until_ready()
+    script.signal(signal.SIGKILL)
+    script.end()
+    ended = scripts.run(
+        CAPTURE
+        + "while relay.stats().pending > 1:\n"  # the ground truth of i7 goes on waiting for that
+        + "    relay.flush(1); threading.Event().wait(0.01)\n"
+        + "print(relay.close().pending, [each.inference_id for each in relay.dead_letters()])",
+        spool_dir=spool,
+    )
+    assert ended.status == 0, ended.stderr
+    found = {
+        row["partner_inference_id"]: row["ground_truth_data"]["thumbs_up"]
+        for row in sandbox.inferences
+    }
+    assert found == {f"i{number}": number % 2 == 0 for number in range(10) if number != 7}
+    assert ended.stdout.strip() == "1 ['i7']"
+
+
 def test_what_is_left_at_the_deadline_stays_in_the_spool(
     scripts: Scripts, sandbox: ArthurSandbox, spool: str
 ) -> None:

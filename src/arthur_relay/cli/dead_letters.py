@@ -95,7 +95,12 @@ def run_replay(*, reason: str | None, dry_run: bool) -> None:
     refused: list[DeadLetter] = []
     # No spool and no file: what is refused again is kept where it is.
     anew = settings.model_copy(
-        update={"spool_dir": None, "dead_letter_file": None, "on_dead_letter": refused.append}
+        update={
+            "spool_dir": None,
+            "dead_letter_file": None,
+            "on_dead_letter": refused.append,
+            "disabled": False,  # for the applications: who types this wants them sent
+        }
     )
     try:
         relay = Relay.from_env(settings=anew)
@@ -108,7 +113,8 @@ def run_replay(*, reason: str | None, dry_run: bool) -> None:
             refused.clear()
             for _, letter in part:
                 relay.resubmit(letter)
-            if relay.flush(FLUSH_SECONDS).timed_out:
+            result = relay.flush(FLUSH_SECONDS)
+            if result.timed_out or result.delivered + result.rejected < first + len(part):
                 break  # some may have arrived: they are sent again, with the same ids
             again = {(letter.inference_id, letter.kind) for letter in refused}
             taken |= {
