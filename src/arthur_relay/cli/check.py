@@ -38,10 +38,12 @@ class Report:
     Attributes:
         secrets: What must not be shown, whatever a message quotes.
         checks: Of each its mark, its subject and one sentence.
+        is_disabled: Whether the settings say that nothing is to be captured.
     """
 
     secrets: tuple[str, ...] = ()
     checks: list[tuple[str, str, str]] = field(default_factory=list)
+    is_disabled: bool = False
 
     def fine(self, subject: str, sentence: str) -> None:
         """Note something that works."""
@@ -90,6 +92,9 @@ def run_check() -> None:
     if wrong:
         console.print(Text(f"Not ready: see ✗ above{told}.", "bold red"))
         raise typer.Exit(1)
+    if report.is_disabled:
+        console.print(Text(f"Disabled: all is right, and nothing is sent{told}.", "bold yellow"))
+        return
     console.print(Text(f"Ready: inferences will reach Arthur{told}.", "bold green"))
 
 
@@ -143,6 +148,7 @@ def _check_settings(report: Report) -> RelaySettings | None:
     report.fine(
         "Settings", f"Valid; set: {changed}." if changed else "Valid; all are the defaults."
     )
+    report.is_disabled = settings.disabled
     if settings.disabled:
         report.warn("Settings", "ARTHUR_RELAY_DISABLED is set: nothing will be captured.")
     return settings
