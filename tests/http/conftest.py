@@ -85,6 +85,15 @@ def check_invariant(relay: Relay, sandbox: ArthurSandbox) -> None:
         stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
     )
     assert stats.delivered == len(sandbox.inferences)
+    # What is pending is what is left of a sum, so a row that got lost would hide in it.
+    assert stats.pending == held(relay)
+
+
+def held(relay: Relay) -> int:
+    """Return how many rows a relay, which has nothing to do, really holds."""
+    worker = relay._parts.worker
+    waiting = sum(capture.rows for capture in worker.inlet._items)
+    return waiting + worker._staging.rows + worker.buffer.rows
 
 
 class Everything(logging.Handler):

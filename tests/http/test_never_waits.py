@@ -16,7 +16,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
 from arthur_relay import ArthurCallbackHandler, Inference
-from tests.http.conftest import check_invariant
+from tests.http.conftest import check_invariant, posts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +85,32 @@ def test_calls_end_whatever_arthur_does(
     assert relay.flush(60).pending == 0
     stats = relay.stats()
     assert stats.delivered == 3 * CALLS
+    check_invariant(relay, sandbox)
+
+
+def test_sync_calls_end_before_any_answer_is_given(
+    sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    """Nothing but the test can end a request, so a call that waited for one would never end."""
+    relay = make_relay(request_timeout_seconds=3600.0, max_in_flight=1, flush_interval_seconds=0.0)
+    handler = ArthurCallbackHandler(relay=relay)
+    sandbox.faults.hang()
+    answers = iter([AIMessage("one two three")] * 2 * CALLS)
+    llm = GenericFakeChatModel(messages=answers, callbacks=[handler])
+    for _ in range(CALLS):
+        llm.invoke("prompt")
+        for _ in llm.stream("prompt"):
+            pass
+        relay.capture(Inference(input_text="prompt", output_text="answer"))
+    stats = relay.stats()
+    assert (stats.captured, stats.pending, stats.delivered) == (3 * CALLS, 3 * CALLS, 0)
+    assert (stats.retries, stats.dropped, stats.rejected) == (0, {}, 0)
+    assert relay.flush(0.01).timed_out
+    assert posts(sandbox) <= 1  # the one that hangs
+    sandbox.faults.reset()
+    assert relay.flush(60).delivered == 3 * CALLS
+    assert relay.stats().retries == 0
+    assert sandbox.duplicates == 0
     check_invariant(relay, sandbox)
 
 

@@ -164,6 +164,23 @@ def test_matrix(name: str, sandbox: ArthurSandbox, make_relay: Callable[..., Rel
     check_invariant(relay, sandbox)
 
 
+def test_no_answer_within_the_time_for_one(
+    sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    relay = make_relay(flush_interval_seconds=3600.0, request_timeout_seconds=0.3)
+    relay.connect(sandbox.model_id)
+    # Stored at once, and answered only when the fault is taken away: the answers are lost.
+    sandbox.faults.hang(times=2, store=True)
+    capture(relay, "a", "b", "c")
+    result = relay.flush(30)
+    assert (result.delivered, result.rejected, result.timed_out) == (3, 0, False)
+    assert relay.stats().requests == 3
+    assert relay.stats().retries == 2
+    assert sandbox.duplicates == 6
+    assert logins(sandbox) == 1
+    check_invariant(relay, sandbox)
+
+
 def test_413_splits_down_to_rows_and_cuts_what_is_too_large_alone() -> None:
     with (
         ArthurSandbox(max_body_bytes=20_000) as sandbox,
