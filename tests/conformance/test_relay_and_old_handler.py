@@ -6,6 +6,7 @@ times by a moment; everything else has to be equal, type for type.
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -301,3 +302,19 @@ def test_a_completion_model_of_one_method(sandbox: ArthurSandbox) -> None:
     assert Simple().invoke("abc", {"callbacks": [handler]}) == "cba"
     assert handler.flush(30).delivered == 1
     assert sandbox.inferences[0]["inference_data"]["output_text"] == "cba"
+
+
+def test_from_credentials_takes_the_same_arguments() -> None:
+    old = inspect.signature(OldHandler.from_credentials).parameters
+    new = inspect.signature(ArthurCallbackHandler.from_credentials).parameters
+    assert [(each.name, each.kind, each.default) for each in old.values()] == [
+        (each.name, each.kind, each.default)
+        for each in new.values()
+        if each.kind is not inspect.Parameter.KEYWORD_ONLY
+    ]
+    # What is new has a default, so that old calls go on working.
+    assert all(
+        each.default is not inspect.Parameter.empty
+        for each in new.values()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    )

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shlex
 import textwrap
 from enum import StrEnum
-from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 import arthur_relay
+from arthur_relay import Relay
+from arthur_relay.encoding.values import RUN_VALUES
+from arthur_relay.pipeline.inlet import InletLimits
+from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
+from arthur_relay.testing import MemoryDestination
+from tests.readme import README, ROOT, command, python_block, python_blocks, quoted, section
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+pytest_plugins = ["pytester"]
 
 
 def settings_table() -> str:
@@ -56,7 +64,7 @@ def test_every_variable_that_the_readme_names_exists() -> None:
 
 
 def test_every_public_name_that_the_readme_imports_exists() -> None:
-    blocks = re.findall(r"^ *```python\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
+    blocks = python_blocks()
     assert len(blocks) == 2
     for block in blocks:
         for node in ast.walk(ast.parse(textwrap.dedent(block))):
@@ -65,9 +73,9 @@ def test_every_public_name_that_the_readme_imports_exists() -> None:
                     assert hasattr(arthur_relay, alias.name)
 
 
-@pytest.mark.parametrize("command", ["demo", "test"])
-def test_the_commands_that_the_gate_runs_are_there(command: str) -> None:
-    assert re.search(rf"<!-- command: {command} -->\n```sh\n[^\n]+\n```", README)
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_the_commands_that_the_gate_runs_are_there(name: str) -> None:
+    assert command(name)
 
 
 def test_every_file_that_the_guides_name_exists() -> None:
@@ -107,3 +115,110 @@ def environment_file() -> str:
 def test_the_template_of_an_environment_names_every_setting() -> None:
     found = (ROOT / "deploy" / "arthur-relay.env").read_text(encoding="utf-8")
     assert found == environment_file(), "replace the file by environment_file()"
+
+
+def test_the_plug_in_for_the_users_tests(pytester: pytest.Pytester) -> None:
+    (line,) = re.findall(r"`(pytest_plugins = [^`]+)`", section("Your tests"))
+    pytester.makeconftest(line)
+    pytester.makepyfile(
+        """
+        from arthur_relay import ArthurCallbackHandler, Inference
+        from langchain_core.language_models.fake_chat_models import FakeListChatModel
+
+        def test_sandbox(arthur_sandbox):
+            handler = ArthurCallbackHandler.from_credentials(
+                arthur_sandbox.model_id, arthur_url=arthur_sandbox.url,
+                arthur_login=arthur_sandbox.login, arthur_password=arthur_sandbox.password,
+            )
+            model = FakeListChatModel(responses=["out"], callbacks=[handler])
+            model.invoke("in")
+            handler.relay.close()
+            (row,) = arthur_sandbox.inferences
+            assert row["inference_data"]["output_text"] == "out"
+
+        def test_memory(arthur_memory):
+            relay, destination = arthur_memory
+            relay.capture(Inference(input_text="in", output_text="out"))
+            relay.flush()
+            assert len(destination.inferences) == 1
+        """
+    )
+    # As a process, because here the package was imported long ago.
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
+
+
+def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_arthur(monkeypatch)
+    with ArthurSandbox() as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        exec(compile(python_block(1), "README.md", "exec"), {})
+        (row,) = sandbox.inferences
+    data = row["inference_data"]
+    expected = {"input_text": "…", "output_text": "…", "duration": 1.5, "user_id": "u1"}
+    assert data == expected | {"outcome": "ok"}
+
+
+def test_redactors_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_arthur(monkeypatch)
+    (code,) = {each for each in quoted(section("Privacy")) if each.startswith("RelaySettings(")}
+    names = {
+        "RelaySettings": RelaySettings,
+        "scrub_names": lambda text: text.replace("Alice", "[a name]"),
+    }
+    settings: RelaySettings = eval(code, names)
+    destination = MemoryDestination()
+    with Relay(destination, model_id="m", settings=settings) as relay:
+        relay.capture(
+            arthur_relay.Inference(input_text="Alice, a@example.com", output_text="Hello, Alice")
+        )
+    (row,) = destination.inferences
+    assert row["inference_data"]["input_text"] == "[a name], [redacted: email]"
+    assert row["inference_data"]["output_text"] == "Hello, [a name]"
+
+
+def forget_arthur(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
+            monkeypatch.delenv(name)
+
+
+def test_the_command_that_sets_a_fault() -> None:
+    words = shlex.split(command("fault"))
+    assert words[0] == "curl"
+    name, _, value = words[words.index("-H") + 1].partition(": ")
+    data = words[words.index("-d") + 1]
+    with ArthurSandbox() as sandbox:
+        url = words[1].replace("$ARTHUR_ENDPOINT_URL", sandbox.url)
+        # With data, curl posts.
+        assert httpx.post(url, headers={name: value}, content=data).status_code == 200
+        (fault,) = sandbox.faults.active
+        assert (fault.kind, fault.status, fault.times) == ("status", 503, 2)
+        assert httpx.delete(url).status_code == 200
+        assert sandbox.faults.active == []
+
+
+def test_all_kinds_of_faults_are_named() -> None:
+    text = section("Your tests")
+    kinds = text[text.index("The kinds are") : text.index("each a method")]
+    assert quoted(kinds) == set(Kind)
+    assert {"expire_tokens", "reset"} <= quoted(text[text.index("The kinds are") :])
+
+
+def test_the_attributes_that_are_sent_by_name() -> None:
+    text = section("What is sent to Arthur, and what never is")
+    names = text[text.index("By name, when registered:") : text.index("and any key of")]
+    assert quoted(names) == set(RUN_VALUES)
+
+
+def test_the_shares_of_the_queues_bytes() -> None:
+    (told,) = [line for line in README.splitlines() if line.startswith("`queue_bytes` bounds")]
+    assert "a quarter is for runs that have not ended" in told
+    assert "an eighth for what the worker has not seen yet, the rest for encoded rows" in told
+    settings = RelaySettings(queue_bytes=8_000_000)
+    with Relay(MemoryDestination(), model_id="m", settings=settings) as relay:
+        assert relay.open_runs._max_bytes == 2_000_000
+        assert InletLimits.of(settings).size == relay._parts.inlet.limits.size == 1_000_000
+        buffer: Any = relay._parts.worker.buffer
+        assert buffer._max_bytes == 5_000_000
