@@ -17,6 +17,7 @@ from langchain_openai import ChatOpenAI
 
 from arthur_relay import ArthurCallbackHandler, CredentialsError
 from arthur_relay.sandbox import ArthurSandbox
+from tests.readme import python_block
 
 from .provider import said
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from .provider import Provider
 
-QUESTIONS = ["What is a callback?", "And what is a relay?", "Thank you!"]
+QUESTIONS = ["What is a callback?", "And what is a relay?"]
 PROMPT = b"Please enter password for admin: "
+ASKED = b">>> input >>>\r\n>>>: "
 
 
 @pytest.fixture
@@ -71,31 +73,42 @@ def check(sandbox: ArthurSandbox) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_in_a_terminal_that_is_asked_for_the_password(sandbox: ArthurSandbox) -> None:
-    guide = str(Path(__file__).with_name("guide.py"))
-    arguments = [sandbox.model_id, sandbox.url, sandbox.login, *QUESTIONS]
+def test_the_readmes_program_in_a_terminal(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    """As it is written there, with the three names that it leaves to its reader before it."""
+    program = tmp_path / "chat.py"
+    program.write_text(
+        f"arthur_model_id = {sandbox.model_id!r}\n"
+        f"arthur_url = {sandbox.url!r}\n"
+        f"arthur_login = {sandbox.login!r}\n" + python_block(0),
+        encoding="utf-8",
+    )
     user, terminal = pty.openpty()
+    shown = b""
     try:
-        program = subprocess.Popen(
-            [sys.executable, guide, *arguments],
+        process = subprocess.Popen(
+            [sys.executable, str(program)],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
             start_new_session=True,  # so that it asks at this terminal, not at the tests' own
         )
         os.close(terminal)
-        with program:
-            shown = b""
-            while PROMPT not in shown:
-                shown += os.read(user, 4096)
-            os.write(user, f"{sandbox.password}\n".encode())
-            with suppress(OSError):  # how the end of a terminal is told
-                while more := os.read(user, 4096):
-                    shown += more
-            assert program.wait() == 0, shown.decode()
+        with process:
+            try:
+                for number, line in enumerate([sandbox.password, *QUESTIONS, "q"]):
+                    while PROMPT not in shown or shown.count(ASKED) < number:
+                        shown += os.read(user, 4096)
+                    os.write(user, f"{line}\n".encode())
+                with suppress(OSError):  # how the end of a terminal is told
+                    while more := os.read(user, 4096):
+                        shown += more
+                assert process.wait(60) == 0, shown.decode()
+            finally:
+                process.kill()
     finally:
         os.close(user)
     assert sandbox.password.encode() not in shown.replace(sandbox.url.encode(), b"")
+    assert b"Traceback" not in shown
     for question in QUESTIONS:
         assert said(question).encode() in shown
     check(sandbox)
