@@ -85,6 +85,39 @@ def test_the_built_in_conversation(run: Run, sandboxes: list[ArthurSandbox]) -> 
     assert "Why is it still there?" in rows[11]["input_text"]  # the history of the conversation
 
 
+def test_its_lines_tell_how_the_relay_and_the_stream_fare(
+    run: Run, sandboxes: list[ArthurSandbox]
+) -> None:
+    lines = run("demo", *QUICK).output.splitlines()
+    assert lines[0].endswith(f"Arthur is at {sandboxes[0].url}/")
+    counts = [
+        [int(number) for number in found.groups()]
+        for line in lines
+        if (
+            found := re.match(
+                r" *\d+/12  captured (\d+) +pending (\d+) +delivered (\d+) +retries (\d+)  ", line
+            )
+        )
+    ]
+    assert len(counts) == 12
+    for turn, (captured, pending, delivered, _retries) in enumerate(counts, start=1):
+        assert captured == pending + delivered == turn
+    gone = next(index for index, line in enumerate(lines) if "Arthur is gone" in line)
+    back = next(index for index, line in enumerate(lines) if "Arthur is back" in line)
+    assert gone < back
+    assert max(pending for _, pending, _, _ in counts) > 0
+    assert [each[3] for each in counts] == sorted(each[3] for each in counts)
+    assert counts[-1][3] <= retries("\n".join(lines))
+    (away,) = [line.split() for line in lines if line.startswith("Arthur away ")]
+    (there,) = [line.split() for line in lines if line.startswith("Arthur there ")]
+    assert int(away[2]) > 0
+    # All tokens but the first, which has none before it.
+    tokens = sum(len(split_tokens(answer)) for _, answer in SCRIPT)
+    assert int(away[2]) + int(there[2]) == tokens - 1
+    assert away[5] == there[5] == "ms"
+    assert 0 < int(away[4]) < 1000  # the outage, which the stream would have waited for
+
+
 def test_as_a_process(command: tuple[list[str], dict[str, str]]) -> None:
     arguments, environment = command
     found = subprocess.run(
@@ -241,6 +274,11 @@ def test_on_a_terminal_it_waits_for_enter(command: tuple[list[str], dict[str, st
         process.wait()
         os.close(ours)
     assert shown.decode().rstrip().endswith("captured 12 = delivered 12: nothing is missing.")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\]8;[^\x1b]*\x1b\\", "", shown.decode())
+    for name, value in {"captured": r"12", "pending": r"[1-9]\d*", "delivered": r"12"}.items():
+        assert re.search(rf"\b{name} +{value} ", plain), name
+    assert re.search(r"\bretries +[1-9]", plain)
+    assert re.search(r"Arthur's page: http://127\.0\.0\.1:\d+/", plain)
     assert b"Traceback" not in shown
 
 

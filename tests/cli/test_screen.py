@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,22 @@ def test_the_screen_fits(columns: int, rows: int, recording: Recording) -> None:
     assert "question 2 " not in text
     assert "note 27" in text
     assert "note 26" not in text
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
+def test_the_counts_on_the_screen(columns: int, rows: int, recording: Recording) -> None:
+    console = Console(
+        file=io.StringIO(), force_terminal=True, color_system=None, width=columns, height=rows
+    )
+    view = ScreenView(console, stage(), recording, 12)
+    counts = {"captured": 31, "pending": 7, "delivered": 24, "retries": 5}
+    recording.sample(stats(**counts))
+    text = "\n".join(drawn(view, console))
+    for name, value in counts.items():
+        assert re.search(rf"\b{name} +{value} ", text), name
+    assert re.search(r"Arthur there +5\.0 ", text)
+    assert re.search(r"Arthur away +5\.0 ", text)
+    assert "Arthur's page: http://arthur/ " in text
 
 
 def test_the_screen_while_arthur_is_away_and_at_the_start(clock: Clock) -> None:
