@@ -176,6 +176,11 @@ async def graph_astream(graph: Any, value: Any, config: Any) -> None:
         pass
 
 
+async def graph_astream_v2(graph: Any, value: Any, config: Any) -> None:
+    async for _ in graph.astream(value, config, stream_mode="messages", version="v2"):
+        pass
+
+
 async def graph_aevents(graph: Any, value: Any, config: Any) -> None:
     await adrain_v3(await graph.astream_events(value, config, version="v3"))
 
@@ -194,6 +199,7 @@ SYNC = {
 ASYNC = {
     "ainvoke": graph_ainvoke,
     "astream": graph_astream,
+    "astream-v2": graph_astream_v2,
     "aevents": graph_aevents,
     "aevents-v2": graph_aevents_v2,
 }

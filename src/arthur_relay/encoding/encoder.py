@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import orjson
 
-from arthur_relay.encoding.likelihoods import token_likelihoods
+from arthur_relay.encoding.likelihoods import spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
 from arthur_relay.encoding.values import RUN_VALUES, finish_reason
@@ -169,6 +169,10 @@ class Encoder:
             return
         found = token_likelihoods(generation.logprobs)
         if found is None:
+            return
+        if generation.streamed and spells_only_the_end(found.tokens, generation.text):
+            for name in {self._tokens, self._likelihoods} - {None}:
+                self._omitted(str(name))
             return
         if self._tokens is not None:
             data[self._tokens] = found.tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from arthur_relay.schema import MAX_PAIRS
@@ -39,6 +39,16 @@ def token_likelihoods(logprobs: Any) -> TokenLikelihoods | None:
     if not pairs:
         return None
     return TokenLikelihoods([token for token, _ in pairs], [top for _, top in pairs])
+
+
+def spells_only_the_end(tokens: Sequence[str], text: Any) -> bool:
+    """Return whether tokens are those of a text's end alone.
+
+    LangChain's v3 event streams keep the log probabilities of the last chunk that had some, and
+    no others: sent beside the whole text they would be wrong.
+    """
+    spelled = "".join(tokens)
+    return isinstance(text, str) and len(spelled) < len(text) and text.endswith(spelled)
 
 
 def _chat_token(item: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
