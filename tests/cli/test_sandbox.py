@@ -6,17 +6,19 @@ import shlex
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from langchain_core.language_models import FakeListChatModel
 
+from arthur_relay import ArthurCallbackHandler
 from arthur_relay.cli.sandbox import run_sandbox
+from arthur_relay.credentials import check_url
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Run
 
 NAMES = [
@@ -67,6 +69,63 @@ def test_it_prints_the_lines_answers_there_and_ends_with_a_signal(
         process.kill()
         process.wait()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+HAS_IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+        pytest.param("::1", "[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
+    ],
+)
+def test_the_lines_of_a_host_are_ones_that_the_relay_takes(
+    host: str, shown: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = []
+
+    def log_to_it(sandbox: ArthurSandbox) -> None:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        handler = ArthurCallbackHandler.from_env()
+        FakeListChatModel(responses=["hi"], callbacks=[handler]).invoke("hello")
+        handler.relay.close()
+        stored.extend(sandbox.inferences)
+
+    monkeypatch.setattr(ArthurSandbox, "wait", log_to_it)
+    pairs, page = read_lines(run("sandbox", "--host", host).stdout.splitlines())
+    url = pairs["ARTHUR_ENDPOINT_URL"]
+    assert url.rpartition(":")[0] == f"http://{shown}"
+    assert page == f"{url}/"
+    assert len(stored) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("0:0:0:0:0:0:0:0", "[::1]")]
+)
+def test_a_host_of_all_addresses_is_shown_as_one_that_the_relay_takes(
+    host: str, shown: str
+) -> None:
+    # Not started: no test listens to more than this machine.
+    sandbox = ArthurSandbox(host=host, port=8080)
+    url = sandbox.environment()["ARTHUR_ENDPOINT_URL"]
+    sandbox.stop()
+    assert url == f"http://{shown}:8080"
+    assert check_url(url, allow_insecure=False) == url
+
+
+def test_a_port_that_is_given_is_the_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ArthurSandbox, "wait", lambda self: None)
+    with socket.socket() as holder:
+        # Two sockets can hold a port until one listens; so nobody else can take it meanwhile.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        pairs, _ = read_lines(run("sandbox", "--port", str(port)).stdout.splitlines())
+    assert pairs["ARTHUR_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
 
 
 def test_the_data_stays_in_the_file(

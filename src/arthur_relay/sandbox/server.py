@@ -113,12 +113,16 @@ class ArthurSandbox:
     def url(self) -> str:
         """The server's URL, without a path; known from the first start on.
 
+        When it listens on all addresses this is the one of this machine: the others are not known
+        here, and over plain HTTP the relay goes to no other.
+
         Raises:
             RuntimeError: the port is 0 and the server was never started.
         """
         if self._port == 0:
             raise RuntimeError("the sandbox has no port yet: start it first")
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = _reachable(self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self._port}"
 
     @property
@@ -290,6 +294,17 @@ def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _reachable(host: str) -> str:
+    """Return an address at which a server that listens on `host` can be reached from here."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def _is_loopback(host: str) -> bool:
