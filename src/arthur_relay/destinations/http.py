@@ -14,6 +14,7 @@ from arthur_relay.destinations import wire_logs
 from arthur_relay.row import Batch
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 
@@ -74,7 +75,7 @@ class HttpClient:
                 keepalive_expiry=KEEP_ALIVE_SECONDS,
             ),
             timeout=httpx.Timeout(None, connect=self._connect_timeout),
-            verify=self._verify,
+            verify=self._trust(),
             trust_env=self._use_proxies,
             headers={"User-Agent": user_agent(), "Accept": "application/json"},
         )
@@ -90,6 +91,12 @@ class HttpClient:
         if client is not None:
             with wire_logs.unlogged():
                 await client.aclose()
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        """Return which certificates are trusted: those of the environment, proxies or none."""
+        if not self._base_url.startswith("https://"):
+            return self._verify
+        return httpx.create_ssl_context(verify=self._verify, trust_env=True)
 
     async def request(
         self,
@@ -148,6 +155,11 @@ def _explain(error: Exception) -> str:
     match error:
         case httpx.ConnectTimeout():
             return "connecting took too long"
+        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return (
+                f"its certificate is not trusted ({error}); SSL_CERT_FILE names a file with those"
+                " of your authorities, and VERIFY_SSL=false trusts any"
+            )
         case httpx.ConnectError():
             return f"can't connect ({error})" if str(error) else "can't connect"
         case httpx.RemoteProtocolError() | httpx.ReadError():
