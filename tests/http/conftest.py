@@ -6,10 +6,12 @@ import logging
 import os
 import traceback
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
+from langchain_core.outputs import Generation, LLMResult
 
-from arthur_relay import Inference, Relay, RelaySettings
+from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.destinations import wire_logs
 from arthur_relay.sandbox import ArthurSandbox
 
@@ -66,6 +68,14 @@ def capture(relay: Relay, *ids: str, text: str = "prompt") -> None:
         relay.capture(Inference(input_text=text, output_text="answer", inference_id=inference_id))
 
 
+def capture_through(handlers: list[ArthurCallbackHandler]) -> None:
+    """Let a run of LangChain pass each handler."""
+    for handler in handlers:
+        run_id = uuid4()
+        handler.on_llm_start({}, ["prompt"], run_id=run_id)
+        handler.on_llm_end(LLMResult(generations=[[Generation(text="answer")]]), run_id=run_id)
+
+
 def posts(sandbox: ArthurSandbox, *, since: int = 0) -> int:
     """Return how many requests carried rows."""
     return sum(
@@ -93,7 +103,7 @@ def held(relay: Relay) -> int:
     """Return how many rows a relay, which has nothing to do, really holds."""
     worker = relay._parts.worker
     waiting = sum(capture.rows for capture in worker.inlet._items)
-    return waiting + worker._staging.rows + worker.buffer.rows
+    return waiting + worker.room.staging.rows + worker.buffer.rows
 
 
 class Everything(logging.Handler):

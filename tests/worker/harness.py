@@ -156,7 +156,7 @@ class Harness:
         assert totals.delivered == len(self.destination.stored)
         # The ledger's pending is what is left of a sum, so a row that got lost would hide in it.
         held = sum(capture.rows for capture in self.inlet._items)
-        assert totals.pending == held + self.worker._staging.rows + self.buffer.rows
+        assert totals.pending == held + self.worker.room.staging.rows + self.buffer.rows
         found = {name: getattr(totals, name) for name in expected}
         assert found == expected
 
