@@ -1,13 +1,17 @@
 """For the same run, the relay puts on the wire what the SDK puts there for the old handler.
 
 Both handlers hang on the same model call. Ids differ (the old one's are random), durations and
-times by a moment; everything else has to be equal, type for type.
+times by a moment; everything else has to be equal, type for type. But for one thing: the old one
+sends null for a finish reason that the provider gave as None, and the relay leaves it out, as it
+does with whatever a run does not tell. Null is the SDK's form of a missing value: it makes NaN one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,7 @@ from langchain_core.messages import (
     BaseMessage,
     HumanMessage,
     SystemMessage,
+    ToolMessage,
 )
 from langchain_core.outputs import (
     ChatGeneration,
@@ -83,11 +88,16 @@ def sandbox() -> Iterator[ArthurSandbox]:
         yield running
 
 
+WAIT_SECONDS = 0.25
+"""How long the models think: enough to tell seconds from milliseconds."""
+
+
 class Chat(BaseChatModel):
-    """Answers with what the test gives it."""
+    """Answers with what the test gives it, after a while."""
 
     infos: list[dict[str, Any]]
     llm_output: dict[str, Any] | None = None
+    message: Any = None
 
     @property
     def _llm_type(self) -> str:
@@ -96,8 +106,12 @@ class Chat(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
     ) -> ChatResult:
+        time.sleep(WAIT_SECONDS)
         generations = [
-            ChatGeneration(message=AIMessage(f"Hello {n}"), generation_info=info)
+            ChatGeneration(
+                message=self.message or AIMessage(f"Hello {n}"),
+                generation_info=info,
+            )
             for n, info in enumerate(self.infos)
         ]
         return ChatResult(generations=generations, llm_output=self.llm_output)
@@ -105,6 +119,7 @@ class Chat(BaseChatModel):
     def _stream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
     ) -> Iterator[ChatGenerationChunk]:
+        time.sleep(WAIT_SECONDS)
         for text in ("", "Hel", "lo"):
             yield ChatGenerationChunk(message=AIMessageChunk(content=text))
         yield ChatGenerationChunk(
@@ -114,7 +129,7 @@ class Chat(BaseChatModel):
 
 
 class Completion(BaseLLM):
-    """A completion model that answers with what the test gives it."""
+    """A completion model that answers with what the test gives it, after a while."""
 
     infos: list[dict[str, Any]]
 
@@ -125,6 +140,7 @@ class Completion(BaseLLM):
     def _generate(
         self, prompts: list[str], stop: Any = None, run_manager: Any = None, **_: Any
     ) -> LLMResult:
+        time.sleep(WAIT_SECONDS)
         generations = [
             [
                 Generation(text=f"Hello {n}", generation_info=info)
@@ -142,7 +158,51 @@ def with_info(**info: Any) -> dict[str, Any]:
 
 HISTORY = [SystemMessage("Be kind."), HumanMessage("Hi"), AIMessage("Yes?"), HumanMessage("So")]
 OUTPUT = {"token_usage": USAGE, "model_name": "gpt"}
+TOOL_CALL: Any = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
+TEXT_BLOCKS: Any = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+
+
+def answering(message: AIMessage, **info: Any) -> Chat:
+    return Chat(infos=[with_info(**info)], llm_output=OUTPUT, message=message)
+
+
+async def read(chunks: Any) -> None:
+    async for _ in chunks:
+        pass
+
+
 SCENARIOS: dict[str, Any] = {
+    "a tool call": lambda call: answering(
+        AIMessage("", tool_calls=[TOOL_CALL]), finish_reason="tool_calls"
+    ).invoke("What is 1 + 1?", call),
+    "after a tool call": lambda call: answering(AIMessage("2"), finish_reason="stop").invoke(
+        [
+            HumanMessage("What is 1 + 1?"),
+            AIMessage("", tool_calls=[TOOL_CALL]),
+            ToolMessage("2", tool_call_id="c1"),
+        ],
+        call,
+    ),
+    "content blocks": lambda call: answering(AIMessage(TEXT_BLOCKS), finish_reason="stop").invoke(
+        [HumanMessage(TEXT_BLOCKS)], call
+    ),
+    "async": lambda call: asyncio.run(
+        Chat(infos=[with_info(finish_reason="stop")], llm_output=OUTPUT).ainvoke(HISTORY, call)
+    ),
+    "async, streamed": lambda call: asyncio.run(read(Chat(infos=[]).astream(HISTORY, call))),
+    "async, a batch": lambda call: asyncio.run(
+        Chat(infos=[with_info(finish_reason="stop")], llm_output=OUTPUT).abatch(["a", "b"], call)
+    ),
+    "stop and temperature": lambda call: (
+        Chat(infos=[with_info(finish_reason="stop")], llm_output=OUTPUT)
+        .bind(temperature=0.1, stop=["."])
+        .invoke("Hi", call)
+    ),
+    "completion with stop": lambda call: (
+        Completion(infos=[with_info(finish_reason="stop")])
+        .bind(stop=["."], temperature=0.1)
+        .invoke("Once upon", call)
+    ),
     "chat": lambda call: Chat(infos=[with_info(finish_reason="stop")], llm_output=OUTPUT).invoke(
         HISTORY, call
     ),
@@ -207,7 +267,8 @@ def test_the_same_row(scenario: str, sandbox: ArthurSandbox) -> None:
     arthur = ArthurAI(url=sandbox.url, access_key=sandbox.api_key, allow_insecure=True)
     arthur_model = arthur.get_model(model_id)
     new = ArthurCallbackHandler(arthur_model, settings=SETTINGS)
-    SCENARIOS[scenario]({"callbacks": [OldHandler(arthur_model), new]})
+    # The new one first: the old one posts inside of the call, and that is not to be measured.
+    SCENARIOS[scenario]({"callbacks": [new, OldHandler(arthur_model)]})
     assert new.flush(30).pending == 0
     theirs, ours = by_agent(sandbox, "arthur-sdk/"), by_agent(sandbox, "arthur-relay/")
     assert len(theirs) == len(ours) > 0
@@ -217,9 +278,11 @@ def test_the_same_row(scenario: str, sandbox: ArthurSandbox) -> None:
         assert abs((times[0] - times[1]).total_seconds()) < 5
         assert all(moment.tzinfo is not None for moment in times)
         old_data, new_data = old_row["inference_data"], new_row["inference_data"]
-        assert new_data.pop("duration") == pytest.approx(old_data.pop("duration"), abs=5)
-        # The old handler sends null for a finish reason of None; Arthur takes absent alike.
-        old_data = {name: value for name, value in old_data.items() if value is not None}
+        durations = new_data.pop("duration"), old_data.pop("duration")
+        assert min(durations) >= WAIT_SECONDS - 0.01  # the old one's is by the wall clock
+        assert durations[0] == pytest.approx(durations[1], abs=0.1)
+        if old_data.get("finish_reason", "") is None:
+            del old_data["finish_reason"]  # the one null that it sends; see above
         assert typed(new_data) == typed(old_data)
 
 
