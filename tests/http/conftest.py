@@ -42,6 +42,11 @@ def sandbox() -> Iterator[ArthurSandbox]:
 
 
 @pytest.fixture
+def settings() -> RelaySettings:
+    return RelaySettings(**QUICK)
+
+
+@pytest.fixture
 def make_relay(sandbox: ArthurSandbox) -> Iterator[Callable[..., Relay]]:
     """Return a function that makes relays to the sandbox, all closed at the end."""
     made: list[Relay] = []

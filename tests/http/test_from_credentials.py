@@ -21,11 +21,6 @@ from arthur_relay.sandbox import ArthurSandbox, attribute
 from tests.http.conftest import QUICK, capture, logins
 
 
-@pytest.fixture
-def settings() -> RelaySettings:
-    return RelaySettings(**QUICK)
-
-
 def test_login_and_password(sandbox: ArthurSandbox, settings: RelaySettings) -> None:
     handler = ArthurCallbackHandler.from_credentials(
         sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings

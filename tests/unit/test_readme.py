@@ -214,11 +214,12 @@ def test_the_attributes_that_are_sent_by_name() -> None:
 
 def test_the_shares_of_the_queues_bytes() -> None:
     (told,) = [line for line in README.splitlines() if line.startswith("`queue_bytes` bounds")]
-    assert "a quarter is for runs that have not ended" in told
-    assert "an eighth for what the worker has not seen yet, the rest for encoded rows" in told
+    assert "three sixteenths are for runs that have not ended" in told
+    assert "an eighth for what the worker has not seen yet, a sixteenth for rejected rows" in told
     settings = RelaySettings(queue_bytes=8_000_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as relay:
-        assert relay.open_runs._max_bytes == 2_000_000
+        assert relay.open_runs._max_bytes == 1_500_000
         assert InletLimits.of(settings).size == relay._parts.inlet.limits.size == 1_000_000
+        assert settings.dead_letter_ring_bytes == 500_000
         buffer: Any = relay._parts.worker.buffer
         assert buffer._max_bytes == 5_000_000
