@@ -11,10 +11,9 @@ from enum import StrEnum
 from sys import getsizeof
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from arthur_relay.row import Row
 
 CAPTURE_BYTES = 1000
@@ -175,6 +174,12 @@ class CapturedInference:
             CAPTURE_BYTES + getsizeof(inference.input_text) + getsizeof(inference.output_text)
         )
         self.rows = 1
+
+
+def inference_id_of(capture: Run | CapturedInference | CapturedGroundTruth) -> str:
+    """Return the id that a capture's first row gets, as far as it is one; else an empty text."""
+    found: object = capture.run_id if isinstance(capture, Run) else capture.id
+    return str(found) if isinstance(found, (str, UUID)) else ""
 
 
 _RUN_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-[0-9]+)?")

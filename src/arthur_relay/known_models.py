@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import ConfigurationError, UnreachableError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from arthur_relay.parts import Parts
     from arthur_relay.schema import ModelSchema
 
@@ -63,8 +62,9 @@ class KnownModels:
         except UnreachableError:
             return  # the worker has logged it
         except FutureTimeoutError:
-            # Nobody waits for it again.
-            answer.cancel()
+            # Whoever comes from now on does not wait, as a handler is made for each request. The
+            # question itself stays: others may be waiting for the same answer.
+            self._answers[model_id] = _nothing_to_wait_for()
             logger.warning(
                 "Arthur has not answered within %g s; will keep asking for model %s",
                 timeout_seconds,
@@ -74,3 +74,9 @@ class KnownModels:
     def learn(self, model_id: str, schema: ModelSchema) -> None:
         """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
         self.attribute_names[model_id] = frozenset(schema.types)
+
+
+def _nothing_to_wait_for() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done

@@ -58,7 +58,7 @@ class Parts:
         *,
         sweep: Callable[[], bool],
         learned: Callable[[str, ModelSchema], None],
-        spare: Callable[[], int],
+        borrowed_by_runs: Callable[[], int],
     ) -> "Parts":
         """Compose a pipeline that has not been started.
 
@@ -67,7 +67,7 @@ class Parts:
             destination: Where rows go.
             sweep: See `Worker`.
             learned: See `Worker`.
-            spare: See `Inlet`.
+            borrowed_by_runs: Returns the bytes that open runs take beyond their share.
 
         Raises:
             SpoolError: The spool's directory can't be used.
@@ -75,7 +75,12 @@ class Parts:
         ledger = Ledger()
         dead_letters = chosen_dead_letters(settings)
         runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
-        inlet = Inlet(InletLimits.of(settings), ledger, wake=runtime.wake, spare=spare)
+        inlet = Inlet(
+            InletLimits.of(settings),
+            ledger,
+            wake=runtime.wake,
+            spare=lambda: worker.room.spare(),  # noqa: PLW0108 - it is made below
+        )
         worker = Worker(
             inlet=inlet,
             buffer=chosen_buffer(settings),
@@ -88,6 +93,7 @@ class Parts:
             learned=learned,
             pace=Pace(),
             offload=runtime.offload,
+            borrowed=lambda: inlet.borrowed + borrowed_by_runs(),
         )
         return cls(ledger, inlet, worker, runtime, dead_letters)
 

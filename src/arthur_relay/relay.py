@@ -79,7 +79,7 @@ class Relay(Closing):
             max_runs=self.settings.max_open_runs,
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
-            spare=self._spare,
+            spare=lambda: self._parts.worker.room.spare(),  # noqa: PLW0108 - it is made below
         )
         self._parts = self._assemble()
         if not self.settings.disabled:
@@ -92,7 +92,7 @@ class Relay(Closing):
     def from_credentials(
         cls,
         model_id: str | None = None,
-        arthur_url: str = DEFAULT_URL,
+        arthur_url: str | None = DEFAULT_URL,
         arthur_login: str | None = None,
         arthur_password: str | None = None,
         *,
@@ -332,7 +332,7 @@ class Relay(Closing):
             self._destination,
             sweep=self._sweep,
             learned=self._models.learn,
-            spare=self._spare,
+            borrowed_by_runs=lambda: self.open_runs.borrowed,
         )
         self._models.give_all(parts)
         return parts
@@ -383,14 +383,6 @@ class Relay(Closing):
         if not isinstance(model_id, str):
             raise TypeError
         return model_id
-
-    def _spare(self) -> int:
-        """Return the bytes of `queue_bytes` that rows leave free and nothing else has taken."""
-        settings, parts = self.settings, self._parts
-        borrowed = max(0, parts.inlet.size - settings.inlet_bytes) + max(
-            0, self.open_runs.size - settings.open_runs_bytes
-        )
-        return settings.buffer_bytes - parts.worker.room.taken_bytes - borrowed
 
     def _timeout(self, timeout: float | None) -> float:
         seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout

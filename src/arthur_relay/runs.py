@@ -72,6 +72,11 @@ class OpenRuns:
         """Bytes that the runs take, as accounted."""
         return max(0, self._size)
 
+    @property
+    def borrowed(self) -> int:
+        """Bytes that the runs take beyond their share."""
+        return max(0, self._size - self._max_bytes)
+
     def begin(self, run: Run) -> None:
         """Remember a run; the oldest ones make room when there are too many.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import Relay, RelaySettings
+from arthur_relay import ConfigurationError, Relay, RelaySettings
 from arthur_relay.sandbox import ArthurSandbox
 from tests.http.conftest import QUICK, capture, check_invariant, logins, posts
 
@@ -229,3 +229,18 @@ def test_retry_after_is_obeyed_on_every_route(
     assert relay.flush(0.5).timed_out  # with these settings that is a hundred back-offs
     assert sum(request.status == 429 for request in sandbox.requests) == 1
     check_invariant(relay, sandbox)
+
+
+def test_a_model_that_is_refused_for_good_is_not_asked_for_again(
+    sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
+) -> None:
+    sandbox.faults.status(402, times=None, routes=("models",))
+    relay = make_relay()
+    with pytest.raises(
+        ConfigurationError, match=rf"refused to tell of model {sandbox.model_id} .402"
+    ):
+        relay.connect(sandbox.model_id)
+    capture(relay, "a")
+    assert relay.flush(30).rejected == 1
+    assert dict(relay.stats().rejected_reasons) == {"model refused": 1}
+    assert sum(request.status == 402 for request in sandbox.requests) == 1

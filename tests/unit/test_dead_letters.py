@@ -103,6 +103,27 @@ def test_processes_share_them(name: str, tmp_path: Path) -> None:
     assert sorted(int(letter.inference_id[1:]) for _, letter in found) == list(range(150))
 
 
+def test_letters_are_removed_though_the_file_was_rotated_meanwhile(tmp_path: Path) -> None:
+    keeper = JsonLines(tmp_path / "letters.jsonl", max_bytes=2_000)
+    numbers = iter(range(100))
+    while not (tmp_path / "letters.jsonl.1").exists():
+        keeper.add([letter_of(next(numbers))])
+    seen = dict(keeper.letters())
+    before = (tmp_path / "letters.jsonl.1").read_bytes()
+    while (tmp_path / "letters.jsonl.1").read_bytes() == before:  # the oldest ones are gone
+        keeper.add([letter_of(next(numbers))])
+    kept = [letter.inference_id for _, letter in keeper.letters()]
+    still = [letter.inference_id for letter in seen.values() if letter.inference_id in kept]
+    assert 0 < len(still) < len(kept)
+    assert keeper.remove(seen) == len(still)
+    left = [letter.inference_id for _, letter in keeper.letters()]
+    assert left == [name for name in kept if name not in still]
+    keeper.add([letter_of(1000)])  # the file is in use again, and for its owner only
+    assert [letter.inference_id for _, letter in keeper.letters()] == [*left, "i1000"]
+    assert not (tmp_path / "letters.jsonl.new").exists()
+    assert (tmp_path / "letters.jsonl").stat().st_mode & 0o077 == 0
+
+
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     keeper = JsonLines(tmp_path / "letters.jsonl", max_bytes=SMALL_BYTES)
     keeper.add([letter_of(1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import uuid
 from typing import Any
@@ -12,6 +13,7 @@ from langchain_core.outputs import Generation, LLMResult
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.inference import CapturedInference
 from arthur_relay.testing import MemoryDestination
+from tests.unit.relays import Gated
 from tests.worker.harness import harness, virtual
 
 LARGE = "x" * 10_000_000
@@ -68,6 +70,30 @@ def test_what_large_prompts_take_is_bounded_all_the_same() -> None:
             )
             assert relay.open_runs.size <= settings.queue_bytes + 3_100_000
         assert relay.stats().abandoned > 0
+
+
+def test_rows_leave_free_what_large_prompts_take() -> None:
+    settings = RelaySettings(queue_bytes=16_000_000, batch_size=1)
+    destination = Gated()
+    with Relay(destination, model_id="m", settings=settings) as relay:
+        handler = ArthurCallbackHandler(relay=relay)
+        for _ in range(3):
+            handler.on_chat_model_start(
+                {}, [[HumanMessage(content="x" * 3_000_000)]], run_id=uuid.uuid4()
+            )
+        assert relay.stats().abandoned == 0
+        noise = random.Random(1)
+        for number in range(2_000):
+            relay.capture(inference(f"i{number}", noise.randbytes(5_000).hex()))
+            # One row and one capture may go beyond.
+            assert relay.stats().pending_bytes <= settings.queue_bytes + 30_000
+        while relay._parts.inlet.size:  # until the worker has taken all in
+            destination.asked.wait(0.01)
+        stats = relay.stats()
+        assert stats.pending_bytes <= settings.queue_bytes + 30_000
+        assert stats.dropped.get("overflow", 0) > 0  # it was full, and nothing else gave way
+        assert stats.abandoned == 0
+        destination.open()
 
 
 def test_a_bad_model_id_costs_no_other() -> None:

@@ -224,6 +224,23 @@ def test_processes_that_share_a_directory_have_spools_of_their_own(path: Path) -
         assert spool.close() == 10
 
 
+def test_what_cannot_be_claimed_costs_nothing_else(path: Path) -> None:
+    clock = Clock()
+    spool = new_spool(path, clock)
+    spool.open()
+    (path / "7.spool").write_bytes(b"")
+    (path / "7.lock").mkdir()  # no lock to be had there, whoever asks
+    clock.now += ADOPT_SECONDS
+    assert spool.adopt() == 0
+    spool.close()
+    for lock in ("0.lock", "7.lock"):
+        shutil.rmtree(path / lock, ignore_errors=True)
+    (path / "0.lock").unlink(missing_ok=True)
+    (path / "0.lock").mkdir()
+    with pytest.raises(SpoolError, match="can't be used"):
+        new_spool(path).open()
+
+
 def test_what_a_dead_process_left_is_adopted_by_a_living_one(path: Path) -> None:
     clock = Clock()
     living, dying = new_spool(path, clock), new_spool(path, clock)

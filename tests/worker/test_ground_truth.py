@@ -142,6 +142,9 @@ async def test_without_a_registered_attribute_it_is_rejected() -> None:
         assert await h.flush(30)
     h.check(captured=1, rejected=1, pending=0)
     assert h.ledger.rejected == {NO_GROUND_TRUTH: 1}
+    [letter] = h.dead_letters.letters()
+    assert (letter.inference_id, letter.kind) == ("a", RowKind.GROUND_TRUTH)
+    assert (letter.reason, letter.attempts, letter.body) == (NO_GROUND_TRUTH, 0, b"")
 
 
 @virtual

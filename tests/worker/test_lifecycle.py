@@ -11,6 +11,7 @@ import pytest
 
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.pipeline.flushes import Barrier
+from arthur_relay.pipeline.schemas import REFUSALS_KEPT
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
@@ -238,3 +239,15 @@ async def test_a_worker_that_died_while_it_asked_asks_again() -> None:
     async with h.running():
         assert await h.flush(10)
         h.check(delivered=1, pending=0)
+
+
+@virtual
+async def test_refusals_are_remembered_up_to_a_number() -> None:
+    count = REFUSALS_KEPT + 200
+    h = harness(ScriptedDestination(schema_errors=[ModelError("no such model")] * count))
+    async with h.running():
+        for number in range(count):
+            h.capture("a", model=f"wrong {number}")
+        assert await h.flush(60)
+        assert len(h.worker.schemas._refused) == REFUSALS_KEPT
+    h.check(captured=count, rejected=count, pending=0)

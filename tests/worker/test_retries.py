@@ -318,3 +318,26 @@ async def test_an_outage_that_ends_before_the_deadline_of_a_close_costs_nothing(
             while h.ledger.totals().pending:
                 await anyio.sleep(0.1)
     h.check(delivered=1, pending=0)
+
+
+@virtual
+async def test_a_split_batch_keeps_its_time() -> None:
+    began = anyio.current_time()
+    splits: list[int] = []
+
+    def script(batch: Batch, _number: int) -> Attempt:
+        if len(batch.rows) > 1 and anyio.current_time() - began > 60:
+            splits.append(len(batch.rows))
+            too_large = Outcome(Verdict.REJECTED, "http 413", 413)
+            return Attempt((too_large,) * len(batch.rows), Failure.TOO_LARGE, "http 413")
+        return unavailable(batch)
+
+    h = harness(ScriptedDestination(script), retry_max_elapsed_seconds=100)
+    async with h.running():
+        h.capture("a", "b")
+        await anyio.sleep(140)  # after a split a time of their own would end at 160 and later
+    assert splits == [2]
+    h.check(captured=2, dropped={"retry_time_exceeded": 2}, pending=0)
+    letters = h.dead_letters.letters()
+    assert {letter.reason for letter in letters} == {"retry_time_exceeded"}
+    assert min(letter.attempts for letter in letters) > 3  # those before the split included

@@ -75,29 +75,41 @@ class SpoolDirectory:
             if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(EACCES, os.strerror(EACCES))
         except OSError as error:
-            raise SpoolError(
-                f"spool_dir {path} can't be used ({error.strerror}): give a directory that this"
-                " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
-            ) from error
+            raise self._unusable(error) from error
 
     def claim(self) -> Claim:
-        """Claim the first file that nobody holds, which may be one that a process left behind."""
+        """Claim the first file that nobody holds, which may be one that a process left behind.
+
+        Raises:
+            SpoolError: None can be claimed.
+        """
         for number in count():
-            found = self._lock(self._path / f"{number}{SUFFIX}")
+            try:
+                found = self._lock(self._path / f"{number}{SUFFIX}")
+            except OSError as error:
+                raise self._unusable(error) from error
             if found is not None:
                 return found
         raise AssertionError  # count() does not end
 
     def orphans(self) -> Iterator[Claim]:
-        """Claim, one by one, the files that nobody holds."""
+        """Claim, one by one, the files that nobody holds; one that can't be claimed is no error."""
         for path in sorted(self._path.glob(f"*{SUFFIX}")):
-            found = self._lock(path)
+            found = None
+            with suppress(OSError):  # its permissions, or no descriptor is left; another time
+                found = self._lock(path)
             if found is None:
                 continue
             if path.exists():
                 yield found
             else:  # its owner has ended well meanwhile
                 found.release()
+
+    def _unusable(self, error: OSError) -> SpoolError:
+        return SpoolError(
+            f"spool_dir {self._path} can't be used ({error.strerror}): give a directory that this"
+            " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
+        )
 
     def _lock(self, path: Path) -> Claim | None:
         lock = path.with_suffix(".lock")

@@ -146,10 +146,10 @@ class Database:
 
 
 def _delete(connection: sqlite3.Connection, key: Key) -> int:
-    found = connection.execute("SELECT body FROM letters WHERE key = ?", (key,)).fetchone()
+    found = connection.execute("SELECT length(body) FROM letters WHERE key = ?", (key,)).fetchone()
     if found is None:
         return 0
-    size = len(found[0]) + LETTER_OVERHEAD_BYTES
+    size = found[0] + LETTER_OVERHEAD_BYTES
     connection.execute("DELETE FROM letters WHERE key = ?", (key,))
     connection.execute("UPDATE held SET size = size - ?", (size,))
     return 1

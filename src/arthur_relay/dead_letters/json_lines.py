@@ -6,12 +6,14 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from arthur_relay.dead_letters import DeadLetter, Key
+from arthur_relay.files import make_private
 from arthur_relay.row import RowKind
 
 try:
@@ -24,7 +26,8 @@ class JsonLines:
     """Letters in a file, and in the one that was rotated last. See `Keeper`.
 
     Each write is made under a lock of the file, by a descriptor that is closed again, so processes
-    may share it and forks need no care. A letter's key is its place among those that are there.
+    may share it and forks need no care. A letter's key is a digest of its line: its place would
+    change when an application rotates the file while someone looks at it.
 
     Args:
         path: The file; made, for its owner only, with the first letter.
@@ -44,20 +47,24 @@ class JsonLines:
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first; a line that was cut off is left out."""
-        for key, line in enumerate(self._lines()):
+        for line in self._lines():
             letter = _letter(line)
             if letter is not None:
-                yield key, letter
+                yield _key(line), letter
 
     def remove(self, keys: Collection[Key]) -> int:
-        """Write both files anew without these, whatever came meanwhile included."""
-        with self._locked() as descriptor:
-            kept = [line for key, line in enumerate(self._lines()) if key not in keys]
-            removed = sum(1 for _ in self._lines()) - len(kept)
+        """Write both files anew, as one, without these; whatever came meanwhile is in it."""
+        fresh = self._path.with_name(self._path.name + ".new")
+        with self._locked():
+            lines = list(self._lines())
+            kept = [line for line in lines if _key(line) not in keys]
+            fresh.unlink(missing_ok=True)  # someone may have been ended in here
+            make_private(fresh)
+            fresh.write_bytes(b"".join(kept))
+            # In this order nothing is lost, wherever it ends.
+            fresh.replace(self._path)
             self._rotated.unlink(missing_ok=True)
-            os.ftruncate(descriptor, 0)
-            self._append(descriptor, b"".join(kept))
-            return removed
+            return len(lines) - len(kept)
 
     def _append(self, descriptor: int, lines: bytes) -> None:
         before = os.fstat(descriptor).st_size
@@ -102,6 +109,10 @@ class JsonLines:
             return os.path.samestat(os.fstat(descriptor), self._path.stat())
         except FileNotFoundError:
             return False
+
+
+def _key(line: bytes) -> Key:
+    return int.from_bytes(sha256(line).digest()[:8], "big")
 
 
 def _line(letter: DeadLetter) -> bytes:

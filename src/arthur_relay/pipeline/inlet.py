@@ -101,6 +101,11 @@ class Inlet:
         """Bytes that wait, as accounted."""
         return max(0, self._size_in - self._size_out)
 
+    @property
+    def borrowed(self) -> int:
+        """Bytes that wait beyond what may wait here."""
+        return max(0, self._size_in - self._size_out - self.limits.size)
+
     def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
         """Take a capture. Returns False when it was dropped, which is counted."""
         rows, size = capture.rows, capture.size

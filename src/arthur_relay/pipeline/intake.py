@@ -8,7 +8,14 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.inference import Capture, CapturedGroundTruth, CapturedRow, Encodable
+from arthur_relay.encoding.text import clean_text
+from arthur_relay.inference import (
+    Capture,
+    CapturedGroundTruth,
+    CapturedRow,
+    Encodable,
+    inference_id_of,
+)
 from arthur_relay.pipeline.flushes import Flushes
 from arthur_relay.pipeline.inlet import Inlet
 from arthur_relay.pipeline.ledger import Ledger
@@ -17,7 +24,7 @@ from arthur_relay.pipeline.room import Room
 from arthur_relay.pipeline.sampling import split_sample
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
-from arthur_relay.row import Row
+from arthur_relay.row import Row, RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 
@@ -165,14 +172,14 @@ class Intake:
         return rows
 
     def _refuse(self, reason: str, capture: Encodable, epoch: int) -> None:
-        """Reject a capture that Arthur would not take; its rows are as good as can be told."""
+        """Reject a capture that Arthur would not take; its letters are as good as can be told."""
         self.ledger.reject(reason, capture.rows)
         self.flushes.settle(capture.rows, epoch)
         try:
             rows = self.schemas.presumed_encoder(capture.model_id).encode(capture, epoch)
         except Exception:  # noqa: BLE001 - it is rejected and counted already
             rows = []
-        for row in rows:
+        for row in rows or [_without_body(capture)]:
             self.dead(row, reason)
 
     def _drop_unencodable(self, capture: Capture, epoch: int) -> None:
@@ -182,3 +189,11 @@ class Intake:
             logger.warning("an inference could not be encoded and is dropped")
         self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
         self.flushes.settle(capture.rows, epoch)
+
+
+def _without_body(capture: Encodable) -> Row:
+    """Return what can be told of a capture that makes no row: which inference it is of."""
+    is_truth = isinstance(capture, CapturedGroundTruth)
+    kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
+    row_id, model_id = clean_text(inference_id_of(capture)), clean_text(capture.model_id)
+    return Row(row_id, model_id, b"", kind=kind)

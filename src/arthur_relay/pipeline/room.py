@@ -36,6 +36,7 @@ class Room:
         goes_well: Says whether deliveries go well.
         inlet_fullness: Says how full the inlet is, 0 to 1 and more.
         filled: Told when rows were put into the buffer.
+        borrowed: Returns the bytes of what rows may take that large captures have before them.
     """
 
     buffer: Buffer
@@ -46,6 +47,7 @@ class Room:
     goes_well: Callable[[], bool]
     inlet_fullness: Callable[[], float]
     filled: Callable[[], None]
+    borrowed: Callable[[], int]
     _notice: OverflowNotice = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,10 +58,15 @@ class Room:
         """Bytes that wait behind the inlet, as accounted. Any thread may read it."""
         return self.buffer.size + self.staging.size
 
+    def spare(self) -> int:
+        """Return the bytes that neither rows nor large captures take. Any thread may ask."""
+        return self.settings.buffer_bytes - self.taken_bytes - self.borrowed()
+
     def has(self, size: int, *, rows: int = 1) -> bool:
         """Say whether that many more rows, of so many bytes in all, fit in."""
         staging = self.staging
-        return self.buffer.has_room(rows=rows + staging.rows, size=size + staging.size)
+        others = staging.size + self.borrowed()
+        return self.buffer.has_room(rows=rows + staging.rows, size=size + others)
 
     def hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer."""

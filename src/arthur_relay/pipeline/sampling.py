@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
-from uuid import UUID
 
 from arthur_relay.inference import (
     Capture,
     CapturedGroundTruth,
     CapturedRow,
     Encodable,
-    Run,
+    inference_id_of,
     run_id_of,
 )
 
@@ -47,9 +46,8 @@ def split_sample(captures: Sequence[Capture], rate: float) -> tuple[list[Capture
 
 
 def _id(capture: Encodable) -> str:
-    found: object = capture.run_id if isinstance(capture, Run) else capture.id
     # An application may give an id that is no text: the encoder will find out, if it comes so far.
-    text = str(found) if isinstance(found, (str, UUID)) else ""
+    text = inference_id_of(capture)
     if isinstance(capture, CapturedGroundTruth):
         return run_id_of(text) or text  # what is decided for a run holds for all of it
     return text

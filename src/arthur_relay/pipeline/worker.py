@@ -64,6 +64,7 @@ class Worker:
         learned: Told of each model that becomes known.
         pace: Lets the application's threads go on.
         offload: Calls a function in another thread and waits for it.
+        borrowed: See `Room`.
         utc_now: Returns the wall clock, for the dates of dead letters.
     """
 
@@ -78,6 +79,7 @@ class Worker:
     learned: Callable[[str, ModelSchema], None]
     pace: Pace
     offload: Offload
+    borrowed: Callable[[], int] = lambda: 0
     utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
@@ -126,6 +128,7 @@ class Worker:
             settings=self.settings,
             goes_well=lambda: self.dispatcher.goes_well,
             inlet_fullness=lambda: self.inlet.fullness,
+            borrowed=self.borrowed,
             filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
         )
         self._intake = Intake(

@@ -1,0 +1,62 @@
+"""Asking for a model: one question, however many ask, and nobody waits for it twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arthur_relay import Inference, ModelError, Relay, RelaySettings
+from arthur_relay.testing import MemoryDestination
+
+if TYPE_CHECKING:
+    from arthur_relay.schema import ModelSchema
+
+
+class Slow(MemoryDestination):
+    """A destination that tells of models when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.answer: Future[None] = Future()
+        self.questions = 0
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        self.questions += 1
+        self.asked.set()
+        await asyncio.shield(asyncio.wrap_future(self.answer))
+        return await super().fetch_schema(model_id)
+
+
+def relay_to(destination: Slow, **settings: float) -> Relay:
+    chosen = RelaySettings(flush_interval_seconds=0, **settings)
+    return Relay(destination, model_id="m", settings=chosen)
+
+
+def test_who_comes_after_a_time_out_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
+    destination = Slow()
+    with relay_to(destination, connect_timeout_seconds=0.01) as relay:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(5):
+                relay.connect("m")
+        assert len(caplog.records) == 1
+        assert "will keep asking" in caplog.text
+        relay.capture(Inference(input_text="a", output_text="b"))
+        destination.answer.set_result(None)
+        assert relay.flush(30).delivered == 1
+        relay.connect("m")
+    assert destination.questions == 1
+
+
+def test_all_who_ask_for_a_wrong_model_at_once_are_told() -> None:
+    destination = Slow()
+    with relay_to(destination, connect_timeout_seconds=30) as relay, ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(relay.connect, "m") for _ in range(4)]
+        assert destination.asked.wait(30)
+        destination.answer.set_exception(ModelError("no such model"))
+        assert [type(each.exception(30)) for each in asking] == [ModelError] * 4
