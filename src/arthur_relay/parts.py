@@ -113,14 +113,19 @@ class Parts:
         ended = self.ledger.left_at_end is not None
         return self.ledger.kept_at_end if ended else self.worker.buffer.kept
 
-    def flush(self, seconds: float) -> bool:
-        """Wait until what was captured before is settled. Returns whether it was in time."""
+    def begin_flush(self) -> "Future[None]":
+        """Have what was captured before delivered at once; done when it is settled."""
         barrier = Barrier()
         self.worker.control(barrier)
         self.runtime.hurry()
+        return barrier.done
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until what was captured before is settled. Returns whether it was in time."""
+        done = self.begin_flush()
         # A close by someone else ends the wait as well: what is left then is settled by it.
-        wait((barrier.done, self.ended), seconds, FIRST_COMPLETED)
-        return not barrier.done.cancel()
+        wait((done, self.ended), seconds, FIRST_COMPLETED)
+        return not done.cancel()
 
     def begin_end(self) -> bool:
         """Take no more, and begin to deliver what is queued. Returns whether it was the first."""

@@ -33,6 +33,7 @@ from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
     from datetime import datetime
     from uuid import UUID
 
@@ -293,6 +294,10 @@ class Relay(Closing):
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
         )
+
+    def begin_flush(self) -> Future[None]:
+        """Begin a flush without waiting for it. Any thread, and from a signal handler."""
+        return self._parts.begin_flush()
 
     def begin_close(self) -> float:
         """Take no more and begin to deliver what is queued; returns the seconds it may take."""

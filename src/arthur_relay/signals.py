@@ -1,9 +1,17 @@
 """An opt-in for bare scripts: SIGTERM ends the process like `sys.exit`, so that it flushes."""
 
+import logging
+import os
 import signal
 import sys
 import threading
+from concurrent.futures import Future
+from time import monotonic
 from types import FrameType
+
+from arthur_relay.pipeline.runtime import registry
+
+logger = logging.getLogger("arthur_relay")
 
 EXIT_STATUS = 128 + signal.SIGTERM
 """What a shell reports for a process that SIGTERM ended."""
@@ -12,24 +20,46 @@ EXIT_STATUS = 128 + signal.SIGTERM
 def exit_on_sigterm() -> bool:
     """Make SIGTERM raise `SystemExit` in the main thread; then `finally` blocks and flush run.
 
+    The flush begins with the signal, in the background, so that it does not matter what else holds
+    up the exit: a thread that never ends, for instance. While it goes on, another SIGTERM changes
+    nothing; once all is delivered, or the flush's deadline has passed, another one kills the
+    process.
+
     Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. A handler
-    that someone else has set is left alone.
+    that someone else has set is left alone. Whatever keeps it from being set is logged.
 
     Returns:
         Whether the handler is in place: False outside of the main thread, or when another is.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return False
     present = signal.getsignal(signal.SIGTERM)
-    if present is _exit:
+    if isinstance(present, _Exit):
         return True
-    if present is not signal.SIG_DFL:
+    obstacle = ""
+    if threading.current_thread() is not threading.main_thread():
+        obstacle = "only the main thread can do that"
+    elif present is not signal.SIG_DFL:
+        obstacle = "something else handles SIGTERM, and has to end the process or call close()"
+    if obstacle:
+        logger.warning("SIGTERM is not made to flush: %s", obstacle)
         return False
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, _Exit())
     return True
 
 
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    # A second SIGTERM must not cut the flush short, nor can it make it longer: it has a deadline.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(EXIT_STATUS)
+class _Exit:
+    """The signal's handler."""
+
+    def __init__(self) -> None:
+        self._came_in: int | None = None  # a forked child has not been told to end yet
+        self._flushes: list[Future[None]] = []
+        self._deadline = 0.0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self._came_in != os.getpid():
+            self._came_in = os.getpid()
+            self._flushes, seconds = registry().begin_flush_all()
+            self._deadline = monotonic() + seconds
+            sys.exit(EXIT_STATUS)
+        if monotonic() >= self._deadline or all(flush.done() for flush in self._flushes):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

@@ -7,18 +7,13 @@ thread can be had any more.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from arthur_relay.sandbox import ArthurSandbox
     from tests.process.scripts import Scripts
 
@@ -172,85 +167,6 @@ def test_keyboard_interrupt_delivers(scripts: Scripts, sandbox: ArthurSandbox) -
     assert arrived(sandbox) == RUNS
 
 
-def test_sigterm_delivers_when_asked_to(scripts: Scripts, sandbox: ArthurSandbox) -> None:
-    script = scripts.start(LOG + "ready_for_a_signal()", flush_on_sigterm=True)
-    script.wait_until_ready()
-    script.signal(signal.SIGTERM)
-    ended = script.end()
-    assert ended.status == 143, ended.stderr
-    assert ended.stderr == ""
-    assert arrived(sandbox) == RUNS
-
-
-def test_sigterm_kills_a_bare_script_by_default(scripts: Scripts, sandbox: ArthurSandbox) -> None:
-    # The library changes no signal handler that it was not asked to change.
-    script = scripts.start(LOG + "ready_for_a_signal()")
-    script.wait_until_ready()
-    script.signal(signal.SIGTERM)
-    assert script.end().status == -signal.SIGTERM
-    assert arrived(sandbox) == 0
-
-
-def test_a_signal_handler_of_the_application_is_left_alone(scripts: Scripts) -> None:
-    ended = scripts.run(
-        """
-        from arthur_relay import exit_on_sigterm
-        mine = lambda *_: None
-        signal.signal(signal.SIGTERM, mine)
-        assert not exit_on_sigterm()
-        assert signal.getsignal(signal.SIGTERM) is mine
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        assert exit_on_sigterm() and exit_on_sigterm()
-        results = []
-        thread = threading.Thread(target=lambda: results.append(exit_on_sigterm()))
-        thread.start()
-        thread.join()
-        assert results == [False]
-        """
-    )
-    assert ended.status == 0, ended.stderr
-
-
-UVICORN = """
-import uvicorn
-from arthur_relay import lifespan
-from fastapi import FastAPI
-
-h = handler()
-model = chat(h)
-app = FastAPI(lifespan=lifespan({target}))
-
-@app.get("/chat")
-async def endpoint():
-    return {{"answer": (await model.ainvoke("prompt")).content}}
-
-class Server(uvicorn.Server):
-    async def startup(self, sockets=None):
-        await super().startup(sockets=sockets)
-        import httpx
-        port = self.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient() as client:
-            for _ in range({runs}):
-                task = asyncio.create_task(client.get(f"http://127.0.0.1:{{port}}/chat"))
-                (await task).raise_for_status()
-        ready()
-
-Server(uvicorn.Config(app, port=0, log_level="warning")).run()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("target", ["h", "h.relay"])
-def test_sigterm_under_uvicorn_delivers_by_the_lifespan(
-    target: str, number: signal.Signals, scripts: Scripts, sandbox: ArthurSandbox
-) -> None:
-    script = scripts.start(UVICORN.format(target=target, runs=RUNS))
-    script.wait_until_ready()
-    script.signal(number)
-    ended = script.end()
-    assert arrived(sandbox) == RUNS, ended.stderr
-
-
 @pytest.mark.parametrize("how", ["hang", "gone", "slow", "errors"])
 def test_an_exit_is_bounded_whatever_arthur_does(
     how: str, scripts: Scripts, sandbox: ArthurSandbox
@@ -338,79 +254,3 @@ def test_a_disabled_relay_needs_nothing_and_starts_nothing(scripts: Scripts) -> 
     )
     assert ended.status == 0, ended.stderr
     assert ended.stderr == ""
-
-
-def test_forked_children_send_their_own_and_not_their_parents(
-    scripts: Scripts, sandbox: ArthurSandbox
-) -> None:
-    ended = scripts.run(
-        """
-        relay = Relay.from_env(settings=settings)
-        def log(name):
-            relay.capture(Inference(input_text=name, output_text="answer", inference_id=name))
-        log("parent before")
-        pid = os.fork()
-        if pid == 0:
-            log("child")
-            result = relay.flush(30)
-            assert (result.delivered, result.pending) == (1, 0), result
-            os._exit(0)
-        log("parent after")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        """
-    )
-    assert ended.status == 0, ended.stderr
-    ids = sorted(row["partner_inference_id"] for row in sandbox.inferences)
-    assert ids == ["child", "parent after", "parent before"]
-    assert sandbox.duplicates == 0
-
-
-MULTIPROCESSING = """
-import multiprocessing, os
-from arthur_relay import Inference, Relay, RelaySettings
-
-settings = RelaySettings(flush_interval_seconds=3600, connect="lazy")
-
-def work(name):
-    relay = Relay.from_env(settings=settings)
-    relay.capture(Inference(input_text=name, output_text="answer", inference_id=name))
-
-def work_with(relay_name):
-    shared.capture(Inference(input_text="x", output_text="answer", inference_id="inherited"))
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("{method}")
-    shared = Relay.from_env(settings=settings)
-    shared.capture(Inference(input_text="x", output_text="answer", inference_id="parent"))
-    targets = [(work, "child")] + [(work_with, "")] * ("{method}" == "fork")
-    for target, name in targets:
-        process = context.Process(target=target, args=(name,))
-        process.start()
-        process.join()
-        assert process.exitcode == 0
-"""
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_children_of_multiprocessing_deliver_when_they_end(
-    method: str, sandbox: ArthurSandbox, tmp_path: Path
-) -> None:
-    # They run no `atexit` callbacks.
-    script = tmp_path / "script.py"
-    script.write_text(MULTIPROCESSING.replace("{method}", method), encoding="utf-8")
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
-        **sandbox.environment(),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    ended = subprocess.run(
-        [sys.executable, str(script)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    ids = sorted(row["partner_inference_id"] for row in sandbox.inferences)
-    assert ids == ["child"] + ["inherited"] * (method == "fork") + ["parent"]

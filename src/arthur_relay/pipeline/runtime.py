@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from multiprocessing.util import Finalize
@@ -22,6 +23,7 @@ import anyio
 from arthur_relay.errors import without_texts
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
+from arthur_relay.settings import RelaySettings
 
 logger = logging.getLogger("arthur_relay.runtime")
 
@@ -39,6 +41,12 @@ READY_SECONDS = 5.0
 
 class Closable(Protocol):
     """What the registry holds: a relay, seen from below."""
+
+    settings: RelaySettings
+
+    def begin_flush(self) -> "Future[None]":
+        """Start a flush without waiting; done when everything captured before is settled."""
+        ...
 
     def begin_close(self) -> float:
         """Start closing without waiting; returns the seconds it may take."""
@@ -271,6 +279,12 @@ class Registry:
         """Return the relays whose threads run. Any thread."""
         with self._lock():
             return list(self._running.values())
+
+    def begin_flush_all(self) -> "tuple[list[Future[None]], float]":
+        """Start to flush every relay; returns the flushes, and the seconds they may take."""
+        relays = self.running()
+        seconds = max((relay.settings.shutdown_timeout_seconds for relay in relays), default=0.0)
+        return [relay.begin_flush() for relay in relays], seconds
 
     def close_all(self) -> None:
         """Close every relay, all within the longest of their shutdown times."""
