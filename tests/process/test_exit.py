@@ -135,6 +135,11 @@ WAYS = {
         0,
         "",
     ),
+    "an eager handler": (
+        'settings = settings.model_copy(update={"connect": "eager"})' + LOG,
+        0,
+        "",
+    ),
     "code without LangChain": (
         f"""
         relay = Relay.from_env(settings=settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,7 @@ from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.redaction import BuiltInRedactor
-from arthur_relay.settings import Overflow
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from arthur_relay.settings import Connect, Durability, Overflow
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +23,67 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_every_setting_has_a_variable_a_default_and_a_description(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+OTHER: dict[str, tuple[str, Any]] = {
+    "batch_size": ("7", 7),
+    "batch_bytes": ("4096", 4096),
+    "flush_interval_seconds": ("0.25", 0.25),
+    "queue_size": ("9", 9),
+    "queue_bytes": ("8192", 8192),
+    "overflow": ("block", Overflow.BLOCK),
+    "spool_dir": ("somewhere/else", Path("somewhere/else")),
+    "spool_bytes": ("2097152", 2_097_152),
+    "durability": ("power", Durability.POWER),
+    "dead_letter_file": ("letters.jsonl", Path("letters.jsonl")),
+    "dead_letter_bytes": ("2048", 2048),
+    "block_timeout_seconds": ("3", 3.0),
+    "max_in_flight": ("11", 11),
+    "connect_timeout_seconds": ("2.5", 2.5),
+    "request_timeout_seconds": ("12", 12.0),
+    "retry_initial_seconds": ("0.1", 0.1),
+    "retry_max_seconds": ("60", 60.0),
+    "retry_max_elapsed_seconds": ("99", 99.0),
+    "retry_after_max_seconds": ("17", 17.0),
+    "breaker_failures": ("3", 3),
+    "breaker_max_seconds": ("45", 45.0),
+    "shutdown_timeout_seconds": ("8", 8.0),
+    "max_open_runs": ("12", 12),
+    "run_max_age_seconds": ("30", 30.0),
+    "redact": ("email,phone", (BuiltInRedactor.EMAIL, BuiltInRedactor.PHONE)),
+    "hide_inputs": ("true", True),
+    "hide_outputs": ("true", True),
+    "max_text_bytes": ("128", 128),
+    "sample_rate": ("0.5", 0.5),
+    "connect": ("lazy", Connect.LAZY),
+    "flush_on_sigterm": ("true", True),
+    "allow_insecure": ("true", True),
+    "disabled": ("true", True),
+}
+"""For every setting a text that is not its default, and what it means."""
+
+
+def test_every_setting_has_a_description_and_another_value_here() -> None:
+    # A function can't be given by a variable.
+    assert OTHER.keys() | {"on_dead_letter"} == RelaySettings.model_fields.keys()
+    assert RelaySettings(on_dead_letter=print).on_dead_letter is print
     for name, field in RelaySettings.model_fields.items():
         assert field.description, name
-        default = getattr(RelaySettings(), name)
-        text = getattr(default, "value", default)
-        monkeypatch.setenv(f"ARTHUR_RELAY_{name.upper()}", str(text))
-    assert RelaySettings() == RelaySettings()
-    assert hash(RelaySettings()) == hash(RelaySettings())
+    for name, (_, value) in OTHER.items():
+        assert RelaySettings.model_fields[name].default != value, name
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_setting_can_be_given_by_its_variable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, value = OTHER[name]
+    monkeypatch.setenv(f"ARTHUR_RELAY_{name.upper()}", text)
+    found = RelaySettings()
+    assert getattr(found, name) == value
+    assert found != RelaySettings(**{name: RelaySettings.model_fields[name].default})
+    assert found == RelaySettings(**{name: value})
+    assert hash(found) == hash(RelaySettings(**{name: value}))
+    others = RelaySettings.model_fields.keys() - {name}
+    assert all(getattr(found, o) == RelaySettings.model_fields[o].default for o in others)
 
 
 def test_a_keyword_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
