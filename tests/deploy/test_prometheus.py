@@ -1,0 +1,51 @@
+"""deploy/prometheus: promtool takes the files, each alert is tested, and all metrics exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from .metrics import OTHERS, OWN, names_in
+from .tools import DEPLOY, run
+
+PROMETHEUS = DEPLOY / "prometheus"
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((PROMETHEUS / name).read_text(encoding="utf-8"))
+
+
+RULES: list[dict[str, Any]] = load("alerts.yml")["groups"][0]["rules"]
+
+
+def test_promtool_takes_the_configuration_and_the_rules() -> None:
+    out = run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
+    assert f"{len(RULES)} rules found" in out
+    run("promtool", "check", "rules", "--lint=all", "--lint-fatal", PROMETHEUS / "alerts.yml")
+
+
+def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+    assert "SUCCESS" in run("promtool", "test", "rules", "alerts_test.yml", cwd=PROMETHEUS)
+
+
+def test_every_alert_is_tested_to_fire_and_not_to_fire() -> None:
+    cases = [case for test in load("alerts_test.yml")["tests"] for case in test["alert_rule_test"]]
+    names = {rule["alert"] for rule in RULES}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
+    names = names_in(rule["expr"])
+    assert names
+    assert names <= OWN | OTHERS
+
+
+def test_the_job_is_the_one_that_the_alerts_go_by() -> None:
+    (job,) = load("prometheus.yml")["scrape_configs"]
+    for rule in RULES:
+        if "job=" in rule["expr"]:
+            assert f'job="{job["job_name"]}"' in rule["expr"]
