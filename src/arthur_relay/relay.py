@@ -279,7 +279,7 @@ class Relay(Closing):
             open_runs=len(self.open_runs),
             worker_restarts=parts.runtime.restarts,
             pending_bytes=parts.pending_bytes + self.open_runs.size,
-            spooled=parts.spooled,
+            spooled=lambda: parts.spooled,
         )
 
     def health(self) -> Health:

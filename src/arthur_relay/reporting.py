@@ -1,5 +1,7 @@
 """Turns the pipeline's state into what users are told, `Stats` and `Health`; changes nothing."""
 
+from collections.abc import Callable
+
 from arthur_relay.pipeline.breaker import BreakerState
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
@@ -37,9 +39,12 @@ def report_stats(
     open_runs: int,
     worker_restarts: int,
     pending_bytes: int,
-    spooled: int,
+    spooled: Callable[[], int],
 ) -> Stats:
-    """Return a snapshot of all counts."""
+    """Return a snapshot of all counts.
+
+    `spooled` is asked last: it is never more than what of the pending ones is on disk.
+    """
     totals = ledger.totals()
     return Stats(
         captured=totals.captured,
@@ -59,7 +64,7 @@ def report_stats(
         malformed_answers=ledger.malformed_answers,
         worker_restarts=worker_restarts,
         pending_bytes=pending_bytes,
-        spooled=spooled,
+        spooled=spooled(),
     )
 
 

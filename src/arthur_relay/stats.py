@@ -65,7 +65,11 @@ class Stats(NamedTuple):
     pending_bytes: int
     """Bytes that waiting inferences take, as accounted."""
     spooled: int
-    """Waiting inferences that are safe on disk: a later process delivers them, should this end."""
+    """Waiting inferences that are safe on disk: a later process delivers them, should this end.
+
+    Never more than are, so what a thread has captured is safe when the same thread, while no other
+    one captures, finds it equal to `pending`.
+    """
 
 
 class FlushResult(NamedTuple):

@@ -395,6 +395,32 @@ def test_space_is_given_back(path: Path) -> None:
     spool.close()
 
 
+def test_what_is_kept_is_never_told_too_high(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = new_spool(path)
+    spool.open()
+    spool.put(rows_of(10))
+    spool.commit()
+    spool.settle(spool.lease(4))
+    file, committed = spool._parts[0].file, []
+
+    class Interrupted:
+        """Has the worker commit while another thread, which asks what is kept, has half of it."""
+
+        @property
+        def rows(self) -> int:
+            rows = file.rows
+            spool._parts[0].file = file
+            spool.commit()
+            committed.append(file.rows)
+            return rows
+
+    monkeypatch.setattr(spool._parts[0], "file", Interrupted())
+    assert spool.kept <= 6
+    assert committed == [6]
+    assert spool.kept == 6
+    spool.close()
+
+
 def test_files_are_for_their_owner_only(path: Path) -> None:
     spool = new_spool(path)
     spool.open()

@@ -99,8 +99,9 @@ class Spool:
 
     @property
     def kept(self) -> int:
-        """Rows that outlive the process."""
-        return sum([part.file.rows - len(part.gone) for part in self._parts])
+        """Rows that outlive the process; never too many, also while a commit goes on."""
+        # What is gone is read first: a commit in between makes it too few.
+        return sum([-len(part.gone) + part.file.rows for part in self._parts])
 
     def open(self) -> int:
         """Claim a file, and those that no one holds any more; a second time does nothing.

@@ -240,10 +240,10 @@ class Dispatcher:
         """Settle what is delivered or rejected, and leave the rows to try again."""
         rows, delivery.rows = delivery.rows, ()
         if outcomes.count(DELIVERED) == len(rows):  # nearly always
-            self.ledger.deliver(len(rows))
             self._settle(rows)
+            self.ledger.deliver(len(rows))
             return
-        again, done = [], []
+        again, done, rejected = [], [], []
         delivered = 0
         for row, outcome in zip(rows, outcomes, strict=True):
             match outcome.verdict:
@@ -256,10 +256,12 @@ class Dispatcher:
                 case Verdict.DELIVERED:
                     delivered += 1
                 case _:
-                    self._reject(row, outcome, delivery.all_attempts)
+                    rejected.append((row, outcome))
             done.append(row)
-        self.ledger.deliver(delivered)
         self._settle(done)
+        self.ledger.deliver(delivered)
+        for row, outcome in rejected:
+            self._reject(row, outcome, delivery.all_attempts)
         delivery.rows = tuple(again)
 
     def _split(self, group: TaskGroup, delivery: _Delivery, outcome: Outcome) -> None:
@@ -272,8 +274,8 @@ class Dispatcher:
             self.buffer.replace(rows[0], smaller)
             parts = [(smaller,)]
         else:
-            self._reject(rows[0], outcome, delivery.all_attempts)
             self._settle(rows)
+            self._reject(rows[0], outcome, delivery.all_attempts)
             return
         for part in parts:
             self._start(group, _Delivery(part, delivery.deadline, delivery.all_attempts))
@@ -287,6 +289,7 @@ class Dispatcher:
     def _give_up(self, delivery: _Delivery) -> None:
         """Drop what failed for too long."""
         reason, seconds = delivery.last_reason, self.settings.retry_max_elapsed_seconds
+        self._settle(delivery.rows)
         self.ledger.drop(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows))
         self._tell(
             DropReason.RETRY_TIME_EXCEEDED,
@@ -296,9 +299,9 @@ class Dispatcher:
         why = Outcome(Verdict.REJECTED, DropReason.RETRY_TIME_EXCEEDED.value, status)
         for row in delivery.rows:
             self.dead(row, why, delivery.all_attempts)
-        self._settle(delivery.rows)
 
     def _settle(self, rows: Sequence[Row]) -> None:
+        """Forget rows; before they are counted, so that no one finds more held than pending."""
         self.buffer.settle(rows)
         self.settled(rows)
 

@@ -1,4 +1,4 @@
-"""The sink as its owner sees it: starts the process, tells it what to do, and ends it."""
+"""A server in a process of its own as its owner sees it: starts it, commands it, and ends it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ _ANSWER_SECONDS: Final = 30.0
 _END_SECONDS: Final = 10.0
 
 
-class Sink:
-    """A sink in a process of its own, from `with` to its end; used from one thread.
+class ServerProcess:
+    """A server in a process of its own, from `with` to its end; used from one thread.
 
     A process that is measured needs the `url` only.
 
+    Args:
+        module: What runs there: `python -m MODULE DESCRIPTOR ARGUMENTS`. See `control`.
+        arguments: More for its command line.
+
     Raises:
-        TimeoutError: from each call: the sink does not answer.
-        ConnectionError: from each call: the sink has ended.
+        TimeoutError: from each call: the server does not answer.
+        ConnectionError: from each call: the server has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         self.url = ""
+        self._module = module
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -38,11 +44,11 @@ class Sink:
         with theirs:
             self._control = ours
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.benchmarks.sink.server", str(theirs.fileno())],
+                [sys.executable, "-m", self._module, str(theirs.fileno()), *self._arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
-                # A Ctrl-C is for the owner, who ends the sink when it ends what it measures.
+                # A Ctrl-C is for the owner, who ends the server after all that uses it.
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "src")])},
             )
@@ -55,22 +61,6 @@ class Sink:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
-
-    def mode(self, mode: Mode) -> None:
-        """Put a mode in force; it is when this returns."""
-        self._ask("mode", mode)
-
-    def counts(self) -> Counts:
-        """What has arrived since the last reset, exact for all that was answered so far."""
-        return Counts(*self._ask("counts"))
-
-    def reset(self) -> None:
-        """Let it forget what has arrived. The mode stays."""
-        self._ask("reset")
-
-    def cpu_seconds(self) -> float:
-        """CPU time of the sink's process since it started, user and system."""
-        return float(self._ask("cpu"))
 
     def stop(self) -> None:
         """End the process. Idempotent."""
@@ -85,9 +75,10 @@ class Sink:
                 self._process.wait()
             self._process = None
 
-    def _ask(self, command: str, argument: object = None) -> Any:
+    def ask(self, command: str, argument: object = None) -> Any:
+        """Have the server obey a command, and return what it answers."""
         if self._control is None:
-            raise ConnectionError("the sink is not running")
+            raise ConnectionError("the server is not running")
         self._control.settimeout(_ANSWER_SECONDS)
         self._control.sendall(json.dumps([command, argument]).encode() + b"\n")
         return self._read(_ANSWER_SECONDS)
@@ -99,6 +90,29 @@ class Sink:
         while not line.endswith(b"\n"):
             piece = self._control.recv(4096)
             if not piece:
-                raise ConnectionError("the sink has ended by itself")
+                raise ConnectionError("the server has ended by itself")
             line += piece
         return json.loads(line)
+
+
+class Sink(ServerProcess):
+    """The benchmark's sink."""
+
+    def __init__(self) -> None:
+        super().__init__("tests.benchmarks.sink.server")
+
+    def mode(self, mode: Mode) -> None:
+        """Put a mode in force; it is when this returns."""
+        self.ask("mode", mode)
+
+    def counts(self) -> Counts:
+        """What has arrived since the last reset, exact for all that was answered so far."""
+        return Counts(*self.ask("counts"))
+
+    def reset(self) -> None:
+        """Let it forget what has arrived. The mode stays."""
+        self.ask("reset")
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the sink's process since it started, user and system."""
+        return float(self.ask("cpu"))

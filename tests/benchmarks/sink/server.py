@@ -1,14 +1,12 @@
 """The sink's process: `python -m tests.benchmarks.sink.server DESCRIPTOR` serves until told.
 
-Its owner talks to it over a socket pair, in lines of JSON; when that closes, the process ends.
-Nothing of this goes through the port that is measured.
+What its owner wants does not go through the port that is measured; see `control`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import socket
 import sys
 import time
@@ -16,16 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.benchmarks.sink.answers import UNAVAILABLE, answer_question, find_intake
+from tests.benchmarks.sink.control import obey_owner
+from tests.benchmarks.sink.door import Door
 from tests.benchmarks.sink.records import Tally
 from tests.benchmarks.sink.state import Counts, Mode
-from tests.benchmarks.sink.wire import Connection
 
 if TYPE_CHECKING:
-    from tests.benchmarks.sink.wire import Request
+    from tests.benchmarks.sink.wire import Connection, Request
 
 _SLOW_SECONDS: Final = 0.5
-_HOST: Final = "127.0.0.1"
-_BACKLOG: Final = 1024
 
 
 class SinkServer:
@@ -40,18 +37,16 @@ class SinkServer:
         self._tally = Tally()
         self._requests = 0
         self._bytes = 0
-        self._connections: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
-        self._bound = _bind(0)
-        self.port: int = self._bound.getsockname()[1]
+        self._door = Door(self)
+        self.port = self._door.port
 
     async def change_mode(self, mode: Mode) -> None:
         """Put a mode in force; requests that are being read get the new one."""
         self._mode = mode
         if mode is Mode.REFUSING:
-            self._refuse()
-        elif self._listener is None:
-            await self._listen()
+            self._door.shut()
+        else:
+            await self._door.open()
 
     def counts(self) -> Counts:
         """What has arrived since the last reset."""
@@ -63,12 +58,10 @@ class SinkServer:
         self._requests = self._bytes = 0
 
     def opened(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        if self._mode is Mode.REFUSING:
-            connection.cut()  # it was being accepted while the others were cut
+        self._door.entered(connection)
 
     def closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._door.left(connection)
 
     def take(self, request: Request, connection: Connection) -> None:
         intake = find_intake(request.head)
@@ -90,33 +83,9 @@ class SinkServer:
             case Mode.HANGING | Mode.REFUSING:
                 pass
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: Connection(self), sock=self._bound, backlog=_BACKLOG
-        )
-
-    def _refuse(self) -> None:
-        if self._listener is None:
-            return
-        self._listener.close()
-        self._listener = None
-        for connection in self._connections:
-            connection.cut()
-        # Bound, but not listened on: connects are refused, and nobody else can get the port. Were
-        # it free, a client could be given it as its own, and would be connected to itself.
-        self._bound = _bind(self.port)
-
     def _store(self, ids: list[bytes], answer: bytes, connection: Connection) -> None:
         if connection.answer(answer):
             self._tally.add(ids)
-
-
-def _bind(port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((_HOST, port))
-    return bound
 
 
 async def obey(server: SinkServer, command: str, argument: Any) -> Any:
@@ -139,12 +108,7 @@ async def serve(control: socket.socket) -> None:
     """Serve until the owner closes its end."""
     server = SinkServer()
     await server.change_mode(Mode.UP)
-    reader, writer = await asyncio.open_connection(sock=control)
-    writer.write(f"{server.port}\n".encode())
-    while line := await reader.readline():
-        command, argument = json.loads(line)
-        result = await obey(server, command, argument)
-        writer.write(json.dumps(result).encode() + b"\n")
+    await obey_owner(control, port=server.port, obey=partial(obey, server))
 
 
 def main() -> None:

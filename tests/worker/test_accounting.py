@@ -1,0 +1,95 @@
+"""What is told of waiting rows while they are settled: never more are held than are pending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.reporting import EventCounts, report_stats
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from tests.worker.harness import RETRY, ScriptedDestination, harness, virtual
+
+if TYPE_CHECKING:
+    from arthur_relay.stats import DropReason
+    from tests.worker.harness import Harness
+
+REJECTED = Outcome(Verdict.REJECTED, "row 400", 400)
+
+
+class WatchedLedger(Ledger):
+    """Looks, at each count, for rows that are counted as settled while the buffer has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: list[Harness] = []
+        self.looks = 0
+
+    def drop(self, reason: DropReason, rows: int) -> None:
+        super().drop(reason, rows)
+        self.look()
+
+    def deliver(self, rows: int) -> None:
+        super().deliver(rows)
+        self.look()
+
+    def reject(self, reason: str, rows: int) -> None:
+        super().reject(reason, rows)
+        self.look()
+
+    def look(self) -> None:
+        for pipe in self.watched:
+            self.looks += 1
+            assert self.totals().pending >= pipe.buffer.rows
+
+
+@dataclass
+class Script:
+    """Delivers some, rejects some, finds one too large, and never takes the rest."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    def __call__(self, batch: Batch, number: int) -> Attempt:
+        if batch.rows[0].id == "large":
+            outcome = Outcome(Verdict.REJECTED, "http 413", 413)
+            return Attempt((outcome,) * len(batch.rows), Failure.TOO_LARGE, "http 413")
+        outcomes = {"good": DELIVERED, "bad": REJECTED}
+        return Attempt(tuple(outcomes.get(row.id[:-1], RETRY) for row in batch.rows))
+
+
+@virtual
+async def test_rows_are_forgotten_before_they_are_counted() -> None:
+    ledger = WatchedLedger()
+    pipe = harness(ScriptedDestination(Script()), retry_max_elapsed_seconds=5.0, batch_size=5)
+    pipe.ledger = ledger
+    pipe.__post_init__()
+    ledger.watched.append(pipe)
+    async with pipe.running():
+        pipe.capture("good1", "bad1", "stays1", "good2", "bad2")
+        pipe.capture("good3", "good4", "good5", "good6", "good7")
+        pipe.capture("large")
+        assert await pipe.flush()
+        pipe.check(
+            captured=11, delivered=7, rejected=3, dropped={"retry_time_exceeded": 1}, pending=0
+        )
+    assert ledger.looks >= 5
+
+
+def test_what_is_on_disk_is_asked_for_after_what_is_pending() -> None:
+    ledger = Ledger()
+    ledger.captured.add(5)
+
+    def spooled() -> int:
+        """Rows that are delivered between the two questions make `pending` too large, if any."""
+        ledger.deliver(2)
+        return 3
+
+    stats = report_stats(
+        ledger,
+        events=EventCounts(),
+        open_runs=0,
+        worker_restarts=0,
+        pending_bytes=0,
+        spooled=spooled,
+    )
+    assert (stats.pending, stats.spooled) == (5, 3)
