@@ -138,6 +138,19 @@ def test_the_data_stays_in_the_file(
     assert first["ARTHUR_MODEL_ID"] == second["ARTHUR_MODEL_ID"]
 
 
+def test_the_model_has_the_id_that_is_asked_for(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ArthurSandbox, "wait", lambda self: None)
+    options = ("sandbox", "--data", str(tmp_path / "data.db"), "--model-id")
+    pairs, _ = read_lines(run(*options, "model-of-mine").stdout.splitlines())
+    assert pairs["ARTHUR_MODEL_ID"] == "model-of-mine"
+    other = run(*options, "another")
+    assert other.exit_code == 1
+    assert "another" in other.stderr
+    assert "model-of-mine" in other.stderr
+
+
 def test_a_signal_before_it_waits_ends_it_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,9 @@ def sandbox(
         Path | None,
         typer.Option(help="A file to keep the data in, made when missing; else it is in memory."),
     ] = None,
+    model_id: Annotated[
+        str | None, typer.Option(help="The id of the first model; else one is made up.")
+    ] = None,
 ) -> None:
     """Run a local Arthur with a page to look at, until Ctrl-C.
 
@@ -69,7 +72,7 @@ def sandbox(
     """
     from arthur_relay.cli.sandbox import run_sandbox  # noqa: PLC0415 - each command loads its own
 
-    run_sandbox(host=host, port=port, data=data)
+    run_sandbox(host=host, port=port, data=data, model_id=model_id)
 
 
 @_app.command()

@@ -14,7 +14,7 @@ from arthur_relay.cli.extra import fail
 from arthur_relay.sandbox import ArthurSandbox
 
 
-def run_sandbox(*, host: str, port: int, data: Path | None) -> None:
+def run_sandbox(*, host: str, port: int, data: Path | None, model_id: str | None = None) -> None:
     """Print the lines to export and the page's address, then serve until SIGINT or SIGTERM.
 
     Raises:
@@ -22,7 +22,7 @@ def run_sandbox(*, host: str, port: int, data: Path | None) -> None:
         SystemExit: With 0, when a signal came while the server was starting or stopping.
     """
     with _ending_quietly():
-        sandbox = open_sandbox(host=host, port=port, data=data)
+        sandbox = open_sandbox(host=host, port=port, data=data, model_id=model_id)
         with sandbox:
             for name, value in sandbox.environment().items():
                 print(f"export {name}={shlex.quote(value)}")
@@ -35,7 +35,11 @@ def run_sandbox(*, host: str, port: int, data: Path | None) -> None:
 
 
 def open_sandbox(
-    *, host: str = "127.0.0.1", port: int = 0, data: Path | None = None
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    data: Path | None = None,
+    model_id: str | None = None,
 ) -> ArthurSandbox:
     """Return a sandbox that runs already; entering it changes nothing, leaving it stops it.
 
@@ -45,7 +49,11 @@ def open_sandbox(
     # Clients send the organisation of their environment, which is likely ours too.
     organization = os.environ.get("ARTHUR_ORGANIZATION_ID") or "sandbox-org"
     try:
-        sandbox = ArthurSandbox(host=host, port=port, data=data, organization_id=organization)
+        sandbox = ArthurSandbox(
+            host=host, port=port, data=data, organization_id=organization, model_id=model_id
+        )
+    except ValueError as error:  # the data has another id
+        fail(f"can't use {model_id!r} as the model's id: {error}")
     except (OSError, sqlite3.Error) as error:
         fail(f"can't use {data} for the sandbox's data: {error}")
     try:
