@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
@@ -26,7 +27,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     pause_seconds = float(os.environ.get("EXAMPLE_PAUSE_SECONDS", "1"))
-    questions = itertools.cycle(QUESTIONS)
+    questions: Iterator[str] = itertools.cycle(QUESTIONS)
     if limit := os.environ.get("EXAMPLE_QUESTIONS"):
         questions = itertools.islice(questions, int(limit))
     with ArthurCallbackHandler.from_env() as handler:
