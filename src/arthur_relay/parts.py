@@ -93,6 +93,7 @@ class Parts:
             learned=learned,
             pace=Pace(),
             offload=runtime.offload,
+            wake_from_outside=runtime.wake,
             borrowed=lambda: inlet.borrowed + borrowed_by_runs(),
         )
         return cls(ledger, inlet, worker, runtime, dead_letters)
@@ -166,6 +167,7 @@ class Parts:
         """Account for what is left, once the worker has ended or is given up. Any thread."""
         with self._closing_out:  # whoever is second finds it done
             buffer = self.worker.buffer
+            self.worker.acceptance.close()
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept if self.runtime.is_alive else buffer.close()
             if not self.runtime.is_alive:

@@ -81,6 +81,7 @@ class ModelSchema:
         types: Value type by name, of every attribute that an inference may carry.
         ground_truth_types: The same of those that ground truth may carry.
         attributes: All of them, in Arthur's order.
+        document: Arthur's whole description, as it was read, or None.
 
     Raises:
         ModelError: The model has no text input or no text output.
@@ -88,6 +89,7 @@ class ModelSchema:
 
     __slots__ = (
         "attributes",
+        "document",
         "ground_truth_types",
         "input_text",
         "likelihoods",
@@ -97,9 +99,15 @@ class ModelSchema:
         "types",
     )
 
-    def __init__(self, model_id: str, attributes: Iterable[Attribute]) -> None:
+    def __init__(
+        self,
+        model_id: str,
+        attributes: Iterable[Attribute],
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
         ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
         self.model_id = model_id
+        self.document = document
         self.attributes = tuple(ordered)
         self.types = _types(ordered, _INFERENCE_STAGES)
         self.ground_truth_types = _types(ordered, _GROUND_TRUTH_STAGES)
@@ -112,7 +120,9 @@ class ModelSchema:
         return f"ModelSchema({self.model_id!r}, {sorted(self.types)})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
+        """Return what `from_json` reads: what it has read, if it has."""
+        if self.document is not None:
+            return dict(self.document)
         return {"id": self.model_id, "attributes": [asdict(item) for item in self.attributes]}
 
     @classmethod
@@ -138,7 +148,7 @@ class ModelSchema:
                 "Arthur's description of the model can't be read; is the URL that of Arthur Scope?",
                 reason="unreadable model",
             ) from error
-        return cls(model_id, attributes)
+        return cls(model_id, attributes, document)
 
 
 def check_model_id(model_id: object) -> str:

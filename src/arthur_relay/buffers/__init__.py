@@ -99,6 +99,14 @@ class Buffer(Protocol):
         """Hold rows, in their order, whether or not there is room."""
         ...
 
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Hold rows that have room, and make them as safe as the buffer can; or hold none.
+
+        Returns:
+            Whether they are held. False where they would be in memory only, and should not.
+        """
+        ...
+
     def pack(self) -> None:
         """Keep some of what waits in a form for a long wait; takes a millisecond at most.
 

@@ -101,6 +101,11 @@ class Spill:
         else:
             self._spool.put(rows)
 
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Hold rows, and return True: in memory they are as safe as can be here."""
+        self.put(rows)
+        return True
+
     def pack(self) -> None:
         """Keep some of what waits in memory in a form for a long wait."""
         self._memory.pack()

@@ -18,9 +18,8 @@ import orjson
 
 from arthur_relay.buffers import Compaction, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
-from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
-from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of
-from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
+from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of, open_part
+from arthur_relay.errors import ConfigurationError, ModelError
 from arthur_relay.row import RECOVERED, Row
 from arthur_relay.schema import ModelSchema
 
@@ -164,6 +163,19 @@ class Spool:
             self._next_seq += 1
         self._rows += len(rows)
 
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Write rows at once; what can't be written is not held."""
+        first = self._next_seq
+        self.put(rows)
+        self.commit()
+        if first not in self._unwritten:
+            return True
+        withdrawn = [self._unwritten.pop(seq) for seq in range(first, self._next_seq)]
+        self._unwritten_bytes -= sum([bytes_of(row) for row in withdrawn])
+        self._rows -= len(rows)
+        self._next_seq = first
+        return False
+
     def commit(self) -> None:
         """Write what has happened; what can't be written waits in memory for the next time."""
         if self._failed_at is not None and self._monotonic() < self._failed_at + RETRY_SECONDS:
@@ -303,33 +315,8 @@ class Spool:
             part.claim.release()
 
     def _enter(self, claim: Claim) -> Part:
-        """Open a file; a damaged or foreign one is set aside, and another one made.
-
-        Raises:
-            ConfigurationError: It can't be opened, or a later version has written it.
-        """
-        try:
-            try:
-                file = SpoolFile(claim.path, power_safe=self._power_safe)
-            except NotASpoolError as error:
-                aside = claim.set_aside(self._utc_now())
-                logger.error(  # noqa: TRY400 - the error is told
-                    "the spool file %s can't be read (%s); it is kept as %s",
-                    claim.path,
-                    error,
-                    aside.name,
-                )
-                file = SpoolFile(claim.path, power_safe=self._power_safe)
-        except ConfigurationError:
-            claim.release()
-            raise
-        except (OSError, sqlite3.Error, NotASpoolError) as error:
-            claim.release()
-            raise SpoolError(
-                f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
-                " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
-            ) from error
-        part = Part(claim, file)
+        """Open a file. Raises what `open_part` does."""
+        part = open_part(claim, power_safe=self._power_safe, utc_now=self._utc_now)
         self._parts.append(part)
         return part
 

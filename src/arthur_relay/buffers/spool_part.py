@@ -1,10 +1,17 @@
 """What the spool knows of one of its files: what is to be written, and how far it was read."""
 
+import logging
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from arthur_relay.buffers.spool_directory import Claim
-from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
+from arthur_relay.errors import ConfigurationError, SpoolError
 from arthur_relay.row import Row
+
+logger = logging.getLogger("arthur_relay.spool")
 
 ROW_OVERHEAD_BYTES = 64
 """What a row takes in the file beside its body, about: ids, lengths, its place in the tree."""
@@ -44,6 +51,41 @@ class Part:
         if not keep:
             self.claim.remove()
         self.claim.release()
+
+
+def open_part(claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]) -> Part:
+    """Open a file; a damaged or foreign one is set aside, and another one made.
+
+    Args:
+        claim: What makes it ours; released when it can't be opened.
+        power_safe: Whether each commit is forced to the disk.
+        utc_now: Returns the time, for the name of a damaged file.
+
+    Raises:
+        ConfigurationError: It can't be opened, or a later version has written it.
+    """
+    try:
+        try:
+            file = SpoolFile(claim.path, power_safe=power_safe)
+        except NotASpoolError as error:
+            aside = claim.set_aside(utc_now())
+            logger.error(  # noqa: TRY400 - the error is told
+                "the spool file %s can't be read (%s); it is kept as %s",
+                claim.path,
+                error,
+                aside.name,
+            )
+            file = SpoolFile(claim.path, power_safe=power_safe)
+    except ConfigurationError:
+        claim.release()
+        raise
+    except (OSError, sqlite3.Error, NotASpoolError) as error:
+        claim.release()
+        raise SpoolError(
+            f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
+            " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
+        ) from error
+    return Part(claim, file)
 
 
 @dataclass(slots=True, eq=False)

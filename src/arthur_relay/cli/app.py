@@ -76,6 +76,32 @@ def sandbox(
 
 
 @_app.command()
+def serve(
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of NAME=value lines that win over the environment; SIGHUP rereads it."
+        ),
+    ] = None,
+    socket: Annotated[str | None, typer.Option(help="The Unix socket's path, or none.")] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port to take rows on by TCP.")] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(help="host:port for health, metrics and the page alone.")
+    ] = None,
+) -> None:
+    """Run the daemon: takes rows by Arthur's own API, keeps them safe, and delivers them.
+
+    Everything is set by variables, ARTHUR_RELAY_DAEMON_* for the daemon and ARTHUR_RELAY_* for the
+    pipeline; ARTHUR_RELAY_SPOOL_DIR is needed. SIGTERM drains, SIGHUP reloads. Exits with 0 after
+    a clean stop, with 2 when the configuration can't be used, else with 1.
+    """
+    from arthur_relay.cli.serve import run_serve  # noqa: PLC0415 - each command loads its own
+
+    given = {"socket": socket, "listen": listen, "metrics_listen": metrics_listen}
+    run_serve(env_file=env_file, given=given)
+
+
+@_app.command()
 def check() -> None:
     """Check that what is in the environment works; sends no inference.
 

@@ -2,7 +2,9 @@
 
 from typing import Final, NoReturn
 
-DAEMON_PACKAGES: Final = frozenset({"rich", "starlette", "typer", "uvicorn"})
+DAEMON_PACKAGES: Final = frozenset(
+    {"msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
+)
 """The packages of the extra `daemon`."""
 
 

@@ -100,7 +100,20 @@ class ScopeDestination:
 
     async def fetch_schema(self, model_id: str) -> ModelSchema:
         """Ask for a model. See `Destination.fetch_schema`."""
-        path = f"/models/{quote(model_id, safe='')}?id_type=id&expand=attributes"
+        return ModelSchema.from_json(await self.fetch_model(model_id))
+
+    async def fetch_model(self, model_id: str, *, by_partner_id: bool = False) -> Any:
+        """Ask for a model, and return Arthur's whole description.
+
+        Args:
+            model_id: Arthur's id of it, or its partner's.
+            by_partner_id: Whether it is the partner's.
+
+        Raises:
+            Whatever `fetch_schema` does.
+        """
+        id_type = "partner_model_id" if by_partner_id else "id"
+        path = f"/models/{quote(model_id, safe='')}?id_type={id_type}&expand=attributes"
         try:
             answer = await self._authorised("GET", path)
         except TransportError as error:
@@ -115,7 +128,7 @@ class ScopeDestination:
                 f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
             )
         if answer.status == 200:
-            return ModelSchema.from_json(_json(answer))
+            return _json(answer)
         if _may_pass(answer.status):
             raise self._unusable("it", answer)
         raise ConfigurationError(

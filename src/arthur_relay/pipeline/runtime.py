@@ -143,6 +143,13 @@ class Runtime:
         except RuntimeError:
             return  # the loop is closed: it died and comes back, or it is the end
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called on the loop, if there is one. Any thread; never blocks."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(function)
+
     def cancel(self) -> None:
         """Cancel what runs, for good. Any thread."""
         self._cancelled = True

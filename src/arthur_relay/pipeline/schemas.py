@@ -121,6 +121,7 @@ class SchemaLoader:
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
+            self.buffer.remember(schema)
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders and model_id not in self._presumed:
@@ -154,6 +155,10 @@ class SchemaLoader:
             schema = ModelSchema(model_id, COMMON_ATTRIBUTES)
             self._last_presumed = Encoder(schema, lambda _name: None, self.privacy)
         return self._last_presumed
+
+    def known(self) -> list[ModelSchema]:
+        """Return the models that are known. Any thread."""
+        return [encoder.schema for encoder in list(self._encoders.values())]
 
     def refusal(self, model_id: str) -> str | None:
         """Return why Arthur refused to tell of the model, or None when it has not lately."""

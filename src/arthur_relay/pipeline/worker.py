@@ -18,6 +18,7 @@ from arthur_relay.buffers import Buffer
 from arthur_relay.dead_letters import DeadLetter, DeadLetters
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.pipeline.acceptance import Acceptance
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.compactor import Compactor, Offload
 from arthur_relay.pipeline.dispatcher import Dispatcher
@@ -64,6 +65,7 @@ class Worker:
         learned: Told of each model that becomes known.
         pace: Lets the application's threads go on.
         offload: Calls a function in another thread and waits for it.
+        wake_from_outside: Has `wake` called on the loop; any thread, never blocks.
         borrowed: See `Room`.
         utc_now: Returns the wall clock, for the dates of dead letters.
     """
@@ -79,11 +81,13 @@ class Worker:
     learned: Callable[[str, ModelSchema], None]
     pace: Pace
     offload: Offload
+    wake_from_outside: Callable[[], None] = lambda: None
     borrowed: Callable[[], int] = lambda: 0
     utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
     room: Room = field(init=False)
+    acceptance: Acceptance = field(init=False)
     _intake: Intake = field(init=False)
     _batcher: Batcher = field(init=False)
     _order: GroundTruthOrder = field(init=False)
@@ -130,6 +134,13 @@ class Worker:
             inlet_fullness=lambda: self.inlet.fullness,
             borrowed=self.borrowed,
             filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
+        )
+        self.acceptance = Acceptance(
+            buffer=self.buffer,
+            ledger=self.ledger,
+            flushes=self._flushes,
+            wake=self.wake_from_outside,
+            filled=self.room.filled,
         )
         self._intake = Intake(
             inlet=self.inlet,
@@ -194,6 +205,8 @@ class Worker:
             self._flushes.begin(barrier, len(self.inlet))
             self._hurry(closing=barrier.closing)
         self.schemas.turn(group)
+        if self.acceptance.take_in():
+            self.wake()  # for the rest of it
         await self._intake.encode_staged()
         waits = self._is_ahead() and not self.inlet.is_half_full
         await self._intake.take_in(group, at_most=0 if waits else len(self.inlet))

@@ -1,0 +1,243 @@
+"""Who may send: tokens from a file, sessions made from them, and peers of the socket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from arthur_relay.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SESSION_SECONDS = 3600.0
+"""How long a login lasts. Clients log in again five minutes before, as the SDK does."""
+
+MIN_TOKEN_CHARACTERS = 16
+"""Shorter tokens could be guessed."""
+
+
+class Door(Enum):
+    """Where a connection came in."""
+
+    SOCKET = "socket"
+    TCP = "tcp"
+    VIEWS = "views"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection.
+
+    Attributes:
+        door: Where it came in.
+        uid: The user id of the process that connected, on a Unix socket.
+    """
+
+    door: Door
+    uid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client may do.
+
+    Attributes:
+        name: Who it is, for logs: the token's name.
+        models: The models it may use; None for all.
+    """
+
+    name: str
+    models: frozenset[str] | None = None
+
+    def allows(self, model_id: str) -> bool:
+        """Return whether a model may be used."""
+        return self.models is None or model_id in self.models
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A line of the tokens file. The secret is left out of `repr()`."""
+
+    grant: Grant
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoEntry:
+    """Why a client is not let in.
+
+    Attributes:
+        status: 401 or 403.
+        sentence: Why, for the client.
+    """
+
+    status: int
+    sentence: str
+
+
+class Access:
+    """Decides who may send. Immutable: a reload makes another one. Never raises, any thread.
+
+    Args:
+        tokens: Those who may send by TCP; None when anyone may who can connect.
+        allowed_uids: The users who may use the socket; None for all that its permissions allow.
+        wall_clock: Returns seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        tokens: tuple[Token, ...] | None,
+        *,
+        allowed_uids: frozenset[int] | None,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._tokens = tokens
+        self._allowed_uids = allowed_uids
+        self._wall_clock = wall_clock
+        self._guest_secret = secrets.token_bytes(32)
+
+    def admit(self, peer: Peer, credential: str | None) -> Grant | NoEntry:
+        """Say what a client may do that gives a credential: a token, a session, or anything."""
+        if peer.door is Door.SOCKET:
+            if self._allowed_uids is not None and peer.uid not in self._allowed_uids:
+                return NoEntry(403, "your user may not use this socket")
+            return Grant("socket" if peer.uid is None else f"uid {peer.uid}")
+        if self._tokens is None:
+            return Grant("anyone")
+        if credential is None:
+            return NoEntry(401, "a token is required: set ARTHUR_API_KEY to it")
+        given = credential.removeprefix("Bearer ").strip()
+        found = self._by_secret(given) or self._by_session(given)
+        return found or NoEntry(401, "the token is unknown, or the login has expired")
+
+    def log_in(self, peer: Peer, name: object, secret: object) -> str | None:
+        """Return a session for a token's name and the token; None when they are not right.
+
+        On the socket, and where there are no tokens, any name and anything else will do.
+        """
+        if peer.door is Door.SOCKET or self._tokens is None:
+            return self._session("guest", self._guest_secret)
+        if not (isinstance(name, str) and isinstance(secret, str)):
+            return None
+        found = self._by_secret(secret)
+        if found is None or not _same(found.name, name):
+            return None
+        return self._session(name, _key_of(secret))
+
+    def _by_secret(self, given: str) -> Grant | None:
+        found = None
+        for token in self._tokens or ():  # all of them, so that the time tells nothing
+            if _same(given, token.secret):
+                found = token.grant
+        return found
+
+    def _session(self, name: str, key: bytes) -> str:
+        """Return a JSON web token: clients read its `exp` to log in again in time."""
+        now = int(self._wall_clock())
+        claims = {"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}
+        signed = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
+        return f"{signed}.{_signature(signed, key)}"
+
+    def _by_session(self, given: str) -> Grant | None:
+        """Return whose session it is: signed with a token, so that it ends when that is revoked."""
+        signed, _, signature = given.rpartition(".")
+        found = None
+        for token in self._tokens or ():
+            if _same(signature, _signature(signed, _key_of(token.secret))):
+                found = token.grant
+        if found is None:
+            return None
+        # Only we sign, so what is signed can be decoded.
+        claims = json.loads(_decode(signed.partition(".")[2]))
+        return found if claims["exp"] > self._wall_clock() else None
+
+
+def read_tokens(path: Path) -> tuple[Token, ...]:
+    """Read the tokens file: `name:token` or `name:token:model_id,model_id` a line, `#` comments.
+
+    Raises:
+        SettingsError: It can't be read, holds nothing, or a line is not like that; the message
+            quotes no token.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"The tokens file {path} can't be read: {reason}.") from None
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            tokens.append(_token(line.strip(), where=f"{path}, line {number}"))
+    if not tokens:
+        raise SettingsError(f"The tokens file {path} has no token: write `name:token` a line.")
+    if len({token.secret for token in tokens}) < len(tokens):
+        raise SettingsError(f"The tokens file {path} has a token twice: give each its own.")
+    return tuple(tokens)
+
+
+def _token(line: str, *, where: str) -> Token:
+    name, _, rest = line.partition(":")
+    secret, colon, models = rest.partition(":")
+    name, secret = name.strip(), secret.strip()
+    if not name or not secret:
+        raise SettingsError(f"{where}: write `name:token` or `name:token:model_id,model_id`.")
+    if len(secret) < MIN_TOKEN_CHARACTERS or not (secret.isascii() and secret.isprintable()):
+        raise SettingsError(
+            f"{where}: the token of {name} has to have {MIN_TOKEN_CHARACTERS} characters or more,"
+            " printable ASCII; `openssl rand -hex 24` makes one."
+        )
+    only = frozenset(each.strip() for each in models.split(",") if each.strip())
+    if colon and not only:
+        raise SettingsError(f"{where}: no model is named after the second colon.")
+    return Token(Grant(name, only if colon else None), secret)
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """Return the user id of the process at the other end of a Unix socket, or None.
+
+    Linux tells it of the moment of `connect`; it can't be forged.
+    """
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+    except OSError:
+        return None
+    _, uid, _ = struct.unpack("3i", found)
+    return int(uid)
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), expected.encode(errors="replace"))
+
+
+def _key_of(secret: str) -> bytes:
+    return hashlib.sha256(b"arthur-relay session\0" + secret.encode()).digest()
+
+
+def _signature(signed: str, key: bytes) -> str:
+    return _base64(hmac.digest(key, signed.encode(errors="replace"), "sha256"))
+
+
+def _encode(value: Mapping[str, object]) -> str:
+    return _base64(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,179 @@
+"""The daemon's web application: Arthur's API as far as clients need it, and views beside it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+
+from arthur_relay.daemon.access import Door, NoEntry
+from arthur_relay.daemon.answers import answer_error, answer_json
+from arthur_relay.daemon.protocol import PEER
+from arthur_relay.errors import without_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from arthur_relay.daemon.access import Access, Grant, Peer
+    from arthur_relay.daemon.intake import Intake
+    from arthur_relay.daemon.models import Models
+
+    Handler = Callable[[Request, Grant], Awaitable[Response]]
+
+logger = logging.getLogger("arthur_relay.daemon")
+
+PREFIX = "/api/v3"
+ORGANIZATION = "arthur-relay"
+"""What clients are told as their organisation; they send it with each request, and nobody reads it:
+the daemon has its own with Arthur."""
+
+LOGIN_BYTES = 64 * 1024
+
+
+class Api:
+    """The routes of Arthur's API.
+
+    Args:
+        access: Returns who may send, as it is now.
+        intake: Takes rows.
+        models: Tells of models.
+    """
+
+    def __init__(self, access: Callable[[], Access], intake: Intake, models: Models) -> None:
+        self._access = access
+        self._intake = intake
+        self._models = models
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes."""
+        inferences = self._admitted(self._inferences)
+        return [
+            Route(f"{PREFIX}/models/{{model_id}}/inferences", inferences, methods=list(_ROWS)),
+            Route(f"{PREFIX}/models/{{model_id}}", self._admitted(self._model)),
+            Route(f"{PREFIX}/login", self._log_in, methods=["POST"]),
+            Route(f"{PREFIX}/users/me", self._admitted(self._user)),
+            Route(f"{PREFIX}/users/me/auth_info", self._admitted(self._auth_info)),
+        ]
+
+    def _admitted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            given = request.headers.get("authorization") or request.cookies.get("Authorization")
+            grant = self._access().admit(_peer(request), given)
+            if isinstance(grant, NoEntry):
+                logger.warning("a client is refused (%d): %s", grant.status, grant.sentence)
+                return answer_error(grant.status, grant.sentence)
+            return await handler(request, grant)
+
+        return checked
+
+    async def _inferences(self, request: Request, grant: Grant) -> Response:
+        model_id = request.path_params["model_id"]
+        if not grant.allows(model_id):
+            return _not_allowed()
+        return await self._intake.take(request, model_id)
+
+    async def _model(self, request: Request, grant: Grant) -> Response:
+        id_type = request.query_params.get("id_type", "id")
+        if id_type not in ("id", "partner_model_id"):
+            return answer_error(400, "id_type must be id or partner_model_id")
+        return await self._models.answer(
+            request.path_params["model_id"],
+            by_partner_id=id_type == "partner_model_id",
+            grant=grant,
+        )
+
+    async def _log_in(self, request: Request) -> Response:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > LOGIN_BYTES:
+                return answer_error(413, "the body is too large")
+        try:
+            given = msgspec.json.decode(bytes(body), type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return answer_error(400, "the body must be a JSON object")
+        login = given.get("login")
+        token = self._access().log_in(_peer(request), login, given.get("password"))
+        if token is None:
+            logger.warning("a login is refused")
+            return answer_error(401, "login or password is wrong: they are a token's name and it")
+        response = answer_json(_user(login if isinstance(login, str) else "guest"))
+        response.set_cookie("Authorization", token, httponly=True, samesite="strict")
+        return response
+
+    async def _user(self, request: Request, grant: Grant) -> Response:  # noqa: ARG002 - a handler's
+        return answer_json(_user(grant.name))
+
+    async def _auth_info(
+        self,
+        request: Request,  # noqa: ARG002 - a handler's
+        grant: Grant,
+    ) -> Response:
+        user = _user(grant.name)
+        del user["organization_id"]
+        return answer_json({"username": grant.name, **user, "organization_ids": [ORGANIZATION]})
+
+
+_ROWS = ("POST", "PATCH")
+
+
+def create_app(routes: Sequence[BaseRoute]) -> ASGIApp:
+    """Return the application of some routes; errors are JSON, and quote nothing."""
+    app = Starlette(
+        routes=list(routes),
+        exception_handlers={HTTPException: _on_http_error},
+    )
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ClientDisconnect:
+            logger.debug("a client went away before its request was whole")
+        except Exception as error:  # noqa: BLE001 - its text, or its frames, might show a row
+            logger.error(  # noqa: TRY400 - the same
+                "a request failed by an unexpected error: %s", without_texts(error)
+            )
+
+    return guarded
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's
+    assert isinstance(error, HTTPException)
+    sentence = {404: "the daemon has no such route", 405: "the route has no such method"}
+    response = answer_error(error.status_code, sentence.get(error.status_code, error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _peer(request: Request) -> Peer:
+    peer: Peer = request.scope["extensions"][PEER]
+    return peer
+
+
+def _not_allowed() -> Response:
+    return answer_error(403, "the token may not be used for this model")
+
+
+def _user(name: str) -> dict[str, Any]:
+    return {
+        "id": "00000000-0000-4000-8000-000000000000",
+        "login": name,
+        "email": f"{ORGANIZATION}@localhost",
+        "first_name": "arthur-relay",
+        "last_name": "daemon",
+        "organization_id": ORGANIZATION,
+        "roles": [],
+    }
+
+
+__all__ = ["Api", "Door", "create_app"]

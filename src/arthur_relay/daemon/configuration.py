@@ -1,0 +1,132 @@
+"""All that a daemon is made from: read at the start, and once more at each reload."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
+from arthur_relay.errors import SettingsError
+from arthur_relay.settings import Overflow, RelaySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_OF_THE_APPLICATION = ("redact", "hide_inputs", "hide_outputs", "max_text_bytes", "sample_rate")
+"""Settings that look into inferences, which the daemon never does."""
+
+_RELOADABLE = frozenset(
+    {
+        "allowed_uids",
+        "client_timeout_seconds",
+        "log_level",
+        "max_intake_bytes",
+        "max_row_bytes",
+        "max_rows",
+        "tls_certificate",
+        "tls_key",
+        "tokens_file",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a daemon is made from.
+
+    Attributes:
+        daemon: Its own settings.
+        relay: The pipeline's, with what has to be so in a daemon.
+        credentials: Who it is to Arthur.
+    """
+
+    daemon: DaemonSettings
+    relay: RelaySettings
+    credentials: Credentials
+
+    def with_reloaded(self, new: Configuration) -> Configuration:
+        """Return this one with what a reload can change as it is in a newer one."""
+        changes = {name: getattr(new.daemon, name) for name in _RELOADABLE}
+        return replace(self, daemon=self.daemon.model_copy(update=changes))
+
+    def needs_restart(self, new: Configuration) -> list[str]:
+        """Return the variables that differ in a newer one, and that a reload can't change."""
+        names = [
+            DAEMON_PREFIX + name.upper()
+            for name in DaemonSettings.model_fields
+            if name not in _RELOADABLE and getattr(self.daemon, name) != getattr(new.daemon, name)
+        ]
+        names += [
+            f"ARTHUR_RELAY_{name.upper()}"
+            for name in RelaySettings.model_fields
+            if getattr(self.relay, name) != getattr(new.relay, name)
+        ]
+        if self.credentials != new.credentials:
+            names.append("Arthur's address or credentials")
+        return names
+
+
+def load(env_file: Path | None = None, *, given: Mapping[str, str] | None = None) -> Configuration:
+    """Read the configuration.
+
+    Args:
+        env_file: A file of `NAME=value` lines, whose variables win over those of the environment;
+            they are put into it.
+        given: Variables that win over both, from the command line.
+
+    Raises:
+        ConfigurationError: Something can't be used; the environment is as it was then.
+    """
+    before = dict(os.environ)
+    try:
+        if env_file is not None:
+            os.environ.update(_read(env_file))
+        os.environ.update(given or {})
+        return _load()
+    except BaseException:
+        os.environ.clear()
+        os.environ.update(before)
+        raise
+
+
+def _load() -> Configuration:
+    daemon = DaemonSettings()
+    relay = RelaySettings()
+    if relay.spool_dir is None:
+        raise SettingsError(
+            "The daemon needs a spool: set ARTHUR_RELAY_SPOOL_DIR to a directory on a local disk,"
+            " such as /var/lib/arthur-relay."
+        )
+    if relay.disabled:
+        raise SettingsError("ARTHUR_RELAY_DISABLED is set: there is nothing for the daemon to do.")
+    for name in _OF_THE_APPLICATION:
+        if name in relay.model_fields_set:
+            raise SettingsError(
+                f"ARTHUR_RELAY_{name.upper()} does nothing in the daemon, which never looks into"
+                " rows: set it where inferences are captured, and not here."
+            )
+    if daemon.max_body_bytes > relay.spool_bytes // 2:
+        raise SettingsError(
+            f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
+            f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes})."
+        )
+    # What does not fit in any more is refused, so that its sender keeps it; nothing is given up.
+    relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
+    return Configuration(
+        daemon, relay, credentials_from_environment(allow_insecure=relay.allow_insecure)
+    )
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            found = dotenv_values(stream=stream, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"The file {path} can't be read: {reason}.") from None
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,106 @@
+"""A front: one door of the daemon, its sockets, and the connections that came in there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from arthur_relay.daemon.protocol import GuardedProtocol, Limits
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp
+
+HEAD_BYTES = 32 * 1024
+"""A request's line and headers, at most."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than clients of ours keep it, so that they end it."""
+
+
+class Front:
+    """Serves an application on some sockets. Belongs to the daemon's loop.
+
+    Args:
+        app: The application.
+        sockets: Listening sockets; closed at the end.
+        limits: What a connection may do.
+        tls: For TLS, else None.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sockets: Sequence[socket.socket],
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._sockets = sockets
+        self._limits = limits
+        self._tls = tls
+        self._state = ServerState()
+        # Without log_config and log_level uvicorn leaves the process's logging alone.
+        self._config = uvicorn.Config(
+            app,
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self._config.load()
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        loop = asyncio.get_running_loop()
+
+        def connection() -> GuardedProtocol:
+            return GuardedProtocol(self._config, self._state, loop, self._limits)
+
+        for listener in self._sockets:
+            self._servers.append(
+                await loop.create_server(
+                    connection,
+                    sock=listener,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._limits.timeout_seconds() if self._tls else None,
+                )
+            )
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections, end idle ones, and let requests in progress be answered."""
+        for server in self._servers:
+            server.close()
+        for listener in self._sockets:
+            listener.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    async def finish(self, seconds: float) -> int:
+        """Wait for the requests in progress, then cut what is left. Returns how many those were."""
+        tasks = set(self._state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, seconds))
+        left = sum(not task.done() for task in tasks)
+        await asyncio.sleep(0)  # answers that were just written have been sent as far as can be
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        return left

@@ -1,0 +1,167 @@
+"""The intake: takes rows in by Arthur's API, and answers 207 when they are safe, not before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arthur_relay.daemon.answers import answer_error, answer_rows
+from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
+from arthur_relay.pipeline.acceptance import Refusal
+from arthur_relay.row import RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from arthur_relay.daemon.counts import IntakeCounts
+    from arthur_relay.daemon.desk import Desk
+    from arthur_relay.daemon.rows import Split
+    from arthur_relay.daemon.settings import DaemonSettings
+
+logger = logging.getLogger("arthur_relay.daemon.intake")
+
+COMMIT_SECONDS = 30.0
+"""How long rows may take to become safe before the client is told to come again."""
+
+RETRY_SECONDS = {Refusal.FULL: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
+"""When to come again, by why not now."""
+
+MAX_MODEL_CHARACTERS = 255
+
+_KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
+
+
+class _NoRoomError(Exception):
+    """All bodies together would take too much memory."""
+
+
+class _TooLargeError(Exception):
+    """The body is larger than is allowed."""
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """Requests with rows. Belongs to the daemon's loop.
+
+    Attributes:
+        desk: Where rows are handed over.
+        settings: Returns the limits, as they are now.
+        counts: What is counted.
+    """
+
+    desk: Desk
+    settings: Callable[[], DaemonSettings]
+    counts: IntakeCounts
+
+    async def take(self, request: Request, model_id: str) -> Response:
+        """Answer `POST` or `PATCH /models/{id}/inferences`."""
+        began_at = time.perf_counter()
+        method = request.method
+        if len(model_id) > MAX_MODEL_CHARACTERS:
+            response = answer_error(404, "no such model")
+        elif request.headers.get("content-encoding", "identity").lower() != "identity":
+            response = answer_error(415, "the body must not be compressed")
+        else:
+            with self._room() as held:
+                response = await self._take(request, model_id, held)
+        self.counts.requests[method, response.status_code] += 1
+        if response.status_code == 207:
+            seconds = time.perf_counter() - began_at
+            for observe in self.counts.observe:
+                observe(seconds)
+        return response
+
+    async def _take(self, request: Request, model_id: str, held: _Held) -> Response:
+        limits = self.settings()
+        try:
+            body = await self._read(request, held)
+            found = split(
+                body,
+                model_id=model_id,
+                kind=_KINDS[request.method],
+                max_rows=limits.max_rows,
+                max_row_bytes=limits.max_row_bytes,
+            )
+        except _TooLargeError:
+            return answer_error(
+                413, f"the body is too large: {limits.max_body_bytes} bytes are allowed"
+            )
+        except TooManyRowsError as error:
+            return answer_error(413, str(error))
+        except NotRowsError as error:
+            return answer_error(400, str(error))
+        except _NoRoomError:
+            return answer_error(503, "too much is coming in at once", retry_after_seconds=1)
+        del body  # the rows have their own bytes
+        return await self._store(found, model_id)
+
+    async def _store(self, found: Split, model_id: str) -> Response:
+        rows = self.counts.rows
+        if found.rows:
+            try:
+                refusal = await self.desk.hand_over(found.rows, timeout_seconds=COMMIT_SECONDS)
+            except TimeoutError:
+                rows["deferred"] += found.total
+                return answer_error(503, "the spool takes too long", retry_after_seconds=5)
+            if refusal is not None:
+                rows["deferred"] += found.total
+                logger.warning("rows are put off: %s", refusal.value)
+                return answer_error(503, refusal.value, retry_after_seconds=RETRY_SECONDS[refusal])
+            rows["accepted"] += len(found.rows)
+            self.counts.captured[model_id] += len(found.rows)
+        rows["refused"] += len(found.refused)
+        return answer_rows(found)
+
+    async def _read(self, request: Request, held: _Held) -> bytes:
+        """Read the body.
+
+        Raises:
+            ClientDisconnect: The client went away.
+            _TooLargeError: It is too large.
+            _NoRoomError: There are too many others.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit():
+            held.reserve(int(declared))
+        parts = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            held.reserve(size)
+            parts.append(part)
+        return b"".join(parts)
+
+    @contextmanager
+    def _room(self) -> Iterator[_Held]:
+        held = _Held(self)
+        try:
+            yield held
+        finally:
+            self.counts.body_bytes -= held.size
+
+
+@dataclass(slots=True)
+class _Held:
+    """The memory that one request's body takes."""
+
+    intake: Intake
+    size: int = 0
+
+    def reserve(self, size: int) -> None:
+        """Make sure that so many bytes may be held in all."""
+        intake, limits = self.intake, self.intake.settings()
+        if size > limits.max_body_bytes:
+            raise _TooLargeError
+        more = size - self.size
+        if more <= 0:
+            return
+        if intake.counts.body_bytes + more > limits.max_intake_bytes:
+            raise _NoRoomError
+        intake.counts.body_bytes += more
+        self.size = size

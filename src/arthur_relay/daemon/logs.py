@@ -1,0 +1,108 @@
+"""Log lines: JSON or for people, on standard error, and never a flood of the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from arthur_relay.daemon.settings import LogFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arthur_relay.daemon.settings import LogLevel
+
+BURST = 10
+"""Lines of one kind that are written at once, and then one in `EVERY_SECONDS`."""
+
+EVERY_SECONDS = 10.0
+
+KINDS_KEPT = 1000
+
+
+class RateLimit(logging.Filter):
+    """Lets a few lines of each kind through, and says with the next how many it held back.
+
+    A kind is a logger and a message before its values are put in.
+
+    Args:
+        monotonic: Returns seconds on any scale.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a line is written."""
+        now = self._monotonic()
+        kind = (record.name, str(record.msg))
+        allowance, since, held_back = self._kinds.pop(kind, (float(BURST), now, 0))
+        allowance = min(float(BURST), allowance + (now - since) / EVERY_SECONDS)
+        passes = allowance >= 1.0
+        if passes and held_back:
+            record.held_back = held_back
+        while len(self._kinds) >= KINDS_KEPT:
+            del self._kinds[next(iter(self._kinds))]
+        self._kinds[kind] = (allowance - passes, now, 0 if passes else held_back + 1)
+        return passes
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: `time`, `level`, `logger`, `message`, and more where there is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        held_back = getattr(record, "held_back", 0)
+        if held_back:
+            line["held_back"] = held_back
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class ConsoleLines(logging.Formatter):
+    """Lines for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line."""
+        line = super().format(record)
+        held_back = getattr(record, "held_back", 0)
+        return f"{line} (and {held_back} more like it)" if held_back else line
+
+
+def set_up(log_format: LogFormat, level: LogLevel) -> None:
+    """Write the process's log to standard error, in place of what was set up before."""
+    if log_format is LogFormat.AUTO:
+        log_format = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if log_format is LogFormat.JSON else ConsoleLines())
+    handler.addFilter(RateLimit())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    set_level(level)
+
+
+def set_level(level: LogLevel) -> None:
+    """Change the least important lines that are written."""
+    logging.getLogger().setLevel(max(level.number, logging.INFO))
+    logging.getLogger("arthur_relay").setLevel(level.number)
+    # What the libraries say at INFO is of no use to whoever runs this, at DEBUG it shows requests.
+    for name in ("httpx", "httpcore", "uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,161 @@
+"""What Arthur tells of models, for clients: asked for now and then, else the kept copy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.daemon.answers import answer_error, answer_json
+from arthur_relay.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ModelError,
+    RelayError,
+    UnreachableError,
+)
+from arthur_relay.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from arthur_relay.daemon.access import Grant
+    from arthur_relay.destinations.scope import ScopeDestination
+    from arthur_relay.parts import Parts
+
+FRESH_SECONDS = 30.0
+"""How long an answer of Arthur's is given to others as well: a server's workers start together."""
+
+AWAY_SECONDS = 5.0
+"""How long Arthur is not asked again after it was found away, for a model that is kept."""
+
+ANSWERS_KEPT = 1000
+"""Models whose answers are kept, at most: clients may ask for any that there are not."""
+
+_Key = tuple[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What Arthur told when it was asked: of a model, or that there is none."""
+
+    until: float
+    document: dict[str, Any] | None = None
+    refusal: str = ""
+
+
+class _NoModelError(Exception):
+    """There is no model to answer with; `response` is the answer then."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+@dataclass(slots=True, eq=False)
+class Models:
+    """Belongs to the daemon's loop.
+
+    Attributes:
+        arthur: Asked; entered on this loop, and not the worker's.
+        parts: The worker's, which keeps copies in the spool.
+        timeout_seconds: How long Arthur may take.
+    """
+
+    arthur: ScopeDestination
+    parts: Parts
+    timeout_seconds: float
+    _told: dict[_Key, _Told] = field(default_factory=dict)
+    _asking: dict[_Key, asyncio.Task[_Told]] = field(default_factory=dict)
+    _away_until: float = 0.0
+
+    async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
+        """Answer `GET /models/{id}`."""
+        try:
+            found = await self._find((name, by_partner_id))
+        except _NoModelError as error:
+            return error.response
+        if not grant.allows(str(found.get("id", ""))):
+            return answer_error(403, "the token may not be used for this model")
+        return answer_json(found)
+
+    async def _find(self, key: _Key) -> dict[str, Any]:
+        """Return Arthur's description of a model, or the kept one.
+
+        Raises:
+            _NoModelError: There is neither.
+        """
+        kept = self._kept(key)
+        told = self._told.get(key)
+        if told is None or time.monotonic() > told.until:
+            if kept is not None and time.monotonic() < self._away_until:
+                return kept
+            try:
+                told = await self._ask(key)
+            except UnreachableError as error:
+                self._away_until = time.monotonic() + AWAY_SECONDS
+                if kept is not None:
+                    return kept
+                sentence = f"Arthur can't be asked for the model now: {error}"
+                raise _NoModelError(answer_error(503, sentence, retry_after_seconds=5)) from None
+            except CredentialsError:
+                if kept is not None:
+                    return kept
+                sentence = "Arthur refused the daemon's own credentials"
+                raise _NoModelError(answer_error(503, sentence, retry_after_seconds=30)) from None
+        if told.document is None:
+            raise _NoModelError(answer_error(404, told.refusal))
+        return told.document
+
+    async def _ask(self, key: _Key) -> _Told:
+        """Ask Arthur, once for all who want to know the same.
+
+        Raises:
+            UnreachableError: It can't be asked.
+            CredentialsError: It refused the daemon.
+        """
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._fetch(key))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, key: _Key) -> _Told:
+        name, by_partner_id = key
+        until = time.monotonic() + FRESH_SECONDS
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                document = await self.arthur.fetch_model(name, by_partner_id=by_partner_id)
+        except TimeoutError:
+            raise UnreachableError("it has not answered in time") from None
+        except ModelError:
+            told = _Told(until, refusal="no such model")
+        except CredentialsError:
+            raise
+        except ConfigurationError as error:
+            raise UnreachableError(str(error)) from None
+        else:
+            told = _Told(until, document)
+            self._keep(document)
+        while len(self._told) >= ANSWERS_KEPT:
+            del self._told[next(iter(self._told))]
+        self._told[key] = told
+        return told
+
+    def _keep(self, document: dict[str, Any]) -> None:
+        """Have the worker know the model, and keep what was told in the spool."""
+        try:
+            schema = ModelSchema.from_json(document)
+        except RelayError:
+            return  # not an LLM: its rows pass through all the same
+        self.parts.worker.schemas.give(schema)
+        self.parts.runtime.wake()
+
+    def _kept(self, key: _Key) -> dict[str, Any] | None:
+        name, by_partner_id = key
+        for schema in self.parts.worker.schemas.known():
+            document = schema.to_json()
+            found = document.get("partner_model_id") if by_partner_id else schema.model_id
+            if found == name:
+                return document
+        return None

@@ -1,0 +1,343 @@
+"""The daemon: composes the pipeline with a spool and its doors, runs them, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from contextlib import AsyncExitStack, ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from arthur_relay.daemon.access import Access, Door, read_tokens
+from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.desk import Desk
+from arthur_relay.daemon.front import Front
+from arthur_relay.daemon.intake import Intake
+from arthur_relay.daemon.lock import hold_directory
+from arthur_relay.daemon.logs import set_level
+from arthur_relay.daemon.models import Models
+from arthur_relay.daemon.protocol import Limits
+from arthur_relay.daemon.settings import read_address
+from arthur_relay.daemon.signals import Signals
+from arthur_relay.daemon.sockets import UnixSocket, listen_tcp, listen_unix, shown
+from arthur_relay.daemon.state import DaemonState, Phase
+from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
+from arthur_relay.daemon.tls import load_tls
+from arthur_relay.daemon.views import probe_routes, view_routes
+from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.errors import ConfigurationError, SettingsError
+from arthur_relay.parts import Parts
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+
+    from starlette.routing import BaseRoute
+
+    from arthur_relay.daemon.configuration import Configuration
+    from arthur_relay.daemon.settings import DaemonSettings
+
+logger = logging.getLogger("arthur_relay.daemon")
+
+BEAT_SECONDS = 0.5
+"""How often the loops are looked at."""
+
+STATUS_SECONDS = 10.0
+
+ANSWER_SECONDS = 5.0
+"""How long requests in progress may take at the end, of the drain's time."""
+
+
+class Daemon:
+    """One relay a host. Made and run on a loop of its own, in the main thread.
+
+    Args:
+        configuration: What it is made from.
+        reload: Reads the configuration anew, for SIGHUP.
+        environment: Where the service manager says what it passes.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reload: Callable[[], Configuration],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._configuration = configuration
+        self._reload = reload
+        self._environment = environment
+        self._notifier = Notifier.of(environment)
+        self._access = self._read_access(configuration.daemon)
+        self._tls = load_tls(configuration.daemon)
+        self._parts: Parts
+        self.state: DaemonState
+
+    async def run(self) -> int:
+        """Serve until told to stop. Returns the process's exit status.
+
+        Raises:
+            ConfigurationError: The spool, a socket or a file can't be used.
+        """
+        settings, relay = self._configuration.daemon, self._configuration.relay
+        assert relay.spool_dir is not None, "the configuration sees to it"
+        with ExitStack() as stack, Signals() as signals:
+            stack.callback(os.close, hold_directory(relay.spool_dir))
+            unix, tcp, views = self._listen(settings, stack)
+            self._start_pipeline(stack)
+            async with AsyncExitStack() as asynchronous:
+                arthur = await asynchronous.enter_async_context(self._destination())
+                fronts = self._fronts(arthur, unix, tcp, views)
+                for front in fronts.values():
+                    await front.start()
+                beat = asyncio.create_task(self._beat())
+                self.state.phase = Phase.RUNNING
+                self._tell_start(unix, tcp, views)
+                try:
+                    await self._until_told(signals)
+                    return await self._end(fronts, unix, signals)
+                finally:
+                    beat.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await beat
+
+    def _destination(self) -> ScopeDestination:
+        return ScopeDestination.of(self._configuration.credentials, self._configuration.relay)
+
+    def _start_pipeline(self, stack: ExitStack) -> None:
+        destination = self._destination()
+        parts = self._parts = Parts.assemble(
+            self._configuration.relay,
+            destination,
+            sweep=self._adopt,
+            learned=lambda _model_id, _schema: None,
+            borrowed_by_runs=lambda: 0,
+        )
+        self.state = DaemonState(
+            self._configuration.daemon, self._configuration.relay, parts, destination.name
+        )
+        parts.runtime.start(parts.worker.wake)
+        stack.callback(self._end_pipeline)
+        error = parts.runtime.wait_until_ready()
+        if isinstance(error, ConfigurationError):
+            raise error
+        if error is not None:
+            raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
+
+    def _adopt(self) -> bool:
+        self._parts.ledger.recover(self._parts.worker.buffer.adopt())
+        return False
+
+    def _end_pipeline(self) -> None:
+        """End the worker at once, if it has not ended already."""
+        self._parts.begin_end()
+        self._parts.finish_end(time.monotonic())
+
+    def _listen(
+        self, settings: DaemonSettings, stack: ExitStack
+    ) -> tuple[list[UnixSocket], list[socket.socket], list[socket.socket]]:
+        """Open the sockets of the doors: Unix, TCP, views."""
+        unix = [UnixSocket(each) for each in passed_sockets(self._environment, os.getpid())]
+        tcp: list[socket.socket] = []
+        views: list[socket.socket] = []
+        for name, value in (
+            ("LISTEN", settings.listen),
+            ("METRICS_LISTEN", settings.metrics_listen),
+        ):
+            if value is not None:
+                found = listen_tcp(*read_address(value))
+                (tcp if name == "LISTEN" else views).extend(found)
+                for each in found:
+                    stack.callback(each.close)
+        if not unix and settings.socket is not None:
+            unix.append(
+                listen_unix(settings.socket, mode=settings.socket_mode, group=settings.socket_group)
+            )
+        for one in unix:
+            stack.callback(one.listener.close)
+            stack.callback(one.remove)
+        if not (unix or tcp):
+            raise SettingsError(
+                "The daemon has nothing to listen on: set ARTHUR_RELAY_DAEMON_SOCKET or"
+                " ARTHUR_RELAY_DAEMON_LISTEN."
+            )
+        return unix, tcp, views
+
+    def _fronts(
+        self,
+        arthur: ScopeDestination,
+        unix: Sequence[UnixSocket],
+        tcp: Sequence[socket.socket],
+        views: Sequence[socket.socket],
+    ) -> dict[Door, Front]:
+        state, parts = self.state, self._parts
+        relay = self._configuration.relay
+        intake = Intake(
+            desk=Desk(parts.worker.acceptance),
+            settings=lambda: self._configuration.daemon,
+            counts=state.counts,
+        )
+        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
+        api = Api(lambda: self._access, intake, models).routes()
+        probes, others = probe_routes(state), view_routes(state)
+        found = {}
+        if unix:
+            sockets = [each.listener for each in unix]
+            found[Door.SOCKET] = self._front(Door.SOCKET, [*api, *probes, *others], sockets)
+        if tcp:
+            found[Door.TCP] = self._front(Door.TCP, [*api, *probes], tcp, self._tls)
+        if views:
+            found[Door.VIEWS] = self._front(Door.VIEWS, [*probes, *others], views)
+        return found
+
+    def _front(
+        self,
+        door: Door,
+        routes: Sequence[BaseRoute],
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None = None,
+    ) -> Front:
+        limits = Limits(
+            door=door,
+            counts=self.state.counts,
+            max_connections=self._configuration.daemon.max_connections,
+            timeout_seconds=lambda: self._configuration.daemon.client_timeout_seconds,
+        )
+        return Front(create_app(routes), sockets, limits, tls)
+
+    async def _until_told(self, signals: Signals) -> None:
+        while not signals.stop.is_set():
+            await signals.any()
+            if signals.take_reload() and not signals.stop.is_set():
+                self._notifier.reloading()
+                self._apply_reload()
+                self._notifier.ready(self._status())
+
+    async def _end(
+        self, fronts: Mapping[Door, Front], unix: Sequence[UnixSocket], signals: Signals
+    ) -> int:
+        """Unready first, then the intake closes, then deliveries end. Returns the exit status."""
+        deadline = time.monotonic() + self._configuration.relay.shutdown_timeout_seconds
+        self.state.phase = Phase.DRAINING
+        self._notifier.stopping("Stopping: no more rows are taken.")
+        logger.info("stopping: no more rows are taken, what waits is delivered until the deadline")
+        parts = self._parts
+        drain = asyncio.create_task(self._drain(fronts, unix, deadline))
+        again = asyncio.create_task(signals.again.wait())
+        await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
+        forced = not drain.done()
+        for task in (drain, again):
+            task.cancel()
+        await asyncio.gather(drain, again, return_exceptions=True)
+        if forced:
+            logger.warning("stopping at once: told so a second time")
+            for front in fronts.values():
+                front.stop_accepting()
+        await asyncio.to_thread(parts.finish_end, time.monotonic())
+        for front in fronts.values():
+            front.stop_accepting()
+            await front.finish(0.0 if forced else 0.5)
+        totals = parts.ledger.totals()
+        logger.info(
+            "stopped: %d rows were delivered, %d rejected, %d stay in the spool",
+            totals.delivered,
+            totals.rejected,
+            totals.pending,
+        )
+        return 1 if forced else 0
+
+    async def _drain(
+        self, fronts: Mapping[Door, Front], unix: Sequence[UnixSocket], deadline: float
+    ) -> None:
+        intake = [front for door, front in fronts.items() if door is not Door.VIEWS]
+        for one in unix:
+            one.remove()
+        for front in intake:
+            front.stop_accepting()
+        # The worker goes on meanwhile: the answers to these requests wait for its commits.
+        seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
+        await asyncio.gather(*(front.finish(seconds) for front in intake))
+        self._parts.begin_end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await asyncio.shield(asyncio.wrap_future(self._parts.closing.done))
+
+    async def _beat(self) -> None:
+        """Look at both loops, and tell the service manager while they turn."""
+        state = self.state
+        interval = watchdog_seconds(self._environment, os.getpid())
+        pause = BEAT_SECONDS if interval is None else min(BEAT_SECONDS, interval)
+        told_at = time.monotonic()
+
+        def beat() -> None:
+            state.beat_at = time.monotonic()
+
+        while True:
+            before = time.monotonic()
+            self._parts.runtime.call(beat)
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            state.lag_seconds = max(0.0, now - before - pause)
+            if interval is not None and state.liveness()[0]:
+                self._notifier.watchdog()
+            if now - told_at >= STATUS_SECONDS and state.phase is Phase.RUNNING:
+                told_at = now
+                self._notifier.status(self._status())
+
+    def _apply_reload(self) -> None:
+        """Take over what has changed and can be; a bad configuration changes nothing."""
+        old = self._configuration
+        try:
+            new = self._reload()
+            access = self._read_access(new.daemon)
+            load_tls(new.daemon, into=self._tls)
+        except ConfigurationError as error:
+            logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400
+            return
+        fixed = old.needs_restart(new)
+        self._configuration = old.with_reloaded(new)
+        self._access = access
+        self.state.settings = self._configuration.daemon
+        set_level(self._configuration.daemon.log_level)
+        logger.info("reloaded: tokens, certificates, limits and log level are those of now")
+        if fixed:
+            logger.warning("a restart is needed for the changes of: %s", ", ".join(fixed))
+
+    def _read_access(self, settings: DaemonSettings) -> Access:
+        path = settings.tokens_file
+        return Access(
+            None if path is None else read_tokens(path),
+            allowed_uids=settings.allowed_uids,
+            wall_clock=time.time,
+        )
+
+    def _status(self) -> str:
+        totals = self._parts.ledger.totals()
+        return f"{totals.pending} rows wait, {totals.delivered} are delivered."
+
+    def _tell_start(
+        self,
+        unix: Sequence[UnixSocket],
+        tcp: Sequence[socket.socket],
+        views: Sequence[socket.socket],
+    ) -> None:
+        totals = self._parts.ledger.totals()
+        for one in unix:
+            logger.info("taking rows on the socket %s", one)
+        if tcp:
+            who = (
+                "anyone on this machine"
+                if self._configuration.daemon.tokens_file is None
+                else ("whoever has a token")
+            )
+            secure = "https" if self._tls else "http"
+            logger.info("taking rows on %s (%s) from %s", shown(tcp), secure, who)
+        if views:
+            logger.info("health and metrics are on %s", shown(views))
+        logger.info(
+            "ready: %d rows of earlier processes wait in the spool, all go to %s",
+            totals.pending,
+            self.state.destination,
+        )
+        self._notifier.ready(self._status())

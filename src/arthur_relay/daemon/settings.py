@@ -1,0 +1,221 @@
+"""What the daemon itself can be told: where it listens, who may send, how much it takes at once.
+
+Everything is a variable `ARTHUR_RELAY_DAEMON_X`. What concerns the pipeline (the spool, batches,
+retries) are the relay's own settings.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from arthur_relay.credentials import is_loopback
+from arthur_relay.errors import SettingsError
+
+DAEMON_PREFIX = "ARTHUR_RELAY_DAEMON_"
+
+_MIB = 1024 * 1024
+
+
+class LogFormat(StrEnum):
+    """What a log line looks like."""
+
+    AUTO = "auto"
+    """For people where standard error is a terminal, else JSON."""
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least important log lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def number(self) -> int:
+        """The level as the standard library counts it."""
+        return int(logging.getLevelNamesMapping()[self.upper()])
+
+
+def _none_by_name(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def _mode(value: Any) -> Any:
+    return int(value, 8) if isinstance(value, str) else value
+
+
+def _uids(value: Any) -> Any:
+    if isinstance(value, str):
+        return frozenset(int(each) for each in value.split(",") if each.strip())
+    return value
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Return the host and the port of `host:port`, `[::1]:port` or `:port` (all addresses).
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("not host:port")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address has to be in brackets")
+    return host, int(port)
+
+
+def _address(value: str) -> str:
+    read_address(value)
+    return value
+
+
+_Address = Annotated[str | None, AfterValidator(lambda v: None if v is None else _address(v))]
+_Path = Annotated[Path | None, BeforeValidator(_none_by_name)]
+
+
+class DaemonSettings(BaseSettings):
+    """The daemon's settings, immutable.
+
+    Raises:
+        SettingsError: A value is not allowed, or two do not go together; the message names the
+            variable, the value and what is allowed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=DAEMON_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=False,
+    )
+
+    socket: _Path = Field(
+        Path("/run/arthur-relay/relay.sock"),
+        description="the Unix socket to listen on, a path, or none; one that systemd passes is"
+        " used instead",
+    )
+    socket_mode: Annotated[int, Ge(0), Le(0o777), BeforeValidator(_mode)] = Field(
+        0o660, description="the socket's permissions, octal"
+    )
+    socket_group: Annotated[str | None, BeforeValidator(_none_by_name)] = Field(
+        None, description="the socket's group, by name or number, or none for the process's own"
+    )
+    allowed_uids: Annotated[frozenset[int] | None, NoDecode, BeforeValidator(_uids)] = Field(
+        None,
+        description="user ids that may use the socket, beside what its permissions say, separated"
+        " by commas, or none for all",
+    )
+    listen: Annotated[_Address, BeforeValidator(_none_by_name)] = Field(
+        None,
+        description="host:port to take rows on by TCP as well, or none; without tokens_file a"
+        " loopback address only",
+    )
+    tls_certificate: _Path = Field(
+        None, description="a PEM file with the certificate (and its chain) for TCP, or none"
+    )
+    tls_key: _Path = Field(None, description="a PEM file with the certificate's key, or none")
+    tokens_file: _Path = Field(
+        None,
+        description="a file that says who may send by TCP: `name:token` a line, or"
+        " `name:token:model_id,model_id`; or none",
+    )
+    metrics_listen: Annotated[_Address, BeforeValidator(_none_by_name)] = Field(
+        None, description="host:port for the views alone (health, metrics, page), or none"
+    )
+    max_body_bytes: Annotated[int, Ge(1024), Le(1 << 30)] = Field(
+        16 * _MIB, description="bytes of a request's body, at most; 1024 or more"
+    )
+    max_rows: Annotated[int, Ge(1), Le(1_000_000)] = Field(
+        10_000, description="rows of a request, at most; 1 or more"
+    )
+    max_row_bytes: Annotated[int, Ge(1024), Le(1 << 30)] = Field(
+        4 * _MIB, description="bytes of a row, at most; larger ones are refused; 1024 or more"
+    )
+    max_intake_bytes: Annotated[int, Ge(1024), Le(1 << 40)] = Field(
+        64 * _MIB,
+        description="bytes of all requests' bodies that are in memory at once; 1024 or more",
+    )
+    max_connections: Annotated[int, Ge(1), Le(1_000_000)] = Field(
+        1000, description="open connections, at most; 1 or more"
+    )
+    client_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
+        30.0,
+        description="how long a request may take to arrive whole; seconds, 0.01 to 3600",
+    )
+    log_format: LogFormat = Field(
+        LogFormat.AUTO,
+        description="log lines as json, for people (console), or auto: console on a terminal",
+    )
+    log_level: LogLevel = Field(
+        LogLevel.INFO, description="the least important log lines: debug, info, warning or error"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what does not go together."""
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsError(
+                f"{DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY go together: set both,"
+                " or none."
+            )
+        if self.max_intake_bytes < self.max_body_bytes:
+            raise SettingsError(
+                f"{DAEMON_PREFIX}MAX_INTAKE_BYTES ({self.max_intake_bytes}) is less than one body"
+                f" may have ({DAEMON_PREFIX}MAX_BODY_BYTES, {self.max_body_bytes})."
+            )
+        if self.listen is None:
+            return
+        host, _ = read_address(self.listen)
+        if self.tokens_file is None and not is_loopback(host):
+            raise SettingsError(
+                f"{DAEMON_PREFIX}LISTEN is {self.listen}: without {DAEMON_PREFIX}TOKENS_FILE anyone"
+                " who can connect may send, so only a loopback address is allowed, such as"
+                " 127.0.0.1:8808."
+            )
+
+
+def _explain(error: ValidationError) -> str:
+    """Say what is wrong with which settings, in the users' words."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        name = str(item["loc"][0]) if item["loc"] else "?"
+        name = name.lower().removeprefix(DAEMON_PREFIX.lower())
+        field = DaemonSettings.model_fields.get(name)
+        if field is None:
+            known = ", ".join(sorted(DaemonSettings.model_fields))
+            lines.append(f"There is no setting {name!r} of the daemon; there are: {known}.")
+        else:
+            lines.append(
+                f"{DAEMON_PREFIX}{name.upper()} can't be {item['input']!r}: {field.description}"
+                f" (default {shown_default(name)})."
+            )
+    return " ".join(lines)
+
+
+def shown_default(name: str) -> str:
+    """Return a setting's default as people write it."""
+    default = DaemonSettings.model_fields[name].default
+    if name == "socket_mode":
+        return f"0{default:o}"
+    if default is None:
+        return "none"
+    return default.value if isinstance(default, StrEnum) else str(default)

@@ -1,0 +1,167 @@
+"""The sockets that the daemon listens on: made with the right owner and mode, or passed to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arthur_relay.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted; the kernel has a bound of its own (somaxconn)."""
+
+_MAX_PATH = 107
+"""Bytes of a Unix socket's path, on Linux: see unix(7)."""
+
+
+@dataclass(slots=True)
+class UnixSocket:
+    """A listening Unix socket, and its file if that is ours to remove.
+
+    Attributes:
+        listener: The socket.
+        path: Its file; None when someone else has made it.
+    """
+
+    listener: socket.socket
+    path: Path | None = None
+    _inode: int = 0
+
+    def __str__(self) -> str:
+        return str(self.path or self.listener.getsockname())
+
+    def remove(self) -> None:
+        """Remove the file, unless another process has put its own there."""
+        if self.path is None:
+            return
+        with suppress(OSError):
+            if self.path.lstat().st_ino == self._inode:
+                self.path.unlink()
+
+
+def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
+    """Make a Unix socket, in place of one that nobody listens on any more.
+
+    It gets its mode and group before anybody can connect, and its name last, by a rename.
+
+    Raises:
+        SettingsError: It can't be made; the message says why.
+    """
+    if len(os.fsencode(path)) > _MAX_PATH - 4:
+        raise SettingsError(f"The socket's path {path} is too long: {_MAX_PATH - 4} bytes at most.")
+    _refuse_taken(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        before = os.umask(0o777)  # nobody may connect until it is as it has to be
+        try:
+            listener.bind(os.fspath(temporary))
+        finally:
+            os.umask(before)
+        if group is not None:
+            os.chown(temporary, -1, _group_id(group))
+        temporary.chmod(mode)
+        listener.listen(BACKLOG)
+        inode = temporary.stat().st_ino
+        temporary.replace(path)
+    except OSError as error:
+        listener.close()
+        with suppress(OSError):
+            temporary.unlink()
+        raise SettingsError(
+            f"The socket {path} can't be made ({error.strerror or error}): its directory has to"
+            " exist and be writable, and the group one that this process may give."
+        ) from error
+    except SettingsError:
+        listener.close()
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    return UnixSocket(listener, path, inode)
+
+
+def _refuse_taken(path: Path) -> None:
+    """Make sure that nobody listens at a path, and that nothing but a socket is there.
+
+    Raises:
+        SettingsError: Someone does, or it is something else.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(f"The socket {path} can't be made: {error.strerror}.") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise SettingsError(f"{path} is there and is not a socket: give another path.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            raise SettingsError(f"The socket {path} can't be used: {error.strerror}.") from None
+    raise SettingsError(f"Another process listens on {path} already.")
+
+
+def listen_tcp(host: str, port: int) -> list[socket.socket]:
+    """Make TCP sockets for all addresses that a host name has; an empty one means all of ours.
+
+    Raises:
+        SettingsError: It can't be listened on; the message says why.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in found:
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if port == 0 and len(listeners) > 1:  # the same port on all of them
+                first = listeners[0].getsockname()[1]
+                listener.bind((address[0], first, *address[2:]))
+            else:
+                listener.bind(address)
+            listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
+        for listener in listeners:
+            listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"Can't listen on {host or '*'}:{port}: {reason}.") from error
+    return listeners
+
+
+def shown(listeners: Sequence[socket.socket]) -> str:
+    """Return the addresses of TCP sockets, for people."""
+    return ", ".join(_shown(listener) for listener in listeners)
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port, *_ = listener.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _group_id(group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    import grp  # noqa: PLC0415 - not on Windows
+
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SettingsError(f"There is no group {group!r} for the socket.") from None

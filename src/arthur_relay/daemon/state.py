@@ -1,0 +1,116 @@
+"""What the daemon tells of itself: its phase, whether it lives, and whether it takes rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from arthur_relay.daemon.counts import IntakeCounts
+from arthur_relay.pipeline.acceptance import Refusal
+from arthur_relay.reporting import EventCounts, report_health, report_stats
+
+if TYPE_CHECKING:
+    from arthur_relay.daemon.settings import DaemonSettings
+    from arthur_relay.parts import Parts
+    from arthur_relay.settings import RelaySettings
+    from arthur_relay.stats import Health, Stats
+
+STALLED_SECONDS = 10.0
+"""The worker's loop is taken for dead when it has not turned for as long."""
+
+TROUBLE_SECONDS = 5.0
+"""How long a write that failed makes the daemon unready; then rows may try again."""
+
+
+class Phase(StrEnum):
+    """Where the daemon is between its start and its end."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+
+
+@dataclass(slots=True, eq=False)
+class DaemonState:
+    """What the views read. Any thread; nothing here waits.
+
+    Attributes:
+        settings: The daemon's own settings.
+        relay_settings: The pipeline's.
+        parts: The pipeline: `parts.ledger`, `parts.worker.dispatcher`, `parts.dead_letters` and so
+            on may be read.
+        counts: What the intake counts.
+        destination: Where rows go, for people: an address without credentials.
+        phase: Where the daemon is between its start and its end.
+        started_at: When it was made, on `time.monotonic()`'s scale.
+        lag_seconds: How late the intake's loop was lately.
+        beat_at: When the worker's loop last turned, on `time.monotonic()`'s scale.
+    """
+
+    settings: DaemonSettings
+    relay_settings: RelaySettings
+    parts: Parts
+    destination: str
+    counts: IntakeCounts = field(default_factory=IntakeCounts)
+    phase: Phase = Phase.STARTING
+    started_at: float = field(default_factory=time.monotonic)
+    lag_seconds: float = 0.0
+    beat_at: float = field(default_factory=time.monotonic)
+
+    def stats(self) -> Stats:
+        """Return all counts of the pipeline."""
+        parts = self.parts
+        return report_stats(
+            parts.ledger,
+            events=EventCounts(),
+            open_runs=0,
+            worker_restarts=parts.runtime.restarts,
+            pending_bytes=parts.pending_bytes,
+            spooled=parts.spooled,
+        )
+
+    def health(self) -> Health:
+        """Say in one word and one sentence how delivery goes; it has no part in readiness."""
+        parts = self.parts
+        return report_health(
+            parts.ledger,
+            parts.worker.dispatcher,
+            schemas=parts.worker.schemas,
+            unreadable=0,
+            disabled=False,
+            closed=not parts.is_open,
+            running=parts.runtime.is_running,
+        )
+
+    def worker_lag_seconds(self) -> float:
+        """Return for how long the worker's loop has not turned."""
+        return max(0.0, time.monotonic() - self.beat_at)
+
+    def liveness(self) -> tuple[bool, str]:
+        """Say whether both loops turn, and a sentence. Whoever asks sees that the intake's does."""
+        lag = self.worker_lag_seconds()
+        if lag > STALLED_SECONDS:
+            return False, f"The worker's loop has not turned for {lag:.0f} s."
+        return True, "The loops turn."
+
+    def readiness(self) -> tuple[bool, str]:
+        """Say whether rows are taken, and a sentence. Arthur's outage does not matter here."""
+        if self.phase is Phase.STARTING:
+            return False, "The daemon is starting."
+        if self.phase is Phase.DRAINING:
+            return False, "The daemon is stopping: it takes no more rows."
+        if not self.parts.runtime.is_running:
+            return False, "The worker died and is being started again."
+        acceptance = self.parts.worker.acceptance
+        failed = acceptance.fails_for()
+        if failed is not None and failed < TROUBLE_SECONDS:
+            return False, f"{_sentence(Refusal.UNWRITABLE)}; rows are put off until it can."
+        if not acceptance.has_room():
+            return False, f"{_sentence(Refusal.FULL)}; rows are put off until some are delivered."
+        return True, "The spool takes rows."
+
+
+def _sentence(refusal: Refusal) -> str:
+    return refusal.value[0].upper() + refusal.value[1:]

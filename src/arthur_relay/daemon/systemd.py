@@ -1,0 +1,94 @@
+"""What systemd is told (sd_notify) and what it passes (sockets). Nothing happens without it.
+
+See sd_notify(3) and sd_listen_fds(3): a datagram of `NAME=value` lines, and descriptors from 3 on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIRST_DESCRIPTOR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """Tells the service manager. Never raises; does nothing where there is none.
+
+    Attributes:
+        address: The manager's socket, a path or an abstract name with `@`; None without one.
+    """
+
+    address: str | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Notifier:
+        """Return the one that the environment names."""
+        return cls(environment.get("NOTIFY_SOCKET") or None)
+
+    def ready(self, status: str) -> None:
+        """Say that the start, or a reload, is over."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def status(self, status: str) -> None:
+        """Say how it goes, in one line."""
+        self._send(f"STATUS={status}")
+
+    def reloading(self) -> None:
+        """Say that a reload begins; `ready` ends it. The time tells it from an earlier one."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
+
+    def stopping(self, status: str) -> None:
+        """Say that the end has begun."""
+        self._send("STOPPING=1", f"STATUS={status}")
+
+    def watchdog(self) -> None:
+        """Say that all is alive."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, *lines: str) -> None:
+        if self.address is None:
+            return
+        # An abstract socket's name begins with NUL, which no environment can hold.
+        address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        ):
+            sender.settimeout(0)  # a manager that does not read must not hold us up
+            sender.sendto("\n".join(lines).encode(), address)
+
+
+def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
+    """Return how often the watchdog wants to hear of a process, halved, or None for never."""
+    if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    try:
+        microseconds = int(environment.get("WATCHDOG_USEC", ""))
+    except ValueError:
+        return None
+    return microseconds / 2_000_000 if microseconds > 0 else None
+
+
+def passed_sockets(environment: Mapping[str, str], pid: int) -> list[socket.socket]:
+    """Return the listening sockets that the service manager has opened for a process.
+
+    Raises:
+        OSError: A descriptor is not a socket.
+    """
+    if environment.get("LISTEN_PID") != str(pid):
+        return []
+    count = int(environment.get("LISTEN_FDS", "0"))
+    sockets = []
+    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it has no name
+        sockets.append(socket.socket(fileno=descriptor))
+    return sockets

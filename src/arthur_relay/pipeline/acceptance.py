@@ -1,0 +1,172 @@
+"""Rows that come encoded and are acknowledged: how a daemon's intake gives them to the worker.
+
+A group is answered when its rows are safe in the buffer, or when they are not held at all. All
+groups that wait when the worker looks share one commit, however many they are.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from arthur_relay.buffers import Buffer
+from arthur_relay.pipeline.flushes import Flushes
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.row import Row
+
+COMMIT_BYTES = 8 * 1024 * 1024
+"""Rows of one commit, about: the answers to all of them wait for it."""
+
+ROOM_BYTES = 256 * 1024
+"""A hundred rows of 2 KB, and some."""
+
+
+class Refusal(Enum):
+    """Why rows are not held."""
+
+    FULL = "the spool is full"
+    UNWRITABLE = "the spool can't be written"
+    CLOSED = "the relay is closed"
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """Rows that are handed over together; all are held, or none.
+
+    Attributes:
+        rows: The rows, one or more; nobody else may use them any longer.
+        size: Bytes of their bodies.
+        desk: Told what became of them.
+    """
+
+    rows: Sequence[Row]
+    size: int
+    desk: "Desk"
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], desk: "Desk") -> "Offer":
+        """Return an offer of rows."""
+        return cls(rows, sum([len(row.body) for row in rows]), desk)
+
+
+Answer = tuple[Offer, Refusal | None]
+"""An offer, and why it is not held; None when it is safe."""
+
+
+class Desk(Protocol):
+    """Whoever offers rows."""
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """Take answers to offers of one's own. The worker's thread as a rule; must not block."""
+        ...
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Acceptance:
+    """Offers on their way into the buffer.
+
+    `offer` and `close` may be called from any thread, the rest belongs to the worker's loop.
+
+    Attributes:
+        buffer: Where the rows go.
+        ledger: Counts those that are held; those that are refused were never captured.
+        flushes: Told of what was taken.
+        wake: Wakes the worker; thread-safe, never blocks.
+        filled: Told when rows were put into the buffer.
+        monotonic: Returns seconds on any scale.
+    """
+
+    buffer: Buffer
+    ledger: Ledger
+    flushes: Flushes
+    wake: Callable[[], None]
+    filled: Callable[[], None]
+    monotonic: Callable[[], float] = time.monotonic
+    _offers: deque[Offer] = field(default_factory=deque)
+    _woken: bool = False
+    _closed: bool = False
+    _failed_at: float | None = None
+
+    def offer(self, offer: Offer) -> None:
+        """Hand rows over; the desk is told once whether they are safe. Never waits."""
+        self._offers.append(offer)
+        if self._closed:  # after the append: either `close` has seen it, or we see this
+            self.close()
+        elif not self._woken:
+            self._woken = True
+            self.wake()
+
+    def has_room(self) -> bool:
+        """Say whether a usual request's rows fit in. Any thread."""
+        return self.buffer.has_room(rows=100, size=ROOM_BYTES) or self.buffer.rows == 0
+
+    def fails_for(self) -> float | None:
+        """Return for how many seconds rows could not be written; None when they could. Any thread.
+
+        It is the last attempt that counts, and there is none without rows.
+        """
+        failed_at = self._failed_at
+        return None if failed_at is None else self.monotonic() - failed_at
+
+    def take_in(self) -> bool:
+        """Make safe what was offered, about `COMMIT_BYTES` of it, and say so.
+
+        Returns:
+            Whether more is waiting.
+        """
+        self._woken = False  # first, so that whoever comes from now on wakes the worker
+        if not self._offers:
+            return False
+        chosen: list[Offer] = []
+        answers: list[Answer] = []
+        rows: list[Row] = []
+        size = 0
+        while self._offers and size < COMMIT_BYTES:
+            offer = self._offers.popleft()
+            if not self.buffer.has_room(rows=len(rows) + len(offer.rows), size=size + offer.size):
+                answers.append((offer, Refusal.FULL))
+                continue
+            chosen.append(offer)
+            rows += offer.rows
+            size += offer.size
+        answers += self._store(chosen, rows)
+        _tell(answers)
+        return bool(self._offers)
+
+    def close(self) -> None:
+        """Refuse what waits, and whatever still comes. Any thread."""
+        self._closed = True
+        answers: list[Answer] = []
+        while True:
+            try:
+                answers.append((self._offers.popleft(), Refusal.CLOSED))
+            except IndexError:
+                break
+        _tell(answers)
+
+    def _store(self, offers: Sequence[Offer], rows: Sequence[Row]) -> list[Answer]:
+        """Hold the rows of some offers, or none of them, and return the answers."""
+        if not rows:
+            return [(offer, None) for offer in offers]
+        epoch = self.flushes.epoch
+        for row in rows:
+            row.epoch = epoch
+        if not self.buffer.store(rows):
+            self._failed_at = self.monotonic()
+            return [(offer, Refusal.UNWRITABLE) for offer in offers]
+        self._failed_at = None
+        # Before any of them can be delivered, so that never more is settled than was captured.
+        self.ledger.captured.add(len(rows))
+        self.flushes.take(len(rows))
+        self.filled()
+        return [(offer, None) for offer in offers]
+
+
+def _tell(answers: Sequence[Answer]) -> None:
+    by_desk: dict[int, list[Answer]] = {}
+    for answer in answers:
+        by_desk.setdefault(id(answer[0].desk), []).append(answer)
+    for found in by_desk.values():
+        found[0][0].desk.answered(found)

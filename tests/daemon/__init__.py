@@ -1,0 +1,1 @@
+"""The daemon: in real processes over real sockets, and its parts by themselves."""

@@ -1,0 +1,39 @@
+"""A sandbox, and daemons that deliver to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arthur_relay.sandbox import ArthurSandbox
+from tests.daemon.process import DaemonProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def start(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
+    """Return a function that starts a daemon with some arguments and variables."""
+    with ExitStack() as stack:
+
+        def start_one(*arguments: str, **variables: str) -> DaemonProcess:
+            daemon = DaemonProcess(sandbox, tmp_path, *arguments, variables=variables)
+            return stack.enter_context(daemon)
+
+        yield start_one
+
+
+@pytest.fixture
+def daemon(start: Callable[..., DaemonProcess]) -> DaemonProcess:
+    """A daemon that is ready."""
+    return start().wait_until_ready()

@@ -1,0 +1,147 @@
+"""Runs `arthur-relay serve` in a process of its own, and speaks to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from arthur_relay.sandbox import ArthurSandbox
+
+SECONDS = 30.0
+"""How long a test waits for what has to come."""
+
+
+def wait_for(what: Callable[[], Any], seconds: float = SECONDS) -> None:
+    """Wait until something is so; a test fails when it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it has not become so in time"
+        time.sleep(0.01)
+
+
+def row(inference_id: str, **data: Any) -> dict[str, Any]:
+    """Return a row as a client sends it."""
+    return {
+        "partner_inference_id": inference_id,
+        "inference_timestamp": "2026-06-07T12:00:13.656449+00:00",
+        "inference_data": {"input_text": "question", "output_text": "answer", **data},
+    }
+
+
+def arrived(sandbox: ArthurSandbox) -> list[str]:
+    """Return the ids of the inferences that a sandbox has, sorted."""
+    return sorted(each["partner_inference_id"] for each in sandbox.inferences)
+
+
+class DaemonProcess:
+    """A daemon in a process; leaves nothing behind.
+
+    Its socket is in a directory with a short name, because the names of sockets are bounded.
+    """
+
+    def __init__(
+        self,
+        sandbox: ArthurSandbox,
+        directory: Path,
+        *arguments: str,
+        variables: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self._sockets = tempfile.TemporaryDirectory(prefix="arthur-")
+        self.socket = Path(self._sockets.name) / "relay.sock"
+        self.spool = directory / "spool"
+        self._log = directory / f"daemon-{time.monotonic_ns()}.log"
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
+            **sandbox.environment(),
+            "ARTHUR_RELAY_SPOOL_DIR": str(self.spool),
+            "ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS": "0.01",
+            "ARTHUR_RELAY_RETRY_MAX_SECONDS": "0.05",
+            "ARTHUR_RELAY_BREAKER_MAX_SECONDS": "0.1",
+            "ARTHUR_RELAY_DAEMON_SOCKET": str(self.socket),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **(variables or {}),
+        }
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *prefix,
+                    sys.executable,
+                    "-W",
+                    "error",
+                    "-m",
+                    "arthur_relay.cli",
+                    "serve",
+                    *arguments,
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._clients: list[httpx.Client] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._sockets.cleanup()
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def wait_until_ready(self) -> Self:
+        """Wait until it says that it is ready."""
+        self.wait_for_log('"message": "ready: ')
+        return self
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until a text is in its log."""
+        wait_for(lambda: text in self.log or self.process.poll() is not None)
+        assert text in self.log, self.log
+
+    def client(self, url: str | None = None, **options: Any) -> httpx.Client:
+        """Return a client, of the socket unless an address is given."""
+        if url is None:
+            options["transport"] = httpx.HTTPTransport(uds=str(self.socket))
+        client = httpx.Client(base_url=url or "http://localhost", timeout=SECONDS, **options)
+        self._clients.append(client)
+        return client
+
+    def address(self, what: str) -> str:
+        """Return the address that its log names behind some words."""
+        self.wait_for_log(what)
+        return self.log.split(what, 1)[1].split()[0].strip('",')
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals | None = signal.SIGTERM) -> int:
+        """End it by a signal, and return its status."""
+        if number is not None:
+            self.send_signal(number)
+        return self.process.wait(SECONDS)
