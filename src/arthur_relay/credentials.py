@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from arthur_relay.credential_files import with_files
 from arthur_relay.errors import ConfigurationError, CredentialsError
 
 DEFAULT_URL = "https://app.arthur.ai"
+
+UNIX = "unix://"
+"""Begins the address of a Unix socket, that of a relay on this host: `unix:///run/x.sock`."""
+
+_ANY_KEY = "arthur-relay"
+"""What a Unix socket gets as a key. It asks for none: its permissions say who may use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
 ) -> Credentials:
     """Find out who we are, in the order of the old handler and the SDK.
 
+    The key and the password may also be in files: see `credential_files`. On a Unix socket none is
+    needed.
+
     The address is the argument, else `ARTHUR_ENDPOINT_URL`, else Arthur's own. With a login its
     password is the argument, else `ARTHUR_PASSWORD`, else asked for when there is a terminal or a
     notebook. Without a login it is `ARTHUR_API_KEY`. An empty variable is one that is not set.
@@ -48,6 +58,7 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
         CredentialsError: There is nothing to log in with; the message says what to set.
         ConfigurationError: The URL or `VERIFY_SSL` can't be used.
     """
+    environment = with_files(environment)
     if url is None:
         url = environment.get("ARTHUR_ENDPOINT_URL", "").strip() or DEFAULT_URL
     checked = check_url(url, allow_insecure=allow_insecure)
@@ -55,6 +66,8 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
     verify = _verify_ssl(environment.get("VERIFY_SSL"))
     if login is None:
         key = _header_value("ARTHUR_API_KEY", environment)
+        if not key and checked.startswith(UNIX):
+            key = _ANY_KEY
         if not key:
             raise CredentialsError(
                 "No Arthur authentication was given: either give a login (arthur_login=..., or"
@@ -82,6 +95,7 @@ def credentials_from_environment(
         CredentialsError: Neither `ARTHUR_API_KEY` nor `ARTHUR_LOGIN` is set.
         ConfigurationError: `ARTHUR_ENDPOINT_URL` or `VERIFY_SSL` can't be used.
     """
+    environment = with_files(environment)
     has_key = environment.get("ARTHUR_API_KEY", "").strip() != ""
     login = environment.get("ARTHUR_LOGIN", "").strip() or None
     return resolve_credentials(
@@ -94,7 +108,7 @@ def credentials_from_environment(
 
 
 def check_url(url: object, *, allow_insecure: bool) -> str:
-    """Return the URL without a trailing slash or `/api/v3`.
+    """Return the URL without a trailing slash or `/api/v3`; that of a Unix socket as it is.
 
     Raises:
         ConfigurationError: It is no text, has no scheme, another one than http and https, no host
@@ -126,6 +140,13 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
     # Looked for in what was given: urlsplit itself takes line breaks and tabs out.
     if any(character.isspace() for character in url.strip()):
         raise ConfigurationError(f"Arthur's URL {url!r} has white space in it: {example}")
+    if parts.scheme == "unix":
+        if parts.netloc or not parts.path.strip("/"):
+            raise ConfigurationError(
+                f"Arthur's URL {url!r} does not name a socket: write it like"
+                " 'unix:///run/arthur-relay/relay.sock', with three slashes."
+            )
+        return f"{UNIX}{parts.path}"
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ConfigurationError(f"Arthur's URL {url!r} can't be used: {example}")
     if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname):
@@ -135,6 +156,11 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
         )
     path = parts.path.rstrip("/").removesuffix("/api/v3")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def socket_path(url: str) -> str | None:
+    """Return the path of the Unix socket that a checked URL names, or None."""
+    return url.removeprefix(UNIX) if url.startswith(UNIX) else None
 
 
 def is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,9 +133,11 @@ class DaemonProcess:
         return client
 
     def address(self, what: str) -> str:
-        """Return the address that its log names behind some words."""
-        self.wait_for_log(what)
-        return self.log.split(what, 1)[1].split()[0].strip('",')
+        """Return the TCP address that its log names behind some words."""
+        self.wait_for_log('"message": "ready: ')
+        found = re.search(re.escape(what) + r" (\S+:[0-9]+)", self.log)
+        assert found is not None, self.log
+        return found[1]
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -352,6 +352,7 @@ def test_the_environment_alone() -> None:
         ("http://127.0.0.5:1", "http://127.0.0.5:1"),
         ("http://[::1]:1", "http://[::1]:1"),
         ("http://a.localhost", "http://a.localhost"),
+        ("unix:///run/arthur-relay/relay.sock", "unix:///run/arthur-relay/relay.sock"),
     ],
 )
 def test_urls_that_can_be_used(given: str, expected: str) -> None:

@@ -68,7 +68,7 @@ class DaemonState:
             open_runs=0,
             worker_restarts=parts.runtime.restarts,
             pending_bytes=parts.pending_bytes,
-            spooled=parts.spooled,
+            spooled=lambda: parts.spooled,
         )
 
     def health(self) -> Health:

@@ -48,6 +48,7 @@ class HttpClient:
         verify_ssl: Whether certificates are checked.
         use_proxies: Whether the proxies of the environment are used.
         connect_timeout_seconds: How long connecting may take; the caller bounds the whole.
+        unix_socket: The path of a Unix socket to connect to, whatever the address says.
     """
 
     def __init__(
@@ -58,22 +59,29 @@ class HttpClient:
         verify_ssl: bool,
         use_proxies: bool,
         connect_timeout_seconds: float,
+        unix_socket: str | None = None,
     ) -> None:
         self._base_url = base_url
         self._connections = connections
         self._connect_timeout = connect_timeout_seconds
         self._verify = verify_ssl
-        self._use_proxies = use_proxies
+        self._use_proxies = use_proxies and unix_socket is None
+        self._unix_socket = unix_socket
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
         wire_logs.install()
+        limits = httpx.Limits(
+            max_connections=self._connections,
+            max_keepalive_connections=self._connections,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+        )
+        transport = None
+        if self._unix_socket is not None:
+            transport = httpx.AsyncHTTPTransport(uds=self._unix_socket, limits=limits)
         self._client = httpx.AsyncClient(
-            limits=httpx.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=KEEP_ALIVE_SECONDS,
-            ),
+            transport=transport,
+            limits=limits,
             timeout=httpx.Timeout(None, connect=self._connect_timeout),
             verify=self._trust(),
             trust_env=self._use_proxies,

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from arthur_relay.credentials import Credentials, is_loopback
+from arthur_relay.credentials import Credentials, is_loopback, socket_path
 from arthur_relay.destinations.auth import TokenSource
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError
 from arthur_relay.destinations.retry_after import retry_after_seconds
@@ -54,13 +54,15 @@ class ScopeDestination:
         self._credentials = credentials
         self._retry_after_max = retry_after_max_seconds
         self._now = now
+        path = socket_path(credentials.url)
         self._http = HttpClient(
-            credentials.url + PREFIX,
+            (credentials.url if path is None else "http://localhost") + PREFIX,
             connections=connections,
             verify_ssl=credentials.verify_ssl,
             # A proxy can't reach what is on this machine.
             use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
             connect_timeout_seconds=connect_timeout_seconds,
+            unix_socket=path,
         )
         self._tokens = TokenSource(
             log_in=self._log_in if credentials.api_key is None else None,
