@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -147,10 +146,10 @@ class Parts:
         """
         in_time = False
         try:
-            self.closing.done.result(max(0.0, deadline - time.monotonic()))
-            in_time = True
-        except FutureTimeoutError:
-            pass
+            # Whom another close has come before finds the end there.
+            left = max(0.0, deadline - time.monotonic())
+            wait((self.closing.done, self.ended), left, FIRST_COMPLETED)
+            in_time = self.closing.done.done()
         finally:
             if not in_time:
                 self.runtime.cancel()

@@ -4,79 +4,21 @@ from __future__ import annotations
 
 import gc
 import logging
-import select
-import socket
 import ssl
-import threading
-from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
-from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
-from tests.http.conftest import QUICK, capture, capture_through
+from arthur_relay import ArthurCallbackHandler, RelaySettings
+from tests.http.conftest import capture_through
+from tests.http.fronts import TlsFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from arthur_relay.sandbox import ArthurSandbox
-
-
-class TlsFront:
-    """Ends TLS on a port of this machine, and passes what comes on to another port.
-
-    Attributes:
-        port: Where it listens.
-        attempts: Connections that were made to it, whether or not they came to anything.
-    """
-
-    def __init__(self, context: ssl.SSLContext, target: int) -> None:
-        self._context = context
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self.port = self._listener.getsockname()[1]
-        self.attempts = threading.Semaphore(0)
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes `accept`
-        for thread in self._threads:  # they end when their clients do
-            thread.join(10)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # that of the end
-            while True:
-                connection, _ = self._listener.accept()
-                self.attempts.release()
-                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):  # also of a handshake that fails
-            there = socket.create_connection(("127.0.0.1", self._target))
-            with there, self._context.wrap_socket(connection, server_side=True) as here:
-                while True:
-                    # Records that were read already are not seen by select.
-                    ready = [here] if here.pending() else select.select([here, there], [], [])[0]
-                    for source in ready:
-                        data = source.recv(65536)
-                        if not data:
-                            return
-                        (there if source is here else here).sendall(data)
 
 
 @pytest.fixture
@@ -166,26 +108,3 @@ def test_an_authority_of_the_environment_is_trusted(
     assert handler.flush(30).delivered == 1
     assert len(sandbox.inferences) == 1
     handler.relay.close()
-
-
-@leaves_a_socket
-def test_a_certificate_of_another_host_is_refused(
-    authority: trustme.CA,
-    environment: pytest.MonkeyPatch,
-    sandbox: ArthurSandbox,
-    tmp_path: Path,
-) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("arthur.example").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    environment.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with TlsFront(context, int(sandbox.url.rpartition(":")[2])) as front:
-        environment.setenv("ARTHUR_ENDPOINT_URL", f"https://127.0.0.1:{front.port}")
-        relay = Relay.from_env(settings=RelaySettings(**{**QUICK, "connect": "lazy"}))
-        capture(relay, "a")
-        for _ in range(2):
-            assert front.attempts.acquire(timeout=30)
-        relay.close(0.0)
-        gc.collect()
-    assert relay.stats().dropped == {"shutdown": 1}
-    assert sandbox.requests == []

@@ -1,0 +1,162 @@
+"""One row of the table of faults: what goes wrong, and what then happens."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import trustme
+
+from tests.http.fronts import Break, TlsFront
+from tests.http.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, and what then happens to the three inferences.
+
+    Attributes:
+        does: Makes it go wrong, once the relay is there.
+        attempts: The relay's attempts to send them; so many at least when the fault stays.
+        requests: Requests with inferences that Arthur saw; None: as many as attempts.
+        delivered: Inferences that were delivered.
+        rejected: Reasons of those that were rejected.
+        doubled: Inferences that Arthur was given again, all times counted: an answer was lost.
+        logins: Logins in all.
+        minutes: Passed at least between the first attempt and the last, on the relay's clock.
+        lines: Lines that it brings into the log, at WARNING.
+        says: What `health()` says of a fault that does not pass; else "".
+        settings: Settings that it needs.
+        sets: Sets up what is between the relay and Arthur, before the relay is there.
+        asks: Whether Arthur can be asked for the model before it goes wrong.
+    """
+
+    does: Callable[[Stage], object]
+    attempts: int
+    requests: int | None = None
+    delivered: int = 3
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    doubled: int = 0
+    logins: int = 1
+    minutes: float = 0.0
+    lines: int = 0
+    says: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sets: Callable[[Stage], object] = lambda _stage: None
+    asks: bool = True
+
+    @property
+    def outlasts_an_exit(self) -> bool:
+        """Whether a process that ends before it has passed does so at its deadline."""
+        return bool(self.says or self.minutes)
+
+
+# --- What goes wrong -----------------------------------------------------------------------------
+
+
+def nothing(_stage: Stage) -> None:
+    """Nothing goes wrong, or it does already."""
+
+
+def arthur(kind: str, *arguments: Any, **options: Any) -> Callable[[Stage], None]:
+    """A fault of the sandbox."""
+    return lambda place: getattr(place.faults, kind)(*arguments, **options)
+
+
+def in_two_minutes(place: Stage) -> None:
+    moment = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    place.faults.status(503, retry_after=moment)
+
+
+def wrong_length_and_a_failed_row(place: Stage) -> None:
+    place.faults.wrong_length(-1, times=1)
+    place.faults.fail_rows(containing="c", status=500, times=1)
+
+
+def login_refused(place: Stage) -> None:
+    place.faults.expire_tokens()
+    place.faults.status(401, times=None, routes=("login",))
+
+
+def tokens_expire_before(attempt: int) -> Callable[[Stage], None]:
+    return lambda place: place.watched.before.update({attempt: place.faults.expire_tokens})
+
+
+def away_for(attempts: int) -> Callable[[Stage], None]:
+    """Arthur listens again when so many attempts have been refused."""
+
+    def go_away(place: Stage) -> None:
+        place.sandbox.go_away()
+        place.watched.before[attempts + 1] = place.sandbox.come_back
+
+    return go_away
+
+
+def unknown_for(attempts: int) -> Callable[[Stage], None]:
+    """Arthur's name can be found again when it could not so many times."""
+
+    def set_up(place: Stage) -> None:
+        place.host = "arthur.test"
+        place.unknown_names = attempts
+
+    return set_up
+
+
+def certificate(name: str, *, trusted: bool) -> Callable[[Stage], None]:
+    """Arthur is behind TLS, with a certificate of that name."""
+
+    def set_up(place: Stage) -> None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(context)
+        if trusted:
+            path = place.exits.enter_context(authority.cert_pem.tempfile())
+            place.environment.setenv("SSL_CERT_FILE", path)
+        place.port = place.exits.enter_context(TlsFront(context, place.port)).port
+        place.scheme = "https"
+
+    return set_up
+
+
+# --- Kinds of rows --------------------------------------------------------------------------------
+
+
+def passes_after(times: int, does: Callable[[Stage], object], **more: Any) -> Fault:
+    """A fault that as many attempts meet."""
+    return Fault(does, attempts=times + 1, **more)
+
+
+def refused(status: int) -> Fault:
+    """A status that can't be helped by trying again."""
+    return Fault(
+        arthur("status", status, times=None),
+        attempts=1,
+        delivered=0,
+        rejected={f"http {status}": 3},
+        lines=1,
+    )
+
+
+def stays(
+    does: Callable[[Stage], object], says: str, *, requests: int | None = None, **more: Any
+) -> Fault:
+    """A fault that does not pass: a line says so when the breaker opens, another what is lost."""
+    return Fault(does, 6, requests, delivered=0, lines=2, says=says, **more)
+
+
+def unseen(does: Callable[[Stage], object], says: str, **more: Any) -> Fault:
+    """One of those, of which Arthur sees nothing."""
+    return stays(does, says, **{"requests": 0, "logins": 0, "asks": False, **more})
+
+
+def breaks(does: Break, **more: Any) -> Fault:
+    """A fault of what lies between the relay and Arthur, once."""
+    return Fault(
+        lambda place: place.wire.breaks.append(does), attempts=2, sets=Stage.lay_wire, **more
+    )
