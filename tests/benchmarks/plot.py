@@ -1,4 +1,4 @@
-"""The plot: peers beside each other, and the relay at more of everything; one SVG.
+"""The plot: peers beside each other, the relay at more of everything, and adapting; one SVG.
 
 Its ground is transparent and its grey is legible on white and on black, so that a page in either
 colours can show it. Text stays text, in the reader's own font.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.results import Cells, Results
-from tests.benchmarks.workloads import caller_path, scaling, throughput
+from tests.benchmarks.workloads import adapting, caller_path, scaling, throughput
 
 FIGURE_NAME = "figure.svg"
 NOT_INSTALLED = "matplotlib is not installed here"
@@ -56,8 +56,8 @@ def draw(results: Results, path: Path) -> str | None:
     except ImportError:
         return NOT_INSTALLED
     with matplotlib.rc_context(_STYLE):
-        figure = figures.Figure(figsize=(11, 7.5), layout="constrained")
-        grid = figure.add_gridspec(2, 4, height_ratios=(1.2, 1))
+        figure = figures.Figure(figsize=(11, 9.5), layout="constrained")
+        grid = figure.add_gridspec(3, 4, height_ratios=(1.2, 1, 0.8))
         _draw_calls(
             figure.add_subplot(grid[0, :2]), results.workloads.get(caller_path.NAME, Cells())
         )
@@ -67,6 +67,7 @@ def draw(results: Results, path: Path) -> str | None:
         grown = results.workloads.get(scaling.NAME, Cells())
         for place, axis in enumerate(scaling.AXES):
             _draw_growth(figure.add_subplot(grid[1, place]), grown, axis)
+        _draw_course(figure.add_subplot(grid[2, :]), results.workloads.get(adapting.NAME, Cells()))
         figure.savefig(path, format="svg", metadata={"Date": None})
     return None
 
@@ -134,6 +135,21 @@ def _draw_growth(panel: Any, cells: Cells, axis: str) -> None:
     shown = amounts[::-1][:: 1 + len(amounts) // 6]
     panel.set_xticks(shown, [_short(amount) for amount in shown])
     panel.minorticks_off()
+
+
+def _draw_course(panel: Any, cells: Cells) -> None:
+    """Two lines over time: what the server can take, and what the relay lets set off."""
+    course = cells.find(adapting.COURSE, adapting.ADAPTIVE)
+    seconds = course.values("seconds")
+    for metric, colour, label in (
+        ("at_once", _GREY, "served at once"),
+        ("limit", _BLUE, "requests that may be in flight"),
+    ):
+        panel.step(seconds, course.values(metric), where="post", color=colour, label=label)
+    panel.set_title("Adaptive delivery to a server whose capacity changes")
+    panel.set_xlabel("seconds")
+    panel.set_ylim(0, adapting.MOST_IN_FLIGHT + 1)
+    panel.legend(loc="upper right")
 
 
 def _median(cells: Cells, axis: str, amount: int, metric: str) -> float:

@@ -56,7 +56,13 @@ def main() -> None:
             verdict = judge(soak.run())
         except SoakError as error:
             sys.exit(f"the soak could not go on (seed {seed}): {error}")
-        text = report(verdict, seconds=chosen.seconds, rate=chosen.rate, seed=seed)
+        text = report(
+            verdict,
+            seconds=chosen.seconds,
+            rate=chosen.rate,
+            seed=seed,
+            sabotaged=soak.sabotaged,
+        )
         if chosen.output:
             (directory / "report.md").write_text(text)
     sys.stdout.write(text)

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from tests.benchmarks.sink.answers import answer, answer_json
 
@@ -44,8 +45,10 @@ class Kind(StrEnum):
 
 
 _TO_MIX = [kind for kind in Kind if kind not in (Kind.NONE, Kind.REFUSING, Kind.MIXED)]
-_TELLING = frozenset({Kind.NONE, Kind.SLOW, Kind.PARTLY})
-_STORING = _TELLING | {
+TELLING: Final = frozenset({Kind.NONE, Kind.SLOW, Kind.PARTLY})
+"""With these the answer says what became of each row; after all others a row has to come again."""
+
+_STORING = TELLING | {
     *(Kind.LOST_BY_CUT, Kind.LOST_IN_PART, Kind.LOST_BY_STATUS, Kind.LOST_BY_SILENCE)
 }
 _CUTTING = frozenset({Kind.CUT, Kind.REFUSING, Kind.LOST_BY_CUT, Kind.LOST_IN_PART})
@@ -81,7 +84,7 @@ def treat(kind: Kind, rows: int, draw: random.Random) -> Treatment:
     if kind is Kind.PARTLY:
         statuses[::PARTLY_EVERY] = [draw.choice([429, 500, 503]) for _ in statuses[::PARTLY_EVERY]]
     told = results(statuses)
-    answers = {Kind.LOST_IN_PART: told[:-rows]} | dict.fromkeys(_TELLING, told)
+    answers = {Kind.LOST_IN_PART: told[:-rows]} | dict.fromkeys(TELLING, told)
     if kind in (Kind.UNAVAILABLE, Kind.LOST_BY_STATUS):
         answers[kind] = answer_json(draw.choice([500, 502, 503, 504]), {"error": "on purpose"})
     if kind is Kind.THROTTLED:
@@ -90,7 +93,7 @@ def treat(kind: Kind, rows: int, draw: random.Random) -> Treatment:
         kind,
         stored=[kind in _STORING and status == 200 for status in statuses],
         answer=answers.get(kind, b""),
-        tells=kind in _TELLING,
+        tells=kind in TELLING,
         seconds=draw.uniform(*SLOW_SECONDS) if kind is Kind.SLOW else 0.0,
         cut=kind in _CUTTING,
     )

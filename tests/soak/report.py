@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tests.soak.faults import Kind
 from tests.soak.verdict import GIVEN_UP, KILLED, LOST, MIB, Verdict
 
 
-def report(verdict: Verdict, *, seconds: float, rate: float, seed: int) -> str:
-    """Tell what was found, and the numbers."""
+def report(
+    verdict: Verdict,
+    *,
+    seconds: float,
+    rate: float,
+    seed: int,
+    sabotaged: Mapping[str, str] | None = None,
+) -> str:
+    """Tell what was found, and the numbers.
+
+    Args:
+        verdict: What was found.
+        seconds: How long was captured.
+        rate: Inferences a second.
+        seed: Of what was drawn.
+        sabotaged: What was broken on purpose: the id of the row, by what was done to it.
+    """
     requests = sum(verdict.requests.values())
     faults = ", ".join(
         f"{verdict.requests[kind]} {kind}" for kind in Kind if kind in verdict.requests
@@ -31,6 +48,8 @@ def report(verdict: Verdict, *, seconds: float, rate: float, seed: int) -> str:
         "Memory of the process": resident,
         "Files of the spool": spool,
     }
+    if sabotaged:
+        numbers["On purpose"] = ", ".join(f"{done} {row_id}" for done, row_id in sabotaged.items())
     lines = [
         f"# Soak: {'kept' if verdict.kept else 'NOT kept'}",
         "",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.soak.evidence import Arrival, Evidence, Kill, Life, Sample
+from tests.soak.faults import Kind
 from tests.soak.report import report
 from tests.soak.verdict import (
     GIVEN_UP,
@@ -122,7 +123,9 @@ def test_rows_twice_after_a_good_answer_are_told() -> None:
 @pytest.mark.parametrize("reason", [LOST, KILLED, GIVEN_UP])
 def test_rows_twice_for_a_reason_are_counted(reason: str) -> None:
     seen = evidence()
-    first = replace(arrival(0, "b", at=9.0), told_at=None if reason is LOST else 9.1)
+    first = arrival(0, "b", at=9.0)
+    if reason is LOST:
+        first = replace(first, fault=Kind.LOST_BY_CUT, told_at=None)
     if reason is GIVEN_UP:
         first.unread_at = 9.2
         seen.kills[0].left.clear()
@@ -131,6 +134,14 @@ def test_rows_twice_for_a_reason_are_counted(reason: str) -> None:
     verdict = judge(seen)
     assert verdict.kept
     assert verdict.duplicates == {reason: 1}
+
+
+def test_an_answer_that_came_too_late_is_given_up_or_was_that_of_a_killed_process() -> None:
+    seen = evidence()
+    seen.arrivals.insert(0, replace(arrival(0, "b", at=9.0), fault=Kind.SLOW, told_at=None))
+    assert judge(seen).duplicates == {KILLED: 1}
+    seen.arrivals[0].rows = [("d", digest_of("d"))]
+    assert judge(seen).duplicates == {GIVEN_UP: 1}
 
 
 def test_rows_that_stay_in_the_spool_are_told() -> None:

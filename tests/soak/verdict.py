@@ -12,6 +12,7 @@ from typing import Final
 
 from arthur_relay.buffers.spool_file import CHECKPOINT_PAGES, PAGE_BYTES
 from tests.soak.evidence import Arrival, Evidence, Kill, Sample
+from tests.soak.faults import TELLING
 
 MIB: Final = 1024 * 1024
 
@@ -165,12 +166,12 @@ def _why_twice(row_id: str, earlier: Arrival, later: Arrival, kills: list[Kill])
     """Say why a row may arrive once more; None when there is no reason."""
     if earlier is later:
         return None
-    if earlier.told_at is None:
+    if earlier.fault not in TELLING:
         return LOST
     for kill in kills:
         if earlier.at <= kill.ended_at and kill.at <= later.at and row_id in kill.left:
             return KILLED
-    if earlier.unread_at is not None and earlier.unread_at <= later.at:
+    if earlier.told_at is None or (earlier.unread_at is not None and earlier.unread_at <= later.at):
         return GIVEN_UP
     return None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 import anyio
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +60,66 @@ def test_answers_that_become_slow_ease_the_limit_and_good_times_follow_slowly() 
     for _ in range(800):  # it stays that slow: that is how this destination is now
         limit.succeeded(limit.begin(), seconds=1.0, size=1000)
     assert limit.requests > eased
+
+
+def test_what_stays_slow_is_learned_one_request_at_a_time() -> None:
+    limit = ConcurrencyLimit(16)
+    for _ in range(50):
+        limit.succeeded(limit.begin(), seconds=0.1, size=1000)
+    answers = 0
+    while limit.requests > 1:
+        limit.succeeded(limit.begin(), seconds=1.0, size=1000)
+        answers += 1
+    assert answers < 30
+    for _ in range(30):  # ten times as long as ever, and it is not our doing
+        limit.succeeded(limit.begin(), seconds=1.0, size=1000)
+    assert limit.requests >= 4
+
+
+def test_what_is_slow_under_load_does_not_become_the_good_times() -> None:
+    limit = ConcurrencyLimit(16)
+    for _ in range(50):
+        limit.succeeded(limit.begin(), seconds=0.1, size=1000)
+    seen = []
+    for _ in range(1_000):  # now eight are served at once, and the others wait
+        limit.succeeded(limit.begin(), seconds=0.1 * max(1.0, limit.requests / 8), size=1000)
+        seen.append(limit.requests)
+    assert min(seen) >= 8
+    assert max(seen[-100:]) < 16
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.5, 0.8, 1.2])
+def test_answers_that_vary_by_themselves_are_not_slow(sigma: float) -> None:
+    draw = random.Random(7)
+    limit = ConcurrencyLimit(16)
+    seen = []
+    for _ in range(200):  # rounds
+        together = [limit.begin() for _ in range(limit.requests)]
+        for began_in in together:
+            seconds = 0.2 * draw.lognormvariate(0.0, sigma)
+            limit.succeeded(began_in, seconds=seconds, size=1000)
+        seen.append(limit.requests)
+    assert sum(seen) / len(seen) > 14
+
+
+def test_the_limit_stays_longer_just_below_what_was_too_much() -> None:
+    limit = ConcurrencyLimit(16)
+
+    def rounds_until(requests: int) -> int:
+        rounds = 0
+        while limit.requests < requests:
+            for _ in range(limit.requests):
+                limit.succeeded(limit.begin(), seconds=0.01, size=1000)
+            rounds += 1
+        return rounds
+
+    limit.failed(limit.begin())
+    rounds_until(12)
+    limit.failed(limit.begin())
+    assert limit.requests == 6
+    assert rounds_until(11) <= 7
+    assert rounds_until(12) >= 8
+    assert rounds_until(16) <= 6  # it was not too much after all
 
 
 def test_what_is_fast_is_never_slow() -> None:

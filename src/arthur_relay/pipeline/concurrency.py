@@ -1,6 +1,7 @@
 """Decides how many requests may be on their way at once; pure, durations are given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import exp, inf, log, sqrt
 
 BACK_OFF = 0.5
 """What is left of the limit when a request fails: as TCP does (RFC 5681)."""
@@ -8,43 +9,80 @@ BACK_OFF = 0.5
 EASE = 0.8
 """What is left of it when answers only become slow: gentler, as nothing was lost yet."""
 
+PROBE = 0.1
+"""How fast the limit grows to where a request failed the last time, of its usual speed.
+
+A destination of one capacity refuses a request each time that it is probed: as in CUBIC (RFC
+9438), the limit stays longer just below what was too much, and is at its usual speed beyond it.
+"""
+
 SLOW_FACTOR = 1.5
 """Answers are slow when they take this many times as long as they took in good times."""
 
-SMOOTHING = 0.3
-"""Weight of the newest answer in the mean; the next three to four hold most of it."""
+NOISE_FACTOR = 4.0
+"""And when that is so many standard deviations of the mean: answers vary by themselves."""
 
-DRIFT = 0.005
-"""How fast good times follow a change that stays: hundreds of answers."""
+SMOOTHING = 0.3
+"""Weight of the newest answer in the mean, at most; less where a round has more answers."""
+
+DEVIATION_SMOOTHING = 0.02
+"""Weight of the newest answer in the mean deviation; fifty of them tell how much answers vary."""
+
+BETTER = 0.1
+"""How fast good times follow answers that take less time."""
+
+DRIFT = 0.0005
+"""How fast they follow what has become longer: thousands of answers, as it may be our own doing."""
+
+LONE_DRIFT = 0.1
+"""The same while one request at a time is on its way: then it is not."""
 
 FLOOR_SECONDS = 0.05
 """Answers faster than this are never slow: what varies there is the machine, not Arthur."""
 
+_LEAST_SECONDS = 1e-6
+_DEVIATIONS = 1.25
+"""A standard deviation in mean deviations, as in TCP's timer (Jacobson, 1988)."""
+
 
 @dataclass(slots=True)
 class _Times:
-    """How long answers take: the latest, and in good times."""
+    """How long answers take: lately, in good times, and how much that varies; logarithms.
 
-    recent_seconds: float
-    good_seconds: float
+    In logarithms twice as long and half as long are as far away: few answers that take very long,
+    which any service has, are not the mean.
+    """
 
-    def became_slow(self, seconds: float) -> bool:
-        """Take in one more answer. Returns whether answers are slow now."""
-        self.recent_seconds += SMOOTHING * (seconds - self.recent_seconds)
-        # Good times are the shortest seen, and follow slowly what has become longer for good.
-        self.good_seconds += DRIFT * (self.recent_seconds - self.good_seconds)
-        self.good_seconds = min(self.good_seconds, self.recent_seconds)
-        return self.recent_seconds > max(FLOOR_SECONDS, SLOW_FACTOR * self.good_seconds)
+    recent: float
+    good: float = field(init=False)
+    deviation: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.good = self.recent
+
+    def became_slow(self, answer: float, *, limit: int) -> bool:
+        """Take in one more answer, in a round of `limit`. Returns whether answers are slow now."""
+        weight = min(SMOOTHING, 2.0 / (limit + 1))
+        self.deviation += DEVIATION_SMOOTHING * (abs(answer - self.recent) - self.deviation)
+        self.recent += weight * (answer - self.recent)
+        longer = LONE_DRIFT if limit == 1 else DRIFT
+        self.good += (BETTER if self.recent < self.good else longer) * (self.recent - self.good)
+        # The deviation of an exponential mean of independent answers.
+        noise = _DEVIATIONS * self.deviation * sqrt(weight / (2.0 - weight))
+        slower = self.recent - self.good
+        return exp(self.recent) > FLOOR_SECONDS and slower > max(
+            log(SLOW_FACTOR), NOISE_FACTOR * noise
+        )
 
 
 class ConcurrencyLimit:
     """Adapts to what the destination can take: additive increase, multiplicative decrease.
 
-    Each full round of good answers allows one request more; a failure halves the limit, answers
-    that have become slow take a fifth of it, and either at most once for the requests that were
-    on their way together (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for
-    Congestion Avoidance", 1989). It begins at the maximum, because a relay that has just started
-    usually has an Arthur that works.
+    Each full round of good answers allows one request more, and ten rounds where that was too much
+    the last time; a failure halves the limit, answers that have become slow take a fifth of it, and
+    either at most once for the requests that were on their way together (Chiu and Jain, "Analysis
+    of the Increase and Decrease Algorithms for Congestion Avoidance", 1989). It begins at the
+    maximum, because a relay that has just started usually has an Arthur that works.
 
     Args:
         maximum: Requests at once that are never exceeded, 1 or more.
@@ -53,6 +91,7 @@ class ConcurrencyLimit:
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._limit = float(maximum)
+        self._too_much = inf
         self._round = 0
         self._times: dict[int, _Times] = {}
 
@@ -73,14 +112,19 @@ class ConcurrencyLimit:
             seconds: How long it took.
             size: Bytes that were sent; only requests of about the same size are compared.
         """
-        times = self._times.setdefault(size.bit_length(), _Times(seconds, seconds))
-        if times.became_slow(seconds):
+        answer = log(max(seconds, _LEAST_SECONDS))
+        times = self._times.setdefault(size.bit_length(), _Times(answer))
+        if times.became_slow(answer, limit=self.requests):
             self._cut(began_in, EASE)
         else:
-            self._limit = min(self._maximum, self._limit + 1.0 / self._limit)
+            is_near = self._too_much - 1.0 <= self._limit < self._too_much
+            more = PROBE if is_near else 1.0
+            self._limit = min(self._maximum, self._limit + more / self._limit)
 
     def failed(self, began_in: int) -> None:
         """Record that the destination was overloaded, in trouble, or not there."""
+        if began_in >= self._round:
+            self._too_much = self.requests
         self._cut(began_in, BACK_OFF)
 
     def _cut(self, began_in: int, factor: float) -> None:

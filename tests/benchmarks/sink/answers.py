@@ -65,6 +65,7 @@ def _exported(_: int) -> bytes:
 
 
 UNAVAILABLE: Final = answer_json(503, {"error": "the benchmark wants it so"})
+THROTTLED: Final = answer_json(429, {"error": "too much at once"})
 # As LangSmith's own server: its client compresses with zstd only when it reads so here.
 _LANGSMITH_INFO: Final = {
     "version": "0.15.0",

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -116,3 +117,15 @@ class Sink(ServerProcess):
     def cpu_seconds(self) -> float:
         """CPU time of the sink's process since it started, user and system."""
         return float(self.ask("cpu"))
+
+    def limit(self, steps: Sequence[tuple[int, float]] | None) -> None:
+        """Let it serve only so many requests at once, each time for so many seconds.
+
+        The first of these steps begins with the next request that carries records; None ends them.
+        """
+        self.ask("limit", steps)
+
+    def tallies(self) -> list[dict[str, Any]]:
+        """What came in each of the steps that have begun; see `Tally`."""
+        found: list[dict[str, Any]] = self.ask("tallies")
+        return found

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import socket
 import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.benchmarks.sink.answers import UNAVAILABLE, answer_question, find_intake
+from tests.benchmarks.sink.answers import THROTTLED, UNAVAILABLE, answer_question, find_intake
+from tests.benchmarks.sink.capacity import Capacity, Step, varied
 from tests.benchmarks.sink.control import obey_owner
 from tests.benchmarks.sink.door import Door
 from tests.benchmarks.sink.records import Tally
@@ -37,6 +39,7 @@ class SinkServer:
         self._tally = Tally()
         self._requests = 0
         self._bytes = 0
+        self._capacity: Capacity | None = None
         self._door = Door(self)
         self.port = self._door.port
 
@@ -47,6 +50,22 @@ class SinkServer:
             self._door.shut()
         else:
             await self._door.open()
+
+    def limit(self, steps: list[list[float]] | None) -> None:
+        """Have a capacity, beginning with the next request that carries records; None for none."""
+        if steps is None:
+            self._capacity = None
+            return
+        self._capacity = Capacity(
+            [Step(int(at_once), seconds) for at_once, seconds in steps],
+            now=time.monotonic,
+            call_later=asyncio.get_running_loop().call_later,
+            service_seconds=partial(varied, random.Random(0)),  # the same ones for everyone
+        )
+
+    def tallies(self) -> list[dict[str, Any]]:
+        """What came in each step of the capacity."""
+        return [tally.to_json() for tally in self._capacity.tallies] if self._capacity else []
 
     def counts(self) -> Counts:
         """What has arrived since the last reset."""
@@ -71,6 +90,13 @@ class SinkServer:
         self._requests += 1
         self._bytes += len(request.body)
         match self._mode:
+            case Mode.UP if self._capacity is not None:
+                ids = intake.find_ids(request)
+                self._capacity.take(
+                    len(ids),
+                    serve=partial(self._store, ids, intake.answer(len(ids)), connection),
+                    refuse=partial(connection.answer, THROTTLED),
+                )
             case Mode.UP:
                 ids = intake.find_ids(request)
                 self._store(ids, intake.answer(len(ids)), connection)
@@ -98,6 +124,10 @@ async def obey(server: SinkServer, command: str, argument: Any) -> Any:
             return server.counts()
         case "reset":
             return server.reset()
+        case "limit":
+            return server.limit(argument)
+        case "tallies":
+            return server.tallies()
         case "cpu":
             return time.process_time()
         case _:

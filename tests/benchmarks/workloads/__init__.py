@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.benchmarks.workloads import (
+    adapting,
     alone,
     caller_path,
     exiting,
@@ -26,6 +27,7 @@ _MODULES: Final = (
     importing,
     scaling,
     exiting,
+    adapting,
 )
 
 WORKLOADS: Final[dict[str, Workload]] = {
