@@ -25,6 +25,9 @@ from arthur_relay.stats import DropReason
 
 logger = logging.getLogger("arthur_relay")
 
+KEEPING_SHARE = 0.5
+"""The part of an exit's time, at most, that is for keeping what could not be delivered."""
+
 
 @dataclass(slots=True)
 class Parts:
@@ -146,30 +149,37 @@ class Parts:
         """
         in_time = False
         try:
-            # Whom another close has come before finds the end there.
             left = max(0.0, deadline - time.monotonic())
+            left -= min(left * KEEPING_SHARE, self.worker.buffer.closing_seconds)
+            # Whom another close has come before finds the end there.
             wait((self.closing.done, self.ended), left, FIRST_COMPLETED)
             in_time = self.closing.done.done()
         finally:
             if not in_time:
                 self.runtime.cancel()
             # Relays that are stuck are waited for at the same time, and never for long.
-            left = deadline + JOIN_SECONDS - time.monotonic()
-            self.runtime.join(min(JOIN_SECONDS, max(0.0, left)))
+            at_last = deadline + JOIN_SECONDS
+            self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - time.monotonic())))
             self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
-            self.close_out()
+            self.close_out(at_last)
             with suppress(InvalidStateError):
                 self.ended.set_result(None)
         return in_time
 
-    def close_out(self) -> None:
-        """Account for what is left, once the worker has ended or is given up. Any thread."""
+    def close_out(self, at_last: float) -> None:
+        """Account for what is left, once the worker has ended or is given up. Any thread.
+
+        Args:
+            at_last: Until when what is left may be kept, on `time.monotonic()`'s scale.
+        """
         with self._closing_out:  # whoever is second finds it done
             buffer = self.worker.buffer
             self.worker.acceptance.close()
+            counted = self.ledger.left_at_end is not None
             # A worker that could not be stopped may be using it; what it has written stays.
-            kept = buffer.kept if self.runtime.is_alive else buffer.close()
+            kept = buffer.kept
             if not self.runtime.is_alive:
+                kept = buffer.close(lambda: counted or time.monotonic() >= at_last)
                 self.dead_letters.commit()
             self.ledger.close_out(kept)
             if self.told_end:

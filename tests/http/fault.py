@@ -79,9 +79,19 @@ def wrong_length_and_a_failed_row(place: Stage) -> None:
     place.faults.fail_rows(containing="c", status=500, times=1)
 
 
-def login_refused(place: Stage) -> None:
+def logins_answer(status: int) -> Callable[[Stage], None]:
+    """The token has expired, and no other one is to be had."""
+
+    def expire(place: Stage) -> None:
+        place.faults.expire_tokens()
+        place.faults.status(status, times=None, routes=("login",))
+
+    return expire
+
+
+def expired_and_busy(place: Stage) -> None:
     place.faults.expire_tokens()
-    place.faults.status(401, times=None, routes=("login",))
+    place.faults.status(503, times=2, routes=("login",))
 
 
 def tokens_expire_before(attempt: int) -> Callable[[Stage], None]:
@@ -140,6 +150,14 @@ def refused(status: int) -> Fault:
         delivered=0,
         rejected={f"http {status}": 3},
         lines=1,
+    )
+
+
+def no_entry(does: Callable[[Stage], object], **more: Any) -> Fault:
+    """Arthur does not let us in, and will not."""
+    rejected = {"login refused": 3}
+    return Fault(
+        does, **{"attempts": 1, "delivered": 0, "logins": 2, **more}, rejected=rejected, lines=1
     )
 
 

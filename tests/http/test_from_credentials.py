@@ -333,6 +333,30 @@ def test_an_address_that_is_not_arthurs(settings: RelaySettings, sandbox: Arthur
     sandbox.faults.reset()
 
 
+@pytest.mark.parametrize("route", ["login", "users"])
+def test_a_refusal_that_will_not_pass_is_told_once_and_not_asked_again(
+    route: str,
+    sandbox: ArthurSandbox,
+    settings: RelaySettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.faults.status(404, times=None, routes=(route,))
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    with pytest.raises(CredentialsError, match=r"answered 404.*make sure .* address of Arthur"):
+        relay.connect(sandbox.model_id)
+    asked = len(sandbox.requests)
+    capture(relay, "a", "b")
+    assert relay.flush(30).rejected == 2
+    assert dict(relay.stats().rejected_reasons) == {"credentials refused": 2}
+    assert len(sandbox.requests) == asked
+    assert "credentials refused" in relay.health().detail
+    texts = [record.getMessage() for record in caplog.records]
+    assert sum("answered 404" in text for text in texts) == 1
+    relay.close()
+
+
 @pytest.mark.parametrize("route", ["login", "users", "models"])
 def test_arthur_in_trouble_at_start_is_waited_for(
     route: str, sandbox: ArthurSandbox, settings: RelaySettings

@@ -42,6 +42,17 @@ def test_a_run_of_one_generation() -> None:
     }
 
 
+def test_an_answer_that_is_no_text_is_told_as_one() -> None:
+    def told(value: Any) -> Any:
+        given = Inference(input_text="in", output_text=value)
+        (row,) = encode(CapturedInference(given, "id", "m", captured_at=0.0))
+        return row["inference_data"]["output_text"]
+
+    assert [told(value) for value in (None, 5, 1.5, ["a"])] == ["", "5", "1.5", "['a']"]
+    # Of more than 4,300 digits, which Python refuses to write.
+    assert told(16**5_000) == "0x1" + 5_000 * "0"
+
+
 def test_several_generations_have_ids_of_their_own() -> None:
     rows = encode(make_run(generations=[generation(text=text) for text in "abc"]))
     assert [row["partner_inference_id"] for row in rows] == [

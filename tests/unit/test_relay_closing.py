@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import anyio
@@ -17,10 +18,15 @@ from arthur_relay import (
     Relay,
     RelaySettings,
     lifespan,
+    parts,
 )
+from arthur_relay.buffers import spill
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import MemoryDestination, arthur_memory
 from tests.unit.relays import Gated, Memory, inference
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["arthur_memory"]  # the fixture, as users import it
 
@@ -80,6 +86,41 @@ def test_a_close_that_takes_too_long_drops_and_tells_in_one_line(
     texts = [record.getMessage() for record in caplog.records]
     assert texts == ["30 inferences were not delivered in time and are dropped"]
     assert not relay._parts.runtime.is_alive
+
+
+def test_what_a_spill_has_no_time_to_keep_is_counted_as_dropped(tmp_path: Path) -> None:
+    settings = RelaySettings(overflow="spill", spool_dir=tmp_path, flush_interval_seconds=0)
+    relay = Relay(Gated(), model_id="m", settings=settings)
+    for _ in range(2_000):
+        relay.capture(inference())
+    assert relay.flush(0.01).timed_out
+    relay._parts.begin_end()
+    # A deadline so long ago that not even what comes on top of it is left.
+    assert not relay._parts.finish_end(time.monotonic() - 3600)
+    stats = relay.stats()
+    assert (stats.dropped, stats.pending, stats.spooled) == ({"shutdown": 2_000}, 0, 0)
+    relay.close()
+    again = Relay(Gated(), model_id="m", settings=settings)
+    assert again.stats().captured == 0  # what is told to be dropped does not come back
+    again.close(0.0)
+
+
+def test_a_spill_has_a_part_of_the_time_to_keep_what_could_not_be_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "KEEPING_SHARE", 1.0)  # all of it, so that the test need not wait
+    monkeypatch.setattr(spill, "MOVED_BYTES_PER_SECOND", 1e-6)
+    settings = RelaySettings(overflow="spill", spool_dir=tmp_path, flush_interval_seconds=0)
+    relay = Relay(Gated(), model_id="m", settings=settings)
+    for _ in range(2_000):
+        relay.capture(inference())
+    while relay._parts.worker.buffer.rows < 2_000:
+        time.sleep(0.005)
+    result = relay.close(3600.0)
+    assert (result.timed_out, result.dropped, result.pending) == (True, {}, 2_000)
+    with Relay(MemoryDestination(), model_id="m", settings=settings) as again:
+        while again.stats().delivered < 2_000:
+            time.sleep(0.005)
 
 
 def test_async_flush_and_close_do_not_block_the_loop() -> None:

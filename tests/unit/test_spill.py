@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.buffers.spill import Spill
+from arthur_relay.buffers.spill import MOVED_ROWS, Spill
 from arthur_relay.row import Row
 from tests.unit.test_spool import MIB, crash, ids, new_spool, rows_of
 
@@ -65,6 +65,22 @@ def test_what_is_in_memory_at_the_end_goes_to_the_disk(path: Path) -> None:
     again = new_spool(path)
     assert again.open() == 1_500
     assert ids(again.lease(2_000)) == [f"r{number}" for number in range(1_500)]
+    again.close()
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_no_more_is_kept_than_there_is_time_for(compact: bool, path: Path) -> None:
+    spill, _ = new_spill(path, rows=3_000)
+    put(spill, rows_of(3_000))
+    while compact and spill.compact():
+        pass
+    assert spill.closing_seconds > 0
+    asked = iter([False, False, True])
+    kept = spill.close(lambda: next(asked))
+    assert kept == 2 * MOVED_ROWS
+    again = new_spool(path)
+    assert again.open() == kept
+    assert ids(again.lease(3_000)) == [f"r{number}" for number in range(kept)]
     again.close()
 
 

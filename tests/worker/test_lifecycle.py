@@ -11,7 +11,8 @@ import pytest
 
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.pipeline.flushes import Barrier
-from arthur_relay.pipeline.schemas import REFUSALS_KEPT
+from arthur_relay.pipeline.schemas import REFUSAL_SECONDS, REFUSALS_KEPT
+from arthur_relay.pipeline.worker import SWEEP_SECONDS
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
@@ -88,8 +89,10 @@ def test_a_model_that_arthur_refuses_rejects_its_inferences(error: Exception, re
             assert await h.flush()
             h.check(rejected=3, pending=0, rejected_reasons={reason: 3})
             assert len(destination.schema_requests) == 1  # not asked anew for each inference
-            await anyio.sleep(61)
-            h.capture("d")  # but after a while: someone may have registered it
+            assert h.worker.schemas.refused == reason
+            await anyio.sleep(REFUSAL_SECONDS + SWEEP_SECONDS)
+            assert h.worker.schemas.refused == ""  # health() does not tell of it for ever
+            h.capture("d")  # and it is asked again: someone may have registered the model
             await anyio.sleep(5)
             h.check(delivered=1, rejected=3)
 

@@ -1,6 +1,6 @@
 """Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -74,8 +74,16 @@ class Buffer(Protocol):
         """Keep it no longer: the destination knows no such model."""
         ...
 
-    def close(self) -> int:
+    @property
+    def closing_seconds(self) -> float:
+        """How long `close` will take, as a rule, to keep what it can. Any thread."""
+        ...
+
+    def close(self, out_of_time: Callable[[], bool] = ...) -> int:
         """Let go of everything; nothing may be done afterwards. Any thread, once the worker ended.
+
+        Args:
+            out_of_time: Says whether to keep no more rows than are kept by now; never by default.
 
         Returns:
             How many rows are kept for a later process.

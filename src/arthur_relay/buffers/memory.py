@@ -156,6 +156,7 @@ class MemoryBuffer:
 
     is_durable = False
     kept = 0
+    closing_seconds = 0.0
 
     def __init__(self, *, max_rows: int, max_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._max_rows = max_rows
@@ -208,7 +209,7 @@ class MemoryBuffer:
     def forget(self, model_id: str) -> None:
         """Do nothing."""
 
-    def close(self) -> int:
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
         """Return 0: nothing is kept."""
         return self.kept
 

@@ -1,6 +1,6 @@
 """The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from arthur_relay.buffers import Compaction
@@ -11,6 +11,10 @@ from arthur_relay.schema import ModelSchema
 
 MOVED_ROWS = 500
 """Rows that go from memory to the disk at a time, when the process ends."""
+
+MOVED_BYTES_PER_SECOND = 4 * 1024 * 1024
+"""Bytes in memory that can be unpacked and written in a second; rows that are not compressed need
+a twentieth of that, but what is kept too early is only delivered later."""
 
 
 class Spill:
@@ -74,10 +78,15 @@ class Spill:
         """Keep it no longer."""
         self._spool.forget(model_id)
 
-    def close(self) -> int:
+    @property
+    def closing_seconds(self) -> float:
+        """How long it takes to move to the disk what is in memory."""
+        return self._memory.size / MOVED_BYTES_PER_SECOND
+
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:
         """Move to the disk what is in memory, as far as it fits, and let go of the files."""
         self._memory.release_all()
-        while rows := self._memory.lease(MOVED_ROWS):
+        while not out_of_time() and (rows := self._memory.lease(MOVED_ROWS)):
             size = sum([len(row.body) for row in rows])
             if not self._spool.has_room(rows=len(rows), size=size):
                 break

@@ -53,6 +53,7 @@ class Spool:
     """
 
     is_durable = True
+    closing_seconds = 0.0
 
     def __init__(
         self,
@@ -299,7 +300,7 @@ class Spool:
             with suppress(sqlite3.Error):
                 part.file.forget(model_id)
 
-    def close(self) -> int:
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
         self._failed_at = None  # one more attempt
         self.commit()

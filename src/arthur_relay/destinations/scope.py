@@ -17,6 +17,7 @@ from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
     ModelError,
+    RelayError,
     UnreachableError,
 )
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
@@ -148,8 +149,9 @@ class ScopeDestination:
         except UnreachableError as error:
             failure = Failure.THROTTLED if error.throttled else Failure.UNAVAILABLE
             return _whole(batch, _RETRY, failure, str(error), error.retry_after_seconds)
-        except CredentialsError:
-            return _refused(batch, "login refused")
+        except CredentialsError as error:
+            outcome = Outcome(Verdict.REJECTED, "login refused")
+            return _whole(batch, outcome, Failure.REFUSED, str(error))
         return self._interpret(batch, answer)
 
     def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
@@ -195,7 +197,7 @@ class ScopeDestination:
 
         Raises:
             TransportError: No answer came.
-            CredentialsError: Arthur refused the token, or there are several organisations.
+            CredentialsError: Arthur refused to say, or there are several organisations.
             UnreachableError: Arthur's answer can't be used.
         """
         if self._organization is None:
@@ -205,15 +207,16 @@ class ScopeDestination:
                 self._organization = str(_field(found, "organization_id") or "")
             elif answer.status == 403:  # a user of an outside identity provider
                 self._organization = await self._outside_organization(token)
-            elif answer.status == 401:
-                return ""  # the request itself will say so, and make us log in again
-            else:
+            elif answer.status != 401:
                 raise self._unusable("/users/me", answer)
-        return self._organization
+        # With a token that is refused, the request itself will say so, and make us log in again.
+        return self._organization or ""
 
-    async def _outside_organization(self, token: str) -> str:
+    async def _outside_organization(self, token: str) -> str | None:
         path = "/users/me/auth_info"
         answer = await self._http.request("GET", path, headers={"Authorization": token})
+        if answer.status == 401:
+            return None
         if answer.status != 200:
             raise self._unusable(path, answer)
         ids = _field(_json(answer), "organization_ids") or []
@@ -246,9 +249,16 @@ class ScopeDestination:
             raise self._unusable("/login", answer, " without a token")
         return token
 
-    def _unusable(self, what: str, answer: Answer, more: str = "") -> UnreachableError:
+    def _unusable(self, what: str, answer: Answer, more: str = "") -> RelayError:
+        """Return what to raise for an answer that does not let us in, or not say where to."""
+        problem = self._where(f"{what} answered {answer.status}{more}")
+        if not _may_pass(answer.status):
+            return CredentialsError(
+                f"{problem}: make sure that this is the address of Arthur; if it is,"
+                f" {self._remedy()}"
+            )
         return UnreachableError(
-            self._where(f"{what} answered {answer.status}{more}"),
+            problem,
             retry_after_seconds=self._retry_after(answer),
             throttled=answer.status == 429,
         )

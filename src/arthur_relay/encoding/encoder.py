@@ -277,7 +277,14 @@ def _as_text(value: Any) -> str:
     """Return a model's answer as text; an answer of None is an empty one."""
     if type(value) is str:
         return value
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    try:
+        return str(value)
+    except ValueError:
+        if isinstance(value, int):  # of more decimal digits than Python writes (4,300)
+            return hex(value)
+        raise
 
 
 def _settle_outcome(run: Run) -> None:

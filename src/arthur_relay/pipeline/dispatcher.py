@@ -42,6 +42,8 @@ class _Delivery:
     attempts: int = 0
     malformed: int = 0
     last_reason: str = ""
+    refusal: str = ""
+    """Why the whole of it was refused, in a sentence, or ""."""
     last_status: int | None = None
 
     @property
@@ -173,6 +175,7 @@ class Dispatcher:
             attempt = await self._ask(delivery)
         self._judge_destination(attempt)
         delivery.last_reason = attempt.reason
+        delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
         if attempt.failure is Failure.TOO_LARGE:
             self._split(group, delivery, attempt.outcomes[0])
             return False
@@ -261,7 +264,7 @@ class Dispatcher:
         self._settle(done)
         self.ledger.deliver(delivered)
         for row, outcome in rejected:
-            self._reject(row, outcome, delivery.all_attempts)
+            self._reject(row, outcome, delivery)
         delivery.rows = tuple(again)
 
     def _split(self, group: TaskGroup, delivery: _Delivery, outcome: Outcome) -> None:
@@ -275,16 +278,17 @@ class Dispatcher:
             parts = [(smaller,)]
         else:
             self._settle(rows)
-            self._reject(rows[0], outcome, delivery.all_attempts)
+            self._reject(rows[0], outcome, delivery)
             return
         for part in parts:
             self._start(group, _Delivery(part, delivery.deadline, delivery.all_attempts))
 
-    def _reject(self, row: Row, outcome: Outcome, attempts: int) -> None:
-        self.ledger.reject(outcome.reason, 1)
-        self.dead(row, outcome, attempts)
+    def _reject(self, row: Row, outcome: Outcome, delivery: _Delivery) -> None:
         reason = outcome.reason
-        self._tell(f"rejected {reason}", f"Arthur rejected an inference: {reason}")
+        self.ledger.reject(reason, 1)
+        self.dead(row, outcome, delivery.all_attempts)
+        why = delivery.refusal or reason
+        self._tell(f"rejected {reason}", f"Arthur rejected an inference: {why}")
 
     def _give_up(self, delivery: _Delivery) -> None:
         """Drop what failed for too long."""

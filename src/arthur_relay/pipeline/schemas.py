@@ -117,7 +117,10 @@ class SchemaLoader:
         self._limiter = anyio.CapacityLimiter(QUESTIONS_AT_ONCE)
 
     def turn(self, group: TaskGroup) -> None:
-        """Take up what other threads have asked and given."""
+        """Take up what other threads have asked and given, and forget refusals that are old."""
+        now = anyio.current_time()
+        while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
+            del self._refused[next(iter(self._refused))]
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
@@ -206,6 +209,7 @@ class SchemaLoader:
                     reason = "credentials refused"
                 case _:
                     reason = "model refused"
+            self._refused.pop(model_id, None)  # the newest come last
             _forget_oldest(self._refused)
             self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
             self._encoders.pop(model_id, None)
