@@ -80,6 +80,7 @@ class Spool:
         self._again: deque[tuple[Row, _Place]] = deque()
         self._rows = 0
         self._failed_at: float | None = None
+        self._told_failure = False
         self._adopted_at = float("-inf")
 
     @property
@@ -166,39 +167,33 @@ class Spool:
 
     def store(self, rows: Sequence[Row]) -> bool:
         """Write rows at once; what can't be written is not held."""
-        first = self._next_seq
-        self.put(rows)
-        self.commit()
-        if first not in self._unwritten:
-            return True
-        withdrawn = [self._unwritten.pop(seq) for seq in range(first, self._next_seq)]
-        self._unwritten_bytes -= sum([bytes_of(row) for row in withdrawn])
-        self._rows -= len(rows)
-        self._next_seq = first
-        return False
+        if self._unwritten or self._failed_at is not None:
+            self.commit()
+            if self._unwritten or self._failed_lately():
+                return False
+        fresh = list(enumerate(rows, self._next_seq))
+        if not self._write(self._parts[0], fresh):
+            return False
+        self._next_seq += len(fresh)
+        self._rows += len(fresh)
+        return True
 
     def commit(self) -> None:
         """Write what has happened; what can't be written waits in memory for the next time."""
-        if self._failed_at is not None and self._monotonic() < self._failed_at + RETRY_SECONDS:
+        if self._failed_lately():
             return
         for part in list(self._parts):
             fresh = list(self._unwritten.items()) if part is self._parts[0] else []
             if not (fresh or part.gone or part.changed):
                 continue
-            try:
-                part.file.write(fresh, part.gone, list(part.changed.items()))
-            except sqlite3.Error as error:
-                self._fail(error)
+            if not self._write(part, fresh):
                 return
-            part.gone, part.gone_bytes, part.changed = [], 0, {}
             if fresh:
                 self._unwritten.clear()
                 self._unwritten_bytes = 0
             if not part.file.rows and part is not self._parts[0]:
                 self._leave(part, keep=False)
-        if self._failed_at is not None:
-            self._failed_at = None
-            logger.warning("the spool can be written again")
+        self._failed_at = None
 
     def pack(self) -> None:
         """Do nothing: what waits is on disk."""
@@ -321,13 +316,32 @@ class Spool:
         self._parts.append(part)
         return part
 
+    def _write(self, part: Part, fresh: Sequence[tuple[int, Row]]) -> bool:
+        """Write new rows to a file, and what has happened to the others. Returns whether it is."""
+        try:
+            part.file.write(fresh, part.gone, list(part.changed.items()))
+        except sqlite3.Error as error:
+            self._fail(error)
+            return False
+        part.gone, part.gone_bytes, part.changed = [], 0, {}
+        self._failed_at = None
+        if self._told_failure:
+            self._told_failure = False
+            logger.warning("the spool can be written again")
+        return True
+
+    def _failed_lately(self) -> bool:
+        failed_at = self._failed_at
+        return failed_at is not None and self._monotonic() < failed_at + RETRY_SECONDS
+
     def _leave(self, part: Part, *, keep: bool) -> None:
         self._parts.remove(part)
         self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
         part.close(keep=keep)
 
     def _fail(self, error: sqlite3.Error) -> None:
-        if self._failed_at is None:
+        if not self._told_failure:
+            self._told_failure = True
             logger.warning("the spool can't be used (%s); new inferences wait in memory", error)
         self._failed_at = self._monotonic()
 

@@ -4,10 +4,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from arthur_relay.errors import SpoolError
 from arthur_relay.files import make_private
 from arthur_relay.row import Row, RowKind
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x41525359
 """Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
@@ -45,6 +48,19 @@ CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
 CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
 INSERT INTO held VALUES (0, 0);
 """
+
+_PARTS = (1024, 256, 64, 16, 4, 1)
+"""Rows of one statement. Python lets go of its lock in each step of one, and where another thread
+computes, as the daemon's intake does, getting it back may take longer than the step."""
+
+_INSERT = {
+    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
+    for size in _PARTS
+}
+_DELETE = {
+    size: f"DELETE FROM rows WHERE seq IN ({', '.join('?' * size)})"  # noqa: S608 - no values in it
+    for size in _PARTS
+}
 
 _MARKS = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -95,7 +111,7 @@ class SpoolFile:
             self._set_up(power_safe=power_safe)
             ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
             self.rows, self.last_seq = int(rows), int(last_seq)
-            self.size = self._used_pages() * PAGE_BYTES
+            self.size = self._measure()[1]
         except (sqlite3.OperationalError, NewerSpoolError):
             self._connection.close()
             raise
@@ -121,24 +137,24 @@ class SpoolFile:
         """
         rows = self.rows + len(fresh) - len(gone)
         last_seq = fresh[-1][0] if fresh else self.last_seq
-        with self._transaction() as execute_many:
-            execute_many(
-                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (seq, row.id, row.model_id, row.kind.value, row.epoch, row.shrunk, row.body)
-                    for seq, row in fresh
-                ],
-            )
-            execute_many(
-                "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
-                [(row.body, row.shrunk, seq) for seq, row in changed],
-            )
-            execute_many("DELETE FROM rows WHERE seq = ?", [(seq,) for seq in gone])
-            execute_many("UPDATE held SET rows = ?, last_seq = ?", [(rows, last_seq)])
+        with self._transaction() as execute:
+            for part in _in_parts(fresh):
+                values: list[object] = []
+                for seq, row in part:
+                    kind, epoch, shrunk = row.kind.value, row.epoch, row.shrunk
+                    values += (seq, row.id, row.model_id, kind, epoch, shrunk, row.body)
+                execute(_INSERT[len(part)], values)
+            for seq, row in changed:
+                execute(
+                    "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
+                    (row.body, row.shrunk, seq),
+                )
+            for some in _in_parts(gone):
+                execute(_DELETE[len(some)], some)
+            execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
         self.rows, self.last_seq = rows, last_seq
         with suppress(sqlite3.OperationalError):  # it is written; no room to tidy up in is no harm
             self._give_back()
-            self.size = self._used_pages() * PAGE_BYTES
 
     def read(
         self, after: int, until: int, limit: int, *, epoch: int | None = None
@@ -199,10 +215,10 @@ class SpoolFile:
         execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[Callable[[str, Iterable[tuple[object, ...]]], object]]:
+    def _transaction(self) -> Iterator[Callable[[str, Sequence[object]], object]]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield self._connection.executemany
+            yield self._connection.execute
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -211,8 +227,8 @@ class SpoolFile:
 
     def _give_back(self) -> None:
         """Let the file shrink: a part at a time while rows are in it, all of it without."""
-        ((free,),) = self._connection.execute("PRAGMA freelist_count")
-        ((pages,),) = self._connection.execute("PRAGMA page_count")
+        free, self.size = self._measure()
+        pages = free + self.size // PAGE_BYTES
         # Only executescript steps through the whole vacuum: execute() would free one page.
         if not self.rows and pages > CHECKPOINT_PAGES:
             self._connection.executescript(
@@ -224,7 +240,18 @@ class SpoolFile:
                 f"PRAGMA incremental_vacuum({VACUUM_PAGES}); PRAGMA wal_checkpoint(PASSIVE)"
             )
 
-    def _used_pages(self) -> int:
-        ((free,),) = self._connection.execute("PRAGMA freelist_count")
-        ((pages,),) = self._connection.execute("PRAGMA page_count")
-        return int(pages) - int(free)
+    def _measure(self) -> tuple[int, int]:
+        """Return how many pages are free, and the bytes of those in use."""
+        ((free, pages),) = self._connection.execute(
+            "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
+        )
+        return int(free), (int(pages) - int(free)) * PAGE_BYTES
+
+
+def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in parts for which there is a statement each."""
+    at = 0
+    for size in _PARTS:
+        while len(items) - at >= size:
+            yield items[at : at + size]
+            at += size

@@ -12,7 +12,9 @@ import msgspec
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Buffer
 
 NO_ID = "partner_inference_id is required"
 NO_TEXT_ID = "partner_inference_id must be a string"
@@ -72,29 +74,32 @@ def split(body: bytes, *, model_id: str, kind: RowKind, max_rows: int, max_row_b
     if len(parts) > max_rows:
         raise TooManyRowsError(f"the request has {len(parts)} rows; {max_rows} are allowed")
     found = Split(len(parts))
+    rows, refused = found.rows, found.refused
     # The splitting looks at the bytes of texts only as far as their ends go.
     is_utf8 = _is_utf8(body)
+    decode = _identified.decode
     for index, part in enumerate(parts):
-        if len(part) > max_row_bytes:
-            reason = f"the row has {len(part)} bytes; {max_row_bytes} are allowed"
-            found.refused[index] = (413, reason)
+        content = bytes(part)
+        if len(content) > max_row_bytes:
+            reason = f"the row has {len(content)} bytes; {max_row_bytes} are allowed"
+            refused[index] = (413, reason)
             continue
         try:
-            row_id = _identified.decode(part).partner_inference_id
+            row_id = decode(content).partner_inference_id
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            row_id, reason = _look_closer(part)
+            row_id, reason = _look_closer(content)
         else:
             reason = "" if row_id else NO_ID
-        if not (reason or is_utf8 or _is_utf8(part)):
+        if not (reason or is_utf8 or _is_utf8(content)):
             reason = NO_UTF8
         if reason:
-            found.refused[index] = (400, reason)
+            refused[index] = (400, reason)
         else:
-            found.rows.append(Row(row_id, model_id, bytes(part), kind=kind))
+            rows.append(Row(row_id, model_id, content, kind=kind))
     return found
 
 
-def _is_utf8(text: bytes | memoryview) -> bool:
+def _is_utf8(text: bytes) -> bool:
     try:
         str(text, "utf-8")
     except UnicodeDecodeError:
@@ -102,10 +107,10 @@ def _is_utf8(text: bytes | memoryview) -> bool:
     return True
 
 
-def _elements(body: bytes) -> list[memoryview | bytes]:
+def _elements(body: bytes) -> Sequence[Buffer]:
     """Return the elements of a JSON list, each as it was sent."""
     try:
-        return [memoryview(raw) for raw in _list.decode(body)]
+        return _list.decode(body)
     except msgspec.ValidationError:
         raise NotRowsError("the body must be a JSON list of rows") from None
     except RecursionError:
@@ -120,7 +125,7 @@ def _elements(body: bytes) -> list[memoryview | bytes]:
         raise NotRowsError("the body is not JSON") from None
 
 
-def _look_closer(part: bytes | memoryview) -> tuple[str, str]:
+def _look_closer(part: bytes) -> tuple[str, str]:
     """Return the id of a row, else why it has none that can be used."""
     try:
         found = _anything.decode(part).partner_inference_id
@@ -133,7 +138,7 @@ def _look_closer(part: bytes | memoryview) -> tuple[str, str]:
     return "", NO_ID if found is None else NO_TEXT_ID
 
 
-def _with_surrogates(part: bytes | memoryview) -> tuple[str, str]:
+def _with_surrogates(part: bytes) -> tuple[str, str]:
     try:
         ((_, value),) = _elements_with_surrogates(f"[{str(part, 'utf-8')}]")
     except (ValueError, RecursionError):
