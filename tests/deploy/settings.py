@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-DAEMON_PREFIX = "ARTHUR_RELAY_DAEMON_"
-_NAMES = (
-    "socket",
-    "socket_mode",
-    "socket_group",
-    "allowed_uids",
-    "listen",
-    "tls_certificate",
-    "tls_key",
-    "tokens_file",
-    "metrics_listen",
-    "max_body_bytes",
-    "max_rows",
-    "max_row_bytes",
-    "max_connections",
-    "client_timeout_seconds",
-    "log_format",
-    "log_level",
-)
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
+
+__all__ = ["DAEMON_PREFIX", "daemon_variables"]
 
 
 def daemon_variables() -> set[str]:
     """Return the names of the daemon's variables."""
-    return {f"{DAEMON_PREFIX}{name.upper()}" for name in _NAMES}
+    return {f"{DAEMON_PREFIX}{name.upper()}" for name in DaemonSettings.model_fields}

@@ -92,13 +92,16 @@ def test_the_directories_are_made(tmp_path: Path) -> None:
 
 def test_the_key_is_no_variable_and_the_template_is_where_the_unit_looks() -> None:
     service = unit("arthur-relay.service")["Service"]
-    assert service["EnvironmentFile"] == [ENVIRONMENT]
+    assert service["ExecStart"] == [
+        f"/opt/arthur-relay/bin/arthur-relay serve --env-file {ENVIRONMENT}"
+    ]
     assert service["LoadCredential"] == ["arthur-api-key:/etc/arthur-relay/arthur-api-key"]
 
 
 def test_stopping_is_given_longer_than_the_drain() -> None:
     service = unit("arthur-relay.service")["Service"]
     (stop,) = service["TimeoutStopSec"]
-    from arthur_relay.settings import RelaySettings
-
-    assert float(stop.removesuffix("s")) > RelaySettings().shutdown_timeout_seconds
+    template = (DEPLOY / "arthur-relay-daemon.env").read_text(encoding="utf-8")
+    drain = re.search(r"^ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS=(\d+)$", template, re.MULTILINE)
+    assert drain is not None
+    assert int(stop.removesuffix("s")) >= int(drain[1]) + 10

@@ -55,6 +55,7 @@ def _mode(value: Any) -> Any:
 
 
 def _uids(value: Any) -> Any:
+    value = _none_by_name(value)
     if isinstance(value, str):
         return frozenset(int(each) for each in value.split(",") if each.strip())
     return value

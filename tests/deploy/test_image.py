@@ -1,0 +1,89 @@
+"""The image of deploy/Dockerfile: it builds, and runs without root, rights or a writable root."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from arthur_relay.sandbox import ArthurSandbox
+from tests.daemon.process import arrived, row
+
+from .image import Image, built
+from .processes import wait_for
+from .tools import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the image
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    with built(tmp_path_factory.mktemp("image") / "folder") as found:
+        yield found
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+def test_it_says_what_it_is(image: Image) -> None:
+    done = image.run("--version")
+    assert done.stdout == f"arthur-relay {VERSION}\n", done.stderr
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert image.config["Cmd"] == ["serve"]
+    assert image.config["StopSignal"] == "SIGTERM"
+    assert image.config["Healthcheck"]["Test"] == ["CMD", "arthur-relay", "healthcheck"]
+
+
+def test_nothing_of_it_can_be_written_by_its_user(image: Image) -> None:
+    uid = int(image.config["User"].partition(":")[0])
+    assert uid > 0
+    for path in (image.root / "opt").rglob("*"):
+        status = path.lstat()
+        assert status.st_uid != uid, path
+        assert path.is_symlink() or not status.st_mode & 0o022, path
+    assert not list((image.root / "opt").rglob("pip")), "nothing is to be installed into it"
+
+
+def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
+    image: Image, sandbox: ArthurSandbox
+) -> None:
+    given = sandbox.environment()
+    environment = {name: given[name] for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_API_KEY")}
+    with image.running("serve", **environment) as (process, pid):
+        socket = image.state / "run/arthur-relay/relay.sock"
+        wait_for(socket.exists)
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
+        assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://relay", timeout=30
+        ) as client:
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            answer = client.post(
+                f"/api/v3/models/{sandbox.model_id}/inferences",
+                headers={"Authorization": "any"},
+                json=[row("through-the-image")],
+            )
+            assert answer.status_code == 207
+            wait_for(lambda: arrived(sandbox) == ["through-the-image"])
+        # As an engine sends it: to the first process of the container.
+        os.kill(pid, signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, out
+        assert not socket.exists()
+    spool = image.state / "var/lib/arthur-relay"
+    assert spool.stat().st_uid == 10001
