@@ -50,6 +50,14 @@ class DaemonProcess:
     """A daemon in a process; leaves nothing behind.
 
     Its socket is in a directory with a short name, because the names of sockets are bounded.
+
+    Args:
+        sandbox: Where it delivers.
+        directory: Where its spool and its log are.
+        *arguments: Of the command.
+        variables: More of its environment.
+        prefix: A command that ends by running the one given to it.
+        before: Code that it runs first.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class DaemonProcess:
         *arguments: str,
         variables: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
+        before: str = "",
     ) -> None:
         self._sockets = tempfile.TemporaryDirectory(prefix="arthur-")
         self.socket = Path(self._sockets.name) / "relay.sock"
@@ -75,18 +84,10 @@ class DaemonProcess:
             "PYTHONPATH": os.pathsep.join(sys.path),
             **(variables or {}),
         }
+        program = f"{before}\nimport arthur_relay.cli\narthur_relay.cli.main()"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    *prefix,
-                    sys.executable,
-                    "-W",
-                    "error",
-                    "-m",
-                    "arthur_relay.cli",
-                    "serve",
-                    *arguments,
-                ],
+                [*prefix, sys.executable, "-W", "error", "-c", program, "serve", *arguments],
                 env=self.environment,
                 stdout=log,
                 stderr=log,

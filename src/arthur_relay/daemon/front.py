@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -62,6 +63,7 @@ class Front:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._config.load()
+        self._one_is_gone = asyncio.Event()
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
@@ -69,7 +71,9 @@ class Front:
         loop = asyncio.get_running_loop()
 
         def connection() -> GuardedProtocol:
-            return GuardedProtocol(self._config, self._state, loop, self._limits)
+            return GuardedProtocol(
+                self._config, self._state, loop, self._limits, self._one_is_gone.set
+            )
 
         for listener in self._sockets:
             self._servers.append(
@@ -91,16 +95,23 @@ class Front:
             connection.shutdown()
 
     async def finish(self, seconds: float) -> int:
-        """Wait for the requests in progress, then cut what is left. Returns how many those were."""
+        """Wait until the requests in progress are answered, then cut what is left.
+
+        A connection is closed behind its answer, and gone once that is sent.
+
+        Returns:
+            How many requests were cut.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                while self._state.connections:
+                    self._one_is_gone.clear()
+                    await self._one_is_gone.wait()
         tasks = set(self._state.tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, seconds))
-        left = sum(not task.done() for task in tasks)
-        await asyncio.sleep(0)  # answers that were just written have been sent as far as can be
         for connection in list(self._state.connections):
             connection.transport.abort()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        return left
+        return len(tasks)

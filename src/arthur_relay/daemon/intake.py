@@ -14,7 +14,7 @@ from arthur_relay.pipeline.acceptance import Refusal
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -53,11 +53,13 @@ class Intake:
         desk: Where rows are handed over.
         settings: Returns the limits, as they are now.
         counts: What is counted.
+        refusal: Says why rows of a model can never be taken, or "".
     """
 
     desk: Desk
     settings: Callable[[], DaemonSettings]
     counts: IntakeCounts
+    refusal: Callable[[str], Awaitable[str]]
 
     async def take(self, request: Request, model_id: str) -> Response:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
@@ -99,6 +101,8 @@ class Intake:
         except _NoRoomError:
             return answer_error(503, "too much is coming in at once", retry_after_seconds=1)
         del body  # the rows have their own bytes
+        if refusal := await self.refusal(model_id):
+            return answer_error(404, refusal)
         return await self._store(found, model_id)
 
     async def _store(self, found: Split, model_id: str) -> Response:

@@ -30,6 +30,9 @@ FRESH_SECONDS = 30.0
 AWAY_SECONDS = 5.0
 """How long Arthur is not asked again after it was found away, for a model that is kept."""
 
+FIRST_SECONDS = 1.0
+"""How long the first rows of a model wait for Arthur to say whether there is such a model."""
+
 ANSWERS_KEPT = 1000
 """Models whose answers are kept, at most: clients may ask for any that there are not."""
 
@@ -78,6 +81,27 @@ class Models:
         if not grant.allows(str(found.get("id", ""))):
             return answer_error(403, "the token may not be used for this model")
         return answer_json(found)
+
+    async def refusal(self, model_id: str) -> str:
+        """Return why rows of a model can never be taken, or "" as far as can be told.
+
+        Arthur is asked of a model that is new here, and has a moment to answer.
+        """
+        key = (model_id, False)
+        now = time.monotonic()
+        told = self._told.get(key)
+        if told is not None and now <= told.until:
+            return told.refusal
+        if (told is not None and not told.refusal) or self._kept(key) is not None:
+            return ""  # whatever has become of it, it was one
+        if now < self._away_until:
+            return ""
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                return (await self._ask(key)).refusal
+        except (TimeoutError, RelayError):
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return ""
 
     async def _find(self, key: _Key) -> dict[str, Any]:
         """Return Arthur's description of a model, or the kept one.

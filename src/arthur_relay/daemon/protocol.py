@@ -55,13 +55,27 @@ class Limits:
 
 
 class GuardedProtocol(H11Protocol):
-    """One connection. Its peer is in the ASGI scope's extensions."""
+    """One connection. Its peer is in the ASGI scope's extensions.
+
+    Args:
+        config: uvicorn's.
+        state: uvicorn's, shared by the connections of a front.
+        loop: The daemon's loop.
+        limits: What it may do.
+        gone: Called when it has ended.
+    """
 
     def __init__(
-        self, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop, limits: Limits
+        self,
+        config: Config,
+        state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        gone: Callable[[], None],
     ) -> None:
         super().__init__(config, state, {}, loop)
         self._limits = limits
+        self._gone = gone
         self._turned_away = False
         self._counted = False
         self._arriving: asyncio.TimerHandle | None = None
@@ -103,6 +117,7 @@ class GuardedProtocol(H11Protocol):
             self._limits.counts.connections[self._limits.door.value] -= 1
         self._stop_watching()
         super().connection_lost(exc)
+        self._gone()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends, for as long as it may take."""

@@ -173,12 +173,13 @@ class Daemon:
     ) -> dict[Door, Front]:
         state, parts = self.state, self._parts
         relay = self._configuration.relay
+        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
         intake = Intake(
             desk=Desk(parts.worker.acceptance),
             settings=lambda: self._configuration.daemon,
             counts=state.counts,
+            refusal=models.refusal,
         )
-        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
         api = Api(lambda: self._access, intake, models).routes()
         probes, others = probe_routes(state), view_routes(state)
         found = {}

@@ -131,7 +131,12 @@ class Acceptance:
             chosen.append(offer)
             rows += offer.rows
             size += offer.size
-        answers += self._store(chosen, rows)
+        try:
+            answers += self._store(chosen, rows)
+        except BaseException:
+            self._offers.extendleft(reversed(chosen))  # for the worker that comes after this one
+            _tell(answers)
+            raise
         _tell(answers)
         return bool(self._offers)
 

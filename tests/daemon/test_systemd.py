@@ -1,0 +1,152 @@
+"""What systemd is told, and what it passes: with real sockets in its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
+from tests.daemon.process import DaemonProcess, arrived, row, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from arthur_relay.sandbox import ArthurSandbox
+
+
+class Manager:
+    """Hears what a service says."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.heard: list[str] = []
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.listener.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        self.listener.settimeout(30)
+
+    def hear(self) -> list[str]:
+        """Return the lines of the next message."""
+        lines = self.listener.recv(4096).decode().split("\n")
+        self.heard += lines
+        return lines
+
+    def hear_until(self, beginning: str) -> str:
+        """Return the first line that begins like that."""
+        while True:
+            for line in self.hear():
+                if line.startswith(beginning):
+                    return line
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    path = tmp_path / "notify"
+    found = Manager(f"@arthur-{os.getpid()}" if request.param == "abstract" else str(path))
+    with found.listener:
+        yield found
+
+
+def test_a_life_as_the_manager_hears_it(
+    manager: Manager, start: Callable[..., DaemonProcess]
+) -> None:
+    daemon = start(NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="400000")
+    assert manager.hear_until("READY=1")
+    assert manager.hear_until("WATCHDOG=1")
+    assert manager.hear_until("WATCHDOG=1")
+    daemon.send_signal(signal.SIGHUP)
+    assert manager.hear_until("RELOADING=1")
+    assert manager.hear_until("READY=1")
+    assert any(line.startswith("MONOTONIC_USEC=") for line in manager.heard)
+    daemon.send_signal(signal.SIGTERM)
+    assert manager.hear_until("STOPPING=1")
+    assert daemon.end(None) == 0
+    assert any(line.startswith("STATUS=") and "rows wait" in line for line in manager.heard)
+
+
+BLOCK = """
+import threading
+import arthur_relay.daemon.state as state
+from arthur_relay.buffers.spool_file import SpoolFile
+state.STALLED_SECONDS = 0.3
+write = SpoolFile.write
+def writing(self, fresh, gone, changed):
+    if any(row.id == "block" for _, row in fresh):
+        threading.Event().wait()
+    write(self, fresh, gone, changed)
+SpoolFile.write = writing
+"""
+
+
+def test_the_watchdog_hears_nothing_while_the_worker_hangs(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    manager = Manager(str(tmp_path / "notify"))
+    variables = {
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "200000",
+        "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.1",
+    }
+    with (
+        manager.listener,
+        DaemonProcess(sandbox, tmp_path, variables=variables, before=BLOCK) as daemon,
+    ):
+        manager.hear_until("WATCHDOG=1")
+        path = f"/api/v3/models/{sandbox.model_id}/inferences"
+        client = daemon.client()
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(path, json=[row("block")], timeout=1.0)
+        wait_for(lambda: client.get("/healthz").status_code == 503)
+        manager.listener.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                manager.hear()  # what it said before
+        manager.listener.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            manager.hear()
+        assert daemon.end() == 0, "the end is bounded all the same"
+
+
+ACTIVATE = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1]); listener.listen()
+os.dup2(listener.fileno(), 3); os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_socket_that_is_passed_is_used_and_left_there(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    passed = tmp_path / "passed"
+    prefix = [sys.executable, "-c", ACTIVATE, str(passed)]
+    with DaemonProcess(sandbox, tmp_path, prefix=prefix) as daemon:
+        daemon.wait_until_ready()
+        assert not daemon.socket.exists(), "that of the settings is not made"
+        daemon.socket = passed
+        path = f"/api/v3/models/{sandbox.model_id}/inferences"
+        assert daemon.client().post(path, json=[row("a")]).status_code == 207
+        wait_for(lambda: arrived(sandbox) == ["a"])
+        assert daemon.end() == 0
+        assert passed.exists(), "it is the manager's"
+
+
+def test_without_a_manager_nothing_happens() -> None:
+    notifier = Notifier.of({})
+    notifier.ready("up")
+    Notifier("/nowhere/notify").watchdog()
+    assert watchdog_seconds({}, 7) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "x"}, 7) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "0"}, 7) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "8"}, 7) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7"}, 7) == 1.5
+    assert passed_sockets({"LISTEN_PID": "8", "LISTEN_FDS": "1"}, 7) == []
