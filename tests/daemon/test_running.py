@@ -130,6 +130,24 @@ def test_kill_9_in_mid_load_loses_nothing_that_was_acknowledged(
     assert last.end() == 0
 
 
+def test_a_line_that_is_no_longer_in_the_file_is_forgotten_by_a_reload(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    variables = tmp_path / "variables"
+    variables.write_text("ARTHUR_RELAY_DAEMON_MAX_ROWS=1\n")
+    daemon = start("--env-file", str(variables)).wait_until_ready()
+
+    def status(*names: str) -> int:
+        rows = [row(name) for name in names]
+        return daemon.client().post(path(sandbox), json=rows).status_code
+
+    assert status("a", "b") == 413
+    variables.write_text("# nothing\n")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_log("reloaded: ")
+    assert status("a", "b") == 207
+
+
 def test_a_reload_takes_over_what_it_can(
     start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, tmp_path: Path
 ) -> None:

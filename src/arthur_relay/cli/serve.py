@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
         typer.Exit: With 0 after a clean stop, 2 when the configuration can't be used, else 1.
     """
     variables = {DAEMON_PREFIX + name.upper(): value for name, value in given.items() if value}
-    read = partial(load, env_file, given=variables)
+    read = partial(load, env_file, given=variables, started_with=dict(os.environ))
     try:
         configuration = read()
         set_up(configuration.daemon.log_format, configuration.daemon.log_level)

@@ -71,19 +71,29 @@ class Configuration:
         return names
 
 
-def load(env_file: Path | None = None, *, given: Mapping[str, str] | None = None) -> Configuration:
+def load(
+    env_file: Path | None = None,
+    *,
+    given: Mapping[str, str] | None = None,
+    started_with: Mapping[str, str] | None = None,
+) -> Configuration:
     """Read the configuration.
 
     Args:
         env_file: A file of `NAME=value` lines, whose variables win over those of the environment;
             they are put into it.
         given: Variables that win over both, from the command line.
+        started_with: The environment below them, that of now by default. A reload gives the
+            process's first one, so that a line which is no longer in the file is forgotten.
 
     Raises:
         ConfigurationError: Something can't be used; the environment is as it was then.
     """
     before = dict(os.environ)
     try:
+        if started_with is not None:
+            os.environ.clear()
+            os.environ.update(started_with)
         if env_file is not None:
             os.environ.update(_read(env_file))
         os.environ.update(given or {})
