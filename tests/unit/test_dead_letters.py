@@ -90,8 +90,12 @@ def add_many(name: str, path: str, first: int) -> None:
         if name == "in the spool"
         else JsonLines(Path(path) / "letters.jsonl", max_bytes=10_000_000)
     )
+    letters = DeadLetters([keeper])
     for number in range(first, first + 50):
-        keeper.add([letter_of(number)])
+        letters.add(letter_of(number))
+        letters.commit()
+    while letters._unwritten[keeper]:  # the others had the file for too long
+        letters.commit()
 
 
 @pytest.mark.parametrize("name", ["in the spool", "in a file"])

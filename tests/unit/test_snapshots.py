@@ -69,6 +69,7 @@ def test_a_later_mutation_changes_nothing() -> None:
     assert input_text(snapshots) == expected
 
 
+@pytest.mark.filterwarnings("ignore:The class `RemoveMessage` is in beta")  # langchain-core 0.3.0
 def test_one_message_that_langchain_can_not_print_costs_no_other() -> None:
     messages = [HumanMessage("hello"), RemoveMessage(id="1"), AIMessage("hi")]
     text = input_text(snapshot_messages(messages, PLAIN_ROLES)[0])
