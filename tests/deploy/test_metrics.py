@@ -1,0 +1,70 @@
+"""The names that alerts and dashboard go by are those that a daemon really serves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from arthur_relay.sandbox import ArthurSandbox
+from tests.daemon.process import DaemonProcess, arrived, row
+
+from .metrics import COUNTERS, GAUGES, HISTOGRAMS, OTHERS
+from .processes import wait_for
+from .tools import tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def exposition(sandbox: ArthurSandbox, tmp_path: Path) -> str:
+    """What /metrics says of a daemon that has delivered a row."""
+    with DaemonProcess(sandbox, tmp_path) as daemon:
+        client = daemon.wait_until_ready().client()
+        answer = client.get("/metrics")
+        if answer.status_code == 404:
+            pytest.skip("the daemon has no /metrics yet")
+        client.post(
+            f"/api/v3/models/{sandbox.model_id}/inferences",
+            headers={"Authorization": "any"},
+            json=[row("one")],
+        )
+        wait_for(lambda: arrived(sandbox) == ["one"])
+        return client.get("/metrics").text
+
+
+def types(exposition: str) -> dict[str, str]:
+    """Return the type of each family of metrics."""
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", exposition, re.MULTILINE))
+
+
+def test_they_are_served_with_their_types(exposition: str) -> None:
+    found = types(exposition)
+    for names, kind in ((COUNTERS, "counter"), (GAUGES, "gauge"), (HISTOGRAMS, "histogram")):
+        for name in names:
+            assert found.get(f"arthur_relay_{name}") == kind, name
+    for name in OTHERS - {"up"}:
+        assert name in found
+
+
+def test_promtool_has_nothing_to_say(exposition: str) -> None:
+
+    done = subprocess.run(
+        [tool("promtool"), "check", "metrics"],
+        input=exposition,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
