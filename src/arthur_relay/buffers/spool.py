@@ -18,6 +18,7 @@ import orjson
 
 from arthur_relay.buffers import Compaction, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
+from arthur_relay.buffers.spool_file import NotASpoolError
 from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of, open_part
 from arthur_relay.errors import ConfigurationError, ModelError
 from arthur_relay.row import RECOVERED, Row
@@ -34,7 +35,6 @@ RETRY_SECONDS = 1.0
 ADOPT_SECONDS = 30.0
 """How often a living process looks for what dead ones have left."""
 
-
 _Place = tuple[Part, int]
 
 
@@ -48,8 +48,7 @@ class Spool:
         directory: Makes the directory and hands out its files.
         max_bytes: Bytes that the files may take, logs not included.
         power_safe: Whether each commit is forced to the disk.
-        monotonic: Returns seconds on any scale.
-        utc_now: Returns the time, for the names of damaged files.
+        monotonic, utc_now: Return seconds on any scale, and the time for damaged files' names.
     """
 
     is_durable = True
@@ -167,10 +166,9 @@ class Spool:
 
     def store(self, rows: Sequence[Row]) -> bool:
         """Write rows at once; what can't be written is not held."""
-        if self._unwritten or self._failed_at is not None:
-            self.commit()
-            if self._unwritten or self._failed_lately():
-                return False
+        self.commit()
+        if self._unwritten or self._failed_lately():
+            return False
         fresh = list(enumerate(rows, self._next_seq))
         if not self._write(self._parts[0], fresh):
             return False
@@ -322,6 +320,9 @@ class Spool:
             part.file.write(fresh, part.gone, list(part.changed.items()))
         except sqlite3.Error as error:
             self._fail(error)
+            if part.is_done_with:
+                with suppress(ConfigurationError, OSError, sqlite3.Error, NotASpoolError):
+                    part.start_over(power_safe=self._power_safe)
             return False
         part.gone, part.gone_bytes, part.changed = [], 0, {}
         self._failed_at = None
@@ -331,8 +332,8 @@ class Spool:
         return True
 
     def _failed_lately(self) -> bool:
-        failed_at = self._failed_at
-        return failed_at is not None and self._monotonic() < failed_at + RETRY_SECONDS
+        failed = self._failed_at
+        return failed is not None and self._monotonic() < failed + RETRY_SECONDS
 
     def _leave(self, part: Part, *, keep: bool) -> None:
         self._parts.remove(part)

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,6 +45,32 @@ class Part:
     def size(self) -> int:
         """Bytes that it takes once what is gone is forgotten, about."""
         return self.file.size - self.gone_bytes
+
+    @property
+    def is_done_with(self) -> bool:
+        """Whether no row in the file is wanted any more, though it may still be there."""
+        return self.file.rows == len(self.gone) > 0
+
+    def start_over(self, *, power_safe: bool) -> None:
+        """Replace the file, once it is done with, by one without rows.
+
+        On a full disk forgetting rows may need more room than there is; this frees it.
+
+        Raises:
+            ConfigurationError, OSError, sqlite3.Error: It can't be; to be tried again.
+        """
+        models: dict[str, str] = {}
+        with suppress(sqlite3.Error):  # they are asked for again
+            models = self.file.models()
+        last_seq = self.file.last_seq
+        self.file.close()
+        self.claim.remove()
+        self.file = SpoolFile(self.claim.path, power_safe=power_safe)
+        self.file.last_seq = last_seq
+        self.gone, self.gone_bytes, self.changed = [], 0, {}
+        with suppress(sqlite3.Error):
+            for model_id, description in models.items():
+                self.file.remember(model_id, description)
 
     def close(self, *, keep: bool) -> None:
         """Let go of the file, and delete it unless it is to be kept."""
