@@ -149,6 +149,7 @@ def _draw_course(panel: Any, cells: Cells) -> None:
     panel.set_title("Adaptive delivery to a server whose capacity changes")
     panel.set_xlabel("seconds")
     panel.set_ylim(0, adapting.MOST_IN_FLIGHT + 1)
+    panel.set_yticks(range(0, adapting.MOST_IN_FLIGHT + 1, 4))
     panel.legend(loc="upper right")
 
 

@@ -104,7 +104,7 @@ class Verdict:
 
     def broke(self, promise: Promise, shown: Iterable[str]) -> None:
         """Tell what shows that a promise was broken, if anything does."""
-        if found := list(shown):
+        if found := list(dict.fromkeys(shown)):
             self.broken.setdefault(promise, []).extend(found)
 
 

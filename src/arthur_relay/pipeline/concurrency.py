@@ -9,7 +9,7 @@ BACK_OFF = 0.5
 EASE = 0.8
 """What is left of it when answers only become slow: gentler, as nothing was lost yet."""
 
-PROBE = 0.1
+PROBE = 0.25
 """How fast the limit grows to where a request failed the last time, of its usual speed.
 
 A destination of one capacity refuses a request each time that it is probed: as in CUBIC (RFC
@@ -28,11 +28,17 @@ SMOOTHING = 0.3
 DEVIATION_SMOOTHING = 0.02
 """Weight of the newest answer in the mean deviation; fifty of them tell how much answers vary."""
 
+BETTER_NOISE_FACTOR = 2.0
+"""Times are better than the good ones when they differ by so many standard deviations of the mean.
+
+Were the shortest mean ever seen taken for good times, those would be a matter of luck.
+"""
+
 BETTER = 0.1
-"""How fast good times follow answers that take less time."""
+"""How fast good times follow better ones."""
 
 DRIFT = 0.0005
-"""How fast they follow what has become longer: thousands of answers, as it may be our own doing."""
+"""How fast they follow all else: thousands of answers, as what is slow may be our own doing."""
 
 LONE_DRIFT = 0.1
 """The same while one request at a time is on its way: then it is not."""
@@ -65,24 +71,25 @@ class _Times:
         weight = min(SMOOTHING, 2.0 / (limit + 1))
         self.deviation += DEVIATION_SMOOTHING * (abs(answer - self.recent) - self.deviation)
         self.recent += weight * (answer - self.recent)
-        longer = LONE_DRIFT if limit == 1 else DRIFT
-        self.good += (BETTER if self.recent < self.good else longer) * (self.recent - self.good)
         # The deviation of an exponential mean of independent answers.
         noise = _DEVIATIONS * self.deviation * sqrt(weight / (2.0 - weight))
         slower = self.recent - self.good
-        return exp(self.recent) > FLOOR_SECONDS and slower > max(
-            log(SLOW_FACTOR), NOISE_FACTOR * noise
-        )
+        if slower < -BETTER_NOISE_FACTOR * noise:
+            self.good += BETTER * slower
+        else:
+            self.good += (LONE_DRIFT if limit == 1 else DRIFT) * slower
+        is_slow = slower > max(log(SLOW_FACTOR), NOISE_FACTOR * noise)
+        return is_slow and exp(self.recent) > FLOOR_SECONDS
 
 
 class ConcurrencyLimit:
     """Adapts to what the destination can take: additive increase, multiplicative decrease.
 
-    Each full round of good answers allows one request more, and ten rounds where that was too much
-    the last time; a failure halves the limit, answers that have become slow take a fifth of it, and
-    either at most once for the requests that were on their way together (Chiu and Jain, "Analysis
-    of the Increase and Decrease Algorithms for Congestion Avoidance", 1989). It begins at the
-    maximum, because a relay that has just started usually has an Arthur that works.
+    Each full round of good answers allows one request more, and four rounds where that was too much
+    the last time; a failure halves the limit, a round of answers that have become slow takes a
+    fifth of it, and either at most once for the requests that were on their way together (Chiu and
+    Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989). It
+    begins at the maximum, because a relay that has just started usually has an Arthur that works.
 
     Args:
         maximum: Requests at once that are never exceeded, 1 or more.
@@ -93,6 +100,7 @@ class ConcurrencyLimit:
         self._limit = float(maximum)
         self._too_much = inf
         self._round = 0
+        self._answers = 0  # of this round
         self._times: dict[int, _Times] = {}
 
     @property
@@ -114,8 +122,11 @@ class ConcurrencyLimit:
         """
         answer = log(max(seconds, _LEAST_SECONDS))
         times = self._times.setdefault(size.bit_length(), _Times(answer))
+        self._answers += began_in >= self._round
         if times.became_slow(answer, limit=self.requests):
-            self._cut(began_in, EASE)
+            # The mean has to be that of answers since the last cut, or one cause would cut twice.
+            if self._answers >= self.requests:
+                self._cut(began_in, EASE)
         else:
             is_near = self._too_much - 1.0 <= self._limit < self._too_much
             more = PROBE if is_near else 1.0
@@ -131,4 +142,5 @@ class ConcurrencyLimit:
         if began_in < self._round:
             return  # it set off before the last cut and says nothing of the limit since
         self._round += 1
+        self._answers = 0
         self._limit = max(1.0, self._limit * factor)

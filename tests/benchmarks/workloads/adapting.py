@@ -206,7 +206,7 @@ def section(cells: Cells) -> Section:
             " `fixed` is the same relay without the adaptation, always with so many requests in"
             " flight. A step counts from its beginning, with the time that it takes to find out."
             " What it shows: a fixed number is right for one capacity; it leaves a larger one"
-            " unused, and has a smaller one refuse. The relay need not know it."
+            " unused, and has a smaller one refuse. The relay need not know it: see the plot's end."
         ),
         figures=_figures(cells),
         tables=[
