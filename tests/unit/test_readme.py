@@ -15,6 +15,7 @@ import pytest
 
 import arthur_relay
 from arthur_relay import Relay
+from arthur_relay.daemon.settings import DaemonSettings, shown_default
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.pipeline.inlet import InletLimits
 from arthur_relay.sandbox import ArthurSandbox, Kind
@@ -41,6 +42,22 @@ def test_the_table_of_settings_is_the_settings() -> None:
     assert found[1] == settings_table(), "replace the README's table by settings_table()"
 
 
+def daemon_settings_table() -> str:
+    """Return the README's table of the daemon's settings, as it has to be."""
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in DaemonSettings.model_fields.items():
+        lines.append(f"| `…{name.upper()}` | {shown_default(name)} | {field.description} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_the_daemons_settings_is_the_settings() -> None:
+    found = re.search(
+        r"<!-- daemon settings -->\n(.*?)\n<!-- /daemon settings -->", README, re.DOTALL
+    )
+    assert found is not None
+    assert found[1] == daemon_settings_table(), "replace it by daemon_settings_table()"
+
+
 def benchmark_summary() -> str:
     """Return the facts and the first table of the benchmark's report, as the README has them."""
     report = (ROOT / "tests" / "benchmarks" / "report" / "report.md").read_text(encoding="utf-8")
@@ -58,7 +75,7 @@ def test_the_costs_are_those_of_the_report() -> None:
 
 
 def test_every_variable_that_the_readme_names_exists() -> None:
-    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", README))
+    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", README)) - {"DAEMON_"}
     assert {name.lower() for name in named} <= set(RelaySettings.model_fields)
     assert named
 
@@ -82,7 +99,14 @@ def test_every_file_that_the_guides_name_exists() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     source = ROOT / "src" / "arthur_relay"
     for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", contributing):
-        folders = [source, source / "pipeline", source / "encoding", source / "destinations", ROOT]
+        folders = [
+            source,
+            source / "pipeline",
+            source / "encoding",
+            source / "destinations",
+            source / "daemon",
+            ROOT,
+        ]
         assert any((folder / name).exists() for folder in folders), name
 
 

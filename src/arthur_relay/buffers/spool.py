@@ -104,10 +104,7 @@ class Spool:
         return sum([-len(part.gone) + part.file.rows for part in self._parts])
 
     def open(self) -> int:
-        """Claim a file, and those that no one holds any more; a second time does nothing.
-
-        Returns:
-            How many rows were found in them.
+        """Claim a file, and those that no one holds any more; returns how many rows are in them.
 
         Raises:
             ConfigurationError: It can't be opened, or a later version has written it.
@@ -166,14 +163,15 @@ class Spool:
 
     def store(self, rows: Sequence[Row]) -> bool:
         """Write rows at once; what can't be written is not held."""
-        self.commit()
+        if self._unwritten or self._failed_at is not None:
+            self.commit()
         if self._unwritten or self._failed_lately():
             return False
         fresh = list(enumerate(rows, self._next_seq))
         if not self._write(self._parts[0], fresh):
             return False
-        self._next_seq += len(fresh)
-        self._rows += len(fresh)
+        self._next_seq += len(rows)
+        self._rows += len(rows)
         return True
 
     def commit(self) -> None:

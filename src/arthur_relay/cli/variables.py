@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def unknown_variables(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     The nearest is a setting's variable or one that the SDK has without `RELAY`; None when no name
     is near. Case does not matter, as it does not to the settings.
     """
-    settings = [ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields]
+    settings = [DAEMON_PREFIX + name.upper() for name in DaemonSettings.model_fields]
+    settings += [ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields]
     for name in sorted(names):
         upper = name.upper()
         if not upper.startswith(ENVIRONMENT_PREFIX) or upper in settings:
