@@ -9,7 +9,7 @@ import pytest
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spill import MOVED_ROWS, Spill
 from arthur_relay.row import Row
-from tests.unit.test_spool import MIB, crash, ids, new_spool, rows_of
+from tests.unit.spools import MIB, crash, ids, new_spool, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,58 @@
+"""Spools for tests: on a clock of their own, and left as the end of a process leaves them."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from arthur_relay.buffers.spool import Spool
+from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.row import Row
+
+MIB = 1024 * 1024
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def new_spool(
+    path: Path,
+    clock: Clock | None = None,
+    *,
+    max_bytes: int = 256 * MIB,
+    power_safe: bool = False,
+) -> Spool:
+    return Spool(
+        SpoolDirectory(path),
+        max_bytes=max_bytes,
+        power_safe=power_safe,
+        monotonic=clock or Clock(),
+        utc_now=lambda: datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC),
+    )
+
+
+def connection_of(spool: Spool) -> sqlite3.Connection:
+    return spool._parts[0].file._connection
+
+
+def crash(spool: Spool) -> None:
+    """Let go of everything as the end of a process does: nothing is written any more."""
+    for part in spool._parts:
+        part.file.close()
+    spool.abandon()
+
+
+def rows_of(count: int, first: int = 0, *, size: int = 100) -> list[Row]:
+    return [Row(f"r{number}", "m", b"x" * size, epoch=3) for number in range(first, first + count)]
+
+
+def ids(rows: list[Row]) -> list[str]:
+    return [row.id for row in rows]
