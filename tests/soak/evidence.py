@@ -74,6 +74,10 @@ class Arrival:
     told_at: float | None = None
     unread_at: float | None = None
 
+    def stored_rows(self) -> list[tuple[str, str]]:
+        """Id and digest of the rows that were stored."""
+        return [row for row, stored in zip(self.rows, self.stored, strict=True) if stored]
+
 
 class Sample(NamedTuple):
     """What a process takes at a moment; times are on `time.monotonic()`'s scale, sizes in bytes."""

@@ -12,8 +12,11 @@ from tests.soak.faults import Kind
 CALM_PART: Final = 0.15
 """Of the whole time: how long nothing goes wrong at the beginning, and again at the end."""
 
+LONG_SECONDS: Final = 60.0
+"""What is shorter is a short form: each kind of fault comes once, and none outlives a time-out."""
+
 ROUNDS: Final = 3
-"""How often each kind of fault comes, about."""
+"""How often each kind of fault comes in a longer one, about."""
 
 KILLS_PART: Final = 0.8
 """Of the storm: after it nothing is killed, so that the last process sees faults as well."""
@@ -52,7 +55,7 @@ class Plan:
         self._kills = random.Random(f"{seed} kills")
         kinds = len(Kind) - 1
         left = self.storm_seconds * (1 - LONG_OUTAGE_PART)
-        self._turn_seconds = left / (kinds * (ROUNDS if seconds >= 60 else 1))
+        self._turn_seconds = left / (kinds * (ROUNDS if seconds >= LONG_SECONDS else 1))
         self._life_seconds = max(1.0, self.kills_seconds / 12)
 
     def rounds(self) -> Iterator[list[Event]]:
