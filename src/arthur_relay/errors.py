@@ -81,3 +81,13 @@ def without_texts(error: BaseException) -> str:
         if isinstance(found, BaseExceptionGroup):
             waiting += found.exceptions
     return "".join(lines).rstrip()
+
+
+def unable_to_start(error: BaseException) -> ConfigurationError:
+    """Return what to raise when the worker died before it was ready."""
+    if isinstance(error, ConfigurationError):
+        return error
+    return ConfigurationError(
+        f"The relay can't start ({type(error).__name__}: {error}): check the proxy and certificate"
+        " variables of the environment."
+    )

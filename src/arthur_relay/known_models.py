@@ -27,6 +27,7 @@ class KnownModels:
     def __init__(self) -> None:
         self.attribute_names: dict[str, frozenset[str]] = {}
         self._answers: dict[str, Future[None]] = {}
+        self._asked: set[str] = set()
         self._given: dict[str, ModelSchema] = {}
 
     def give(self, schema: ModelSchema, parts: Parts) -> None:
@@ -37,8 +38,11 @@ class KnownModels:
             parts.runtime.wake()
 
     def give_all(self, parts: Parts) -> None:
-        """Make known to a new pipeline what was given before; it asks for the others itself."""
-        self._answers = {name: answer for name, answer in self._answers.items() if answer.done()}
+        """Make known to a new pipeline what was given before; it asks for the others itself.
+
+        The answers are not looked at: the parent's worker may hold the lock of one for ever.
+        """
+        self._answers = {}
         for schema in self._given.values():
             parts.worker.schemas.give(schema)
 
@@ -48,7 +52,7 @@ class KnownModels:
         Raises:
             ConfigurationError: Arthur refused the model, or who we are.
         """
-        if model_id in self._given:
+        if model_id in self._given or model_id in self._asked:
             return
         answer = self._answers.get(model_id)
         if answer is None:
@@ -60,23 +64,16 @@ class KnownModels:
             self._answers.pop(model_id, None)  # someone may put it right and try again
             raise
         except UnreachableError:
-            return  # the worker has logged it
+            pass  # the worker has logged it
         except FutureTimeoutError:
-            # Whoever comes from now on does not wait, as a handler is made for each request. The
-            # question itself stays: others may be waiting for the same answer.
-            self._answers[model_id] = _nothing_to_wait_for()
             logger.warning(
                 "Arthur has not answered within %g s; will keep asking for model %s",
                 timeout_seconds,
                 model_id,
             )
+        # Whoever comes from now on does not wait, as a handler is made for each request.
+        self._asked.add(model_id)
 
     def learn(self, model_id: str, schema: ModelSchema) -> None:
         """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
         self.attribute_names[model_id] = frozenset(schema.types)
-
-
-def _nothing_to_wait_for() -> Future[None]:
-    done: Future[None] = Future()
-    done.set_result(None)
-    return done

@@ -1,6 +1,7 @@
 """The pipeline of one process: what a relay is composed of, and a forked child gets anew."""
 
 import logging
+import os
 import random
 import threading
 import time
@@ -34,7 +35,8 @@ class Parts:
     """The parts, and where they are between start and end.
 
     Attributes:
-        live_in: The process in which the worker was started, or None.
+        made_in: The process that they belong to.
+        live_in: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
         ended: Done when the worker has gone and everything left is accounted for.
         told_end: Whether the log knows what was left at the end.
@@ -45,6 +47,7 @@ class Parts:
     worker: Worker
     runtime: Runtime
     dead_letters: DeadLetters
+    made_in: int = field(default_factory=os.getpid)
     live_in: int | None = None
     closing: Barrier = field(default_factory=lambda: Barrier(closing=True))
     ended: "Future[None]" = field(default_factory=Future)
@@ -70,9 +73,6 @@ class Parts:
             sweep: See `Worker`.
             learned: See `Worker`.
             borrowed_by_runs: Returns the bytes that open runs take beyond their share.
-
-        Raises:
-            SpoolError: The spool's directory can't be used.
         """
         ledger = Ledger()
         dead_letters = chosen_dead_letters(settings)

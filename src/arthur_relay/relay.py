@@ -18,7 +18,8 @@ from arthur_relay.credentials import (
     resolve_credentials,
 )
 from arthur_relay.destinations.scope import ScopeDestination
-from arthur_relay.errors import ConfigurationError
+from arthur_relay.errors import unable_to_start
+from arthur_relay.forks import ProcessLock
 from arthur_relay.inference import CapturedInference, CapturedRow
 from arthur_relay.known_models import KnownModels
 from arthur_relay.lifecycle import Closing, in_thread
@@ -69,7 +70,7 @@ class Relay(Closing):
         self.settings = settings if settings is not None else RelaySettings()
         self.model_id = model_id
         self._destination = destination
-        self._locks: dict[int, threading.Lock] = {}
+        self._lock = ProcessLock()
         self._models = KnownModels()
         self._forked_from: list[Parts] = []
         self.metadata_names = self._models.attribute_names
@@ -81,11 +82,16 @@ class Relay(Closing):
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
             spare=lambda: self._parts.worker.room.spare(),  # noqa: PLW0108 - it is made below
+            moved=self._move_in,
         )
         self._parts = self._assemble()
         if not self.settings.disabled:
             self._start()
-            self._wait_until_ready()
+            if (error := self._parts.runtime.wait_until_ready()) is not None:
+                self._parts.runtime.cancel()
+                self._parts.runtime.join(JOIN_SECONDS)
+                registry().ended(self)
+                raise unable_to_start(error) from error
             if self.settings.flush_on_sigterm:
                 exit_on_sigterm()
 
@@ -135,6 +141,8 @@ class Relay(Closing):
         """
         if self.settings.disabled:
             return
+        if self._parts.live_in != os.getpid():
+            self._move_in()  # first of all, for ids are of a process too
         try:
             captured = CapturedInference(
                 inference,
@@ -203,7 +211,7 @@ class Relay(Closing):
     def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
         """Put a capture into the inlet; what the callback does with a run that has ended."""
         if self._parts.live_in != os.getpid():
-            self._revive()
+            self._move_in()
         parts = self._parts
         # The worker must not wait for itself, nor a close for what it is about to end.
         parts.inlet.put(capture, may_wait=may_wait and not parts.runtime.is_this_thread)
@@ -246,8 +254,7 @@ class Relay(Closing):
         parts = self._parts
         if parts.live_in is None or not parts.is_open or parts.runtime.is_this_thread:
             return self._result()
-        in_time = parts.flush(self._timeout(timeout))
-        return self._result(timed_out=not in_time)
+        return self._result(timed_out=not parts.flush(self._timeout(timeout)))
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more, deliver what is queued, and end the worker; all within one deadline.
@@ -301,9 +308,9 @@ class Relay(Closing):
 
     def begin_close(self) -> float:
         """Take no more and begin to deliver what is queued; returns the seconds it may take."""
-        parts = self._parts
+        self._leave_parent()
         self.open_runs.abandon_all()
-        if parts.begin_end():
+        if self._parts.begin_end():
             registry().unshare(self)
         return self.settings.shutdown_timeout_seconds
 
@@ -344,33 +351,29 @@ class Relay(Closing):
 
     def _start(self) -> None:
         self._parts.runtime.start(self._parts.worker.wake)
-        self._parts.live_in = os.getpid()
+        self._parts.live_in = self.open_runs.lives_in = os.getpid()
         registry().started(self)
-
-    def _wait_until_ready(self) -> None:
-        error = self._parts.runtime.wait_until_ready()
-        if error is not None:
-            self._parts.runtime.cancel()
-            self._parts.runtime.join(JOIN_SECONDS)
-            registry().ended(self)
-            if isinstance(error, ConfigurationError):
-                raise error
-            raise ConfigurationError(
-                f"The relay can't start ({type(error).__name__}: {error}): check the proxy and"
-                " certificate variables of the environment."
-            ) from error
 
     def _revive(self) -> None:
         """Start the worker in a forked child, whether or not its at-fork hooks ran."""
         if self.settings.disabled or self._parts.live_in == os.getpid() or not self._parts.is_open:
             return
-        # A lock copied by the fork may be held by a thread that is not here; this one is ours.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
-            if self._parts.live_in == os.getpid():
-                return
-            if self._parts.live_in is not None:  # the server bypassed the hooks
-                self.forget_parent()
-            self._start()
+        with self._lock.mine():
+            if self._parts.live_in != os.getpid():
+                self._leave_parent()
+                self._start()
+
+    def _move_in(self) -> None:
+        """Do what `_revive` does; when no thread can be had, the next capture tries again."""
+        with suppress(Exception):
+            self._revive()
+
+    def _leave_parent(self) -> None:
+        """Become fresh in a forked child whose at-fork hooks were bypassed; else do nothing."""
+        if self._parts.made_in != os.getpid():
+            with self._lock.mine():
+                if self._parts.made_in != os.getpid():
+                    self.forget_parent()
 
     def _sweep(self) -> bool:
         self._parts.ledger.recover(self._parts.worker.buffer.adopt())

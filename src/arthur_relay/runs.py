@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from os import getpid
 from time import time
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -41,9 +42,23 @@ class OpenRuns:
         give_up: Gets a run that was evicted, marked as abandoned.
         spare: Returns the bytes that nothing else of the relay takes just now: large prompts may
             have them.
+        moved: Called when they are used by another process than that which `lives_in` names.
+
+    Attributes:
+        lives_in: The process whose runs they are; what a fork copied is the parent's.
     """
 
-    __slots__ = ("_give_up", "_max_bytes", "_max_runs", "_runs", "_size", "_spare", "find")
+    __slots__ = (
+        "_give_up",
+        "_max_bytes",
+        "_max_runs",
+        "_moved",
+        "_runs",
+        "_size",
+        "_spare",
+        "find",
+        "lives_in",
+    )
 
     find: Callable[[int], Run | None]
     """Returns an open run by its key, or None: `dict.get` itself, for each token comes this way."""
@@ -55,8 +70,11 @@ class OpenRuns:
         max_bytes: int,
         give_up: Callable[[Run], None],
         spare: Callable[[], int] = lambda: 0,
+        moved: Callable[[], object] = lambda: None,
     ) -> None:
         self._spare = spare
+        self._moved = moved
+        self.lives_in: int | None = None
         self._max_runs = max_runs
         self._max_bytes = max_bytes
         self._give_up = give_up
@@ -83,6 +101,8 @@ class OpenRuns:
         A run that begins again under its key replaces the former one: two handlers of a model on
         one call must not send the call twice.
         """
+        if self.lives_in != getpid():
+            self._moved()
         runs = self._runs
         while runs and (
             len(runs) >= self._max_runs or (self._size > self._max_bytes and self._spare() <= 0)
@@ -97,6 +117,8 @@ class OpenRuns:
 
     def end(self, key: int) -> Run | None:
         """Forget a run and return it, or None when it is not open: ending is idempotent."""
+        if self.lives_in != getpid():
+            self._moved()
         run = self._runs.pop(key, None)
         if run is not None:
             self._size -= run.size
@@ -108,6 +130,8 @@ class OpenRuns:
         Returns:
             Whether whoever ends the run will send it.
         """
+        if self.lives_in != getpid():
+            self._moved()
         run_id = run_id_of(truth.id)
         key = None if run_id is None else run_key(UUID(run_id), truth.model_id)
         run = None if key is None else self._runs.get(key)

@@ -169,7 +169,9 @@ def test_a_fork_that_no_hook_has_seen_is_found_out_by_the_next_capture(
     relay.capture(inference(inference_id="parent"))
     parent = relay._parts
     relay.flush(30)
-    parent.live_in = -5  # as if this were a child of the process that started the worker
+    parent.made_in = (
+        parent.live_in
+    ) = -5  # as if this were a child of the process that started the worker
     try:
         relay.capture(inference(inference_id="child"))
         assert relay.flush(30).delivered == 1

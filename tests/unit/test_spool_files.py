@@ -137,7 +137,7 @@ def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
 def test_a_directory_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match=r"file can't be used .*ARTHUR_RELAY_SPOOL_DIR"):
-        new_spool(tmp_path / "file")
+        new_spool(tmp_path / "file").open()
 
 
 def test_files_are_for_their_owner_only(path: Path) -> None:

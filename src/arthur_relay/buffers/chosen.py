@@ -9,11 +9,7 @@ from arthur_relay.settings import Durability, Overflow, RelaySettings
 
 
 def chosen_buffer(settings: RelaySettings) -> Buffer:
-    """Return a buffer that has not been opened.
-
-    Raises:
-        SpoolError: The spool's directory can't be used.
-    """
+    """Return a buffer that has not been opened."""
     if settings.spool_dir is None:
         return _in_memory(settings)
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.

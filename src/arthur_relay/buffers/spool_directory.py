@@ -61,28 +61,18 @@ class SpoolDirectory:
 
     Args:
         path: The directory; made, for its owner only, when it is not there.
-
-    Raises:
-        SpoolError: It is not a directory that can be written to.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if fcntl is None:
-            raise SpoolError("spool_dir needs a system with flock: Linux, macOS or a BSD.")
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-                raise PermissionError(EACCES, os.strerror(EACCES))
-        except OSError as error:
-            raise self._unusable(error) from error
 
     def claim(self) -> Claim:
         """Claim the first file that nobody holds, which may be one that a process left behind.
 
         Raises:
-            SpoolError: None can be claimed.
+            SpoolError: None can be claimed, or it is not a directory that can be written to.
         """
+        self._prepare()
         for number in count():
             try:
                 found = self._lock(self._path / f"{number}{SUFFIX}")
@@ -104,6 +94,17 @@ class SpoolDirectory:
                 yield found
             else:  # its owner has ended well meanwhile
                 found.release()
+
+    def _prepare(self) -> None:
+        path = self._path
+        if fcntl is None:
+            raise SpoolError("spool_dir needs a system with flock: Linux, macOS or a BSD.")
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _unusable(self, error: OSError) -> SpoolError:
         return SpoolError(

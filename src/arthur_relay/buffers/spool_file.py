@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from arthur_relay.errors import SpoolError
 from arthur_relay.files import make_private
+from arthur_relay.forks import unforked
 from arthur_relay.row import Row, RowKind
 
 T = TypeVar("T")
@@ -102,26 +103,12 @@ class SpoolFile:
 
     def __init__(self, path: Path, *, power_safe: bool) -> None:
         self.path = path
+        self.rows = self.last_seq = self.size = 0
         # For the owner only, as SQLite then makes the log: there are prompts in it.
         make_private(path)
-        self._connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=1.0
-        )
-        try:
-            self._set_up(power_safe=power_safe)
-            ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
-            self.rows, self.last_seq = int(rows), int(last_seq)
-            self.size = self._measure()[1]
-        except (sqlite3.OperationalError, NewerSpoolError):
-            self._connection.close()
-            raise
-        except (sqlite3.DatabaseError, ValueError) as error:
-            self._connection.close()
-            raise NotASpoolError(str(error)) from error
-        except BaseException:
-            self._connection.close()
-            raise
+        self._open(power_safe=power_safe)
 
+    @unforked()
     def write(
         self,
         fresh: Sequence[tuple[int, Row]],
@@ -156,6 +143,7 @@ class SpoolFile:
         with suppress(sqlite3.OperationalError):  # it is written; no room to tidy up in is no harm
             self._give_back()
 
+    @unforked()
     def read(
         self, after: int, until: int, limit: int, *, epoch: int | None = None
     ) -> list[tuple[int, Row]]:
@@ -177,23 +165,47 @@ class SpoolFile:
             for seq, row_id, model_id, body, row_epoch, shrunk, kind in found
         ]
 
+    @unforked()
     def models(self) -> dict[str, str]:
         """Return the descriptions of the models that are remembered, by id."""
         return dict(self._connection.execute("SELECT model_id, description FROM models"))
 
+    @unforked()
     def remember(self, model_id: str, description: str) -> None:
         """Keep the description of a model."""
         self._connection.execute(
             "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
         )
 
+    @unforked()
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
         self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
 
+    @unforked()
     def close(self) -> None:
         """Close the file; without rows in it, it is as small as it gets."""
         self._connection.close()
+
+    @unforked()
+    def _open(self, *, power_safe: bool) -> None:
+        self._connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=1.0
+        )
+        try:
+            self._set_up(power_safe=power_safe)
+            ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
+            self.rows, self.last_seq = int(rows), int(last_seq)
+            self.size = self._measure()[1]
+        except (sqlite3.OperationalError, NewerSpoolError):
+            self._connection.close()
+            raise
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self._connection.close()
+            raise NotASpoolError(str(error)) from error
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _set_up(self, *, power_safe: bool) -> None:
         execute = self._connection.execute

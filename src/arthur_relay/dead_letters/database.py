@@ -13,6 +13,7 @@ from typing import Any
 
 from arthur_relay.dead_letters import LETTER_OVERHEAD_BYTES, DeadLetter, Key
 from arthur_relay.files import make_private, set_aside
+from arthur_relay.forks import unforked
 from arthur_relay.row import RowKind
 
 FILE_NAME = "dead-letters.sqlite"
@@ -77,6 +78,7 @@ class Database:
             yield from rows
             after = rows[-1][0]
 
+    @unforked()
     def remove(self, keys: Collection[Key]) -> int:
         """Keep these no longer."""
         if not self._path.exists():
@@ -85,6 +87,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             return sum([_delete(connection, key) for key in keys])
 
+    @unforked()
     def _add(self, letters: Sequence[DeadLetter]) -> None:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -118,6 +121,7 @@ class Database:
                 return
             _delete(connection, oldest)
 
+    @unforked()
     def _read(self, after: Key) -> list[tuple[Key, DeadLetter]]:
         if not self._path.exists():
             return []

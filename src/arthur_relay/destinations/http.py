@@ -68,9 +68,14 @@ class HttpClient:
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
         self._client: httpx.AsyncClient | None = None
+        self._parents: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Self:
         wire_logs.install()
+        if self._client is not None:
+            # It is that of the process which forked this one. Kept, so that nothing here ever
+            # finds its connections unused and closes them.
+            self._parents.append(self._client)
         limits = httpx.Limits(
             max_connections=self._connections,
             max_keepalive_connections=self._connections,

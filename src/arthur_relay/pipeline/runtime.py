@@ -17,10 +17,12 @@ from functools import partial
 from multiprocessing.util import Finalize
 from time import monotonic
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import anyio
 
 from arthur_relay.errors import without_texts
+from arthur_relay.forks import ProcessLock
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
@@ -83,7 +85,10 @@ class Runtime:
         self._cancelled = False
         self._ready = threading.Event()
         self._start_error: BaseException | None = None
-        self._nap: anyio.Event | None = None
+        # Held while it lives and naps, so that whoever releases it ends the nap. Unlike an event
+        # it can be set by a signal handler that interrupts its being set.
+        self._nap = threading.Lock()
+        self._born_at = 0.0
         self._working = False
         self._deaths_in_a_row = 0
         self.restarts = 0
@@ -127,10 +132,8 @@ class Runtime:
 
     def hurry(self) -> None:
         """Wake the worker, also from the wait before a restart. Any thread; never blocks."""
-        loop, nap = self._loop, self._nap
-        if loop is not None and nap is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(nap.set)
+        with suppress(RuntimeError):  # it is released already
+            self._nap.release()
         self.wake()
 
     def wake(self) -> None:
@@ -153,6 +156,8 @@ class Runtime:
     def cancel(self) -> None:
         """Cancel what runs, for good. Any thread."""
         self._cancelled = True
+        with suppress(RuntimeError):
+            self._nap.release()
         loop, scope = self._loop, self._scope
         if loop is not None and scope is not None:
             try:
@@ -180,57 +185,66 @@ class Runtime:
 
     def _main(self) -> None:
         try:
-            while not self._cancelled:
-                try:
-                    anyio.run(
-                        self._supervised,
-                        backend="asyncio",
-                        backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
-                    )
-                except BaseException as error:  # noqa: BLE001 - whatever it died of, it comes back
-                    self.restarts += 1
-                    # A log handler of the application's that raises must not be the end.
-                    with suppress(Exception):
-                        logger.error(  # noqa: TRY400 - the error's text might quote a prompt
-                            "the worker died and is started again: %s", without_texts(error)
-                        )
-                else:
-                    return
-                finally:
-                    self._loop = self._scope = None
+            while self._comes_back():
+                pass
         finally:
             self._resolver.stop()
             if self._compressor is not None:
                 self._compressor.stop()
 
+    def _comes_back(self) -> bool:
+        """Live once, and say whether to live again. Whatever it died of, it comes back.
+
+        That includes what is no `Exception`: another thread may have had it raised here, and so
+        may have a function of the application's that is called here and exits.
+        """
+        with suppress(BaseException):  # the next one, while the log was told of the first
+            try:
+                self._live()
+            except BaseException as error:  # noqa: BLE001 - see above
+                self._rest_in_peace(error)
+            else:
+                return False
+        return not self._cancelled
+
+    def _live(self) -> None:
+        self._nap.acquire(blocking=False)
+        self._born_at = monotonic()
+        try:
+            anyio.run(
+                self._supervised,
+                backend="asyncio",
+                backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+            )
+        finally:
+            self._loop = self._scope = None
+
     async def _supervised(self) -> None:
-        self._nap = anyio.Event()
         self._loop = asyncio.get_running_loop()
-        started_at = monotonic()
         with anyio.CancelScope() as self._scope:
             if self._cancelled:
                 return
             self._working = True
             try:
                 await self._run(self._ready.set)
-            except Exception as error:
-                self._working = False
-                if not self._ready.is_set():
-                    self._start_error = error
-                    self._ready.set()
-                await self._wait_before_restart(monotonic() - started_at)
-                raise
             finally:
                 self._working = False
 
-    async def _wait_before_restart(self, lived_seconds: float) -> None:
-        if lived_seconds > LONGEST_RESTART_SECONDS:
+    def _rest_in_peace(self, error: BaseException) -> None:
+        """Tell what it died of, and wait before the next life."""
+        self.restarts += 1
+        if not self._ready.is_set():
+            self._start_error = error
+            self._ready.set()
+        # A log handler of the application's that raises must not be the end.
+        with suppress(Exception):
+            logger.error("the worker died and is started again: %s", without_texts(error))
+        if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
         wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)
         self._deaths_in_a_row += 1
-        assert self._nap is not None
-        with anyio.move_on_after(min(LONGEST_RESTART_SECONDS, wait)):
-            await self._nap.wait()
+        if not self._cancelled:
+            self._nap.acquire(timeout=min(LONGEST_RESTART_SECONDS, wait))
 
 
 class Registry:
@@ -240,14 +254,15 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._locks: dict[int, threading.RLock] = {}
+        self._lock = ProcessLock()
         self._shared: dict[Hashable, Any] = {}
-        self._running: dict[int, Closable] = {}
+        self._running: dict[int, dict[int, Closable]] = {}
+        self._known: WeakSet[Closable] = WeakSet()
         self._hooked_in: int | None = None
 
     def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the relay of a key, made if there is none. Any thread."""
-        with self._lock():
+        with self._lock.mine():
             relay = self._shared.get(key)
             if relay is None:
                 relay = self._shared[key] = make()
@@ -259,7 +274,7 @@ class Registry:
         Returns:
             Whether it was shared.
         """
-        with self._lock():
+        with self._lock.mine():
             keys = [key for key, value in self._shared.items() if value is relay]
             for key in keys:
                 del self._shared[key]
@@ -267,8 +282,9 @@ class Registry:
 
     def started(self, relay: Closable) -> None:
         """Remember a relay whose thread runs, to close it when the process exits."""
-        with self._lock():
-            self._running[id(relay)] = relay
+        with self._lock.mine():
+            self._ours()[id(relay)] = relay
+            self._known.add(relay)
             if self._hooked_in is None:
                 atexit.register(self.close_all)
                 os.register_at_fork(after_in_child=self.after_fork)
@@ -278,14 +294,14 @@ class Registry:
 
     def ended(self, relay: Closable) -> None:
         """Forget a relay whose thread has ended."""
-        with self._lock():
-            self._running.pop(id(relay), None)
+        with self._lock.mine():
+            self._ours().pop(id(relay), None)
         self.unshare(relay)
 
     def running(self) -> list[Closable]:
         """Return the relays whose threads run. Any thread."""
-        with self._lock():
-            return list(self._running.values())
+        with self._lock.mine():
+            return list(self._ours().values())
 
     def begin_flush_all(self) -> "tuple[list[Future[None]], float]":
         """Start to flush every relay; returns the flushes, and the seconds they may take."""
@@ -310,11 +326,11 @@ class Registry:
     def after_fork(self) -> None:
         """Make everything fresh in a forked child.
 
-        Shared relays stay shared: each has forgotten the parent and serves the child.
+        Shared relays stay shared: each has forgotten the parent and serves the child. So has one
+        that was never used in the parent, or no longer: what it took from *its* parent it would
+        share with this child else, the next inference's id for instance.
         """
-        relays = list(self._running.values())
-        self._running = {}
-        for relay in relays:
+        for relay in list(self._known):
             relay.forget_parent()
 
     def _hook_multiprocessing(self) -> None:
@@ -323,9 +339,9 @@ class Registry:
         if process is not None and process.parent_process() is not None:
             Finalize(None, self.close_all, exitpriority=100)
 
-    def _lock(self) -> threading.RLock:
-        """Return this process's lock: one that a fork copied may be held by no one, for ever."""
-        return self._locks.setdefault(os.getpid(), threading.RLock())
+    def _ours(self) -> dict[int, Closable]:
+        """Return the relays whose threads run in this process, and not in one that forked it."""
+        return self._running.setdefault(os.getpid(), {})
 
 
 _registry = Registry()

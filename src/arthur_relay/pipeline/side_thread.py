@@ -50,6 +50,8 @@ class SideThread:
                 tell = partial(_answer, answer, function(*arguments))
             except Exception as error:  # noqa: BLE001 - it is raised where it was called
                 tell = partial(_fail, answer, error)
+            except BaseException as error:  # noqa: BLE001 - it must end neither thread
+                tell = partial(_fail, answer, RuntimeError(type(error).__name__))
             with suppress(RuntimeError):  # the loop was closed: no one waits for the answer
                 loop.call_soon_threadsafe(tell)
 
@@ -57,9 +59,17 @@ class SideThread:
         return await answer
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while self._goes_on():
+            pass
+
+    def _goes_on(self) -> bool:
+        """Make one call, and say whether to make more."""
+        with suppress(BaseException):  # another thread may have it raised here, at any moment
+            call = self._calls.get()
+            if call is None:
+                return False
             call()
-            del call  # or what it holds would live until the next one
+        return True
 
 
 def _answer(answer: "asyncio.Future[T]", result: T) -> None:

@@ -164,6 +164,7 @@ class Gate:
             scope["query_string"].decode("latin-1"),
             {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             exchange.body,
+            port=(scope.get("client") or ("", 0))[1],
         )
         self._journal.arrived(record)
         plan = self._faults.take(route)

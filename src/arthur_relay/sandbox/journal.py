@@ -29,6 +29,7 @@ class RecordedRequest:
         body: The whole body; may be empty.
         status: The status of the answer; None while there is none, and when it was cut.
         at: When it had arrived, in seconds since the epoch.
+        port: The client's; requests of one connection have it in common. 0 when it is not known.
     """
 
     method: str
@@ -38,6 +39,7 @@ class RecordedRequest:
     body: bytes
     status: int | None = None
     at: float = field(default_factory=time.time)
+    port: int = 0
 
 
 class Journal:

@@ -1,0 +1,129 @@
+"""Programs in processes of their own, whose children are ended with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tests.process.scripts import PREAMBLE, Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from arthur_relay.sandbox import ArthurSandbox
+
+LIMIT_SECONDS = 45.0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited for too long"
+        threading.Event().wait(0.01)
+
+
+class Program:
+    """A running program. What it and its children print goes to a file, not to a pipe, which a
+    child that is left over would keep open.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, environment: Mapping[str, str], directory: Path
+    ) -> None:
+        self.log = directory / f"{len(list(directory.glob('*.log')))}.log"
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(
+                command,
+                env={
+                    **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    **environment,
+                },
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    @property
+    def printed(self) -> str:
+        """What has been printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until something is printed."""
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            found.extend(re.finditer(pattern, self.printed))
+            assert found or self.process.poll() is None, f"it ended first: {self.printed}"
+            return bool(found)
+
+        try:
+            wait_until(look)
+        except AssertionError as error:
+            raise AssertionError(f"{pattern!r} is not in: {self.printed}") from error
+        return found[-1]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, but not to its children."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = LIMIT_SECONDS) -> Ended:
+        """Wait for its end."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.printed}") from None
+        return Ended(self.process.returncode, self.printed, self.printed)
+
+    def kill(self) -> None:
+        """Make sure that it is gone, and so are its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Programs:
+    """Starts programs that find a sandbox in their environment, and leaves none behind."""
+
+    def __init__(self, sandbox: ArthurSandbox, directory: Path) -> None:
+        self._directory = directory
+        # By name, not by number: a child that can't resolve names any more must show.
+        url = sandbox.url.replace("127.0.0.1", "localhost")
+        self._environment = {**sandbox.environment(), "ARTHUR_ENDPOINT_URL": url}
+        self._started: list[Program] = []
+
+    def start(self, *command: str, **environment: str) -> Program:
+        """Start a program."""
+        program = Program(
+            command,
+            environment={**self._environment, **environment},
+            directory=self._directory,
+        )
+        self._started.append(program)
+        return program
+
+    def script(self, body: str, *arguments: str, **settings: object) -> Program:
+        """Start a script with the preamble before it."""
+        source = PREAMBLE.replace("{settings}", repr(settings)) + body
+        return self.start(sys.executable, *arguments, "-c", source)
+
+    def run(self, body: str, **settings: object) -> Ended:
+        """Run a script to its end."""
+        return self.script(body, **settings).end()
+
+    def kill_all(self) -> None:
+        """Leave nothing behind."""
+        for program in self._started:
+            program.kill()
