@@ -18,6 +18,9 @@ from arthur_relay.sandbox import ArthurSandbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PASSWORD = "canary-password-9e27"
+API_KEY = "canary-key-c03b"
+
 QUICK: dict[str, Any] = {
     "flush_interval_seconds": 0.0,
     "retry_initial_seconds": 0.001,
@@ -38,6 +41,13 @@ def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sandbox() -> Iterator[ArthurSandbox]:
     with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def canary_sandbox() -> Iterator[ArthurSandbox]:
+    """A sandbox whose credentials are canaries."""
+    with ArthurSandbox(password=PASSWORD, api_key=API_KEY) as running:
         yield running
 
 
