@@ -1,4 +1,4 @@
-"""Builds deploy/Dockerfile with buildah, and runs it as an engine would: no root, no writing.
+"""Builds the Dockerfiles with buildah, and runs them as an engine would: no root, no writing.
 
 The base is not the one that the Dockerfile names, since no registry of images can be reached from
 everywhere that tests run: it is a Debian of the machine's own release with that one's Python.
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .processes import child_of
-from .tools import DEPLOY, ROOT, run, tool
+from .tools import DEPLOY, ROOT, missing, run, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+_BASE = "localhost/base:1"
 _PACKAGES = "ca-certificates,python-is-python3,python3-pip,python3-venv"
 # What pip is told about the machine's network, if anything.
 _PIPS = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/root/.pip/pip.conf")
@@ -32,26 +33,24 @@ mount -o remount,ro,bind "$ROOT"
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 for volume in $VOLUMES; do
-  mkdir -p "$STATE$volume"
-  chown "$USER_GROUP" "$STATE$volume"
   mount --bind "$STATE$volume" "$ROOT$volume"
 done
-exec chroot "$ROOT" setpriv --reuid="${USER_GROUP%:*}" --regid="${USER_GROUP#*:}" --clear-groups \
-  --no-new-privs --bounding-set=-all --inh-caps=-all env -i "$@"
+exec chroot "$ROOT" setpriv --reuid="$USER_ID" --regid="$GROUP_ID" $GROUPS_OPTION --no-new-privs \
+  --bounding-set=-all --inh-caps=-all env -i "$@"
 """
 
 
-class Image:
-    """The built image, mounted.
+class Engine:
+    """Builds images, and runs them.
 
-    Attributes:
-        root: Its files.
-        state: Where its volumes are, by their paths.
-        config: What an engine is told: Env, User, Volumes, Entrypoint, Cmd, Healthcheck, …
+    Args:
+        folder: An empty folder for all of it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._store = ["--root", str(folder / "store"), "--runroot", str(folder / "runroot")]
+        self.state = folder / "state"
+        self.state.mkdir()
         archive = folder / "base.tar"
         run(
             "mmdebstrap",
@@ -66,8 +65,12 @@ class Image:
         base = self._buildah("from", "scratch")
         self._buildah("add", base, archive, "/")
         archive.unlink()
-        self._buildah("commit", base, "localhost/base:1")
+        self._buildah("commit", base, _BASE)
         self._buildah("rm", base)
+
+    def build(self, dockerfile: Path, context: Path, name: str, **arguments: str) -> Image:
+        """Build an image and mount it."""
+        ignored = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
         given = [path for path in (*_PIPS, _CERTIFICATES) if Path(path).is_file()]
         self._buildah(
             "bud",
@@ -75,38 +78,78 @@ class Image:
             "--network=host",
             "--format=docker",
             "--pull-never",
-            "--build-arg=PYTHON=localhost/base:1",
-            f"--ignorefile={DEPLOY / 'Dockerfile.dockerignore'}",
+            *(f"--build-arg={key}={value}" for key, value in arguments.items()),
+            *([f"--ignorefile={ignored}"] if ignored.exists() else []),
             *(f"--volume={path}:{path}:ro" for path in given),
-            f"--file={DEPLOY / 'Dockerfile'}",
-            "--tag=arthur-relay:test",
-            ROOT,
+            f"--file={dockerfile}",
+            f"--tag={name}",
+            context,
         )
-        inspected = json.loads(self._buildah("inspect", "--type=image", "arthur-relay:test"))
-        self.config: dict[str, Any] = inspected["Docker"]["config"]
-        container = self._buildah("from", "arthur-relay:test")
-        self.root = Path(self._buildah("mount", container))
-        self.state = folder / "state"
+        inspected = json.loads(self._buildah("inspect", "--type=image", name))
+        container = self._buildah("from", name)
+        root = Path(self._buildah("mount", container))
+        return Image(root, inspected["Docker"]["config"], self.state)
 
     def close(self) -> None:
-        """Unmount it; the folder can be removed then."""
+        """Unmount all; the folder can be removed then."""
         self._buildah("umount", "--all")
         self._buildah("rm", "--all")
         self._buildah("rmi", "--all", "--force")
 
+    def _buildah(self, *arguments: str | Path) -> str:
+        return run(
+            "buildah", *self._store, *arguments, timeout_seconds=300, errors_apart=True
+        ).strip()
+
+
+class Image:
+    """An image that is built and mounted.
+
+    Attributes:
+        root: Its files.
+        config: What an engine is told: Env, User, Volumes, Entrypoint, Cmd, Healthcheck, ...
+        state: Where the volumes of all images are, by their paths.
+    """
+
+    def __init__(self, root: Path, config: dict[str, Any], state: Path) -> None:
+        self.root = root
+        self.config = config
+        self.state = state
+
     @contextmanager
     def running(
-        self, *arguments: str, **environment: str
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        groups: Sequence[int] = (),
+        volumes: Collection[str] | None = None,
     ) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """Run the entry point with arguments; yields what has started it, and its own process id.
 
-        It is the first of its own process ids, is the image's user with no capability, and can
-        write to the volumes alone, which keep what is in them from one run to the next. It is
-        killed at the end, unless it has ended by itself.
+        It is the first of its own process ids, is the image's user with no capability (and with
+        the groups that it is given), and can write to the volumes alone, all of the image's unless
+        some are named; they keep what is in them. It is killed at the end, unless it has ended by
+        itself.
         """
-        words, inside = self._command(arguments, environment)
+        uid, _, gid = self.config["User"].partition(":")
+        chosen = self.config["Volumes"] if volumes is None else volumes
+        for volume in chosen:
+            self._make(self.state / volume.lstrip("/"), int(uid), int(gid))
+        inside = {
+            "PATH": os.environ["PATH"],
+            "ROOT": str(self.root),
+            "STATE": str(self.state),
+            "USER_ID": uid,
+            "GROUP_ID": gid,
+            "GROUPS_OPTION": f"--groups={','.join(map(str, groups))}"
+            if groups
+            else "--clear-groups",
+            "VOLUMES": " ".join(chosen),
+        }
+        variables = [*self.config["Env"], *(f"{k}={v}" for k, v in (environment or {}).items())]
+        words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", _INSIDE, "sh", *variables]
         with subprocess.Popen(
-            words,
+            [*words, *self.config["Entrypoint"], *arguments],
             env=inside,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -117,41 +160,31 @@ class Image:
             try:
                 yield process, pid
             finally:
-                # --kill-child does not outlive the change of the user.
+                # unshare's --kill-child does not outlive the change of the user.
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the entry point with arguments to its end."""
-        words, inside = self._command(arguments, environment)
-        return subprocess.run(
-            words,
-            env=inside,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        groups: Sequence[int] = (),
+        volumes: Collection[str] | None = None,
+    ) -> str:
+        """Run the entry point with arguments to its end, which has to be a good one."""
+        with self.running(*arguments, environment=environment, groups=groups, volumes=volumes) as (
+            process,
+            _,
+        ):
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, out
+        return out
 
-    def _command(
-        self, arguments: Sequence[str], environment: dict[str, str]
-    ) -> tuple[list[str], dict[str, str]]:
-        variables = [*self.config["Env"], *(f"{k}={v}" for k, v in environment.items())]
-        inside = {
-            "PATH": os.environ["PATH"],
-            "ROOT": str(self.root),
-            "STATE": str(self.state),
-            "USER_GROUP": self.config["User"],
-            "VOLUMES": " ".join(self.config["Volumes"]),
-        }
-        words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", _INSIDE, "sh"]
-        return [*words, *variables, *self.config["Entrypoint"], *arguments], inside
-
-    def _buildah(self, *arguments: str | Path) -> str:
-        return run(
-            "buildah", *self._store, *arguments, timeout_seconds=300, errors_apart=True
-        ).strip()
+    @staticmethod
+    def _make(volume: Path, uid: int, gid: int) -> None:
+        if not volume.exists():
+            volume.mkdir(parents=True)
+            os.chown(volume, uid, gid)
 
 
 def _release() -> str:
@@ -161,16 +194,29 @@ def _release() -> str:
 
 
 @contextmanager
-def built(folder: Path) -> Iterator[Image]:
-    """Build the image in a folder, and leave nothing of it behind."""
+def engine(folder: Path) -> Iterator[Engine]:
+    """Build and run images in a folder, and leave nothing of it behind."""
+    if os.geteuid() != 0:
+        missing("images are built by root only")
     for name in ("buildah", "mmdebstrap", "setpriv", "unshare"):
         tool(name)
     folder.mkdir()
     try:
-        image = Image(folder)
+        running = Engine(folder)
         try:
-            yield image
+            yield running
         finally:
-            image.close()
+            running.close()
     finally:
         shutil.rmtree(folder)
+
+
+def build_relay(engine: Engine) -> Image:
+    """Build deploy/Dockerfile."""
+    return engine.build(DEPLOY / "Dockerfile", ROOT, "arthur-relay:test", PYTHON=_BASE)
+
+
+def build_example(engine: Engine) -> Image:
+    """Build deploy/example/Dockerfile, on top of the relay's image."""
+    folder = DEPLOY / "example"
+    return engine.build(folder / "Dockerfile", folder, "example:test", RELAY="arthur-relay:test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import tomllib
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import arrived, row
 
-from .image import Image, built
+from .image import Engine, Image, build_example, build_relay
+from .image import engine as running_engine
 from .processes import wait_for
 from .tools import ROOT
 
@@ -27,9 +29,19 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    with built(tmp_path_factory.mktemp("image") / "folder") as found:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with running_engine(tmp_path_factory.mktemp("image") / "folder") as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine) -> Image:
+    return build_relay(engine)
+
+
+@pytest.fixture(scope="module")
+def example(engine: Engine, image: Image) -> Image:
+    return build_example(engine)
 
 
 @pytest.fixture
@@ -38,9 +50,14 @@ def sandbox() -> Iterator[ArthurSandbox]:
         yield running
 
 
+def relays_own(sandbox: ArthurSandbox) -> dict[str, str]:
+    """Return what the relay is told; the model is its clients' matter."""
+    given = sandbox.environment()
+    return {name: given[name] for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_API_KEY")}
+
+
 def test_it_says_what_it_is(image: Image) -> None:
-    done = image.run("--version")
-    assert done.stdout == f"arthur-relay {VERSION}\n", done.stderr
+    assert image.run("--version") == f"arthur-relay {VERSION}\n"
     labels = image.config["Labels"]
     assert labels["org.opencontainers.image.version"] == VERSION
     assert image.config["Cmd"] == ["serve"]
@@ -61,9 +78,7 @@ def test_nothing_of_it_can_be_written_by_its_user(image: Image) -> None:
 def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
     image: Image, sandbox: ArthurSandbox
 ) -> None:
-    given = sandbox.environment()
-    environment = {name: given[name] for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_API_KEY")}
-    with image.running("serve", **environment) as (process, pid):
+    with image.running("serve", environment=relays_own(sandbox)) as (process, pid):
         socket = image.state / "run/arthur-relay/relay.sock"
         wait_for(socket.exists)
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -87,3 +102,35 @@ def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
         assert not socket.exists()
     spool = image.state / "var/lib/arthur-relay"
     assert spool.stat().st_uid == 10001
+
+
+@pytest.mark.parametrize("volumes", ["of docker", "of the kubelet"])
+def test_the_example_of_another_user_sends_through_the_shared_socket(
+    image: Image, example: Image, sandbox: ArthurSandbox, volumes: str
+) -> None:
+    """As compose and a pod with a sidecar have it: two images, two users, one volume, one group."""
+    uid, gid = map(int, image.config["User"].split(":"))
+    assert int(example.config["User"].partition(":")[0]) not in (0, uid)
+    shutil.rmtree(image.state)
+    if volumes == "of the kubelet":  # it gives an emptyDir to the pod's fsGroup, not to a user
+        for volume in image.config["Volumes"]:
+            folder = image.state / volume.lstrip("/")
+            folder.mkdir(parents=True)
+            os.chown(folder, 0, gid)
+            folder.chmod(0o2777)
+    socket = ["/run/arthur-relay"]
+    environment = {
+        "ARTHUR_ENDPOINT_URL": "unix:///run/arthur-relay/relay.sock",
+        "ARTHUR_API_KEY": "relay",
+        "ARTHUR_MODEL_ID": sandbox.model_id,
+        "EXAMPLE_PAUSE_SECONDS": "0.01",
+        "EXAMPLE_QUESTIONS": "4",
+    }
+    with image.running("serve", environment=relays_own(sandbox)):
+        wait_for((image.state / "run/arthur-relay/relay.sock").exists)
+        assert "delivered=4" in example.run(environment=environment, groups=[gid], volumes=socket)
+        wait_for(lambda: len(sandbox.inferences) == 4)
+        # Who is not in the group is not let in.
+        lonely = {**environment, "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
+        assert "delivered=0" in example.run(environment=lonely, volumes=socket)
+    assert len(sandbox.inferences) == 4

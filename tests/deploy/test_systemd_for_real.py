@@ -227,7 +227,7 @@ def test_what_it_acknowledged_survives_kill_9(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
     names = [f"before-the-kill-{number}" for number in range(20)]
-    sandbox.faults.status(503)
+    sandbox.faults.status(503, times=None)
     try:
         assert post(client, sandbox, *names) == 207
         pid = machine.property("MainPID")
@@ -243,7 +243,7 @@ def test_what_it_acknowledged_survives_kill_9(
 def test_it_starts_while_arthur_is_away(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
-    sandbox.faults.status(503)
+    sandbox.faults.status(503, times=None)
     try:
         machine.run("systemctl restart arthur-relay")  # ends when it is ready
         assert post(client, sandbox, "while-away") == 207
@@ -256,7 +256,7 @@ def test_it_starts_while_arthur_is_away(
 def test_a_stop_keeps_the_rows_and_the_socket_starts_it_again(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
-    sandbox.faults.status(503)
+    sandbox.faults.status(503, times=None)
     with setting(machine, "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS=1", restart=True):
         try:
             assert post(client, sandbox, "kept") == 207
@@ -286,6 +286,7 @@ def test_a_wrong_setting_is_said_once_and_not_tried_again(machine: Machine) -> N
         machine.run("systemctl restart arthur-relay", check=False)
         wait_for(lambda: machine.property("ActiveState") == "failed")
         assert machine.property("ExecMainStatus") == "2"
+        assert machine.property("NRestarts") == "0"
         assert "ARTHUR_RELAY_BATCH_SIZE" in machine.journal()
     machine.run("systemctl reset-failed; systemctl restart arthur-relay.socket arthur-relay")
     assert machine.property("ActiveState") == "active"
