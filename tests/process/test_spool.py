@@ -74,6 +74,30 @@ def test_what_was_written_survives_kill_9(
     assert arrived(sandbox) == names(*range(COUNT), *range(1000, 1000 + COUNT))
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "spill"])
+def test_kill_9_loses_what_waits_in_memory(
+    overflow: str, scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    settings: dict[str, object] = {"overflow": overflow}
+    if overflow == "spill":
+        settings["spool_dir"] = spool
+    script = scripts.start(
+        CAPTURE
+        + "capture(0)\n"
+        + f"while relay._parts.worker.buffer.rows < {COUNT}: threading.Event().wait(0.01)\n"
+        + "assert relay.stats().spooled == 0\n"
+        + "ready_for_a_signal()",
+        environment=None,
+        **settings,
+    )
+    script.wait_until_ready()
+    script.signal(signal.SIGKILL)
+    assert script.end().status == -signal.SIGKILL
+    ended = deliver(scripts, spool, "capture(1000)\n")
+    assert ended.stdout.strip() == f"{COUNT} 0 {{}}"
+    assert arrived(sandbox) == names(*range(1000, 1000 + COUNT))
+
+
 def test_ground_truth_and_dead_letters_survive_kill_9(
     scripts: Scripts, sandbox: ArthurSandbox, spool: str
 ) -> None:

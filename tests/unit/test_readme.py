@@ -247,3 +247,18 @@ def test_the_shares_of_the_queues_bytes() -> None:
         assert settings.dead_letter_ring_bytes == 500_000
         buffer: Any = relay._parts.worker.buffer
         assert buffer._max_bytes == 5_000_000
+
+
+def test_each_guarantee_names_tests_that_exist() -> None:
+    text = section("What is guaranteed, and what is not")
+    lines = [line for line in text.splitlines() if line.startswith("| **")]
+    assert len(lines) > 30
+    for line in lines:
+        named = re.findall(r"`(tests/[^`]+\.py)::(test_\w+)`", line)
+        assert named, line
+        for path, name in named:
+            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+            functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+            assert name in {node.name for node in tree.body if isinstance(node, functions)}, name
+    for path in re.findall(r"\]\((tests/[^)]+)\)", text):
+        assert (ROOT / path).exists(), path

@@ -254,10 +254,10 @@ def test_a_crash_at_any_write_leaves_all_of_a_commit_or_nothing(
     assert reached >= len(states) - 2
 
 
-def test_a_power_cut_after_a_commit_loses_nothing_of_it(tmp_path: Path) -> None:
-    spool = new_spool(tmp_path / "spool", power_safe=True)
-    spool.open()
-    writes = Writes(connection_of(spool), tmp_path / "spool" / "0.spool")
+def power_cuts(spool: Spool, directory: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Return what has to be on disk after each commit, and what is when the power is cut then."""
+    path = directory / "spool" / "0.spool"
+    writes = Writes(connection_of(spool), path)
     synced = writes.synced = {
         name: data for name, data in writes.files().items() if not name.endswith("-shm")
     }
@@ -270,5 +270,20 @@ def test_a_power_cut_after_a_commit_loses_nothing_of_it(tmp_path: Path) -> None:
     spool.commit = and_then_the_power_is_cut  # type: ignore[method-assign]
     states = turns(spool)
     crash(spool)
-    found = [rows_left(files, tmp_path / str(number)) for number, files in enumerate(safe)]
+    return states, [rows_left(files, directory / str(at)) for at, files in enumerate(safe)]
+
+
+def test_a_power_cut_after_a_commit_loses_nothing_of_it(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path / "spool", power_safe=True)
+    spool.open()
+    states, found = power_cuts(spool, tmp_path)
     assert found == states[1:]
+
+
+def test_without_durability_for_it_a_power_cut_loses_the_last_commits(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path / "spool", power_safe=False)
+    spool.open()
+    states, found = power_cuts(spool, tmp_path)
+    for at, rows in enumerate(found):  # the file is whole, and as it was
+        assert rows in states[: at + 2]
+    assert found != states[1:]

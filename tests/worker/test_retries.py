@@ -57,6 +57,23 @@ async def test_only_failed_rows_are_sent_again() -> None:
 
 
 @virtual
+async def test_a_batch_that_failed_arrives_behind_later_ones() -> None:
+    failures = ["older"]
+
+    def script(batch: Batch, _number: int) -> Attempt:
+        if batch.rows[0].id in failures:
+            failures.clear()
+            return unavailable(batch)
+        return delivered(batch)
+
+    h = harness(ScriptedDestination(script), batch_size=1)
+    async with h.running():
+        h.capture("older", "newer")
+        assert await h.flush()
+        assert h.destination.stored == ["newer", "older"]
+
+
+@virtual
 async def test_a_rejected_row_costs_no_other() -> None:
     def script(batch: Batch, _number: int) -> Attempt:
         bad = Outcome(Verdict.REJECTED, "row 400")
