@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.credentials import is_loopback
 from arthur_relay.errors import SettingsError
@@ -114,7 +114,7 @@ class DaemonSettings(BaseSettings):
     socket_group: Annotated[str | None, BeforeValidator(_none_by_name)] = Field(
         None, description="the socket's group, by name or number, or none for the process's own"
     )
-    allowed_uids: Annotated[frozenset[int] | None, NoDecode, BeforeValidator(_uids)] = Field(
+    allowed_uids: Annotated[frozenset[int] | None, BeforeValidator(_uids)] = Field(
         None,
         description="user ids that may use the socket, beside what its permissions say, separated"
         " by commas, or none for all",
