@@ -51,23 +51,41 @@ class Configuration:
 
     def with_reloaded(self, new: Configuration) -> Configuration:
         """Return this one with what a reload can change as it is in a newer one."""
+        if self._turns_tls(new):
+            kept = {name: getattr(self.daemon, name) for name in ("tls_certificate", "tls_key")}
+            new = replace(new, daemon=new.daemon.model_copy(update=kept))
         changes = {name: getattr(new.daemon, name) for name in _RELOADABLE}
-        return replace(self, daemon=self.daemon.model_copy(update=changes))
+        return Configuration(
+            self.daemon.model_copy(update=changes),
+            self.relay,
+            replace(
+                new.credentials,
+                url=self.credentials.url,
+                verify_ssl=self.credentials.verify_ssl,
+            ),
+        )
+
+    def _turns_tls(self, new: Configuration) -> bool:
+        """Say whether TCP would be with TLS from now on, or without; a certificate is no matter."""
+        return (self.daemon.tls_certificate is None) != (new.daemon.tls_certificate is None)
 
     def needs_restart(self, new: Configuration) -> list[str]:
         """Return the variables that differ in a newer one, and that a reload can't change."""
         names = [
             DAEMON_PREFIX + name.upper()
             for name in DaemonSettings.model_fields
-            if name not in _RELOADABLE and getattr(self.daemon, name) != getattr(new.daemon, name)
+            if (name not in _RELOADABLE or (name == "tls_certificate" and self._turns_tls(new)))
+            and getattr(self.daemon, name) != getattr(new.daemon, name)
         ]
         names += [
             f"ARTHUR_RELAY_{name.upper()}"
             for name in RelaySettings.model_fields
             if getattr(self.relay, name) != getattr(new.relay, name)
         ]
-        if self.credentials != new.credentials:
-            names.append("Arthur's address or credentials")
+        if self.credentials.url != new.credentials.url:
+            names.append("ARTHUR_ENDPOINT_URL")
+        if self.credentials.verify_ssl != new.credentials.verify_ssl:
+            names.append("VERIFY_SSL")
         return names
 
 

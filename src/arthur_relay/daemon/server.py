@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
+    from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.settings import DaemonSettings
 
@@ -48,6 +49,14 @@ STATUS_SECONDS = 10.0
 
 ANSWER_SECONDS = 5.0
 """How long requests in progress may take at the end, of the drain's time."""
+
+
+LAST_SECONDS = 2.0
+LAST_SHARE = 0.4
+"""The end of the drain's time, in seconds at most and as a part of it: requests that are on their
+way end in it, and no other sets off."""
+
+POLL_SECONDS = 0.02
 
 
 class Daemon:
@@ -72,6 +81,7 @@ class Daemon:
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
         self._parts: Parts
+        self._renewals: list[Callable[[Credentials], None]] = []
         self.state: DaemonState
 
     async def run(self) -> int:
@@ -88,6 +98,7 @@ class Daemon:
             self._start_pipeline(stack)
             async with AsyncExitStack() as asynchronous:
                 arthur = await asynchronous.enter_async_context(self._destination())
+                self._renewals.append(arthur.renew)
                 fronts = self._fronts(arthur, unix, tcp, views)
                 for front in fronts.values():
                     await front.start()
@@ -107,6 +118,9 @@ class Daemon:
 
     def _start_pipeline(self, stack: ExitStack) -> None:
         destination = self._destination()
+        self._renewals.append(
+            lambda credentials: parts.runtime.call(lambda: destination.renew(credentials))
+        )
         parts = self._parts = Parts.assemble(
             self._configuration.relay,
             destination,
@@ -260,9 +274,15 @@ class Daemon:
         seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
         await asyncio.gather(*(front.finish(seconds) for front in intake))
         self._parts.begin_end()
+        last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
                 await asyncio.shield(asyncio.wrap_future(self._parts.closing.done))
+        # What is cut off may have arrived all the same, and would be sent again.
+        dispatcher = self._parts.worker.dispatcher
+        dispatcher.is_held = True
+        while dispatcher.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _beat(self) -> None:
         """Look at both loops, and tell the service manager while they turn."""
@@ -299,9 +319,14 @@ class Daemon:
         fixed = old.needs_restart(new)
         self._configuration = old.with_reloaded(new)
         self._access = access
+        if self._configuration.credentials != old.credentials:
+            for renew in self._renewals:
+                renew(self._configuration.credentials)
         self.state.settings = self._configuration.daemon
         set_level(self._configuration.daemon.log_level)
-        logger.info("reloaded: tokens, certificates, limits and log level are those of now")
+        logger.info(
+            "reloaded: tokens, certificate, credentials, limits and log level are those of now"
+        )
         if fixed:
             logger.warning("a restart is needed for the changes of: %s", ", ".join(fixed))
 

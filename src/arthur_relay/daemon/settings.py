@@ -56,6 +56,8 @@ def _mode(value: Any) -> Any:
 
 def _uids(value: Any) -> Any:
     value = _none_by_name(value)
+    if isinstance(value, int):  # a single one has been taken for JSON
+        return frozenset({value})
     if isinstance(value, str):
         return frozenset(int(each) for each in value.split(",") if each.strip())
     return value

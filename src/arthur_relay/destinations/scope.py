@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
@@ -65,12 +66,23 @@ class ScopeDestination:
             connect_timeout_seconds=connect_timeout_seconds,
             unix_socket=path,
         )
-        self._tokens = TokenSource(
-            log_in=self._log_in if credentials.api_key is None else None,
-            api_key=credentials.api_key,
-            wall_clock=lambda: now().timestamp(),
-        )
+        self._tokens = self._token_source()
         self._organization = credentials.organization_id
+
+    def _token_source(self) -> TokenSource:
+        api_key = self._credentials.api_key
+        return TokenSource(
+            log_in=self._log_in if api_key is None else None,
+            api_key=api_key,
+            wall_clock=lambda: self._now().timestamp(),
+        )
+
+    def renew(self, credentials: Credentials) -> None:
+        """Say who we are from the next request on; the address stays. Loop's thread only."""
+        self._credentials = replace(credentials, url=self._credentials.url)
+        self._organization = credentials.organization_id
+        self._tokens = self._token_source()
+        self._tokens.enter()
 
     @property
     def name(self) -> str:

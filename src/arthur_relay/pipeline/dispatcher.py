@@ -67,6 +67,9 @@ class Dispatcher:
         postpone: Takes ground truth that is to be sent again later; returns whether it did.
         changed: Told when there may be capacity again.
         urgent: Whether the relay is closing, and waits have to be short.
+        sending: Requests that are on their way at this moment. Any thread may read it.
+        is_held: Whether no request may set off any more: those on their way end, the rest stays
+            in the buffer. Any thread may set it.
     """
 
     destination: Destination
@@ -84,6 +87,8 @@ class Dispatcher:
     urgent: bool = False
     last_failure: str = ""
     in_progress: int = 0
+    sending: int = 0
+    is_held: bool = False
     _parked: int = 0
     _slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
@@ -104,7 +109,7 @@ class Dispatcher:
         self._slots = anyio.CapacityLimiter(self.limit.requests)
         self._gate = anyio.Event()
         self._hurry = anyio.Event()
-        self.in_progress = self._parked = 0
+        self.in_progress = self._parked = self.sending = 0
         self.breaker.abandoned(0.0)
 
     @property
@@ -123,6 +128,8 @@ class Dispatcher:
 
         Rows of batches that have set off can't be given up for newer ones.
         """
+        if self.is_held:
+            return False
         if self.is_down:
             return self.in_progress == 0  # the one that will be the probe
         slots = self.limit.requests
@@ -193,7 +200,11 @@ class Dispatcher:
         delivery.attempts += 1
         batch = Batch(delivery.rows[0].model_id, delivery.rows)
         began_in, began_at = self.limit.begin(), anyio.current_time()
-        attempt = await self._send(batch)
+        self.sending += 1
+        try:
+            attempt = await self._send(batch)
+        finally:
+            self.sending -= 1
         self._adapt(attempt, began_in, seconds=anyio.current_time() - began_at, size=batch.size)
         return attempt
 
@@ -316,6 +327,8 @@ class Dispatcher:
             logger.warning("%s (more of this kind are counted in stats() only)", text)
 
     async def _admission(self) -> None:
+        if self.is_held:
+            await anyio.sleep_forever()  # until it is cancelled
         while (wait := self.breaker.admit(anyio.current_time())) > 0:
             with anyio.move_on_after(min(wait, URGENT_SECONDS) if self.urgent else wait):
                 await self._gate.wait()
