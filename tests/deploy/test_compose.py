@@ -78,6 +78,8 @@ def test_the_settings_exist(config: dict[str, Any]) -> None:
     settings = RelaySettings(**relay)
     stop = seconds(config["services"]["relay"]["stop_grace_period"])
     assert stop >= settings.shutdown_timeout_seconds + 10
+    stop = seconds(config["services"]["application"]["stop_grace_period"])
+    assert stop >= RelaySettings().shutdown_timeout_seconds + 10
     targets = {volume["target"] for volume in config["services"]["relay"]["volumes"]}
     assert str(settings.spool_dir) in targets
 
