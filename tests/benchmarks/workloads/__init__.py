@@ -8,6 +8,7 @@ from tests.benchmarks.workloads import (
     adapting,
     alone,
     caller_path,
+    durable,
     exiting,
     importing,
     latency,
@@ -28,6 +29,7 @@ _MODULES: Final = (
     scaling,
     exiting,
     adapting,
+    durable,
 )
 
 WORKLOADS: Final[dict[str, Workload]] = {

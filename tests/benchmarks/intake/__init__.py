@@ -1,0 +1,1 @@
+"""The durable intake: a daemon under load, beside SQLite that commits the same rows by itself."""
