@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.intake.load SOCKET ROWS BATCH CONNECTIONS FIRST`: many clients at once.
+"""`python -m tests.benchmarks.intake.load SOCKET ROWS BATCH CLIENTS FIRST`: clients, all at once.
 
 Each sends a request, waits until it is acknowledged, and sends the next; it costs as little as can
 be, because it shares the machine with the daemon. Prints rows a second and how long
