@@ -104,6 +104,19 @@ def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
     assert spool.stat().st_uid == 10001
 
 
+def test_the_health_check_is_the_images_own_command(image: Image, sandbox: ArthurSandbox) -> None:
+    words = image.config["Healthcheck"]["Test"]
+    assert words[:2] == ["CMD", *image.config["Entrypoint"]]
+    if words[2] not in image.run("--help"):
+        pytest.skip("arthur-relay has no command healthcheck yet")
+    with image.running("serve", environment=relays_own(sandbox)):
+        wait_for((image.state / "run/arthur-relay/relay.sock").exists)
+        image.run(*words[2:])
+    with image.running(*words[2:]) as (process, _):
+        process.communicate(timeout=30)
+        assert process.returncode == 1
+
+
 @pytest.mark.parametrize("volumes", ["of docker", "of the kubelet"])
 def test_the_example_of_another_user_sends_through_the_shared_socket(
     image: Image, example: Image, sandbox: ArthurSandbox, volumes: str

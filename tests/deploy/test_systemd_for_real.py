@@ -240,6 +240,31 @@ def test_what_it_acknowledged_survives_kill_9(
     assert sandbox.duplicates == 0
 
 
+def test_dead_letters_are_listed_and_sent_again_as_the_readme_says(
+    machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
+) -> None:
+    def as_the_relay(arguments: str) -> str:
+        return machine.run(
+            f"{as_user('arthur-relay')} /opt/arthur-relay/bin/arthur-relay"
+            f" dead-letters {arguments}",
+            check=False,
+            COLUMNS="200",
+            ARTHUR_RELAY_SPOOL_DIR="/var/lib/arthur-relay",
+            ARTHUR_ENDPOINT_URL=f"unix://{SOCKET}",
+            ARTHUR_API_KEY="relay",
+        )
+
+    sandbox.faults.fail_rows(containing="rejected-once")
+    try:
+        assert post(client, sandbox, "rejected-once") == 207
+        wait_for(lambda: "rejected-once" in as_the_relay("list"))
+    finally:
+        sandbox.faults.reset()
+    out = as_the_relay("replay")
+    wait_until_arrived(sandbox, "rejected-once")
+    assert "rejected-once" not in as_the_relay("list"), out
+
+
 def test_it_starts_while_arthur_is_away(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
