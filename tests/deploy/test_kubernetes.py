@@ -88,10 +88,11 @@ def test_kubernetes_takes_it(rendered: Rendered, tmp_path: Path) -> None:
     assert passed == len(rendered.manifests) - len(rendered.of(*OPERATORS))
 
 
-def test_the_prometheus_operator_takes_it(rendered: Rendered) -> None:
+def test_the_prometheus_operator_takes_all_that_is_for_it() -> None:
     python = str(Path(tool("kubernetes-validate")).with_name("python"))
-    manifests = rendered.of(*OPERATORS)
+    manifests = [found for name in OVERLAYS for found in Rendered(name).of(*OPERATORS)]
     assert {manifest["kind"] for manifest in manifests} == OPERATORS
+    assert len(manifests) == len(OVERLAYS) * len(OPERATORS)
     done = subprocess.run(
         [python, Path(__file__).with_name("custom_resources.py")],
         input=json.dumps(manifests),

@@ -298,7 +298,7 @@ def test_a_stop_keeps_the_rows_and_the_socket_starts_it_again(
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
-    with drop_in(machine, "WatchdogSec=2s"):
+    with drop_in(machine, "WatchdogSec=5s"):
         pid = machine.property("MainPID")
         machine.run(f"kill -{signal.SIGSTOP.name.removeprefix('SIG')} {pid}")
         wait_for(lambda: machine.property("MainPID") not in (pid, "0"))
