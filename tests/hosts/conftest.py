@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.sandbox import ArthurSandbox
+from tests.hosts.notes import Notes
 from tests.hosts.programs import Programs
 
 if TYPE_CHECKING:
@@ -27,3 +28,15 @@ def programs(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[Programs]:
     started = Programs(sandbox, directory)
     yield started
     started.kill_all()
+
+
+@pytest.fixture
+def notes(programs: Programs, tmp_path: Path) -> Notes:
+    """What the hosted application notes; nothing leaves it but by a flush."""
+    directory = tmp_path / "notes"
+    directory.mkdir()
+    programs.environment |= {
+        "HOSTED_NOTES": str(directory),
+        "ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS": "3600",
+    }
+    return Notes(directory)

@@ -101,14 +101,14 @@ class Programs:
         self._directory = directory
         # By name, not by number: a child that can't resolve names any more must show.
         url = sandbox.url.replace("127.0.0.1", "localhost")
-        self._environment = {**sandbox.environment(), "ARTHUR_ENDPOINT_URL": url}
+        self.environment = {**sandbox.environment(), "ARTHUR_ENDPOINT_URL": url}
         self._started: list[Program] = []
 
     def start(self, *command: str, **environment: str) -> Program:
         """Start a program."""
         program = Program(
             command,
-            environment={**self._environment, **environment},
+            environment={**self.environment, **environment},
             directory=self._directory,
         )
         self._started.append(program)

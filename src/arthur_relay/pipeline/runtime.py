@@ -8,13 +8,11 @@ import asyncio
 import atexit
 import logging
 import os
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from multiprocessing.util import Finalize
 from time import monotonic
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -23,6 +21,7 @@ import anyio
 
 from arthur_relay.errors import without_texts
 from arthur_relay.forks import ProcessLock
+from arthur_relay.pipeline.exits import hook_exits
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
@@ -290,7 +289,7 @@ class Registry:
                 os.register_at_fork(after_in_child=self.after_fork)
             if self._hooked_in != os.getpid():
                 self._hooked_in = os.getpid()
-                self._hook_multiprocessing()
+                hook_exits(self, self.close_all)
 
     def ended(self, relay: Closable) -> None:
         """Forget a relay whose thread has ended."""
@@ -332,12 +331,6 @@ class Registry:
         """
         for relay in list(self._known):
             relay.forget_parent()
-
-    def _hook_multiprocessing(self) -> None:
-        """See to the exit of a child of `multiprocessing`, which runs no `atexit` callbacks."""
-        process = sys.modules.get("multiprocessing.process")
-        if process is not None and process.parent_process() is not None:
-            Finalize(None, self.close_all, exitpriority=100)
 
     def _ours(self) -> dict[int, Closable]:
         """Return the relays whose threads run in this process, and not in one that forked it."""

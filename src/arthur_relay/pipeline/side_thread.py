@@ -7,6 +7,7 @@ the process exits, or would keep it from ending.
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,8 @@ class SideThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: deque[Callable[[], None] | None] = deque()
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -37,7 +39,7 @@ class SideThread:
 
     def stop(self) -> None:
         """Let the thread end after the calls it was given; does not wait for it."""
-        self._calls.put(None)
+        self._put(None)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return, or raise, what a function does; a cancellation leaves the call to itself."""
@@ -55,7 +57,7 @@ class SideThread:
             with suppress(RuntimeError):  # the loop was closed: no one waits for the answer
                 loop.call_soon_threadsafe(tell)
 
-        self._calls.put(work)
+        self._put(work)
         return await answer
 
     def _run(self) -> None:
@@ -63,13 +65,24 @@ class SideThread:
             pass
 
     def _goes_on(self) -> bool:
-        """Make one call, and say whether to make more."""
-        with suppress(BaseException):  # another thread may have it raised here, at any moment
-            call = self._calls.get()
-            if call is None:
-                return False
-            call()
+        """Make the calls that wait, and say whether to make more.
+
+        Another thread may have anything raised here, which happens where this one waits as a rule:
+        then a wake-up is lost, but no call.
+        """
+        with suppress(BaseException):
+            while self._calls:
+                call = self._calls.popleft()
+                if call is None:
+                    return False
+                call()
+                del call  # or what it holds would live until the next one
+            self._wake_ups.get()
         return True
+
+    def _put(self, call: Callable[[], None] | None) -> None:
+        self._calls.append(call)
+        self._wake_ups.put(None)
 
 
 def _answer(answer: "asyncio.Future[T]", result: T) -> None:
