@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MODEL_ID: Final = "model"
+LEAST: Final = "least"
+"""The yardstick of the workloads that the relay's own work decides: no tool that anyone can use."""
+
 _KEY: Final = "key"
 # What a developer has exported for one of the peers must not reach a measurement.
 _PREFIXES: Final = ("ARTHUR_", "LANGCHAIN_", "LANGFUSE_", "LANGSMITH_", "OPENINFERENCE_", "OTEL_")
@@ -144,6 +147,14 @@ def _open_pass_async(url: str, settings: Mapping[str, Any]) -> Peer:
     return _Opened("pass-async", callbacks=[AsyncPassHandler()], delivers=False)
 
 
+def _open_least(url: str, settings: Mapping[str, Any]) -> Peer:
+    """No peer but a yardstick: see least.py."""
+    from tests.benchmarks.least import LeastHandler, LeastSender, encoded_run
+
+    sender = LeastSender(f"{url}/api/v3/models/{MODEL_ID}/inferences", encoded_run)
+    return _Opened(LEAST, callbacks=[LeastHandler(sender)], flush=sender.flush, close=sender.close)
+
+
 def _open_relay(url: str, settings: Mapping[str, Any]) -> Peer:
     """arthur-relay, made by `from_credentials` with an API key; `settings` are `RelaySettings`."""
     from arthur_relay import ArthurCallbackHandler, RelaySettings
@@ -229,20 +240,22 @@ _OPENERS: Final[dict[str, Callable[[str, Mapping[str, Any]], Peer]]] = {
     "pass-not-inline": _open_pass,
     "pass-inline": _open_pass_inline,
     "pass-async": _open_pass_async,
+    LEAST: _open_least,
     "relay": _open_relay,
     "old-handler": _open_old_handler,
     "langsmith": _open_langsmith,
     "langfuse": _open_langfuse,
     "openinference": _open_openinference,
 }
-PEERS: Final[tuple[str, ...]] = tuple(_OPENERS)
+PEERS: Final[tuple[str, ...]] = tuple(name for name in _OPENERS if name != LEAST)
+"""What a workload is measured with, unless it is about some of them."""
 
 
 def open_peer(name: str, url: str, *, settings: Mapping[str, Any] | None = None) -> Peer:
     """Open a peer in this process; one process opens one.
 
     Args:
-        name: One of `PEERS`.
+        name: One of `PEERS`, or `LEAST`.
         url: The sink's.
         settings: What to change of the peer's own defaults; none of `none` and `pass-*`.
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.peers import LEAST
 from tests.benchmarks.results import Cells, Results
 from tests.benchmarks.workloads import adapting, caller_path, scaling, throughput
 
@@ -96,7 +97,7 @@ def _draw_calls(panel: Any, cells: Cells) -> None:
 
 def _draw_invokes(panel: Any, cells: Cells) -> None:
     """Two bars for each peer: calls made and records delivered in a second."""
-    peers = cells.peers(throughput.CASE)[::-1]
+    peers = [peer for peer in cells.peers(throughput.CASE) if peer != LEAST][::-1]
     for offset, metric, colour, label in (
         (0.5, "emitted_per_second", _GREY, "calls made"),
         (-0.5, "delivered_per_second", _BLUE, "records delivered"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.benchmarks.markdown import TIMES, Table, cell_text, number, spread_text, value_text
+from tests.benchmarks.peers import LEAST
 from tests.benchmarks.results import Cells, Results
 from tests.benchmarks.workloads import WORKLOADS, caller_path, throughput
 
@@ -53,6 +54,7 @@ def _summary(results: Results) -> Table:
     calls = results.workloads.get(caller_path.NAME, Cells())
     invokes = results.workloads.get(throughput.NAME, Cells())
     peers = dict.fromkeys([*calls.peers(caller_path.FIRST_FORM), *invokes.peers(throughput.CASE)])
+    peers.pop(LEAST, None)  # nothing that anyone can use
     rows = [
         (
             peer,

@@ -11,6 +11,7 @@ import pytest
 
 from tests.benchmarks.checks import problems
 from tests.benchmarks.children import ROOT
+from tests.benchmarks.peers import LEAST
 from tests.benchmarks.results import Cell, Results
 from tests.benchmarks.run import CORE
 from tests.benchmarks.workloads import WORKLOADS
@@ -76,6 +77,16 @@ def test_the_core_is_measured_in_each_mode_of_the_sink(results: Results) -> None
     assert list(latency.cases) == ["up", "slow", "hanging", "503", "refusing"]
     for row in latency.cases.values():
         assert set(row) == set(CORE)
+
+
+def test_the_least_is_measured_where_the_relays_own_work_decides(results: Results) -> None:
+    found = {
+        name
+        for name, cells in results.workloads.items()
+        for row in cells.cases.values()
+        if LEAST in row
+    }
+    assert found == {"throughput", "alone"}
 
 
 def test_what_was_refused_arrives_later(results: Results) -> None:

@@ -307,6 +307,54 @@ def test_the_limits_share_is_judged() -> None:
     assert list(judged(alone.WORKLOAD, cells).values()) == [False]
 
 
+def test_what_the_figures_leave_is_told_beside_what_the_least_takes() -> None:
+    alone_cells = cells_of(
+        {
+            "batches of 500": {
+                "none": [{"records_per_second": 200_000.0}],
+                "least": [{"records_per_second": 125_000.0}],
+                "relay": [{"records_per_second": 50_000.0}],
+            }
+        }
+    )
+    lines = alone.WORKLOAD.section(alone_cells).lines()
+    told = "the limit is 5 µs a record, and the figure leaves 8.33 µs for the capture and all else"
+    assert f"In batches of 500 {told}; `least` takes 8 µs, `relay` takes 20 µs." in lines[2]
+    assert any("| 0.625 (once) | 50,000 (once) | 0.250 (once) | 0.400 (once) |" in _ for _ in lines)
+
+    cells = throughput_cells()
+    cells.cell("invoke", "least").samples = [{"emitted_per_second": 975.0}]
+    lines = throughput.WORKLOAD.section(cells).lines()
+    assert "a call takes 1,000 µs, so the emitting rate leaves 111 µs" in lines[2]
+    assert lines[2].endswith("; `least` takes 25.6 µs, `relay` takes 52.6 µs.")
+
+
+def test_a_run_without_the_least_has_its_report_all_the_same() -> None:
+    text = "\n".join(throughput.WORKLOAD.section(throughput_cells()).lines())
+    assert "; `relay` takes 52.6 µs." in text
+    assert "| relay | 950 (once) | 0.950 (once) | not measured |" in text
+
+
+def test_the_least_is_no_peer_of_the_summary() -> None:
+    cells = throughput_cells()
+    cells.cell("invoke", "least").samples = [{"emitted_per_second": 975.0}]
+    text = render(results_of(throughput=cells), plot=None, plot_missing=None)
+    summary, _, rest = text.partition("## 3. ")
+    assert "| relay |" in summary
+    assert "| least |" not in summary
+    assert "| least |" in rest
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured"),
+    [(("none", "relay"), ("none", "least", "relay")), (("langsmith",), ("langsmith",))],
+)
+def test_the_least_is_measured_beside_the_relay(
+    asked: tuple[str, ...], measured: tuple[str, ...]
+) -> None:
+    assert throughput.with_least(asked) == measured
+
+
 def results_of(**workloads: Cells) -> Results:
     """Results of a full run."""
     return Results(dict(FACTS), quick=False, workloads=workloads)

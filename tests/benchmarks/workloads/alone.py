@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,25 @@ import orjson
 
 from tests.benchmarks.bench import Bench, settle
 from tests.benchmarks.inferences import documents, inferences
+from tests.benchmarks.least import IN_FLIGHT, LeastSender, encoded_inference
 from tests.benchmarks.lineup import ROOM, Lineup, Stage
-from tests.benchmarks.markdown import TIMES, Section, Table, at_least, ratio_text, value_text
-from tests.benchmarks.peers import MODEL_ID
+from tests.benchmarks.markdown import (
+    TIMES,
+    Section,
+    Table,
+    at_least,
+    number,
+    ratio_text,
+    value_text,
+)
+from tests.benchmarks.peers import LEAST, MODEL_ID
 from tests.benchmarks.results import Cells, Sample
 from tests.benchmarks.workloads.workload import Commands, Workload
 
 BATCHES: dict[int, Mapping[str, Any]] = {500: ROOM, 100: {**ROOM, "batch_size": 100}}
 """The relay's settings by the size of the batches; 500 is the default."""
 
-IN_FLIGHT = 4
-"""The relay's default."""
-
+RELAY = "relay"
 LIMIT = "none"
 """The peer in whose process the limit is measured."""
 
@@ -51,14 +58,25 @@ QUICK = Size(records=2_000, repetitions=2)
 def capture(bench: Bench, *, records: int) -> Sample:
     """Capture records and flush; returns how many passed in a second."""
     [handler] = bench.peer.callbacks
-    relay = handler.relay
+    return _timed(handler.relay.capture, bench.flush, records)
+
+
+def append(bench: Bench, *, records: int, batch_size: int) -> Sample:
+    """Do the same with the least that could deliver."""
+    sender = LeastSender(_url(bench), encoded_inference, batch_size=batch_size)
+    found = _timed(sender.append, lambda: sender.flush(_LIMIT_SECONDS), records)
+    sender.close()
+    return found
+
+
+def _timed(take: Callable[[Any], object], flush: Callable[[], object], records: int) -> Sample:
     given = inferences(records)
     settle()
     begun = time.perf_counter()
     for inference in given:
-        relay.capture(inference)
+        take(inference)
     captured = time.perf_counter()
-    bench.flush()
+    flush()
     ended = time.perf_counter()
     return {
         "records_per_second": records / (ended - begun),
@@ -70,10 +88,13 @@ def capture(bench: Bench, *, records: int) -> Sample:
 def post(bench: Bench, *, records: int, batch_size: int) -> Sample:
     """Encode and post the same records with nothing around the client."""
     given = documents(records)
-    url = f"{bench.url}/api/v3/models/{MODEL_ID}/inferences"
     settle()
-    seconds = bench.run(_post(url, given, batch_size))
+    seconds = bench.run(_post(_url(bench), given, batch_size))
     return {"records_per_second": records / seconds, "emitted": records}
+
+
+def _url(bench: Bench) -> str:
+    return f"{bench.url}/api/v3/models/{MODEL_ID}/inferences"
 
 
 async def _post(url: str, given: list[dict[str, object]], batch_size: int) -> float:
@@ -92,7 +113,7 @@ async def _post(url: str, given: list[dict[str, object]], batch_size: int) -> fl
         return time.perf_counter() - begun
 
 
-COMMANDS: Commands = {"capture": capture, "post": post}
+COMMANDS: Commands = {"capture": capture, "append": append, "post": post}
 
 # In the run.
 
@@ -103,14 +124,17 @@ def run(stage: Stage) -> Cells:
     cells = Cells()
     for batch_size, settings in BATCHES.items():
         case = f"batches of {batch_size}"
-        with stage.lineup(cells, peers=(LIMIT, "relay"), settings=settings) as lineup:
+        commands: dict[str, tuple[str, Mapping[str, int]]] = {
+            LIMIT: ("post", {"batch_size": batch_size}),
+            LEAST: ("append", {"batch_size": batch_size}),
+            RELAY: ("capture", {}),
+        }
+        with stage.lineup(cells, peers=commands, settings=settings) as lineup:
             for repetition in range(-1, size.repetitions):
-                posted = _measure(stage, lineup, LIMIT, case, "post", size, batch_size=batch_size)
-                captured = _measure(stage, lineup, "relay", case, "capture", size)
-                if repetition >= 0:
-                    for peer, sample in ((LIMIT, posted), ("relay", captured)):
-                        if sample is not None:
-                            cells.cell(case, peer).samples.append(sample)
+                for peer, (command, arguments) in commands.items():
+                    sample = _measure(stage, lineup, peer, case, command, size, **arguments)
+                    if repetition >= 0 and sample is not None:
+                        cells.cell(case, peer).samples.append(sample)
     return cells
 
 
@@ -142,7 +166,7 @@ def section(cells: Cells) -> Section:
             f"{case}: records/s of the relay, over the limit's",
             LEAST_SHARE,
             TIMES,
-            cells.ratio(case, "relay", "records_per_second", to=LIMIT),
+            cells.ratio(case, RELAY, "records_per_second", to=LIMIT),
         )
         for case in cells.cases
     ]
@@ -150,22 +174,56 @@ def section(cells: Cells) -> Section:
         (
             case,
             value_text(cells, case, LIMIT, "records_per_second"),
-            value_text(cells, case, "relay", "records_per_second"),
-            ratio_text(cells, case, "relay", "records_per_second", to=LIMIT),
-            value_text(cells, case, "relay", "captured_per_second"),
+            value_text(cells, case, LEAST, "records_per_second"),
+            ratio_text(cells, case, LEAST, "records_per_second", to=LIMIT),
+            value_text(cells, case, RELAY, "records_per_second"),
+            ratio_text(cells, case, RELAY, "records_per_second", to=LIMIT),
+            ratio_text(cells, case, RELAY, "records_per_second", to=LEAST),
+            value_text(cells, case, RELAY, "captured_per_second"),
         )
         for case in cells.cases
     ]
-    header = ("", "limit, records/s", "relay, records/s", "share", "captured/s")
+    header = (
+        "",
+        "limit, records/s",
+        "least, records/s",
+        "its share",
+        "relay, records/s",
+        "its share",
+        "relay over least",
+        "captured/s",
+    )
     return Section(
         title="4. The relay alone",
         text=(
             "`Relay.capture` of ready records of 2 KB until the flush returns. The limit is one"
             f" httpx client that posts the same records, encoded with orjson, {IN_FLIGHT} requests"
-            " in flight, and does nothing else. Both in turn, against the same sink."
+            " in flight, and does nothing else. `least` is a yardstick and no tool: a"
+            " `deque.append` by the caller, and a thread with a loop that makes JSON of each record"
+            " and posts it with such a client, without bounds, accounting, schema, retries or"
+            " verdicts (`least.py`). All in turn, against the same sink."
+            + "".join(f" {_demanded(cells, case)}" for case in cells.cases)
         ),
         figures=figures,
         tables=[Table("Records of 2 KB a second", header, rows)],
+    )
+
+
+def _demanded(cells: Cells, case: str) -> str:
+    """What the figure leaves for a record, in µs, and what is taken."""
+    limit = cells.spread(case, LIMIT, "records_per_second")
+    if limit is None:
+        return ""
+    rest = 1e6 / limit.median
+    taken = [
+        f"`{peer}` takes {number(1e6 / found.median)} µs"
+        for peer in (LEAST, RELAY)
+        if (found := cells.spread(case, peer, "records_per_second")) is not None
+    ]
+    return (
+        f"In {case} the limit is {number(rest)} µs a record, and the figure leaves"
+        f" {number(rest / LEAST_SHARE)} µs for the capture and all else"
+        f"{'; ' * bool(taken)}{', '.join(taken)}."
     )
 
 
