@@ -28,6 +28,7 @@ class Fault:
         delivered: Inferences that were delivered.
         rejected: Reasons of those that were rejected.
         doubled: Inferences that Arthur was given again, all times counted: an answer was lost.
+        unheard: Inferences that Arthur has, and the relay does not know it.
         logins: Logins in all.
         minutes: Passed at least between the first attempt and the last, on the relay's clock.
         lines: Lines that it brings into the log, at WARNING.
@@ -43,6 +44,7 @@ class Fault:
     delivered: int = 3
     rejected: Mapping[str, int] = field(default_factory=dict)
     doubled: int = 0
+    unheard: int = 0
     logins: int = 1
     minutes: float = 0.0
     lines: int = 0

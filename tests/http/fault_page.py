@@ -29,7 +29,8 @@ travel in one request, while something goes wrong:
   settles them as told in the row; *at its deadline* it ends with what is left counted as dropped.
   Beyond its deadline it never lasts.
 
-What passes, passes; of what does not, `health()` says why.
+Of what does not pass, `health()` says why. Each time, what `stats()` says is compared with what
+Arthur has.
 """
 
 
@@ -72,11 +73,18 @@ def _cells(name: str, fault: Fault) -> list[str]:
         requests,
         str(fault.delivered),
         ", ".join(reasons) or NONE,
-        str(fault.doubled or NONE),
+        "each time" if fault.unheard else str(fault.doubled or NONE),
         str(fault.logins or NONE),
         str(fault.lines or NONE),
-        "at its deadline: 3 dropped, shutdown" if fault.outlasts_an_exit else "in time",
+        _exit(fault),
     ]
+
+
+def _exit(fault: Fault) -> str:
+    if not fault.outlasts_an_exit:
+        return "in time"
+    more = f"; Arthur has {fault.unheard}, unheard" if fault.unheard else ""
+    return f"at its deadline: 3 dropped, shutdown{more}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -324,6 +324,22 @@ def test_several_organizations_ask_for_a_choice(
         ArthurCallbackHandler.from_credentials(*arguments, settings=settings)
 
 
+def test_an_organization_that_can_not_be_asked_for_now_is_asked_for_again(
+    sandbox: ArthurSandbox, settings: RelaySettings
+) -> None:
+    for status in (403, 401):  # of `/users/me`, and then of what is asked instead
+        sandbox.faults.status(status, routes=("users",))
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    relay.connect(sandbox.model_id)
+    assert "arthur-organization-id" not in sandbox.requests[-1].headers
+    capture(relay, "a")
+    assert relay.flush(30).delivered == 1
+    assert sandbox.requests[-1].headers["arthur-organization-id"]
+    relay.close()
+
+
 def test_an_address_that_is_not_arthurs(settings: RelaySettings, sandbox: ArthurSandbox) -> None:
     sandbox.faults.not_json(status=200, times=None, routes=("users",))
     handler = ArthurCallbackHandler.from_credentials(
