@@ -8,11 +8,10 @@ made by `python -m tests.http.test_faults > tests/http/faults.md`.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -39,9 +38,6 @@ from tests.http.fault import (
 from tests.http.fault_page import page
 from tests.http.fronts import Break, half_close, hang_in_mid_body, reset, truncate
 from tests.http.stage import IDS, LONG_SECONDS, Stage, stage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = Path(__file__).with_name("faults.md")
 
@@ -218,16 +214,10 @@ FAULTS = {name: fault for faults in TABLE.values() for name, fault in faults.ite
 
 every_fault = pytest.mark.parametrize("name", FAULTS)
 
-# Cancelled in mid-handshake, httpcore leaves the socket to the collector: its `start_tls` closes
-# it after an Exception only.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    """Have those sockets collected before the next test, which would have to answer for them."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("left_sockets_are_collected"),
+]
 
 
 def play(place: Stage, fault: Fault, **settings: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import ssl
 from typing import TYPE_CHECKING
@@ -47,13 +46,8 @@ def environment(
     return monkeypatch
 
 
-# Cancelled in mid-handshake, httpcore leaves the socket to the collector: its `start_tls` closes
-# it after an Exception only.
-leaves_a_socket = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-@leaves_a_socket
-@pytest.mark.usefixtures("environment")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.usefixtures("environment", "left_sockets_are_collected")
 def test_a_certificate_that_nobody_knows_is_refused(
     front: TlsFront,
     sandbox: ArthurSandbox,
@@ -69,7 +63,6 @@ def test_a_certificate_that_nobody_knows_is_refused(
     assert health.status == "failing"
     assert "certificate is not trusted" in health.detail
     result = handler.relay.close(0.0)
-    gc.collect()
     assert (result.delivered, result.pending, result.dropped) == (0, 0, {"shutdown": 1})
     assert sandbox.requests == []
     texts = [r.getMessage() for r in caplog.records if "certificate" in r.getMessage()]
