@@ -167,7 +167,8 @@ def stays(
     does: Callable[[Stage], object], says: str, *, requests: int | None = None, **more: Any
 ) -> Fault:
     """A fault that does not pass: a line says so when the breaker opens, another what is lost."""
-    return Fault(does, 6, requests, delivered=0, lines=2, says=says, **more)
+    more = {"attempts": 6, "lines": 2, **more}
+    return Fault(does, requests=requests, delivered=0, says=says, **more)
 
 
 def unseen(does: Callable[[Stage], object], says: str, **more: Any) -> Fault:
