@@ -3,7 +3,7 @@
 from typing import Final, NoReturn
 
 DAEMON_PACKAGES: Final = frozenset(
-    {"msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
+    {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
 )
 """The packages of the extra `daemon`."""
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-HEAD_BYTES = 32 * 1024
-"""A request's line and headers, at most."""
-
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than clients of ours keep it, so that they end it."""
 
@@ -59,7 +56,6 @@ class Front:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._config.load()
