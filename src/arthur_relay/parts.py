@@ -17,6 +17,7 @@ from arthur_relay.destinations import Destination
 from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.model_ledger import ModelLedger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime
 from arthur_relay.pipeline.worker import Worker
@@ -64,6 +65,7 @@ class Parts:
         sweep: Callable[[], bool],
         learned: Callable[[str, ModelSchema], None],
         borrowed_by_runs: Callable[[], int],
+        by_model: ModelLedger | None = None,
     ) -> "Parts":
         """Compose a pipeline that has not been started.
 
@@ -73,8 +75,9 @@ class Parts:
             sweep: See `Worker`.
             learned: See `Worker`.
             borrowed_by_runs: Returns the bytes that open runs take beyond their share.
+            by_model: Counts by model; only rows that come encoded are, not captures.
         """
-        ledger = Ledger()
+        ledger = Ledger(by_model)
         dead_letters = chosen_dead_letters(settings)
         runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
         inlet = Inlet(

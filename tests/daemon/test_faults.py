@@ -111,11 +111,11 @@ DIE = """
 from arthur_relay.buffers.spool_file import SpoolFile
 write = SpoolFile.write
 died = []
-def writing(self, fresh, gone, changed):
+def writing(self, fresh, gone, changed, **now):
     if fresh and not died:
         died.append(True)
         raise RuntimeError
-    write(self, fresh, gone, changed)
+    write(self, fresh, gone, changed, **now)
 SpoolFile.write = writing
 """
 

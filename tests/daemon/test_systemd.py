@@ -77,10 +77,10 @@ import arthur_relay.daemon.state as state
 from arthur_relay.buffers.spool_file import SpoolFile
 state.STALLED_SECONDS = 0.3
 write = SpoolFile.write
-def writing(self, fresh, gone, changed):
+def writing(self, fresh, gone, changed, **now):
     if any(row.id == "block" for _, row in fresh):
         threading.Event().wait()
-    write(self, fresh, gone, changed)
+    write(self, fresh, gone, changed, **now)
 SpoolFile.write = writing
 """
 

@@ -1,43 +1,52 @@
-"""The names in the daemon's /metrics, and those that an expression asks for."""
+"""The names in the daemon's /metrics, asked of its own code, and those of an expression."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-# Held against the daemon's own registry in test_prometheus.py.
-COUNTERS = {
-    "captured_total",
-    "breaker_opened_total",
-    "dead_letters_total",
-    "delivered_total",
-    "dropped_total",
-    "intake_requests_total",
-    "intake_rows_total",
-    "rejected_total",
-    "requests_total",
-    "retries_total",
-    "worker_restarts_total",
-}
-GAUGES = {
-    "breaker_open",
-    "build_info",
-    "dead_letters",
-    "in_flight",
-    "in_flight_limit",
-    "intake_connections",
-    "loop_lag_seconds",
-    "oldest_row_age_seconds",
-    "pending_bytes",
-    "pending_rows",
-    "ready",
-    "spool_bytes",
-    "spool_limit_bytes",
-    "spool_rows",
-}
-HISTOGRAMS = {"batch_bytes", "batch_rows", "delivery_seconds", "intake_seconds"}
-OWN = {f"arthur_relay_{name}" for name in COUNTERS | GAUGES} | {
-    f"arthur_relay_{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "count", "sum")
-}
+from arthur_relay.credentials import Credentials
+from arthur_relay.daemon.metrics import DaemonCollector
+from arthur_relay.daemon.settings import DaemonSettings
+from arthur_relay.daemon.state import DaemonState
+from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.parts import Parts
+from arthur_relay.pipeline.model_ledger import ModelLedger
+from arthur_relay.settings import RelaySettings
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+
+def _families() -> list[Metric]:
+    """Return the metrics of a daemon that is not started."""
+    settings = RelaySettings(spool_dir=Path("/nonexistent"))
+    destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
+    parts = Parts.assemble(
+        settings,
+        destination,
+        sweep=bool,
+        learned=lambda _model_id, _schema: None,
+        borrowed_by_runs=int,
+        by_model=ModelLedger(),
+    )
+    state = DaemonState(DaemonSettings(), settings, parts, destination.name)
+    return list(DaemonCollector(state, "0").collect())
+
+
+def _names(family: Metric) -> list[str]:
+    match family.type:
+        case "counter":
+            return [f"{family.name}_total"]
+        case "histogram":
+            return [f"{family.name}_{part}" for part in ("bucket", "count", "sum")]
+        case _:
+            return [family.name]
+
+
+FAMILIES = _families()
+OWN = {name for family in FAMILIES for name in _names(family)}
 # Of prometheus_client's own collector, and of Prometheus itself.
 OTHERS = {
     "process_cpu_seconds_total",

@@ -11,7 +11,7 @@ import pytest
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess, arrived, row
 
-from .metrics import COUNTERS, GAUGES, HISTOGRAMS, OTHERS
+from .metrics import FAMILIES, OTHERS
 from .processes import wait_for
 from .tools import tool
 
@@ -31,9 +31,6 @@ def exposition(sandbox: ArthurSandbox, tmp_path: Path) -> str:
     """What /metrics says of a daemon that has delivered a row."""
     with DaemonProcess(sandbox, tmp_path) as daemon:
         client = daemon.wait_until_ready().client()
-        answer = client.get("/metrics")
-        if answer.status_code == 404:
-            pytest.skip("the daemon has no /metrics yet")
         client.post(
             f"/api/v3/models/{sandbox.model_id}/inferences",
             headers={"Authorization": "any"},
@@ -50,15 +47,27 @@ def types(exposition: str) -> dict[str, str]:
 
 def test_they_are_served_with_their_types(exposition: str) -> None:
     found = types(exposition)
-    for names, kind in ((COUNTERS, "counter"), (GAUGES, "gauge"), (HISTOGRAMS, "histogram")):
-        for name in names:
-            assert found.get(f"arthur_relay_{name}") == kind, name
+    for family in FAMILIES:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert found.pop(name) == family.type, name
+    assert {name for name in found if name.startswith("arthur_relay")} == set()
     for name in OTHERS - {"up"}:
         assert name in found
 
 
-def test_promtool_has_nothing_to_say(exposition: str) -> None:
+def test_what_is_asked_for_by_label_has_it(exposition: str) -> None:
+    for sample in (
+        'captured_total{model="',
+        'delivered_total{model="',
+        'requests_total{outcome="answered"}',
+        'intake_requests_total{method="POST",status="207"}',
+        'intake_rows_total{status="accepted"}',
+        'build_info{python="',
+    ):
+        assert f"\narthur_relay_{sample}" in exposition, sample
 
+
+def test_promtool_has_nothing_to_say(exposition: str) -> None:
     done = subprocess.run(
         [tool("promtool"), "check", "metrics"],
         input=exposition,

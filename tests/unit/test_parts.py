@@ -164,12 +164,12 @@ def test_a_capture_that_comes_in_while_the_worker_ends_is_counted() -> None:
 def test_a_ledger_that_is_closed_out_counts_nothing_twice() -> None:
     ledger = Ledger()
     ledger.captured.add(10)
-    ledger.deliver(3)
-    ledger.reject("row 400", 1)
+    ledger.deliver(3, "model")
+    ledger.reject("row 400", 1, "model")
     assert ledger.close_out() == 6
     # A worker that could not be stopped goes on; what it does no longer counts.
-    ledger.deliver(2)
-    ledger.reject("row 400", 1)
+    ledger.deliver(2, "model")
+    ledger.reject("row 400", 1, "model")
     ledger.drop(DropReason.OVERFLOW, 1)
     totals = ledger.totals()
     assert (totals.captured, totals.delivered, totals.rejected) == (10, 3, 1)

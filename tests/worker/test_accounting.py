@@ -29,12 +29,16 @@ class WatchedLedger(Ledger):
         super().drop(reason, rows)
         self.look()
 
-    def deliver(self, rows: int) -> None:
-        super().deliver(rows)
+    def drop_held(self, reason: DropReason, rows: int, model_id: str) -> None:
+        super().drop_held(reason, rows, model_id)
         self.look()
 
-    def reject(self, reason: str, rows: int) -> None:
-        super().reject(reason, rows)
+    def deliver(self, rows: int, model_id: str) -> None:
+        super().deliver(rows, model_id)
+        self.look()
+
+    def reject(self, reason: str, rows: int, model_id: str) -> None:
+        super().reject(reason, rows, model_id)
         self.look()
 
     def look(self) -> None:
@@ -81,7 +85,7 @@ def test_what_is_on_disk_is_asked_for_after_what_is_pending() -> None:
 
     def spooled() -> int:
         """Rows that are delivered between the two questions make `pending` too large, if any."""
-        ledger.deliver(2)
+        ledger.deliver(2, "model")
         return 3
 
     stats = report_stats(

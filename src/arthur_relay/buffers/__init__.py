@@ -1,6 +1,6 @@
 """Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -56,6 +56,22 @@ class Buffer(Protocol):
 
     def adopt(self) -> int:
         """Take over what others have left, now and then. Returns how many rows that are."""
+        ...
+
+    def found_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model `open` and `adopt` have found since the last time.
+
+        To be asked at once, while all of them are held. Reads them all, so only for those who must
+        know; what can't be read is missing.
+        """
+        ...
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row that is kept was stored, in seconds since 1970, or None. Any thread.
+
+        None also where rows are in memory only.
+        """
         ...
 
     def commit(self) -> None:

@@ -157,6 +157,7 @@ class MemoryBuffer:
     is_durable = False
     kept = 0
     closing_seconds = 0.0
+    oldest_at: float | None = None
 
     def __init__(self, *, max_rows: int, max_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._max_rows = max_rows
@@ -195,6 +196,10 @@ class MemoryBuffer:
     def adopt(self) -> int:
         """Return 0, for the same reason."""
         return 0
+
+    def found_by_model(self) -> dict[str, int]:
+        """Return nothing, for the same reason."""
+        return {}
 
     def commit(self) -> None:
         """Do nothing."""

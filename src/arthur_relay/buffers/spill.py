@@ -62,6 +62,15 @@ class Spill:
         """Take over what others have left."""
         return self._spool.adopt()
 
+    def found_by_model(self) -> dict[str, int]:
+        """Return how many rows of each model the spool has found."""
+        return self._spool.found_by_model()
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row on disk was stored."""
+        return self._spool.oldest_at
+
     def commit(self) -> None:
         """Make safe what is on disk."""
         self._spool.commit()

@@ -19,8 +19,8 @@ import orjson
 from arthur_relay.buffers import Compaction, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
 from arthur_relay.buffers.spool_file import NotASpoolError
-from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, bytes_of, open_part
-from arthur_relay.errors import ConfigurationError, ModelError
+from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, PartList, bytes_of
+from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
 from arthur_relay.schema import ModelSchema
 
@@ -68,7 +68,7 @@ class Spool:
         self._power_safe = power_safe
         self._monotonic = monotonic
         self._utc_now = utc_now
-        self._parts: list[Part] = []  # the first one is written to
+        self._parts = PartList()  # the first one is written to
         self._backlog: deque[Cursor] = deque()
         self._fresh: Cursor | None = None
         self._favours_fresh = False
@@ -100,8 +100,16 @@ class Spool:
     @property
     def kept(self) -> int:
         """Rows that outlive the process; never too many, also while a commit goes on."""
-        # What is gone is read first: a commit in between makes it too few.
-        return sum([-len(part.gone) + part.file.rows for part in self._parts])
+        return self._parts.kept
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row on disk was stored, in seconds since 1970, or None. Any thread."""
+        return self._parts.oldest_at
+
+    def found_by_model(self) -> dict[str, int]:
+        """Return how many rows of each model `open` and `adopt` have found since the last time."""
+        return self._parts.found_by_model()
 
     def open(self) -> int:
         """Claim a file, and those that no one holds any more; returns how many rows are in them.
@@ -113,6 +121,7 @@ class Spool:
             return 0
         own = self._enter(self._directory.claim())
         self._next_seq = own.file.last_seq + 1
+        own.is_found = own.file.rows > 0
         self._backlog.append(Cursor(own, 0, own.file.last_seq, RECOVERED))
         self._fresh = Cursor(own, own.file.last_seq)
         self._rows += own.file.rows
@@ -137,6 +146,7 @@ class Spool:
             for schema in self.schemas():
                 self.remember(schema)  # this file may be gone before ours
             if part.file.rows:
+                part.is_found = True
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 self._rows += part.file.rows
                 found += part.file.rows
@@ -273,12 +283,7 @@ class Spool:
 
     def schemas(self) -> list[ModelSchema]:
         """Return the models that are remembered, as they were."""
-        found: dict[str, ModelSchema] = {}
-        for part in self._parts:
-            with suppress(sqlite3.Error, orjson.JSONDecodeError, ModelError):
-                for model_id, description in part.file.models().items():
-                    found[model_id] = ModelSchema.from_json(orjson.loads(description))
-        return list(found.values())
+        return self._parts.schemas()
 
     def remember(self, schema: ModelSchema) -> None:
         """Keep a model's schema for a start while Arthur is away."""
@@ -287,9 +292,7 @@ class Spool:
 
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
-        for part in self._parts:
-            with suppress(sqlite3.Error):
-                part.file.forget(model_id)
+        self._parts.forget(model_id)
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
@@ -308,14 +311,13 @@ class Spool:
 
     def _enter(self, claim: Claim) -> Part:
         """Open a file. Raises what `open_part` does."""
-        part = open_part(claim, power_safe=self._power_safe, utc_now=self._utc_now)
-        self._parts.append(part)
-        return part
+        return self._parts.enter(claim, power_safe=self._power_safe, utc_now=self._utc_now)
 
     def _write(self, part: Part, fresh: Sequence[tuple[int, Row]]) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
+        now = self._utc_now().timestamp()
         try:
-            part.file.write(fresh, part.gone, list(part.changed.items()))
+            part.file.write(fresh, part.gone, list(part.changed.items()), now=now)
         except sqlite3.Error as error:
             self._fail(error)
             if part.is_done_with:
@@ -345,7 +347,7 @@ class Spool:
         self._failed_at = self._monotonic()
 
     def _held_bytes(self) -> int:
-        return sum([part.size for part in self._parts]) + self._unwritten_bytes
+        return self._parts.size + self._unwritten_bytes
 
     def _forget(self, row: Row, place: _Place) -> None:
         part, seq = place

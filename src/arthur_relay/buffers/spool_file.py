@@ -43,6 +43,7 @@ CREATE TABLE rows (
     kind TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     shrunk INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
     body BLOB NOT NULL
 );
 CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
@@ -55,7 +56,7 @@ _PARTS = (1024, 256, 64, 16, 4, 1)
 computes, as the daemon's intake does, getting it back may take longer than the step."""
 
 _INSERT = {
-    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
+    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
     for size in _PARTS
 }
 _DELETE = {
@@ -93,6 +94,7 @@ class SpoolFile:
         rows: Rows in it.
         last_seq: The last sequence number that was ever used.
         size: Bytes of the pages in use, the log not included.
+        oldest_at: When the oldest row was stored, in seconds since 1970, or None without rows.
 
     Raises:
         NewerSpoolError: See there.
@@ -104,6 +106,7 @@ class SpoolFile:
     def __init__(self, path: Path, *, power_safe: bool) -> None:
         self.path = path
         self.rows = self.last_seq = self.size = 0
+        self.oldest_at: float | None = None
         # For the owner only, as SQLite then makes the log: there are prompts in it.
         make_private(path)
         self._open(power_safe=power_safe)
@@ -114,6 +117,8 @@ class SpoolFile:
         fresh: Sequence[tuple[int, Row]],
         gone: Sequence[int],
         changed: Iterable[tuple[int, Row]],
+        *,
+        now: float,
     ) -> None:
         """Commit what has happened since the last time, as a whole or not at all.
 
@@ -121,6 +126,7 @@ class SpoolFile:
             fresh: New rows with their sequence numbers, which grow.
             gone: Sequence numbers of rows to forget.
             changed: New forms of rows that are in the file.
+            now: Seconds since 1970.
         """
         rows = self.rows + len(fresh) - len(gone)
         last_seq = fresh[-1][0] if fresh else self.last_seq
@@ -129,7 +135,7 @@ class SpoolFile:
                 values: list[object] = []
                 for seq, row in part:
                     kind, epoch, shrunk = row.kind.value, row.epoch, row.shrunk
-                    values += (seq, row.id, row.model_id, kind, epoch, shrunk, row.body)
+                    values += (seq, row.id, row.model_id, kind, epoch, shrunk, now, row.body)
                 execute(_INSERT[len(part)], values)
             for seq, row in changed:
                 execute(
@@ -142,6 +148,7 @@ class SpoolFile:
         self.rows, self.last_seq = rows, last_seq
         with suppress(sqlite3.OperationalError):  # it is written; no room to tidy up in is no harm
             self._give_back()
+            self._look_for_oldest()
 
     @unforked()
     def read(
@@ -164,6 +171,13 @@ class SpoolFile:
             (seq, Row(row_id, model_id, body, row_epoch, shrunk, RowKind(kind)))
             for seq, row_id, model_id, body, row_epoch, shrunk, kind in found
         ]
+
+    @unforked()
+    def rows_by_model(self) -> dict[str, int]:
+        """Return how many rows there are of each model. Reads the whole file."""
+        return dict(
+            self._connection.execute("SELECT model_id, count(*) FROM rows GROUP BY model_id")
+        )
 
     @unforked()
     def models(self) -> dict[str, str]:
@@ -197,6 +211,7 @@ class SpoolFile:
             ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
             self.rows, self.last_seq = int(rows), int(last_seq)
             self.size = self._measure()[1]
+            self._look_for_oldest()
         except (sqlite3.OperationalError, NewerSpoolError):
             self._connection.close()
             raise
@@ -251,6 +266,10 @@ class SpoolFile:
             self._connection.executescript(
                 f"PRAGMA incremental_vacuum({VACUUM_PAGES}); PRAGMA wal_checkpoint(PASSIVE)"
             )
+
+    def _look_for_oldest(self) -> None:
+        found = self._connection.execute("SELECT stored_at FROM rows ORDER BY seq LIMIT 1")
+        self.oldest_at = next((float(stored_at) for (stored_at,) in found), None)
 
     def _measure(self) -> tuple[int, int]:
         """Return how many pages are free, and the bytes of those in use."""

@@ -2,15 +2,19 @@
 
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
+
 from arthur_relay.buffers.spool_directory import Claim
 from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
-from arthur_relay.errors import ConfigurationError, SpoolError
+from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
 from arthur_relay.row import Row
+from arthur_relay.schema import ModelSchema
 
 logger = logging.getLogger("arthur_relay.spool")
 
@@ -33,6 +37,7 @@ class Part:
         gone: Sequence numbers of rows that are done with.
         gone_bytes: What they take in the file, about.
         changed: Rows that were cut, by sequence number.
+        is_found: Whether others left its rows, and nobody has asked yet of which models they are.
     """
 
     claim: Claim
@@ -40,6 +45,7 @@ class Part:
     gone: list[int] = field(default_factory=list)
     gone_bytes: int = 0
     changed: dict[int, Row] = field(default_factory=dict)
+    is_found: bool = False
 
     @property
     def size(self) -> int:
@@ -113,6 +119,58 @@ def open_part(claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]
             " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
         ) from error
     return Part(claim, file)
+
+
+class PartList(list[Part]):
+    """The parts that are ours. What is not said to be for any thread is for the worker's."""
+
+    def enter(self, claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]) -> Part:
+        """Open one more and return it. Raises what `open_part` does."""
+        part = open_part(claim, power_safe=power_safe, utc_now=utc_now)
+        self.append(part)
+        return part
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process; never too many, also while a commit goes on."""
+        # What is gone is read first: a commit in between makes it too few.
+        return sum([-len(part.gone) + part.file.rows for part in self])
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take, about."""
+        return sum([part.size for part in self])
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row was stored, in seconds since 1970, or None. Any thread."""
+        found = [part.file.oldest_at for part in list(self)]
+        return min([moment for moment in found if moment is not None], default=None)
+
+    def found_by_model(self) -> dict[str, int]:
+        """Return how many rows of each model others have left in parts not yet asked for."""
+        found: Counter[str] = Counter()
+        for part in self:
+            if part.is_found:
+                part.is_found = False
+                with suppress(sqlite3.Error):  # whoever asks knows how many rows there are in all
+                    found.update(part.file.rows_by_model())
+        return found
+
+    def schemas(self) -> list[ModelSchema]:
+        """Return the models that are remembered, as they were."""
+        found: dict[str, ModelSchema] = {}
+        for part in self:
+            with suppress(sqlite3.Error, orjson.JSONDecodeError, ModelError):
+                for model_id, description in part.file.models().items():
+                    found[model_id] = ModelSchema.from_json(orjson.loads(description))
+        return list(found.values())
+
+    def forget(self, model_id: str) -> None:
+        """Keep a model no longer."""
+        for part in self:
+            with suppress(sqlite3.Error):
+                part.file.forget(model_id)
 
 
 @dataclass(slots=True, eq=False)

@@ -21,13 +21,14 @@ from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
 from arthur_relay.daemon.sockets import UnixSocket, listen_tcp, listen_unix, shown
-from arthur_relay.daemon.state import DaemonState, Phase
+from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.tls import load_tls
 from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.parts import Parts
+from arthur_relay.pipeline.model_ledger import ModelLedger
 
 if TYPE_CHECKING:
     import socket
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon")
-
-BEAT_SECONDS = 0.5
-"""How often the loops are looked at."""
 
 STATUS_SECONDS = 10.0
 
@@ -127,10 +125,12 @@ class Daemon:
             sweep=self._adopt,
             learned=lambda _model_id, _schema: None,
             borrowed_by_runs=lambda: 0,
+            by_model=ModelLedger(),
         )
         self.state = DaemonState(
             self._configuration.daemon, self._configuration.relay, parts, destination.name
         )
+        stack.enter_context(self.state.seen.troubles.listening())
         parts.runtime.start(parts.worker.wake)
         stack.callback(self._end_pipeline)
         error = parts.runtime.wait_until_ready()
@@ -140,7 +140,8 @@ class Daemon:
             raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
 
     def _adopt(self) -> bool:
-        self._parts.ledger.recover(self._parts.worker.buffer.adopt())
+        buffer = self._parts.worker.buffer
+        self._parts.ledger.recover(buffer.adopt(), buffer.found_by_model)
         return False
 
     def _end_pipeline(self) -> None:
@@ -300,6 +301,7 @@ class Daemon:
             await asyncio.sleep(pause)
             now = time.monotonic()
             state.lag_seconds = max(0.0, now - before - pause)
+            state.take_point()
             if interval is not None and state.liveness()[0]:
                 self._notifier.watchdog()
             if now - told_at >= STATUS_SECONDS and state.phase is Phase.RUNNING:

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.counts import IntakeCounts
+from arthur_relay.daemon.observations import Observations, Point
 from arthur_relay.pipeline.acceptance import Refusal
 from arthur_relay.reporting import EventCounts, report_health, report_stats
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.parts import Parts
+    from arthur_relay.pipeline.model_ledger import Accounts
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
+
+BEAT_SECONDS = 0.5
+"""How often the loops are looked at."""
 
 STALLED_SECONDS = 10.0
 """The worker's loop is taken for dead when it has not turned for as long."""
 
 TROUBLE_SECONDS = 5.0
 """How long a write that failed makes the daemon unready; then rows may try again."""
+
+
+DEAD_LETTERS_SECONDS = 2.0
+"""How long a count of the dead letters is good for: all of them are read for it."""
+
+
+class Queue(NamedTuple):
+    """What waits."""
+
+    pending_bytes: int
+    """Bytes between the clients and Arthur, as accounted."""
+    spool_rows: int
+    spool_bytes: int
+    """Bytes of the spool's files."""
+    spool_limit_bytes: int
+    """When it is full."""
+    oldest_age_seconds: float
+    """How long the oldest row has waited, restarts included; 0 when none waits."""
 
 
 class Phase(StrEnum):
@@ -47,6 +74,7 @@ class DaemonState:
         started_at: When it was made, on `time.monotonic()`'s scale.
         lag_seconds: How late the intake's loop was lately.
         beat_at: When the worker's loop last turned, on `time.monotonic()`'s scale.
+        seen: What was observed of requests.
     """
 
     settings: DaemonSettings
@@ -58,6 +86,13 @@ class DaemonState:
     started_at: float = field(default_factory=time.monotonic)
     lag_seconds: float = 0.0
     beat_at: float = field(default_factory=time.monotonic)
+    seen: Observations = field(default_factory=Observations)
+    _letters: Mapping[str, int] | None = None
+    _letters_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.parts.worker.dispatcher.observers.append(self.seen.attempted)
+        self.counts.observe.append(self.seen.intake_seconds.observe)
 
     def stats(self) -> Stats:
         """Return all counts of the pipeline."""
@@ -83,6 +118,48 @@ class DaemonState:
             closed=not parts.is_open,
             running=parts.runtime.is_running,
         )
+
+    def accounts(self) -> Accounts:
+        """Return the counts of rows by model."""
+        by_model = self.parts.ledger.by_model
+        assert by_model is not None, "the daemon's pipeline counts by model"
+        return by_model.accounts()
+
+    def queue(self) -> Queue:
+        """Return what waits."""
+        buffer = self.parts.worker.buffer
+        oldest_at = buffer.oldest_at
+        return Queue(
+            pending_bytes=self.parts.pending_bytes,
+            spool_rows=buffer.rows,
+            spool_bytes=buffer.size,
+            spool_limit_bytes=self.relay_settings.spool_bytes,
+            oldest_age_seconds=0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
+        )
+
+    def dead_letters(self) -> Mapping[str, int] | None:
+        """Return how many dead letters are kept, by reason; None while it can't be told.
+
+        Reads a file: not for an event loop.
+        """
+        if time.monotonic() >= self._letters_until:
+            with suppress(OSError, sqlite3.Error):  # the last count is better than none
+                self._letters = self.parts.dead_letters.count()
+            self._letters_until = time.monotonic() + DEAD_LETTERS_SECONDS
+        return self._letters
+
+    def take_point(self) -> None:
+        """Remember how it is now, when it is time to. For one thread."""
+        now, history = time.monotonic(), self.seen.history
+        if history.is_due(now):
+            totals = self.parts.ledger.totals()
+            accepted = self.counts.rows["accepted"]
+            history.add(Point(now, accepted, totals.delivered, totals.pending))
+
+    def loop_lag_seconds(self) -> float:
+        """Return how late the slower one of the two loops is."""
+        # The worker's is asked now and then only, so that its last turn was a while ago.
+        return max(self.lag_seconds, self.worker_lag_seconds() - BEAT_SECONDS, 0.0)
 
     def worker_lag_seconds(self) -> float:
         """Return for how long the worker's loop has not turned."""

@@ -1,16 +1,21 @@
-"""What can be seen of the daemon: whether it lives, and whether it takes rows."""
+"""What can be seen of the daemon: whether it lives, whether it takes rows, metrics and a page."""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 from starlette.routing import Route
 
 from arthur_relay.daemon.answers import answer_json
+from arthur_relay.daemon.metrics import CONTENT_TYPE, Metrics
+from arthur_relay.daemon.page import Page
+from arthur_relay.daemon.status import status
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
     from arthur_relay.daemon.state import DaemonState
@@ -33,6 +38,36 @@ def probe_routes(state: DaemonState) -> list[BaseRoute]:
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
 
-def view_routes(state: DaemonState) -> list[BaseRoute]:  # noqa: ARG001 - for the views to come
+def view_routes(state: DaemonState) -> list[BaseRoute]:
     """Return the other views' routes, which are on the socket and on the views' own port only."""
-    return []
+    own_version = _version()
+    metrics, page = Metrics(state, own_version), Page()
+    fresh = {"Cache-Control": "no-store"}
+
+    # In threads: both read the file of the dead letters.
+    async def show_metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's
+        return Response(await run_in_threadpool(metrics.render), headers=_typed(fresh))
+
+    async def show_status(request: Request) -> Response:  # noqa: ARG001 - Starlette's
+        found = await run_in_threadpool(status, state, own_version)
+        return answer_json(found, headers=fresh)
+
+    async def show_page(request: Request) -> Response:  # noqa: ARG001 - Starlette's
+        return page.answer()
+
+    return [
+        Route("/metrics", show_metrics),
+        Route("/status", show_status),
+        Route("/", show_page),
+    ]
+
+
+def _typed(headers: dict[str, str]) -> dict[str, str]:
+    return {**headers, "Content-Type": CONTENT_TYPE}
+
+
+def _version() -> str:
+    try:
+        return version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
 
 logger = logging.getLogger("arthur_relay.dead_letters")
@@ -72,6 +74,10 @@ class Keeper(Protocol):
         """Yield what is kept, oldest first; raises what `add` does."""
         ...
 
+    def count(self) -> Mapping[str, int]:
+        """Return how many are kept, by reason; raises what `add` does."""
+        ...
+
     def remove(self, keys: Collection[Key]) -> int:
         """Keep these no longer; returns how many were still there. Raises what `add` does."""
         ...
@@ -80,11 +86,14 @@ class Keeper(Protocol):
 class DeadLetters:
     """Collects letters, and has them kept once a turn of the worker.
 
-    `letters` may be called by any thread; the rest belongs to the worker.
+    `letters` and `count` may be called by any thread; the rest belongs to the worker.
 
     Args:
         keepers: Where they are kept; the first one is read.
         told: Called with each letter, on the worker's thread.
+
+    Attributes:
+        added: How many were taken, by reason, of which there are no more than `BoundedReasons` has.
     """
 
     def __init__(
@@ -92,12 +101,15 @@ class DeadLetters:
     ) -> None:
         self._keepers = tuple(keepers)
         self._told = told
+        self.added: Counter[str] = Counter()
+        self._reasons = BoundedReasons()
         self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
 
     def add(self, letter: DeadLetter) -> None:
         """Take a letter. Never raises."""
+        self.added[self._reasons.bound(letter.reason)] += 1
         for letters in self._unwritten.values():
             letters.append(letter)
         if self._told is not None:
@@ -133,6 +145,10 @@ class DeadLetters:
             sqlite3.Error: The same.
         """
         return [letter for _, letter in self._keepers[0].letters()] if self._keepers else []
+
+    def count(self) -> Mapping[str, int]:
+        """Return how many are kept, by reason; raises what `letters` does."""
+        return self._keepers[0].count() if self._keepers else {}
 
 
 def _cut(letters: list[DeadLetter], most_bytes: int) -> None:

@@ -79,6 +79,15 @@ class Database:
             after = rows[-1][0]
 
     @unforked()
+    def count(self) -> dict[str, int]:
+        """Return how many are kept, by reason."""
+        if not self._path.exists():
+            return {}
+        with closing(self._open()) as connection:
+            found = connection.execute("SELECT reason, count(*) FROM letters GROUP BY reason")
+            return dict(found.fetchall())
+
+    @unforked()
     def remove(self, keys: Collection[Key]) -> int:
         """Keep these no longer."""
         if not self._path.exists():

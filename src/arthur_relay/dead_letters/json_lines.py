@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -51,6 +52,10 @@ class JsonLines:
             letter = _letter(line)
             if letter is not None:
                 yield _key(line), letter
+
+    def count(self) -> Counter[str]:
+        """Return how many are kept, by reason."""
+        return Counter([letter.reason for _, letter in self.letters()])
 
     def remove(self, keys: Collection[Key]) -> int:
         """Write both files anew, as one, without these; whatever came meanwhile is in it."""

@@ -1,7 +1,7 @@
 """Dead letters in memory: as many of the newest as fit."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 
 from arthur_relay.dead_letters import DeadLetter, Key
@@ -36,6 +36,10 @@ class Ring:
         with self._lock:
             kept = list(self._letters)
         yield from kept
+
+    def count(self) -> Counter[str]:
+        """Return how many are kept, by reason."""
+        return Counter([letter.reason for _, letter in self.letters()])
 
     def remove(self, keys: Collection[Key]) -> int:
         """Keep these no longer."""

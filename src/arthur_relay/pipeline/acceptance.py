@@ -36,7 +36,7 @@ class Offer:
     """Rows that are handed over together; all are held, or none.
 
     Attributes:
-        rows: The rows, one or more; nobody else may use them any longer.
+        rows: The rows, one or more, of one model; nobody else may use them any longer.
         size: Bytes of their bodies.
         desk: Told what became of them.
     """
@@ -163,7 +163,8 @@ class Acceptance:
             return [(offer, Refusal.UNWRITABLE) for offer in offers]
         self._failed_at = None
         # Before any of them can be delivered, so that never more is settled than was captured.
-        self.ledger.captured.add(len(rows))
+        for offer in offers:
+            self.ledger.accept(len(offer.rows), offer.rows[0].model_id)
         self.flushes.take(len(rows))
         self.filled()
         return [(offer, None) for offer in offers]

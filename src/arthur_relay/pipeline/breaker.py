@@ -27,6 +27,11 @@ class Breaker:
         first_wait_seconds: The wait before the first probe.
         max_wait_seconds: The longest wait between probes.
         random: Returns a number in 0..1.
+
+    Attributes:
+        state: Whether requests pass.
+        failures_in_a_row: Failures since the last success.
+        opened: How often it opened.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Breaker:
         self._random = random
         self.state = BreakerState.CLOSED
         self.failures_in_a_row = 0
+        self.opened = 0
         self._openings = 0
         self._probe_at = 0.0
         self._held_until = 0.0
@@ -81,6 +87,7 @@ class Breaker:
         if self.state is BreakerState.CLOSED and self.failures_in_a_row < self._threshold:
             return False
         opened = self.state is BreakerState.CLOSED
+        self.opened += opened
         if self.state is not BreakerState.OPEN:
             ceiling = min(self._max_wait, self._first_wait * 2.0**self._openings)
             self._probe_at = now + ceiling * (0.5 + 0.5 * self._random())

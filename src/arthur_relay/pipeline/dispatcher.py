@@ -70,6 +70,7 @@ class Dispatcher:
         sending: Requests that are on their way at this moment. Any thread may read it.
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
+        observers: Told of each attempt, and how many seconds it took; must not raise.
     """
 
     destination: Destination
@@ -89,6 +90,7 @@ class Dispatcher:
     in_progress: int = 0
     sending: int = 0
     is_held: bool = False
+    observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
     _parked: int = 0
     _slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
@@ -205,7 +207,10 @@ class Dispatcher:
             attempt = await self._send(batch)
         finally:
             self.sending -= 1
-        self._adapt(attempt, began_in, seconds=anyio.current_time() - began_at, size=batch.size)
+        seconds = anyio.current_time() - began_at
+        self._adapt(attempt, began_in, seconds=seconds, size=batch.size)
+        for observe in self.observers:
+            observe(batch, attempt, seconds)
         return attempt
 
     async def _send(self, batch: Batch) -> Attempt:
@@ -255,7 +260,7 @@ class Dispatcher:
         rows, delivery.rows = delivery.rows, ()
         if outcomes.count(DELIVERED) == len(rows):  # nearly always
             self._settle(rows)
-            self.ledger.deliver(len(rows))
+            self.ledger.deliver(len(rows), rows[0].model_id)
             return
         again, done, rejected = [], [], []
         delivered = 0
@@ -273,7 +278,7 @@ class Dispatcher:
                     rejected.append((row, outcome))
             done.append(row)
         self._settle(done)
-        self.ledger.deliver(delivered)
+        self.ledger.deliver(delivered, rows[0].model_id)
         for row, outcome in rejected:
             self._reject(row, outcome, delivery)
         delivery.rows = tuple(again)
@@ -296,7 +301,7 @@ class Dispatcher:
 
     def _reject(self, row: Row, outcome: Outcome, delivery: _Delivery) -> None:
         reason = outcome.reason
-        self.ledger.reject(reason, 1)
+        self.ledger.reject(reason, 1, row.model_id)
         self.dead(row, outcome, delivery.all_attempts)
         why = delivery.refusal or reason
         self._tell(f"rejected {reason}", f"Arthur rejected an inference: {why}")
@@ -305,7 +310,8 @@ class Dispatcher:
         """Drop what failed for too long."""
         reason, seconds = delivery.last_reason, self.settings.retry_max_elapsed_seconds
         self._settle(delivery.rows)
-        self.ledger.drop(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows))
+        model_id = delivery.rows[0].model_id
+        self.ledger.drop_held(DropReason.RETRY_TIME_EXCEEDED, len(delivery.rows), model_id)
         self._tell(
             DropReason.RETRY_TIME_EXCEEDED,
             f"gave up rows that could not be delivered for {seconds:g} s: {reason}",

@@ -173,7 +173,7 @@ class Intake:
 
     def _refuse(self, reason: str, capture: Encodable, epoch: int) -> None:
         """Reject a capture that Arthur would not take; its letters are as good as can be told."""
-        self.ledger.reject(reason, capture.rows)
+        self.ledger.reject(reason, capture.rows, capture.model_id)
         self.flushes.settle(capture.rows, epoch)
         try:
             rows = self.schemas.presumed_encoder(capture.model_id).encode(capture, epoch)

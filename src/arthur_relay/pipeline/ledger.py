@@ -1,9 +1,10 @@
 """The one place where every inference is accounted for: captured, delivered, rejected, dropped."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 
+from arthur_relay.pipeline.model_ledger import ModelLedger
 from arthur_relay.stats import DropReason
 
 
@@ -65,9 +66,13 @@ class Ledger:
 
     `captured` and `drop()` may be used by any thread. The rest belongs to the worker, after
     `seal()` to whoever sealed it.
+
+    Args:
+        by_model: Counts the same by model, where somebody wants to know.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by_model: ModelLedger | None = None) -> None:
+        self.by_model = by_model
         self.captured = AtomicCounter()
         self.delivered = 0
         self.rejected: Counter[str] = Counter()
@@ -82,24 +87,48 @@ class Ledger:
         self.left_at_end: int | None = None
         self.kept_at_end = 0
 
+    def accept(self, rows: int, model_id: str) -> None:
+        """Record rows that came encoded, and are held. The worker's thread."""
+        self.captured.add(rows)
+        if self.by_model is not None:
+            self.by_model.capture(rows, model_id)
+
     def drop(self, reason: DropReason, rows: int) -> None:
-        """Record that rows were given up. Any thread; lock-free."""
+        """Record that captures were given up. Any thread; lock-free."""
         if not self._sealed:
             self._dropped[reason].add(rows)
 
-    def deliver(self, rows: int) -> None:
+    def drop_held(self, reason: DropReason, rows: int, model_id: str) -> None:
+        """Record that rows which were held are given up."""
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+            if self.by_model is not None:
+                self.by_model.drop(reason.value, rows, model_id)
+
+    def deliver(self, rows: int, model_id: str) -> None:
         """Record that Arthur acknowledged rows."""
         if not self._sealed:
             self.delivered += rows
+            if self.by_model is not None:
+                self.by_model.deliver(rows, model_id)
 
-    def reject(self, reason: str, rows: int) -> None:
+    def reject(self, reason: str, rows: int, model_id: str) -> None:
         """Record that Arthur refused rows for good."""
         if not self._sealed:
             self.rejected[reason] += rows
+            if self.by_model is not None:
+                self.by_model.reject(reason, rows, model_id)
 
-    def recover(self, rows: int) -> None:
-        """Record rows that an earlier process had captured."""
+    def recover(self, rows: int, by_model: Callable[[], Mapping[str, int]] = dict) -> None:
+        """Record rows that an earlier process had captured.
+
+        Args:
+            rows: How many.
+            by_model: Returns how many of which model, as far as is known; asked if it matters.
+        """
         self.recovered += rows
+        if self.by_model is not None and rows:
+            self.by_model.recover(rows, by_model())
 
     def omit(self, _name: str) -> None:
         """Count an attribute's value that could not be sent as its type demands."""

@@ -111,7 +111,7 @@ class Room:
             return False
         row = self.buffer.evict()
         if row is not None:
-            self.ledger.drop(DropReason.OVERFLOW, 1)
+            self.ledger.drop_held(DropReason.OVERFLOW, 1, row.model_id)
             self.flushes.settle_all([row.epoch])
             return True
         staged = self.staging.evict()

@@ -1,0 +1,196 @@
+"""The daemon in Prometheus's format.
+
+Every label has a bounded number of values: models are a hundred and one, reasons a few dozens.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from arthur_relay.daemon.access import Door
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from arthur_relay.daemon.observations import Distribution
+    from arthur_relay.daemon.state import DaemonState
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Whatever the client accepts: OpenMetrics knows no gauge and counter that differ by `_total`."""
+
+PREFIX = "arthur_relay_"
+
+
+class DaemonCollector(Collector):
+    """Turns the daemon's state into metrics. Any thread.
+
+    Args:
+        state: What is told.
+        version: This package's.
+    """
+
+    def __init__(self, state: DaemonState, version: str) -> None:
+        self._state = state
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics."""
+        yield from self._rows()
+        yield from self._queue()
+        yield from self._delivery()
+        yield from self._dead_letters()
+        yield from self._intake()
+        yield from self._daemon()
+
+    def _rows(self) -> Iterator[Metric]:
+        accounts = self._state.accounts()
+        model = ("model",)
+        both = ("model", "reason")
+        yield _counter(
+            "captured", "Rows taken in, and found in the spool.", model, _one(accounts.captured)
+        )
+        yield _counter("delivered", "Rows that Arthur took.", model, _one(accounts.delivered))
+        yield _counter("rejected", "Rows that Arthur refused for good.", both, accounts.rejected)
+        yield _counter("dropped", "Rows that were given up.", both, accounts.dropped)
+        # Of the same reading, so that captured = delivered + rejected + dropped + pending.
+        yield _gauge("pending_rows", "Rows that wait.", sum(accounts.pending.values()))
+
+    def _queue(self) -> Iterator[Metric]:
+        state = self._state
+        queue = state.queue()
+        yield _gauge("pending_bytes", "Bytes that waiting rows take.", queue.pending_bytes)
+        yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
+        yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
+        yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
+        yield _gauge(
+            "oldest_row_age_seconds",
+            "How long the oldest row has waited; 0 when none waits.",
+            queue.oldest_age_seconds,
+        )
+
+    def _delivery(self) -> Iterator[Metric]:
+        state = self._state
+        seen, dispatcher, ledger = state.seen, state.parts.worker.dispatcher, state.parts.ledger
+        yield _histogram("batch_rows", "Rows of a request to Arthur.", seen.batch_rows.read())
+        yield _histogram("batch_bytes", "Bytes of one.", seen.batch_bytes.read())
+        yield _histogram(
+            "delivery_seconds", "How long one attempt took.", seen.delivery_seconds.read()
+        )
+        yield _counter(
+            "requests",
+            "Requests to Arthur by what became of them.",
+            ("outcome",),
+            _one(dict(seen.outcomes)),
+        )
+        yield _counter(
+            "retries", "Requests that repeated an earlier one.", (), {(): ledger.retries}
+        )
+        yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
+        yield _counter(
+            "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
+        )
+        yield _gauge("in_flight", "Requests on their way.", dispatcher.sending)
+        yield _gauge("in_flight_limit", "Requests that may be at once.", dispatcher.limit.requests)
+
+    def _dead_letters(self) -> Iterator[Metric]:
+        state = self._state
+        yield _counter(
+            "dead_letters",
+            "Rows that became dead letters.",
+            ("reason",),
+            _one(dict(state.parts.dead_letters.added)),
+        )
+        kept = state.dead_letters()
+        if kept is not None:
+            yield _gauge("dead_letters", "Dead letters that are kept.", sum(kept.values()))
+
+    def _intake(self) -> Iterator[Metric]:
+        counts, seen = self._state.counts, self._state.seen
+        requests = {
+            (method, str(status)): n for (method, status), n in dict(counts.requests).items()
+        }
+        yield _counter(
+            "intake_requests", "Requests for rows, by answer.", ("method", "status"), requests
+        )
+        yield _counter(
+            "intake_rows", "Rows by what became of them.", ("status",), _one(dict(counts.rows))
+        )
+        yield _histogram(
+            "intake_seconds", "How long clients waited for 207.", seen.intake_seconds.read()
+        )
+        connections = sum(
+            count for door, count in dict(counts.connections).items() if door != Door.VIEWS.value
+        )
+        yield _gauge("intake_connections", "Open connections of clients.", connections)
+
+    def _daemon(self) -> Iterator[Metric]:
+        state = self._state
+        yield _counter(
+            "worker_restarts",
+            "How often the worker died and came back.",
+            (),
+            {(): state.parts.runtime.restarts},
+        )
+        yield _gauge("loop_lag_seconds", "How late the slower loop is.", state.loop_lag_seconds())
+        yield _gauge("ready", "1 while rows are taken.", int(state.readiness()[0]))
+        info = GaugeMetricFamily(
+            f"{PREFIX}build_info", "What runs; always 1.", labels=("version", "python")
+        )
+        info.add_metric((self._version, platform.python_version()), 1)
+        yield info
+
+
+class Metrics:
+    """Tells of one daemon; has a registry of its own. Any thread.
+
+    Args:
+        state: The daemon's.
+        version: This package's.
+    """
+
+    def __init__(self, state: DaemonState, version: str) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(DaemonCollector(state, version))
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return what is told, as `CONTENT_TYPE` says."""
+        return generate_latest(self._registry)
+
+
+def _one(counts: Mapping[str, int]) -> Counter[tuple[str, ...]]:
+    """Return counts by one label."""
+    return Counter({(name,): count for name, count in counts.items()})
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: Iterable[str],
+    counts: Mapping[tuple[str, ...], int] | Mapping[tuple[str, str], int] | Mapping[tuple[()], int],
+) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=tuple(labels))
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _histogram(name: str, text: str, found: Distribution) -> Metric:
+    buckets = [("+Inf" if bound == float("inf") else str(bound), n) for bound, n in found.buckets]
+    return HistogramMetricFamily(PREFIX + name, text, buckets=buckets, sum_value=found.total)

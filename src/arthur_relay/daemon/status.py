@@ -1,0 +1,174 @@
+"""What the page and `arthur-relay top` show: the daemon's state as JSON, without texts of rows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.daemon.observations import POINT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from arthur_relay.daemon.observations import Distribution, Point
+    from arthur_relay.daemon.state import DaemonState
+    from arthur_relay.pipeline.model_ledger import Accounts
+
+RATE_SECONDS = 10.0
+"""What rates are means of."""
+
+
+def status(state: DaemonState, version: str) -> dict[str, Any]:
+    """Return the document. Any thread but an event loop's: it reads a file.
+
+    Ratios are in 0..1, times in seconds, moments as ISO 8601; what is not known is null.
+    """
+    live, ready, health = state.liveness(), state.readiness(), state.health()
+    accounts, queue, points = state.accounts(), state.queue(), state.seen.history.points()
+    letters = state.dead_letters() or {}
+    return {
+        "version": version,
+        "python": platform.python_version(),
+        "pid": os.getpid(),
+        "now": _moment(time.time()),
+        "uptime_seconds": time.monotonic() - state.started_at,
+        "destination": state.destination,
+        "listens": {
+            "socket": None if state.settings.socket is None else str(state.settings.socket),
+            "tcp": state.settings.listen,
+        },
+        "phase": state.phase.value,
+        "live": {"ok": live[0], "detail": live[1]},
+        "ready": {"ok": ready[0], "detail": ready[1]},
+        "health": {"status": health.status.value, "detail": health.detail},
+        "rows": _rows(accounts),
+        "rates": _rates(points),
+        "history": _history(points),
+        "queue": {
+            "rows": sum(accounts.pending.values()),
+            "bytes": queue.pending_bytes,
+            "oldest_age_seconds": queue.oldest_age_seconds,
+            "spool_rows": queue.spool_rows,
+            "spool_bytes": queue.spool_bytes,
+            "spool_limit_bytes": queue.spool_limit_bytes,
+            "fullness": queue.spool_bytes / queue.spool_limit_bytes,
+        },
+        "delivery": _delivery(state),
+        "intake": _intake(state),
+        "dead_letters": {"kept": sum(letters.values()), "by_reason": dict(letters)},
+        "models": _models(accounts),
+        "errors": [
+            {"text": text, "times": times, "at": _moment(at)}
+            for text, times, at in state.seen.troubles.latest()
+        ],
+        "worker_restarts": state.parts.runtime.restarts,
+        "loop_lag_seconds": state.loop_lag_seconds(),
+    }
+
+
+def _rows(accounts: Accounts) -> dict[str, Any]:
+    return {
+        "captured": sum(accounts.captured.values()),
+        "delivered": sum(accounts.delivered.values()),
+        "rejected": sum(accounts.rejected.values()),
+        "dropped": sum(accounts.dropped.values()),
+        "pending": sum(accounts.pending.values()),
+        "rejected_by_reason": _by_reason(accounts.rejected),
+        "dropped_by_reason": _by_reason(accounts.dropped),
+    }
+
+
+def _models(accounts: Accounts) -> list[dict[str, Any]]:
+    """Return what became of each model's rows, those with the most rows first."""
+    pending = accounts.pending
+    return [
+        {
+            "id": model,
+            "captured": captured,
+            "delivered": accounts.delivered.get(model, 0),
+            "rejected": _of_model(accounts.rejected, model),
+            "dropped": _of_model(accounts.dropped, model),
+            "pending": pending[model],
+        }
+        for model, captured in sorted(accounts.captured.items(), key=lambda item: -item[1])
+    ]
+
+
+def _delivery(state: DaemonState) -> dict[str, Any]:
+    dispatcher, ledger, seen = state.parts.worker.dispatcher, state.parts.ledger, state.seen
+    return {
+        "breaker": dispatcher.breaker.state.value,
+        "breaker_opened": dispatcher.breaker.opened,
+        "in_flight": dispatcher.sending,
+        "in_flight_limit": dispatcher.limit.requests,
+        "requests": ledger.requests,
+        "retries": ledger.retries,
+        "last_failure": dispatcher.last_failure,
+        "seconds": _quantiles(seen.delivery_seconds.read()),
+    }
+
+
+def _intake(state: DaemonState) -> dict[str, Any]:
+    counts = state.counts
+    return {
+        "connections": dict(counts.connections),
+        "rows": dict(counts.rows),
+        "requests": [
+            {"method": method, "status": status, "count": count}
+            for (method, status), count in sorted(dict(counts.requests).items())
+        ],
+        "seconds": _quantiles(state.seen.intake_seconds.read()),
+    }
+
+
+def _quantiles(found: Distribution) -> dict[str, float | None]:
+    """Return quantiles, as the upper bounds of their buckets; null also above the last bound."""
+    quantiles = {"p50": found.quantile(0.5), "p95": found.quantile(0.95)}
+    return {name: None if value == float("inf") else value for name, value in quantiles.items()}
+
+
+def _rates(points: list[Point]) -> dict[str, float | None]:
+    if len(points) < 2:
+        return {"accepted_per_second": None, "delivered_per_second": None}
+    last = points[-1]
+    first = next(
+        point for point in points if point.at >= last.at - RATE_SECONDS - POINT_SECONDS / 2
+    )
+    first = points[-2] if first is last else first
+    seconds = last.at - first.at
+    return {
+        "accepted_per_second": (last.accepted - first.accepted) / seconds,
+        "delivered_per_second": (last.delivered - first.delivered) / seconds,
+    }
+
+
+def _history(points: list[Point]) -> list[dict[str, float]]:
+    """Return rates and waiting rows of the last minutes, oldest first."""
+    return [
+        {
+            "seconds_ago": round(points[-1].at - now.at, 1),
+            "accepted_per_second": (now.accepted - before.accepted) / (now.at - before.at),
+            "delivered_per_second": (now.delivered - before.delivered) / (now.at - before.at),
+            "pending": now.pending,
+        }
+        for before, now in pairwise(points)
+    ]
+
+
+def _by_reason(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, reason), count in counts.items():
+        found[reason] = found.get(reason, 0) + count
+    return found
+
+
+def _of_model(counts: Mapping[tuple[str, str], int], model: str) -> int:
+    return sum([count for (each, _), count in counts.items() if each == model])
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
