@@ -29,6 +29,10 @@ _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _INSIDE = """
 set -e
 mount --bind "$ROOT" "$ROOT"
+for shown in $SHOWN; do
+  mkdir -p "$ROOT${shown#*:}"
+  mount --bind "${shown%:*}" "$ROOT${shown#*:}"
+done
 mount -o remount,ro,bind "$ROOT"
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
@@ -123,13 +127,14 @@ class Image:
         environment: Mapping[str, str] | None = None,
         groups: Sequence[int] = (),
         volumes: Collection[str] | None = None,
+        shown: Mapping[str, Path] | None = None,
     ) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """Run the entry point with arguments; yields what has started it, and its own process id.
 
         It is the first of its own process ids, is the image's user with no capability (and with
         the groups that it is given), and can write to the volumes alone, all of the image's unless
-        some are named; they keep what is in them. It is killed at the end, unless it has ended by
-        itself.
+        some are named; they keep what is in them. What is shown, by the paths where it sees them,
+        are folders of secrets and the like. It is killed at the end, unless it has ended by itself.
         """
         uid, _, gid = self.config["User"].partition(":")
         chosen = self.config["Volumes"] if volumes is None else volumes
@@ -144,6 +149,7 @@ class Image:
             "GROUPS_OPTION": f"--groups={','.join(map(str, groups))}"
             if groups
             else "--clear-groups",
+            "SHOWN": " ".join(f"{folder}:{path}" for path, folder in (shown or {}).items()),
             "VOLUMES": " ".join(chosen),
         }
         variables = [*self.config["Env"], *(f"{k}={v}" for k, v in (environment or {}).items())]
@@ -170,12 +176,13 @@ class Image:
         environment: Mapping[str, str] | None = None,
         groups: Sequence[int] = (),
         volumes: Collection[str] | None = None,
+        shown: Mapping[str, Path] | None = None,
     ) -> str:
         """Run the entry point with arguments to its end, which has to be a good one."""
-        with self.running(*arguments, environment=environment, groups=groups, volumes=volumes) as (
-            process,
-            _,
-        ):
+        running = self.running(
+            *arguments, environment=environment, groups=groups, volumes=volumes, shown=shown
+        )
+        with running as (process, _):
             out, _ = process.communicate(timeout=60)
         assert process.returncode == 0, out
         return out

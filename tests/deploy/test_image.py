@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import trustme
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import arrived, row
@@ -19,6 +20,8 @@ from tests.daemon.process import arrived, row
 from .image import Engine, Image, build_example, build_relay
 from .image import engine as running_engine
 from .processes import wait_for
+from .settings import DAEMON_PREFIX
+from .test_kubernetes import Rendered
 from .tools import ROOT
 
 if TYPE_CHECKING:
@@ -147,3 +150,78 @@ def test_the_example_of_another_user_sends_through_the_shared_socket(
         lonely = {**environment, "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
         assert "delivered=0" in example.run(environment=lonely, volumes=socket)
     assert len(sandbox.inferences) == 4
+
+
+def test_the_gateway_of_kubernetes_takes_rows_over_tls_with_a_token(
+    image: Image, example: Image, sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    """With the settings of the manifest, and with its secrets as the kubelet mounts them."""
+    gateway = Rendered("gateway")
+    gid = int(gateway.pod["securityContext"]["fsGroup"])
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    contents = {
+        "key": {"arthur-api-key": sandbox.api_key.encode()},
+        "tls": {"tls.crt": chain, "tls.key": certificate.private_key_pem.bytes()},
+        "tokens": {"tokens": b"the-example:a-token-of-the-example-0123456789\n"},
+    }
+    shown = {}
+    for mount in gateway.relay["volumeMounts"]:
+        if mount["name"] in contents:
+            shown[mount["mountPath"]] = secret(
+                tmp_path / mount["name"], contents[mount["name"]], gid
+            )
+    settings = {
+        **gateway.settings,
+        "ARTHUR_ENDPOINT_URL": sandbox.url,
+        # The network is the test's own, where these ports may be taken.
+        f"{DAEMON_PREFIX}LISTEN": "127.0.0.1:0",
+        f"{DAEMON_PREFIX}METRICS_LISTEN": "127.0.0.1:0",
+    }
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    authority.cert_pem.write_to_path(trusted / "ca.crt")
+    shutil.rmtree(image.state, ignore_errors=True)
+    with image.running("serve", environment=settings, groups=[gid], shown=shown) as (process, _):
+        assert process.stdout is not None
+        said = ""
+        while "ready: " not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        address = re.search(r"taking rows on (127.0.0.1:\d+) \(https\)", said)
+        views = re.search(r"health and metrics are on (127.0.0.1:\d+)", said)
+        assert address is not None, said
+        assert views is not None, said
+        assert httpx.get(f"http://{views[1]}/readyz").status_code == 200
+        environment = {
+            "ARTHUR_ENDPOINT_URL": f"https://{address[1]}",
+            "ARTHUR_API_KEY": "a-token-of-the-example-0123456789",
+            "ARTHUR_MODEL_ID": sandbox.model_id,
+            "SSL_CERT_FILE": "/etc/trusted/ca.crt",
+            "EXAMPLE_PAUSE_SECONDS": "0.01",
+            "EXAMPLE_QUESTIONS": "3",
+        }
+        theirs = {"/etc/trusted": trusted}
+        out = example.run(environment=environment, volumes=[], shown=theirs)
+        assert "delivered=3" in out
+        wait_for(lambda: len(sandbox.inferences) == 3)
+        stranger = {**environment, "ARTHUR_API_KEY": "another-token-0123456789"}
+        with example.running(environment=stranger, volumes=[], shown=theirs) as (refused, _):
+            out, _ = refused.communicate(timeout=60)
+        assert refused.returncode != 0, out
+    assert len(sandbox.inferences) == 3
+
+
+def secret(folder: Path, files: dict[str, bytes], gid: int) -> Path:
+    """Make a folder as the kubelet mounts a secret with `defaultMode: 0440` for an fsGroup."""
+    folder.mkdir()
+    for name, content in files.items():
+        path = folder / name
+        path.write_bytes(content)
+        os.chown(path, 0, gid)
+        path.chmod(0o440)
+    os.chown(folder, 0, gid)
+    folder.chmod(0o3777)
+    return folder
