@@ -37,7 +37,7 @@ def test_it_pauses_after_a_slice_while_others_compute() -> None:
     pace = pace_of(clock)
     for _ in range(20):
         clock.compute(SLICE_SECONDS * 0.3, others=SLICE_SECONDS * 0.1)
-        pace.breathe()
+        pace.breathe(lambda: False)
     assert clock.pauses == [PAUSE_SECONDS] * 5  # after each fourth
 
 
@@ -45,13 +45,13 @@ def test_it_does_not_pause_for_nobody() -> None:
     clock = Clock()
     pace = pace_of(clock)
     clock.compute(LOOK_SECONDS)
-    pace.breathe()
+    pace.breathe(lambda: False)
     for _ in range(200):
         clock.compute(SLICE_SECONDS, others=SLICE_SECONDS / 1000)
-        pace.breathe()
+        pace.breathe(lambda: False)
     assert clock.pauses == []
     clock.compute(LOOK_SECONDS, others=LOOK_SECONDS / 2)  # someone comes
-    pace.breathe()
+    pace.breathe(lambda: False)
     assert clock.pauses == [PAUSE_SECONDS]
 
 
@@ -59,8 +59,8 @@ def test_in_a_rush_it_computes_for_longer() -> None:
     clock = Clock()
     pace = pace_of(clock)
     clock.compute(RUSH_SECONDS * 0.9, others=1.0)
-    pace.breathe(in_a_rush=True)
+    pace.breathe(lambda: True)
     assert clock.pauses == []
     clock.compute(RUSH_SECONDS * 0.2)
-    pace.breathe(in_a_rush=True)
+    pace.breathe(lambda: True)
     assert clock.pauses == [PAUSE_SECONDS]

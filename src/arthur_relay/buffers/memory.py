@@ -80,9 +80,9 @@ class _Block:
     decompress: Decompress = _as_it_is
     waits: bool = True
 
-    def add(self, row: Row, size: int) -> None:
-        self.rows.append(row)
-        self.count += 1
+    def add(self, rows: Sequence[Row], size: int) -> None:
+        self.rows += rows
+        self.count += len(rows)
         self.size += size
 
     def pack(self) -> bytes:
@@ -231,14 +231,15 @@ class MemoryBuffer:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Hold rows."""
-        block = self._filling
-        for row in rows:
-            size = len(row.body) + ROW_OVERHEAD_BYTES
-            self._size += size
-            block.add(row, size)
-            if block.size >= self._block_bytes:
-                self._close_block()
-                block = self._filling
+        size = sum([len(row.body) for row in rows]) + ROW_OVERHEAD_BYTES * len(rows)
+        if self._filling.size + size < self._block_bytes:
+            self._filling.add(rows, size)
+        else:  # somewhere among them a block is full
+            for row in rows:
+                self._filling.add([row], memory_size(row))
+                if self._filling.size >= self._block_bytes:
+                    self._close_block()
+        self._size += size
         self._waiting += len(rows)
 
     def store(self, rows: Sequence[Row]) -> bool:
@@ -291,7 +292,7 @@ class MemoryBuffer:
         leased: list[Row] = []
         head = self._head
         while len(leased) < limit and (head or self._open_block()):
-            leased.append(head.popleft())
+            leased += [head.popleft() for _ in range(min(limit - len(leased), len(head)))]
         self._waiting -= len(leased)
         self._leased.update(dict.fromkeys(leased))
         return leased
@@ -304,9 +305,10 @@ class MemoryBuffer:
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""
+        leased = self._leased
         for row in rows:
-            if row in self._leased:
-                del self._leased[row]
+            if row in leased:
+                del leased[row]
                 self._size -= memory_size(row)
 
     def has_leased(self, row: Row) -> bool:

@@ -24,7 +24,10 @@ from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import LIKELIHOODS, TOKENS, ModelSchema, NotCoercible, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
-_OK = RunOutcome.OK.value
+# Found once: Python 3.11 takes 0.2 us to find a member of an enum, and 0.1 us its value.
+_OK = RunOutcome.OK
+_OK_TEXT = _OK.value
+_CUT_SHORT = (RunOutcome.DISCONNECTED, RunOutcome.CANCELLED)
 _NO_GENERATION = GenerationSnapshot(text="")
 
 
@@ -45,6 +48,11 @@ class Encoder:
         privacy: Privacy | None = None,
     ) -> None:
         self.schema = schema
+        self._model_id, self._input, self._output = (
+            schema.model_id,
+            schema.input_text,
+            schema.output_text,
+        )
         self._omitted = omitted
         self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
@@ -113,7 +121,7 @@ class Encoder:
     def _run_rows(self, run: Run, epoch: int) -> Iterator[Row]:
         _settle_outcome(run)
         generations = run.generations or (_NO_GENERATION,)
-        if run.outcome is not RunOutcome.OK:
+        if run.outcome is not _OK:
             if not self._tells_failures:
                 return
             generations = generations[:1]
@@ -141,15 +149,14 @@ class Encoder:
         for name, value_of, coerce, coerce_given in self._own:
             try:
                 value = value_of(run, generation)
+                if value is not None:
+                    data[name] = coerce(value)
+                elif metadata:  # what the run does not tell may be in there
+                    value = metadata.get(name)
+                    if value is not None:
+                        data[name] = coerce_given(value)
             except NotCoercible:
                 self._omitted(name)
-                continue
-            if value is not None:
-                self._add(data, name, coerce, value)
-            elif metadata:  # what the run does not tell may be in there
-                value = metadata.get(name)
-                if value is not None:
-                    self._add(data, name, coerce_given, value)
         if metadata:
             for name, coerce in self._others:
                 value = metadata.get(name)
@@ -195,14 +202,14 @@ class Encoder:
         privacy = self._privacy
         text, output = _as_text(inference.input_text), _as_text(inference.output_text)
         data: dict[str, Any] = {
-            self.schema.input_text: text if privacy is None else privacy.input(text),
-            self.schema.output_text: output if privacy is None else privacy.output(output),
+            self._input: text if privacy is None else privacy.input(text),
+            self._output: output if privacy is None else privacy.output(output),
         }
-        values = dict(capture.attributes)
+        values = dict(capture.attributes) if capture.attributes else {}
         if inference.duration is not None:
             values["duration"] = inference.duration
         if self._outcome is not None and "outcome" not in values:
-            self._add(data, "outcome", self._outcome, _OK)
+            self._add(data, "outcome", self._outcome, _OK_TEXT)
         for name, value in values.items():
             coerce = self._coercers.get(name)
             if coerce is not None and value is not None and name not in self._texts:
@@ -240,8 +247,7 @@ class Encoder:
             "partner_inference_id": row_id,
             "inference_data": data,
         }
-        body = _dump(document, data)
-        return Row(row_id, self.schema.model_id, body, epoch=epoch)
+        return Row(row_id, self._model_id, _dump(document, data), epoch)
 
 
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
@@ -268,7 +274,10 @@ def _may_hold_nul(data: dict[str, Any]) -> bool:
     """Look for a NUL in texts, which costs a tenth of looking for its escape in the JSON."""
     for value in data.values():
         kind = type(value)
-        if (kind is str and "\x00" in value) or kind is list or kind is dict:
+        if kind is str:
+            if "\x00" in value:
+                return True
+        elif kind is list or kind is dict:
             return True
     return False
 
@@ -290,8 +299,8 @@ def _as_text(value: Any) -> str:
 def _settle_outcome(run: Run) -> None:
     """Put right how the run ended: a stream closed after its finish reason came was complete."""
     if (
-        run.outcome in (RunOutcome.DISCONNECTED, RunOutcome.CANCELLED)
+        run.outcome in _CUT_SHORT
         and run.generations
         and finish_reason(run, run.generations[0]) is not None
     ):
-        run.outcome = RunOutcome.OK
+        run.outcome = _OK

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.inference import GenerationSnapshot, Run
 
+_OK = RunOutcome.OK
 _SHORTEST_REPEATED = 3
 """Finish reasons and model names have at least this many characters ("eos", "gpt...")."""
 
@@ -33,6 +34,9 @@ def total_tokens(_run: Run, generation: GenerationSnapshot) -> int | None:
     """Return the number of all tokens: what the provider told, else the sum."""
     if generation.usage is None:
         return None
+    total = generation.usage[2]
+    if type(total) is int:  # nearly always
+        return total
     prompt, completion, total = map(_count, generation.usage)
     if total is None and prompt is not None and completion is not None:
         return prompt + completion
@@ -76,7 +80,7 @@ def time_to_first_token(run: Run, _generation: GenerationSnapshot) -> float | No
 
 def error(run: Run, _generation: GenerationSnapshot) -> str | None:
     """Return the error's type and text, or None when the run ended well."""
-    return None if run.outcome is RunOutcome.OK else run.error
+    return None if run.outcome is _OK else run.error
 
 
 RUN_VALUES: Mapping[str, Callable[[Run, GenerationSnapshot], Any]] = {

@@ -37,17 +37,18 @@ class Batcher:
     def add(self, rows: Iterable[Row], now: float) -> list[Batch]:
         """Take rows, and return the batches that are full because of them, oldest first."""
         full = []
+        batches, max_rows, max_bytes = self._open, self._max_rows, self._max_bytes
         for row in rows:
-            key, size = (row.model_id, row.kind), row.size
-            opened = self._open.get(key)
-            if opened is not None and opened.size + size > self._max_bytes:
+            key, size = (row.model_id, row.kind), len(row.body) + 1  # `row.size`, without a call
+            opened = batches.get(key)
+            if opened is not None and opened.size + size > max_bytes:
                 full.append(self._close(key))
                 opened = None
             if opened is None:
-                opened = self._open[key] = _OpenBatch(opened_at=now)
+                opened = batches[key] = _OpenBatch(opened_at=now)
             opened.rows.append(row)
             opened.size += size
-            if len(opened.rows) >= self._max_rows or opened.size >= self._max_bytes:
+            if len(opened.rows) >= max_rows or opened.size >= max_bytes:
                 full.append(self._close(key))
         return full
 

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 
 from arthur_relay.inference import Capture
@@ -132,17 +133,26 @@ class Inlet:
             self.discard(self._finished)
         return True
 
-    def take(self, limit: int) -> list[Capture]:
-        """Return the oldest captures, `limit` at most; empty when there is none."""
+    def take(self, limit: int, *, enough_bytes: float = inf) -> list[Capture]:
+        """Return the oldest captures, `limit` at most; empty when there is none.
+
+        Args:
+            limit: How many.
+            enough_bytes: No more are taken when those that were have so many bytes.
+        """
         taken: list[Capture] = []
+        size = 0
+        pop = self._items.popleft
         try:
-            for _ in range(limit):
-                taken.append(self._items.popleft())  # noqa: PERF401 - it may run empty halfway
+            while len(taken) < limit and size < enough_bytes:
+                capture = pop()
+                taken.append(capture)
+                size += capture.size
         except IndexError:
             if not taken:
                 # Only a lost update makes a difference here: see the module's docstring.
                 self._size_out = min(self._size_out, self._size_in)
-        self._size_out += sum([capture.size for capture in taken])
+        self._size_out += size
         return taken
 
     def made_room(self) -> None:

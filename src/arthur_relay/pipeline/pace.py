@@ -53,14 +53,15 @@ class Pace:
         self._others = 0.0
         self._others_compute = True
 
-    def breathe(self, *, in_a_rush: bool = False) -> None:
+    def breathe(self, in_a_rush: Callable[[], bool]) -> None:
         """Pause if it is time and someone else computes.
 
         Args:
-            in_a_rush: The worker falls behind; it may compute for longer.
+            in_a_rush: Says whether the worker falls behind; then it may compute for longer.
         """
         now = self._now()
-        if now - self._since < (RUSH_SECONDS if in_a_rush else SLICE_SECONDS):
+        computed = now - self._since
+        if computed < SLICE_SECONDS or (computed < RUSH_SECONDS and in_a_rush()):
             return
         if now - self._looked_at >= LOOK_SECONDS:
             self._look(now)

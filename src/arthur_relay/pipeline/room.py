@@ -37,6 +37,7 @@ class Room:
         inlet_fullness: Says how full the inlet is, 0 to 1 and more.
         filled: Told when rows were put into the buffer.
         borrowed: Returns the bytes of what rows may take that large captures have before them.
+        gives_up_oldest: The setting; found once, for each slice of captures asks.
     """
 
     buffer: Buffer
@@ -48,9 +49,11 @@ class Room:
     inlet_fullness: Callable[[], float]
     filled: Callable[[], None]
     borrowed: Callable[[], int]
+    gives_up_oldest: bool = field(init=False)
     _notice: OverflowNotice = field(init=False)
 
     def __post_init__(self) -> None:
+        self.gives_up_oldest = self.settings.gives_up_oldest
         self._notice = OverflowNotice(self.settings.overflow.value)
 
     @property
@@ -70,7 +73,7 @@ class Room:
 
     def hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer."""
-        if not self.settings.gives_up_oldest or self.has(
+        if not self.gives_up_oldest or self.has(
             sum([len(row.body) for row in rows]), rows=len(rows)
         ):
             # What may not be dropped was taken because there was room; it may go a little beyond.
@@ -92,7 +95,7 @@ class Room:
 
     def is_stalled(self) -> bool:
         """Say whether the buffer is full and the policy is to keep what is in it."""
-        if self.settings.gives_up_oldest or self.has(1):
+        if self.gives_up_oldest or self.has(1):
             return False
         # While deliveries go well there will be room soon, so it is not worth the work.
         return self.goes_well() or not self._compact()
@@ -107,7 +110,7 @@ class Room:
         """Compact what waits, else give up the oldest if the policy allows; False when it can't."""
         if self._compact():
             return True
-        if not self.settings.gives_up_oldest:
+        if not self.gives_up_oldest:
             return False
         row = self.buffer.evict()
         if row is not None:

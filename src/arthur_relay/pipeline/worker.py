@@ -25,7 +25,7 @@ from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
 from arthur_relay.pipeline.inlet import Inlet
-from arthur_relay.pipeline.intake import RUSH_FULLNESS, Intake
+from arthur_relay.pipeline.intake import Intake
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.room import Room
@@ -256,7 +256,7 @@ class Worker:
         now = anyio.current_time()
         self._ready.extend(self._batcher.add(self._order.due(now), now))
         while self.dispatcher.has_capacity:
-            self.pace.breathe(in_a_rush=self.inlet.fullness >= RUSH_FULLNESS)
+            self.pace.breathe(self._intake.is_in_a_rush)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
             elif rows := self.buffer.lease(self.settings.batch_size):
