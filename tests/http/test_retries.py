@@ -78,3 +78,25 @@ def test_a_model_that_is_refused_for_good_is_not_asked_for_again(
     assert relay.flush(30).rejected == 1
     assert dict(relay.stats().rejected_reasons) == {"model refused": 1}
     assert sum(request.status == 402 for request in sandbox.requests) == 1
+
+
+def test_a_login_that_is_refused_later_is_told_once_in_a_sentence(
+    sandbox: ArthurSandbox, make_relay: Callable[..., Relay], caplog: pytest.LogCaptureFixture
+) -> None:
+    relay = make_relay()
+    relay.connect(sandbox.model_id)
+    sandbox.faults.expire_tokens()
+    sandbox.faults.status(401, times=None, routes=("login",))  # its password was changed
+    for name in ("a", "b"):
+        capture(relay, name)
+        assert not relay.flush(30).timed_out
+    advice = f"Arthur refused the login {sandbox.login}: check the login and its password"
+    assert relay.health().status == "degraded"
+    assert advice in relay.health().detail
+    assert sum(advice in record.getMessage() for record in caplog.records) == 1
+    assert [letter.reason for letter in relay.dead_letters()] == ["login refused"] * 2
+    sandbox.faults.reset()
+    capture(relay, "c")
+    assert relay.flush(30).delivered == 1
+    assert relay.health().status == "ok"
+    check_invariant(relay, sandbox)
