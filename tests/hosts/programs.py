@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.sandbox import ArthurSandbox
 
-LIMIT_SECONDS = 45.0
+LIMIT_SECONDS = 90.0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
@@ -37,14 +37,19 @@ class Program:
     """
 
     def __init__(
-        self, command: Sequence[str], *, environment: Mapping[str, str], directory: Path
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        directory: Path,
+        left_out: tuple[str, ...] = ("ARTHUR",),
     ) -> None:
         self.log = directory / f"{len(list(directory.glob('*.log')))}.log"
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(
                 command,
                 env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
+                    **{k: v for k, v in os.environ.items() if not k.startswith(left_out)},
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     **environment,
                 },
@@ -102,6 +107,7 @@ class Programs:
         # By name, not by number: a child that can't resolve names any more must show.
         url = sandbox.url.replace("127.0.0.1", "localhost")
         self.environment = {**sandbox.environment(), "ARTHUR_ENDPOINT_URL": url}
+        self.left_out: tuple[str, ...] = ("ARTHUR",)
         self._started: list[Program] = []
 
     def start(self, *command: str, **environment: str) -> Program:
@@ -110,6 +116,7 @@ class Programs:
             command,
             environment={**self.environment, **environment},
             directory=self._directory,
+            left_out=self.left_out,
         )
         self._started.append(program)
         return program

@@ -292,7 +292,7 @@ def work():
     assert relay.flush(20).delivered == 1
     os._exit(0)
 
-for _ in range(60):
+for _ in range(40):
     wait_for(child_of(os.fork, work))
 stop.set()
 feeder.join()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
     from tests.hosts.programs import Programs
 
-UWSGI = shutil.which("uwsgi", path=Path(sys.executable).parent)
+# Built with the Python that runs the tests.
+UWSGI = os.environ.get("TESTS_UWSGI") or shutil.which("uwsgi", path=Path(sys.executable).parent)
 
 pytestmark = pytest.mark.skipif(
     UWSGI is None and "TESTS_NEED_UWSGI" not in os.environ,
