@@ -123,8 +123,11 @@ class Acceptance:
         answers: list[Answer] = []
         rows: list[Row] = []
         size = 0
-        while self._offers and size < COMMIT_BYTES:
-            offer = self._offers.popleft()
+        while size < COMMIT_BYTES:
+            try:
+                offer = self._offers.popleft()
+            except IndexError:  # also where `close` was quicker
+                break
             if not self.buffer.has_room(rows=len(rows) + len(offer.rows), size=size + offer.size):
                 answers.append((offer, Refusal.FULL))
                 continue

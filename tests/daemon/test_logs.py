@@ -1,0 +1,73 @@
+"""Log lines: JSON, for people, and never a flood."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonLines, RateLimit
+
+
+def record(message: str, *values: Any, name: str = "arthur_relay", **more: Any) -> Any:
+    return logging.LogRecord(name, logging.WARNING, "", 0, message, values, more.get("exc_info"))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_kind_of_line_does_not_flood_the_others() -> None:
+    clock = Clock()
+    limit = RateLimit(clock)
+    passed = [limit.filter(record("refused: %s", each)) for each in range(100)]
+    assert passed == [True] * BURST + [False] * (100 - BURST)
+    assert limit.filter(record("something else"))
+    assert limit.filter(record("refused: %s", 1, name="another"))
+    clock.now += EVERY_SECONDS
+    told = record("refused: %s", "again")
+    assert limit.filter(told)
+    assert told.held_back == 100 - BURST
+    assert not limit.filter(record("refused: %s", "again"))
+    clock.now += 1000 * EVERY_SECONDS
+    assert [limit.filter(record("refused: %s", 1)) for _ in range(BURST + 1)] == (
+        [True] * BURST + [False]
+    ), "what was not used is not saved up beyond a burst"
+
+
+def test_kinds_are_forgotten() -> None:
+    limit = RateLimit(Clock())
+    for number in range(5000):
+        assert limit.filter(record(f"line {number}"))
+    assert len(limit._kinds) <= 1000
+
+
+def test_json() -> None:
+    told = record("%d rows", 3)
+    line = json.loads(JsonLines().format(told))
+    assert (line["level"], line["logger"], line["message"]) == (
+        "warning",
+        "arthur_relay",
+        "3 rows",
+    )
+    assert line["time"].endswith("+00:00")
+    assert "held_back" not in line
+    told.held_back = 7
+    try:
+        raise ValueError("why")
+    except ValueError:
+        told.exc_info = sys.exc_info()
+    line = json.loads(JsonLines().format(told))
+    assert line["held_back"] == 7
+    assert line["error"].endswith("ValueError: why")
+
+
+def test_for_people() -> None:
+    told = record("%d rows", 3)
+    assert ConsoleLines().format(told).endswith("WARNING 3 rows")
+    told.held_back = 7
+    assert ConsoleLines().format(told).endswith("3 rows (and 7 more like it)")

@@ -1,0 +1,151 @@
+"""Rows that are acknowledged: one commit for all that wait, all of an offer or none, told once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.pipeline.acceptance import Acceptance, Answer, Offer, Refusal
+from arthur_relay.pipeline.flushes import Flushes
+from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.row import Row
+
+BODY = b'{"x":1}'
+
+
+class Disk(MemoryBuffer):
+    """A buffer that can be told to fail, and remembers what it was given at once."""
+
+    def __init__(self, max_rows: int = 100) -> None:
+        super().__init__(max_rows=max_rows, max_bytes=1 << 20)
+        self.fails = False
+        self.dies = False
+        self.commits: list[list[str]] = []
+
+    def store(self, rows: Sequence[Row]) -> bool:
+        if self.dies:
+            self.dies = False
+            raise RuntimeError
+        if self.fails:
+            return False
+        self.commits.append([row.id for row in rows])
+        return super().store(rows)
+
+
+@dataclass
+class Desk:
+    """Remembers what it was told."""
+
+    told: list[list[tuple[list[str], Refusal | None]]] = field(default_factory=list)
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        self.told.append([([row.id for row in offer.rows], why) for offer, why in answers])
+
+
+class Set:
+    """An acceptance with its parts."""
+
+    def __init__(self, **disk: Any) -> None:
+        self.disk = Disk(**disk)
+        self.ledger = Ledger()
+        self.flushes = Flushes()
+        self.wakes = 0
+        self.now = 0.0
+        self.acceptance = Acceptance(
+            buffer=self.disk,
+            ledger=self.ledger,
+            flushes=self.flushes,
+            wake=self.wake,
+            filled=lambda: None,
+            monotonic=lambda: self.now,
+        )
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def offer(self, desk: Desk, *ids: str, body: bytes = BODY) -> None:
+        self.acceptance.offer(Offer.of([Row(each, "m", body) for each in ids], desk))
+
+
+def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
+    it, one, other = Set(), Desk(), Desk()
+    it.offer(one, "a", "b")
+    it.offer(other, "c")
+    it.offer(one, "d")
+    assert it.wakes == 1, "a wake-up is a system call"
+    assert it.ledger.totals().captured == 0
+    assert not it.acceptance.take_in()
+    assert it.disk.commits == [["a", "b", "c", "d"]]
+    assert one.told == [[(["a", "b"], None), (["d"], None)]]
+    assert other.told == [[(["c"], None)]]
+    assert it.ledger.totals().captured == 4
+    it.offer(one, "e")
+    assert it.wakes == 2
+
+
+def test_what_does_not_fit_is_refused_and_was_never_captured() -> None:
+    it, desk = Set(max_rows=3), Desk()
+    it.offer(desk, "a", "b")
+    it.offer(desk, "c", "d")
+    it.offer(desk, "e")
+    it.acceptance.take_in()
+    assert it.disk.commits == [["a", "b", "e"]]
+    assert sorted(desk.told[0], key=str) == sorted(
+        [(["c", "d"], Refusal.FULL), (["a", "b"], None), (["e"], None)], key=str
+    )
+    assert it.ledger.totals().captured == it.ledger.totals().pending == 3
+
+
+def test_what_can_not_be_written_is_not_held() -> None:
+    it, desk = Set(), Desk()
+    it.disk.fails = True
+    it.offer(desk, "a")
+    it.acceptance.take_in()
+    assert desk.told == [[(["a"], Refusal.UNWRITABLE)]]
+    assert it.ledger.totals().captured == 0
+    assert it.disk.rows == 0
+    it.now = 3.0
+    assert it.acceptance.fails_for() == 3.0
+    it.disk.fails = False
+    it.offer(desk, "a")
+    it.acceptance.take_in()
+    assert desk.told[1] == [(["a"], None)]
+    assert it.acceptance.fails_for() is None
+
+
+def test_a_worker_that_dies_leaves_the_offers_to_the_next() -> None:
+    it, desk = Set(), Desk()
+    it.disk.dies = True
+    for name in ("a", "b"):
+        it.offer(desk, name)
+    with pytest.raises(RuntimeError):
+        it.acceptance.take_in()
+    assert desk.told == []
+    it.acceptance.take_in()
+    assert it.disk.commits == [["a", "b"]]
+    assert desk.told == [[(["a"], None), (["b"], None)]]
+
+
+def test_a_commit_has_a_size() -> None:
+    it, desk = Set(), Desk()
+    it.disk.__init__(max_rows=100)  # type: ignore[misc]
+    it.disk._max_bytes = 1 << 40
+    for name in ("a", "b", "c"):
+        it.offer(desk, name, body=b"x" * (5 << 20))
+    assert it.acceptance.take_in(), "there is more"
+    assert not it.acceptance.take_in()
+    assert it.disk.commits == [["a", "b"], ["c"]]
+
+
+def test_after_the_end_all_is_refused() -> None:
+    it, desk = Set(), Desk()
+    it.offer(desk, "a")
+    it.acceptance.close()
+    it.offer(desk, "b")
+    assert desk.told == [[(["a"], Refusal.CLOSED)], [(["b"], Refusal.CLOSED)]]
+    assert not it.acceptance.take_in()
+    assert it.disk.commits == []
