@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import pytest
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -65,6 +67,16 @@ new Promise((resolve, reject) => {
 def find_browser() -> str | None:
     """The path of a Chromium, or None."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def needed_browser() -> str:
+    """The path of a Chromium; without one, skip the test, or fail it where it is needed."""
+    path = find_browser()
+    if path is None:
+        if os.environ.get("TESTS_NEED_CHROMIUM"):
+            pytest.fail("TESTS_NEED_CHROMIUM is set, and there is no chromium on the PATH")
+        pytest.skip("needs chromium (Debian's package of this name)")
+    return path
 
 
 class Browser:

@@ -14,7 +14,7 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from arthur_relay.sandbox import ArthurSandbox, attribute
 
-from .browser import Browser, Tab, find_browser
+from .browser import Browser, Tab, needed_browser
 from .rows import INFERENCES, row
 
 if TYPE_CHECKING:
@@ -34,12 +34,7 @@ FULL = {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        if os.environ.get("TESTS_NEED_CHROMIUM"):
-            pytest.fail("TESTS_NEED_CHROMIUM is set, and there is no chromium on the PATH")
-        pytest.skip("needs chromium (Debian's package of this name)")
-    with Browser(path, tmp_path_factory.mktemp("chromium")) as running:
+    with Browser(needed_browser(), tmp_path_factory.mktemp("chromium")) as running:
         yield running
 
 

@@ -101,6 +101,55 @@ def serve(
     run_serve(env_file=env_file, given=given)
 
 
+_Socket = Annotated[
+    str | None,
+    typer.Option("--socket", help="The daemon's Unix socket; ARTHUR_RELAY_DAEMON_SOCKET's."),
+]
+_Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Its address instead: http://, and what METRICS_LISTEN is."),
+]
+
+
+@_app.command()
+def healthcheck(
+    *,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask whether it takes rows, not only whether it lives.")
+    ] = False,
+    socket: _Socket = None,
+    url: _Url = None,
+) -> None:
+    """Ask a running daemon whether it lives: for a container's health check, and probes.
+
+    Arthur's being away has no part in it. Exits with 0 when it does, else with 1.
+    """
+    from arthur_relay.cli.daemon_client import Daemon  # noqa: PLC0415 - each command loads its own
+    from arthur_relay.cli.healthcheck import run_healthcheck  # noqa: PLC0415 - the same
+
+    run_healthcheck(Daemon(socket, url), ready=ready)
+
+
+@_app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")
+    ] = 2.0,
+    socket: _Socket = None,
+    url: _Url = None,
+) -> None:
+    """Show a running daemon: throughput, queue, delivery, models, errors. q or Ctrl-C ends it.
+
+    Exits with 0; with --once with 1 when the daemon does not answer.
+    """
+    from arthur_relay.cli.daemon_client import Daemon  # noqa: PLC0415 - each command loads its own
+    from arthur_relay.cli.top import run_top  # noqa: PLC0415 - the same
+
+    run_top(Daemon(socket, url), once=once, interval_seconds=interval)
+
+
 @_app.command()
 def check() -> None:
     """Check that what is in the environment works; sends no inference.

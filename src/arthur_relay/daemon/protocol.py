@@ -209,7 +209,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._arrival = None
         if self.transport.is_closing():
             return
-        logger.warning("a connection is closed: its request has not arrived in time")
+        # Browsers that show the page open connections which they may not need.
+        spare = self._limits.door is Door.VIEWS and not self._is_arriving
+        level = logging.DEBUG if spare else logging.WARNING
+        logger.log(level, "a connection is closed: its request has not arrived in time")
         if self._is_arriving and self._may_answer():
             self.transport.write(_LATE)
             self._close(self.transport)

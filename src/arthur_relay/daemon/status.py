@@ -10,13 +10,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.observations import POINT_SECONDS
+from arthur_relay.daemon.state import Phase
+from arthur_relay.stats import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arthur_relay.daemon.observations import Distribution, Point
-    from arthur_relay.daemon.state import DaemonState
+    from arthur_relay.daemon.state import DaemonState, Queue
     from arthur_relay.pipeline.model_ledger import Accounts
+
+BEHIND_SECONDS = 600.0
+"""Delivery is behind when a row has waited for as long; as in the alert of that name."""
 
 RATE_SECONDS = 10.0
 """What rates are means of."""
@@ -31,6 +36,7 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
     accounts, queue, points = state.accounts(), state.queue(), state.seen.history.points()
     letters = state.dead_letters() or {}
     return {
+        "state": _summary(state, accounts, queue),
         "version": version,
         "python": platform.python_version(),
         "pid": os.getpid(),
@@ -68,6 +74,32 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         "worker_restarts": state.parts.runtime.restarts,
         "loop_lag_seconds": state.loop_lag_seconds(),
     }
+
+
+def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, str]:
+    """Say how it is going: in a kind (good, warn or bad), a few words, and a sentence."""
+    health, dispatcher = state.health(), state.parts.worker.dispatcher
+    lives, liveness = state.liveness()
+    ready, readiness = state.readiness()
+    if state.phase is Phase.DRAINING:
+        found = "warn", "The daemon is stopping", readiness
+    elif not lives:
+        found = "bad", "The daemon hangs", liveness
+    elif not ready:
+        found = "bad", "No rows are taken", readiness
+    elif health.status is HealthStatus.FAILING:
+        why = f" ({dispatcher.last_failure})" if dispatcher.last_failure else ""
+        sentence = "Rows are taken and wait in the spool. They are delivered once Arthur answers."
+        found = "warn", f"Arthur is away{why}", sentence
+    elif not accounts.captured:
+        found = "good", "Ready", "Rows are taken; none has come in so far."
+    elif health.status is not HealthStatus.OK:
+        found = "warn", "Delivery has trouble", health.detail
+    elif queue.oldest_age_seconds > BEHIND_SECONDS:
+        found = "warn", "Delivery is behind", "Rows come faster than Arthur takes them."
+    else:
+        found = "good", "All is well", "Rows are taken and delivered."
+    return dict(zip(("kind", "title", "detail"), found, strict=True))
 
 
 def _rows(accounts: Accounts) -> dict[str, Any]:

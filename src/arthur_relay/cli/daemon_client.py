@@ -1,0 +1,123 @@
+"""Asks a daemon on this host: by its socket or an address, with the standard library alone.
+
+A health check is run again and again, so that it must not load what it does not need.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+PREFIX = "ARTHUR_RELAY_DAEMON_"
+DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"
+MOST_BYTES = 16 * 1024 * 1024
+
+
+class NoAnswerError(Exception):
+    """The daemon did not answer; the text is a sentence for people."""
+
+
+class Daemon:
+    """Where a daemon is.
+
+    Args:
+        path: Its Unix socket, or None.
+        url: Its address, or None. Without both, the environment says where it is.
+        timeout_seconds: How long each step of a request may take.
+    """
+
+    def __init__(
+        self, path: str | None = None, url: str | None = None, *, timeout_seconds: float = 3.0
+    ) -> None:
+        if path is None and url is None:
+            path, url = _from_environment()
+        self._path = path
+        self._url = url
+        self._timeout = timeout_seconds
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return self._url or str(self._path)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the body of an answer.
+
+        Raises:
+            NoAnswerError: There is none.
+        """
+        try:
+            connection = self._connection()
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return answer.status, answer.read(MOST_BYTES)
+            finally:
+                connection.close()
+        except TimeoutError:
+            problem = f"no answer within {self._timeout:g} s"
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoAnswerError(f"The daemon at {self.name} does not answer: {problem}.")
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/status` says.
+
+        Raises:
+            NoAnswerError: It says nothing that can be used.
+        """
+        status, body = self.get("/status")
+        try:
+            found = json.loads(body)
+            if status == 200 and "state" in found:
+                return dict(found)
+        except (ValueError, TypeError):
+            pass
+        raise NoAnswerError(
+            f"{self.name} answers {status} to /status: it is no daemon's socket, nor the address of"
+            " its ARTHUR_RELAY_DAEMON_METRICS_LISTEN."
+        )
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._url is None:
+            assert self._path is not None, "there is either"
+            return _UnixConnection(self._path, self._timeout)
+        parts = urlsplit(self._url if "://" in self._url else f"http://{self._url}")
+        if parts.scheme == "unix":
+            return _UnixConnection(parts.path, self._timeout)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the address has to be http://host:port")
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else (http.client.HTTPConnection)
+        )
+        return kind(parts.hostname, parts.port, timeout=self._timeout)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection by a Unix socket."""
+
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._socket_path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._socket_path)
+
+
+def _from_environment() -> tuple[str | None, str | None]:
+    """Return the socket, or the address, that a daemon with this environment has."""
+    variables = {name.upper(): value for name, value in os.environ.items() if value.strip()}
+    path = variables.get(f"{PREFIX}SOCKET", DEFAULT_SOCKET)
+    if path.strip().lower() != "none":
+        return path, None
+    listen = variables.get(f"{PREFIX}METRICS_LISTEN") or variables.get(f"{PREFIX}LISTEN", "")
+    host, _, port = listen.rpartition(":")
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+    return None, f"http://{everywhere.get(host, host)}:{port}"

@@ -1,0 +1,119 @@
+"""`arthur-relay top`: the daemon live on a terminal, until q or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+
+from arthur_relay.cli.daemon_client import NoAnswerError
+from arthur_relay.cli.extra import fail
+from arthur_relay.cli.top_view import view
+
+try:
+    import termios
+    import tty
+except ImportError:  # pragma: no cover - not on Windows
+    termios = None  # type: ignore[assignment] # a module elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from arthur_relay.cli.daemon_client import Daemon
+    from arthur_relay.cli.top_view import Status
+
+FOOTER = "q ends"
+
+PLAIN_COLUMNS = 120
+"""Where the output is no terminal."""
+
+PLAIN_ROWS = 1000
+"""What is printed once may scroll."""
+
+
+def run_top(daemon: Daemon, *, once: bool, interval_seconds: float) -> None:
+    """Show the daemon.
+
+    Args:
+        daemon: Which one.
+        once: Whether to print it once, and end.
+        interval_seconds: The time between two looks.
+
+    Raises:
+        typer.Exit: With 1 when it is wanted once, and does not answer.
+    """
+    console = Console()
+    if once:
+        if not console.is_terminal:
+            console = Console(width=PLAIN_COLUMNS)
+        try:
+            status = daemon.status()
+        except NoAnswerError as error:
+            fail(str(error))
+        console.print(view(status, problem="", width=console.width, height=PLAIN_ROWS, footer=""))
+        return
+    with suppress(KeyboardInterrupt):
+        _watch(daemon, console, interval_seconds)
+
+
+def _watch(daemon: Daemon, console: Console, interval_seconds: float) -> None:
+    status: Status | None = None
+    problem = ""
+
+    def screen() -> RenderableType:
+        return view(
+            status,
+            problem=problem,
+            width=console.width,
+            height=console.height,
+            footer=f"{FOOTER} · {daemon.name}",
+        )
+
+    with (
+        _keys() as pressed,
+        Live(screen(), console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while True:
+            try:
+                status, problem = daemon.status(), ""
+            except NoAnswerError as error:
+                problem = str(error)
+            live.update(screen(), refresh=True)
+            if pressed(interval_seconds) in ("q", "Q", "\x04"):
+                return
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """Yield a function that waits for a key, and returns it, or "" when the time is over.
+
+    Where there is no keyboard it only waits.
+    """
+    descriptor = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
+    if descriptor is None or termios is None:
+        yield _wait
+        return
+    before = termios.tcgetattr(descriptor)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([descriptor], [], [], seconds)
+        return os.read(descriptor, 1).decode("ascii", "replace") if ready else ""
+
+    try:
+        tty.setcbreak(descriptor)
+        yield pressed
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _wait(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""

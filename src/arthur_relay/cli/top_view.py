@@ -1,0 +1,234 @@
+"""What `arthur-relay top` shows: the daemon's status as lines that fit on a terminal. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
+Status = dict[str, Any]
+
+_KINDS: Final = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_FIXED_ROWS: Final = 16
+"""All but the models and the errors."""
+
+
+def view(
+    status: Status | None, *, problem: str, width: int, height: int, footer: str
+) -> RenderableType:
+    """Return the screen.
+
+    Args:
+        status: What the daemon said last, or None when it has said nothing so far.
+        problem: Why it says nothing now, or "".
+        width: Columns.
+        height: Rows.
+        footer: The last line.
+    """
+    lines: list[RenderableType] = []
+    if status is None:
+        lines = [Text("arthur-relay", "bold"), _state("bad" if problem else "", problem)]
+        if not problem:
+            lines[1] = Text("Asking the daemon…", "dim")
+    else:
+        lines = _lines(status, problem, width, height)
+    if footer:
+        lines.append(Text(footer, "dim"))
+    return Group(*lines)
+
+
+def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableType]:
+    room = max(2, height - _FIXED_ROWS)
+    errors = min(len(s["errors"]), max(1, room // 2))
+    models = min(len(s["models"]), max(1, room - max(1, errors)))
+    errors = min(len(s["errors"]), max(1, room - max(1, models)))
+    title = Text.assemble(
+        ("arthur-relay ", "bold"),
+        (f"{s['version']} · up for {span(s['uptime_seconds'])} · {s['destination']}", "dim"),
+    )
+    if problem:
+        seen = datetime.fromisoformat(s["now"]).astimezone().strftime("%H:%M:%S")
+        said = _state("bad", f"The daemon is gone; what is shown below is of {seen}")
+        detail = Text(problem, "red")
+    else:
+        said = _state(s["state"]["kind"], s["state"]["title"])
+        detail = Text(s["state"]["detail"])
+    found: list[RenderableType] = [title, said, detail, Text(), _numbers(s, width), Text()]
+    for line in found[:3]:
+        if isinstance(line, Text):
+            line.truncate(width, overflow="ellipsis")
+    return [
+        *found,
+        *_facts(s, width),
+        Text(),
+        _models(s["models"], models),
+        *_errors(s, errors, width),
+    ]
+
+
+def _numbers(s: Status, width: int) -> Table:
+    rows, rates, queue = s["rows"], s["rates"], s["queue"]
+    oldest = span(queue["oldest_age_seconds"])
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=9, style="dim")
+    table.add_column(min_width=9, justify="right", style="bold")
+    table.add_column(min_width=26, no_wrap=True)
+    table.add_column(no_wrap=True)
+    graph = max(8, width - 54)
+    table.add_row(
+        "taken in",
+        rate(rates["accepted_per_second"]),
+        f"{rows['captured']:,} in all",
+        Text(_graph(s["history"], "accepted_per_second", graph), "cyan"),
+    )
+    table.add_row(
+        "delivered",
+        rate(rates["delivered_per_second"]),
+        f"{rows['delivered']:,} in all",
+        Text(_graph(s["history"], "delivered_per_second", graph), "green"),
+    )
+    table.add_row(
+        "waiting",
+        f"{queue['rows']:,}",
+        f"the oldest for {oldest}" if queue["rows"] else "no row waits",
+        Text(_graph(s["history"], "pending", graph), "yellow"),
+    )
+    fullness = queue["fullness"]
+    table.add_row(
+        "spool",
+        Text(percent(fullness), "bold red" if fullness >= 0.9 else "bold"),
+        f"{size(queue['spool_bytes'])} of {size(queue['spool_limit_bytes'])}",
+        Text("█" * round(fullness * graph) + "░" * (graph - round(fullness * graph)), "dim"),
+    )
+    return table
+
+
+def _facts(s: Status, width: int) -> list[Text]:
+    rows, delivery, intake, letters = s["rows"], s["delivery"], s["intake"], s["dead_letters"]
+    lost = [
+        (name, rows[name], _most(rows[f"{name}_by_reason"])) for name in ("rejected", "dropped")
+    ]
+    line = Text()
+    for name, count, reason in lost:
+        line.append(f"{count:,} {name}", "bold red" if count else "")
+        line.append(f" ({reason})   " if reason else "   ")
+    line.append(f"{letters['kept']:,} dead letters")
+    opened = f", opened {delivery['breaker_opened']}x" if delivery["breaker_opened"] else ""
+    connections = sum(count for door, count in intake["connections"].items() if door != "views")
+    facts = [
+        line,
+        _fact(
+            "arthur",
+            f"breaker {delivery['breaker']}{opened}",
+            f"{delivery['in_flight']} of {delivery['in_flight_limit']} in flight",
+            within(delivery["seconds"]),
+            f"{delivery['requests']:,} requests, {delivery['retries']:,} retries",
+        ),
+        _fact(
+            "intake",
+            f"{connections:,} connections",
+            f"{intake['rows'].get('refused', 0):,} refused",
+            f"{intake['rows'].get('deferred', 0):,} put off",
+            within(intake["seconds"]),
+        ),
+    ]
+    for fact in facts:
+        fact.truncate(width, overflow="ellipsis")
+    return facts
+
+
+def _fact(name: str, *parts: str) -> Text:
+    return Text.assemble((f"{name:9}", "dim"), "  ", " · ".join(part for part in parts if part))
+
+
+def _models(models: Sequence[Mapping[str, Any]], most: int) -> RenderableType:
+    if not models:
+        return Text("No row has come in yet.", "dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    table.add_column("model", no_wrap=True, ratio=1)
+    for name in ("taken in", "delivered", "waiting", "lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model in models[:most]:
+        lost = model["rejected"] + model["dropped"]
+        table.add_row(
+            Text("all others" if model["id"] == "other" else model["id"]),
+            *(f"{model[key]:,}" for key in ("captured", "delivered", "pending")),
+            Text(f"{lost:,}", "red" if lost else ""),
+        )
+    return table
+
+
+def _errors(s: Status, most: int, width: int) -> list[RenderableType]:
+    now = datetime.fromisoformat(s["now"])
+    lines: list[RenderableType] = [Text("last errors", "dim")]
+    for error in s["errors"][:most]:
+        seconds = max(0.0, (now - datetime.fromisoformat(error["at"])).total_seconds())
+        times = f"{error['times']:,}x " if error["times"] > 1 else ""
+        line = Text.assemble((f"{span(seconds):>9}", "dim"), "  ", times, error["text"])
+        line.truncate(width, overflow="ellipsis")
+        lines.append(line)
+    return lines if s["errors"] else [Text("no errors since the start", "dim")]
+
+
+def _state(kind: str, text: str) -> Text:
+    return Text(text, _KINDS.get(kind, ""))
+
+
+def _graph(history: Sequence[Mapping[str, float]], key: str, columns: int) -> str:
+    values = [point[key] for point in history[-columns:]]
+    most = max(values, default=0) or 1
+    return "".join([_BARS[round(value / most * (len(_BARS) - 1))] for value in values])
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    return max(reasons, key=lambda reason: reasons[reason], default="").replace("_", " ")
+
+
+def rate(value: float | None) -> str:
+    """Return rows a second, for people."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}/s" if 0 < value < 10 else f"{value:,.0f}/s"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return f"{share:.1%}".replace("%", " %") if 0 < share < 0.1 else f"{share * 100:.0f} %"
+
+
+def size(count: float) -> str:
+    """Return bytes, for people."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = next((power for power in range(5) if count < 1024 ** (power + 1)), 4)
+    digits = 1 if power and count < 10 * 1024**power else 0
+    return f"{count / 1024**power:.{digits}f} {units[power]}"
+
+
+def span(seconds: float) -> str:
+    """Return a duration, for people."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    return f"{int(seconds // 86400)} d {int(seconds % 86400 // 3600)} h"
+
+
+def within(found: Mapping[str, float | None]) -> str:
+    """Return how long nearly all requests take, or "" when that is not known."""
+    most = found["p95"]
+    return "" if most is None else f"95 % within {span(most)}"

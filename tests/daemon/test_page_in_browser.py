@@ -1,0 +1,183 @@
+"""The daemon's page in a real browser: each state that a person may find it in, as it changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.sandbox.browser import Browser, Tab, needed_browser
+
+from .process import row, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from arthur_relay.sandbox import ArthurSandbox
+
+    from .process import DaemonProcess
+
+EVIL = "<img src=x onerror='window.hacked=1'>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(needed_browser(), tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
+@pytest.fixture
+def watched(start: Callable[..., DaemonProcess]) -> DaemonProcess:
+    """A daemon with a port for its page."""
+    return start(ARTHUR_RELAY_DAEMON_METRICS_LISTEN="127.0.0.1:0").wait_until_ready()
+
+
+@pytest.fixture
+def tab(browser: Browser, watched: DaemonProcess) -> Iterator[Tab]:
+    """Its page; its script never fails."""
+    opened = browser.open("http://" + watched.address("health and metrics are on"))
+    yield opened
+    # A refused connection is an outage that the test has made.
+    assert [each for each in opened.errors() if "ERR_CONNECTION_REFUSED" not in each] == []
+    opened.close()
+
+
+def send(daemon: DaemonProcess, model: str, *ids: str) -> None:
+    answer = daemon.client().post(
+        f"/api/v3/models/{quote(model, safe='')}/inferences",
+        headers={"Authorization": "any"},
+        json=[row(each) for each in ids],
+    )
+    assert answer.status_code == 207
+
+
+def until(tab: Tab, selector: str, text: str) -> None:
+    tab.until(f"document.querySelector({selector!r}).innerText.includes({text!r})")
+
+
+def test_before_any_row_it_says_what_to_do(tab: Tab, watched: DaemonProcess) -> None:
+    until(tab, "#state", "Ready")
+    assert tab.text("#live") == "Live"
+    assert tab.text("#address") == f"ARTHUR_ENDPOINT_URL=unix://{watched.socket}"
+    assert tab.text("#models-none") == "No model has had rows."
+    assert tab.text("#errors-none") == "None since the start."
+    assert tab.text("#waiting") == "0"
+
+
+def test_rows_and_what_became_of_them_show_up_by_themselves(
+    tab: Tab, watched: DaemonProcess, sandbox: ArthurSandbox
+) -> None:
+    until(tab, "#state", "Ready")
+    sandbox.faults.fail_rows(every=1, status=422, times=1)
+    send(watched, sandbox.model_id, "bad")
+    until(tab, "#rejected", "1")
+    send(watched, sandbox.model_id, "a", "b", "c")
+    until(tab, "#sent", "3 rows in all")
+    assert not tab.shows("#empty")
+    until(tab, "#models", sandbox.model_id)
+    assert tab.texts("#models td")[1:] == ["4", "3", "0", "1", "0"]
+    until(tab, "#letters", "row 422")
+    assert any("row 422" in each for each in tab.texts("#errors li"))
+    until(tab, "#taken-rate", "/s")
+    tab.until("document.querySelector('#sent-line').getAttribute('d').startsWith('M')")
+
+
+def test_while_arthur_is_away_it_says_so_and_that_rows_wait(
+    tab: Tab, watched: DaemonProcess, sandbox: ArthurSandbox
+) -> None:
+    until(tab, "#state", "Ready")
+    sandbox.faults.status(503, times=None)
+    send(watched, sandbox.model_id, "a", "b")
+    until(tab, "#state", "Arthur is away (http 503)")
+    until(tab, "#waiting", "2")
+    until(tab, "#age", "the oldest for")
+    assert tab.evaluate("document.title") == "⚠ arthur-relay"
+    assert "http 503" in tab.text("#errors")
+    until(tab, "#delivery", "open:")
+    sandbox.faults.reset()
+    until(tab, "#state", "All is well")
+    until(tab, "#waiting", "0")
+    assert tab.evaluate("document.title") == "arthur-relay"
+
+
+def test_when_the_daemon_is_gone_it_says_since_when_and_what_is_shown_is_old(
+    tab: Tab, watched: DaemonProcess
+) -> None:
+    until(tab, "#state", "Ready")
+    watched.process.kill()
+    watched.process.wait()
+    until(tab, "#state", "The daemon does not answer")
+    assert "It has not since" in tab.text("#state-detail")
+    assert tab.text("#live") == "Not connected"
+    assert tab.evaluate("document.querySelector('#all').classList.contains('stale')")
+
+
+def test_before_the_first_answer_it_says_that_it_asks(tab: Tab) -> None:
+    until(tab, "#state", "Ready")
+    # The page itself comes; what it asks for does not, until we say so.
+    never = "fetch = () => new Promise((_, reject) => { window.fail = reject; })"
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source=never)
+    tab.call("Page.reload")
+    wait_for(lambda: tab.evaluate("typeof window.fail === 'function'"))
+    assert tab.text("#state") == "Asking the daemon…"
+    assert tab.text("#live") == "Connecting"
+    assert not tab.shows("#all")
+    tab.evaluate("window.fail()")
+    until(tab, "#state", "The daemon does not answer")
+    assert "since this page was opened" in tab.text("#state-detail")
+    assert not tab.shows("#all")
+
+
+def test_a_name_is_text_and_nothing_else(
+    tab: Tab, watched: DaemonProcess, sandbox: ArthurSandbox
+) -> None:
+    model = sandbox.add_model(model_id=EVIL)
+    send(watched, model, "a")
+    until(tab, "#models", EVIL)
+    assert tab.evaluate("window.hacked") is None
+    assert tab.evaluate("document.querySelectorAll('#models img').length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_can_be_read_in_light_and_dark_on_small_and_large_screens(
+    tab: Tab, watched: DaemonProcess, sandbox: ArthurSandbox, scheme: str, width: int
+) -> None:
+    tab.resize(width, 800, mobile=width < 500)
+    media: Any = [{"name": "prefers-color-scheme", "value": scheme}]
+    tab.call("Emulation.setEmulatedMedia", features=media)
+    sandbox.faults.fail_rows(every=1, status=422, times=None)
+    send(watched, sandbox.model_id, "a", "b")
+    until(tab, "#rejected", "2")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    worst, text = tab.evaluate(CONTRAST)
+    assert worst >= 4.5, text  # WCAG 2, level AA
+
+
+# The least contrast of a text that can be seen to what is behind it, and that text.
+CONTRAST = """(() => {
+  const parse = (color) => color.match(/[0-9.]+/g).map(Number);
+  const luminance = (color) => {
+    const [r, g, b] = color.map((value) => value / 255)
+      .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = parse(getComputedStyle(at).backgroundColor);
+      if (color.length < 4 || color[3] > 0) return color.slice(0, 3);
+    }
+    return [255, 255, 255];
+  };
+  let worst = [99, ""];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility() || element.closest("script, svg")) continue;
+    const colors = [parse(getComputedStyle(element).color).slice(0, 3), behind(element)];
+    const [a, b] = colors.map(luminance);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < worst[0]) worst = [contrast, element.innerText];
+  }
+  return worst;
+})()"""
