@@ -50,7 +50,7 @@ def _left(
 
 
 def run(*arguments: str, status: int = 0) -> str:
-    result = CliRunner().invoke(_app, ["dead-letters", *arguments], env={"COLUMNS": "400"})
+    result = CliRunner().invoke(_app, ["dead-letters", *arguments], env={"COLUMNS": "80"})
     assert result.exit_code == status, result.output
     return result.output
 

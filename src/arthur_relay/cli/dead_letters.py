@@ -26,6 +26,8 @@ REPLAYED_ROWS = 500
 FLUSH_SECONDS = 30.0
 """How long Arthur may take for so many."""
 
+WIDTH = 1_000_000
+
 T = TypeVar("T")
 Kept = list[tuple[Key, DeadLetter]]
 
@@ -33,7 +35,8 @@ Kept = list[tuple[Key, DeadLetter]]
 def run_list(*, reason: str | None, with_text: bool) -> None:
     """Print the letters, oldest first, and how many there are of each reason."""
     letters = _matching(_keeper(_settings()), reason)
-    console = Console(highlight=False, soft_wrap=True)
+    # Wider than any terminal, which breaks lines by itself: an id that is cut is of no use.
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     table = Table(box=None, pad_edge=False)
     for name in ("rejected at", "reason", "attempts", "kind", "model", "inference"):
         table.add_column(name, no_wrap=True, overflow="fold")
