@@ -11,7 +11,7 @@ from rich.console import Console
 
 from arthur_relay.cli import check as check_module
 from arthur_relay.cli.attributes import EXAMPLES, coverage
-from arthur_relay.cli.check import Report, _table
+from arthur_relay.cli.report import Report, table
 from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.encoding.values import RUN_VALUES
@@ -257,11 +257,11 @@ def test_the_table_of_a_terminal_takes_brackets_as_text() -> None:
     report.fine("Model", "[bold]m[/bold] is fine")
     report.note("More", "is dim")
     screen = io.StringIO()
-    Console(file=screen, force_terminal=True, width=60, color_system=None).print(_table(report))
+    Console(file=screen, force_terminal=True, width=60, color_system=None).print(table(report))
     assert "✓  Model  [bold]m[/bold] is fine" in screen.getvalue()
 
 
-def test_a_terminal_gets_the_table(
+def test_a_terminal_gets_thetable(
     run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

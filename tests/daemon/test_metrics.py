@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -118,6 +120,50 @@ def test_what_waits_is_told_and_survives_a_restart_with_its_model_and_age(
     wait_for(lambda: scrape(client)["pending_rows"] == {(): 0})
     assert scrape(client)["delivered_total"] == {(one,): 1, (two,): 2}
     assert arrived(sandbox) == ["a", "b", "c"]
+
+
+def test_no_view_shows_a_text_or_an_inferences_id(
+    sandbox: ArthurSandbox, daemon: DaemonProcess
+) -> None:
+    client = daemon.client()
+    sandbox.faults.fail_rows(every=1, status=422, times=1)
+    post(client, sandbox.model_id, "canary-id", output_text="canary-text")
+    wait_for(lambda: client.get("/status").json()["dead_letters"]["kept"] == 1)
+    for path in ("/metrics", "/status", "/", "/healthz", "/readyz"):
+        assert "canary" not in client.get(path).text
+
+
+def test_the_accounts_come_out_even_at_every_moment(
+    sandbox: ArthurSandbox, daemon: DaemonProcess
+) -> None:
+    models = [sandbox.model_id, sandbox.add_model()]
+    sandbox.faults.fail_rows(every=5, status=422, times=None)
+    sandbox.faults.slow(0.02, times=None)
+    stop = threading.Event()
+
+    def send(number: int) -> int:
+        client, sent = daemon.client(), 0
+        while not stop.is_set():
+            ids = [f"{number}-{sent + more}" for more in range(7)]
+            assert post(client, models[number % 2], *ids).status_code == 207
+            sent += len(ids)
+        return sent
+
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(send, number) for number in range(4)]
+        client, busy = daemon.client(), 0
+        try:
+            while busy < 30:
+                found = scrape(client)
+                pending = pending_by_model(found) if "captured_total" in found else {}
+                assert min(pending.values(), default=0) >= 0
+                assert sum(pending.values()) == found["pending_rows"][()]
+                busy += found["pending_rows"][()] > 0
+        finally:
+            stop.set()
+        sent = sum(sender.result() for sender in senders)
+    wait_for(lambda: scrape(client)["pending_rows"] == {(): 0})
+    assert sum(scrape(client)["captured_total"].values()) == sent
 
 
 def test_the_views_are_on_their_own_port_which_takes_no_rows(

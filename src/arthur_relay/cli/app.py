@@ -151,13 +151,34 @@ def top(
 
 
 @_app.command()
-def check() -> None:
+def check(
+    *,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="Check what arthur-relay serve needs, before a start.")
+    ] = False,
+    env_file: Annotated[
+        Path | None, typer.Option(help="With --daemon: the file that serve is given.")
+    ] = None,
+) -> None:
     """Check that what is in the environment works; sends no inference.
 
     Looks at the settings (ARTHUR_RELAY_*), the credentials (ARTHUR_API_KEY, or ARTHUR_LOGIN and
     ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as ArthurCallbackHandler.from_env() does.
     Exits with 0 when all is fine, else with 1.
+
+    With --daemon it looks at what arthur-relay serve needs: its settings, the spool's directory
+    and the integrity of its files, the sockets, the certificate and the tokens, the credentials
+    and the way to Arthur. It changes nothing, and leaves files alone that a running daemon has.
+    Run it as the daemon's user. Exits with 0 when all is fine, with 2 when the daemon would not
+    start, with 1 when it would start and could not deliver.
     """
+    if daemon:
+        from arthur_relay.cli.check_daemon import run_check_daemon  # noqa: PLC0415 - as below
+
+        run_check_daemon(env_file)
+        return
+    if env_file is not None:
+        raise typer.BadParameter("it goes with --daemon only", param_hint="--env-file")
     from arthur_relay.cli.check import run_check  # noqa: PLC0415 - each command loads its own
 
     run_check()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
 import typer
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.report import Report, secrets
 from arthur_relay.cli.variables import unknown_variables
+from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
@@ -26,49 +22,11 @@ from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from arthur_relay.schema import ModelSchema
 
-_STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
-
-
-@dataclass(slots=True)
-class Report:
-    """The checks that were made, in order.
-
-    Attributes:
-        secrets: What must not be shown, whatever a message quotes.
-        checks: Of each its mark, its subject and one sentence.
-        is_disabled: Whether the settings say that nothing is to be captured.
-    """
-
-    secrets: tuple[str, ...] = ()
-    checks: list[tuple[str, str, str]] = field(default_factory=list)
-    is_disabled: bool = False
-
-    def fine(self, subject: str, sentence: str) -> None:
-        """Note something that works."""
-        self._add("✓", subject, sentence)
-
-    def wrong(self, subject: str, sentence: str) -> None:
-        """Note something that does not."""
-        self._add("✗", subject, sentence)
-
-    def warn(self, subject: str, sentence: str) -> None:
-        """Note something that works, but likely not as it was meant."""
-        self._add("!", subject, sentence)
-
-    def note(self, subject: str, sentence: str) -> None:
-        """Note something that was not checked, or is good to know."""
-        self._add("-", subject, sentence)
-
-    def count(self, mark: str) -> int:
-        """Return how many checks have a mark."""
-        return sum(found == mark for found, _, _ in self.checks)
-
-    def _add(self, mark: str, subject: str, sentence: str) -> None:
-        for secret in self.secrets:
-            sentence = sentence.replace(secret, "***")
-        self.checks.append((mark, subject, sentence))
+T = TypeVar("T")
 
 
 def run_check() -> None:
@@ -77,56 +35,25 @@ def run_check() -> None:
     Raises:
         typer.Exit: With 1 when something does not work.
     """
-    report = Report(secrets=_secrets())
+    report = Report(secrets=secrets())
     _check(report)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("What ArthurCallbackHandler.from_env() would find; no inference is sent.\n")
-    if console.is_terminal:
-        console.print(_table(report), soft_wrap=False)
-    else:  # one line each, for those that search in it
-        for mark, subject, sentence in report.checks:
-            print(f" {mark}  {subject:<11}  {sentence}")
-        print()
-    wrong, warnings = report.count("✗"), report.count("!")
-    told = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
-    if wrong:
-        console.print(Text(f"Not ready: see ✗ above{told}.", "bold red"))
+    report.show("What ArthurCallbackHandler.from_env() would find; no inference is sent.")
+    if report.count("✗"):
+        report.conclude("Not ready: see ✗ above", "bold red")
         raise typer.Exit(1)
     if report.is_disabled:
-        console.print(Text(f"Disabled: all is right, and nothing is sent{told}.", "bold yellow"))
+        report.conclude("Disabled: all is right, and nothing is sent", "bold yellow")
         return
-    console.print(Text(f"Ready: inferences will reach Arthur{told}.", "bold green"))
-
-
-def _table(report: Report) -> Padding:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for mark, subject, sentence in report.checks:
-        # As Text, so that no bracket in a message is taken for markup.
-        style = "dim" if mark == "-" else "bold"
-        table.add_row(Text(mark, _STYLES[mark]), Text(subject, style), Text(sentence))
-    return Padding(table, (0, 0, 1, 1))
-
-
-def _secrets() -> tuple[str, ...]:
-    """Return what no message may show, also when it quotes what it was given."""
-    in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
-    found = (
-        os.environ.get("ARTHUR_API_KEY"),
-        os.environ.get("ARTHUR_PASSWORD"),
-        in_address[1] if in_address else None,
-    )
-    return tuple(secret for secret in found if secret)
+    report.conclude("Ready: inferences will reach Arthur", "bold green")
 
 
 def _check(report: Report) -> None:
     settings = _check_settings(report)
-    for name, nearest in unknown_variables(os.environ):
-        hint = f": did you mean {nearest}?" if nearest else "."
-        report.warn("Variable", f"{name} is not a setting, and is ignored{hint}")
+    warn_of_unknown_variables(report)
     if settings is None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
-    credentials = _check_credentials(report, settings)
+    credentials = check_credentials(report, settings)
     model_id = os.environ.get("ARTHUR_MODEL_ID")
     if not model_id:
         report.wrong(
@@ -135,7 +62,18 @@ def _check(report: Report) -> None:
     if credentials is None or not model_id:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
-    _check_arthur(report, credentials, settings, model_id)
+    schema = ask_arthur(
+        report, credentials, settings, lambda destination: destination.fetch_schema(model_id)
+    )
+    if schema is not None:
+        _describe(report, schema)
+
+
+def warn_of_unknown_variables(report: Report) -> None:
+    """Note what looks like a setting and is none."""
+    for name, nearest in unknown_variables(os.environ):
+        hint = f": did you mean {nearest}?" if nearest else "."
+        report.warn("Variable", f"{name} is not a setting, and is ignored{hint}")
 
 
 def _check_settings(report: Report) -> RelaySettings | None:
@@ -154,7 +92,8 @@ def _check_settings(report: Report) -> RelaySettings | None:
     return settings
 
 
-def _check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:
+def check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:
+    """Look for credentials, and say which were found."""
     try:
         found = credentials_from_environment(allow_insecure=settings.allow_insecure)
     except ConfigurationError as error:
@@ -170,7 +109,7 @@ def _check_credentials(report: Report, settings: RelaySettings) -> Credentials |
         report.fine("Credentials", f"There is {who}).")
     else:
         report.fine("Credentials", f"There is the login {found.login}, with a password.")
-        if not os.environ.get("ARTHUR_PASSWORD"):
+        if not with_files(os.environ).get("ARTHUR_PASSWORD"):
             report.warn(
                 "Credentials",
                 "ARTHUR_PASSWORD is not set: without a terminal to ask at, this will fail.",
@@ -180,13 +119,20 @@ def _check_credentials(report: Report, settings: RelaySettings) -> Credentials |
     return found
 
 
-def _check_arthur(
-    report: Report, credentials: Credentials, settings: RelaySettings, model_id: str
-) -> None:
-    """Ask Arthur for the model: that tells whether it is there, lets us in, and has it."""
+def ask_arthur(
+    report: Report,
+    credentials: Credentials,
+    settings: RelaySettings,
+    question: Callable[[ScopeDestination], Awaitable[T]],
+) -> T | None:
+    """Ask Arthur something: that tells whether it is there, and lets us in.
+
+    Returns:
+        The answer, or None when there is none, which was noted.
+    """
     began_at = time.perf_counter()
     try:
-        schema = _fetch(credentials, settings, model_id)
+        answer = _ask(credentials, settings, question)
     except CredentialsError as error:
         report.fine("Arthur", f"{credentials.url} answers.")
         report.wrong("Access", str(error))
@@ -206,25 +152,30 @@ def _check_arthur(
         seconds = time.perf_counter() - began_at
         report.fine("Arthur", f"{credentials.url} answered within {seconds:.2f} s.")
         report.fine("Access", f"It accepted {_who(credentials)}.")
-        _describe(report, schema)
+        return answer
+    return None
 
 
-def _fetch(credentials: Credentials, settings: RelaySettings, model_id: str) -> ModelSchema:
-    """Ask Arthur for the model, once and for no longer than connecting at start-up may take.
+def _ask(
+    credentials: Credentials,
+    settings: RelaySettings,
+    question: Callable[[ScopeDestination], Awaitable[T]],
+) -> T:
+    """Ask Arthur, once and for no longer than connecting at start-up may take.
 
     Raises:
-        RelayError: As `Destination.fetch_schema`, also when the time is over.
+        RelayError: As the question, also when the time is over.
     """
     seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
     resolver = SideThread("arthur-relay-resolver")
     resolver.start()
 
-    async def ask() -> ModelSchema:
+    async def ask() -> T:
         try:
             with anyio.fail_after(seconds):
                 async with ScopeDestination.of(credentials, settings) as destination:
-                    return await destination.fetch_schema(model_id)
+                    return await question(destination)
         except TimeoutError:
             _too_late(credentials.url, seconds)
 

@@ -69,7 +69,7 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
         finally:
             os.umask(before)
         if group is not None:
-            os.chown(temporary, -1, _group_id(group))
+            os.chown(temporary, -1, find_group(group))
         temporary.chmod(mode)
         listener.listen(BACKLOG)
         inode = temporary.stat().st_ino
@@ -156,7 +156,12 @@ def _shown(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _group_id(group: str) -> int:
+def find_group(group: str) -> int:
+    """Return the id of a group, given by its name or id.
+
+    Raises:
+        SettingsError: There is none.
+    """
     if group.isdigit():
         return int(group)
     import grp  # noqa: PLC0415 - not on Windows

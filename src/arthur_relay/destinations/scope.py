@@ -151,6 +151,22 @@ class ScopeDestination:
             f" is right, and that {self._credentials.url} is the address of Arthur."
         )
 
+    async def check_access(self) -> None:
+        """Ask Arthur who we are, to see that it is there and lets us in.
+
+        Raises:
+            CredentialsError: It does not.
+            UnreachableError: It could not be asked.
+        """
+        try:
+            answer = await self._authorised("GET", "/users/me")
+        except TransportError as error:
+            raise UnreachableError(self._where(str(error))) from error
+        if answer.status == 401:
+            raise CredentialsError(f"Arthur refused access (401): {self._remedy()}")
+        if answer.status not in (200, 403):  # 403: a user of an outside identity provider
+            raise self._unusable("/users/me", answer)
+
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"

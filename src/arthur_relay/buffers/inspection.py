@@ -1,0 +1,124 @@
+"""Looks at what is in a spool's directory without changing it, for a check before a start."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from arthur_relay.buffers.spool_directory import SUFFIX
+from arthur_relay.buffers.spool_file import APPLICATION_ID, VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Condition(Enum):
+    """What a file is like."""
+
+    GOOD = "good"
+    HELD = "held"
+    """A living process has it, so it was not read."""
+    NEWER = "newer"
+    """A later version wrote it; this one does not start with it."""
+    DAMAGED = "damaged"
+    """A start may set it aside, and what is in it with it."""
+    UNREADABLE = "unreadable"
+    """It can't be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found in one file.
+
+    Attributes:
+        path: The file.
+        condition: What it is like.
+        rows: Rows in it, where it could be read.
+        detail: What is wrong with it, or "".
+    """
+
+    path: Path
+    condition: Condition
+    rows: int = 0
+    detail: str = ""
+
+
+def inspect_spools(directory: Path) -> list[Finding]:
+    """Look at each spool file that is there. Reads them whole, writes to none, makes none."""
+    return [_inspect(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+
+
+def is_held(lock: Path) -> bool:
+    """Say whether a living process holds a lock; one that is not there nobody does."""
+    descriptor = _shared(lock)
+    if descriptor is None:
+        return False
+    if descriptor >= 0:
+        os.close(descriptor)
+    return descriptor < 0
+
+
+def _shared(lock: Path) -> int | None:
+    """Share a lock: -1 when somebody has it, None where there is none to be had.
+
+    It is not made: a file of whoever runs the check might be one that the daemon can't open.
+    """
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def _inspect(path: Path) -> Finding:
+    # Shared for as long as it is read, so that a daemon which starts meanwhile takes another file.
+    held = _shared(path.with_suffix(".lock"))
+    if held is not None and held < 0:
+        return Finding(path, Condition.HELD)
+    try:
+        return _read(path)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _read(path: Path) -> Finding:
+    try:
+        # After a clean end there is no log: then nothing needs to be made beside the file.
+        has_log = path.with_name(f"{path.name}-wal").exists()
+        mode = "mode=ro" if has_log else "mode=ro&immutable=1"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+            return _check(path, connection)
+    except sqlite3.OperationalError as error:
+        return Finding(path, Condition.UNREADABLE, detail=str(error))
+    except sqlite3.DatabaseError as error:
+        return Finding(path, Condition.DAMAGED, detail=str(error))
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> Finding:
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    if application != APPLICATION_ID:
+        ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+        if application == version == tables == 0:
+            return Finding(path, Condition.GOOD)  # made, and not yet written to
+        return Finding(path, Condition.DAMAGED, detail="it is another application's")
+    if version > VERSION:
+        return Finding(path, Condition.NEWER, detail=f"format {version}, known is {VERSION}")
+    ((found,),) = connection.execute("PRAGMA quick_check(1)")
+    if found != "ok":
+        return Finding(path, Condition.DAMAGED, detail=str(found).replace("\n", " "))
+    ((rows, held),) = connection.execute("SELECT (SELECT count(*) FROM rows), rows FROM held")
+    if rows != held:
+        return Finding(path, Condition.DAMAGED, rows, f"it has {rows} rows and says {held}")
+    return Finding(path, Condition.GOOD, rows)

@@ -1,0 +1,92 @@
+"""What a check has found, line by line, and how it is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
+
+
+@dataclass(slots=True)
+class Report:
+    """The checks that were made, in order.
+
+    Attributes:
+        secrets: What must not be shown, whatever a message quotes.
+        checks: Of each its mark, its subject and one sentence.
+        is_disabled: Whether the settings say that nothing is to be captured.
+    """
+
+    secrets: tuple[str, ...] = ()
+    checks: list[tuple[str, str, str]] = field(default_factory=list)
+    is_disabled: bool = False
+
+    def fine(self, subject: str, sentence: str) -> None:
+        """Note something that works."""
+        self._add("✓", subject, sentence)
+
+    def wrong(self, subject: str, sentence: str) -> None:
+        """Note something that does not."""
+        self._add("✗", subject, sentence)
+
+    def warn(self, subject: str, sentence: str) -> None:
+        """Note something that works, but likely not as it was meant."""
+        self._add("!", subject, sentence)
+
+    def note(self, subject: str, sentence: str) -> None:
+        """Note something that was not checked, or is good to know."""
+        self._add("-", subject, sentence)
+
+    def count(self, mark: str) -> int:
+        """Return how many checks have a mark."""
+        return sum(found == mark for found, _, _ in self.checks)
+
+    def _add(self, mark: str, subject: str, sentence: str) -> None:
+        for secret in self.secrets:
+            sentence = sentence.replace(secret, "***")
+        self.checks.append((mark, subject, sentence))
+
+    def show(self, title: str) -> None:
+        """Print what was found, under a title."""
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"{title}\n")
+        if console.is_terminal:
+            console.print(table(self), soft_wrap=False)
+            return
+        for mark, subject, sentence in self.checks:  # one line each, for those that search in it
+            print(f" {mark}  {subject:<11}  {sentence}")
+        print()
+
+    def conclude(self, sentence: str, style: str) -> None:
+        """Print the last line."""
+        warnings = self.count("!")
+        told = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
+        Console(highlight=False, soft_wrap=True).print(Text(f"{sentence}{told}.", style))
+
+
+def table(report: Report) -> Padding:
+    """Return what was found as a table for a terminal."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for mark, subject, sentence in report.checks:
+        # As Text, so that no bracket in a message is taken for markup.
+        style = "dim" if mark == "-" else "bold"
+        table.add_row(Text(mark, _STYLES[mark]), Text(subject, style), Text(sentence))
+    return Padding(table, (0, 0, 1, 1))
+
+
+def secrets() -> tuple[str, ...]:
+    """Return what no message may show, also when it quotes what it was given."""
+    in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
+    found = (
+        os.environ.get("ARTHUR_API_KEY"),
+        os.environ.get("ARTHUR_PASSWORD"),
+        in_address[1] if in_address else None,
+    )
+    return tuple(secret for secret in found if secret)
