@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,10 +106,17 @@ class DaemonProcess:
     ) -> None:
         for client in self._clients:
             client.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        self._stop()
         self._sockets.cleanup()
+
+    def _stop(self) -> None:
+        """End it by signals, a second one where the first has it wait, and at last by force."""
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is not None:
+                break
+            self.process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0 if number is signal.SIGTERM else SECONDS)
 
     @property
     def log(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,3 +136,44 @@ def test_arthur_is_away_for_the_whole_run(
     sandbox.come_back()
     start().wait_until_ready()
     wait_for(lambda: len(arrived(sandbox)) == 500)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"[" * 60_000, b'{"login"', b"\xff"])
+def test_a_login_that_is_none(body: bytes, daemon: DaemonProcess) -> None:
+    client = daemon.client()
+    assert client.post("/api/v3/login", content=body).status_code == 400
+    assert client.post("/api/v3/login", content=b"x" * 100_000).status_code == 413
+    assert client.post("/api/v3/login", json={"login": "a", "password": "b"}).status_code == 200
+
+
+def test_routes_that_there_are_not(daemon: DaemonProcess, sandbox: ArthurSandbox) -> None:
+    client = daemon.client()
+    assert client.get("/api/v3/organizations").json() == {"error": "the daemon has no such route"}
+    answer = client.delete(path(sandbox))
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) >= {"PATCH", "POST"}
+    long_name = "m" * 300
+    assert client.post(f"/api/v3/models/{long_name}/inferences", json=[]).status_code == 404
+    wrong = client.get(f"/api/v3/models/{sandbox.model_id}?id_type=name")
+    assert wrong.status_code == 400
+    told = client.get("/api/v3/users/me/auth_info").json()
+    assert told["organization_ids"] == [client.get("/api/v3/users/me").json()["organization_id"]]
+
+
+def test_bodies_of_all_requests_share_a_bound(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    daemon = start(
+        ARTHUR_RELAY_DAEMON_MAX_BODY_BYTES="4096", ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTES="5000"
+    ).wait_until_ready()
+    head = f"POST {path(sandbox)} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n["
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(daemon.socket))
+        slow.sendall(head.encode())
+        big = [row("a", output_text="x" * 2000)]
+        client = daemon.client()
+        wait_for(lambda: client.post(path(sandbox), json=big).status_code == 503)
+        answer = client.post(path(sandbox), json=big)
+        assert answer.json() == {"error": "too much is coming in at once"}
+        assert answer.headers["retry-after"] == "1"
+    wait_for(lambda: client.post(path(sandbox), json=big).status_code == 207)
