@@ -14,6 +14,7 @@ from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
 from arthur_relay.destinations import Destination
+from arthur_relay.inference import Capture
 from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import Ledger
@@ -102,6 +103,13 @@ class Parts:
             borrowed=lambda: inlet.borrowed + borrowed_by_runs(),
         )
         return cls(ledger, inlet, worker, runtime, dead_letters)
+
+    def put(self, capture: Capture, *, may_wait: bool = True) -> None:
+        """Put a capture into the inlet. See `Inlet.put`."""
+        if self.inlet.may_block:
+            # The worker must not wait for itself, nor a close for what it is about to end.
+            may_wait = may_wait and not self.runtime.is_this_thread
+        self.inlet.put(capture, may_wait=may_wait)
 
     @property
     def pending_bytes(self) -> int:

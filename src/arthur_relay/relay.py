@@ -156,7 +156,7 @@ class Relay(Closing):
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
             self.events.unreadable.increment()
         else:
-            self.submit(captured)
+            self._parts.put(captured)
 
     def log_ground_truth(
         self,
@@ -212,9 +212,7 @@ class Relay(Closing):
         """Put a capture into the inlet; what the callback does with a run that has ended."""
         if self._parts.live_in != os.getpid():
             self._move_in()
-        parts = self._parts
-        # The worker must not wait for itself, nor a close for what it is about to end.
-        parts.inlet.put(capture, may_wait=may_wait and not parts.runtime.is_this_thread)
+        self._parts.put(capture, may_wait=may_wait)
 
     def submit_ground_truths(self, run: Run) -> None:
         """Submit what was said of a run before it ended, once it has been submitted itself."""

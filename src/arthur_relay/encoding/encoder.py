@@ -48,11 +48,8 @@ class Encoder:
         privacy: Privacy | None = None,
     ) -> None:
         self.schema = schema
-        self._model_id, self._input, self._output = (
-            schema.model_id,
-            schema.input_text,
-            schema.output_text,
-        )
+        self._model_id = schema.model_id
+        self._input, self._output = schema.input_text, schema.output_text
         self._omitted = omitted
         self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
@@ -133,8 +130,8 @@ class Encoder:
         for index, generation in enumerate(generations):
             output = _as_text(generation.text)
             data = {
-                self.schema.input_text: text,
-                self.schema.output_text: output if privacy is None else privacy.output(output),
+                self._input: text,
+                self._output: output if privacy is None else privacy.output(output),
             }
             if generation.logprobs is not None:
                 self._add_likelihoods(data, generation)

@@ -72,12 +72,14 @@ class Inlet:
         wake: Wakes the worker; thread-safe, never blocks, never raises.
         spare: Returns the bytes that nothing else of the relay takes just now: large captures may
             have them.
+        may_block: Whether a full queue holds callers.
     """
 
     limits: InletLimits
     ledger: Ledger
     wake: Callable[[], None]
     spare: Callable[[], int] = lambda: 0
+    may_block: bool = field(init=False)
     _count: Callable[[int], None] = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _wake_items: int = field(init=False)
@@ -91,6 +93,7 @@ class Inlet:
     _room: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self.may_block = self.limits.block_seconds is not None
         self._count = self.ledger.captured.add
         self._wake_items, self._wake_size = self.limits.wake
 
