@@ -91,6 +91,17 @@ def test_the_inlet_loses_nothing_from_any_thread() -> None:
     assert inlet.ledger.totals().captured == THREADS * EACH
 
 
+def test_large_captures_are_taken_by_their_bytes() -> None:
+    inlet = Inlet(InletLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
+    for _ in range(5):
+        inlet.put(_item())
+    size = inlet.size // 5
+    assert len(inlet.take(4, enough_bytes=2 * size - 1)) == 2
+    assert len(inlet.take(1, enough_bytes=10 * size)) == 1
+    assert len(inlet.take(4, enough_bytes=1)) == 1  # one larger than that by itself
+    assert inlet.size == size
+
+
 def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None:
     inlet = Inlet(InletLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
     inlet.put(_item())
