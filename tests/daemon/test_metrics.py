@@ -166,6 +166,39 @@ def test_the_accounts_come_out_even_at_every_moment(
     assert sum(scrape(client)["captured_total"].values()) == sent
 
 
+def test_what_is_given_up_is_told_by_model(sandbox: ArthurSandbox, start: Start) -> None:
+    sandbox.faults.status(503, times=None)
+    daemon = start(ARTHUR_RELAY_RETRY_MAX_ELAPSED_SECONDS="0.1").wait_until_ready()
+    client, model = daemon.client(), sandbox.model_id
+    post(client, model, "a", "b")
+    reason = "retry_time_exceeded"
+    wait_for(lambda: scrape(client).get("dropped_total") == {(model, reason): 2})
+    found = scrape(client)
+    assert pending_by_model(found) == {model: 0}
+    assert found["dead_letters_total"] == {(reason,): 2}
+
+
+def test_a_spool_that_is_full_is_told(sandbox: ArthurSandbox, start: Start) -> None:
+    sandbox.faults.status(503, times=None)
+    client = (
+        start(ARTHUR_RELAY_SPOOL_BYTES="2097152", ARTHUR_RELAY_DAEMON_MAX_BODY_BYTES="1000000")
+        .wait_until_ready()
+        .client()
+    )
+    text, number = "x" * 100_000, 0
+    while post(client, sandbox.model_id, str(number), output_text=text).status_code == 207:
+        number += 1
+    found = scrape(client)
+    assert found["ready"] == {(): 0}
+    assert found["intake_rows_total"] == {("accepted",): number, ("refused",): 0, ("deferred",): 1}
+    assert found["intake_requests_total"]["POST", "503"] == 1
+    assert found["spool_bytes"][()] > 0.8 * found["spool_limit_bytes"][()]
+    state = client.get("/status").json()["state"]
+    assert state["kind"] == "bad"
+    assert state["title"] == "No rows are taken"
+    assert state["detail"].startswith("The spool is full")
+
+
 def test_the_views_are_on_their_own_port_which_takes_no_rows(
     sandbox: ArthurSandbox, start: Start
 ) -> None:

@@ -110,8 +110,6 @@ def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
 def test_the_health_check_is_the_images_own_command(image: Image, sandbox: ArthurSandbox) -> None:
     words = image.config["Healthcheck"]["Test"]
     assert words[:2] == ["CMD", *image.config["Entrypoint"]]
-    if words[2] not in image.run("--help"):
-        pytest.skip("arthur-relay has no command healthcheck yet")
     with image.running("serve", environment=relays_own(sandbox)):
         wait_for((image.state / "run/arthur-relay/relay.sock").exists)
         image.run(*words[2:])
