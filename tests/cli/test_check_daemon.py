@@ -117,6 +117,31 @@ def test_a_damaged_file_is_told_before_the_start(
     assert inspect_spools(spool)[0].condition is Condition.DAMAGED
 
 
+def test_damage_that_only_a_whole_look_finds(spool: Path, sandbox: ArthurSandbox) -> None:
+    filled(sandbox, spool.parent, clean=True)
+    (path,) = spool.glob("*.spool")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE held SET rows = 3")
+    (found,) = inspect_spools(spool)
+    assert (found.condition, found.detail) == (Condition.DAMAGED, "it has 2 rows and says 3")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE held SET rows = 2")
+        assert inspect_spools(spool)[0].condition is Condition.GOOD
+    # A row without an id, which the table does not allow.
+    for schema, change in (("id TEXT", "UPDATE rows SET id = NULL"), ("id TEXT NOT NULL", "")):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            sql = (
+                "UPDATE sqlite_master SET sql = replace(replace(sql, 'id TEXT NOT NULL', ?), ?, ?)"
+            )
+            connection.execute(sql, ("id TEXT", "    id TEXT,", f"    {schema},"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(change)
+    (found,) = inspect_spools(spool)
+    assert found.condition is Condition.DAMAGED
+    assert "NULL value in rows.id" in found.detail
+
+
 def test_a_later_versions_file_is_left_to_it(run: Run, spool: Path, sandbox: ArthurSandbox) -> None:
     filled(sandbox, spool.parent, clean=True)
     (path,) = spool.glob("*.spool")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from arthur_relay.buffers.spool import Spool
@@ -29,13 +29,15 @@ def new_spool(
     *,
     max_bytes: int = 256 * MIB,
     power_safe: bool = False,
+    started_at: datetime = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC),
 ) -> Spool:
+    monotonic = clock or Clock()
     return Spool(
         SpoolDirectory(path),
         max_bytes=max_bytes,
         power_safe=power_safe,
-        monotonic=clock or Clock(),
-        utc_now=lambda: datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC),
+        monotonic=monotonic,
+        utc_now=lambda: started_at + timedelta(seconds=monotonic()),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 from arthur_relay.buffers import spool_file
 from arthur_relay.buffers.spool import ADOPT_SECONDS
 from arthur_relay.errors import SpoolError
+from arthur_relay.row import Row
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
@@ -168,3 +170,34 @@ def test_models_are_remembered_until_arthur_refuses_them(path: Path) -> None:
     fourth.open()
     assert [schema.model_id for schema in fourth.schemas()] == ["two"]
     fourth.close()
+
+
+def test_the_oldest_row_is_known_across_files_and_ends(path: Path) -> None:
+    clock = Clock()
+    left, other = new_spool(path, clock), new_spool(path, clock)
+    left.open()
+    other.open()
+    assert [left.oldest_at, other.oldest_at] == [None, None]
+    start = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC).timestamp()
+    clock.now = 10.0
+    assert left.store([Row("a", "one", b"{}"), Row("b", "two", b"{}")])
+    clock.now = 20.0
+    assert other.store([Row("c", "two", b"{}")])
+    assert [left.oldest_at, other.oldest_at] == [start + 10, start + 20]
+    crash(left)
+    clock.now = 100.0
+    assert other.adopt() == 2
+    assert other.found_by_model() == {"one": 1, "two": 1}
+    assert other.found_by_model() == {}, "each row is found once"
+    assert other.oldest_at == start + 10
+    by_id = {row.id: row for row in other.lease(3)}
+    other.settle([by_id["a"]])
+    other.commit()
+    assert other.oldest_at == start + 10, "its younger neighbour came with it"
+    other.settle([by_id["b"]])
+    other.commit()
+    assert other.oldest_at == start + 20
+    other.settle([by_id["c"]])
+    other.commit()
+    assert [other.oldest_at] == [None]
+    other.close()
