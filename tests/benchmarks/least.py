@@ -56,11 +56,13 @@ class LeastSender:
         self._batch_size = batch_size
         self._waiting: deque[Any] = deque()
         self.append = self._waiting.append
+        self._ready = threading.Event()
         self._flushed = threading.Event()
         self._flushing = False
         self._ended = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._work()), daemon=True)
         self._thread.start()
+        self._ready.wait()  # importing and making the client is none of the sending
 
     def flush(self, timeout: float) -> None:
         """Wait until all is posted."""
@@ -78,6 +80,7 @@ class LeastSender:
 
         headers = {"Content-Type": "application/json", "Authorization": "key"}
         async with httpx.AsyncClient(trust_env=False, timeout=60.0) as client:
+            self._ready.set()
             posts: set[asyncio.Task[None]] = set()
 
             async def post(records: list[Any]) -> None:
