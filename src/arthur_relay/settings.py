@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from arthur_relay.errors import SettingsError
 from arthur_relay.functions import read_function
 from arthur_relay.redaction import BuiltInRedactor, Redactor, read_redactors
+from arthur_relay.setting_texts import explain, none_by_name, shown
 
 ENVIRONMENT_PREFIX = "ARTHUR_RELAY_"
 
@@ -56,11 +57,6 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
     return None if value is None else read_function(value)
 
 
-def _none_by_name(value: Any) -> Any:
-    """Let a variable of the environment say "none", as the documentation does."""
-    return None if isinstance(value, str) and value.strip().lower() == "none" else value
-
-
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
@@ -97,7 +93,7 @@ class RelaySettings(BaseSettings):
         description="what to do when the queue is full: drop_oldest, drop_newest, block, or spill"
         " (what does not fit into memory waits in the spool)",
     )
-    spool_dir: Annotated[Path | None, BeforeValidator(_none_by_name)] = Field(
+    spool_dir: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
         None, description="a directory; what waits is kept there, on disk, or none"
     )
     spool_bytes: Annotated[int, Ge(_MIB), Le(1 << 44)] = Field(
@@ -107,7 +103,7 @@ class RelaySettings(BaseSettings):
         Durability.PROCESS,
         description="what a row in the spool survives: the end of its process, or a power cut",
     )
-    dead_letter_file: Annotated[Path | None, BeforeValidator(_none_by_name)] = Field(
+    dead_letter_file: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
         None, description="a file; rejected rows are appended to it as JSON Lines, or none"
     )
     dead_letter_bytes: Annotated[int, Ge(1024), Le(1 << 40)] = Field(
@@ -116,7 +112,7 @@ class RelaySettings(BaseSettings):
         " rotated; 1024 or more",
     )
     on_dead_letter: Annotated[
-        Callable[[Any], object] | None, PlainValidator(_function), BeforeValidator(_none_by_name)
+        Callable[[Any], object] | None, PlainValidator(_function), BeforeValidator(none_by_name)
     ] = Field(None, description="in code: a function that is called with each rejected row")
     block_timeout_seconds: _Seconds = Field(
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
@@ -170,7 +166,7 @@ class RelaySettings(BaseSettings):
         description="send `[hidden]` for each output text and its tool calls, and no tokens",
     )
     max_text_bytes: Annotated[
-        Annotated[int, Ge(64), Le(1 << 40)] | None, BeforeValidator(_none_by_name)
+        Annotated[int, Ge(64), Le(1 << 40)] | None, BeforeValidator(none_by_name)
     ] = Field(
         None, description="bytes of each text, longer ones are cut and marked; 64 or more, or none"
     )
@@ -194,7 +190,15 @@ class RelaySettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_explain(error)) from None  # pydantic's text adds nothing
+            fields = RelaySettings.model_fields
+            text = explain(
+                error,
+                fields,
+                prefix=ENVIRONMENT_PREFIX,
+                label=lambda name: f"{name} (or {ENVIRONMENT_PREFIX}{name.upper()})",
+                default=lambda name: shown(fields[name].default),
+            )
+            raise SettingsError(text) from None  # pydantic's own adds nothing
         if self.overflow is Overflow.SPILL and self.spool_dir is None:
             raise SettingsError(
                 "overflow (or ARTHUR_RELAY_OVERFLOW) can't be 'spill' without a spool: set"
@@ -226,29 +230,3 @@ class RelaySettings(BaseSettings):
         """Bytes of rows that may wait or be in flight: the rest, five eighths."""
         others = self.open_runs_bytes + self.inlet_bytes + self.dead_letter_ring_bytes
         return self.queue_bytes - others
-
-
-def _explain(error: ValidationError) -> str:
-    """Say what is wrong with which settings, in the users' words."""
-    lines = []
-    for item in error.errors(include_url=False, include_context=False):
-        name = str(item["loc"][0]) if item["loc"] else "?"
-        # The error's place is the variable's name when the value came from the environment.
-        name = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower())
-        variable = ENVIRONMENT_PREFIX + name.upper()
-        field = RelaySettings.model_fields.get(name)
-        if field is None:
-            known = ", ".join(sorted(RelaySettings.model_fields))
-            lines.append(f"There is no setting {name!r}; there are: {known}.")
-        else:
-            lines.append(
-                f"{name} (or {variable}) can't be {item['input']!r}: {field.description}"
-                f" (default {_plain(field.default)})."
-            )
-    return " ".join(lines)
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "none"
-    return value.value if isinstance(value, StrEnum) else str(value)

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.credentials import is_loopback
 from arthur_relay.errors import SettingsError
+from arthur_relay.setting_texts import explain, none_by_name, shown
 
 DAEMON_PREFIX = "ARTHUR_RELAY_DAEMON_"
 
@@ -46,16 +47,12 @@ class LogLevel(StrEnum):
         return int(logging.getLevelNamesMapping()[self.upper()])
 
 
-def _none_by_name(value: Any) -> Any:
-    return None if isinstance(value, str) and value.strip().lower() == "none" else value
-
-
 def _mode(value: Any) -> Any:
     return int(value, 8) if isinstance(value, str) else value
 
 
 def _uids(value: Any) -> Any:
-    value = _none_by_name(value)
+    value = none_by_name(value)
     if isinstance(value, int):  # a single one has been taken for JSON
         return frozenset({value})
     if isinstance(value, str):
@@ -85,7 +82,7 @@ def _address(value: str) -> str:
 
 
 _Address = Annotated[str | None, AfterValidator(lambda v: None if v is None else _address(v))]
-_Path = Annotated[Path | None, BeforeValidator(_none_by_name)]
+_Path = Annotated[Path | None, BeforeValidator(none_by_name)]
 
 
 class DaemonSettings(BaseSettings):
@@ -113,7 +110,7 @@ class DaemonSettings(BaseSettings):
     socket_mode: Annotated[int, Ge(0), Le(0o777), BeforeValidator(_mode)] = Field(
         0o660, description="the socket's permissions, octal"
     )
-    socket_group: Annotated[str | None, BeforeValidator(_none_by_name)] = Field(
+    socket_group: Annotated[str | None, BeforeValidator(none_by_name)] = Field(
         None, description="the socket's group, by name or number, or none for the process's own"
     )
     allowed_uids: Annotated[frozenset[int] | None, BeforeValidator(_uids)] = Field(
@@ -121,7 +118,7 @@ class DaemonSettings(BaseSettings):
         description="user ids that may use the socket, beside what its permissions say, separated"
         " by commas, or none for all",
     )
-    listen: Annotated[_Address, BeforeValidator(_none_by_name)] = Field(
+    listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None,
         description="host:port to take rows on by TCP as well, or none; without tokens_file a"
         " loopback address only",
@@ -135,7 +132,7 @@ class DaemonSettings(BaseSettings):
         description="a file that says who may send by TCP: `name:token` a line, or"
         " `name:token:model_id,model_id`; or none",
     )
-    metrics_listen: Annotated[_Address, BeforeValidator(_none_by_name)] = Field(
+    metrics_listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None, description="host:port for the views alone (health, metrics, page), or none"
     )
     max_body_bytes: Annotated[int, Ge(1024), Le(1 << 30)] = Field(
@@ -170,7 +167,15 @@ class DaemonSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_explain(error)) from None
+            text = explain(
+                error,
+                DaemonSettings.model_fields,
+                prefix=DAEMON_PREFIX,
+                label=lambda name: DAEMON_PREFIX + name.upper(),
+                default=shown_default,
+                whose=" of the daemon",
+            )
+            raise SettingsError(text) from None
         self._check()
 
     def _check(self) -> None:
@@ -196,29 +201,9 @@ class DaemonSettings(BaseSettings):
             )
 
 
-def _explain(error: ValidationError) -> str:
-    """Say what is wrong with which settings, in the users' words."""
-    lines = []
-    for item in error.errors(include_url=False, include_context=False):
-        name = str(item["loc"][0]) if item["loc"] else "?"
-        name = name.lower().removeprefix(DAEMON_PREFIX.lower())
-        field = DaemonSettings.model_fields.get(name)
-        if field is None:
-            known = ", ".join(sorted(DaemonSettings.model_fields))
-            lines.append(f"There is no setting {name!r} of the daemon; there are: {known}.")
-        else:
-            lines.append(
-                f"{DAEMON_PREFIX}{name.upper()} can't be {item['input']!r}: {field.description}"
-                f" (default {shown_default(name)})."
-            )
-    return " ".join(lines)
-
-
 def shown_default(name: str) -> str:
     """Return a setting's default as people write it."""
     default = DaemonSettings.model_fields[name].default
     if name == "socket_mode":
         return f"0{default:o}"
-    if default is None:
-        return "none"
-    return default.value if isinstance(default, StrEnum) else str(default)
+    return shown(default)
