@@ -145,10 +145,13 @@ def passes_after(times: int, does: Callable[[Stage], object], **more: Any) -> Fa
 
 
 def refused(status: int) -> Fault:
-    """A status that can't be helped by trying again."""
+    """A status that can't be helped by trying again.
+
+    Where it may be for what is in a row, the three are halved until each was sent alone.
+    """
     return Fault(
         arthur("status", status, times=None),
-        attempts=1,
+        attempts=5 if status in (400, 422) else 1,
         delivered=0,
         rejected={f"http {status}": 3},
         lines=1,

@@ -15,6 +15,7 @@ from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.concurrency import ConcurrencyLimit
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
+from arthur_relay.pipeline.suspects import STATUSES, Search, Suspects
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
@@ -45,6 +46,8 @@ class _Delivery:
     refusal: str = ""
     """Why the whole of it was refused, in a sentence, or ""."""
     last_status: int | None = None
+    search: Search | None = None
+    """For the rows that a batch was refused for, of which this is a part."""
 
     @property
     def all_attempts(self) -> int:
@@ -96,6 +99,7 @@ class Dispatcher:
     _gate: anyio.Event = field(init=False)
     _hurry: anyio.Event = field(init=False)
     _told_reasons: set[str] = field(default_factory=set)
+    _suspects: Suspects = field(default_factory=Suspects)
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(
@@ -188,6 +192,9 @@ class Dispatcher:
         if attempt.failure is Failure.TOO_LARGE:
             self._split(group, delivery, attempt.outcomes[0])
             return False
+        if attempt.failure is Failure.REFUSED and self._searches(delivery, attempt.outcomes[0]):
+            self._halve(group, delivery)
+            return False
         if attempt.failure is Failure.MALFORMED:
             delivery.malformed += 1
             self.ledger.malformed_answers += 1
@@ -260,7 +267,7 @@ class Dispatcher:
         rows, delivery.rows = delivery.rows, ()
         if outcomes.count(DELIVERED) == len(rows):  # nearly always
             self._settle(rows)
-            self.ledger.deliver(len(rows), rows[0].model_id)
+            self._deliver_rows(delivery, rows[0].model_id, len(rows))
             return
         again, done, rejected = [], [], []
         delivered = 0
@@ -278,26 +285,48 @@ class Dispatcher:
                     rejected.append((row, outcome))
             done.append(row)
         self._settle(done)
-        self.ledger.deliver(delivered, rows[0].model_id)
+        if delivered:
+            self._deliver_rows(delivery, rows[0].model_id, delivered)
         for row, outcome in rejected:
             self._reject(row, outcome, delivery)
         delivery.rows = tuple(again)
 
+    def _deliver_rows(self, delivery: _Delivery, model_id: str, count: int) -> None:
+        self.ledger.deliver(count, model_id)
+        self._suspects.taken(delivery.search, model_id)
+
+    def _searches(self, delivery: _Delivery, outcome: Outcome) -> bool:
+        """Say whether to look for the rows that these were refused for."""
+        if outcome.status not in STATUSES:
+            return False
+        rows = delivery.rows
+        delivery.search = self._suspects.search(delivery.search, rows[0].model_id, rows=len(rows))
+        return delivery.search is not None
+
+    def _halve(self, group: TaskGroup, delivery: _Delivery) -> None:
+        """Send the rows in two parts."""
+        rows, delivery.rows = delivery.rows, ()
+        middle = len(rows) // 2
+        for part in (rows[:middle], rows[middle:]):
+            self._go_on(group, delivery, part)
+
+    def _go_on(self, group: TaskGroup, delivery: _Delivery, rows: tuple[Row, ...]) -> None:
+        """Send some of a batch's rows as a batch of their own, in the time that it has left."""
+        part = _Delivery(rows, delivery.deadline, delivery.all_attempts, search=delivery.search)
+        self._start(group, part)
+
     def _split(self, group: TaskGroup, delivery: _Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
-        rows, delivery.rows = delivery.rows, ()
-        if len(rows) > 1:
-            middle = len(rows) // 2
-            parts = [rows[:middle], rows[middle:]]
-        elif smaller := self.shrink(rows[0]):
-            self.buffer.replace(rows[0], smaller)
-            parts = [(smaller,)]
-        else:
-            self._settle(rows)
-            self._reject(rows[0], outcome, delivery)
+        if len(delivery.rows) > 1:
+            self._halve(group, delivery)
             return
-        for part in parts:
-            self._start(group, _Delivery(part, delivery.deadline, delivery.all_attempts))
+        (row,), delivery.rows = delivery.rows, ()
+        if smaller := self.shrink(row):
+            self.buffer.replace(row, smaller)
+            self._go_on(group, delivery, (smaller,))
+        else:
+            self._settle((row,))
+            self._reject(row, outcome, delivery)
 
     def _reject(self, row: Row, outcome: Outcome, delivery: _Delivery) -> None:
         reason = outcome.reason
