@@ -31,6 +31,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) ->
         threading.Event().wait(0.01)
 
 
+LEFT_OUT = ("ARTHUR", "COVERAGE_PROCESS")
+"""Variables that a program does not get.
+
+Coverage has a lock that it does not make anew in a forked child: a child that is forked while the
+worker's thread holds it hangs in coverage's own tracer. So does CPython 3.11 when an exception is
+set in a traced thread.
+"""
+
+
 class Program:
     """A running program. What it and its children print goes to a file, not to a pipe, which a
     child that is left over would keep open.
@@ -42,14 +51,13 @@ class Program:
         *,
         environment: Mapping[str, str],
         directory: Path,
-        left_out: tuple[str, ...] = ("ARTHUR",),
     ) -> None:
         self.log = directory / f"{len(list(directory.glob('*.log')))}.log"
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(
                 command,
                 env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith(left_out)},
+                    **{k: v for k, v in os.environ.items() if not k.startswith(LEFT_OUT)},
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     **environment,
                 },
@@ -107,7 +115,6 @@ class Programs:
         # By name, not by number: a child that can't resolve names any more must show.
         url = sandbox.url.replace("127.0.0.1", "localhost")
         self.environment = {**sandbox.environment(), "ARTHUR_ENDPOINT_URL": url}
-        self.left_out: tuple[str, ...] = ("ARTHUR",)
         self._started: list[Program] = []
 
     def start(self, *command: str, **environment: str) -> Program:
@@ -116,7 +123,6 @@ class Programs:
             command,
             environment={**self.environment, **environment},
             directory=self._directory,
-            left_out=self.left_out,
         )
         self._started.append(program)
         return program

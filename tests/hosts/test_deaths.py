@@ -49,9 +49,7 @@ def check():
 def test_a_worker_at_rest_comes_back_from_whatever_it_is_killed_by(
     spool: bool, programs: Programs, sandbox: ArthurSandbox
 ) -> None:
-    # The exception is raised when the thread runs next, so it is woken. CPython 3.11 hangs when one
-    # is set while threads are traced, so coverage has to do without this one.
-    programs.left_out += ("COVERAGE_PROCESS",)
+    # The exception is raised when the thread runs next, so it is woken.
     ended = programs.run(
         KILLS
         + """

@@ -75,7 +75,8 @@ def test_children_of_multiprocessing_deliver_when_they_end(
     script = tmp_path / "script.py"
     script.write_text(MULTIPROCESSING.replace("{method}", method), encoding="utf-8")
     environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
+        # Without coverage, whose lock may be held at a fork: see tests/hosts/programs.py.
+        **{k: v for k, v in os.environ.items() if not k.startswith(("ARTHUR", "COVERAGE_PROCESS"))},
         **sandbox.environment(),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
