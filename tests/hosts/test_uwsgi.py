@@ -31,15 +31,18 @@ HOME = f"--home={sys.prefix}"
 BOUND = r"bound to TCP address 127.0.0.1:(\d+)"
 
 
-@pytest.mark.parametrize("hooks", [(), ("--py-call-uwsgi-fork-hooks",), ("--lazy-apps",)])
-def test_workers_send_their_own_with_or_without_at_fork_hooks(
-    hooks: tuple[str, ...], programs: Programs, notes: Notes, sandbox: ArthurSandbox
+# With neither, uWSGI forks without the interpreter's lock: when a thread of the master has it just
+# then, the worker waits for it for ever, before any Python runs. A fork behind the hooks' back is in
+# test_forks.py.
+@pytest.mark.parametrize("option", ["--py-call-uwsgi-fork-hooks", "--lazy-apps"])
+def test_workers_send_their_own(
+    option: str, programs: Programs, notes: Notes, sandbox: ArthurSandbox
 ) -> None:
     assert UWSGI is not None
-    is_lazy = "--lazy-apps" in hooks
+    is_lazy = option == "--lazy-apps"
     program = programs.start(
         UWSGI,
-        *(*OPTIONS, HOME, "--enable-threads", "--processes=2", *hooks),
+        *(*OPTIONS, HOME, "--enable-threads", "--processes=2", option),
         "--module=tests.hosts.wsgi:application",
         HOSTED_LOGS_AT_IMPORT="0" if is_lazy else "3",
         # uWSGI's master runs no exit hooks at all: what it logs has to leave while it lives.
