@@ -32,8 +32,8 @@ BOUND = r"bound to TCP address 127.0.0.1:(\d+)"
 
 
 # With neither, uWSGI forks without the interpreter's lock: when a thread of the master has it just
-# then, the worker waits for it for ever, before any Python runs. A fork behind the back of the hooks
-# is in test_forks.py.
+# then, the worker waits for it for ever, before any Python runs. test_forks.py has a fork that goes
+# round the hooks.
 @pytest.mark.parametrize("option", ["--py-call-uwsgi-fork-hooks", "--lazy-apps"])
 def test_workers_send_their_own(
     option: str, programs: Programs, notes: Notes, sandbox: ArthurSandbox
