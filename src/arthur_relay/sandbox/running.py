@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox.core import Core
 
 # How long requests that are being answered may take to end when the server stops.
+_LAST_TURNS: Final = 50
 _GRACE_SECONDS: Final = 1.0
 _START_SECONDS: Final = 30.0
 
@@ -128,5 +129,7 @@ class _Server(uvicorn.Server):
             await asyncio.wait(set(self.server_state.tasks), timeout=_GRACE_SECONDS)
         for server in self.servers:
             await server.wait_closed()
-        for _ in range(3):  # a transport closes its socket in a later turn of the loop
+        # A transport closes its socket in a later turn of the loop; one that was accepted only just
+        # now needs some more.
+        for _ in range(_LAST_TURNS):
             await asyncio.sleep(0)
