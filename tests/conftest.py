@@ -12,7 +12,14 @@ from arthur_relay.pipeline.runtime import registry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.register_assert_rewrite("tests.worker.harness", "tests.process.scripts", "tests.unit.runs")
+pytest.register_assert_rewrite(
+    "tests.worker.harness",
+    "tests.process.scripts",
+    "tests.unit.runs",
+    "tests.hosts.arrivals",
+    "tests.hosts.notes",
+    "tests.hosts.programs",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -137,6 +137,7 @@ class Programs:
         return self.script(body, **settings).end()
 
     def kill_all(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind but what they printed, which pytest shows if the test failed."""
         for program in self._started:
             program.kill()
+            print(program.printed)

@@ -25,7 +25,7 @@ def test_children_flush_when_they_are_recycled_and_at_a_warm_shutdown(
         *CELERY,
         *WORKER,
         "--without-heartbeat",
-        "--loglevel=INFO",
+        "--loglevel=DEBUG",
         "--max-tasks-per-child=3",
         HOSTED_LOGS_AT_IMPORT="3",
     )
