@@ -140,4 +140,4 @@ class Programs:
         """Leave nothing behind but what they printed, which pytest shows if the test failed."""
         for program in self._started:
             program.kill()
-            print(program.printed)
+            sys.stdout.write(program.printed)
