@@ -19,11 +19,13 @@ import pytest
 from rich.console import Console
 
 from arthur_relay.cli import top_view
+from arthur_relay.daemon.status import BEHIND, STOPPING
 from arthur_relay.sandbox import ArthurSandbox
-from tests.daemon.process import DaemonProcess, row, wait_for
+from tests.daemon.process import PATIENT, DaemonProcess, row, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .conftest import Run
 
@@ -67,6 +69,35 @@ def test_once_prints_what_there_is(run: Run, daemon: DaemonProcess) -> None:
     for text in ("3 in all", "2 in all", "1 rejected (row 422)", "1 dead letters", "row 422"):
         assert text in found.stdout
     assert "\x1b" not in found.stdout
+
+
+def test_it_says_that_delivery_is_behind_and_that_the_daemon_stops(
+    run: Run, sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    variables = {"ARTHUR_RELAY_DAEMON_METRICS_LISTEN": "127.0.0.1:0", **PATIENT}
+
+    def shown() -> list[str]:
+        # Not by the socket, which goes first when the daemon stops.
+        found = run("top", "--once", "--url", "http://" + daemon.address("metrics are on"))
+        assert found.exit_code == 0
+        return found.stdout.splitlines()
+
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+    sandbox.faults.hang(routes=("inferences",))
+    with DaemonProcess(sandbox, tmp_path, variables=variables) as daemon:
+        daemon.wait_until_ready().client().post(path, json=[row("a")])
+        assert shown()[1:3] == ["All is well", "Rows are taken and delivered."]
+        daemon.end(signal.SIGKILL)
+        daemon.age_rows(100_000)
+    with DaemonProcess(sandbox, tmp_path, variables=variables) as daemon:
+        assert shown()[1:3] == ["Delivery is behind", BEHIND]
+        assert any("the oldest for 1 d 3 h" in line for line in shown())
+        daemon.client().post(path, json=[row("b")])
+        daemon.send_signal(signal.SIGTERM)
+        wait_for(lambda: shown()[1] == "The daemon is stopping")
+        assert shown()[2] == STOPPING
+        sandbox.faults.reset()
+        assert daemon.end(None) == 0, daemon.log
 
 
 def test_once_without_a_daemon_is_an_error(run: Run, sandbox: ArthurSandbox) -> None:

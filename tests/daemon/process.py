@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 SECONDS = 30.0
 """How long a test waits for what has to come."""
+
+PATIENT = {
+    "ARTHUR_RELAY_REQUEST_TIMEOUT_SECONDS": "600",
+    "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "600",
+}
+"""Variables with which nothing is given up while a test looks."""
 
 
 def wait_for(what: Callable[[], Any], seconds: float = SECONDS) -> None:
@@ -147,6 +154,16 @@ class DaemonProcess:
         found = re.search(re.escape(what) + r" (\S+:[0-9]+)", self.log)
         assert found is not None, self.log
         return found[1]
+
+    def age_rows(self, seconds: float) -> None:
+        """Let the rows in the spool have waited for longer; the process must be over."""
+        assert self.process.poll() is not None
+        aged = 0
+        for path in self.spool.glob("*.spool"):
+            with closing(sqlite3.connect(path)) as connection, connection:
+                statement = "UPDATE rows SET stored_at = stored_at - ?"
+                aged += connection.execute(statement, (seconds,)).rowcount
+        assert aged, "there are no rows"
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 
+from arthur_relay.daemon.status import BEHIND, STOPPING
 from tests.sandbox.browser import Browser, Tab, needed_browser
 
-from .process import row, wait_for
+from .process import PATIENT, arrived, row, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +32,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def watched(start: Callable[..., DaemonProcess]) -> DaemonProcess:
     """A daemon with a port for its page."""
-    return start(ARTHUR_RELAY_DAEMON_METRICS_LISTEN="127.0.0.1:0").wait_until_ready()
+    return start(ARTHUR_RELAY_DAEMON_METRICS_LISTEN="127.0.0.1:0", **PATIENT).wait_until_ready()
 
 
 @pytest.fixture
@@ -99,6 +101,51 @@ def test_while_arthur_is_away_it_says_so_and_that_rows_wait(
     until(tab, "#state", "All is well")
     until(tab, "#waiting", "0")
     assert tab.evaluate("document.title") == "arthur-relay"
+
+
+def test_when_rows_have_waited_for_long_it_says_that_delivery_is_behind(
+    sandbox: ArthurSandbox, start: Callable[..., DaemonProcess], watched: DaemonProcess, tab: Tab
+) -> None:
+    until(tab, "#state", "Ready")
+    sandbox.faults.hang(routes=("inferences",))
+    send(watched, sandbox.model_id, "a", "b")
+    until(tab, "#waiting", "2")
+    assert tab.text("#state").startswith("All is well"), "they have not waited for long"
+    # Its next life finds them as if they had waited since yesterday; the page's address stays.
+    address = watched.address("health and metrics are on")
+    watched.process.kill()
+    watched.process.wait()
+    watched.age_rows(100_000)
+    start(ARTHUR_RELAY_DAEMON_METRICS_LISTEN=address, **PATIENT).wait_until_ready()
+    until(tab, "#state", "Delivery is behind")
+    assert tab.text("#state-detail") == BEHIND
+    assert "warn" in tab.evaluate("document.querySelector('#state').className").split()
+    assert tab.text("#age") == "the oldest for 1\u00a0d 3\u00a0h"
+    assert tab.evaluate("document.title") == "⚠ arthur-relay"
+    sandbox.faults.reset()
+    until(tab, "#state", "All is well")
+    until(tab, "#age", "no row waits")
+    assert arrived(sandbox) == ["a", "b"]
+
+
+def test_while_the_daemon_stops_it_says_so_until_it_is_gone(
+    tab: Tab, watched: DaemonProcess, sandbox: ArthurSandbox
+) -> None:
+    until(tab, "#state", "Ready")
+    sandbox.faults.hang(routes=("inferences",))
+    send(watched, sandbox.model_id, "a")
+    wait_for(lambda: any(each.path.endswith("/inferences") for each in sandbox.requests))
+    watched.send_signal(signal.SIGTERM)
+    until(tab, "#state", "The daemon is stopping")
+    assert tab.text("#state-detail") == STOPPING
+    assert tab.text("#live") == "Live"
+    assert tab.text("#waiting") == "1"
+    assert tab.evaluate("document.title") == "⚠ arthur-relay"
+    sandbox.faults.reset()
+    assert watched.end(None) == 0, watched.log
+    until(tab, "#state", "The daemon does not answer")
+    assert tab.text("#live") == "Not connected"
+    assert arrived(sandbox) == ["a"]
 
 
 def test_when_the_daemon_is_gone_it_says_since_when_and_what_is_shown_is_old(

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 BEHIND_SECONDS = 600.0
 """Delivery is behind when a row has waited for as long; as in the alert of that name."""
 
+BEHIND = (
+    f"A row has waited for more than {BEHIND_SECONDS / 60:.0f} minutes:"
+    " Arthur takes fewer than come in."
+)
+STOPPING = "It takes no more rows. What can't be delivered in time stays in the spool."
+
 RATE_SECONDS = 10.0
 """What rates are means of."""
 
@@ -82,7 +88,7 @@ def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, 
     lives, liveness = state.liveness()
     ready, readiness = state.readiness()
     if state.phase is Phase.DRAINING:
-        found = "warn", "The daemon is stopping", readiness
+        found = "warn", "The daemon is stopping", STOPPING
     elif not lives:
         found = "bad", "The daemon hangs", liveness
     elif not ready:
@@ -96,7 +102,7 @@ def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, 
     elif health.status is not HealthStatus.OK:
         found = "warn", "Delivery has trouble", health.detail
     elif queue.oldest_age_seconds > BEHIND_SECONDS:
-        found = "warn", "Delivery is behind", "Rows come faster than Arthur takes them."
+        found = "warn", "Delivery is behind", BEHIND
     else:
         found = "good", "All is well", "Rows are taken and delivered."
     return dict(zip(("kind", "title", "detail"), found, strict=True))
