@@ -76,9 +76,9 @@ def test_it_says_that_delivery_is_behind_and_that_the_daemon_stops(
 ) -> None:
     variables = {"ARTHUR_RELAY_DAEMON_METRICS_LISTEN": "127.0.0.1:0", **PATIENT}
 
-    def shown() -> list[str]:
+    def shown(of: DaemonProcess) -> list[str]:
         # Not by the socket, which goes first when the daemon stops.
-        found = run("top", "--once", "--url", "http://" + daemon.address("metrics are on"))
+        found = run("top", "--once", "--url", "http://" + of.address("metrics are on"))
         assert found.exit_code == 0
         return found.stdout.splitlines()
 
@@ -86,16 +86,16 @@ def test_it_says_that_delivery_is_behind_and_that_the_daemon_stops(
     sandbox.faults.hang(routes=("inferences",))
     with DaemonProcess(sandbox, tmp_path, variables=variables) as daemon:
         daemon.wait_until_ready().client().post(path, json=[row("a")])
-        assert shown()[1:3] == ["All is well", "Rows are taken and delivered."]
+        assert shown(daemon)[1:3] == ["All is well", "Rows are taken and delivered."]
         daemon.end(signal.SIGKILL)
         daemon.age_rows(100_000)
     with DaemonProcess(sandbox, tmp_path, variables=variables) as daemon:
-        assert shown()[1:3] == ["Delivery is behind", BEHIND]
-        assert any("the oldest for 1 d 3 h" in line for line in shown())
+        assert shown(daemon)[1:3] == ["Delivery is behind", BEHIND]
+        assert any("the oldest for 1 d 3 h" in line for line in shown(daemon))
         daemon.client().post(path, json=[row("b")])
         daemon.send_signal(signal.SIGTERM)
-        wait_for(lambda: shown()[1] == "The daemon is stopping")
-        assert shown()[2] == STOPPING
+        wait_for(lambda: shown(daemon)[1] == "The daemon is stopping")
+        assert shown(daemon)[2] == STOPPING
         sandbox.faults.reset()
         assert daemon.end(None) == 0, daemon.log
 
