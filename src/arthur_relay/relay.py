@@ -374,7 +374,7 @@ class Relay(Closing):
                     self.forget_parent()
 
     def _sweep(self) -> bool:
-        self._parts.ledger.recover(self._parts.worker.buffer.adopt())
+        self._parts.worker.buffer.adopt(self._parts.ledger.recover)
         self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 

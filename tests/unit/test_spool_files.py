@@ -20,7 +20,7 @@ from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 @pytest.fixture
@@ -186,9 +186,14 @@ def test_the_oldest_row_is_known_across_files_and_ends(path: Path) -> None:
     assert [left.oldest_at, other.oldest_at] == [start + 10, start + 20]
     crash(left)
     clock.now = 100.0
-    assert other.adopt() == 2
-    assert other.found_by_model() == {"one": 1, "two": 1}
-    assert other.found_by_model() == {}, "each row is found once"
+    found = []
+
+    def recover(rows: int, by_model: Callable[[], Mapping[str, int]]) -> None:
+        found.append((rows, by_model(), other.kept))
+
+    assert other.adopt(recover) == 2
+    assert found == [(2, {"one": 1, "two": 1}, 1)], "told before they count as kept"
+    assert other.kept == 3
     assert other.oldest_at == start + 10
     by_id = {row.id: row for row in other.lease(3)}
     other.settle([by_id["a"]])

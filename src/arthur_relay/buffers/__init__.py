@@ -8,6 +8,24 @@ from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
 
+class Recover(Protocol):
+    """Counts rows that an earlier process has captured, before anyone can see them here."""
+
+    def __call__(self, rows: int, by_model: Callable[[], Mapping[str, int]], /) -> None:
+        """Count them.
+
+        Args:
+            rows: How many.
+            by_model: Returns how many of which model, as far as they can be read. Reads them all,
+                so only for those who must know.
+        """
+        ...
+
+
+def count_nothing(_rows: int, _by_model: Callable[[], Mapping[str, int]], /) -> None:
+    """Leave the counting to the caller."""
+
+
 class Compaction(Protocol):
     """Work that keeps some rows in a smaller form; the buffer may be used while it is done."""
 
@@ -46,23 +64,22 @@ class Buffer(Protocol):
         """Whether what is held outlives the process, so that captures should get here soon."""
         ...
 
-    def open(self) -> int:
+    def open(self, recover: Recover = count_nothing) -> int:
         """Get ready; a second time does nothing. Returns how many rows an earlier process left.
+
+        Args:
+            recover: Is told of them before they show in `rows` and `kept`.
 
         Raises:
             ConfigurationError: It can't be used.
         """
         ...
 
-    def adopt(self) -> int:
-        """Take over what others have left, now and then. Returns how many rows that are."""
-        ...
+    def adopt(self, recover: Recover = count_nothing) -> int:
+        """Take over what others have left, now and then. Returns how many rows that are.
 
-    def found_by_model(self) -> Mapping[str, int]:
-        """Return how many rows of each model `open` and `adopt` have found since the last time.
-
-        To be asked at once, while all of them are held. Reads them all, so only for those who must
-        know; what can't be read is missing.
+        Args:
+            recover: As for `open`.
         """
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from arthur_relay.buffers import Compaction, inferences_among
+from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
@@ -189,17 +189,13 @@ class MemoryBuffer:
         """Rows that can be leased."""
         return self._waiting
 
-    def open(self) -> int:
+    def open(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
         """Return 0: nothing is left by an earlier process."""
         return 0
 
-    def adopt(self) -> int:
+    def adopt(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
         """Return 0, for the same reason."""
         return 0
-
-    def found_by_model(self) -> dict[str, int]:
-        """Return nothing, for the same reason."""
-        return {}
 
     def commit(self) -> None:
         """Do nothing."""

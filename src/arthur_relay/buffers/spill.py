@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from arthur_relay.buffers import Compaction
+from arthur_relay.buffers import Compaction, Recover, count_nothing
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.row import Row
@@ -54,17 +54,13 @@ class Spill:
         """Rows that outlive the process, however it ends."""
         return self._spool.kept
 
-    def open(self) -> int:
+    def open(self, recover: Recover = count_nothing) -> int:
         """Open the spool."""
-        return self._spool.open()
+        return self._spool.open(recover)
 
-    def adopt(self) -> int:
+    def adopt(self, recover: Recover = count_nothing) -> int:
         """Take over what others have left."""
-        return self._spool.adopt()
-
-    def found_by_model(self) -> dict[str, int]:
-        """Return how many rows of each model the spool has found."""
-        return self._spool.found_by_model()
+        return self._spool.adopt(recover)
 
     @property
     def oldest_at(self) -> float | None:

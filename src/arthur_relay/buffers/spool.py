@@ -16,7 +16,7 @@ from itertools import islice
 
 import orjson
 
-from arthur_relay.buffers import Compaction, inferences_among
+from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
 from arthur_relay.buffers.spool_file import NotASpoolError
 from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, PartList, bytes_of
@@ -107,11 +107,7 @@ class Spool:
         """When the oldest row on disk was stored, in seconds since 1970, or None. Any thread."""
         return self._parts.oldest_at
 
-    def found_by_model(self) -> dict[str, int]:
-        """Return how many rows of each model `open` and `adopt` have found since the last time."""
-        return self._parts.found_by_model()
-
-    def open(self) -> int:
+    def open(self, recover: Recover = count_nothing) -> int:
         """Claim a file, and those that no one holds any more; returns how many rows are in them.
 
         Raises:
@@ -119,15 +115,14 @@ class Spool:
         """
         if self._parts:
             return 0
-        own = self._enter(self._directory.claim())
+        own = self._enter(self._directory.claim(), recover)
         self._next_seq = own.file.last_seq + 1
-        own.is_found = own.file.rows > 0
         self._backlog.append(Cursor(own, 0, own.file.last_seq, RECOVERED))
         self._fresh = Cursor(own, own.file.last_seq)
         self._rows += own.file.rows
-        return own.file.rows + self.adopt()
+        return own.file.rows + self.adopt(recover)
 
-    def adopt(self) -> int:
+    def adopt(self, recover: Recover = count_nothing) -> int:
         """Take over, now and then, what processes that are gone have left.
 
         Returns:
@@ -139,14 +134,13 @@ class Spool:
         found = 0
         for claim in self._directory.orphans():
             try:
-                part = self._enter(claim)
+                part = self._enter(claim, recover)
             except ConfigurationError as error:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
             for schema in self.schemas():
                 self.remember(schema)  # this file may be gone before ours
             if part.file.rows:
-                part.is_found = True
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 self._rows += part.file.rows
                 found += part.file.rows
@@ -309,9 +303,9 @@ class Spool:
         for part in self._parts:
             part.claim.release()
 
-    def _enter(self, claim: Claim) -> Part:
+    def _enter(self, claim: Claim, recover: Recover) -> Part:
         """Open a file. Raises what `open_part` does."""
-        return self._parts.enter(claim, power_safe=self._power_safe, utc_now=self._utc_now)
+        return self._parts.enter(claim, recover, power_safe=self._power_safe, utc_now=self._utc_now)
 
     def _write(self, part: Part, fresh: Sequence[tuple[int, Row]]) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""

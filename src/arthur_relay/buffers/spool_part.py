@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime
 
 import orjson
 
+from arthur_relay.buffers import Recover
 from arthur_relay.buffers.spool_directory import Claim
 from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
 from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
@@ -37,7 +37,6 @@ class Part:
         gone: Sequence numbers of rows that are done with.
         gone_bytes: What they take in the file, about.
         changed: Rows that were cut, by sequence number.
-        is_found: Whether others left its rows, and nobody has asked yet of which models they are.
     """
 
     claim: Claim
@@ -45,7 +44,6 @@ class Part:
     gone: list[int] = field(default_factory=list)
     gone_bytes: int = 0
     changed: dict[int, Row] = field(default_factory=dict)
-    is_found: bool = False
 
     @property
     def size(self) -> int:
@@ -56,6 +54,13 @@ class Part:
     def is_done_with(self) -> bool:
         """Whether no row in the file is wanted any more, though it may still be there."""
         return self.file.rows == len(self.gone) > 0
+
+    def rows_by_model(self) -> dict[str, int]:
+        """Return how many rows of each model are in the file; none when it can't be read."""
+        try:
+            return self.file.rows_by_model()
+        except sqlite3.Error:
+            return {}
 
     def start_over(self, *, power_safe: bool) -> None:
         """Replace the file, once it is done with, by one without rows.
@@ -124,9 +129,18 @@ def open_part(claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]
 class PartList(list[Part]):
     """The parts that are ours. What is not said to be for any thread is for the worker's."""
 
-    def enter(self, claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]) -> Part:
+    def enter(
+        self,
+        claim: Claim,
+        recover: Recover,
+        *,
+        power_safe: bool,
+        utc_now: Callable[[], datetime],
+    ) -> Part:
         """Open one more and return it. Raises what `open_part` does."""
         part = open_part(claim, power_safe=power_safe, utc_now=utc_now)
+        # First: whoever finds as many rows kept as are pending takes those pending for safe.
+        recover(part.file.rows, part.rows_by_model)
         self.append(part)
         return part
 
@@ -146,16 +160,6 @@ class PartList(list[Part]):
         """When the oldest row was stored, in seconds since 1970, or None. Any thread."""
         found = [part.file.oldest_at for part in list(self)]
         return min([moment for moment in found if moment is not None], default=None)
-
-    def found_by_model(self) -> dict[str, int]:
-        """Return how many rows of each model others have left in parts not yet asked for."""
-        found: Counter[str] = Counter()
-        for part in self:
-            if part.is_found:
-                part.is_found = False
-                with suppress(sqlite3.Error):  # whoever asks knows how many rows there are in all
-                    found.update(part.file.rows_by_model())
-        return found
 
     def schemas(self) -> list[ModelSchema]:
         """Return the models that are remembered, as they were."""

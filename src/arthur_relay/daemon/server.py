@@ -140,8 +140,7 @@ class Daemon:
             raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
 
     def _adopt(self) -> bool:
-        buffer = self._parts.worker.buffer
-        self._parts.ledger.recover(buffer.adopt(), buffer.found_by_model)
+        self._parts.worker.buffer.adopt(self._parts.ledger.recover)
         return False
 
     def _end_pipeline(self) -> None:

@@ -173,7 +173,7 @@ class Worker:
         self._wakeup = anyio.Event()
         self._begin_anew()
         self._ready.clear()
-        self.ledger.recover(self.buffer.open(), self.buffer.found_by_model)
+        self.buffer.open(self.ledger.recover)
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
