@@ -53,6 +53,24 @@ def read_all(connection: socket.socket) -> bytes:
     return answer
 
 
+def test_hundreds_of_clients_may_come_at_the_same_moment(daemon: DaemonProcess) -> None:
+    # Those that don't find room in the queue of a Unix socket are turned away, and asyncio does not
+    # even notice: its clients send into a connection that is none.
+    daemon.send_signal(signal.SIGSTOP)
+    with ExitStack() as stack:
+        try:
+            clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(500)]
+            for each in clients:
+                each.setblocking(False)
+                each.connect(str(daemon.socket))
+                each.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        finally:
+            daemon.send_signal(signal.SIGCONT)
+        for each in clients:
+            each.settimeout(30)
+            assert read_all(each).startswith(b"HTTP/1.1 200 ")
+
+
 HEAD = "POST /api/v3/models/{}/inferences HTTP/1.1\r\nHost: x\r\n"
 
 

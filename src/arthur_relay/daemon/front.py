@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from arthur_relay.daemon.protocol import GuardedProtocol, Limits
+from arthur_relay.daemon.sockets import BACKLOG
 
 if TYPE_CHECKING:
     import socket
@@ -76,6 +77,7 @@ class Front:
                 await loop.create_server(
                     connection,
                     sock=listener,
+                    backlog=BACKLOG,  # which asyncio sets anew: its own is 100
                     ssl=self._tls,
                     ssl_handshake_timeout=self._limits.timeout_seconds() if self._tls else None,
                 )
