@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.benchmarks.children import Child, ChildError, Deadline, tell
+from tests.benchmarks.peers import BY_DAEMON
 from tests.benchmarks.results import Cells, Sample
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ OPEN_LIMIT_SECONDS = 60.0
 FLUSH_LIMIT_SECONDS = 40.0
 ROOM: Mapping[str, Any] = {"queue_size": 1_000_000, "queue_bytes": 4 << 30}
 """The relay's settings where its speed is measured, and not what happens at its bounds."""
+
+_RELAYS = ("relay", BY_DAEMON)
 
 
 class Repetitions(NamedTuple):
@@ -40,6 +43,7 @@ class Stage:
         quick: Whether this is the quick form.
         sink: The server that all of them send to.
         deadline: Of the whole run.
+        addresses: Of what else than the sink a peer sends to, by peer.
         idle: Measuring processes that may be used again, by peer and settings.
     """
 
@@ -49,6 +53,7 @@ class Stage:
     quick: bool
     sink: Sink
     deadline: Deadline
+    addresses: dict[str, str] = field(default_factory=dict)
     idle: dict[tuple[str, str], Child] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -81,7 +86,8 @@ class Stage:
         """A measuring process, in which the peer may be open already."""
         child = self.idle.pop(_key(peer, settings), None)
         if child is None:
-            child = Child(self.python, peer=peer, url=self.sink.url, deadline=self.deadline)
+            url = self.addresses.get(peer, self.sink.url)
+            child = Child(self.python, peer=peer, url=url, deadline=self.deadline)
         return child
 
     def dismiss(self, child: Child, settings: Mapping[str, Any], *, unspoilt: bool) -> None:
@@ -118,7 +124,7 @@ class Lineup:
     ) -> None:
         self._stage = stage
         self._cells = cells
-        self._settings = {peer: settings if peer == "relay" else {} for peer in peers}
+        self._settings = {peer: settings if peer in _RELAYS else {} for peer in peers}
         self._unspoilt = unspoilt
         self._children: dict[str, Child] = {}
         self._out: dict[str, str] = {}
@@ -181,6 +187,7 @@ class Lineup:
         *,
         limit_seconds: float,
         flush: bool = False,
+        after: Callable[[str], object] = lambda _peer: None,
         **arguments: object,
     ) -> None:
         """Measure a case with all peers, round by round, after one that does not count.
@@ -191,6 +198,7 @@ class Lineup:
             counts: How often.
             limit_seconds: For one repetition.
             flush: Whether a peer delivers, unmeasured, before the next one has its turn.
+            after: Called with each peer that has had its turn, and has delivered.
             **arguments: Of the command.
         """
         for repetition in range(-1, counts.core):
@@ -202,6 +210,7 @@ class Lineup:
                 if flush:
                     seconds = FLUSH_LIMIT_SECONDS
                     self.ask(peer, case, "flush", limit_seconds=seconds, flush_seconds=seconds / 2)
+                after(peer)
 
     def _attempt(
         self, peer: str, command: str, limit_seconds: float, arguments: dict[str, object]

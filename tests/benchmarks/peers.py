@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODEL_ID: Final = "model"
 LEAST: Final = "least"
 """The yardstick of the workloads that the relay's own work decides: no tool that anyone can use."""
+BY_DAEMON: Final = "relay-by-daemon"
+"""The relay in an application whose URL is a daemon's: in the workload about that only."""
 
 _KEY: Final = "key"
 # What a developer has exported for one of the peers must not reach a measurement.
@@ -157,13 +159,22 @@ def _open_least(url: str, settings: Mapping[str, Any]) -> Peer:
 
 def _open_relay(url: str, settings: Mapping[str, Any]) -> Peer:
     """arthur-relay, made by `from_credentials` with an API key; `settings` are `RelaySettings`."""
+    return _relay("relay", url, settings)
+
+
+def _open_relay_by_daemon(url: str, settings: Mapping[str, Any]) -> Peer:
+    """The same; `url` is a daemon's."""
+    return _relay(BY_DAEMON, url, settings)
+
+
+def _relay(name: str, url: str, settings: Mapping[str, Any]) -> Peer:
     from arthur_relay import ArthurCallbackHandler, RelaySettings
 
     os.environ["ARTHUR_API_KEY"] = _KEY
     handler = ArthurCallbackHandler.from_credentials(
         MODEL_ID, arthur_url=url, settings=RelaySettings(**settings)
     )
-    return _Opened("relay", callbacks=[handler], flush=handler.flush, close=handler.close)
+    return _Opened(name, callbacks=[handler], flush=handler.flush, close=handler.close)
 
 
 def _open_old_handler(url: str, settings: Mapping[str, Any]) -> Peer:
@@ -242,12 +253,13 @@ _OPENERS: Final[dict[str, Callable[[str, Mapping[str, Any]], Peer]]] = {
     "pass-async": _open_pass_async,
     LEAST: _open_least,
     "relay": _open_relay,
+    BY_DAEMON: _open_relay_by_daemon,
     "old-handler": _open_old_handler,
     "langsmith": _open_langsmith,
     "langfuse": _open_langfuse,
     "openinference": _open_openinference,
 }
-PEERS: Final[tuple[str, ...]] = tuple(name for name in _OPENERS if name != LEAST)
+PEERS: Final[tuple[str, ...]] = tuple(name for name in _OPENERS if name not in (LEAST, BY_DAEMON))
 """What a workload is measured with, unless it is about some of them."""
 
 
@@ -255,8 +267,8 @@ def open_peer(name: str, url: str, *, settings: Mapping[str, Any] | None = None)
     """Open a peer in this process; one process opens one.
 
     Args:
-        name: One of `PEERS`, or `LEAST`.
-        url: The sink's.
+        name: One of `PEERS`, `LEAST`, or `BY_DAEMON`.
+        url: The sink's, or for `BY_DAEMON` the daemon's.
         settings: What to change of the peer's own defaults; none of `none` and `pass-*`.
 
     Raises:

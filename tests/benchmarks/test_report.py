@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from tests.benchmarks.results import Cell, Cells, Results
 from tests.benchmarks.workloads import (
     WORKLOADS,
     alone,
+    by_daemon,
     caller_path,
     exiting,
     importing,
@@ -25,6 +26,9 @@ from tests.benchmarks.workloads import (
     throughput,
 )
 from tests.benchmarks.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FACTS = {"Date": "2026-11-23", "Machine": "a machine", "To repeat": "`the command`"}
 
@@ -219,6 +223,30 @@ def test_each_mode_of_the_sink_is_judged() -> None:
         }
     )
     assert list(judged(latency.WORKLOAD, cells).values()) == [True] * 5 + [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("daemon_ms", "reached", "meaning"),
+    [
+        (2.0, True, "So an application pays no more on its own path through a daemon"),
+        (2.1, False, "So in 14 of 14 ratios an application pays more on its own path"),
+    ],
+)
+def test_a_daemon_may_not_cost_the_application_more_than_none(
+    daemon_ms: float, reached: bool, meaning: str
+) -> None:
+    def turns(metrics: Iterable[str]) -> dict[str, list[dict[str, float]]]:
+        costs = {"pass-inline": 1.9, "relay": 2.0, "relay-by-daemon": daemon_ms}
+        return {peer: [dict.fromkeys(metrics, cost)] * 3 for peer, cost in costs.items()}
+
+    cells = cells_of(
+        {
+            **{form: turns(by_daemon.CLOCKS) for form in caller_path.FORMS},
+            by_daemon.THINKING: turns(latency.METRICS),
+        }
+    )
+    assert set(judged(by_daemon.WORKLOAD, cells).values()) == {reached}
+    assert meaning in by_daemon.WORKLOAD.section(cells).text
 
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)

@@ -7,6 +7,7 @@ from typing import Final
 from tests.benchmarks.workloads import (
     adapting,
     alone,
+    by_daemon,
     caller_path,
     durable,
     exiting,
@@ -30,6 +31,7 @@ _MODULES: Final = (
     exiting,
     adapting,
     durable,
+    by_daemon,
 )
 
 WORKLOADS: Final[dict[str, Workload]] = {
