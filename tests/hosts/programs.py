@@ -34,9 +34,16 @@ def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) ->
 LEFT_OUT = ("ARTHUR", "COVERAGE_PROCESS")
 """Variables that a program does not get.
 
-Coverage has a lock that it does not make anew in a forked child: a child that is forked while the
-worker's thread holds it hangs in coverage's own tracer. So does CPython 3.11 when an exception is
-set in a traced thread.
+With the latter its coverage would be measured, by a tracer, and that hangs:
+
+- Its tracer holds `Collector.data_lock` for a moment whenever a function of ours is called, and
+  nothing makes that anew in a forked child. One that is forked while another thread holds it waits
+  in `Collector.lock_data` for ever: beside a thread that does nothing but call, about one in three.
+  Coverage's `patch = ["fork"]` mends `os.fork`, but not a fork that runs no hooks.
+- An exception that is set in a thread from another may come while it holds that lock, which then
+  stays held.
+- In CPython 3.11, not 3.12, a traced thread that enters a function loops there until an exception
+  that was set in another thread is raised: for ever, if that one is at rest.
 """
 
 
