@@ -15,7 +15,7 @@ of its own in the directory, and a dead one's is delivered by one that lives.
 | `Pool.terminate`, `os._exit`, SIGKILL | no exit hook runs: what `flush()` or the spool did not see to is lost | `test_multiprocessing.py`, `test_gunicorn.py` |
 | gunicorn, sync, with `--preload` and without | SIGTERM, SIGHUP, `--max-requests`: the worker flushes; its time-out (SIGABRT): it flushes, in the second that gunicorn leaves it; SIGKILL: its spool's rows are delivered by the worker after it | `test_gunicorn.py` |
 | gunicorn with uvicorn's workers; uvicorn `--workers` | the lifespan flushes; then the signal ends the process, so without one nothing does | `test_gunicorn.py`, `test_uvicorn.py` |
-| uWSGI with its fork hooks called (`--py-call-uwsgi-fork-hooks`), or with `--lazy-apps` | a worker that ends flushes; the master runs no exit hooks, so what it logs has to leave while it lives | `test_uwsgi.py` |
+| uWSGI with its fork hooks called (`--py-call-uwsgi-fork-hooks`), or with `--lazy-apps` | a worker that ends gracefully (SIGHUP) flushes, or by SIGTERM when it is at rest; one that SIGTERM ends in a request runs no exit hooks; nor does the master, so what it logs has to leave while it lives | `test_uwsgi.py` |
 | Celery, prefork | a child flushes when it is recycled and at a warm shutdown, though it ends by `os._exit` | `test_celery.py` |
 | a worker thread killed by an exception | comes back, and is counted in `stats().worker_restarts`; nothing is lost | `test_deaths.py` |
 """

@@ -1,7 +1,8 @@
 """Forks at the worst of times: whatever the parent's threads hold, the child sends its own.
 
 Each script forks twice while its hold lasts: by `os.fork`, and by libc's `fork`, which runs none of
-`os.register_at_fork`'s hooks, as uWSGI does. The children log, flush, and exit as any process does.
+`os.register_at_fork`'s hooks, nor do uWSGI's forks by default. The children log, flush, and exit as
+any process does.
 """
 
 from __future__ import annotations
