@@ -46,6 +46,10 @@ def report_stats(
     `spooled` is asked last: it is never more than what of the pending ones is on disk.
     """
     totals = ledger.totals()
+    on_disk = spooled()
+    while totals.recovered != ledger.recovered:  # what was found meanwhile is on disk, not pending
+        totals = ledger.totals()
+        on_disk = spooled()
     return Stats(
         captured=totals.captured,
         delivered=totals.delivered,
@@ -64,7 +68,7 @@ def report_stats(
         malformed_answers=ledger.malformed_answers,
         worker_restarts=worker_restarts,
         pending_bytes=pending_bytes,
-        spooled=spooled(),
+        spooled=on_disk,
     )
 
 

@@ -68,7 +68,8 @@ class Notes:
         names = sorted(name for names in captured.values() for name in names)
         rows = sorted(row["partner_inference_id"] for row in sandbox.inferences)
         assert rows == names, (captured, reports)
-        assert sandbox.duplicates == 0
+        if not killed:  # else one may have been killed while it waited for the server's answer
+            assert sandbox.duplicates == 0
         for process, report in reports.items():
             assert report["captured"] == report["delivered"], (process, reports)
             assert report["captured"] >= len(captured.get(process, ()))

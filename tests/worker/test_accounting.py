@@ -11,7 +11,9 @@ from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdic
 from tests.worker.harness import RETRY, ScriptedDestination, harness, virtual
 
 if TYPE_CHECKING:
-    from arthur_relay.stats import DropReason
+    from collections.abc import Callable
+
+    from arthur_relay.stats import DropReason, Stats
     from tests.worker.harness import Harness
 
 REJECTED = Outcome(Verdict.REJECTED, "row 400", 400)
@@ -79,6 +81,17 @@ async def test_rows_are_forgotten_before_they_are_counted() -> None:
     assert ledger.looks >= 5
 
 
+def stats_of(ledger: Ledger, spooled: Callable[[], int]) -> Stats:
+    return report_stats(
+        ledger,
+        events=EventCounts(),
+        open_runs=0,
+        worker_restarts=0,
+        pending_bytes=0,
+        spooled=spooled,
+    )
+
+
 def test_what_is_on_disk_is_asked_for_after_what_is_pending() -> None:
     ledger = Ledger()
     ledger.captured.add(5)
@@ -88,12 +101,20 @@ def test_what_is_on_disk_is_asked_for_after_what_is_pending() -> None:
         ledger.deliver(2, "model")
         return 3
 
-    stats = report_stats(
-        ledger,
-        events=EventCounts(),
-        open_runs=0,
-        worker_restarts=0,
-        pending_bytes=0,
-        spooled=spooled,
-    )
+    stats = stats_of(ledger, spooled)
     assert (stats.pending, stats.spooled) == (5, 3)
+
+
+def test_rows_found_between_the_two_questions_make_nothing_look_safe() -> None:
+    ledger = Ledger()
+    ledger.captured.add(1)  # in memory only
+    left = [2]
+
+    def spooled() -> int:
+        """Another process's rows are taken over between the two questions."""
+        if left:
+            ledger.recover(left.pop())
+        return 2
+
+    stats = stats_of(ledger, spooled)
+    assert (stats.pending, stats.spooled) == (3, 2)

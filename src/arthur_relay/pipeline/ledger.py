@@ -36,7 +36,15 @@ class AtomicCounter:
 class Totals:
     """A consistent reading of the ledger."""
 
-    __slots__ = ("captured", "delivered", "dropped", "pending", "rejected", "rejected_reasons")
+    __slots__ = (
+        "captured",
+        "delivered",
+        "dropped",
+        "pending",
+        "recovered",
+        "rejected",
+        "rejected_reasons",
+    )
 
     def __init__(self, ledger: "Ledger") -> None:
         # Captured is read last: what is settled was captured before, so pending is never negative.
@@ -45,7 +53,8 @@ class Totals:
         self.rejected = sum(self.rejected_reasons.values())
         dropped = ledger.dropped_by_reason()
         settled = self.delivered + self.rejected + sum(dropped.values())
-        self.captured = ledger.captured.value() + ledger.recovered
+        self.recovered = ledger.recovered
+        self.captured = ledger.captured.value() + self.recovered
         self.pending = self.captured - settled
         if ledger.left_at_end is not None:
             # Derived, so that nothing which a straggler still does can count an inference twice.
