@@ -352,3 +352,27 @@ def test_log_lines_are_json_and_hold_no_text(
     assert sandbox.api_key not in daemon.log
     for line in daemon.log.splitlines():
         assert re.match(r'\{"time": ".*", "level": "\w+", "logger": ".*", "message": "', line), line
+
+
+def test_the_collector_does_not_look_at_rows_all_the_time(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    tell = """
+import atexit, gc
+atexit.register(lambda: print("rounds:", gc.get_stats()[0]["collections"] - before, flush=True))
+freeze = gc.freeze
+def gc_freeze():
+    global before
+    freeze()
+    before = gc.get_stats()[0]["collections"]
+gc.freeze = gc_freeze
+"""
+    with DaemonProcess(sandbox, tmp_path, before=tell) as daemon:
+        client = daemon.wait_until_ready().client()
+        for each in range(20):
+            sent = [row(f"{each}-{number}") for number in range(500)]
+            assert client.post(path(sandbox), json=sent).status_code == 207
+        assert daemon.end() == 0
+    rounds = re.search(r"rounds: (\d+)", daemon.log)
+    assert rounds is not None
+    assert int(rounds[1]) < 10, "with the default of Python 3.11 it is 55"

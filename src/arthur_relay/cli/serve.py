@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+COLLECT_AFTER = 5_000
+"""Objects more than there were when the collector last looked."""
+
 
 def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None:
     """Run the daemon.
@@ -36,10 +40,23 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
     try:
         configuration = read()
         set_up(configuration.daemon.log_format, configuration.daemon.log_level)
+        _collect_seldom()
         status = asyncio.run(_serve(Daemon(configuration, read)))
     except ConfigurationError as error:
         fail(str(error), code=2)
     raise typer.Exit(status)
+
+
+def _collect_seldom() -> None:
+    """Have Python look for garbage in cycles less often, and not in what stays anyway.
+
+    Each row is an object that the collector counts: by default it would look after every seven
+    requests of a hundred rows, and through all modules now and then, which took a sixth of what a
+    row costs. Rows are in no cycles; what is, is small.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 async def _serve(daemon: Daemon) -> int:

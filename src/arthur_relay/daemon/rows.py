@@ -46,7 +46,7 @@ class Split:
     refused: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
-class _Identified(msgspec.Struct):
+class _Identified(msgspec.Struct, gc=False):  # a string is in no cycle
     """All that is read of a row."""
 
     partner_inference_id: str
