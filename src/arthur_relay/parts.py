@@ -127,9 +127,13 @@ class Parts:
         ended = self.ledger.left_at_end is not None
         return self.ledger.kept_at_end if ended else self.worker.buffer.kept
 
-    def begin_flush(self) -> "Future[None]":
-        """Have what was captured before delivered at once; done when it is settled."""
-        barrier = Barrier()
+    def begin_flush(self, *, urgent: bool = False) -> "Future[None]":
+        """Have what was captured before delivered at once; done when it is settled.
+
+        Args:
+            urgent: Whether the end is near: back-offs are short from now on.
+        """
+        barrier = Barrier(urgent=urgent)
         self.worker.control(barrier)
         self.runtime.hurry()
         return barrier.done

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.daemon.process import DaemonProcess, arrived, row, wait_for
+from tests.daemon.process import PATIENT, DaemonProcess, arrived, row, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,28 @@ def test_unready_first_and_a_second_signal_stops_at_once(
     sandbox.faults.reset()
     start().wait_until_ready()
     wait_for(lambda: arrived(sandbox) == ["a"])
+
+
+def test_what_is_on_its_way_is_waited_for_also_when_an_earlier_process_took_it_in(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    def sent() -> int:
+        return sum(each.path.endswith("/inferences") for each in sandbox.requests)
+
+    sandbox.faults.hang(routes=("inferences",))
+    first = start().wait_until_ready()
+    assert first.client().post(path(sandbox), json=[row("a")]).status_code == 207
+    wait_for(lambda: sent() == 1)
+    first.end(signal.SIGKILL)
+    second = start(**PATIENT).wait_until_ready()
+    wait_for(lambda: sent() == 2)
+    second.send_signal(signal.SIGTERM)
+    second.wait_for_log("stopping: no more rows are taken")
+    wait_for(lambda: not second.socket.exists())
+    sandbox.faults.reset()
+    assert second.end(None) == 0, second.log
+    assert "1 rows were delivered, 0 rejected, 0 stay" in second.log
+    assert sent() == 2
 
 
 def test_a_request_in_progress_is_answered(daemon: DaemonProcess, sandbox: ArthurSandbox) -> None:

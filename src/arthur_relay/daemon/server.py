@@ -273,16 +273,22 @@ class Daemon:
         # The worker goes on meanwhile: the answers to these requests wait for its commits.
         seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
         await asyncio.gather(*(front.finish(seconds) for front in intake))
-        self._parts.begin_end()
+        flushed = asyncio.wrap_future(self._parts.begin_flush(urgent=True))
         last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
-                await asyncio.shield(asyncio.wrap_future(self._parts.closing.done))
-        # What is cut off may have arrived all the same, and would be sent again.
+                await asyncio.shield(flushed)
+        # What is cut off may have arrived all the same, and would be sent again; also where it is
+        # of an earlier process, whose rows the flush does not wait for.
         dispatcher = self._parts.worker.dispatcher
         dispatcher.is_held = True
         while dispatcher.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
             await asyncio.sleep(POLL_SECONDS)
+        self._parts.begin_end()
+        if flushed.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await asyncio.shield(asyncio.wrap_future(self._parts.closing.done))
 
     async def _beat(self) -> None:
         """Look at both loops, and tell the service manager while they turn."""

@@ -15,12 +15,14 @@ class Barrier:
 
     Attributes:
         closing: Whether the worker ends after it.
+        urgent: Whether back-offs are short from then on, as they are while closing.
         done: Gets None when it is.
         waits_for: Captures that were in the inlet when the worker saw it and still are.
         epoch: The last epoch that belongs to it, or None while `waits_for` is not 0.
     """
 
     closing: bool = False
+    urgent: bool = False
     done: "Future[None]" = field(default_factory=Future)
     waits_for: int = 0
     epoch: int | None = None

@@ -203,7 +203,7 @@ class Worker:
             if barrier.done.cancelled():
                 continue
             self._flushes.begin(barrier, len(self.inlet))
-            self._hurry(closing=barrier.closing)
+            self._hurry(closing=barrier.closing or barrier.urgent)
         self.schemas.turn(group)
         if self.acceptance.take_in():
             self.wake()  # for the rest of it
