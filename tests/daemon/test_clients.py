@@ -86,6 +86,7 @@ def test_the_handler_by_tcp(
     inference_id = talk(handler)
     wait_for(lambda: arrived(sandbox) == [inference_id])
     assert TOKEN not in daemon.log
+    assert "(http) from whoever has a token" in daemon.log
     with pytest.raises(CredentialsError):
         ArthurCallbackHandler.from_credentials(
             sandbox.model_id,
@@ -94,6 +95,21 @@ def test_the_handler_by_tcp(
             arthur_password="wrong",
             settings=settings,
         )
+
+
+def test_by_tcp_without_tokens_anyone_on_the_machine_may_send_and_the_log_says_so(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(ARTHUR_RELAY_DAEMON_LISTEN="127.0.0.1:0").wait_until_ready()
+    monkeypatch.setenv("ARTHUR_API_KEY", "any")
+    handler = ArthurCallbackHandler.from_credentials(
+        sandbox.model_id,
+        arthur_url=f"http://{daemon.address('taking rows on')}",
+        settings=RelaySettings(**SETTINGS),
+    )
+    inference_id = talk(handler)
+    wait_for(lambda: arrived(sandbox) == [inference_id])
+    assert "(http) from anyone on this machine" in daemon.log
 
 
 def test_a_wrong_model_is_told_by_arthur_through_the_daemon(
