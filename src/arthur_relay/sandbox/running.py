@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox.core import Core
 
 # How long requests that are being answered may take to end when the server stops.
-_LAST_TURNS: Final = 50
 _GRACE_SECONDS: Final = 1.0
 _START_SECONDS: Final = 30.0
 
@@ -112,6 +111,13 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait_past(0), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            loop.remove_reader(listener)
+        # What was accepted a moment ago is not among the connections yet: its task makes it so, but
+        # not once the server is closed (`Server._attach`), when asyncio leaves its socket open.
+        if others := asyncio.all_tasks() - {asyncio.current_task()} - self.server_state.tasks:
+            await asyncio.wait(others, timeout=_GRACE_SECONDS)
         for server in self.servers:
             server.close()
         for listener in sockets or ():
@@ -120,16 +126,10 @@ class _Server(uvicorn.Server):
             connection.shutdown()
         if self.server_state.tasks:
             await asyncio.wait(set(self.server_state.tasks), timeout=_GRACE_SECONDS)
-        # A connection that was accepted a moment ago is not among these yet: its task makes it so.
-        if others := asyncio.all_tasks() - {asyncio.current_task()} - self.server_state.tasks:
-            await asyncio.wait(others, timeout=_GRACE_SECONDS)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         if self.server_state.tasks:
             await asyncio.wait(set(self.server_state.tasks), timeout=_GRACE_SECONDS)
         for server in self.servers:
             await server.wait_closed()
-        # A transport closes its socket in a later turn of the loop; one that was accepted only just
-        # now needs some more.
-        for _ in range(_LAST_TURNS):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
