@@ -91,8 +91,8 @@ def _draw_calls(panel: Any, cells: Cells) -> None:
     panel.set_xticks((1, 2, 5, 10, 20), ("1", "2", "5", "10", "20"))
     panel.minorticks_off()
     panel.axvline(1.0, color=_GREY, linewidth=0.8)
-    panel.set_title("CPU of a streamed call, times no handler")
-    panel.legend(loc="upper right")
+    panel.set_title("CPU of a streamed call, times no handler", pad=24)
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=3)
 
 
 def _draw_invokes(panel: Any, cells: Cells) -> None:
@@ -149,9 +149,9 @@ def _draw_course(panel: Any, cells: Cells) -> None:
         panel.step(seconds, course.values(metric), where="post", color=colour, label=label)
     panel.set_title("Adaptive delivery to a server whose capacity changes")
     panel.set_xlabel("seconds")
-    panel.set_ylim(0, adapting.MOST_IN_FLIGHT + 1)
+    panel.set_ylim(0, 1.3 * adapting.MOST_IN_FLIGHT)  # room for the legend
     panel.set_yticks(range(0, adapting.MOST_IN_FLIGHT + 1, 4))
-    panel.legend(loc="upper right")
+    panel.legend(loc="upper right", ncols=2)
 
 
 def _median(cells: Cells, axis: str, amount: int, metric: str) -> float:
