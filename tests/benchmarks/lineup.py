@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -89,6 +90,13 @@ class Stage:
             url = self.addresses.get(peer, self.sink.url)
             child = Child(self.python, peer=peer, url=url, deadline=self.deadline)
         return child
+
+    def wait_for_arrivals(self, records: int, *, limit_seconds: float, look_seconds: float) -> int:
+        """Wait until so many have arrived at the sink, or the time is up; returns how many have."""
+        until = time.monotonic() + self.deadline.within(limit_seconds)
+        while (arrived := self.sink.counts().records) < records and time.monotonic() < until:
+            time.sleep(look_seconds)
+        return arrived
 
     def dismiss(self, child: Child, settings: Mapping[str, Any], *, unspoilt: bool) -> None:
         """End a measuring process, or keep it: starts take most of the quick form's time."""

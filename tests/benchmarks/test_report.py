@@ -241,7 +241,7 @@ def test_a_daemon_may_not_cost_the_application_more_than_none(
 
     cells = cells_of(
         {
-            **{form: turns(by_daemon.CLOCKS) for form in caller_path.FORMS},
+            **{form: turns(caller_path.CLOCKS) for form in caller_path.FORMS},
             by_daemon.THINKING: turns(latency.METRICS),
         }
     )

@@ -12,7 +12,8 @@ import pytest
 
 from arthur_relay.buffers.inspection import Condition, inspect_spools
 from arthur_relay.buffers.spool_file import VERSION
-from tests.daemon.process import DaemonProcess, row, wait_for
+from tests.daemon.process import DaemonProcess, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from click.testing import Result

@@ -21,7 +21,8 @@ from rich.console import Console
 from arthur_relay.cli import top_view
 from arthur_relay.daemon.status import BEHIND, STOPPING
 from arthur_relay.sandbox import ArthurSandbox
-from tests.daemon.process import PATIENT, DaemonProcess, row, wait_for
+from tests.daemon.process import PATIENT, DaemonProcess, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ from arthurai.common.exceptions import (
 )
 from langchain_community.callbacks.arthur_callback import ArthurCallbackHandler
 from langchain_core.outputs import Generation, LLMResult
-from tests.daemon.process import DaemonProcess, arrived, wait_for
+from tests.daemon.process import DaemonProcess, arrived
+from tests.waiting import wait_for
 
 from arthur_relay.sandbox import ArthurSandbox
 

@@ -16,28 +16,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from tests.waiting import SECONDS, wait_for
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from arthur_relay.sandbox import ArthurSandbox
-
-SECONDS = 30.0
-"""How long a test waits for what has to come."""
 
 PATIENT = {
     "ARTHUR_RELAY_REQUEST_TIMEOUT_SECONDS": "600",
     "ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "600",
 }
 """Variables with which nothing is given up while a test looks."""
-
-
-def wait_for(what: Callable[[], Any], seconds: float = SECONDS) -> None:
-    """Wait until something is so; a test fails when it does not become so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it has not become so in time"
-        time.sleep(0.01)
 
 
 def row(inference_id: str, **data: Any) -> dict[str, Any]:

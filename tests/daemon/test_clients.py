@@ -9,7 +9,8 @@ from langchain_core.language_models import FakeListChatModel
 
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.errors import CredentialsError, ModelError
-from tests.daemon.process import DaemonProcess, arrived, wait_for
+from tests.daemon.process import DaemonProcess, arrived
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tests.daemon.process import DaemonProcess, arrived, row, wait_for
+from tests.daemon.process import DaemonProcess, arrived, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

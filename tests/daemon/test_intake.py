@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.daemon.process import DaemonProcess, arrived, row, wait_for
+from tests.daemon.process import DaemonProcess, arrived, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from arthur_relay.sandbox import ArthurSandbox
 
@@ -177,3 +180,27 @@ def test_bodies_of_all_requests_share_a_bound(
         assert answer.json() == {"error": "too much is coming in at once"}
         assert answer.headers["retry-after"] == "1"
     wait_for(lambda: client.post(path(sandbox), json=big).status_code == 207)
+
+
+def test_the_collector_does_not_look_at_rows_all_the_time(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    tell = """
+import atexit, gc
+atexit.register(lambda: print("rounds:", gc.get_stats()[0]["collections"] - before, flush=True))
+freeze = gc.freeze
+def gc_freeze():
+    global before
+    freeze()
+    before = gc.get_stats()[0]["collections"]
+gc.freeze = gc_freeze
+"""
+    with DaemonProcess(sandbox, tmp_path, before=tell) as daemon:
+        client = daemon.wait_until_ready().client()
+        for each in range(20):
+            sent = [row(f"{each}-{number}") for number in range(500)]
+            assert client.post(path(sandbox), json=sent).status_code == 207
+        assert daemon.end() == 0
+    rounds = re.search(r"rounds: (\d+)", daemon.log)
+    assert rounds is not None
+    assert int(rounds[1]) < 10, "with the default of Python 3.11 it is 55"

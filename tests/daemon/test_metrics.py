@@ -13,8 +13,9 @@ from arthur_relay.daemon.observations import Histogram
 from arthur_relay.pipeline.model_ledger import MODELS, ModelLedger
 from arthur_relay.reasons import OTHER, REASONS, BoundedReasons
 from arthur_relay.sandbox import ArthurSandbox
+from tests.waiting import wait_for
 
-from .process import arrived, row, wait_for
+from .process import arrived, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

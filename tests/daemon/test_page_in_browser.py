@@ -10,8 +10,9 @@ import pytest
 
 from arthur_relay.daemon.status import BEHIND, STOPPING
 from tests.sandbox.browser import Browser, Tab, needed_browser
+from tests.waiting import wait_for
 
-from .process import PATIENT, arrived, row, wait_for
+from .process import PATIENT, arrived, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.daemon.process import PATIENT, DaemonProcess, arrived, row, wait_for
+from tests.daemon.process import PATIENT, DaemonProcess, arrived, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,7 @@ def test_kill_9_in_mid_load_loses_nothing_that_was_acknowledged(
         threads = [threading.Thread(target=send, args=(each,)) for each in range(4)]
         for each in threads:
             each.start()
-        wait_for(lambda before=before: len(acknowledged) > before + 1000)  # type: ignore[misc]
+        wait_for(lambda before=before: len(acknowledged) > before + 1000)  # type: ignore[misc] # lambda's default
         assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
         for each in threads:
             each.join()
@@ -374,27 +375,3 @@ def test_log_lines_are_json_and_hold_no_text(
     assert sandbox.api_key not in daemon.log
     for line in daemon.log.splitlines():
         assert re.match(r'\{"time": ".*", "level": "\w+", "logger": ".*", "message": "', line), line
-
-
-def test_the_collector_does_not_look_at_rows_all_the_time(
-    sandbox: ArthurSandbox, tmp_path: Path
-) -> None:
-    tell = """
-import atexit, gc
-atexit.register(lambda: print("rounds:", gc.get_stats()[0]["collections"] - before, flush=True))
-freeze = gc.freeze
-def gc_freeze():
-    global before
-    freeze()
-    before = gc.get_stats()[0]["collections"]
-gc.freeze = gc_freeze
-"""
-    with DaemonProcess(sandbox, tmp_path, before=tell) as daemon:
-        client = daemon.wait_until_ready().client()
-        for each in range(20):
-            sent = [row(f"{each}-{number}") for number in range(500)]
-            assert client.post(path(sandbox), json=sent).status_code == 207
-        assert daemon.end() == 0
-    rounds = re.search(r"rounds: (\d+)", daemon.log)
-    assert rounds is not None
-    assert int(rounds[1]) < 10, "with the default of Python 3.11 it is 55"

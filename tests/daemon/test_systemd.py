@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
-from tests.daemon.process import DaemonProcess, arrived, row, wait_for
+from tests.daemon.process import DaemonProcess, arrived, row
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 
-from cloudcoil.models.prometheus_operator import v1  # type: ignore[import-not-found]
+from cloudcoil.models.prometheus_operator import v1  # type: ignore[import-not-found] # see tools.txt
 
 
 def complaints() -> Iterator[str]:

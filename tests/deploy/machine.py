@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from .processes import wait_for
+from tests.waiting import wait_for
+
 from .tools import ROOT, missing, tool
 
 if TYPE_CHECKING:

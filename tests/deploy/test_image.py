@@ -16,10 +16,10 @@ import trustme
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import arrived, row
+from tests.waiting import wait_for
 
 from .image import Engine, Image, build_example, build_relay
 from .image import engine as running_engine
-from .processes import wait_for
 from .settings import DAEMON_PREFIX
 from .test_kubernetes import Rendered
 from .tools import ROOT

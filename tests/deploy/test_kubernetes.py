@@ -76,7 +76,7 @@ def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 def in_bytes(quantity: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([KMG]i)", quantity).groups()  # type: ignore[union-attr]
+    number, unit = re.fullmatch(r"(\d+)([KMG]i)", quantity).groups()  # type: ignore[union-attr] # matches
     return int(number) * SCALES[unit]
 
 

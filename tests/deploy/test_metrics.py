@@ -10,9 +10,9 @@ import pytest
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess, arrived, row
+from tests.waiting import wait_for
 
 from .metrics import FAMILIES, OTHERS
-from .processes import wait_for
 from .tools import tool
 
 if TYPE_CHECKING:

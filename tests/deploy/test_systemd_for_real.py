@@ -15,9 +15,9 @@ import pytest
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import arrived, row
+from tests.waiting import wait_for
 
 from .machine import Machine
-from .processes import wait_for
 from .readme import command
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.process.scripts import PREAMBLE, Ended
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +24,7 @@ LIMIT_SECONDS = 90.0
 
 def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited for too long"
-        threading.Event().wait(0.01)
+    wait_for(condition, seconds)
 
 
 LEFT_OUT = ("ARTHUR", "COVERAGE_PROCESS")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, held, logins, posts
 from tests.http.fronts import Wire
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,10 +180,7 @@ class Stage:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so."""
-        deadline = time.monotonic() + LONG_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.002)
+        wait_for(condition, LONG_SECONDS, look_seconds=0.002)
 
     def is_failing(self, attempts: int) -> bool:
         """Whether so many attempts have been made, and people on call were told of it."""

@@ -6,7 +6,6 @@ spool: in the database and its log, while it is open and when it is closed.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,9 +22,9 @@ from tests.http.canaries import (
     tokens_of,
 )
 from tests.http.conftest import Everything
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 CREDENTIALS = tuple(secret for secret in SECRETS if secret != TEXT)
@@ -62,13 +61,6 @@ def assert_unwritten(files: dict[str, bytes], secrets: tuple[str, ...]) -> None:
             assert secret.encode() not in content, name
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("key", [False, True], ids=["login", "key"])
 @pytest.mark.parametrize("how", PRIVATE)
 def test_what_nobody_is_told_is_on_no_disk(
@@ -97,7 +89,7 @@ def test_what_nobody_is_told_is_on_no_disk(
     canary_sandbox.faults.reset()
     canary_sandbox.faults.hang()
     capture_everything(handler)
-    wait_until(lambda: relay.stats().spooled == 3)
+    wait_for(lambda: relay.stats().spooled == 3)
     opened = contents(tmp_path)
     told = (relay.stats(), relay.health(), relay.dead_letters(), *relay.dead_letters())
     result = relay.close()
@@ -158,7 +150,7 @@ def test_credentials_are_on_no_disk_even_where_texts_are(
     assert handler.flush(30).rejected > 0
     canary_sandbox.faults.hang()
     capture_everything(handler)
-    wait_until(lambda: handler.relay.stats().spooled == 3)
+    wait_for(lambda: handler.relay.stats().spooled == 3)
     opened = contents(tmp_path)
     handler.relay.close()
     closed = contents(tmp_path)

@@ -219,6 +219,7 @@ FAULTS = {name: fault for faults in TABLE.values() for name, fault in faults.ite
 every_fault = pytest.mark.parametrize("name", FAULTS)
 
 pytestmark = [
+    # httpcore leaves the socket of a handshake that is cancelled; the fixture has it collected.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.usefixtures("left_sockets_are_collected"),
 ]

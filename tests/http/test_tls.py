@@ -46,6 +46,7 @@ def environment(
     return monkeypatch
 
 
+# httpcore leaves the socket of a handshake that is cancelled; the fixture has it collected.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.usefixtures("environment", "left_sockets_are_collected")
 def test_a_certificate_that_nobody_knows_is_refused(

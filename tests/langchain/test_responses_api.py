@@ -48,6 +48,7 @@ def test_the_guides_way(arthur: Arthur, chat_openai: Any) -> None:
     check(arthur, streamed=True)
 
 
+# What is tested here is in beta, and says so whenever it is called.
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 def test_events(arthur: Arthur, chat_openai: Any) -> None:
     model = chat_openai(use_responses_api=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.process.test_exit import LOG, RUNS, arrived
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from arthur_relay.sandbox import ArthurSandbox
     from tests.process.scripts import Script, Scripts
 
@@ -64,14 +62,6 @@ ready_for_a_signal()
 )
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it did not come true within 30 s")
-
-
 def signal_until_it_ends(script: Script) -> None:
     while script.process.poll() is None:
         script.signal(signal.SIGTERM)
@@ -86,7 +76,7 @@ def test_a_thread_that_never_ends_keeps_nothing_from_arriving_at_sigterm(
     script = scripts.start(STUCK, flush_on_sigterm=True)
     script.wait_until_ready()
     script.signal(signal.SIGTERM)
-    wait_until(lambda: arrived(sandbox) == RUNS)
+    wait_for(lambda: arrived(sandbox) == RUNS)
     signal_until_it_ends(script)
     assert script.end().status == -signal.SIGTERM
     assert arrived(sandbox) == RUNS
@@ -100,7 +90,7 @@ def test_another_sigterm_waits_for_the_flush_and_no_longer_than_its_deadline(
     script.wait_until_ready()
     start = time.monotonic()
     script.signal(signal.SIGTERM)
-    wait_until(lambda: any(r.path.endswith("/inferences") for r in sandbox.requests))
+    wait_for(lambda: any(r.path.endswith("/inferences") for r in sandbox.requests))
     signal_until_it_ends(script)
     took = time.monotonic() - start
     sandbox.faults.reset()

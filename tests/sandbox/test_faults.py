@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.waiting import wait_for
+
 from .rows import INFERENCES, row, truth
 
 if TYPE_CHECKING:
@@ -74,8 +76,7 @@ def test_a_client_that_hangs_up(client: httpx.Client, sandbox: ArthurSandbox) ->
     with pytest.raises(httpx.ReadTimeout):
         client.post(INFERENCES, json=[row()], timeout=0.1)
     sandbox.faults.reset()
-    while sandbox.state["requests"] == {}:
-        threading.Event().wait(0.005)
+    wait_for(lambda: sandbox.state["requests"])
     assert sandbox.state["requests"] == {"inferences": {"none": 1}}
     assert sandbox.requests[0].status is None
     assert stored(sandbox) == []

@@ -23,6 +23,7 @@ import uvicorn
 from arthur_relay.sandbox import ArthurSandbox, ModelExistsError, attribute
 from arthur_relay.sandbox.journal import Journal, RecordedRequest
 from arthur_relay.sandbox.ticks import Ticks
+from tests.waiting import wait_for
 
 from .rows import INFERENCES, row
 
@@ -102,8 +103,7 @@ def test_stopping_does_not_wait_for_those_that_hang() -> None:
     with ArthurSandbox(model_id="demo") as sandbox, ThreadPoolExecutor(1) as pool:
         sandbox.faults.hang()
         hung = pool.submit(send, sandbox)
-        while not sandbox.requests:
-            threading.Event().wait(0.005)
+        wait_for(lambda: sandbox.requests)
         begun = time.monotonic()
         sandbox.stop()
         assert time.monotonic() - begun < 1

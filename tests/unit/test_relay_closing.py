@@ -24,6 +24,7 @@ from arthur_relay.buffers import spill
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import MemoryDestination, arthur_memory
 from tests.unit.relays import Gated, Memory, inference
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,13 +115,11 @@ def test_a_spill_has_a_part_of_the_time_to_keep_what_could_not_be_delivered(
     relay = Relay(Gated(), model_id="m", settings=settings)
     for _ in range(2_000):
         relay.capture(inference())
-    while relay._parts.worker.buffer.rows < 2_000:
-        time.sleep(0.005)
+    wait_for(lambda: relay._parts.worker.buffer.rows == 2_000)
     result = relay.close(3600.0)
     assert (result.timed_out, result.dropped, result.pending) == (True, {}, 2_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as again:
-        while again.stats().delivered < 2_000:
-            time.sleep(0.005)
+        wait_for(lambda: again.stats().delivered == 2_000)
 
 
 def test_async_flush_and_close_do_not_block_the_loop() -> None:

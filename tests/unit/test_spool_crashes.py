@@ -267,7 +267,7 @@ def power_cuts(spool: Spool, directory: Path) -> tuple[list[list[str]], list[lis
         commit()
         safe.append(dict(synced))
 
-    spool.commit = and_then_the_power_is_cut  # type: ignore[method-assign]
+    spool.commit = and_then_the_power_is_cut  # type: ignore[method-assign] # watched
     states = turns(spool)
     crash(spool)
     return states, [rows_left(files, directory / str(at)) for at, files in enumerate(safe)]

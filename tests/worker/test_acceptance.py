@@ -132,7 +132,7 @@ def test_a_worker_that_dies_leaves_the_offers_to_the_next() -> None:
 
 def test_a_commit_has_a_size() -> None:
     it, desk = Set(), Desk()
-    it.disk.__init__(max_rows=100)  # type: ignore[misc]
+    it.disk.__init__(max_rows=100)  # type: ignore[misc] # made anew, where others have it
     it.disk._max_bytes = 1 << 40
     for name in ("a", "b", "c"):
         it.offer(desk, name, body=b"x" * (5 << 20))

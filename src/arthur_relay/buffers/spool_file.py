@@ -56,7 +56,7 @@ _PARTS = (1024, 256, 64, 16, 4, 1)
 computes, as the daemon's intake does, getting it back may take longer than the step."""
 
 _INSERT = {
-    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608
+    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608 - all ours
     for size in _PARTS
 }
 _DELETE = {

@@ -119,5 +119,5 @@ def _from_environment() -> tuple[str | None, str | None]:
         return path, None
     listen = variables.get(f"{PREFIX}METRICS_LISTEN") or variables.get(f"{PREFIX}LISTEN", "")
     host, _, port = listen.rpartition(":")
-    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
+    everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
     return None, f"http://{everywhere.get(host, host)}:{port}"

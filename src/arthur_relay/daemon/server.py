@@ -321,7 +321,7 @@ class Daemon:
             access = self._read_access(new.daemon)
             load_tls(new.daemon, into=self._tls)
         except ConfigurationError as error:
-            logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400
+            logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
             return
         fixed = old.needs_restart(new)
         self._configuration = old.with_reloaded(new)

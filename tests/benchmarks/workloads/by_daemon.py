@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,11 +32,6 @@ THINKING = "streams"
 ARRIVED = "arrived"
 INTERVAL_SECONDS = 0.05
 """How long rows wait for others, in both applications and in the daemon."""
-CLOCKS = {
-    "thread_cpu_ms": "CPU of the calling thread",
-    "process_cpu_ms": "CPU of the application's process, its delivery included",
-    "wall_ms": "wall clock",
-}
 MOST_RATIO = 1.0
 _LIMIT_SECONDS = 60.0
 _LOOK_SECONDS = 0.005
@@ -70,6 +64,7 @@ class _Arrivals:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.sent = 0
+        self.arrived = 0
 
     def each_brings(self, records: int) -> Callable[[str], None]:
         """What to do after a turn: no one has the next one while the daemon still delivers."""
@@ -78,15 +73,11 @@ class _Arrivals:
             if peer == PASS:
                 return
             self.sent += records
-            until = time.monotonic() + self._stage.deadline.within(_LIMIT_SECONDS)
-            while self.arrived() < self.sent and time.monotonic() < until:
-                time.sleep(_LOOK_SECONDS)
+            self.arrived = self._stage.wait_for_arrivals(
+                self.sent, limit_seconds=_LIMIT_SECONDS, look_seconds=_LOOK_SECONDS
+            )
 
         return wait
-
-    def arrived(self) -> int:
-        """How many have arrived, each counted once."""
-        return self._stage.sink.counts().records
 
 
 def run(stage: Stage) -> Cells:
@@ -116,7 +107,7 @@ def run(stage: Stage) -> Cells:
                 calls = (size.repetitions + 1) * count  # one is not measured
                 took = (daemon.cpu_seconds() - before) / calls * 1e3
                 cells.cell(case, DAEMON).samples.append({"daemon_cpu_ms": took})
-    total = {"emitted": arrivals.sent, "delivered": arrivals.arrived()}
+    total = {"emitted": arrivals.sent, "delivered": arrivals.arrived}
     cells.cell(ARRIVED, DAEMON).samples.append({k: float(v) for k, v in total.items()})
     return cells
 
@@ -139,12 +130,12 @@ def section(cells: Cells) -> Section:
     """The section of the report."""
     figures = [
         at_most(
-            f"{label}: {CLOCKS[metric]}, over that without the daemon",
+            f"{label}: {caller_path.CLOCKS[metric]}, over that without the daemon",
             MOST_RATIO,
             TIMES,
             cells.ratio(form, BY_DAEMON, metric, to=DIRECT),
         )
-        for metric in CLOCKS
+        for metric in caller_path.CLOCKS
         for form, label in caller_path.FORMS.items()
     ]
     figures += [
@@ -170,7 +161,7 @@ def section(cells: Cells) -> Section:
         ),
         figures=figures,
         tables=[
-            *[_table(cells, metric) for metric in CLOCKS],
+            *[_table(cells, metric) for metric in caller_path.CLOCKS],
             _latency_table(cells),
             Table(
                 "CPU of the daemon, ms a call",
@@ -220,7 +211,7 @@ def _table(cells: Cells, metric: str) -> Table:
         for form in caller_path.FORMS
         for part in (caller_path.FORMS[form], f"{TIMES} {DIRECT}", f"{TIMES} {PASS}")
     ]
-    return Table(f"{CLOCKS[metric]}, a call", ("peer", *header), rows)
+    return Table(f"{caller_path.CLOCKS[metric]}, a call", ("peer", *header), rows)
 
 
 def _latency_table(cells: Cells) -> Table:

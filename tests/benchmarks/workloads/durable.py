@@ -124,10 +124,7 @@ def _backlog(stage: Stage, rows: int) -> Sample:
         sent = int(first["rows"] + sample["rows"])
         stage.sink.mode(Mode.UP)
         begun = time.monotonic()
-        while (arrived := stage.sink.counts().records) < sent:
-            if time.monotonic() - begun > stage.deadline.within(_LIMIT_SECONDS):
-                break
-            time.sleep(0.1)
+        arrived = stage.wait_for_arrivals(sent, limit_seconds=_LIMIT_SECONDS, look_seconds=0.1)
         sample["drained_per_second"] = arrived / (time.monotonic() - begun)
         sample["before_mib"] = before
         sample["growth_mib"] = daemon.peak_mib() - before
