@@ -1,0 +1,118 @@
+"""What a model answers, before any provider's wire format has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Stop(StrEnum):
+    """Why the model stopped; each provider has its own word for it."""
+
+    END = "end"
+    LENGTH = "length"
+    TOOL = "tool"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call that the model asks for.
+
+    Attributes:
+        id: The provider's id of it, where the format has one.
+        name: The tool's.
+        arguments: As JSON; may be broken on purpose.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Token counts; the details are parts of the first two."""
+
+    input: int = 11
+    output: int = 7
+    cache_read: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.input + self.output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: The visible text, in the pieces in which it is streamed.
+        reasoning: The model's reasoning, in pieces; never part of the output text.
+        refusal: The refusal, where the format has one of its own; else it is the text.
+        tool_calls: The calls.
+        stop: Why the model stopped.
+        usage: What it took.
+        logprobs: By piece of the text: its log probability. None when nobody asked.
+        cut_after: Pieces (reasoning and text) after which the connection is cut; None for never.
+        status: Another status than 200 is an error of the provider, without an answer.
+    """
+
+    text: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: Stop = Stop.END
+    usage: Usage = field(default_factory=Usage)
+    logprobs: Mapping[str, float] | None = None
+    cut_after: int | None = None
+    status: int = 200
+
+    @property
+    def whole_text(self) -> str:
+        """The visible text."""
+        return "".join(self.text)
+
+
+HELLO = ("Hello ", "there, ", "user.")
+
+ANSWERS: Mapping[str, Answer] = {
+    "text": Answer(text=HELLO, usage=Usage(cache_read=4)),
+    "likelihoods": Answer(text=HELLO, logprobs={piece: -0.25 for piece in HELLO}),
+    "tool call": Answer(
+        tool_calls=(ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),),
+        stop=Stop.TOOL,
+    ),
+    "broken tool call": Answer(
+        tool_calls=(ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ul'),),
+        stop=Stop.TOOL,
+    ),
+    "reasoning": Answer(
+        reasoning=("Let me ", "think."), text=HELLO, usage=Usage(output=9, reasoning=2)
+    ),
+    "refused": Answer(refusal="I can't help with that.", stop=Stop.BLOCKED),
+    "cut at the limit": Answer(text=HELLO[:2], stop=Stop.LENGTH),
+    "connection cut": Answer(text=HELLO, cut_after=2),
+    "provider error": Answer(status=500),
+}
+"""By name. The prompt of a request is the name, so that the server knows what to answer."""
+
+
+def answer_to(prompt: str) -> Answer:
+    """Return the answer that a prompt asks for: the longest name that it ends with.
+
+    Raises:
+        KeyError: It names none.
+    """
+    names = [name for name in ANSWERS if prompt.rstrip().endswith(name)]
+    return ANSWERS[max(names, key=len)]
+
+
+def error_body(status: int) -> dict[str, Any]:
+    """Return a provider's error, in the form that most of them share."""
+    return {"error": {"message": f"failed with {status}", "type": "server_error", "code": None}}
