@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -153,6 +154,23 @@ class HttpClient:
 async def _parts_of(batch: Batch) -> AsyncIterator[bytes]:
     for part in batch.chunks():
         yield part
+
+
+def import_client() -> None:
+    """Import what a client imports when it is first used.
+
+    Under gevent and eventlet not every module can be imported by a thread of our own: trio, which
+    httpcore imports where it is installed, starts a process, and with eventlet it fails.
+    """
+    try:
+        import httpcore  # noqa: F401, PLC0415 - see above
+    except AttributeError:
+        # Trio wants of sockets what those of eventlet have not. Without it httpcore does.
+        sys.modules["trio"] = None  # type: ignore[assignment] # the documented way to forbid it
+        try:
+            import httpcore  # noqa: F401, PLC0415 - see above
+        finally:
+            del sys.modules["trio"]
 
 
 def user_agent() -> str:

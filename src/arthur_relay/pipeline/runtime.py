@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import logging
 import os
-import threading
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,6 +18,8 @@ from weakref import WeakSet
 
 import anyio
 
+from arthur_relay import native
+from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import without_texts
 from arthur_relay.forks import ProcessLock
 from arthur_relay.pipeline.exits import hook_exits
@@ -77,16 +78,16 @@ class Runtime:
         self._run = run
         self._resolver = SideThread("arthur-relay-resolver")
         self._compressor: SideThread | None = None
-        self._thread = threading.Thread(target=self._main, name="arthur-relay", daemon=True)
+        self._thread = native.BackgroundThread(self._main, "arthur-relay")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: anyio.CancelScope | None = None
         self._notify: Callable[[], None] | None = None
         self._cancelled = False
-        self._ready = threading.Event()
+        self._ready = native.Event()
         self._start_error: BaseException | None = None
         # Held while it lives and naps, so that whoever releases it ends the nap. Unlike an event
         # it can be set by a signal handler that interrupts its being set.
-        self._nap = threading.Lock()
+        self._nap = native.Lock()
         self._born_at = 0.0
         self._working = False
         self._deaths_in_a_row = 0
@@ -95,7 +96,7 @@ class Runtime:
     @property
     def is_this_thread(self) -> bool:
         """Whether the worker's thread asks: it must not wait for itself."""
-        return self._thread.ident == threading.get_ident()
+        return self._thread.ident == native.get_ident()
 
     @property
     def is_alive(self) -> bool:
@@ -109,6 +110,8 @@ class Runtime:
             notify: What a wake-up calls, on the loop's thread.
         """
         self._notify = notify
+        if native.is_patched():
+            import_client()
         self._resolver.start()
         self._thread.start()
 
@@ -166,7 +169,7 @@ class Runtime:
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread's end. Returns whether it has ended."""
-        if self._thread.ident is not None and self._thread.ident != threading.get_ident():
+        if self._thread.ident is not None and not self.is_this_thread:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
+from arthur_relay import native
 from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
@@ -87,7 +88,7 @@ class SchemaLoader:
         Returns:
             A future: None when the model is known, else the error of the first answer.
         """
-        answer: Future[None] = Future()
+        answer: Future[None] = native.new_future()
         self._questions.append((model_id, answer))
         return answer
 
