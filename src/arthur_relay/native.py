@@ -13,16 +13,16 @@ Neither library is imported, and without them all of this is what the standard l
 
 import _socket
 import importlib.util
+import os
 import sys
 import threading
+from _queue import SimpleQueue  # `queue` hands out another one when it is replaced
 from builtins import __import__ as import_module
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
-
-from _queue import SimpleQueue  # `queue` hands out another one when it is replaced
 
 __all__ = [
     "BackgroundThread",
@@ -31,10 +31,13 @@ __all__ = [
     "Lock",
     "RLock",
     "SimpleQueue",
+    "Waiter",
     "get_ident",
     "getaddrinfo",
+    "is_background_thread",
     "is_patched",
     "new_future",
+    "new_waiter",
     "sleep",
     "socket",
     "socketpair",
@@ -153,10 +156,21 @@ class BackgroundThread:
             self._ended.wait(seconds)
 
     def _run_to_end(self) -> None:
+        ident = get_ident()
+        _background.add(ident)
         try:
             self._run()
         finally:
+            _background.discard(ident)
             self._ended.set()
+
+
+_background: set[int] = set()
+
+
+def is_background_thread() -> bool:
+    """Return whether the thread that asks is a `BackgroundThread`."""
+    return get_ident() in _background
 
 
 class _Thread(threading.Thread):
@@ -177,7 +191,7 @@ class Event:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[Waiter] = []
 
     def is_set(self) -> bool:
         """Return whether it is set."""
@@ -208,7 +222,7 @@ def wait_for_any(events: "Iterable[Event | Future[Any]]", seconds: float) -> boo
         Whether one is.
     """
     found = [_when_done(event) if isinstance(event, Future) else event for event in events]
-    waiter = _waiter()
+    waiter = new_waiter()
     try:
         for event in found:
             event._waiters.append(waiter)  # noqa: SLF001 - the two are one
@@ -238,8 +252,8 @@ def _when_done(future: "Future[Any]") -> Event:
     return event
 
 
-class _Waiter:
-    """A thread that waits. `wake` may be called by any thread, also after `close`."""
+class Waiter:
+    """A thread that waits."""
 
     __slots__ = ("_lock",)
 
@@ -248,25 +262,28 @@ class _Waiter:
         self._lock.acquire()
 
     def wait(self, seconds: float) -> bool:
+        """Wait for a `wake`. Returns whether there was one."""
         return self._lock.acquire(timeout=seconds)
 
     def wake(self) -> None:
+        """End the wait, or the next one. Any thread, also after `close`; never blocks."""
         with suppress(RuntimeError):  # it is released already
             self._lock.release()
 
     def close(self) -> None:
-        pass
+        """End its use."""
 
 
-class _GreenWaiter(_Waiter):
+class _GreenWaiter(Waiter):
     """A greenlet that waits, on a socket, the one thing that every hub can wait for."""
 
-    __slots__ = ("_open", "_reader", "_writer")
+    __slots__ = ("_made_in", "_open", "_reader", "_writer")
 
     def __init__(self) -> None:
+        self._made_in = os.getpid()
         self._open = Lock()
         reader, self._writer = socketpair()
-        self._writer.setblocking(False)
+        self._writer.settimeout(0.0)
         # Of the class that stands there now, which is the library's.
         family, kind = reader.family, reader.type
         self._reader = sys.modules["socket"].socket(family, kind, fileno=reader.detach())
@@ -276,6 +293,9 @@ class _GreenWaiter(_Waiter):
         try:
             self._reader.recv(1)
         except (TimeoutError, BlockingIOError):  # the second of no seconds
+            return False
+        if self._made_in != os.getpid():
+            self.wake()  # a fork has copied this greenlet, not what it waits for
             return False
         return True
 
@@ -289,8 +309,9 @@ class _GreenWaiter(_Waiter):
         self._reader.close()
 
 
-def _waiter() -> _Waiter:
-    return _GreenWaiter() if is_patched() and not _is_in_hub() else _Waiter()
+def new_waiter() -> Waiter:
+    """Return what the thread, or greenlet, that calls can wait by."""
+    return _GreenWaiter() if is_patched() and not _is_in_hub() else Waiter()
 
 
 def _is_in_hub() -> bool:

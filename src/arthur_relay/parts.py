@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from arthur_relay import native
+from arthur_relay import native, worker_logs
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
@@ -140,6 +140,7 @@ class Parts:
 
     def flush(self, seconds: float) -> bool:
         """Wait until what was captured before is settled. Returns whether it was in time."""
+        worker_logs.start()
         done = self.begin_flush()
         # A close by someone else ends the wait as well: what is left then is settled by it.
         native.wait_for_any((done, self.ended), seconds)
@@ -178,6 +179,7 @@ class Parts:
             self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
             self.close_out(at_last)
             self.ended.set()
+            worker_logs.write()
         return in_time
 
     def close_out(self, at_last: float) -> None:

@@ -163,7 +163,7 @@ def import_client() -> None:
     httpcore imports where it is installed, starts a process, and with eventlet it fails.
     """
     try:
-        import httpcore  # noqa: F401, PLC0415 - see above
+        import httpcore  # noqa: PLC0415 - see above
     except AttributeError:
         # Trio wants of sockets what those of eventlet have not. Without it httpcore does.
         sys.modules["trio"] = None  # type: ignore[assignment] # the documented way to forbid it

@@ -6,7 +6,6 @@ can close them within one deadline, and a fork can forget them.
 
 import asyncio
 import atexit
-import logging
 import os
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from weakref import WeakSet
 
 import anyio
 
-from arthur_relay import native
+from arthur_relay import native, worker_logs
 from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import without_texts
 from arthur_relay.forks import ProcessLock
@@ -26,8 +25,9 @@ from arthur_relay.pipeline.exits import hook_exits
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.runtime")
+logger = WorkerLogger("arthur_relay.runtime")
 
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
@@ -112,6 +112,7 @@ class Runtime:
         self._notify = notify
         if native.is_patched():
             import_client()
+            worker_logs.start()
         self._resolver.start()
         self._thread.start()
 
@@ -213,13 +214,26 @@ class Runtime:
         self._nap.acquire(blocking=False)
         self._born_at = monotonic()
         try:
-            anyio.run(
-                self._supervised,
-                backend="asyncio",
-                backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
-            )
+            if native.is_patched():
+                self._run_loop()
+            else:
+                anyio.run(
+                    self._supervised,
+                    backend="asyncio",
+                    backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+                )
         finally:
             self._loop = self._scope = None
+
+    def _run_loop(self) -> None:
+        """Do what `anyio.run` does, but ask `threading` for nothing: its locks are greenlets'."""
+        loop = RelayLoop(self._resolver)
+        try:
+            loop.run_until_complete(self._supervised())
+        finally:
+            with suppress(Exception):
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
 
     async def _supervised(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,5 @@
 """The schemas of the models: asked for once, again and again while Arthur is away."""
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,8 +26,9 @@ from arthur_relay.errors import (
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.delivery")
+logger = WorkerLogger("arthur_relay.delivery")
 
 REFUSAL_SECONDS = 60.0
 """How long a refusal is believed; then the next inference of the model makes us ask again."""
