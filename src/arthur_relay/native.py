@@ -38,6 +38,7 @@ __all__ = [
     "is_patched",
     "new_future",
     "new_waiter",
+    "select",
     "sleep",
     "socket",
     "socketpair",
@@ -103,6 +104,7 @@ RLock: Callable[[], "threading.RLock"] = _modules["_thread"].RLock
 get_ident: Callable[[], int] = _modules["_thread"].get_ident
 sleep: Callable[[float], None] = _modules["time"].sleep
 DefaultSelector: Any = _modules["selectors"].DefaultSelector
+select: ModuleType = _modules["select"]
 # Written in C, these are never replaced; asyncio needs no more of a socket than they have.
 socket: Any = _socket.socket
 getaddrinfo: Any = _socket.getaddrinfo

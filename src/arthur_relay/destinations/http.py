@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from arthur_relay import native
 from arthur_relay.destinations import wire_logs
 from arthur_relay.row import Batch
 
@@ -171,6 +172,8 @@ def import_client() -> None:
             import httpcore  # noqa: F401, PLC0415 - see above
         finally:
             del sys.modules["trio"]
+    # It looks whether an idle connection was closed, without a wait, which the library makes one.
+    sys.modules["httpcore._utils"].__dict__["select"] = native.select
 
 
 def user_agent() -> str:
