@@ -38,6 +38,7 @@ __all__ = [
     "is_patched",
     "new_future",
     "new_waiter",
+    "open_file",
     "select",
     "sleep",
     "socket",
@@ -109,6 +110,7 @@ select: ModuleType = _modules["select"]
 socket: Any = _socket.socket
 getaddrinfo: Any = _socket.getaddrinfo
 socketpair: Any = getattr(_socket, "socketpair", None) or sys.modules["socket"].socketpair
+open_file: Callable[..., int] = vars(sys.modules[os.name])["open"]
 _start_new_thread: Callable[..., int] = _modules["_thread"].start_new_thread
 
 

@@ -106,6 +106,7 @@ class _Lines:
     def _write_whenever(self, process: int, waiter: native.Waiter) -> None:
         while waiter.wait(native.A_YEAR) and process == os.getpid():
             self.write()
+        waiter.close()  # in a forked child, which has writers of its own
 
 
 _lines = _Lines()

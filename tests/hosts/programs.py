@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.sandbox import ArthurSandbox
 
-LIMIT_SECONDS = 25.0
+LIMIT_SECONDS = 90.0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:

@@ -29,7 +29,7 @@ application.conf.update(
 def log() -> None:
     """Log one inference; two where threads are greenlets, one of them in a loop of asyncio's."""
     if "HOSTED_GREEN" in os.environ:
-        from tests.hosts import green  # noqa: PLC0415 - only there
+        from tests.hosts import green
 
         green.use_asyncio()
     hosted.log()
