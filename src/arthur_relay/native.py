@@ -315,7 +315,10 @@ class _GreenWaiter(Waiter):
 
 def new_waiter() -> Waiter:
     """Return what the thread, or greenlet, that calls can wait by."""
-    return _GreenWaiter() if is_patched() and not _is_in_hub() else Waiter()
+    if is_patched() and not _is_in_hub():
+        with suppress(OSError):  # no more files can be had: then the thread waits, not longer
+            return _GreenWaiter()
+    return Waiter()
 
 
 def _is_in_hub() -> bool:

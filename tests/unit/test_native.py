@@ -153,6 +153,20 @@ def test_a_wake_up_after_the_end_of_a_wait_is_nothing(patched: None) -> None:
     waiter.wake()
 
 
+def test_a_wait_when_no_more_files_can_be_had(
+    patched: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(native, "socketpair", refuse)
+    future = native.new_future()
+    timer = threading.Timer(0.01, future.set_result, (None,))
+    timer.start()
+    assert native.wait_for_any((future,), 30)
+    timer.join()
+
+
 def test_a_copy_that_a_fork_made_passes_a_wake_up_on(
     patched: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
