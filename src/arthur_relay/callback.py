@@ -17,16 +17,17 @@ from langchain_core.callbacks import BaseCallbackHandler
 from arthur_relay.clocks import Clocks
 from arthur_relay.contents import has_content
 from arthur_relay.generation_snapshots import (
-    add_last_chunk,
+    chat_streams_lose_chunks,
     join_pieces,
     snapshot_generation,
+    with_last_chunk,
 )
 from arthur_relay.inference import (
     CAPTURE_BYTES,
     MAX_ERROR_CHARACTERS,
-    CompletionChunks,
     Run,
     RunOutcome,
+    StreamedChunks,
 )
 from arthur_relay.lifecycle import Closing
 from arthur_relay.runs import salt_of
@@ -95,6 +96,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._plain = PLAIN_ROLES
         self._wanted = self.relay.wanted
         self._salt = salt_of(self.model_id)
+        self._loses_chunks = chat_streams_lose_chunks()
         if self.relay.settings.disabled:
             self.ignore_llm = self.ignore_chat_model = True
 
@@ -163,6 +165,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             # The managers call once for each list of messages, each with a run id of its own.
             prompt, size = snapshot_messages(messages[0], self._plain)
             run = Run(0, run_id, self.model_id, prompt, size + CAPTURE_BYTES, self._perf_counter())
+            if self._loses_chunks:
+                run.chunks = StreamedChunks()
             self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge: nothing reaches the application
             self.relay.lose_unreadable()
@@ -183,7 +187,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             prompt = prompts[0]
             size = getsizeof(prompt) + CAPTURE_BYTES
             run = Run(0, run_id, self.model_id, prompt, size, self._perf_counter())
-            run.chunks = CompletionChunks()
+            run.chunks = StreamedChunks()
             # langchain_aws.BedrockLLM ends with one generation for each chunk of a stream.
             params = kwargs.get("invocation_params") or {}
             run.is_in_pieces = params.get("_type") == "amazon_bedrock"
@@ -282,14 +286,18 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             run.error = _error_text(error)
             # The first list is what had been streamed; what LangChain makes of the provider's
             # error comes behind it and has no text.
+            partial = None
             if response is not None and response.generations and response.generations[0]:
+                partial = response.generations[0][0]
+            chunks = run.chunks
+            if chunks is not None and isinstance(error, GeneratorExit):
+                partial = with_last_chunk(partial, chunks)
+            if partial is not None:
                 snapshot, size = snapshot_generation(
-                    response.generations[0][0],
-                    response.llm_output,
+                    partial,
+                    None if response is None else response.llm_output,
                     reasoning=self._wants_reasoning(),
                 )
-                if run.chunks is not None and isinstance(error, GeneratorExit):
-                    add_last_chunk(snapshot, run.chunks)
                 run.generations = (snapshot,)
                 run.size += size
             self._submit(run)
@@ -397,12 +405,12 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         number: int = run_id.int
         return number ^ self._salt
 
-    def _note_chunk(self, chunks: CompletionChunks, token: Any, chunk: Any) -> None:
-        """Note a chunk of a completion model, whose `first_token_at` is set at its end."""
+    def _note_chunk(self, chunks: StreamedChunks, token: Any, chunk: Any) -> None:
+        """Note a chunk of a run whose `first_token_at` is set at its end, for it notes them all."""
         if chunk is not None:
             chunks.last = chunk
         chunks.length += len(token)
-        if token and chunks.first_at is None:
+        if chunks.first_at is None and (has_content(token) or _has_content(chunk)):
             chunks.first_at = self._perf_counter()
 
     def _find(self, run_id: UUID) -> Run | None:

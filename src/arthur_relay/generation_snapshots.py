@@ -6,6 +6,8 @@ can't be read costs itself and is counted; the rest of the answer is kept.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import version
 from sys import getsizeof
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from arthur_relay.provider_names import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from arthur_relay.inference import AnswerPart, CompletionChunks
+    from arthur_relay.inference import AnswerPart, StreamedChunks
 
 
 GENERATION_BYTES = 600
@@ -161,15 +163,34 @@ def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
     return whole
 
 
-def add_last_chunk(kept: GenerationSnapshot, chunks: CompletionChunks) -> None:
-    """Add the chunk of a completion model that the consumer took before it went away."""
+def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
+    """Return a partial answer with the chunk that the consumer took before it went away.
+
+    Args:
+        partial: LangChain's, or None.
+        chunks: What has been streamed.
+    """
     last = chunks.last
-    if last is None:
-        return
-    if len(kept.text) + len(last.text) == chunks.length:
-        kept.text += last.text
-    if last.generation_info:
-        _add_facts(kept, last.generation_info, KEPT)
+    if last is None or partial is None:
+        return last if partial is None else partial
+    if hasattr(last, "message"):
+        return partial + last
+    # A completion model's client may tell of a chunk before or after the consumer gets it.
+    is_lost = len(partial.text) + len(last.text) == chunks.length
+    info = {**(partial.generation_info or {}), **_told(last.generation_info)}
+    text = partial.text + last.text if is_lost else partial.text
+    return type(partial)(text=text, generation_info=info or None)
+
+
+def _told(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (info or {}).items() if value is not None}
+
+
+@cache
+def chat_streams_lose_chunks() -> bool:
+    """Return whether this langchain-core loses the last chunk of a chat model's stream."""
+    parts = version("langchain-core").split(".")[:3]
+    return tuple(int(part) for part in parts if part.isdigit()) < (0, 3, 60)
 
 
 def _take_content(kept: GenerationSnapshot, content: Any, reasoning: bool) -> int:  # noqa: FBT001 - by place, for it is on the caller's path

@@ -148,16 +148,17 @@ class Wanted:
 _OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
 
 
-class CompletionChunks:
-    """What is kept of a completion model's stream until it ends: LangChain loses its last chunk.
+class StreamedChunks:
+    """What is kept of a stream until it ends, where LangChain may lose its last chunk.
 
     `BaseLLM.stream` adds a chunk to the partial answer after the consumer has taken it, so a
-    consumer that goes away leaves an answer without it.
+    consumer that goes away leaves an answer without it. So did `BaseChatModel.stream` before
+    langchain-core 0.3.60.
 
     Attributes:
-        first_at: When the first text came, by `time.perf_counter()`, or None.
+        first_at: When the first content came, by `time.perf_counter()`, or None.
         last: The chunk that came last, or None.
-        length: Characters of all texts.
+        length: Characters of all texts of a completion model.
     """
 
     __slots__ = ("first_at", "last", "length")
@@ -179,9 +180,10 @@ class Run:
     `call` is what two handlers of one call are given alike, and two calls never are: the same
     object. `repeat` is which call with the same id it is, if another was open when it began, then
     found by `shared_key` too; and `repeats` how many have begun beside it.
-    `chunks` is what a completion model has streamed; `is_in_pieces` says that the client hands
-    over each chunk of an answer as one more generation, and `intervention` what it has reported
-    as an error before it ended well: a guardrail's. `unread` is how many values could not be read.
+    `chunks` is kept of streams whose last chunk LangChain may lose; `is_in_pieces` says that the
+    client hands over each chunk of an answer as one more generation, and `intervention` what it
+    has reported as an error before it ended well: a guardrail's. `unread` is how many values could
+    not be read.
     """
 
     # Defaults of the class and no slots: a run sets only what differs, because it is made on the
@@ -201,7 +203,7 @@ class Run:
     repeat = 0
     repeats = 0
     shared_key = 0
-    chunks: CompletionChunks | None = None
+    chunks: StreamedChunks | None = None
     is_in_pieces = False
     intervention: Any = None
     unread = 0

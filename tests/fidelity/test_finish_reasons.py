@@ -36,7 +36,10 @@ TOLD: list[tuple[dict[str, Any], str | None]] = [
         {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
         "max_output_tokens",
     ),
-    ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "content_filter"),
+    (
+        {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+        "content_filter",
+    ),
     ({"status": "completed", "incomplete_details": None}, "completed"),
     ({"status": "failed"}, "failed"),
     ({"status": "in_progress"}, None),
@@ -59,7 +62,11 @@ def test_in_a_whole_answer(answered: Answered, metadata: dict[str, Any], reason:
 def test_a_stream_that_is_left_after_its_last_chunk_is_whole(
     streamed: Answered, metadata: dict[str, Any], reason: str | None
 ) -> None:
-    chunks = [AIMessageChunk("Hel"), AIMessageChunk("lo"), AIMessageChunk("", id="1")]
+    chunks = [
+        AIMessageChunk(content="Hel"),
+        AIMessageChunk(content="lo"),
+        AIMessageChunk(content="", id="1"),
+    ]
     chunks[-1].response_metadata = metadata
     row = streamed(chunks, leaves=True)
     assert row.get("finish_reason") == reason
@@ -69,7 +76,7 @@ def test_a_stream_that_is_left_after_its_last_chunk_is_whole(
 
 
 def test_a_stream_that_is_left_before_is_not(streamed: Answered) -> None:
-    row = streamed([AIMessageChunk("Hel")], leaves=True)
+    row = streamed([AIMessageChunk(content="Hel")], leaves=True)
     assert (row["outcome"], row["output_text"]) == ("disconnected", "Hel")
 
 
@@ -78,7 +85,10 @@ def test_a_whole_stream_is_sent_to_a_model_with_texts_only(
     make_arthur: Callable[..., Arthur], name: str
 ) -> None:
     arthur = make_arthur(TEXT_ONLY)
-    chunks = [AIMessageChunk("Hello"), AIMessageChunk("", response_metadata={name: "stop"})]
+    chunks = [
+        AIMessageChunk(content="Hello"),
+        AIMessageChunk(content="", response_metadata={name: "stop"}),
+    ]
     stream: Any = ChunkModel(chunks=chunks).stream("hi", {"callbacks": [arthur.handler]})
     for _ in chunks:
         next(stream)

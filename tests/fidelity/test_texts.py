@@ -49,7 +49,7 @@ def test_the_whole_text(answered: Answered, content: Any, expected: str) -> None
 
 def test_the_whole_text_of_a_stream(streamed: Answered) -> None:
     parts = [[text("\n\n")], [{"type": "thinking", "thinking": "hm"}], [text("Hello!")]]
-    chunks = [AIMessageChunk([{**part[0], "index": n}]) for n, part in enumerate(parts)]
+    chunks = [AIMessageChunk(content=[{**part[0], "index": n}]) for n, part in enumerate(parts)]
     assert streamed(chunks)["output_text"] == "\n\nHello!"
 
 
@@ -96,7 +96,10 @@ def test_a_refusal_and_a_transcript_are_the_text(
             ],
             {},
         ),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "Let me think."}]}, "yes"], {}),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "Let me think."}]}, "yes"],
+            {},
+        ),
         ("yes", {"reasoning_content": "Let me think."}),
         ("yes", {"reasoning": {"summary": [{"type": "summary_text", "text": "Let me think."}]}}),
         ("yes", {"thinking_blocks": [{"type": "thinking", "thinking": "Let me think."}]}),
@@ -121,9 +124,12 @@ def test_reasoning_is_not_even_kept_for_a_model_without_it(
     arthur = make_arthur(TEXT_ONLY)
     kept: list[Any] = []
     submit = Relay.submit
-    monkeypatch.setattr(
-        Relay, "submit", lambda self, run, **more: (kept.append(run), submit(self, run, **more))
-    )
+
+    def remember(relay: Relay, run: Any, **more: Any) -> None:
+        kept.append(run)
+        submit(relay, run, **more)
+
+    monkeypatch.setattr(Relay, "submit", remember)
     from langchain_core.outputs import ChatGeneration
 
     message = AIMessage([THINKING, text("yes")], additional_kwargs={"reasoning_content": "hm"})
@@ -153,7 +159,7 @@ def test_a_streamed_call_that_langchain_has_completed(streamed: Answered) -> Non
     pieces = [("f", "1", '{"city": '), (None, None, '"Ul')]
     chunks = [
         AIMessageChunk(
-            "", tool_call_chunks=[{"name": name, "args": args, "id": call_id, "index": 0}]
+            content="", tool_call_chunks=[{"name": name, "args": args, "id": call_id, "index": 0}]
         )
         for name, call_id, args in pieces
     ]
@@ -162,7 +168,7 @@ def test_a_streamed_call_that_langchain_has_completed(streamed: Answered) -> Non
     assert call["type"] == "invalid_tool_call"
     assert call["error"]
     good = AIMessageChunk(
-        "", tool_call_chunks=[{"name": "g", "args": "", "id": "2", "index": 0}]
+        content="", tool_call_chunks=[{"name": "g", "args": "", "id": "2", "index": 0}]
     )
     (call,) = calls(streamed([good]))
     assert call == {"name": "g", "args": {}, "id": "2", "type": "tool_call"}
@@ -214,7 +220,10 @@ def test_the_old_function_call(answered: Answered) -> None:
 def test_calls_that_the_provider_runs_itself(
     answered: Answered, block: dict[str, Any], name: str, args: Any
 ) -> None:
-    found = {"type": "web_search_tool_result", "content": [{"encrypted_content": "x" * 100}]}
+    found: dict[str, Any] = {
+        "type": "web_search_tool_result",
+        "content": [{"encrypted_content": "x" * 100}],
+    }
     row = answered(AIMessage([block, found, text("done")]))
     assert calls(row) == [{"name": name, "args": args, "id": "1", "type": "server_tool_call"}]
     assert row["output_text"] == "done"
@@ -223,7 +232,7 @@ def test_calls_that_the_provider_runs_itself(
 def test_a_call_that_is_told_twice_is_one_call(answered: Answered) -> None:
     call = {"name": "f", "args": {"x": 1}, "id": "1", "type": "tool_call"}
     extras = {"function_call": {"name": "f", "arguments": '{"x": 1}'}}  # Gemini's client does so
-    content = [{"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}]
+    content: Any = [{"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}]
     message = AIMessage(content, tool_calls=[call], additional_kwargs=extras)
     assert calls(answered(message)) == [call]
 
