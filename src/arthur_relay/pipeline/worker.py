@@ -177,6 +177,7 @@ class Worker:
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
+        is_over = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self._compactor.run)
@@ -184,7 +185,12 @@ class Worker:
             self.schemas.resume(group)
             while not await self._turn(group):
                 await self._rest()
+            is_over = True
             group.cancel_scope.cancel()
+        if not is_over:
+            # A task of the group was cancelled by something that it called. The group takes that
+            # for its own end, and without an error the worker would not come back.
+            raise RuntimeError("a task was cancelled from within")
 
     def _begin_anew(self) -> None:
         """Forget what was on its way: the buffer has it, and will hand it out once more."""
