@@ -1,9 +1,12 @@
-"""Use as a context manager, sync and async: leaving it closes, within the closing's deadline."""
+"""What a relay and its handlers have in common: `with` closes them, and each is one thing.
+
+Leaving a block closes within the closing's deadline. A copy is the same one; there is no pickling.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import anyio
 import anyio.to_thread
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """Adds `with` and `async with` to what can be closed."""
+    """Adds `with` and `async with` to what can be closed, and keeps it from being pickled."""
 
     @abstractmethod
     def close(self, timeout: float | None = None) -> FlushResult:
@@ -50,6 +53,20 @@ class Closing:
     ) -> None:
         with anyio.CancelScope(shield=True):  # bounded: closing has a deadline
             await self.aclose()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"{name} can't be pickled, because its thread and its connections stay in this process:"
+            f" make one in the process that uses it, by {name}.from_env() or .from_credentials(...)"
+            " there, instead of sending it. A process that is forked may go on using it."
+        )
 
 
 async def in_thread(function: Callable[[], FlushResult]) -> FlushResult:

@@ -202,9 +202,14 @@ class Parts:
             self.told_end = True
             totals = self.ledger.totals()
             if lost := totals.dropped.get(DropReason.SHUTDOWN, 0):
-                logger.warning("%d inferences were not delivered in time and are dropped", lost)
+                logger.warning(
+                    "arthur-relay: %d inferences were not delivered in time and are dropped", lost
+                )
             if totals.pending:
-                logger.warning("%d inferences stay in the spool for a later start", totals.pending)
+                logger.warning(
+                    "arthur-relay: %d inferences stay in the spool for a later start",
+                    totals.pending,
+                )
 
     def shut(self) -> bool:
         """Take no more captures. Returns whether this call was the first, in any thread."""

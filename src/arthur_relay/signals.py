@@ -40,7 +40,7 @@ def exit_on_sigterm() -> bool:
     elif present is not signal.SIG_DFL:
         obstacle = "something else handles SIGTERM, and has to end the process or call close()"
     if obstacle:
-        logger.warning("SIGTERM is not made to flush: %s", obstacle)
+        logger.warning("arthur-relay: SIGTERM is not made to flush: %s", obstacle)
         return False
     signal.signal(signal.SIGTERM, _Exit())
     return True

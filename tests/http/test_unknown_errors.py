@@ -43,7 +43,7 @@ ERRORS: list[Callable[[], BaseException]] = [
     lambda: ExceptionGroup("several", [ValueError("one"), KeyError("two")]),
     lambda: asyncio.CancelledError("someone else's"),
     lambda: OutcomeException("this request was not expected"),
-    lambda: KeyboardInterrupt(),
+    KeyboardInterrupt,
     lambda: SystemExit(3),
 ]
 

@@ -81,10 +81,10 @@ class HttpClient:
             # It is that of the process which forked this one. Kept, so that nothing here ever
             # finds its connections unused and closes them.
             self._parents.append(self._client)
-        self._client = self._new_client(self._trust())
+        self._client = self._make_client(trust=self._trust())
         return self
 
-    def _new_client(self, trust: ssl.SSLContext | bool) -> httpx.AsyncClient:
+    def _make_client(self, *, trust: ssl.SSLContext | bool) -> httpx.AsyncClient:
         """Make the client.
 
         Raises:

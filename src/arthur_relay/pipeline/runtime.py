@@ -237,7 +237,9 @@ class Runtime:
             self._ready.set()
         # A log handler of the application's that raises must not be the end.
         with suppress(Exception):
-            logger.error("the worker died and is started again: %s", without_texts(error))
+            logger.error(
+                "arthur-relay: the worker died and is started again: %s", without_texts(error)
+            )
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
         wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)

@@ -216,13 +216,13 @@ class SchemaLoader:
             if model_id not in self._told_refusals:
                 _forget_oldest(self._told_refusals)
                 self._told_refusals[model_id] = None
-                logger.warning("%s", error)
+                logger.warning("arthur-relay: %s", error)
             self._answer(model_id, error)
         else:
             self._learn(model_id, schema)
             self.buffer.remember(schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
-                logger.warning("Arthur answers again; delivery goes on")
+                logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
         self._presumed.discard(model_id)
         self._unreachable.pop(model_id, None)
@@ -252,7 +252,9 @@ class SchemaLoader:
             else:  # a bug must cost its model, not the worker
                 reason = f"internal error ({type(error).__name__})"
             if not self._unreachable:
-                logger.warning("Arthur can't be asked for the model: %s; will ask again", reason)
+                logger.warning(
+                    "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
+                )
             self._unreachable[model_id] = reason
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
