@@ -6,6 +6,7 @@ Leaving a block closes within the closing's deadline. A copy is the same one; th
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import anyio
@@ -67,6 +68,29 @@ class Closing:
             f" make one in the process that uses it, by {name}.from_env() or .from_credentials(...)"
             " there, instead of sending it. A process that is forked may go on using it."
         )
+
+
+class Flushing(Closing):
+    """Adds to what can flush that it can do so without blocking a loop."""
+
+    @abstractmethod
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Flush."""
+        ...
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
+        """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
+        try:
+            return await in_thread(partial(self.flush, timeout))
+        except RuntimeError:  # no thread to wait in: it flushes all the same, nobody waits for it
+            return self.flush(0.0)
+
+    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
+        """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
+        try:
+            return await in_thread(partial(self.close, timeout))
+        except RuntimeError:  # better the loop waits than that nothing is delivered
+            return self.close(timeout)
 
 
 async def in_thread(function: Callable[[], FlushResult]) -> FlushResult:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from time import monotonic
 from types import FrameType
 
-from arthur_relay.pipeline.runtime import registry
+from arthur_relay.pipeline.registry import registry
 
 logger = logging.getLogger("arthur_relay")
 

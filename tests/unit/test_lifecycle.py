@@ -34,7 +34,7 @@ def test_so_does_a_subclass_and_whatever_pickles_in_pure_python(arthur_memory: M
     class Own(ArthurCallbackHandler):
         pass
 
-    pickler = pickle._Pickler(io.BytesIO())  # type: ignore[attr-defined] # cloudpickle's and dill's
+    pickler = pickle._Pickler(io.BytesIO())  # cloudpickle's and dill's
     with pytest.raises(TypeError, match=r"Own can't be pickled.*Own\.from_env\(\)"):
         pickler.dump(Own(relay=arthur_memory[0]))
 

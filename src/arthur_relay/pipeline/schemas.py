@@ -110,6 +110,11 @@ class SchemaLoader:
         """Whether `turn` has something to do."""
         return bool(self._questions or self._given)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether anything is asked for, or is to be."""
+        return self.has_questions or bool(self._waiting or self._loading)
+
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._loading.clear()
