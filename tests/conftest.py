@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.pipeline.runtime import registry
+from arthur_relay.pipeline.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -47,6 +47,8 @@ def lifespan(
                 result = await handler_or_relay.aclose()
             if result.pending and result.timed_out:
                 # uvicorn lets a signal kill the process next; this is the last chance to say so.
-                logger.warning("%d inferences were not delivered in time", result.pending)
+                logger.warning(
+                    "arthur-relay: %d inferences were not delivered in time", result.pending
+                )
 
     return manage

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from arthur_relay.credential_files import with_files
 from arthur_relay.errors import ConfigurationError, CredentialsError
+from arthur_relay.operating_system import check_unix_sockets
 
 DEFAULT_URL = "https://app.arthur.ai"
 
@@ -146,6 +147,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
                 f"Arthur's URL {url!r} does not name a socket: write it like"
                 " 'unix:///run/arthur-relay/relay.sock', with three slashes."
             )
+        check_unix_sockets(f"Arthur's URL {url!r}")
         return f"{UNIX}{parts.path}"
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ConfigurationError(f"Arthur's URL {url!r} can't be used: {example}")

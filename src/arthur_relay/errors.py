@@ -12,6 +12,7 @@ RelayError
 """
 
 import traceback
+from errno import EMFILE, ENFILE
 
 
 class RelayError(Exception):
@@ -84,10 +85,25 @@ def without_texts(error: BaseException) -> str:
 
 
 def unable_to_start(error: BaseException) -> ConfigurationError:
-    """Return what to raise when the worker died before it was ready."""
+    """Return what to raise when the worker died before it was ready, or never lived.
+
+    Advice is given where the error itself says what is wrong; else it would be a guess.
+    """
     if isinstance(error, ConfigurationError):
         return error
-    return ConfigurationError(
-        f"The relay can't start ({type(error).__name__}: {error}): check the proxy and certificate"
-        " variables of the environment."
-    )
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        advice = ": the interpreter shuts down" if "shutdown" in str(error) else _NO_THREAD
+        return ConfigurationError(f"The relay can't start, because it gets no thread{advice}.")
+    if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
+        return ConfigurationError(
+            f"The relay can't start ({error.strerror}): the limit on open files is reached;"
+            " raise it (ulimit -n), or close what is not used."
+        )
+    text = f": {error}" if str(error) else ""
+    return ConfigurationError(f"The relay can't start ({type(error).__name__}{text}).")
+
+
+_NO_THREAD = (
+    ": the limit on threads, or on memory, is reached; raise it (ulimit -u, or the container's"
+    " pids limit), or end threads that are not needed"
+)

@@ -16,7 +16,7 @@ def make_private(path: Path) -> None:
     Raises:
         OSError: It can't be made.
     """
-    os.close(native.open_file(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(native.open_file(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from arthur_relay import native
+from arthur_relay.operating_system import before_fork
 
 WAIT_SECONDS = 2.0
 """How long a fork waits, at most: a disk that hangs must not hang the application."""
@@ -66,7 +67,7 @@ class ForkGate:
         """Keep forks waiting. Any thread."""
         if not self._is_hooked:
             self._is_hooked = True
-            os.register_at_fork(before=self.before, after_in_parent=self.in_parent)
+            before_fork(self.before, after_in_parent=self.in_parent)
         with self._lock.mine():
             yield
 

@@ -70,7 +70,7 @@ class KnownModels:
             pass  # the worker has logged it
         except FutureTimeoutError:
             logger.warning(
-                "Arthur has not answered within %g s; will keep asking for model %s",
+                "arthur-relay: Arthur has not answered within %g s; will keep asking for model %s",
                 timeout_seconds,
                 model_id,
             )

@@ -1,9 +1,13 @@
-"""Use as a context manager, sync and async: leaving it closes, within the closing's deadline."""
+"""What a relay and its handlers have in common: `with` closes them, and each is one thing.
+
+Leaving a block closes within the closing's deadline. A copy is the same one; there is no pickling.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex
 
 import anyio
 import anyio.to_thread
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """Adds `with` and `async with` to what can be closed."""
+    """Adds `with` and `async with` to what can be closed, and keeps it from being pickled."""
 
     @abstractmethod
     def close(self, timeout: float | None = None) -> FlushResult:
@@ -50,6 +54,43 @@ class Closing:
     ) -> None:
         with anyio.CancelScope(shield=True):  # bounded: closing has a deadline
             await self.aclose()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"{name} can't be pickled, because its thread and its connections stay in this process:"
+            f" make one in the process that uses it, by {name}.from_env() or .from_credentials(...)"
+            " there, instead of sending it. A process that is forked may go on using it."
+        )
+
+
+class Flushing(Closing):
+    """Adds to what can flush that it can do so without blocking a loop."""
+
+    @abstractmethod
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Flush."""
+        ...
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
+        """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
+        try:
+            return await in_thread(partial(self.flush, timeout))
+        except RuntimeError:  # no thread to wait in: it flushes all the same, nobody waits for it
+            return self.flush(0.0)
+
+    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
+        """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
+        try:
+            return await in_thread(partial(self.close, timeout))
+        except RuntimeError:  # better the loop waits than that nothing is delivered
+            return self.close(timeout)
 
 
 async def in_thread(function: Callable[[], FlushResult]) -> FlushResult:

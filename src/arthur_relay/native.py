@@ -43,6 +43,7 @@ __all__ = [
     "sleep",
     "socket",
     "socketpair",
+    "start_new_thread",
     "wait_for_any",
 ]
 
@@ -109,9 +110,11 @@ select: ModuleType = _modules["select"]
 # Written in C, these are never replaced; asyncio needs no more of a socket than they have.
 socket: Any = _socket.socket
 getaddrinfo: Any = _socket.getaddrinfo
-socketpair: Any = getattr(_socket, "socketpair", None) or sys.modules["socket"].socketpair
-open_file: Callable[..., int] = vars(sys.modules[os.name])["open"]
-_start_new_thread: Callable[..., int] = _modules["_thread"].start_new_thread
+socketpair: Any = (
+    getattr(_socket, "socketpair", None) or importlib.import_module("socket").socketpair
+)
+open_file: Callable[..., int] = vars(sys.modules.get("posix") or sys.modules["nt"])["open"]
+start_new_thread: Callable[..., int] = _modules["_thread"].start_new_thread
 
 
 class BackgroundThread:
@@ -139,7 +142,7 @@ class BackgroundThread:
             RuntimeError: No thread can be had.
         """
         if is_patched():
-            self.ident = _start_new_thread(self._run_to_end, ())
+            self.ident = start_new_thread(self._run_to_end, ())
         else:
             self._thread = _Thread(target=self._run_to_end, name=self._name, daemon=True)
             self._thread.start()

@@ -6,8 +6,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from arthur_relay import native, worker_logs
 from arthur_relay.buffers.chosen import chosen_buffer
@@ -30,6 +32,55 @@ logger = logging.getLogger("arthur_relay")
 
 KEEPING_SHARE = 0.5
 """The part of an exit's time, at most, that is for keeping what could not be delivered."""
+
+
+class Owner(Protocol):
+    """Whose pipeline it is: what goes on without a thread while there is nothing to do."""
+
+    idle_seconds: float
+    """After how long that is so."""
+
+    def may_idle(self) -> bool:
+        """Whether the thread may end now. The worker's thread."""
+        ...
+
+    def let_go(self, *, keeps_letters: bool) -> bool:
+        """Be told that the thread ends, if it may, and whether letters are in memory that it wants.
+
+        Returns:
+            Whether it may.
+        """
+        ...
+
+    def take_back(self) -> None:
+        """Be told that there is one again soon. Any thread; takes no lock, never raises."""
+        ...
+
+    def has_work(self) -> bool:
+        """Whether there will be something to do. Any thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Idleness:
+    """Asks the worker, its inlet and the owner. See `runtime.Idleness` for each method."""
+
+    worker: Worker
+    owner: Owner
+    keeps_letters: Callable[[], bool]
+
+    def has_work(self) -> bool:
+        return self.worker.has_work() or self.owner.has_work()
+
+    def let_go(self) -> bool:
+        self.stay_asleep()
+        return self.owner.let_go(keeps_letters=self.keeps_letters())
+
+    def take_back(self) -> None:
+        self.owner.take_back()
+
+    def stay_asleep(self) -> None:
+        self.worker.inlet.rest(idle=True)
 
 
 @dataclass(slots=True)
@@ -58,7 +109,7 @@ class Parts:
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
 
     @classmethod
-    def assemble(
+    def assemble(  # noqa: PLR0913 - keyword-only
         cls,
         settings: RelaySettings,
         destination: Destination,
@@ -67,6 +118,7 @@ class Parts:
         learned: Callable[[str, ModelSchema], None],
         borrowed_by_runs: Callable[[], int],
         by_model: ModelLedger | None = None,
+        owner: Owner | None = None,
     ) -> "Parts":
         """Compose a pipeline that has not been started.
 
@@ -77,6 +129,7 @@ class Parts:
             learned: See `Worker`.
             borrowed_by_runs: Returns the bytes that open runs take beyond their share.
             by_model: Counts by model; only rows that come encoded are, not captures.
+            owner: Says when it can do without a thread; never when None.
         """
         ledger = Ledger(by_model)
         dead_letters = chosen_dead_letters(settings)
@@ -102,6 +155,12 @@ class Parts:
             wake_from_outside=runtime.wake,
             borrowed=lambda: inlet.borrowed + borrowed_by_runs(),
         )
+        if owner is not None:
+            worker.idle_seconds, worker.may_idle = owner.idle_seconds, owner.may_idle
+            in_memory = settings.spool_dir is None
+            runtime.idleness = _Idleness(
+                worker, owner, lambda: in_memory and dead_letters.added.total() > 0
+            )
         return cls(ledger, inlet, worker, runtime, dead_letters)
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> None:
@@ -122,6 +181,12 @@ class Parts:
         return bool(self._open)
 
     @property
+    def is_done(self) -> bool:
+        """Whether there is no thread for want of work, and still none. Any thread."""
+        here = self.live_in == os.getpid()
+        return here and self.runtime.is_at_rest and self.ledger.totals().pending == 0
+
+    @property
     def spooled(self) -> int:
         """Inferences that are safe on disk. Any thread."""
         ended = self.ledger.left_at_end is not None
@@ -139,7 +204,15 @@ class Parts:
         return barrier.done
 
     def flush(self, seconds: float) -> bool:
-        """Wait until what was captured before is settled. Returns whether it was in time."""
+        """Wait until what was captured before is settled. Returns whether it was in time.
+
+        Without a wait where there is nothing to wait for, or no one: after the end, on the worker's
+        own thread, and where no thread could be had.
+        """
+        if self.live_in is None:
+            return self.ledger.totals().pending == 0
+        if self.is_done or not self.is_open or self.runtime.is_this_thread:
+            return True
         worker_logs.start()
         done = self.begin_flush()
         # A close by someone else ends the wait as well: what is left then is settled by it.
@@ -149,7 +222,10 @@ class Parts:
     def begin_end(self) -> bool:
         """Take no more, and begin to deliver what is queued. Returns whether it was the first."""
         first = self.shut()
-        if first:
+        if first and self.runtime.end_rest():
+            with suppress(InvalidStateError):
+                self.closing.done.set_result(None)
+        elif first:
             self.worker.control(self.closing)
             self.runtime.hurry()
         return first
@@ -203,9 +279,14 @@ class Parts:
             self.told_end = True
             totals = self.ledger.totals()
             if lost := totals.dropped.get(DropReason.SHUTDOWN, 0):
-                logger.warning("%d inferences were not delivered in time and are dropped", lost)
+                logger.warning(
+                    "arthur-relay: %d inferences were not delivered in time and are dropped", lost
+                )
             if totals.pending:
-                logger.warning("%d inferences stay in the spool for a later start", totals.pending)
+                logger.warning(
+                    "arthur-relay: %d inferences stay in the spool for a later start",
+                    totals.pending,
+                )
 
     def shut(self) -> bool:
         """Take no more captures. Returns whether this call was the first, in any thread."""

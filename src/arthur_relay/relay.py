@@ -8,7 +8,6 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,13 @@ from arthur_relay.credentials import (
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import unable_to_start
 from arthur_relay.forks import ProcessLock
+from arthur_relay.idling import RelayIdling
 from arthur_relay.inference import CapturedInference, CapturedRow
 from arthur_relay.known_models import KnownModels
-from arthur_relay.lifecycle import Closing, in_thread
+from arthur_relay.lifecycle import Flushing
 from arthur_relay.parts import Parts
-from arthur_relay.pipeline.runtime import JOIN_SECONDS, registry
+from arthur_relay.pipeline.registry import registry
+from arthur_relay.pipeline.runtime import JOIN_SECONDS
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
 from arthur_relay.row import Row
 from arthur_relay.runs import OpenRuns
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arthur_relay")
 
 
-class Relay(Closing):
+class Relay(Flushing):
     """Takes inferences and has them delivered in the background.
 
     One relay has one worker thread, one queue and one connection pool; any number of callback
-    handlers and threads may share it. A forked child gets a fresh worker and an empty queue on its
-    first use; what was queued stays the parent's.
+    handlers and threads may share it. While there is nothing to do, the thread and the connections
+    end after half a minute, and come back with the next capture. A forked child gets a fresh worker
+    and an empty queue on its first use; what was queued stays the parent's.
 
     Args:
         destination: Where rows go; entered and used by the worker only.
@@ -85,6 +87,7 @@ class Relay(Closing):
             spare=lambda: self._parts.worker.room.spare(),  # noqa: PLW0108 - it is made below
             moved=self._move_in,
         )
+        self._idling = RelayIdling(self, self.open_runs)
         self._parts = self._assemble()
         if not self.settings.disabled:
             self._start()
@@ -260,11 +263,9 @@ class Relay(Closing):
         Args:
             timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
         """
-        self._revive()
-        parts = self._parts
-        if parts.live_in is None or not parts.is_open or parts.runtime.is_this_thread:
-            return self._result()
-        return self._result(timed_out=not parts.flush(self._timeout(timeout)))
+        if not self._parts.is_done:
+            self._move_in()
+        return self._result(timed_out=not self._parts.flush(self._timeout(timeout)))
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more, deliver what is queued, and end the worker; all within one deadline.
@@ -278,14 +279,6 @@ class Relay(Closing):
         deadline = time.monotonic() + self._timeout(timeout)
         self.begin_close()
         return self.finish_close(deadline)
-
-    async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
-        """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
-        return await in_thread(partial(self.flush, timeout))
-
-    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
-        """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
-        return await in_thread(partial(self.close, timeout))
 
     def stats(self) -> Stats:
         """Return a snapshot. Any thread."""
@@ -311,6 +304,11 @@ class Relay(Closing):
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
         )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether its thread has ended for want of work, and comes back with the next capture."""
+        return self._parts.live_in == os.getpid() and self._parts.runtime.is_at_rest
 
     def begin_flush(self) -> Future[None]:
         """Begin a flush without waiting for it. Any thread, and from a signal handler."""
@@ -355,6 +353,7 @@ class Relay(Closing):
             sweep=self._sweep,
             learned=self._models.learn,
             borrowed_by_runs=lambda: self.open_runs.borrowed,
+            owner=self._idling,
         )
         self._models.give_all(parts)
         return parts
@@ -365,8 +364,16 @@ class Relay(Closing):
         registry().started(self)
 
     def _revive(self) -> None:
-        """Start the worker in a forked child, whether or not its at-fork hooks ran."""
-        if self.settings.disabled or self._parts.live_in == os.getpid() or not self._parts.is_open:
+        """Start the worker in a forked child, whether or not its at-fork hooks ran.
+
+        Raises:
+            ConfigurationError: No thread can be had.
+        """
+        if self.settings.disabled or not self._parts.is_open:
+            return
+        if self._parts.live_in == os.getpid():
+            if self.is_at_rest:
+                self._parts.runtime.wake()
             return
         with self._lock.mine():
             if self._parts.live_in != os.getpid():

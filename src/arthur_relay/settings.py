@@ -5,6 +5,7 @@ the keyword wins. Loaded where a relay is made, not at import: pydantic-settings
 import than the rest of the caller's side together.
 """
 
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +15,13 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from arthur_relay import variables
 from arthur_relay.errors import SettingsError
 from arthur_relay.functions import read_function
 from arthur_relay.redaction import BuiltInRedactor, Redactor, read_redactors
 from arthur_relay.setting_texts import explain, none_by_name, shown
 
-ENVIRONMENT_PREFIX = "ARTHUR_RELAY_"
+ENVIRONMENT_PREFIX = variables.ENVIRONMENT_PREFIX
 
 _MIB = 1024 * 1024
 _Rows = Annotated[int, Ge(1), Le(10_000_000)]
@@ -59,6 +61,8 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
 
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
+
+    A variable of the environment that looks like one and is none is logged, with the nearest name.
 
     Two are equal when all values are; functions among the redactors as they compare themselves,
     which for most is identity.
@@ -187,10 +191,13 @@ class RelaySettings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
+        fields = RelaySettings.model_fields
+        variables.warn_of_unknown(
+            os.environ, [ENVIRONMENT_PREFIX + name.upper() for name in fields]
+        )
         try:
             super().__init__(**values)
         except ValidationError as error:
-            fields = RelaySettings.model_fields
             text = explain(
                 error,
                 fields,

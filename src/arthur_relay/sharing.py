@@ -13,7 +13,7 @@ from arthur_relay.credentials import (
 )
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.pipeline.runtime import registry
+from arthur_relay.pipeline.registry import registry
 from arthur_relay.relay import Relay
 from arthur_relay.schema import check_model_id
 from arthur_relay.sdk import credentials_of, schema_of

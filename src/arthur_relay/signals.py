@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from time import monotonic
 from types import FrameType
 
-from arthur_relay.pipeline.runtime import registry
+from arthur_relay.pipeline.registry import registry
 
 logger = logging.getLogger("arthur_relay")
 
@@ -42,7 +42,7 @@ def exit_on_sigterm() -> bool:
         except ValueError:  # `threading` does not know the main thread where threads are greenlets
             obstacle = "only the main thread can do that"
     if obstacle:
-        logger.warning("SIGTERM is not made to flush: %s", obstacle)
+        logger.warning("arthur-relay: SIGTERM is not made to flush: %s", obstacle)
     return not obstacle
 
 

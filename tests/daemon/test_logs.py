@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonLines, RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.daemon.process import DaemonProcess
 
 
 def record(message: str, *values: Any, name: str = "arthur_relay", **more: Any) -> Any:
@@ -71,3 +76,14 @@ def test_for_people() -> None:
     assert ConsoleLines().format(told).endswith("WARNING 3 rows")
     told.held_back = 7
     assert ConsoleLines().format(told).endswith("3 rows (and 7 more like it)")
+
+
+def test_mistyped_variables_are_told_at_the_start_its_own_among_them(
+    start: Callable[..., DaemonProcess],
+) -> None:
+    variables = {"ARTHUR_RELAY_DAEMON_MAX_ROW": "canary", "ARTHUR_RELAY_BATCH_SZIE": "canary"}
+    daemon = start(**variables).wait_until_ready()
+    assert daemon.end() == 0
+    assert daemon.log.count("did you mean ARTHUR_RELAY_DAEMON_MAX_ROWS?") == 1
+    assert daemon.log.count("did you mean ARTHUR_RELAY_BATCH_SIZE?") == 1
+    assert "canary" not in daemon.log

@@ -116,7 +116,7 @@ def test_while_the_worker_encodes_and_threads_hold_every_lock(
         """
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import spec_from_loader
-from arthur_relay.pipeline.runtime import registry
+from arthur_relay.pipeline.registry import registry
 
 def scrub(text):
     hold("redactor")

@@ -201,7 +201,7 @@ def test_a_function_is_told_and_may_fail(caplog: pytest.LogCaptureFixture) -> No
     assert told == ["i1", "i2"]
     assert len(letters.letters()) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "on_dead_letter raised RuntimeError"
+        "arthur-relay: on_dead_letter raised RuntimeError"
     ]
 
 

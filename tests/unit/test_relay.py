@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import logging
@@ -20,6 +21,7 @@ from arthur_relay import (
     Relay,
     RelaySettings,
 )
+from arthur_relay.row import Attempt, Batch
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import MemoryDestination, arthur_memory, arthur_sandbox, memory_relay
 from tests.unit.relays import Memory, inference
@@ -246,3 +248,22 @@ def test_the_sandbox_fixture_and_names(arthur_sandbox: ArthurSandbox) -> None:
     assert arthur_sandbox.url.startswith("http://127.0.0.1:")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = testing.nothing
+
+
+def test_a_cancellation_from_within_is_not_the_end_of_the_worker() -> None:
+    # The worker's task group takes it for its own, and would end as after a close.
+    class Cancelling(MemoryDestination):
+        asked = 0
+
+        async def deliver(self, batch: Batch) -> Attempt:
+            self.asked += 1
+            if self.asked == 1:
+                raise asyncio.CancelledError
+            return await super().deliver(batch)
+
+    destination = Cancelling()
+    settings = RelaySettings(flush_interval_seconds=0.01)
+    with Relay(destination, model_id="m", settings=settings) as relay:
+        relay.capture(inference())
+        assert relay.flush(30).delivered == 1
+        assert relay.stats().worker_restarts == 1

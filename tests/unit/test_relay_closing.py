@@ -85,7 +85,7 @@ def test_a_close_that_takes_too_long_drops_and_tells_in_one_line(
     assert result.pending == 0
     assert relay.close(3600.0).timed_out  # it has ended: there is nothing to wait for any more
     texts = [record.getMessage() for record in caplog.records]
-    assert texts == ["30 inferences were not delivered in time and are dropped"]
+    assert texts == ["arthur-relay: 30 inferences were not delivered in time and are dropped"]
     assert not relay._parts.runtime.is_alive
 
 

@@ -363,3 +363,65 @@ def test_plain_http_elsewhere_has_to_be_asked_for() -> None:
     with pytest.raises(ConfigurationError, match="plain HTTP"):
         check_url("http://10.0.0.1", allow_insecure=False)
     assert check_url("http://10.0.0.1", allow_insecure=True) == "http://10.0.0.1"
+
+
+@pytest.fixture
+def _nothing_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arthur_relay.variables._logged", set())
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ARTHUR_RELAY_BATCH_SZIE", "ARTHUR_RELAY_BATCH_SIZE"),
+        ("ARTHUR_RELAY_SPOOLDIR", "ARTHUR_RELAY_SPOOL_DIR"),
+        ("arthur_relay_flush_intervall_seconds", "ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS"),
+        ("Arthur_Relay_Disable", "ARTHUR_RELAY_DISABLED"),
+        ("ARTHUR_RELAY_API_KEY", "ARTHUR_API_KEY"),
+        ("ARTHUR_RELAY_QQQQ", None),
+        ("ARTHUR_RELAY_", None),
+    ],
+)
+def test_a_mistyped_variable_is_told_once_with_the_nearest_name(
+    name: str,
+    nearest: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    assert RelaySettings() == RelaySettings()  # it breaks nothing
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"arthur-relay: {name} is not a setting")
+    assert (f"did you mean {nearest}?" in line) == (nearest is not None)
+    assert "canary" not in line
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+def test_variables_that_are_meant_for_others_are_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {
+        "arthur_relay_batch_size": "5",
+        "ARTHUR_RELAY_QUEUE_SIZE": "50",
+        "ARTHUR_RELAY_DAEMON_SOCKET": "/run/relay.sock",
+        "ARTHUR_RELAY_DAEMON_SOKET": "the daemon says so itself",
+        "ARTHUR_RELAY_SERVICE_HOST": "10.0.0.1",
+        "ARTHUR_RELAY_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "ARTHUR_MODEL_ID": "m",
+        "ARTHUR_RELAYS": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert RelaySettings().batch_size == 5
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+def test_a_mistyped_variable_is_told_also_where_another_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ARTHUR_RELAY_BATCH_SZIE", "5")
+    monkeypatch.setenv("ARTHUR_RELAY_BATCH_BYTES", "few")
+    with pytest.raises(SettingsError):
+        RelaySettings()
+    assert "BATCH_SIZE?" in caplog.text

@@ -109,12 +109,13 @@ def test_a_worker_offloads_to_another_thread_and_does_it_itself_when_none_can_be
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
-    async def run(_ready: Callable[[], None]) -> None:
+    async def run(_ready: Callable[[], None]) -> bool:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             await runtime.offload(work)
         await runtime.offload(work)
         await runtime.offload(work)
+        return False
 
     runtime = Runtime(run)
     runtime.start(lambda: None)

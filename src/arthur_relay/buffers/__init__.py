@@ -113,7 +113,7 @@ class Buffer(Protocol):
         ...
 
     def close(self, out_of_time: Callable[[], bool] = ...) -> int:
-        """Let go of everything; nothing may be done afterwards. Any thread, once the worker ended.
+        """Let go of everything; only `open` may follow. Any thread, once the worker ended.
 
         Args:
             out_of_time: Says whether to keep no more rows than are kept by now; never by default.

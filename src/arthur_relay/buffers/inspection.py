@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from contextlib import closing
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool_directory import SUFFIX
 from arthur_relay.buffers.spool_file import APPLICATION_ID, VERSION
+from arthur_relay.operating_system import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,11 +69,11 @@ def _shared(lock: Path) -> int | None:
     It is not made: a file of whoever runs the check might be one that the daemon can't open.
     """
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_file(descriptor, shared=True)
     except OSError:
         os.close(descriptor)
         return -1

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
+from arthur_relay.operating_system import private_pages
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
@@ -41,10 +42,6 @@ BLOCK_OVERHEAD_BYTES = 300
 """What a compressed block costs beside its data, measured with tracemalloc."""
 
 
-# A forked child shares no memory with its parent. Where there is no fork there is no such flag.
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-
-
 def memory_size(row: Row) -> int:
     """Return the bytes that a row takes in memory, as accounted."""
     return len(row.body) + ROW_OVERHEAD_BYTES
@@ -64,7 +61,7 @@ def _pages_of(data: bytes) -> mmap.mmap:
     What comes and goes in large pieces leaves holes in the allocator's memory, of which it gives
     nothing back: half as much again as what is held.
     """
-    pages = mmap.mmap(-1, len(data), **_PRIVATE)
+    pages = private_pages(len(data))
     pages[:] = data
     return pages
 

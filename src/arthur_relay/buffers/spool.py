@@ -322,7 +322,7 @@ class Spool:
         self._failed_at = None
         if self._told_failure:
             self._told_failure = False
-            logger.warning("the spool can be written again")
+            logger.warning("arthur-relay: the spool can be written again")
         return True
 
     def _failed_lately(self) -> bool:
@@ -337,7 +337,9 @@ class Spool:
     def _fail(self, error: sqlite3.Error) -> None:
         if not self._told_failure:
             self._told_failure = True
-            logger.warning("the spool can't be used (%s); new inferences wait in memory", error)
+            logger.warning(
+                "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
+            )
         self._failed_at = self._monotonic()
 
     def _held_bytes(self) -> int:

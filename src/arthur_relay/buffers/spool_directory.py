@@ -17,11 +17,7 @@ from pathlib import Path
 from arthur_relay import native
 from arthur_relay.errors import SpoolError
 from arthur_relay.files import set_aside
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not on Windows
-    fcntl = None  # type: ignore[assignment] # a module elsewhere
+from arthur_relay.operating_system import HAS_FILE_LOCKS, NEEDS, lock_file
 
 SUFFIX = ".spool"
 _BESIDE = ("", "-wal", "-shm")
@@ -98,8 +94,11 @@ class SpoolDirectory:
 
     def _prepare(self) -> None:
         path = self._path
-        if fcntl is None:
-            raise SpoolError("spool_dir needs a system with flock: Linux, macOS or a BSD.")
+        if not HAS_FILE_LOCKS:
+            raise SpoolError(
+                f"spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs {NEEDS}: this system has no file"
+                " locks that end with their process. Without it, what waits is kept in memory."
+            )
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -115,9 +114,9 @@ class SpoolDirectory:
 
     def _lock(self, path: Path) -> Claim | None:
         lock = path.with_suffix(".lock")
-        descriptor = native.open_file(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = native.open_file(lock, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor)
         except OSError:
             os.close(descriptor)
             return None

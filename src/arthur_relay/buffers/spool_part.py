@@ -108,7 +108,7 @@ def open_part(claim: Claim, *, power_safe: bool, utc_now: Callable[[], datetime]
         except NotASpoolError as error:
             aside = claim.set_aside(utc_now())
             logger.error(  # noqa: TRY400 - the error is told
-                "the spool file %s can't be read (%s); it is kept as %s",
+                "arthur-relay: the spool file %s can't be read (%s); it is kept as %s",
                 claim.path,
                 error,
                 aside.name,

@@ -20,6 +20,7 @@ from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
+from arthur_relay.variables import leave_to_command, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,11 +73,11 @@ def _check(report: Report) -> None:
 def warn_of_unknown_variables(report: Report) -> None:
     """Note what looks like a setting and is none."""
     for name, nearest in unknown_variables(os.environ):
-        hint = f": did you mean {nearest}?" if nearest else "."
-        report.warn("Variable", f"{name} is not a setting, and is ignored{hint}")
+        report.warn("Variable", sentence(name, nearest))
 
 
 def _check_settings(report: Report) -> RelaySettings | None:
+    leave_to_command(os.environ)
     try:
         settings = RelaySettings()
     except RelayError as error:

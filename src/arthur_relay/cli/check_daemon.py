@@ -18,6 +18,7 @@ from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import find_group, listen_tcp
 from arthur_relay.daemon.tls import load_tls
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.operating_system import check_daemon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,10 @@ def run_check_daemon(env_file: Path | None) -> None:
             not deliver.
     """
     report = Report(secrets=secrets())
+    try:
+        check_daemon()
+    except ConfigurationError as error:
+        report.wrong("System", str(error))
     configuration = _check_configuration(report, env_file)
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)

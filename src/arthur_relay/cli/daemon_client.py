@@ -9,8 +9,11 @@ import http.client
 import json
 import os
 import socket
+from errno import ENOTSUP
 from typing import Any
 from urllib.parse import urlsplit
+
+from arthur_relay.operating_system import HAS_UNIX_SOCKETS
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
 DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"
@@ -106,6 +109,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect."""
+        if not HAS_UNIX_SOCKETS:
+            raise OSError(ENOTSUP, "this system has no Unix sockets; give --url")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._socket_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,15 +12,20 @@ from typing import TYPE_CHECKING
 import typer
 
 from arthur_relay.cli.extra import fail
+from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.daemon.configuration import load
 from arthur_relay.daemon.logs import set_up
 from arthur_relay.daemon.server import Daemon
 from arthur_relay.daemon.settings import DAEMON_PREFIX
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.operating_system import check_daemon
+from arthur_relay.variables import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+logger = logging.getLogger("arthur_relay.daemon")
 
 COLLECT_AFTER = 5_000
 """Objects more than there were when the collector last looked."""
@@ -38,8 +44,11 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
     variables = {DAEMON_PREFIX + name.upper(): value for name, value in given.items() if value}
     read = partial(load, env_file, given=variables, started_with=dict(os.environ))
     try:
+        check_daemon()
         configuration = read()
         set_up(configuration.daemon.log_format, configuration.daemon.log_level)
+        for name, nearest in unknown_variables(os.environ):
+            logger.warning("%s", sentence(name, nearest))
         _collect_seldom()
         status = asyncio.run(_serve(Daemon(configuration, read)))
     except ConfigurationError as error:

@@ -15,12 +15,7 @@ from rich.live import Live
 from arthur_relay.cli.daemon_client import NoAnswerError
 from arthur_relay.cli.extra import fail
 from arthur_relay.cli.top_view import view
-
-try:
-    import termios
-    import tty
-except ImportError:  # pragma: no cover - not on Windows
-    termios = None  # type: ignore[assignment] # a module elsewhere
+from arthur_relay.operating_system import HAS_TERMINALS, keys_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,20 +93,16 @@ def _keys() -> Iterator[Callable[[float], str]]:
     Where there is no keyboard it only waits.
     """
     descriptor = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
-    if descriptor is None or termios is None:
+    if descriptor is None or not HAS_TERMINALS:
         yield _wait
         return
-    before = termios.tcgetattr(descriptor)
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([descriptor], [], [], seconds)
         return os.read(descriptor, 1).decode("ascii", "replace") if ready else ""
 
-    try:
-        tty.setcbreak(descriptor)
+    with keys_at_once(descriptor):
         yield pressed
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def _wait(seconds: float) -> str:

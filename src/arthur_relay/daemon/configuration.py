@@ -12,6 +12,7 @@ from arthur_relay.credentials import Credentials, credentials_from_environment
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import Overflow, RelaySettings
+from arthur_relay.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,7 @@ def load(
 
 
 def _load() -> Configuration:
+    leave_to_command(os.environ)
     daemon = DaemonSettings()
     relay = RelaySettings()
     if relay.spool_dir is None:

@@ -6,11 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SpoolError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not on Windows
-    fcntl = None  # type: ignore[assignment] # a module elsewhere
+from arthur_relay.operating_system import check_daemon, lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,20 +24,20 @@ def hold_directory(directory: Path) -> int:
         The descriptor that holds the lock: it ends with the process, or `os.close`.
 
     Raises:
+        ConfigurationError: This system can't run a daemon.
         SpoolError: Another daemon has it, or it can't be used.
     """
-    if fcntl is None:
-        raise SpoolError("The daemon needs a system with flock: Linux, macOS or a BSD.")
+    check_daemon()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(directory / NAME, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise SpoolError(
             f"The spool's directory {directory} can't be used ({error.strerror}): give one that"
             " this process may write to (ARTHUR_RELAY_SPOOL_DIR)."
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor)
     except OSError:
         pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
+from arthur_relay.operating_system import group_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,9 +165,7 @@ def find_group(group: str) -> int:
     """
     if group.isdigit():
         return int(group)
-    import grp  # noqa: PLC0415 - not on Windows
-
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise SettingsError(f"There is no group {group!r} for the socket.") from None
+    found = group_id(group)
+    if found is None:
+        raise SettingsError(f"There is no group {group!r} for the socket.")
+    return found

@@ -119,7 +119,7 @@ class DeadLetters:
                 if not self._told_failure:
                     self._told_failure = True
                     # Without its text, which might quote the letter.
-                    logger.warning("on_dead_letter raised %s", type(error).__name__)
+                    logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
     def commit(self) -> None:
         """Have everything kept. Never raises; what can't be written waits, as far as it may."""
@@ -132,7 +132,7 @@ class DeadLetters:
                 _cut(letters, UNWRITTEN_BYTES)
                 if not self._told_unwritten:
                     self._told_unwritten = True
-                    logger.warning("dead letters can't be written (%s)", error)
+                    logger.warning("arthur-relay: dead letters can't be written (%s)", error)
             else:
                 letters.clear()
                 self._told_unwritten = False

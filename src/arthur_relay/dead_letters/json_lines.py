@@ -16,12 +16,8 @@ import orjson
 from arthur_relay import native
 from arthur_relay.dead_letters import DeadLetter, Key
 from arthur_relay.files import make_private
+from arthur_relay.operating_system import AS_BYTES, lock_file
 from arthur_relay.row import RowKind
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not on Windows, where one process at a time may write
-    fcntl = None  # type: ignore[assignment] # a module elsewhere
 
 
 class JsonLines:
@@ -29,7 +25,8 @@ class JsonLines:
 
     Each write is made under a lock of the file, by a descriptor that is closed again, so processes
     may share it and forks need no care. A letter's key is a digest of its line: its place would
-    change when an application rotates the file while someone looks at it.
+    change when an application rotates the file while someone looks at it. Where files have no
+    locks, each process needs a file of its own.
 
     Args:
         path: The file; made, for its owner only, with the first letter.
@@ -99,11 +96,10 @@ class JsonLines:
     def _locked(self) -> Iterator[int]:
         """Open the file for appending, alone; not one that was rotated meanwhile."""
         while True:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | AS_BYTES
             descriptor = native.open_file(self._path, flags, 0o600)
             try:
-                if fcntl is not None:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock_file(descriptor, wait=True)
                 if self._is_current(descriptor):
                     yield descriptor
                     return

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
+import anyio
 import httpx
 
 from arthur_relay import native
 from arthur_relay.destinations import wire_logs
+from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import Batch
 
 if TYPE_CHECKING:
-    import ssl
     from types import TracebackType
 
 
@@ -78,6 +83,15 @@ class HttpClient:
             # It is that of the process which forked this one. Kept, so that nothing here ever
             # finds its connections unused and closes them.
             self._parents.append(self._client)
+        self._client = self._make_client(trust=self._trust())
+        return self
+
+    def _make_client(self, *, trust: ssl.SSLContext | bool) -> httpx.AsyncClient:
+        """Make the client.
+
+        Raises:
+            ConfigurationError: A proxy of the environment can't be used.
+        """
         limits = httpx.Limits(
             max_connections=self._connections,
             max_keepalive_connections=self._connections,
@@ -86,15 +100,25 @@ class HttpClient:
         transport = None
         if self._unix_socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=self._unix_socket, limits=limits)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            limits=limits,
-            timeout=httpx.Timeout(None, connect=self._connect_timeout),
-            verify=self._trust(),
-            trust_env=self._use_proxies,
-            headers={"User-Agent": user_agent(), "Accept": "application/json"},
-        )
-        return self
+        try:
+            return httpx.AsyncClient(
+                transport=transport,
+                limits=limits,
+                timeout=httpx.Timeout(None, connect=self._connect_timeout),
+                verify=trust,
+                trust_env=self._use_proxies,
+                headers={"User-Agent": user_agent(), "Accept": "application/json"},
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            named = _variables_set(*_PROXIES)
+            if not (self._use_proxies and named):
+                raise
+            # Not by its text: it may quote the proxy's address, with a password in it.
+            package = f": {error}" if isinstance(error, ImportError) else ""
+            raise ConfigurationError(
+                f"A proxy of the environment can't be used ({type(error).__name__}{package}):"
+                f" check {named}."
+            ) from error
 
     async def __aexit__(
         self,
@@ -104,14 +128,27 @@ class HttpClient:
     ) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with wire_logs.unlogged():
+            # It ends the worker's life, and an error in it would begin another one.
+            with wire_logs.unlogged(), suppress(Exception):
                 await client.aclose()
 
     def _trust(self) -> ssl.SSLContext | bool:
-        """Return which certificates are trusted: those of the environment, proxies or none."""
+        """Return which certificates are trusted: those of the environment, proxies or none.
+
+        Raises:
+            ConfigurationError: They can't be loaded.
+        """
         if not self._base_url.startswith("https://"):
             return self._verify
-        return httpx.create_ssl_context(verify=self._verify, trust_env=True)
+        try:
+            return httpx.create_ssl_context(verify=self._verify, trust_env=True)
+        except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
+            named = _variables_set(*_CERTIFICATES)
+            advice = f": check {named}" if named else ""
+            raise ConfigurationError(
+                "The certificates of the authorities that are trusted can't be loaded"
+                f" ({type(error).__name__}: {error}){advice}."
+            ) from error
 
     async def request(
         self,
@@ -122,6 +159,9 @@ class HttpClient:
         content: bytes | Batch | None = None,
     ) -> Answer:
         """Make one request; redirects are answers.
+
+        Whatever is raised in it is an attempt that failed, also what no one knows: an application's
+        tests put something of their own in the place of the network.
 
         Raises:
             TransportError: No whole answer came.
@@ -139,17 +179,39 @@ class HttpClient:
                 response = await self._client.request(
                     method, self._base_url + path, headers=sent, content=body
                 )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return _answer(response)
+        except (GeneratorExit, anyio.get_cancelled_exc_class()) as error:
+            if _is_cancelled(error):
+                raise
+            raise TransportError(_explain(error)) from error
+        except BaseException as error:
             raise TransportError(_explain(error)) from error
         finally:
             # Arthur sends the token as a cookie too; we say who we are by header only.
             self._client.cookies.clear()
-        return Answer(
-            response.status_code,
-            {name.lower(): value for name, value in response.headers.items()},
-            response.content,
-            {cookie.name: cookie.value or "" for cookie in response.cookies.jar},
-        )
+
+
+def _answer(response: httpx.Response) -> Answer:
+    return Answer(
+        int(response.status_code),
+        {name.lower(): value for name, value in response.headers.items()},
+        response.content,
+        {cookie.name: cookie.value or "" for cookie in response.cookies.jar},
+    )
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Say whether this task is to end; a cancellation can also be one that the answer came to.
+
+    Passed on, that would end the worker: a task group takes it for its own.
+    """
+    if isinstance(error, GeneratorExit) or anyio.current_effective_deadline() == float("-inf"):
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no asyncio: there a cancellation is always the task's
+        return True
+    return task is None or task.cancelling() > 0
 
 
 async def _parts_of(batch: Batch) -> AsyncIterator[bytes]:
@@ -185,7 +247,17 @@ def user_agent() -> str:
     return f"arthur-relay/{number} (system={platform.system()})"
 
 
-def _explain(error: Exception) -> str:
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def _variables_set(*names: str) -> str:
+    """Return those of some variables that are set, as they are written there, or ""."""
+    found = [name for name in sorted(os.environ) if name.upper() in names and os.environ[name]]
+    return " and ".join(found)
+
+
+def _explain(error: BaseException) -> str:
     match error:
         case httpx.ConnectTimeout():
             return "connecting took too long"

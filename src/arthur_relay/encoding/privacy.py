@@ -199,7 +199,9 @@ class Privacy:
             self._told_failure = True
             # Without the exception, whose text might quote what was to be redacted.
             logger.warning(
-                "a redactor %s; the text is withheld (more are counted in stats() only)", failure
+                "arthur-relay: a redactor %s; the text is withheld (more of this kind are counted"
+                " in stats() only)",
+                failure,
             )
         return WITHHELD
 

@@ -231,7 +231,7 @@ class Dispatcher:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in it must cost its batch, not the worker
             logger.error(  # noqa: TRY400 - the error's text might quote a prompt
-                "a destination raised, which none may: %s", without_texts(error)
+                "arthur-relay: a destination raised, which none may: %s", without_texts(error)
             )
             reason = f"internal error ({type(error).__name__})"
             return _all(batch.rows, again, Failure.MALFORMED, reason)
@@ -246,12 +246,13 @@ class Dispatcher:
             self.last_failure = attempt.reason
             if self.breaker.failed(now):
                 logger.warning(
-                    "Arthur can't be reached (%s); inferences wait until it can", attempt.reason
+                    "arthur-relay: Arthur can't be reached (%s); inferences wait until it can",
+                    attempt.reason,
                 )
         else:
             self.last_failure = attempt.reason
             if self.breaker.succeeded():
-                logger.warning("Arthur answers again; delivery goes on")
+                logger.warning("arthur-relay: Arthur answers again; delivery goes on")
         self._open_gate()
 
     def _adapt(self, attempt: Attempt, began_in: int, *, seconds: float, size: int) -> None:
@@ -359,7 +360,7 @@ class Dispatcher:
         """Log the first of a kind; a line for each would flood whoever is on call."""
         if kind not in self._told_reasons:
             self._told_reasons.add(kind)
-            logger.warning("%s (more of this kind are counted in stats() only)", text)
+            logger.warning("arthur-relay: %s (more of this kind are counted in stats() only)", text)
 
     async def _admission(self) -> None:
         if self.is_held:

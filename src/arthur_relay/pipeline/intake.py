@@ -194,7 +194,7 @@ class Intake:
         if not self._told_unencodable:
             self._told_unencodable = True
             # Without the exception, whose text might quote the inference.
-            logger.warning("an inference could not be encoded and is dropped")
+            logger.warning("arthur-relay: an inference could not be encoded and is dropped")
         self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
         self.flushes.settle(capture.rows, epoch)
 

@@ -104,7 +104,7 @@ class Room:
         """Log when the queue begins to overflow, and when it has stopped."""
         overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
         if notice := self._notice.look(overflown, anyio.current_time()):
-            logger.warning("%s", notice)
+            logger.warning("arthur-relay: %s", notice)
 
     def _make(self) -> bool:
         """Compact what waits, else give up the oldest if the policy allows; False when it can't."""

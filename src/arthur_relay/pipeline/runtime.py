@@ -1,30 +1,19 @@
-"""The thread that the worker runs in: start, wake-up, restart, end, process exit, fork.
-
-The one registry of the package is here: which runtimes live in this process, so that its exit
-can close them within one deadline, and a fork can forget them.
-"""
+"""The thread that the worker runs in: start, wake-up, restart, end; none while there is no work."""
 
 import asyncio
-import atexit
-import os
-from collections.abc import Awaitable, Callable, Hashable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
-from weakref import WeakSet
+from typing import Protocol
 
 import anyio
 
 from arthur_relay import native, worker_logs
 from arthur_relay.destinations.http import import_client
-from arthur_relay.errors import without_texts
-from arthur_relay.forks import ProcessLock
-from arthur_relay.pipeline.exits import hook_exits
+from arthur_relay.errors import unable_to_start, without_texts
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
-from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.runtime")
@@ -41,25 +30,23 @@ READY_SECONDS = 5.0
 """How long a relay's constructor waits for the worker's imports, a tenth of a second as a rule."""
 
 
-class Closable(Protocol):
-    """What the registry holds: a relay, seen from below."""
+class Idleness(Protocol):
+    """What is asked when there has been nothing to do for a while."""
 
-    settings: RelaySettings
-
-    def begin_flush(self) -> "Future[None]":
-        """Start a flush without waiting; done when everything captured before is settled."""
+    def has_work(self) -> bool:
+        """Whether there is something to do after all. Any thread."""
         ...
 
-    def begin_close(self) -> float:
-        """Start closing without waiting; returns the seconds it may take."""
+    def let_go(self) -> bool:
+        """Do without a thread; from now on what comes wakes the runtime. Returns whether it can."""
         ...
 
-    def finish_close(self, deadline: float) -> object:
-        """Wait until closed, until `deadline` on `time.monotonic()`'s scale at most."""
+    def take_back(self) -> None:
+        """Undo that, as a thread is about to start. Any thread; takes no lock, never raises."""
         ...
 
-    def forget_parent(self) -> None:
-        """Become fresh in a forked child: what is queued and connected is the parent's."""
+    def stay_asleep(self) -> None:
+        """Have the next that comes wake the runtime again, as no thread could be had."""
         ...
 
 
@@ -68,17 +55,26 @@ class Runtime:
 
     Args:
         run: What to run; when it returns, the thread ends. It is given what to call when it
-            has imported all that it needs.
+            has imported all that it needs, and returns whether it ends because it has nothing to
+            do: then a wake-up runs it again, in another thread.
 
     Attributes:
+        idleness: Who is asked when `run` ends for want of work; None where it never does.
         restarts: How often `run` died of an exception and was run again.
     """
 
-    def __init__(self, run: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Callable[[], None]], Awaitable[bool]],
+    ) -> None:
         self._run = run
-        self._resolver = SideThread("arthur-relay-resolver")
-        self._compressor: SideThread | None = None
-        self._thread = native.BackgroundThread(self._main, "arthur-relay")
+        self.idleness: Idleness | None = None
+        # Whoever changes whether there is a thread has this, never whoever captures. Re-entrant,
+        # because a signal handler may close what the code that it interrupts is closing.
+        self._turnover = native.RLock()
+        self._at_rest = False
+        self._is_starting = False
+        self._make_threads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: anyio.CancelScope | None = None
         self._notify: Callable[[], None] | None = None
@@ -103,18 +99,60 @@ class Runtime:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is no thread because there is no work; the next wake-up starts one."""
+        return self._at_rest
+
     def start(self, notify: Callable[[], None]) -> None:
         """Start the thread.
 
         Args:
             notify: What a wake-up calls, on the loop's thread.
+
+        Raises:
+            ConfigurationError: No thread can be had. It may be tried again.
         """
-        self._notify = notify
-        if native.is_patched():
-            import_client()
-            worker_logs.start()
+        with self._turnover:
+            if self._is_starting or self._thread.is_alive():
+                return  # a signal handler, in the middle of a start
+            self._is_starting = True
+            try:
+                self._notify = notify
+                if native.is_patched():
+                    import_client()
+                    worker_logs.start()
+                self._start_threads()
+            except RuntimeError as error:
+                raise unable_to_start(error) from error
+            finally:
+                self._is_starting = False
+
+    def end_rest(self) -> bool:
+        """Let no thread start any more, if there is none and nothing to do. Any thread.
+
+        Returns:
+            Whether that is so.
+        """
+        with self._turnover:
+            if self.idleness is None or not self._at_rest or self.idleness.has_work():
+                return False
+            self._cancelled = True
+            return True
+
+    def _make_threads(self) -> None:
+        self._resolver = SideThread("arthur-relay-resolver")
+        self._compressor: SideThread | None = None
+        self._thread = native.BackgroundThread(self._main, "arthur-relay")
+
+    def _start_threads(self) -> None:
         self._resolver.start()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._resolver.stop()
+            self._make_threads()  # a thread can be started once
+            raise
 
     def wait_until_ready(self) -> BaseException | None:
         """Wait until the worker has imported what it needs, `READY_SECONDS` at most.
@@ -130,8 +168,8 @@ class Runtime:
 
     @property
     def is_running(self) -> bool:
-        """Whether the worker works: False while it waits to be started again. Any thread."""
-        return self._working and self._thread.is_alive()
+        """Whether the worker works, or would: False while it waits after its death. Any thread."""
+        return self._at_rest or (self._working and self._thread.is_alive())
 
     def hurry(self) -> None:
         """Wake the worker, also from the wait before a restart. Any thread; never blocks."""
@@ -143,6 +181,8 @@ class Runtime:
         """Have `notify` called on the loop. Any thread; never blocks, never raises."""
         loop, notify = self._loop, self._notify
         if loop is None or notify is None:
+            if self._at_rest:
+                self._wake_from_rest()
             return  # the worker looks around when it starts
         try:
             loop.call_soon_threadsafe(notify)
@@ -186,14 +226,68 @@ class Runtime:
             self._compressor = compressor
         await self._compressor.call(function)
 
+    def _wake_from_rest(self) -> None:
+        """Have the threads started. Any thread, signal handler and finaliser; takes no lock.
+
+        `threading` has locks, which the caller may hold itself if it is a finaliser. So the start
+        is made by a thread that the interpreter alone knows of.
+        """
+        idleness = self.idleness
+        if self._cancelled or idleness is None:
+            return
+        idleness.take_back()
+        try:
+            native.start_new_thread(self._start_again, ())
+        except RuntimeError:  # none can be had now
+            idleness.stay_asleep()
+
+    def _start_again(self) -> None:
+        with self._turnover:
+            idleness = self.idleness
+            if self._cancelled or idleness is None or not self._at_rest:
+                return
+            idleness.take_back()  # again, for `_goes_to_rest` may have come between
+            self._make_threads()
+            try:
+                self._start_threads()
+            except RuntimeError:
+                idleness.stay_asleep()
+            else:
+                self._at_rest = False
+
+    def _goes_to_rest(self) -> bool:
+        """End the threads, unless something has come to do. Returns whether they end."""
+        idleness = self.idleness
+        if idleness is None:
+            return False
+        with self._turnover:
+            # First: who captures looks at it last, so either we see the capture or it sees this.
+            self._at_rest = not self._cancelled
+            try:
+                if self._at_rest and idleness.let_go():
+                    if not idleness.has_work():
+                        self._stop_side_threads()
+                        return True
+                    idleness.take_back()
+            except BaseException:
+                self._at_rest = False
+                raise
+            self._at_rest = False
+            return False
+
+    def _stop_side_threads(self) -> None:
+        self._resolver.stop()
+        if self._compressor is not None:
+            self._compressor.stop()
+
     def _main(self) -> None:
         try:
             while self._comes_back():
                 pass
         finally:
-            self._resolver.stop()
-            if self._compressor is not None:
-                self._compressor.stop()
+            with self._turnover:
+                if self.is_this_thread and not self._at_rest:  # else they have ended, or are others
+                    self._stop_side_threads()
 
     def _comes_back(self) -> bool:
         """Live once, and say whether to live again. Whatever it died of, it comes back.
@@ -203,48 +297,50 @@ class Runtime:
         """
         with suppress(BaseException):  # the next one, while the log was told of the first
             try:
-                self._live()
+                has_no_work = self._live()
             except BaseException as error:  # noqa: BLE001 - see above
                 self._rest_in_peace(error)
             else:
-                return False
+                if not has_no_work or self._goes_to_rest():
+                    return False
         return not self._cancelled
 
-    def _live(self) -> None:
+    def _live(self) -> bool:
+        """Run it once, and return whether it ended for want of work."""
         self._nap.acquire(blocking=False)
         self._born_at = monotonic()
         try:
             if native.is_patched():
-                self._run_loop()
-            else:
-                anyio.run(
-                    self._supervised,
-                    backend="asyncio",
-                    backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
-                )
+                return self._run_loop()
+            return anyio.run(
+                self._supervised,
+                backend="asyncio",
+                backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+            )
         finally:
             self._loop = self._scope = None
 
-    def _run_loop(self) -> None:
+    def _run_loop(self) -> bool:
         """Do what `anyio.run` does, but ask `threading` for nothing: its locks are greenlets'."""
         loop = RelayLoop(self._resolver)
         try:
-            loop.run_until_complete(self._supervised())
+            return loop.run_until_complete(self._supervised())
         finally:
             with suppress(Exception):
                 loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    async def _supervised(self) -> None:
+    async def _supervised(self) -> bool:
         self._loop = asyncio.get_running_loop()
         with anyio.CancelScope() as self._scope:
             if self._cancelled:
-                return
+                return False
             self._working = True
             try:
-                await self._run(self._ready.set)
+                return await self._run(self._ready.set)
             finally:
                 self._working = False
+        return False
 
     def _rest_in_peace(self, error: BaseException) -> None:
         """Tell what it died of, and wait before the next life."""
@@ -254,109 +350,12 @@ class Runtime:
             self._ready.set()
         # A log handler of the application's that raises must not be the end.
         with suppress(Exception):
-            logger.error("the worker died and is started again: %s", without_texts(error))
+            logger.error(
+                "arthur-relay: the worker died and is started again: %s", without_texts(error)
+            )
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
         wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)
         self._deaths_in_a_row += 1
         if not self._cancelled:
             self._nap.acquire(timeout=min(LONGEST_RESTART_SECONDS, wait))
-
-
-class Registry:
-    """The relays of this process: shared ones by key, and all that have a thread.
-
-    Made once a process; after a fork the child's is empty again.
-    """
-
-    def __init__(self) -> None:
-        self._lock = ProcessLock()
-        self._shared: dict[Hashable, Any] = {}
-        self._running: dict[int, dict[int, Closable]] = {}
-        self._known: WeakSet[Closable] = WeakSet()
-        self._hooked_in: int | None = None
-
-    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return the relay of a key, made if there is none. Any thread."""
-        with self._lock.mine():
-            relay = self._shared.get(key)
-            if relay is None:
-                relay = self._shared[key] = make()
-            return relay
-
-    def unshare(self, relay: object) -> bool:
-        """Hand a relay out no more; the next to ask gets a new one.
-
-        Returns:
-            Whether it was shared.
-        """
-        with self._lock.mine():
-            keys = [key for key, value in self._shared.items() if value is relay]
-            for key in keys:
-                del self._shared[key]
-            return bool(keys)
-
-    def started(self, relay: Closable) -> None:
-        """Remember a relay whose thread runs, to close it when the process exits."""
-        with self._lock.mine():
-            self._ours()[id(relay)] = relay
-            self._known.add(relay)
-            if self._hooked_in is None:
-                atexit.register(self.close_all)
-                os.register_at_fork(after_in_child=self.after_fork)
-            if self._hooked_in != os.getpid():
-                self._hooked_in = os.getpid()
-                hook_exits(self, self.close_all)
-
-    def ended(self, relay: Closable) -> None:
-        """Forget a relay whose thread has ended."""
-        with self._lock.mine():
-            self._ours().pop(id(relay), None)
-        self.unshare(relay)
-
-    def running(self) -> list[Closable]:
-        """Return the relays whose threads run. Any thread."""
-        with self._lock.mine():
-            return list(self._ours().values())
-
-    def begin_flush_all(self) -> "tuple[list[Future[None]], float]":
-        """Start to flush every relay; returns the flushes, and the seconds they may take."""
-        relays = self.running()
-        seconds = max((relay.settings.shutdown_timeout_seconds for relay in relays), default=0.0)
-        return [relay.begin_flush() for relay in relays], seconds
-
-    def close_all(self) -> None:
-        """Close every relay, all within the longest of their shutdown times."""
-        relays = self.running()
-        start = monotonic()
-        try:
-            deadline = start + max((relay.begin_close() for relay in relays), default=0.0)
-            for relay in relays:
-                relay.finish_close(deadline)
-        except KeyboardInterrupt:
-            for relay in relays:
-                relay.begin_close()
-                relay.finish_close(start)  # whoever presses Ctrl-C wants no more waiting
-            raise
-
-    def after_fork(self) -> None:
-        """Make everything fresh in a forked child.
-
-        Shared relays stay shared: each has forgotten the parent and serves the child. So has one
-        that was never used in the parent, or no longer: what it took from *its* parent it would
-        share with this child else, the next inference's id for instance.
-        """
-        for relay in list(self._known):
-            relay.forget_parent()
-
-    def _ours(self) -> dict[int, Closable]:
-        """Return the relays whose threads run in this process, and not in one that forked it."""
-        return self._running.setdefault(os.getpid(), {})
-
-
-_registry = Registry()
-
-
-def registry() -> Registry:
-    """Return this process's registry."""
-    return _registry

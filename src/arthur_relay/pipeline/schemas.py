@@ -111,6 +111,11 @@ class SchemaLoader:
         """Whether `turn` has something to do."""
         return bool(self._questions or self._given)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether anything is asked for, or is to be."""
+        return self.has_questions or bool(self._waiting or self._loading)
+
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._loading.clear()
@@ -217,13 +222,13 @@ class SchemaLoader:
             if model_id not in self._told_refusals:
                 _forget_oldest(self._told_refusals)
                 self._told_refusals[model_id] = None
-                logger.warning("%s", error)
+                logger.warning("arthur-relay: %s", error)
             self._answer(model_id, error)
         else:
             self._learn(model_id, schema)
             self.buffer.remember(schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
-                logger.warning("Arthur answers again; delivery goes on")
+                logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
         self._presumed.discard(model_id)
         self._unreachable.pop(model_id, None)
@@ -253,7 +258,9 @@ class SchemaLoader:
             else:  # a bug must cost its model, not the worker
                 reason = f"internal error ({type(error).__name__})"
             if not self._unreachable:
-                logger.warning("Arthur can't be asked for the model: %s; will ask again", reason)
+                logger.warning(
+                    "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
+                )
             self._unreachable[model_id] = reason
             failure = UnreachableError(reason)
             self._answer(model_id, failure)

@@ -68,6 +68,8 @@ class Worker:
         wake_from_outside: Has `wake` called on the loop; any thread, never blocks.
         borrowed: See `Room`.
         utc_now: Returns the wall clock, for the dates of dead letters.
+        idle_seconds: After how long without anything to do `run` ends; never when None.
+        may_idle: Says whether it may end then.
     """
 
     inlet: Inlet
@@ -84,6 +86,8 @@ class Worker:
     wake_from_outside: Callable[[], None] = lambda: None
     borrowed: Callable[[], int] = lambda: 0
     utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    idle_seconds: float | None = None
+    may_idle: Callable[[], bool] = lambda: True
     dispatcher: Dispatcher = field(init=False)
     schemas: SchemaLoader = field(init=False)
     room: Room = field(init=False)
@@ -98,6 +102,8 @@ class Worker:
     _wakeup: anyio.Event | None = None
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
+    _idle_since: float | None = None
+    _captured_before: int = 0
 
     def __post_init__(self) -> None:
         self._begin_anew()
@@ -164,27 +170,67 @@ class Worker:
         if self._wakeup is not None:
             self._wakeup.set()
 
-    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Work until a closing barrier is done, or until cancelled.
+    def has_work(self) -> bool:
+        """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
+        return bool(
+            self._controls
+            or len(self.inlet)
+            or self.buffer.rows
+            or self.room.staging.rows
+            or len(self._flushes)
+            or self.dispatcher.in_progress
+            or self.schemas.is_asking
+        )
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> bool:
+        """Work until a closing barrier is done, until cancelled, or until there is nothing to do.
 
         Args:
             ready: Called when the destination has been entered.
+
+        Returns:
+            Whether it ends because it has had nothing to do for `idle_seconds`.
         """
         self._wakeup = anyio.Event()
+        self._idle_since = anyio.current_time()
         self._begin_anew()
         self._ready.clear()
         self.buffer.open(self.ledger.recover)
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
+        is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self._compactor.run)
             self._intake.resume(group)
             self.schemas.resume(group)
-            while not await self._turn(group):
+            while not (await self._turn(group) or (is_idle := self._is_idle())):
                 await self._rest()
+            is_over = True
             group.cancel_scope.cancel()
+        if not is_over:
+            # A task of the group was cancelled by something that it called. The group takes that
+            # for its own end, and without an error the worker would not come back.
+            raise RuntimeError("a task was cancelled from within")
+        if is_idle:
+            self.buffer.close()  # a later run opens it again
+        return is_idle
+
+    def _is_idle(self) -> bool:
+        """Say whether there has been nothing to do for so long that the run should end."""
+        if self.idle_seconds is None:
+            return False
+        now, captured = anyio.current_time(), self.ledger.captured.value()
+        is_new, self._captured_before = captured != self._captured_before, captured
+        if self._next_sweep or self.has_work():  # of the two, the first says that runs are open
+            self._idle_since = None
+        elif is_new or self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= self.idle_seconds:
+            self._idle_since = now  # should it have to stay
+            return self.may_idle()
+        return False
 
     def _begin_anew(self) -> None:
         """Forget what was on its way: the buffer has it, and will hand it out once more."""
@@ -239,6 +285,8 @@ class Worker:
         if self.dispatcher.has_capacity:  # without it, the end of a delivery wakes us
             dues = self._batcher.next_due(), self._order.next_due()
             timers += [due for due in dues if due is not None]
+        if self.idle_seconds is not None and self._idle_since is not None:
+            timers.append(self._idle_since + self.idle_seconds)
         interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
         idle = not ahead and (self.room.taken_bytes == 0 or interval == 0)
         if not (idle or ahead):

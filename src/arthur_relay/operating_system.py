@@ -1,0 +1,141 @@
+"""What a platform has, in one place: forks, file locks, Unix sockets, terminals, private memory.
+
+Windows has neither `fork` nor `fcntl`, nor some signals; whoever needs one of them asks here, and
+gets what is there, or a refusal in a sentence. Nothing else in this package asks `os`, `fcntl` or
+`termios` for what some platform lacks.
+"""
+
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from arthur_relay.errors import ConfigurationError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment] # a module elsewhere
+
+try:
+    import termios
+except ImportError:
+    termios = None  # type: ignore[assignment] # a module elsewhere
+
+HAS_FORKS = hasattr(os, "register_at_fork")
+"""Whether a process can be copied by `os.fork`."""
+
+HAS_FILE_LOCKS = fcntl is not None
+"""Whether a file can be locked so that the lock is free once its process is gone."""
+
+HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
+"""Whether Python can connect to a socket in the file system."""
+
+HAS_TERMINALS = termios is not None
+"""Whether a terminal can hand over each key as it is typed."""
+
+HAS_SIGHUP = hasattr(signal, "SIGHUP")
+"""Whether a process can be told to read its configuration anew."""
+
+NEEDS = "Linux, macOS or a BSD"
+"""The systems that have all of it, for a refusal."""
+
+# A file that is opened by its number is text on Windows, if nothing is said.
+AS_BYTES = getattr(os, "O_BINARY", 0)
+"""For `os.open`: what is written is not changed. (That it is closed in a child Python sees to.)"""
+
+# A forked child shares no memory with its parent. Where there is no fork there is no such flag.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
+
+def before_fork(function: Callable[[], None], *, after_in_parent: Callable[[], None]) -> None:
+    """Have functions called around each fork of this process, where there are forks."""
+    if HAS_FORKS:
+        os.register_at_fork(before=function, after_in_parent=after_in_parent)
+
+
+def after_fork_in_child(function: Callable[[], None]) -> None:
+    """Have a function called in each forked child, where there are forks."""
+    if HAS_FORKS:
+        os.register_at_fork(after_in_child=function)
+
+
+def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
+    """Lock an open file until it is closed, or its process is gone.
+
+    Where there are no such locks, nothing is locked: ask `HAS_FILE_LOCKS` where that matters.
+
+    Args:
+        descriptor: The file's.
+        shared: Whether others may share the lock.
+        wait: Whether to wait for whoever has it.
+
+    Raises:
+        OSError: Someone has it.
+    """
+    if fcntl is not None:
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
+
+
+def check_unix_sockets(what: str) -> None:
+    """Refuse what needs a Unix socket where there are none.
+
+    Raises:
+        ConfigurationError: There are none.
+    """
+    if not HAS_UNIX_SOCKETS:
+        raise ConfigurationError(f"{what} needs Unix sockets, which this system has not: {NEEDS}.")
+
+
+def check_daemon() -> None:
+    """Refuse to run the daemon where it can't.
+
+    Raises:
+        ConfigurationError: The system lacks what it needs.
+    """
+    if not (HAS_FILE_LOCKS and HAS_UNIX_SOCKETS and HAS_SIGHUP):
+        raise ConfigurationError(
+            f"The daemon needs {NEEDS}: this system has no file locks, Unix sockets or SIGHUP."
+            " The handler and the relay work here without it."
+        )
+
+
+def private_pages(size: int) -> mmap.mmap:
+    """Return memory in pages of its own, which no other process shares.
+
+    Raises:
+        OSError: There is none.
+    """
+    return mmap.mmap(-1, size, **_PRIVATE)
+
+
+def group_id(name: str) -> int | None:
+    """Return the number of a group of users, or None when there is no such group.
+
+    Raises:
+        ConfigurationError: This system has none at all.
+    """
+    try:
+        import grp  # noqa: PLC0415 - only a socket of a group's needs it
+    except ImportError:
+        raise ConfigurationError(f"Groups of users need {NEEDS}.") from None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+@contextmanager
+def keys_at_once(descriptor: int) -> Iterator[None]:
+    """Have a terminal hand over each key as it is typed, unseen; only where `HAS_TERMINALS`."""
+    import tty  # noqa: PLC0415 - it imports termios, which is not everywhere
+
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
