@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions, and the providers that speak it with words of their own."""
+"""OpenAI's Chat Completions, with what differs between the providers that speak it."""
 
 from __future__ import annotations
 
@@ -63,11 +63,6 @@ def no_reasoning(_text: str) -> dict[str, Any]:
     return {}
 
 
-def usage_behind_the_last_chunk(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a chunk that has the counts and no choice, as OpenAI's."""
-    return {"choices": [], "usage": usage}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """What differs between the providers that speak Chat Completions.
@@ -81,7 +76,8 @@ class Dialect:
         usage_on_last: Whether a stream's counts are in the chunk with the finish reason; else they
             come in a chunk behind it.
         usage_asked: Whether a stream's counts come only when they are asked for.
-        wrap_usage: Where in a chunk the counts are: makes fields of the chunk of them.
+        wrap_usage: Where in a stream's chunk the counts are: makes fields of the chunk of them.
+        logprobs: Writes the log probabilities of pieces of the text.
     """
 
     id: str = "chatcmpl-1"
@@ -93,6 +89,9 @@ class Dialect:
     usage_on_last: bool = False
     usage_asked: bool = False
     wrap_usage: Callable[[dict[str, Any]], dict[str, Any]] = lambda usage: {"usage": usage}
+    logprobs: Callable[[Answer, tuple[str, ...]], dict[str, Any] | None] = field(
+        default_factory=lambda: logprobs
+    )
 
 
 def chat_completions(
@@ -102,6 +101,7 @@ def chat_completions(
     path: str = "/v1/chat/completions",
     says: Mapping[str, Any] | None = None,
     counts: frozenset[str] = frozenset(),
+    rivals: bool = True,
 ) -> Wire:
     """Return a wire format that is Chat Completions in a dialect.
 
@@ -111,6 +111,7 @@ def chat_completions(
         path: Where it is spoken.
         says: What a complete answer says beside the model's name and the id.
         counts: See `Wire`.
+        rivals: See `Wire`.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -121,9 +122,10 @@ def chat_completions(
         name=name,
         routes=lambda: [Route(path, endpoint, methods=["POST"])],
         finish_reasons=dialect.finish_reasons,
-        says={"model_name": ANSWERED_BY, "response_id": dialect.id, **(says or {})},
+        says=_says(dialect, says),
         counts=counts,
         refuses=dialect.refuses,
+        rivals=rivals,
     )
 
 
@@ -150,10 +152,10 @@ def document(answer: Answer, body: dict[str, Any], dialect: Dialect) -> dict[str
         "index": 0,
         "message": message,
         "finish_reason": dialect.finish_reasons[answer.stop],
-        "logprobs": logprobs(answer, answer.text) if body.get("logprobs") else None,
+        "logprobs": dialect.logprobs(answer, answer.text) if body.get("logprobs") else None,
     }
-    usage = dialect.wrap_usage(dialect.usage(answer))
-    return {**_envelope("chat.completion", dialect), "choices": [choice], **usage}
+    usage = dialect.usage(answer)
+    return {**_envelope("chat.completion", dialect), "choices": [choice], "usage": usage}
 
 
 def chunks(answer: Answer, body: dict[str, Any], dialect: Dialect) -> Iterator[dict[str, Any]]:
@@ -168,7 +170,7 @@ def chunks(answer: Answer, body: dict[str, Any], dialect: Dialect) -> Iterator[d
     for piece in sent.reasoning:
         yield chunk(dialect.reasoning(piece))
     for piece in sent.text:
-        found = logprobs(answer, (piece,)) if body.get("logprobs") else None
+        found = dialect.logprobs(answer, (piece,)) if body.get("logprobs") else None
         yield chunk({"content": piece}, logprobs=found)
     if answer.cut_after is not None:
         return
@@ -223,13 +225,6 @@ def _envelope(kind: str, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-OPENAI = chat_completions(
-    "openai-chat",
-    Dialect(
-        refuses=True,
-        usage_asked=True,
-        more={"service_tier": "scale", "system_fingerprint": "fp_4711"},
-    ),
-    says={"service_tier": "scale", "system_fingerprint": "fp_4711"},
-    counts=frozenset({"cached_tokens", "reasoning_tokens"}),
-)
+def _says(dialect: Dialect, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = {"model_name": ANSWERED_BY, **(more or {})}
+    return said | {"response_id": dialect.id} if dialect.id else said
