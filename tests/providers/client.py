@@ -32,6 +32,7 @@ class Client:
         chat: Whether it is a chat model; else it is given a prompt and answers with a text.
         asked_for: The model's name as LangChain tells it of the request (`ls_model_name`).
         options: More arguments of `make` for some answers.
+        raises: Ways to call by the names of answers for which the class itself raises an error.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Client:
     chat: bool = True
     asked_for: str | None = ASKED_FOR
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    raises: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def model(self, url: str, answer: str) -> Any:
         """Return a model that asks for what an answer needs."""

@@ -77,9 +77,7 @@ def _together(url: str, **options: Any) -> Any:
 def _fireworks(url: str, **options: Any) -> Any:
     from langchain_fireworks import ChatFireworks
 
-    return ChatFireworks(
-        model=ASKED_FOR, base_url=f"{url}/v1", api_key=KEY, max_retries=0, **options
-    )
+    return ChatFireworks(model=ASKED_FOR, base_url=url, api_key=KEY, max_retries=0, **options)
 
 
 def _groq(url: str, **options: Any) -> Any:
@@ -99,9 +97,10 @@ def _mistral(url: str, **options: Any) -> Any:
 def _openrouter(url: str, **options: Any) -> Any:
     from langchain_openrouter import ChatOpenRouter
 
-    return ChatOpenRouter(
-        model=ASKED_FOR, base_url=f"{url}/v1", api_key=KEY, max_retries=0, **options
-    )
+    model = ChatOpenRouter(model=ASKED_FOR, base_url=f"{url}/v1", api_key=KEY, **options)
+    # Without retries of its own the class leaves it to its SDK, which goes on for an hour.
+    model.client.sdk_configuration.retry_config.strategy = "none"
+    return model
 
 
 def _hugging_face(url: str, **options: Any) -> Any:
@@ -146,6 +145,7 @@ CLIENTS: tuple[Client, ...] = (
         make=_azure,
         wire=dialects.AZURE,
         provider="azure",
+        raises={"refused": ("invoke", "ainvoke")},
         answers=but("reasoning"),
         options=LIKELIHOODS,
     ),
@@ -222,6 +222,7 @@ CLIENTS: tuple[Client, ...] = (
         make=_hugging_face,
         wire=dialects.HUGGING_FACE,
         provider="huggingface",
+        asked_for=None,
         answers=but("reasoning"),
         options={"likelihoods": {"model_kwargs": {"logprobs": True, "top_logprobs": 2}}},
     ),

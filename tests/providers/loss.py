@@ -9,6 +9,7 @@ from .forms import FORMS, Form
 
 V3 = ("v3", "av3")
 STREAMED = tuple(form.name for form in FORMS.values() if form.streamed)
+WHOLE = tuple(form.name for form in FORMS.values() if not form.streamed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class NotHandedOver:
     Attributes:
         fields: The row's fields.
         package: The distribution that loses them.
-        place: Where in its source: module, class, function.
+        place: Where in its source: names with their modules, with a comma between several.
         why: What it does there.
         clients: Names of the clients; None for all.
         forms: Names of the ways to call; None for all.

@@ -99,7 +99,7 @@ def right_values(client: Client, form: Form, name: str) -> dict[str, Any]:
         values["model_name"] = client.asked_for
     if form.streamed and answer.status == 200:
         values["time_to_first_token"] = AnyOf(float)
-    if answer.status != 200:
+    if answer.status != 200 or form.name in client.raises.get(name, ()):
         return values | {"outcome": "error", "error": AnyOf(str)}
     if answer.cut_after is not None:
         values |= {"outcome": "error", "error": AnyOf(str)}

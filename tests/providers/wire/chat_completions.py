@@ -70,7 +70,7 @@ class Dialect:
     Attributes:
         id: The answer's.
         usage: Writes the token counts.
-        reasoning: Writes reasoning into a message or a delta.
+        reasoning: Makes a delta's fields of a piece of reasoning.
         more: More fields of every answer and every chunk.
         refuses: Whether a refusal has a field of its own.
         usage_on_last: Whether a stream's counts are in the chunk with the finish reason; else they
@@ -78,6 +78,7 @@ class Dialect:
         usage_asked: Whether a stream's counts come only when they are asked for.
         wrap_usage: Where in a stream's chunk the counts are: makes fields of the chunk of them.
         logprobs: Writes the log probabilities of pieces of the text.
+        whole_calls: Whether a stream has each tool call in one chunk.
     """
 
     id: str = "chatcmpl-1"
@@ -92,6 +93,14 @@ class Dialect:
     logprobs: Callable[[Answer, tuple[str, ...]], dict[str, Any] | None] = field(
         default_factory=lambda: logprobs
     )
+    whole_calls: bool = False
+
+    def reason(self, message: dict[str, Any], text: str) -> dict[str, Any]:
+        """Return a whole message with its reasoning: before its text, where both are content."""
+        found = self.reasoning(text)
+        if isinstance(blocks := found.get("content"), list):
+            return {**message, "content": [*blocks, {"type": "text", "text": message["content"]}]}
+        return message | found
 
 
 def chat_completions(
@@ -143,7 +152,7 @@ def document(answer: Answer, body: dict[str, Any], dialect: Dialect) -> dict[str
     """Return a whole answer."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.whole_text or None}
     if answer.reasoning:
-        message |= dialect.reasoning("".join(answer.reasoning))
+        message = dialect.reason(message, "".join(answer.reasoning))
     if dialect.refuses:
         message["refusal"] = answer.refusal
     if answer.tool_calls:
@@ -177,7 +186,10 @@ def chunks(answer: Answer, body: dict[str, Any], dialect: Dialect) -> Iterator[d
     if answer.refusal is not None:
         yield chunk({"refusal": answer.refusal})
     for index, call in enumerate(answer.tool_calls):
-        yield from (chunk({"tool_calls": [part]}) for part in tool_call_parts(index, call))
+        parts = [{"index": index, **tool_call(call)}]
+        if not dialect.whole_calls:
+            parts = list(tool_call_parts(index, call))
+        yield from (chunk({"tool_calls": [part]}) for part in parts)
     usage: dict[str, Any] = {}
     asked = (body.get("stream_options") or {}).get("include_usage")
     if asked or not dialect.usage_asked:

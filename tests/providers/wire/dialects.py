@@ -139,11 +139,12 @@ GROQ = chat_completions(
         usage=_groq_usage,
         reasoning=lambda text: {"reasoning": text},
         usage_on_last=True,
+        whole_calls=True,
         wrap_usage=lambda usage: {"x_groq": {"id": "req_1", "usage": usage}},
-        more={"system_fingerprint": "fp_4711", "service_tier": "flex"},
+        more={"system_fingerprint": "fp_4711", "service_tier": "on_demand"},
     ),
     path="/openai/v1/chat/completions",
-    says={"system_fingerprint": "fp_4711", "service_tier": "flex"},
+    says={"system_fingerprint": "fp_4711", "service_tier": "on_demand"},
     counts=DETAILS,
 )
 
@@ -160,6 +161,7 @@ MISTRAL = chat_completions(
         usage=plain_usage,
         reasoning=_mistral_reasoning,
         usage_on_last=True,
+        whole_calls=True,
         finish_reasons={**FINISH_REASONS, Stop.BLOCKED: "error"},
     ),
 )
