@@ -123,6 +123,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 WARNINGS = (
     # `stream_events(version="v3")` is in beta, and says so whenever it is called.
     "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning",
-    # litellm's own types, made with a pydantic that is newer than they are.
+    # litellm makes and reads its types in ways that this pydantic warns of.
     "ignore:Item '.*' on TypedDict class:UserWarning",
+    "ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
 )

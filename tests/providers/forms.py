@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def invoke(model: Any, prompt: str, config: dict[str, Any]) -> None:
 
 def ainvoke(model: Any, prompt: str, config: dict[str, Any]) -> None:
     """Call for a whole answer, on a loop."""
-    asyncio.run(model.ainvoke(prompt, config))
+    _run(model, model.ainvoke(prompt, config))
 
 
 def stream(model: Any, prompt: str, config: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def astream(model: Any, prompt: str, config: dict[str, Any]) -> None:
         async for _ in model.astream(prompt, config):
             pass
 
-    asyncio.run(read())
+    _run(model, read())
 
 
 def v3(model: Any, prompt: str, config: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ def av3(model: Any, prompt: str, config: dict[str, Any]) -> None:
         finally:
             await events.aclose()  # its events end before its run does
 
-    asyncio.run(read())
+    _run(model, read())
 
 
 def left(model: Any, prompt: str, config: dict[str, Any]) -> None:
@@ -96,7 +96,20 @@ def aleft(model: Any, prompt: str, config: dict[str, Any]) -> None:
             await anext(chunks)
         await chunks.aclose()
 
-    asyncio.run(read())
+    _run(model, read())
+
+
+def _run(model: Any, call: Coroutine[Any, Any, Any]) -> None:
+    """Run a call on a loop of its own, on which the model closes what it has opened there."""
+
+    async def run() -> None:
+        try:
+            await call
+        finally:
+            if aclose := getattr(model, "aclose", None):
+                await aclose()
+
+    asyncio.run(run())
 
 
 FORMS: Mapping[str, Form] = {

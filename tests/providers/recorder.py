@@ -80,10 +80,19 @@ class Recorder(BaseCallbackHandler):
 
     def _note(self, event: Any, run_id: UUID) -> None:
         self.events.append(event)
-        run = self._watched._runs.find(run_id.int ^ self._watched._salt)
-        noted = run is not None and run.first_token_at is not None
-        if noted and self.first_token_event is None:
+        if self.first_token_event is None and self._has_noted(run_id):
             self.first_token_event = len(self.events) - 1
+
+    def _has_noted(self, run_id: UUID) -> bool:
+        """Return whether the watched handler has noted the first token."""
+        run = self._watched._runs.find(run_id.int ^ self._watched._salt)
+        if run is None:
+            return False
+        # Of completion models it notes all chunks, and takes the moment over at the end.
+        chunks = run.chunks
+        return run.first_token_at is not None or (
+            chunks is not None and chunks.first_at is not None
+        )
 
 
 def leaves(value: Any) -> Iterator[Any]:
