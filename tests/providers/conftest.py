@@ -124,6 +124,6 @@ WARNINGS = (
     # `stream_events(version="v3")` is in beta, and says so whenever it is called.
     "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning",
     # litellm makes and reads its types in ways that this pydantic warns of.
-    "ignore:Item '.*' on TypedDict class:UserWarning",
+    "ignore:Items? '.*' on TypedDict class:UserWarning",
     "ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
 )
