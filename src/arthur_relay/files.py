@@ -7,6 +7,8 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
+from arthur_relay import native
+
 
 def make_private(path: Path) -> None:
     """Make a file that only its owner can read, when it is not there.
@@ -14,7 +16,7 @@ def make_private(path: Path) -> None:
     Raises:
         OSError: It can't be made.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(native.open_file(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:

@@ -12,23 +12,34 @@ A fork that bypasses `os.register_at_fork` does not wait; from here nothing can 
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
+
+from arthur_relay import native
 
 WAIT_SECONDS = 2.0
 """How long a fork waits, at most: a disk that hangs must not hang the application."""
 
 
 class ProcessLock:
-    """A re-entrant lock that is not held in a forked child, also when no at-fork hook ran there."""
+    """A re-entrant lock that is not held in a forked child, also when no at-fork hook ran there.
 
-    def __init__(self) -> None:
-        self._locks: dict[int, threading.RLock] = {}
+    Args:
+        make: What makes one. As a rule that is whatever is current, so that where greenlets are
+            threads it keeps greenlets apart.
+    """
 
-    def mine(self) -> threading.RLock:
+    __slots__ = ("_locks", "_make")  # eventlet replaces locks that it finds in a `__dict__`
+
+    def __init__(self, make: Callable[[], "threading.RLock"] | None = None) -> None:
+        self._locks: dict[tuple[int, object], threading.RLock] = {}
+        self._make = make
+
+    def mine(self) -> "threading.RLock":
         """Return this process's lock. Any thread."""
-        return self._locks.setdefault(os.getpid(), threading.RLock())
+        make = self._make or threading.RLock  # another one when gevent or eventlet have come
+        key = os.getpid(), make
+        return self._locks.get(key) or self._locks.setdefault(key, make())
 
 
 class ForkGate:
@@ -37,13 +48,16 @@ class ForkGate:
     The thread that has it shut may fork all the same, and shut it again: a signal handler can come
     at any time, but never in the middle of a call of SQLite's.
 
+    Its lock is the operating system's: greenlets and threads use it, and no greenlet lets another
+    one run while it has it shut.
+
     Args:
         wait_seconds: How long a fork waits, at most.
     """
 
     def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
         self._wait_seconds = wait_seconds
-        self._lock = ProcessLock()
+        self._lock = ProcessLock(native.RLock)
         self._forking: dict[int, threading.RLock] = {}
         self._is_hooked = False
 
@@ -60,11 +74,11 @@ class ForkGate:
         """Wait until no other thread has it shut, and keep it so."""
         lock = self._lock.mine()
         if lock.acquire(timeout=self._wait_seconds):
-            self._forking[get_ident()] = lock
+            self._forking[native.get_ident()] = lock
 
     def in_parent(self) -> None:
         """Let the others go on. The child has a lock of its own."""
-        lock = self._forking.pop(get_ident(), None)
+        lock = self._forking.pop(native.get_ident(), None)
         if lock is not None:
             lock.release()
 

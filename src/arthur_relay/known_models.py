@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
+from arthur_relay import native
 from arthur_relay.errors import ConfigurationError, UnreachableError
 from arthur_relay.inference import Wanted
 
@@ -59,8 +60,9 @@ class KnownModels:
         if answer is None:
             answer = self._answers[model_id] = parts.worker.schemas.ask(model_id)
             parts.runtime.wake()
+        native.wait_for_any((answer,), timeout_seconds)
         try:
-            answer.result(timeout_seconds)
+            answer.result(0)
         except ConfigurationError:
             self._answers.pop(model_id, None)  # someone may put it right and try again
             raise

@@ -6,10 +6,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from arthur_relay import native, worker_logs
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
@@ -40,7 +40,7 @@ class Parts:
         made_in: The process that they belong to.
         live_in: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
-        ended: Done when the worker has gone and everything left is accounted for.
+        ended: Set when the worker has gone and everything left is accounted for.
         told_end: Whether the log knows what was left at the end.
     """
 
@@ -52,7 +52,7 @@ class Parts:
     made_in: int = field(default_factory=os.getpid)
     live_in: int | None = None
     closing: Barrier = field(default_factory=lambda: Barrier(closing=True))
-    ended: "Future[None]" = field(default_factory=Future)
+    ended: native.Event = field(default_factory=native.Event)
     told_end: bool = False
     _open: list[None] = field(default_factory=lambda: [None])
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
@@ -140,9 +140,10 @@ class Parts:
 
     def flush(self, seconds: float) -> bool:
         """Wait until what was captured before is settled. Returns whether it was in time."""
+        worker_logs.start()
         done = self.begin_flush()
         # A close by someone else ends the wait as well: what is left then is settled by it.
-        wait((done, self.ended), seconds, FIRST_COMPLETED)
+        native.wait_for_any((done, self.ended), seconds)
         return not done.cancel()
 
     def begin_end(self) -> bool:
@@ -167,7 +168,7 @@ class Parts:
             left = max(0.0, deadline - time.monotonic())
             left -= min(left * KEEPING_SHARE, self.worker.buffer.closing_seconds)
             # Whom another close has come before finds the end there.
-            wait((self.closing.done, self.ended), left, FIRST_COMPLETED)
+            native.wait_for_any((self.closing.done, self.ended), left)
             in_time = self.closing.done.done()
         finally:
             if not in_time:
@@ -177,8 +178,8 @@ class Parts:
             self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - time.monotonic())))
             self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
             self.close_out(at_last)
-            with suppress(InvalidStateError):
-                self.ended.set_result(None)
+            self.ended.set()
+            worker_logs.write()
         return in_time
 
     def close_out(self, at_last: float) -> None:

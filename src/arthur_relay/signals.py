@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from concurrent.futures import Future
 from time import monotonic
 from types import FrameType
@@ -35,15 +34,16 @@ def exit_on_sigterm() -> bool:
     if isinstance(present, _Exit):
         return True
     obstacle = ""
-    if threading.current_thread() is not threading.main_thread():
-        obstacle = "only the main thread can do that"
-    elif present is not signal.SIG_DFL:
+    if present is not signal.SIG_DFL:
         obstacle = "something else handles SIGTERM, and has to end the process or call close()"
+    else:
+        try:
+            signal.signal(signal.SIGTERM, _Exit())
+        except ValueError:  # `threading` does not know the main thread where threads are greenlets
+            obstacle = "only the main thread can do that"
     if obstacle:
         logger.warning("SIGTERM is not made to flush: %s", obstacle)
-        return False
-    signal.signal(signal.SIGTERM, _Exit())
-    return True
+    return not obstacle
 
 
 class _Exit:

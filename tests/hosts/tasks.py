@@ -27,7 +27,11 @@ application.conf.update(
 
 @application.task(name="log")  # type: ignore[untyped-decorator] # Celery has no types
 def log() -> None:
-    """Log one inference."""
+    """Log one inference; two where threads are greenlets, one of them in a loop of asyncio's."""
+    if "HOSTED_GREEN" in os.environ:
+        from tests.hosts import green
+
+        green.use_asyncio()
     hosted.log()
 
 

@@ -5,7 +5,6 @@ that were cut, in one transaction. Until then they are in memory too, so that a 
 loses nothing that fits into memory, and delivery goes on.
 """
 
-import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +22,9 @@ from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, Pa
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
 from arthur_relay.schema import ModelSchema
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.spool")
+logger = WorkerLogger("arthur_relay.spool")
 
 UNWRITTEN_BYTES = 8 * 1024 * 1024
 """Rows that wait in memory while they can't be written, overhead included, at most."""

@@ -14,6 +14,7 @@ from errno import EACCES
 from itertools import count
 from pathlib import Path
 
+from arthur_relay import native
 from arthur_relay.errors import SpoolError
 from arthur_relay.files import set_aside
 
@@ -114,7 +115,7 @@ class SpoolDirectory:
 
     def _lock(self, path: Path) -> Claim | None:
         lock = path.with_suffix(".lock")
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = native.open_file(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

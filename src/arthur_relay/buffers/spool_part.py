@@ -1,6 +1,5 @@
 """What the spool knows of one of its files: what is to be written, and how far it was read."""
 
-import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +14,9 @@ from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
 from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
 from arthur_relay.row import Row
 from arthur_relay.schema import ModelSchema
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.spool")
+logger = WorkerLogger("arthur_relay.spool")
 
 ROW_OVERHEAD_BYTES = 64
 """What a row takes in the file beside its body, about: ids, lengths, its place in the tree."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import Protocol
 
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.dead_letters")
+logger = WorkerLogger("arthur_relay.dead_letters")
 
 LETTER_OVERHEAD_BYTES = 600
 """What a letter costs in memory beside its row, about: the objects around it."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from arthur_relay import native
 from arthur_relay.dead_letters import DeadLetter, Key
 from arthur_relay.files import make_private
 from arthur_relay.row import RowKind
@@ -99,7 +100,7 @@ class JsonLines:
         """Open the file for appending, alone; not one that was rotated meanwhile."""
         while True:
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)
+            descriptor = native.open_file(self._path, flags, 0o600)
             try:
                 if fcntl is not None:
                     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
 """Dead letters in memory: as many of the newest as fit."""
 
-import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 
+from arthur_relay import native
 from arthur_relay.dead_letters import DeadLetter, Key
 
 
@@ -19,7 +19,7 @@ class Ring:
         self._letters: deque[tuple[Key, DeadLetter]] = deque()
         self._size = 0
         self._last_key = 0
-        self._lock = threading.Lock()
+        self._lock = native.Lock()
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters."""

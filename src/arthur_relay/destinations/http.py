@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from arthur_relay import native
 from arthur_relay.destinations import wire_logs
 from arthur_relay.row import Batch
 
@@ -153,6 +155,25 @@ class HttpClient:
 async def _parts_of(batch: Batch) -> AsyncIterator[bytes]:
     for part in batch.chunks():
         yield part
+
+
+def import_client() -> None:
+    """Import what a client imports when it is first used.
+
+    Under gevent and eventlet not every module can be imported by a thread of our own: trio, which
+    httpcore imports where it is installed, starts a process, and with eventlet it fails.
+    """
+    try:
+        import httpcore  # noqa: PLC0415 - see above
+    except AttributeError:
+        # Trio wants of sockets what those of eventlet have not. Without it httpcore does.
+        sys.modules["trio"] = None  # type: ignore[assignment] # the documented way to forbid it
+        try:
+            import httpcore  # noqa: F401, PLC0415 - see above
+        finally:
+            del sys.modules["trio"]
+    # It looks whether an idle connection was closed, without a wait, which the library makes one.
+    sys.modules["httpcore._utils"].__dict__["select"] = native.select
 
 
 def user_agent() -> str:

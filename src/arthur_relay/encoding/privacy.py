@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -16,8 +15,9 @@ from arthur_relay.plain_values import clean_text
 from arthur_relay.redaction import BuiltInRedactor
 from arthur_relay.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.privacy")
+logger = WorkerLogger("arthur_relay.privacy")
 
 HIDDEN = "[hidden]"
 """Stands for a text that `hide_inputs` or `hide_outputs` keeps back."""

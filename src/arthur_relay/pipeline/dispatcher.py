@@ -1,6 +1,5 @@
 """Batches on their way: concurrency, attempts, retries, splits, the breaker, and who is told."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +18,9 @@ from arthur_relay.pipeline.suspects import STATUSES, Search, Suspects
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.delivery")
+logger = WorkerLogger("arthur_relay.delivery")
 
 MAX_MALFORMED_ANSWERS = 3
 """Answers not understood before a batch's rows are rejected; each may have stored them again."""

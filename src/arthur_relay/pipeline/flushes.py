@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from arthur_relay import native
+
 
 @dataclass(slots=True, eq=False)
 class Barrier:
@@ -23,7 +25,7 @@ class Barrier:
 
     closing: bool = False
     urgent: bool = False
-    done: "Future[None]" = field(default_factory=Future)
+    done: "Future[None]" = field(default_factory=native.new_future)
     waits_for: int = 0
     epoch: int | None = None
 

@@ -6,13 +6,13 @@ store; should an implementation switch there, a lost update makes the count too 
 worker sets it right whenever it finds the queue empty.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 
+from arthur_relay import native
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.settings import Overflow, RelaySettings
@@ -90,7 +90,7 @@ class Inlet:
     _woken: bool = False
     _closed: bool = False
     _finished: DropReason | None = None
-    _room: threading.Event = field(default_factory=threading.Event)
+    _room: native.Event = field(default_factory=native.Event)
 
     def __post_init__(self) -> None:
         self.may_block = self.limits.block_seconds is not None

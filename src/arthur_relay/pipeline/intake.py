@@ -1,6 +1,5 @@
 """Takes captures in from the inlet: samples them, and encodes or stages them."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,8 +26,9 @@ from arthur_relay.plain_values import clean_text
 from arthur_relay.row import Row, RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.worker")
+logger = WorkerLogger("arthur_relay.worker")
 
 SLICE_CAPTURES = 16
 SLICE_BYTES = 32 * 1024

@@ -10,6 +10,8 @@ the one who waits have it.
 import time
 from collections.abc import Callable
 
+from arthur_relay import native
+
 SLICE_SECONDS = 0.0003
 """The longest that the worker computes before it pauses: how late it may make the application."""
 
@@ -44,7 +46,7 @@ class Pace:
         *,
         now: Callable[[], float] = time.perf_counter,
         cpu_of_others: Callable[[], float] = _cpu_of_other_threads,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = native.sleep,
     ) -> None:
         self._now = now
         self._cpu_of_others = cpu_of_others

@@ -1,6 +1,5 @@
 """Room for what waits behind the inlet, and what gives way when there is none."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +13,9 @@ from arthur_relay.pipeline.staging import Staging
 from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.worker")
+logger = WorkerLogger("arthur_relay.worker")
 
 QUICK_FULLNESS = 0.7
 """How full the inlet may be before the worker compresses less well."""

@@ -6,9 +6,7 @@ can close them within one deadline, and a fork can forget them.
 
 import asyncio
 import atexit
-import logging
 import os
-import threading
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,14 +17,17 @@ from weakref import WeakSet
 
 import anyio
 
+from arthur_relay import native, worker_logs
+from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import without_texts
 from arthur_relay.forks import ProcessLock
 from arthur_relay.pipeline.exits import hook_exits
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.runtime")
+logger = WorkerLogger("arthur_relay.runtime")
 
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
@@ -77,16 +78,16 @@ class Runtime:
         self._run = run
         self._resolver = SideThread("arthur-relay-resolver")
         self._compressor: SideThread | None = None
-        self._thread = threading.Thread(target=self._main, name="arthur-relay", daemon=True)
+        self._thread = native.BackgroundThread(self._main, "arthur-relay")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: anyio.CancelScope | None = None
         self._notify: Callable[[], None] | None = None
         self._cancelled = False
-        self._ready = threading.Event()
+        self._ready = native.Event()
         self._start_error: BaseException | None = None
         # Held while it lives and naps, so that whoever releases it ends the nap. Unlike an event
         # it can be set by a signal handler that interrupts its being set.
-        self._nap = threading.Lock()
+        self._nap = native.Lock()
         self._born_at = 0.0
         self._working = False
         self._deaths_in_a_row = 0
@@ -95,7 +96,7 @@ class Runtime:
     @property
     def is_this_thread(self) -> bool:
         """Whether the worker's thread asks: it must not wait for itself."""
-        return self._thread.ident == threading.get_ident()
+        return self._thread.ident == native.get_ident()
 
     @property
     def is_alive(self) -> bool:
@@ -109,6 +110,9 @@ class Runtime:
             notify: What a wake-up calls, on the loop's thread.
         """
         self._notify = notify
+        if native.is_patched():
+            import_client()
+            worker_logs.start()
         self._resolver.start()
         self._thread.start()
 
@@ -166,7 +170,7 @@ class Runtime:
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread's end. Returns whether it has ended."""
-        if self._thread.ident is not None and self._thread.ident != threading.get_ident():
+        if self._thread.ident is not None and not self.is_this_thread:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
@@ -210,13 +214,26 @@ class Runtime:
         self._nap.acquire(blocking=False)
         self._born_at = monotonic()
         try:
-            anyio.run(
-                self._supervised,
-                backend="asyncio",
-                backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
-            )
+            if native.is_patched():
+                self._run_loop()
+            else:
+                anyio.run(
+                    self._supervised,
+                    backend="asyncio",
+                    backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+                )
         finally:
             self._loop = self._scope = None
+
+    def _run_loop(self) -> None:
+        """Do what `anyio.run` does, but ask `threading` for nothing: its locks are greenlets'."""
+        loop = RelayLoop(self._resolver)
+        try:
+            loop.run_until_complete(self._supervised())
+        finally:
+            with suppress(Exception):
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
 
     async def _supervised(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,5 @@
 """The schemas of the models: asked for once, again and again while Arthur is away."""
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
+from arthur_relay import native
 from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
@@ -26,8 +26,9 @@ from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.plain_values import clean_text
 from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
 
-logger = logging.getLogger("arthur_relay.delivery")
+logger = WorkerLogger("arthur_relay.delivery")
 
 REFUSAL_SECONDS = 60.0
 """How long a refusal is believed; then the next inference of the model makes us ask again."""
@@ -87,7 +88,7 @@ class SchemaLoader:
         Returns:
             A future: None when the model is known, else the error of the first answer.
         """
-        answer: Future[None] = Future()
+        answer: Future[None] = native.new_future()
         self._questions.append((model_id, answer))
         return answer
 

@@ -6,13 +6,13 @@ the process exits, or would keep it from ending.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from arthur_relay import native
 
 T = TypeVar("T")
 
@@ -26,8 +26,8 @@ class SideThread:
 
     def __init__(self, name: str) -> None:
         self._calls: deque[Callable[[], None] | None] = deque()
-        self._wake_ups: SimpleQueue[None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._wake_ups: native.SimpleQueue[None] = native.SimpleQueue()
+        self._thread = native.BackgroundThread(self._run, name)
 
     def start(self) -> None:
         """Start the thread.

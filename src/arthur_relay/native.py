@@ -1,0 +1,333 @@
+"""The operating system's threads, locks and sockets, also where gevent or eventlet replaced them.
+
+Both put greenlets in the place of threads: a worker that is one runs its event loop in the
+application's thread, where asyncio then finds a running loop everywhere, and no second loop can
+start. So the worker uses what is here, which is never replaced:
+
+- what is imported from here is the operating system's, whenever the application was patched;
+- a greenlet that waits for the worker waits on a socket of the library's, by which other greenlets
+  go on; a lock of the library's would do in gevent, but eventlet's work in one thread only.
+
+Neither library is imported, and without them all of this is what the standard library has.
+"""
+
+import _socket
+import importlib.util
+import os
+import sys
+import threading
+from _queue import SimpleQueue  # `queue` hands out another one when it is replaced
+from builtins import __import__ as import_module
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+__all__ = [
+    "BackgroundThread",
+    "DefaultSelector",
+    "Event",
+    "Lock",
+    "RLock",
+    "SimpleQueue",
+    "Waiter",
+    "get_ident",
+    "getaddrinfo",
+    "is_background_thread",
+    "is_patched",
+    "new_future",
+    "new_waiter",
+    "open_file",
+    "select",
+    "sleep",
+    "socket",
+    "socketpair",
+    "wait_for_any",
+]
+
+A_YEAR = 365 * 24 * 3600.0
+"""No longer is waited, for `settimeout` refuses what a lock takes for ever."""
+
+PATCHABLE = ("threading", "thread", "socket", "select", "time")
+"""What has to be as it was; gevent knows threads by the first of these names, eventlet by the
+second."""
+
+
+def is_patched() -> bool:
+    """Return whether gevent or eventlet have replaced anything that the worker needs."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    tests = (
+        getattr(gevent, "is_module_patched", None),
+        getattr(eventlet, "is_monkey_patched", None),
+    )
+    return any(test(name) for test in tests if test is not None for name in PATCHABLE)
+
+
+def _originals() -> dict[str, ModuleType]:
+    """Return modules in which nothing is replaced: those of everybody, or copies of our own."""
+    names = ("_thread", "time", "select", "selectors")
+    if not is_patched():
+        return {name: importlib.import_module(name) for name in names}
+    copies: dict[str, ModuleType] = {}
+    for name in names:
+        copies[name] = _copy(name, copies)
+    return copies
+
+
+def _copy(name: str, imports: dict[str, ModuleType]) -> ModuleType:
+    """Load a module once more, beside the one in `sys.modules`.
+
+    Args:
+        name: Of a module of the standard library.
+        imports: What it gets when it imports these.
+    """
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if not hasattr(spec.loader, "get_code") or spec.loader.get_code(name) is None:
+        spec.loader.exec_module(module)  # written in C
+        return module
+
+    def find(name: str, *arguments: Any) -> ModuleType:
+        return imports.get(name) or import_module(name, *arguments)
+
+    builtins = {**vars(sys.modules["builtins"]), "__import__": find}
+    vars(module)["__builtins__"] = builtins
+    exec(spec.loader.get_code(name), vars(module))  # noqa: S102 - it is the standard library's
+    return module
+
+
+_modules = _originals()
+Lock: Callable[[], threading.Lock] = _modules["_thread"].allocate_lock
+RLock: Callable[[], "threading.RLock"] = _modules["_thread"].RLock
+get_ident: Callable[[], int] = _modules["_thread"].get_ident
+sleep: Callable[[float], None] = _modules["time"].sleep
+DefaultSelector: Any = _modules["selectors"].DefaultSelector
+select: ModuleType = _modules["select"]
+# Written in C, these are never replaced; asyncio needs no more of a socket than they have.
+socket: Any = _socket.socket
+getaddrinfo: Any = _socket.getaddrinfo
+socketpair: Any = getattr(_socket, "socketpair", None) or sys.modules["socket"].socketpair
+open_file: Callable[..., int] = vars(sys.modules[os.name])["open"]
+_start_new_thread: Callable[..., int] = _modules["_thread"].start_new_thread
+
+
+class BackgroundThread:
+    """A daemon thread of the operating system, whatever `threading.Thread` is when it starts.
+
+    Args:
+        run: What it calls; must not raise.
+        name: Its name.
+
+    Attributes:
+        ident: As `get_ident()` returns it there; None before it was started.
+    """
+
+    def __init__(self, run: Callable[[], None], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._ended = Event()
+        self.ident: int | None = None
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            RuntimeError: No thread can be had.
+        """
+        if is_patched():
+            self.ident = _start_new_thread(self._run_to_end, ())
+        else:
+            self._thread = _Thread(target=self._run_to_end, name=self._name, daemon=True)
+            self._thread.start()
+            self.ident = self._thread.ident
+
+    def is_alive(self) -> bool:
+        """Return whether it runs."""
+        if self._thread is not None:
+            return self._thread.is_alive()
+        return self.ident is not None and not self._ended.is_set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, for so many seconds at most."""
+        # A thread of before the library came: its locks are waited for as those of a greenlet.
+        if self._thread is not None and not is_patched():
+            self._thread.join(seconds)
+        elif self.is_alive():
+            self._ended.wait(seconds)
+
+    def _run_to_end(self) -> None:
+        ident = get_ident()
+        _background.add(ident)
+        try:
+            self._run()
+        finally:
+            _background.discard(ident)
+            self._ended.set()
+
+
+_background: set[int] = set()
+
+
+def is_background_thread() -> bool:
+    """Return whether the thread that asks is a `BackgroundThread`."""
+    return get_ident() in _background
+
+
+class _Thread(threading.Thread):
+    """A thread that ends without a word where a library came when it ran already."""
+
+    def _delete(self) -> None:
+        with suppress(KeyError):  # it looks for itself by the number that it had before
+            super()._delete()  # type: ignore[misc] # it is not for everybody
+
+
+class Event:
+    """Does what `threading.Event` does, also for a greenlet that waits for a thread.
+
+    `set` takes no lock that anybody holds for long, and never blocks. Any thread.
+    """
+
+    __slots__ = ("_is_set", "_waiters")  # eventlet replaces locks that it finds in a `__dict__`
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[Waiter] = []
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let those go on who wait, now and later."""
+        self._is_set = True
+        for waiter in list(self._waiters):
+            waiter.wake()
+
+    def clear(self) -> None:
+        """Let those wait who come from now on."""
+        self._is_set = False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, for so many seconds at most. Returns whether it is."""
+        return wait_for_any((self,), seconds)
+
+
+def wait_for_any(events: "Iterable[Event | Future[Any]]", seconds: float) -> bool:
+    """Wait until one of these is set, or done, for so many seconds at most.
+
+    Of greenlets only the one that calls waits; only inside of the library's own loop, where
+    nothing may wait for it, the thread does.
+
+    Returns:
+        Whether one is.
+    """
+    found = [_when_done(event) if isinstance(event, Future) else event for event in events]
+    waiter = new_waiter()
+    try:
+        for event in found:
+            event._waiters.append(waiter)  # noqa: SLF001 - the two are one
+        if not any(event.is_set() for event in found):  # looked at last: `set` wakes us from now on
+            return waiter.wait(min(max(0.0, seconds), A_YEAR))
+    finally:
+        for event in found:
+            event._waiters.remove(waiter)  # noqa: SLF001 - as above
+        waiter.close()
+    return True
+
+
+def new_future() -> "Future[Any]":
+    """Return a future that may be set in one thread and looked at in another.
+
+    To wait for it is the business of `wait_for_any`.
+    """
+    future: Future[Any] = Future()
+    if is_patched():
+        future._condition = threading.Condition(RLock())  # noqa: SLF001 - else it is a greenlet's
+    return future
+
+
+def _when_done(future: "Future[Any]") -> Event:
+    event = Event()
+    future.add_done_callback(lambda _future: event.set())
+    return event
+
+
+class Waiter:
+    """A thread that waits."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a `wake`. Returns whether there was one."""
+        return self._lock.acquire(timeout=seconds)
+
+    def wake(self) -> None:
+        """End the wait, or the next one. Any thread, also after `close`; never blocks."""
+        with suppress(RuntimeError):  # it is released already
+            self._lock.release()
+
+    def close(self) -> None:
+        """End its use."""
+
+
+class _GreenWaiter(Waiter):
+    """A greenlet that waits, on a socket, the one thing that every hub can wait for."""
+
+    __slots__ = ("_made_in", "_open", "_reader", "_writer")
+
+    def __init__(self) -> None:
+        self._made_in = os.getpid()
+        self._open = Lock()
+        reader, self._writer = socketpair()
+        self._writer.settimeout(0.0)
+        # Of the class that stands there now, which is the library's.
+        family, kind = reader.family, reader.type
+        self._reader = sys.modules["socket"].socket(family, kind, fileno=reader.detach())
+
+    def wait(self, seconds: float) -> bool:
+        self._reader.settimeout(seconds)
+        try:
+            self._reader.recv(1)
+        except (TimeoutError, BlockingIOError):  # the second of no seconds
+            return False
+        if self._made_in != os.getpid():
+            self.wake()  # a fork has copied this greenlet, not what it waits for
+            return False
+        return True
+
+    def wake(self) -> None:
+        with self._open, suppress(OSError):  # it is closed, or woken already
+            self._writer.send(b"\0")
+
+    def close(self) -> None:
+        with self._open:
+            self._writer.close()
+        self._reader.close()
+
+
+def new_waiter() -> Waiter:
+    """Return what the thread, or greenlet, that calls can wait by."""
+    if is_patched() and not _is_in_hub():
+        with suppress(OSError):  # no more files can be had: then the thread waits, not longer
+            return _GreenWaiter()
+    return Waiter()
+
+
+def _is_in_hub() -> bool:
+    """Return whether a library's own loop calls, as it does signal handlers as a rule."""
+    greenlet = sys.modules.get("greenlet")
+    if greenlet is None:
+        return False
+    current = greenlet.getcurrent()
+    gevent, eventlet = sys.modules.get("gevent.hub"), sys.modules.get("eventlet.hubs")
+    return (gevent is not None and gevent.get_hub() is current) or (
+        eventlet is not None and eventlet.get_hub().greenlet is current
+    )

@@ -1,0 +1,5 @@
+"""Whatever the provider, the row says what the model said: with langchain-core's own classes alone.
+
+They run with the lowest langchain-core that pyproject.toml allows, with 1.2.11, and with the newest.
+What the real clients hand over is in `tests/providers/`.
+"""
