@@ -34,10 +34,13 @@ class ToolCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Token counts; the details are parts of the first two."""
+    """Token counts; the details are parts of the first two.
 
-    input: int = 11
-    output: int = 7
+    Numbers that nothing else has, so that they can be looked for wherever LangChain puts them.
+    """
+
+    input: int = 1013
+    output: int = 709
     cache_read: int = 0
     reasoning: int = 0
 
@@ -82,8 +85,8 @@ class Answer:
 HELLO = ("Hello ", "there, ", "user.")
 
 ANSWERS: Mapping[str, Answer] = {
-    "text": Answer(text=HELLO, usage=Usage(cache_read=4)),
-    "likelihoods": Answer(text=HELLO, logprobs={piece: -0.25 for piece in HELLO}),
+    "text": Answer(text=HELLO, usage=Usage(cache_read=419)),
+    "likelihoods": Answer(text=HELLO, logprobs=dict(zip(HELLO, (-0.25, -0.5, -1.25), strict=True))),
     "tool call": Answer(
         tool_calls=(ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),),
         stop=Stop.TOOL,
@@ -93,7 +96,7 @@ ANSWERS: Mapping[str, Answer] = {
         stop=Stop.TOOL,
     ),
     "reasoning": Answer(
-        reasoning=("Let me ", "think."), text=HELLO, usage=Usage(output=9, reasoning=2)
+        reasoning=("Let me ", "think."), text=HELLO, usage=Usage(output=907, reasoning=211)
     ),
     "refused": Answer(refusal="I can't help with that.", stop=Stop.BLOCKED),
     "cut at the limit": Answer(text=HELLO[:2], stop=Stop.LENGTH),
