@@ -38,7 +38,7 @@ def chat_google(url: str, model: str = "gemini-2.5-flash", **more: Any) -> BaseL
     from langchain_google_genai import ChatGoogleGenerativeAI
 
     return ChatGoogleGenerativeAI(
-        model=model, base_url=url, api_key="key", max_retries=1, **more
+        model=model, base_url=url, api_version="v1beta", api_key="key", max_retries=1, **more
     )
 
 
@@ -49,7 +49,9 @@ def chat_google_3(url: str) -> BaseLanguageModel[Any]:
 def google_llm(url: str) -> BaseLanguageModel[Any]:
     from langchain_google_genai import GoogleGenerativeAI
 
-    return GoogleGenerativeAI(model="gemini-2.5-flash", base_url=url, api_key="key", max_retries=1)
+    return GoogleGenerativeAI(
+        model="gemini-2.5-flash", base_url=url, api_version="v1beta", api_key="key", max_retries=1
+    )
 
 
 def bedrock_runtime(url: str) -> Any:
@@ -95,6 +97,11 @@ def chat_bedrock_thinking(url: str) -> BaseLanguageModel[Any]:
     return chat_bedrock(url, model_kwargs={"thinking": {"type": "enabled", "budget_tokens": 1024}})
 
 
+def chat_bedrock_guarded(url: str) -> BaseLanguageModel[Any]:
+    guardrails = {"guardrailIdentifier": "guard", "guardrailVersion": "1", "trace": True}
+    return chat_bedrock(url, guardrails=guardrails)
+
+
 def bedrock_llm(url: str, model: str = "amazon.titan-text-express-v1", **more: Any) -> Any:
     from langchain_aws import BedrockLLM
 
@@ -135,6 +142,7 @@ CLIENTS: dict[str, Callable[[str], Any]] = {
     "ChatBedrockConverse": chat_bedrock_converse,
     "ChatBedrock": chat_bedrock,
     "ChatBedrock thinking": chat_bedrock_thinking,
+    "ChatBedrock guarded": chat_bedrock_guarded,
     "BedrockLLM titan": bedrock_llm,
     "BedrockLLM claude": lambda url: bedrock_llm(url, "anthropic.claude-v2:1"),
     "BedrockLLM meta": lambda url: bedrock_llm(url, "meta.llama3-8b-instruct-v1:0"),

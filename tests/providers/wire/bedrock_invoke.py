@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-_TITAN = {Stop.END: "FINISH", Stop.LENGTH: "LENGTH", Stop.BLOCKED: "CONTENT_FILTERED"}
-_CLAUDE_2 = {Stop.END: "stop_sequence", Stop.LENGTH: "max_tokens", Stop.BLOCKED: "stop_sequence"}
-_STOP_OR_LENGTH = {Stop.END: "stop", Stop.LENGTH: "length", Stop.BLOCKED: "stop"}
+# The completion formats have no calls and no reasoning: nothing but the text.
+TITAN = {
+    Stop.END: "FINISH",
+    Stop.LENGTH: "LENGTH",
+    Stop.TOOL: "FINISH",
+    Stop.BLOCKED: "CONTENT_FILTERED",
+}
+CLAUDE_2 = dict.fromkeys(Stop, "stop_sequence") | {Stop.LENGTH: "max_tokens"}
+STOP_OR_LENGTH = dict.fromkeys(Stop, "stop") | {Stop.LENGTH: "length"}
 
 
 def routes() -> list[Route]:
@@ -86,7 +92,7 @@ def _document(answer: Answer, model: str, body: dict[str, Any]) -> dict[str, Any
             return {
                 "type": "completion",
                 "completion": text,
-                "stop_reason": _CLAUDE_2[answer.stop],
+                "stop_reason": CLAUDE_2[answer.stop],
                 "stop": None,
             }
         case "meta":
@@ -94,15 +100,15 @@ def _document(answer: Answer, model: str, body: dict[str, Any]) -> dict[str, Any
                 "generation": text,
                 "prompt_token_count": answer.usage.input,
                 "generation_token_count": answer.usage.output,
-                "stop_reason": _STOP_OR_LENGTH[answer.stop],
+                "stop_reason": STOP_OR_LENGTH[answer.stop],
             }
         case "mistral":
-            return {"outputs": [{"text": text, "stop_reason": _STOP_OR_LENGTH[answer.stop]}]}
+            return {"outputs": [{"text": text, "stop_reason": STOP_OR_LENGTH[answer.stop]}]}
         case _:
             result = {
                 "tokenCount": answer.usage.output,
                 "outputText": text,
-                "completionReason": _TITAN[answer.stop],
+                "completionReason": TITAN[answer.stop],
             }
             return {"inputTextTokenCount": answer.usage.input, "results": [result]}
 
@@ -125,31 +131,32 @@ def _parts(answer: Answer, model: str, body: dict[str, Any]) -> Iterator[dict[st
             yield event | end if event["type"] == "message_stop" else event
         return
     vendor = model.split(".")[0]
-    for _, piece in pieces(answer):
-        yield _part(vendor, piece, None, answer)
+    for kind, piece in pieces(answer):
+        if kind == "text":
+            yield _part(vendor, piece, None, answer)
     yield _part(vendor, "", answer.stop, answer) | end
 
 
 def _part(vendor: str, text: str, stop: Stop | None, answer: Answer) -> dict[str, Any]:
     match vendor:
         case "anthropic":
-            reason = None if stop is None else _CLAUDE_2[stop]
+            reason = None if stop is None else CLAUDE_2[stop]
             return {"type": "completion", "completion": text, "stop_reason": reason, "stop": None}
         case "meta":
             return {
                 "generation": text,
                 "prompt_token_count": None,
                 "generation_token_count": 1,
-                "stop_reason": None if stop is None else _STOP_OR_LENGTH[stop],
+                "stop_reason": None if stop is None else STOP_OR_LENGTH[stop],
             }
         case "mistral":
-            reason = None if stop is None else _STOP_OR_LENGTH[stop]
+            reason = None if stop is None else STOP_OR_LENGTH[stop]
             return {"outputs": [{"text": text, "stop_reason": reason}]}
         case _:
             return {
                 "outputText": text,
                 "index": 0,
                 "totalOutputTextTokenCount": None if stop is None else answer.usage.output,
-                "completionReason": None if stop is None else _TITAN[stop],
+                "completionReason": None if stop is None else TITAN[stop],
                 "inputTextTokenCount": None if stop is None else answer.usage.input,
             }

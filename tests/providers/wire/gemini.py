@@ -29,8 +29,8 @@ _RATING = {"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "probability": "HIGH",
 def routes() -> list[Route]:
     """Return the API's routes."""
     return [
-        Route("/v1beta/models/{model}:generateContent", _generate, methods=["POST"]),
-        Route("/v1beta/models/{model}:streamGenerateContent", _stream, methods=["POST"]),
+        Route("/{version}/models/{model}:generateContent", _generate, methods=["POST"]),
+        Route("/{version}/models/{model}:streamGenerateContent", _stream, methods=["POST"]),
     ]
 
 
