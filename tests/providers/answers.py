@@ -22,22 +22,27 @@ class ToolCall:
     """A call that the model asks for.
 
     Attributes:
-        id: The provider's id of it, where the format has one.
+        id: The provider's id of it; empty where the format has none and the client makes one up.
         name: The tool's.
         arguments: As JSON; may be broken on purpose.
+        by_provider: Whether the provider runs it itself.
     """
 
     id: str
     name: str
     arguments: str
+    by_provider: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Token counts; the details are parts of the first two."""
+    """Token counts; the details are parts of the first two.
 
-    input: int = 11
-    output: int = 7
+    Numbers that nothing else has, so that they can be looked for wherever LangChain puts them.
+    """
+
+    input: int = 1013
+    output: int = 709
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
@@ -87,8 +92,8 @@ class Answer:
 HELLO = ("Hello ", "there, ", "user.")
 
 ANSWERS: Mapping[str, Answer] = {
-    "text": Answer(text=HELLO, usage=Usage(cache_read=4)),
-    "likelihoods": Answer(text=HELLO, logprobs={piece: -0.25 for piece in HELLO}),
+    "text": Answer(text=HELLO, usage=Usage(cache_read=419)),
+    "likelihoods": Answer(text=HELLO, logprobs=dict.fromkeys(HELLO, -0.25)),
     "tool call": Answer(
         tool_calls=(ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),),
         stop=Stop.TOOL,
@@ -98,22 +103,30 @@ ANSWERS: Mapping[str, Answer] = {
         stop=Stop.TOOL,
     ),
     "reasoning": Answer(
-        reasoning=("Let me ", "think."), text=HELLO, usage=Usage(output=9, reasoning=2)
+        reasoning=("Let me ", "think."), text=HELLO, usage=Usage(output=907, reasoning=211)
     ),
     "refused": Answer(refusal="I can't help with that.", stop=Stop.BLOCKED),
     "prompt blocked": Answer(stop=Stop.BLOCKED, usage=Usage(output=0), prompt_blocked=True),
     "web search": Answer(
         text=HELLO,
         server_calls=(
-            ToolCall(id="srv_1", name="web_search", arguments='{"query": "weather in Ulm"}'),
+            ToolCall(
+                id="srv_1",
+                name="web_search",
+                arguments='{"query": "weather in Ulm"}',
+                by_provider=True,
+            ),
         ),
-        usage=Usage(cache_write=3),
+        usage=Usage(cache_write=307),
     ),
     "cut at the limit": Answer(text=HELLO[:2], stop=Stop.LENGTH),
     "connection cut": Answer(text=HELLO, cut_after=2),
     "provider error": Answer(status=500),
 }
 """By name. The prompt of a request is the name, so that the server knows what to answer."""
+
+OF_SOME = ("prompt blocked", "web search")
+"""The answers that few formats have; a client has them only when it says so."""
 
 
 def answer_to(prompt: str) -> Answer:

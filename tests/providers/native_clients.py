@@ -1,155 +1,317 @@
-"""The clients whose providers have APIs of their own: Anthropic, Gemini, Bedrock, Ollama, Cohere."""
+"""The clients of providers that have a wire format of their own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .client import ASKED_FOR, KEY, Client, but
+from .wire import anthropic, bedrock, bedrock_invoke, cohere, gemini, ollama
 
-    from langchain_core.language_models import BaseLanguageModel
+CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+"""The packages look into Bedrock's names for the vendor and the model's generation."""
 
-WEATHER = {
-    "name": "get_weather",
-    "description": "Get the weather.",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+COMPLETIONS = ("text", "cut at the limit", "refused", "connection cut", "provider error")
+"""The answers that completions have."""
+
+_THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+
+
+def _tools() -> list[Any]:
+    from langchain_core.tools import tool
+
+    @tool
+    def get_weather(city: str) -> str:
+        """Return a city's weather."""
+        return f"The weather in {city} is fine."
+
+    return [get_weather]
+
+
+def _with_tools(model: Any, answer_has_calls: bool) -> Any:
+    return model.bind_tools(_tools()) if answer_has_calls else model
+
+
+_CALLS: dict[str, dict[str, Any]] = {
+    "tool call": {"calls": True},
+    "broken tool call": {"calls": True},
 }
 
 
-def chat_anthropic(url: str, **more: Any) -> BaseLanguageModel[Any]:
+def _anthropic(url: str, *, calls: bool = False, **options: Any) -> Any:
     from langchain_anthropic import ChatAnthropic
 
-    return ChatAnthropic(
-        model="claude-sonnet-4-5", base_url=url, api_key="key", max_retries=0, **more
+    model = ChatAnthropic(
+        model=ASKED_FOR,  # type: ignore[call-arg]  # an alias
+        base_url=url,
+        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        max_retries=0,
+        **options,
     )
+    return _with_tools(model, calls)
 
 
-def chat_anthropic_thinking(url: str) -> BaseLanguageModel[Any]:
-    thinking = {"type": "enabled", "budget_tokens": 1024}
-    return chat_anthropic(url, thinking=thinking, max_tokens=2048)
+def _anthropic_thinking(url: str, **options: Any) -> Any:
+    return _anthropic(url, **_THINKING, **options)
 
 
-def chat_anthropic_v1(url: str) -> BaseLanguageModel[Any]:
-    thinking = {"type": "enabled", "budget_tokens": 1024}
-    return chat_anthropic(url, thinking=thinking, max_tokens=2048, output_version="v1")
+def _anthropic_v1(url: str, **options: Any) -> Any:
+    return _anthropic_thinking(url, output_version="v1", **options)
 
 
-def chat_google(url: str, model: str = "gemini-2.5-flash", **more: Any) -> BaseLanguageModel[Any]:
+def _google(url: str, *, model: str = ASKED_FOR, calls: bool = False) -> Any:
     from langchain_google_genai import ChatGoogleGenerativeAI
 
-    return ChatGoogleGenerativeAI(
-        model=model, base_url=url, api_version="v1beta", api_key="key", max_retries=1, **more
+    client = ChatGoogleGenerativeAI(
+        model=model,
+        base_url=url,
+        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        max_retries=1,
     )
+    return _with_tools(client, calls)
 
 
-def chat_google_3(url: str) -> BaseLanguageModel[Any]:
-    return chat_google(url, "gemini-3-pro-preview")
-
-
-def google_llm(url: str) -> BaseLanguageModel[Any]:
+def _google_llm(url: str) -> Any:
     from langchain_google_genai import GoogleGenerativeAI
 
     return GoogleGenerativeAI(
-        model="gemini-2.5-flash", base_url=url, api_version="v1beta", api_key="key", max_retries=1
+        model=ASKED_FOR,
+        base_url=url,
+        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        max_retries=1,
     )
 
 
-def bedrock_runtime(url: str) -> Any:
-    """A client of boto3 that asks this server, with made-up keys and without retries."""
+def _aws(url: str) -> dict[str, Any]:
+    """Return arguments with which a client of Bedrock asks this server, and no other."""
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    runtime = boto3.client(
         "bedrock-runtime",
         region_name="eu-central-1",
         endpoint_url=url,
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",  # noqa: S106 - made up
+        aws_access_key_id=KEY,
+        aws_secret_access_key=KEY,
         config=Config(retries={"total_max_attempts": 1}),
     )
+    return {"client": runtime, "bedrock_client": object(), "region_name": "eu-central-1"}
 
 
-def chat_bedrock_converse(url: str, **more: Any) -> BaseLanguageModel[Any]:
+def _converse(url: str, *, calls: bool = False, **options: Any) -> Any:
     from langchain_aws import ChatBedrockConverse
 
-    return ChatBedrockConverse(
-        model="anthropic.claude-sonnet-4-5-20250929-v1:0",
-        client=bedrock_runtime(url),
-        bedrock_client=object(),
-        region_name="eu-central-1",
-        **more,
-    )
+    return _with_tools(ChatBedrockConverse(model=CLAUDE, **_aws(url), **options), calls)
 
 
-def chat_bedrock(url: str, **more: Any) -> BaseLanguageModel[Any]:
+def _bedrock(url: str, *, calls: bool = False, **options: Any) -> Any:
     from langchain_aws import ChatBedrock
 
-    return ChatBedrock(
-        model="anthropic.claude-sonnet-4-5-20250929-v1:0",
-        client=bedrock_runtime(url),
-        bedrock_client=object(),
-        region_name="eu-central-1",
-        **more,
-    )
+    return _with_tools(ChatBedrock(model=CLAUDE, **_aws(url), **options), calls)
 
 
-def chat_bedrock_thinking(url: str) -> BaseLanguageModel[Any]:
-    return chat_bedrock(url, model_kwargs={"thinking": {"type": "enabled", "budget_tokens": 1024}})
-
-
-def chat_bedrock_guarded(url: str) -> BaseLanguageModel[Any]:
+def _bedrock_guarded(url: str) -> Any:
     guardrails = {"guardrailIdentifier": "guard", "guardrailVersion": "1", "trace": True}
-    return chat_bedrock(url, guardrails=guardrails)
+    return _bedrock(url, guardrails=guardrails)
 
 
-def bedrock_llm(url: str, model: str = "amazon.titan-text-express-v1", **more: Any) -> Any:
+def _bedrock_llm(url: str, **options: Any) -> Any:
     from langchain_aws import BedrockLLM
 
-    return BedrockLLM(
-        model=model,
-        client=bedrock_runtime(url),
-        bedrock_client=object(),
-        region_name="eu-central-1",
-        **more,
+    return BedrockLLM(**_aws(url), **options)
+
+
+def _ollama(url: str, *, calls: bool = False, **options: Any) -> Any:
+    from langchain_ollama import ChatOllama
+
+    model = ChatOllama(model=ASKED_FOR, base_url=url, reasoning=True, **options)
+    return _with_tools(model, calls)
+
+
+def _ollama_llm(url: str) -> Any:
+    from langchain_ollama import OllamaLLM
+
+    return OllamaLLM(model=ASKED_FOR, base_url=url, reasoning=True)
+
+
+def _cohere(url: str, *, calls: bool = False) -> Any:
+    from langchain_cohere import ChatCohere
+
+    model = ChatCohere(
+        model=ASKED_FOR,
+        base_url=url,
+        cohere_api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+    )
+    return _with_tools(model, calls)
+
+
+def _bedrock_completions(vendor: str, model: str, wire: Any, **options: Any) -> Client:
+    streaming = options.pop("streaming", False)
+
+    def make(url: str) -> Any:
+        return _bedrock_llm(url, model=model, streaming=streaming)
+
+    return Client(
+        name=f"BedrockLLM, {vendor}",
+        package="langchain-aws",
+        make=make,
+        wire=wire,
+        provider="amazon_bedrock",
+        answers=COMPLETIONS,
+        chat=False,
+        asked_for=model,
+        ends_twice=True,
+        **options,
     )
 
 
-def chat_ollama(url: str, **more: Any) -> BaseLanguageModel[Any]:
-    from langchain_ollama import ChatOllama
+# Their asynchronous call for a whole answer is refused by the package unless `streaming` is set.
+_NOT_AINVOKE = ("invoke", "stream", "astream", "left", "aleft")
 
-    return ChatOllama(model="llama3.2", base_url=url, reasoning=True, **more)
+_BEDROCK_LLMS = (
+    _bedrock_completions(
+        "Amazon", "amazon.titan-text-express-v1", bedrock_invoke.AMAZON, forms=_NOT_AINVOKE
+    ),
+    _bedrock_completions(
+        "Amazon, streaming=True",
+        "amazon.titan-text-express-v1",
+        bedrock_invoke.AMAZON,
+        streaming=True,
+        streams_inside=True,
+    ),
+    _bedrock_completions(
+        "Anthropic", "anthropic.claude-v2:1", bedrock_invoke.ANTHROPIC, forms=_NOT_AINVOKE
+    ),
+    _bedrock_completions(
+        "Meta", "meta.llama3-8b-instruct-v1:0", bedrock_invoke.META, forms=_NOT_AINVOKE
+    ),
+    _bedrock_completions(
+        "Mistral", "mistral.mistral-7b-instruct-v0:2", bedrock_invoke.MISTRAL, forms=_NOT_AINVOKE
+    ),
+)
 
-
-def ollama_llm(url: str) -> BaseLanguageModel[Any]:
-    from langchain_ollama import OllamaLLM
-
-    return OllamaLLM(model="llama3.2", base_url=url, reasoning=True)
-
-
-def chat_cohere(url: str) -> BaseLanguageModel[Any]:
-    from langchain_cohere import ChatCohere
-
-    return ChatCohere(model="command-a-03-2025", base_url=url, cohere_api_key="key")
-
-
-CLIENTS: dict[str, Callable[[str], Any]] = {
-    "ChatAnthropic": chat_anthropic,
-    "ChatAnthropic thinking": chat_anthropic_thinking,
-    "ChatAnthropic v1": chat_anthropic_v1,
-    "ChatGoogleGenerativeAI": chat_google,
-    "ChatGoogleGenerativeAI 3": chat_google_3,
-    "GoogleGenerativeAI": google_llm,
-    "ChatBedrockConverse": chat_bedrock_converse,
-    "ChatBedrock": chat_bedrock,
-    "ChatBedrock thinking": chat_bedrock_thinking,
-    "ChatBedrock guarded": chat_bedrock_guarded,
-    "BedrockLLM titan": bedrock_llm,
-    "BedrockLLM claude": lambda url: bedrock_llm(url, "anthropic.claude-v2:1"),
-    "BedrockLLM meta": lambda url: bedrock_llm(url, "meta.llama3-8b-instruct-v1:0"),
-    "BedrockLLM mistral": lambda url: bedrock_llm(url, "mistral.mistral-7b-instruct-v0:2"),
-    "BedrockLLM titan streaming": lambda url: bedrock_llm(url, streaming=True),
-    "ChatOllama": chat_ollama,
-    "ChatOllama logprobs": lambda url: chat_ollama(url, logprobs=True),
-    "OllamaLLM": ollama_llm,
-    "ChatCohere": chat_cohere,
-}
+NATIVE_CLIENTS: tuple[Client, ...] = (
+    Client(
+        name="ChatAnthropic",
+        package="langchain-anthropic",
+        make=_anthropic,
+        wire=anthropic.WIRE,
+        provider="anthropic",
+        answers=(*but("likelihoods"), "prompt blocked", "web search"),
+        options={
+            **_CALLS,
+            "web search": {"model_kwargs": {"tools": [{"type": "web_search_20250305"}]}},
+        },
+    ),
+    Client(
+        name="ChatAnthropic, thinking",
+        package="langchain-anthropic",
+        make=_anthropic_thinking,
+        wire=anthropic.WIRE,
+        provider="anthropic",
+        answers=(*but("likelihoods"), "prompt blocked", "web search"),
+        options=_CALLS,
+    ),
+    Client(
+        name='ChatAnthropic, output_version="v1"',
+        package="langchain-anthropic",
+        make=_anthropic_v1,
+        wire=anthropic.WIRE,
+        provider="anthropic",
+        answers=(*but("likelihoods"), "prompt blocked", "web search"),
+        options=_CALLS,
+    ),
+    Client(
+        name="ChatGoogleGenerativeAI",
+        package="langchain-google-genai",
+        make=_google,
+        wire=gemini.WIRE,
+        provider="google_genai",
+        answers=(*but("likelihoods"), "prompt blocked"),
+        options=_CALLS,
+    ),
+    Client(
+        name="ChatGoogleGenerativeAI, Gemini 3",
+        package="langchain-google-genai",
+        make=lambda url, **options: _google(url, model="gemini-3-asked", **options),
+        wire=gemini.WIRE_3,
+        provider="google_genai",
+        asked_for="gemini-3-asked",
+        answers=(*but("likelihoods"), "prompt blocked"),
+        options=_CALLS,
+    ),
+    Client(
+        name="GoogleGenerativeAI",
+        package="langchain-google-genai",
+        make=_google_llm,
+        wire=gemini.WIRE,
+        provider="google_genai",
+        answers=(*COMPLETIONS, "reasoning", "prompt blocked"),
+        chat=False,
+    ),
+    Client(
+        name="ChatBedrockConverse",
+        package="langchain-aws",
+        make=_converse,
+        wire=bedrock.WIRE,
+        provider="amazon_bedrock",
+        answers=(*but("likelihoods"), "prompt blocked"),
+        asked_for=CLAUDE,
+        options={
+            **_CALLS,
+            "reasoning": {"additional_model_response_field_paths": ["/usage"]},
+        },
+    ),
+    Client(
+        name="ChatBedrock",
+        package="langchain-aws",
+        make=_bedrock,
+        wire=bedrock_invoke.MESSAGES,
+        provider="amazon_bedrock",
+        answers=(*but("likelihoods"), "prompt blocked"),
+        asked_for=CLAUDE,
+        options={**_CALLS, "reasoning": {"model_kwargs": _THINKING}},
+        ends_twice=True,
+    ),
+    Client(
+        name="ChatBedrock, guardrail with trace",
+        package="langchain-aws",
+        make=_bedrock_guarded,
+        wire=bedrock_invoke.MESSAGES,
+        provider="amazon_bedrock",
+        answers=("text", "prompt blocked"),
+        asked_for=CLAUDE,
+        ends_twice=True,
+    ),
+    *_BEDROCK_LLMS,
+    Client(
+        name="ChatOllama",
+        package="langchain-ollama",
+        make=_ollama,
+        wire=ollama.WIRE,
+        provider="ollama",
+        # Of arguments that are no JSON, Ollama itself makes an error of the server.
+        answers=but("broken tool call"),
+        options={**_CALLS, "likelihoods": {"logprobs": True, "top_logprobs": 2}},
+        streams_inside=True,
+    ),
+    Client(
+        name="OllamaLLM",
+        package="langchain-ollama",
+        make=_ollama_llm,
+        wire=ollama.WIRE,
+        provider="ollama",
+        answers=(*COMPLETIONS, "reasoning"),
+        chat=False,
+        streams_inside=True,
+    ),
+    Client(
+        name="ChatCohere",
+        package="langchain-cohere",
+        make=_cohere,
+        wire=cohere.WIRE,
+        provider="cohere",
+        # The package itself fails on arguments that are no JSON.
+        answers=but("broken tool call"),
+        options=_CALLS,
+    ),
+)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Stop, Usage, answer_to
-from tests.providers.wire.streaming import halves, pieces, streamed, visible, whole
+from tests.providers.answers import ANSWERS, Answer, Stop, ToolCall, Usage, answer_to
+
+from . import ANSWERED_BY, Wire
+from .streaming import halves, pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +30,6 @@ SIGNATURE = "c2lnbmF0dXJl"
 """What Anthropic signs a thinking block with; base64 of nothing in particular."""
 
 
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [Route("/v1/messages", _messages, methods=["POST"])]
-
-
 def prompt_of(messages: list[dict[str, Any]]) -> str:
     """Return the text of the last message, that of a tool's result among it."""
     content = messages[-1]["content"]
@@ -45,7 +42,7 @@ def prompt_of(messages: list[dict[str, Any]]) -> str:
     return "".join(texts)
 
 
-def document(answer: Answer, model: str) -> dict[str, Any]:
+def document(answer: Answer, model: str = ANSWERED_BY) -> dict[str, Any]:
     """Return a whole answer."""
     return {
         "id": "msg_01Answer",
@@ -67,7 +64,7 @@ def document(answer: Answer, model: str) -> dict[str, Any]:
     }
 
 
-def events(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+def events(answer: Answer, model: str = ANSWERED_BY) -> Iterator[dict[str, Any]]:
     """Yield the events of a streamed answer."""
     start = document(answer, model) | {"content": [], "stop_reason": None, "stop_details": None}
     start["usage"] = start["usage"] | {"output_tokens": 1, "output_tokens_details": None}
@@ -112,11 +109,8 @@ async def _messages(request: Request) -> Response:
         error = {"type": "api_error", "message": f"failed with {answer.status}"}
         return JSONResponse({"type": "error", "error": error}, status_code=answer.status)
     if not body.get("stream"):
-        return whole(answer, document(answer, body["model"]))
-    lines = (
-        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
-        for event in events(answer, body["model"])
-    )
+        return whole(answer, document(answer))
+    lines = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events(answer))
     return streamed(lines, "text/event-stream")
 
 
@@ -191,3 +185,27 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
     }
+
+
+WITHOUT_BROKEN_CALLS = {
+    "broken tool call": {
+        "tool_calls": tuple(
+            ToolCall(id=call.id, name=call.name, arguments="{}")
+            for call in ANSWERS["broken tool call"].tool_calls
+        )
+    }
+}
+"""A whole answer has its calls' arguments as objects, so that broken ones can't be told."""
+
+WIRE = Wire(
+    name="anthropic",
+    routes=lambda: [Route("/v1/messages", _messages, methods=["POST"])],
+    finish_reasons=STOP_REASONS,
+    says={
+        "model_name": ANSWERED_BY,
+        "response_id": "msg_01Answer",
+        "service_tier": "standard",
+    },
+    counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),
+    differs_whole=WITHOUT_BROKEN_CALLS,
+)

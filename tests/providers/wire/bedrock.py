@@ -6,12 +6,15 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.providers.answers import Answer, Stop, answer_to
-from tests.providers.wire import aws_events, bedrock_invoke
-from tests.providers.wire.streaming import halves, pieces, streamed, visible, whole
+
+from . import Wire, aws_events
+from .anthropic import WITHOUT_BROKEN_CALLS
+from .bedrock_invoke import BLOCKED, failure
+from .streaming import halves, pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +28,7 @@ STOP_REASONS = {
     Stop.BLOCKED: "guardrail_intervened",
 }
 
-BLOCKED = "Sorry, the model cannot answer this question."
-"""What a guardrail says in place of the model; the text is the guardrail's setting."""
-
-
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [
-        Route("/model/{model}/converse", _converse, methods=["POST"]),
-        Route("/model/{model}/converse-stream", _converse_stream, methods=["POST"]),
-        *bedrock_invoke.routes(),
-    ]
+SERVICE_TIER = "priority"
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -54,6 +47,7 @@ def document(answer: Answer) -> dict[str, Any]:
         "stopReason": STOP_REASONS[answer.stop],
         "usage": _usage(answer),
         "metrics": {"latencyMs": 12},
+        "serviceTier": {"type": SERVICE_TIER},
         **_more_fields(answer),
     }
 
@@ -82,7 +76,14 @@ def events(answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "contentBlockDelta", {"delta": delta, "contentBlockIndex": number}
         yield "contentBlockStop", {"contentBlockIndex": number}
     yield "messageStop", {"stopReason": STOP_REASONS[answer.stop], **_more_fields(answer)}
-    yield "metadata", {"usage": _usage(answer), "metrics": {"latencyMs": 12}}
+    yield (
+        "metadata",
+        {
+            "usage": _usage(answer),
+            "metrics": {"latencyMs": 12},
+            "serviceTier": {"type": SERVICE_TIER},
+        },
+    )
 
 
 async def _converse(request: Request) -> Response:
@@ -98,12 +99,6 @@ async def _converse_stream(request: Request) -> Response:
         return failure(answer.status)
     messages = (aws_events.event(kind, payload) for kind, payload in events(answer))
     return streamed(messages, aws_events.MEDIA_TYPE)
-
-
-def failure(status: int) -> JSONResponse:
-    """Return an error in the form of AWS's JSON protocols."""
-    headers = {"x-amzn-errortype": "InternalServerException"}
-    return JSONResponse({"message": f"failed with {status}"}, status_code=status, headers=headers)
 
 
 async def _answer(request: Request) -> Answer:
@@ -146,3 +141,17 @@ def _usage(answer: Answer) -> dict[str, Any]:
         "cacheReadInputTokens": usage.cache_read,
         "cacheWriteInputTokens": usage.cache_write,
     }
+
+
+WIRE = Wire(
+    name="bedrock-converse",
+    routes=lambda: [
+        Route("/model/{model}/converse", _converse, methods=["POST"]),
+        Route("/model/{model}/converse-stream", _converse_stream, methods=["POST"]),
+    ],
+    finish_reasons=STOP_REASONS,
+    says={"service_tier": SERVICE_TIER},
+    counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),
+    differs={"prompt blocked": {"output_text": BLOCKED}},
+    differs_whole=WITHOUT_BROKEN_CALLS,
+)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.providers.answers import Answer, Stop, answer_to
-from tests.providers.wire import anthropic, aws_events
-from tests.providers.wire.streaming import pieces, streamed, visible, whole
+
+from . import Wire, anthropic, aws_events
+from .streaming import pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,19 +31,15 @@ CLAUDE_2 = dict.fromkeys(Stop, "stop_sequence") | {Stop.LENGTH: "max_tokens"}
 STOP_OR_LENGTH = dict.fromkeys(Stop, "stop") | {Stop.LENGTH: "length"}
 
 
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [
-        Route("/model/{model}/invoke", _invoke, methods=["POST"]),
-        Route("/model/{model}/invoke-with-response-stream", _invoke_stream, methods=["POST"]),
-    ]
+BLOCKED = "Sorry, the model cannot answer this question."
+"""What a guardrail says in place of the model; the text is the guardrail's setting."""
 
 
 async def _invoke(request: Request) -> Response:
     model, body = request.path_params["model"], await request.json()
-    answer = answer_to(_prompt(body))
+    answer = _guarded(answer_to(_prompt(body)))
     if answer.status != 200:
-        return _failure(answer.status)
+        return failure(answer.status)
     document = _document(answer, model, body)
     if answer.prompt_blocked:
         document["amazon-bedrock-guardrailAction"] = "INTERVENED"
@@ -57,17 +55,23 @@ async def _invoke(request: Request) -> Response:
 
 async def _invoke_stream(request: Request) -> Response:
     model, body = request.path_params["model"], await request.json()
-    answer = answer_to(_prompt(body))
+    answer = _guarded(answer_to(_prompt(body)))
     if answer.status != 200:
-        return _failure(answer.status)
+        return failure(answer.status)
     messages = (_chunk(part) for part in _parts(answer, model, body))
     content = {"x-amzn-bedrock-content-type": "application/json"}
     return streamed(messages, aws_events.MEDIA_TYPE, **content)
 
 
-def _failure(status: int) -> JSONResponse:
+def failure(status: int) -> JSONResponse:
+    """Return an error in the form of AWS's JSON protocols."""
     headers = {"x-amzn-errortype": "InternalServerException"}
     return JSONResponse({"message": f"failed with {status}"}, status_code=status, headers=headers)
+
+
+def _guarded(answer: Answer) -> Answer:
+    """Return what a guardrail makes of an answer to a prompt that it blocks."""
+    return replace(answer, text=(BLOCKED,), stop=Stop.END) if answer.prompt_blocked else answer
 
 
 def _chunk(part: dict[str, Any]) -> bytes:
@@ -160,3 +164,43 @@ def _part(vendor: str, text: str, stop: Stop | None, answer: Answer) -> dict[str
                 "completionReason": None if stop is None else TITAN[stop],
                 "inputTextTokenCount": None if stop is None else answer.usage.input,
             }
+
+
+def _completions(name: str, reasons: dict[Stop, str]) -> Wire:
+    """Return the format of a vendor's completions."""
+    return Wire(
+        name=f"bedrock-{name}",
+        routes=_routes,
+        finish_reasons=reasons,
+        says={},
+        counts=frozenset({"cached_tokens", "cache_creation_tokens"}),
+    )
+
+
+def _routes() -> list[Route]:
+    return [
+        Route("/model/{model}/invoke", _invoke, methods=["POST"]),
+        Route("/model/{model}/invoke-with-response-stream", _invoke_stream, methods=["POST"]),
+    ]
+
+
+MESSAGES = Wire(
+    name="bedrock-invoke",
+    routes=_routes,
+    finish_reasons=anthropic.STOP_REASONS,
+    says={"response_id": "msg_01Answer", "service_tier": "standard"},
+    counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),
+    differs={
+        "prompt blocked": {
+            "output_text": BLOCKED,
+            "finish_reason": anthropic.STOP_REASONS[Stop.END],
+        }
+    },
+    differs_whole=anthropic.WITHOUT_BROKEN_CALLS,
+)
+"""Anthropic's Messages by way of Bedrock."""
+
+AMAZON = _completions("amazon", TITAN)
+ANTHROPIC = _completions("anthropic", CLAUDE_2)
+META = _completions("meta", STOP_OR_LENGTH)
+MISTRAL = _completions("mistral", STOP_OR_LENGTH)

@@ -10,7 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.providers.answers import Answer, Stop, answer_to
-from tests.providers.wire.streaming import halves, pieces, streamed, visible, whole
+
+from . import Wire
+from .streaming import halves, pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +26,10 @@ FINISH_REASONS = {
     Stop.BLOCKED: "COMPLETE",  # the API has no reason of its own
 }
 
+RESPONSE_ID = "cohere-answer-1"
 
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [Route("/v2/chat", _chat, methods=["POST"])]
+TOOL_PLAN = "I will ask."
+"""What the model says before it calls a tool."""
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -39,9 +41,9 @@ def document(answer: Answer) -> dict[str, Any]:
         content.append({"type": "text", "text": text})
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if answer.tool_calls:
-        message = {"role": "assistant", "tool_plan": "I will ask.", "tool_calls": _calls(answer)}
+        message = {"role": "assistant", "tool_plan": TOOL_PLAN, "tool_calls": _calls(answer)}
     whole_answer = {
-        "id": "cohere-answer-1",
+        "id": RESPONSE_ID,
         "message": message,
         "finish_reason": FINISH_REASONS[answer.stop],
         "usage": _usage(answer),
@@ -54,7 +56,7 @@ def document(answer: Answer) -> dict[str, Any]:
 def events(answer: Answer) -> Iterator[dict[str, Any]]:
     """Yield the events of a streamed answer."""
     start = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": []}
-    yield {"type": "message-start", "id": "cohere-answer-1", "delta": {"message": start}}
+    yield {"type": "message-start", "id": RESPONSE_ID, "delta": {"message": start}}
     index = itertools.count()
     for kind, group in itertools.groupby(pieces(answer), key=lambda piece: piece[0]):
         number, name = next(index), "thinking" if kind == "reasoning" else "text"
@@ -66,7 +68,7 @@ def events(answer: Answer) -> Iterator[dict[str, Any]]:
             yield event
         yield {"type": "content-end", "index": number}
     if answer.tool_calls:
-        yield {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "I will ask."}}}
+        yield {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": TOOL_PLAN}}}
     for number, call in enumerate(_calls(answer)):
         arguments = call["function"]["arguments"]
         call["function"]["arguments"] = ""
@@ -80,7 +82,7 @@ def events(answer: Answer) -> Iterator[dict[str, Any]]:
             yield {"type": "tool-call-delta", "index": number, "delta": delta}
         yield {"type": "tool-call-end", "index": number}
     end = {"finish_reason": FINISH_REASONS[answer.stop], "usage": _usage(answer)}
-    yield {"type": "message-end", "id": "cohere-answer-1", "delta": end}
+    yield {"type": "message-end", "id": RESPONSE_ID, "delta": end}
 
 
 async def _chat(request: Request) -> Response:
@@ -134,3 +136,14 @@ def _usage(answer: Answer) -> dict[str, Any]:
         "tokens": counts,
         "cached_tokens": answer.usage.cache_read,
     }
+
+
+WIRE = Wire(
+    name="cohere",
+    routes=lambda: [Route("/v2/chat", _chat, methods=["POST"])],
+    finish_reasons=FINISH_REASONS,
+    says={"response_id": RESPONSE_ID},
+    counts=frozenset({"cached_tokens"}),
+    rivals=False,
+    differs={"tool call": {"output_text": TOOL_PLAN}},
+)

@@ -9,7 +9,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.providers.answers import Answer, Stop, answer_to
-from tests.providers.wire.streaming import pieces, streamed, visible, whole
+
+from . import ANSWERED_BY, Wire
+from .streaming import pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +25,12 @@ FINISH_REASONS = {
     Stop.BLOCKED: "SAFETY",
 }
 
+RESPONSE_ID = "gemini-answer-1"
+FINISH_MESSAGE = "The answer is blocked."
+BLOCK_REASON = "PROHIBITED_CONTENT"
+BLOCK_MESSAGE = "The prompt is blocked."
+
 _RATING = {"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "probability": "HIGH", "blocked": True}
-
-
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [
-        Route("/{version}/models/{model}:generateContent", _generate, methods=["POST"]),
-        Route("/{version}/models/{model}:streamGenerateContent", _stream, methods=["POST"]),
-    ]
 
 
 def document(answer: Answer, model: str) -> dict[str, Any]:
@@ -66,19 +65,39 @@ def chunks(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
     yield _envelope(answer, model, _end(answer, _calls(answer) or [{"text": ""}]))
 
 
-async def _generate(request: Request) -> Response:
-    model, answer = request.path_params["model"], await _answer(request)
-    if answer.status != 200:
-        return _failure(answer.status)
-    return whole(answer, document(answer, model))
+def wire(name: str, model: str) -> Wire:
+    """Return the API with a model; by its name LangChain's package decides on a message's form."""
 
+    async def generate(request: Request) -> Response:
+        answer = await _answer(request)
+        if answer.status != 200:
+            return _failure(answer.status)
+        return whole(answer, document(answer, model))
 
-async def _stream(request: Request) -> Response:
-    model, answer = request.path_params["model"], await _answer(request)
-    if answer.status != 200:
-        return _failure(answer.status)
-    lines = (f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in chunks(answer, model))
-    return streamed(lines, "text/event-stream")
+    async def stream(request: Request) -> Response:
+        answer = await _answer(request)
+        if answer.status != 200:
+            return _failure(answer.status)
+        lines = (f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in chunks(answer, model))
+        return streamed(lines, "text/event-stream")
+
+    return Wire(
+        name=name,
+        routes=lambda: [
+            Route("/{version}/models/{model}:generateContent", generate, methods=["POST"]),
+            Route("/{version}/models/{model}:streamGenerateContent", stream, methods=["POST"]),
+        ],
+        finish_reasons=FINISH_REASONS,
+        says={"model_name": model, "response_id": RESPONSE_ID},
+        counts=frozenset({"cached_tokens", "reasoning_tokens"}),
+        counts_early=True,
+        differs={
+            "refused": {"refusal": FINISH_MESSAGE},
+            "prompt blocked": {"finish_reason": BLOCK_REASON, "refusal": BLOCK_MESSAGE},
+            # There is no such call in the answer, so neither is there one in the row.
+            "broken tool call": {"finish_reason": "MALFORMED_FUNCTION_CALL", "tool_calls": None},
+        },
+    )
 
 
 async def _answer(request: Request) -> Answer:
@@ -115,7 +134,7 @@ def _end(answer: Answer, parts: list[dict[str, Any]]) -> dict[str, Any]:
     }
     if answer.stop is Stop.BLOCKED:
         candidate["safetyRatings"] = [_RATING]
-        candidate["finishMessage"] = "Blocked."
+        candidate["finishMessage"] = FINISH_MESSAGE
     if answer.tool_calls and len(_calls(answer)) < len(answer.tool_calls):
         # The API never sends arguments that are no JSON: it has nothing but this.
         candidate["finishReason"] = "MALFORMED_FUNCTION_CALL"
@@ -149,13 +168,20 @@ def _envelope(answer: Answer, model: str, candidate: dict[str, Any] | None) -> d
     document: dict[str, Any] = {
         "usageMetadata": usage,
         "modelVersion": model,
-        "responseId": "gemini-answer-1",
+        "responseId": RESPONSE_ID,
     }
     if candidate is None:
         document["promptFeedback"] = {
-            "blockReason": "PROHIBITED_CONTENT",
+            "blockReason": BLOCK_REASON,
+            "blockReasonMessage": BLOCK_MESSAGE,
             "safetyRatings": [_RATING],
         }
     else:
         document["candidates"] = [candidate]
     return document
+
+
+WIRE = wire("gemini", ANSWERED_BY)
+
+WIRE_3 = wire("gemini-3", "gemini-3-answering")
+"""With a model of the third generation, whose messages are lists of content blocks."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Stop, answer_to
-from tests.providers.wire.streaming import pieces, streamed, visible, whole
+from tests.providers.answers import ANSWERS, Answer, Stop, ToolCall, answer_to
+
+from . import ANSWERED_BY, RIVAL, RIVAL_LOGPROB, Wire
+from .streaming import pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,33 +27,22 @@ DONE_REASONS = {
 }
 
 
-def routes() -> list[Route]:
-    """Return the API's routes."""
-    return [
-        Route("/api/chat", _chat, methods=["POST"]),
-        Route("/api/generate", _generate, methods=["POST"]),
-    ]
-
-
-def lines(
-    answer: Answer, model: str, said: Callable[..., dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def lines(answer: Answer, said: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a streamed answer's objects.
 
     Args:
         answer: The answer.
-        model: The model's name.
         said: Makes the endpoint's part of an object, of a text, reasoning and calls.
     """
     for kind, piece in pieces(answer):
         text, thinking = ("", piece) if kind == "reasoning" else (piece, "")
-        line = _envelope(model) | said(text, thinking) | {"done": False}
+        line = _envelope() | said(text, thinking) | {"done": False}
         if answer.logprobs is not None:
             line["logprobs"] = _logprobs(answer, [piece])
         yield line
     if answer.tool_calls:
-        yield _envelope(model) | said("", "", _calls(answer)) | {"done": False}
-    yield _envelope(model) | said("", "") | _end(answer)
+        yield _envelope() | said("", "", _calls(answer)) | {"done": False}
+    yield _envelope() | said("", "") | _end(answer)
 
 
 async def _chat(request: Request) -> Response:
@@ -76,9 +67,9 @@ def _respond(
             # Ollama parses the model's text itself, and this is all that it says.
             return _failure(f"error parsing tool call: raw='{call.arguments}'", 500)
     if body.get("stream", True):
-        parts = (json.dumps(line) + "\n" for line in lines(answer, body["model"], said))
+        parts = (json.dumps(line) + "\n" for line in lines(answer, said))
         return streamed(parts, "application/x-ndjson")
-    document = _envelope(body["model"]) | _end(answer)
+    document = _envelope() | _end(answer)
     document |= said(visible(answer), "".join(answer.reasoning), _calls(answer))
     if answer.logprobs is not None:
         document["logprobs"] = _logprobs(answer, list(answer.text))
@@ -124,11 +115,12 @@ def _calls(answer: Answer) -> list[dict[str, Any]]:
 def _logprobs(answer: Answer, tokens: list[str]) -> list[dict[str, Any]]:
     found = answer.logprobs or {}
     each = [{"token": t, "logprob": found[t], "bytes": list(t.encode())} for t in tokens]
-    return [{**token, "top_logprobs": [token]} for token in each]
+    rival = {"token": RIVAL, "logprob": RIVAL_LOGPROB, "bytes": list(RIVAL.encode())}
+    return [{**token, "top_logprobs": [token, rival]} for token in each]
 
 
-def _envelope(model: str) -> dict[str, Any]:
-    return {"model": model, "created_at": "2026-11-27T12:00:00.000000Z"}
+def _envelope() -> dict[str, Any]:
+    return {"model": ANSWERED_BY, "created_at": "2026-11-27T12:00:00.000000Z"}
 
 
 def _end(answer: Answer) -> dict[str, Any]:
@@ -142,3 +134,21 @@ def _end(answer: Answer) -> dict[str, Any]:
         "eval_count": answer.usage.output,
         "eval_duration": 2_000_000,
     }
+
+
+WIRE = Wire(
+    name="ollama",
+    routes=lambda: [
+        Route("/api/chat", _chat, methods=["POST"]),
+        Route("/api/generate", _generate, methods=["POST"]),
+    ],
+    finish_reasons=DONE_REASONS,
+    differs={
+        "tool call": {
+            "tool_calls": tuple(  # they have no ids: the client makes them up
+                ToolCall(id="", name=call.name, arguments=call.arguments)
+                for call in ANSWERS["tool call"].tool_calls
+            )
+        }
+    },
+)

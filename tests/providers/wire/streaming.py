@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from . import CutError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from tests.providers.answers import Answer
 
 
-class ConnectionCutError(Exception):
-    """Ends a response without its end; uvicorn closes the connection."""
-
-
 def streamed(parts: Iterable[bytes | str], media_type: str, **headers: str) -> Response:
-    """Send the parts one by one; the iterator raises `ConnectionCutError` where it is cut."""
+    """Send the parts one by one; the iterator raises `CutError` where it is cut."""
 
     async def body() -> AsyncIterator[bytes | str]:
         for part in parts:
@@ -35,7 +33,7 @@ def whole(answer: Answer, document: Mapping[str, Any], **headers: str) -> Respon
 
     async def half() -> AsyncIterator[bytes]:
         yield data[: len(data) // 2]
-        raise ConnectionCutError
+        raise CutError
 
     length = {"content-length": str(len(data))}
     return StreamingResponse(half(), media_type="application/json", headers={**headers, **length})
@@ -51,7 +49,7 @@ def pieces(answer: Answer) -> Iterable[tuple[str, str]]:
     kinds += [("text", each) for each in text]
     for number, piece in enumerate(kinds):
         if number == answer.cut_after:
-            raise ConnectionCutError
+            raise CutError
         yield piece
 
 

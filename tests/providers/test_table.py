@@ -1,0 +1,82 @@
+"""Every cell of the table, with the real client packages, over real sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .answers import ANSWERS
+from .client import Client
+from .forms import Form
+from .not_handed_over import reasons
+from .recorder import Recorder
+from .server import Server
+from .stage import Stage
+from .table import FIELDS, AnyOf, OneOf, agrees, cases, may_be_there, right_values
+
+
+@pytest.mark.parametrize(
+    ("client", "form", "answer"),
+    [pytest.param(*case, id=f"{case[0].name}-{case[1].name}-{case[2]}") for case in cases()],
+)
+def test_the_row(client: Client, form: Form, answer: str, server: Server) -> None:
+    right = right_values(client, form, answer)
+    with Stage() as stage:
+        raised = _call(client, form, answer, server, stage)
+        assert (raised is not None) == (right["outcome"] != "ok"), raised
+        row = stage.row(unmatched_events=int(client.ends_twice))
+        wrong = list(_wrong_cells(client, form, answer, row, stage.recorder))
+        assert not wrong, f"{wrong}\nrow: {row}\nhanded over: {stage.recorder.result!r}"
+        if "time_to_first_token" in row:
+            assert row["time_to_first_token"] <= row["duration"]
+            first = stage.recorder.first_content_event(ANSWERS[answer])
+            assert stage.recorder.first_token_event == first
+
+
+def _call(
+    client: Client, form: Form, answer: str, server: Server, stage: Stage
+) -> Exception | None:
+    model = client.model(server.url(client.wire), answer)
+    try:
+        form.call(model, answer, stage.config)
+    except Exception as error:  # noqa: BLE001 - whatever the provider's package raises
+        return error
+    return None
+
+
+def _wrong_cells(
+    client: Client, form: Form, answer: str, row: dict[str, Any], recorder: Recorder
+) -> Any:
+    """Yield what is wrong in a row."""
+    right = right_values(client, form, answer)
+    allowed = may_be_there(client, form, answer)
+    for field in FIELDS:
+        found = row.get(field)
+        lost = next(reasons(client, form, answer, field), None)
+        if lost is not None and field in lost.instead:
+            if not agrees(field, found, lost.instead[field]):
+                yield f"{field} should be {lost.instead[field]!r} here, is {found!r}"
+        elif field not in right:
+            if found is not None and (field not in allowed or found != allowed[field]):
+                yield f"{field} should not be there: {found!r}"
+        elif lost is not None:
+            if found and not (field == "model_name" and found == client.asked_for):
+                yield f"{field} is there, though LangChain should not hand it over: {found!r}"
+            elif _handed_over(field, right[field], recorder, answer):
+                yield f"LangChain hands {field} over now: {right[field]!r}"
+        elif not agrees(field, found, right[field]):
+            yield f"{field} should be {right[field]!r}, is {found!r}"
+
+
+def _handed_over(field: str, right: Any, recorder: Recorder, answer: str) -> bool:
+    if field == "time_to_first_token":
+        return recorder.first_content_event(ANSWERS[answer]) is not None
+    if field == "output_likelihoods":
+        logprobs = ANSWERS[answer].logprobs or {}
+        return all(recorder.hands_over(value) for value in logprobs.values())
+    if field == "output_tokens":
+        return False  # they are the text's pieces: their likelihoods tell whether they are there
+    if field == "tool_calls":
+        return all(recorder.hands_over(call.name) for call in right)
+    return not isinstance(right, AnyOf | OneOf) and recorder.hands_over(right)
