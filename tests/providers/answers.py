@@ -125,6 +125,9 @@ ANSWERS: Mapping[str, Answer] = {
 }
 """By name. The prompt of a request is the name, so that the server knows what to answer."""
 
+GUARDRAIL_TEXT = "Sorry, the model cannot answer this question."
+"""What some providers answer to a blocked prompt, in place of the model; others say nothing."""
+
 OF_SOME = ("prompt blocked", "web search")
 """The answers that few formats have; a client has them only when it says so."""
 

@@ -41,7 +41,7 @@ class Client:
     make: Callable[..., Any]
     wire: Wire
     provider: str
-    answers: tuple[str, ...] = field(default_factory=lambda: but())
+    answers: tuple[str, ...] = field(default_factory=lambda: but())  # noqa: PLW0108 - it comes below
     forms: tuple[str, ...] = tuple(FORMS)
     chat: bool = True
     asked_for: str | None = ASKED_FOR

@@ -2,6 +2,277 @@
 
 from __future__ import annotations
 
-from .loss import NotHandedOver
+from .answers import ToolCall
+from .loss import STREAMED, V3, NotHandedOver
 
-NATIVE_NOT_HANDED_OVER: tuple[NotHandedOver, ...] = ()
+CLAUDE_CLIENTS = (
+    "ChatAnthropic",
+    "ChatAnthropic, thinking",
+    'ChatAnthropic, output_version="v1"',
+)
+GEMINI_CHATS = ("ChatGoogleGenerativeAI", "ChatGoogleGenerativeAI, Gemini 3")
+GUARDED = "ChatBedrock, guardrail with trace"
+STREAMING_LLM = "BedrockLLM, Amazon, streaming=True"
+BEDROCK_LLMS = (
+    "BedrockLLM, Amazon",
+    STREAMING_LLM,
+    "BedrockLLM, Anthropic",
+    "BedrockLLM, Meta",
+    "BedrockLLM, Mistral",
+)
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+STREAM, LEFT, WHOLE = ("stream", "astream"), ("left", "aleft"), ("invoke", "ainvoke")
+
+_ANTHROPIC = (
+    NotHandedOver(
+        fields=("response_id", "service_tier"),
+        package="langchain-anthropic",
+        place="chat_models.ChatAnthropic._make_message_chunk_from_anthropic_event",
+        why="of the event `message_start` it keeps the model's name alone",
+        clients=CLAUDE_CLIENTS,
+        forms=STREAMED,
+    ),
+)
+
+_GOOGLE = (
+    NotHandedOver(
+        fields=("response_id",),
+        package="langchain-google-genai",
+        place="chat_models._response_to_result",
+        why="`response_id` of the response is not read",
+        clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
+    ),
+    NotHandedOver(
+        fields=("refusal",),
+        package="google-genai",
+        place="models._Candidate_from_mldev",
+        why="`finishMessage` of a candidate is left out",
+        clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
+        answers=("refused",),
+    ),
+    NotHandedOver(
+        fields=("model_name",),
+        package="langchain-google-genai",
+        place="chat_models._response_to_result",
+        why="the model's name is read for candidates alone, and a blocked prompt has none",
+        clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
+        answers=("prompt blocked",),
+    ),
+    NotHandedOver(
+        fields=COUNTS,
+        package="langchain-google-genai",
+        place="chat_models._response_to_result",
+        why="the message that stands for a blocked prompt gets no counts, unless it is streamed",
+        clients=GEMINI_CHATS,
+        forms=WHOLE,
+        answers=("prompt blocked",),
+    ),
+    NotHandedOver(
+        fields=("finish_reason", "refusal", *COUNTS),
+        package="langchain-google-genai",
+        place="llms.GoogleGenerativeAI._generate",
+        why="of the chat model's message it keeps the text, and counts if there is a candidate",
+        clients=("GoogleGenerativeAI",),
+        answers=("prompt blocked",),
+    ),
+    NotHandedOver(
+        fields=("reasoning_text",),
+        package="langchain-google-genai",
+        place="llms.GoogleGenerativeAI._generate, ._stream",
+        why="of the chat model's message it keeps the text",
+        clients=("GoogleGenerativeAI",),
+    ),
+    NotHandedOver(
+        fields=("finish_reason", "model_name", "cached_tokens", "reasoning_tokens", *COUNTS),
+        package="langchain-google-genai",
+        place="llms.GoogleGenerativeAI._stream",
+        why="of the chat model's chunks it keeps the text",
+        clients=("GoogleGenerativeAI",),
+        forms=STREAMED,
+    ),
+    NotHandedOver(
+        fields=("cached_tokens", "reasoning_tokens"),
+        package="langchain-core",
+        place="language_models._compat_bridge._accumulate_usage",
+        why="adds the counts of chunks up but lets the last chunk's details stand, which are zero",
+        clients=GEMINI_CHATS,
+        forms=V3,
+    ),
+)
+
+_BEDROCK = (
+    NotHandedOver(
+        fields=("response_id", "reasoning_tokens"),
+        package="langchain-aws",
+        place="llms.bedrock.LLMInputOutputAdapter.prepare_output, ._stream_response_to_"
+        "generation_chunk",
+        why="the message's id is not read, and the counts are Bedrock's own, without details",
+        clients=("ChatBedrock", GUARDED),
+    ),
+    NotHandedOver(
+        fields=("outcome", "error", "output_text", "finish_reason", "model_name", *COUNTS),
+        package="langchain-aws",
+        place="llms.bedrock.BedrockBase._prepare_input_and_invoke",
+        why="tells of the guardrail by `on_llm_error`, without the answer, before the answer comes",
+        clients=(GUARDED,),
+        forms=WHOLE,
+        answers=("prompt blocked",),
+        instead={
+            "outcome": "error",
+            "error": "Exception: Error raised by bedrock service: GUARDRAIL_INTERVENED",
+        },
+    ),
+    NotHandedOver(
+        fields=("finish_reason",),
+        package="langchain-aws",
+        place="llms.bedrock.LLMInputOutputAdapter.prepare_output",
+        why="reads `stop_reason` of the body, which Amazon and Mistral call otherwise",
+        clients=("BedrockLLM, Amazon", "BedrockLLM, Mistral"),
+        forms=WHOLE,
+    ),
+    NotHandedOver(
+        fields=("finish_reason",),
+        package="langchain-aws",
+        place="llms.bedrock._stream_response_to_generation_chunk",
+        why="of a chunk's `outputs`, where Mistral's reason is, the package takes the text alone",
+        clients=("BedrockLLM, Mistral",),
+        forms=STREAM,
+    ),
+    NotHandedOver(
+        fields=("time_to_first_token",),
+        package="langchain-aws",
+        place="llms.bedrock.BedrockBase._prepare_input_and_invoke_stream",
+        why="no chunk is told by `on_llm_new_token`",
+        clients=BEDROCK_LLMS,
+    ),
+    NotHandedOver(
+        fields=COUNTS,
+        package="langchain-aws",
+        place="llms.bedrock.LLMInputOutputAdapter.aprepare_output_stream",
+        why="ends at the chunk with the finish reason, before it is handed on",
+        clients=("BedrockLLM, Mistral",),
+        forms=("astream",),
+        answers=("text", "refused"),
+    ),
+)
+
+_OTHERS = (
+    NotHandedOver(
+        fields=("output_tokens", "output_likelihoods"),
+        package="langchain-core",
+        place="language_models._compat_bridge.chunks_to_events",
+        why="lets the last chunk's metadata stand, which has no log probabilities",
+        clients=("ChatOllama",),
+        forms=V3,
+    ),
+    NotHandedOver(
+        fields=("output_tokens", "output_likelihoods", "cached_tokens"),
+        package="langchain-cohere",
+        place="chat_models.ChatCohere._get_generation_info_v2, ._get_stream_info_v2",
+        why="neither log probabilities nor cached tokens are read",
+        clients=("ChatCohere",),
+    ),
+    NotHandedOver(
+        fields=("response_id",),
+        package="langchain-cohere",
+        place="chat_models.ChatCohere._get_stream_info_v2",
+        why="the id is read of whole answers alone",
+        clients=("ChatCohere",),
+        forms=STREAMED,
+    ),
+    NotHandedOver(
+        fields=("reasoning_text",),
+        package="langchain-core",
+        place="language_models._compat_bridge._accumulate",
+        why="of a block that it does not know, the last chunk stands",
+        clients=("ChatCohere",),
+        forms=V3,
+    ),
+    NotHandedOver(
+        fields=("tool_calls",),
+        package="langchain-cohere",
+        place="chat_models.ChatCohere._stream",
+        why="each part of a call gets an id of its own, so that LangChain takes them for calls",
+        clients=("ChatCohere",),
+        forms=("stream", "left"),
+        instead={
+            "tool_calls": (
+                ToolCall(id="", name="get_weather", arguments="{}"),
+                ToolCall(id="", name="", arguments="{}"),
+                ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),
+            )
+        },
+    ),
+)
+
+
+def _left(
+    fields: tuple[str, ...],
+    clients: tuple[str, ...],
+    forms: tuple[str, ...],
+    answers: tuple[str, ...] | None = None,
+    **instead: str,
+) -> NotHandedOver:
+    """Return what a consumer that leaves after the last chunk loses with it."""
+    return NotHandedOver(
+        fields=fields,
+        package="langchain-core",
+        place="language_models.llms.BaseLLM.stream, .astream",
+        why="a chunk is added to what is handed over after the consumer has had it, so that the"
+        " last one is missing when the consumer goes away",
+        clients=clients,
+        forms=forms,
+        answers=answers,
+        instead=instead,
+    )
+
+
+_END = ("outcome", "error", "finish_reason")
+_LAST_CHUNK = (*_END, "model_name", "cached_tokens", *COUNTS)
+_GONE = {"outcome": "disconnected", "error": "GeneratorExit"}
+
+_LEFT = (
+    _left(
+        _LAST_CHUNK,
+        (
+            "BedrockLLM, Amazon",
+            STREAMING_LLM,
+            "BedrockLLM, Anthropic",
+            "OllamaLLM",
+            "GoogleGenerativeAI",
+        ),
+        LEFT,
+        **_GONE,
+    ),
+    # Behind the finish reasons that it knows the package sends one more chunk, with the counts.
+    _left(_LAST_CHUNK, ("BedrockLLM, Meta",), ("aleft",), **_GONE),
+    _left(_LAST_CHUNK, ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), **_GONE),
+    _left(_END, ("BedrockLLM, Mistral",), LEFT, **_GONE),
+    _left(COUNTS, ("BedrockLLM, Mistral",), ("aleft",)),
+    _left(COUNTS, ("BedrockLLM, Mistral",), ("left",), ("cut at the limit",)),
+    _left(
+        ("output_text",),
+        ("BedrockLLM, Mistral",),
+        ("aleft",),
+        ("text",),
+        output_text="Hello there, ",
+    ),
+    _left(("output_text",), ("BedrockLLM, Mistral",), ("aleft",), ("refused",), output_text=""),
+    NotHandedOver(
+        fields=("output_text",),
+        package="langchain-core",
+        place="language_models.chat_models._v3_error_response",
+        why="what has been streamed is not handed over with the error, as it is by `stream()`",
+        forms=V3,
+        answers=("connection cut",),
+    ),
+)
+
+NATIVE_NOT_HANDED_OVER: tuple[NotHandedOver, ...] = (
+    *_ANTHROPIC,
+    *_GOOGLE,
+    *_BEDROCK,
+    *_OTHERS,
+    *_LEFT,
+)

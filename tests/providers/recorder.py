@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackHandler
 from pydantic import BaseModel
 
-from .answers import Answer
+from .answers import GUARDRAIL_TEXT, Answer
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -71,6 +71,7 @@ class Recorder(BaseCallbackHandler):
         """Return the number of the first event with the first piece of an answer, or None."""
         pieces = [*answer.reasoning[:1], *answer.text[:1], *(c.name for c in answer.tool_calls)]
         pieces += [call.name for call in answer.server_calls]
+        pieces += [GUARDRAIL_TEXT] if answer.prompt_blocked else []
         pieces += [answer.refusal] if answer.refusal else []
         for number, event in enumerate(self.events):
             if any(_is(leaf, piece) for leaf in leaves(event) for piece in pieces):

@@ -26,6 +26,8 @@ STOP_REASONS = {
     Stop.BLOCKED: "refusal",
 }
 
+RESPONSE_ID = "msg_01Answer"
+
 SIGNATURE = "c2lnbmF0dXJl"
 """What Anthropic signs a thinking block with; base64 of nothing in particular."""
 
@@ -45,7 +47,7 @@ def prompt_of(messages: list[dict[str, Any]]) -> str:
 def document(answer: Answer, model: str = ANSWERED_BY) -> dict[str, Any]:
     """Return a whole answer."""
     return {
-        "id": "msg_01Answer",
+        "id": RESPONSE_ID,
         "type": "message",
         "role": "assistant",
         "model": model,
@@ -71,7 +73,9 @@ def events(answer: Answer, model: str = ANSWERED_BY) -> Iterator[dict[str, Any]]
     yield {"type": "message_start", "message": start}
     index = itertools.count()
     for call in answer.server_calls:
-        yield from _streamed_call(next(index), "server_tool_use", call.id, call.name, call.arguments)
+        yield from _streamed_call(
+            next(index), "server_tool_use", call.id, call.name, call.arguments
+        )
         yield from _block(next(index), _search_result(call.id), ())
     for kind, group in itertools.groupby(pieces(answer), key=lambda piece: piece[0]):
         if kind == "reasoning":
@@ -127,10 +131,10 @@ def _blocks(answer: Answer) -> list[dict[str, Any]]:
         blocks.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
     if text := visible(answer):
         blocks.append({"type": "text", "text": text})
-    for call in answer.tool_calls:
-        blocks.append(
-            {"type": "tool_use", "id": call.id, "name": call.name, "input": _parsed(call.arguments)}
-        )
+    blocks += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": _parsed(call.arguments)}
+        for call in answer.tool_calls
+    ]
     return blocks
 
 
@@ -203,7 +207,7 @@ WIRE = Wire(
     finish_reasons=STOP_REASONS,
     says={
         "model_name": ANSWERED_BY,
-        "response_id": "msg_01Answer",
+        "response_id": RESPONSE_ID,
         "service_tier": "standard",
     },
     counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),

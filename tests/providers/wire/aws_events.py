@@ -29,7 +29,10 @@ def event(kind: str, payload: Mapping[str, Any]) -> bytes:
 def message(headers: Mapping[str, str], payload: bytes) -> bytes:
     """Return a message with these headers."""
     head = b"".join(
-        bytes([len(name)]) + name.encode() + struct.pack("!BH", _STRING, len(value)) + value.encode()
+        bytes([len(name)])
+        + name.encode()
+        + struct.pack("!BH", _STRING, len(value))
+        + value.encode()
         for name, value in headers.items()
     )
     prelude = struct.pack("!II", 16 + len(head) + len(payload), len(head))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Stop, answer_to
+from tests.providers.answers import GUARDRAIL_TEXT, Answer, Stop, answer_to
 
 from . import Wire, aws_events
 from .anthropic import WITHOUT_BROKEN_CALLS
-from .bedrock_invoke import BLOCKED, failure
+from .bedrock_invoke import failure
 from .streaming import halves, pieces, streamed, visible, whole
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ STOP_REASONS = {
 SERVICE_TIER = "priority"
 
 
-def document(answer: Answer) -> dict[str, Any]:
-    """Return a whole answer of Converse."""
+def document(answer: Answer, *, with_usage: bool) -> dict[str, Any]:
+    """Return a whole answer of Converse; with the model's own usage where it was asked for."""
     content: list[dict[str, Any]] = []
     if answer.reasoning:
         text = {"text": "".join(answer.reasoning), "signature": "c2lnbmF0dXJl"}
         content.append({"reasoningContent": {"reasoningText": text}})
-    if text := BLOCKED if answer.prompt_blocked else visible(answer):
+    if text := GUARDRAIL_TEXT if answer.prompt_blocked else visible(answer):
         content.append({"text": text})
     for call in answer.tool_calls:
         use = {"toolUseId": call.id, "name": call.name, "input": _parsed(call.arguments)}
@@ -48,11 +48,11 @@ def document(answer: Answer) -> dict[str, Any]:
         "usage": _usage(answer),
         "metrics": {"latencyMs": 12},
         "serviceTier": {"type": SERVICE_TIER},
-        **_more_fields(answer),
+        **(_more_fields(answer) if with_usage else {}),
     }
 
 
-def events(answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
+def events(answer: Answer, *, with_usage: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the events of ConverseStream, by name."""
     yield "messageStart", {"role": "assistant"}
     index = itertools.count()
@@ -75,7 +75,8 @@ def events(answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
             delta = {"toolUse": {"input": part}}
             yield "contentBlockDelta", {"delta": delta, "contentBlockIndex": number}
         yield "contentBlockStop", {"contentBlockIndex": number}
-    yield "messageStop", {"stopReason": STOP_REASONS[answer.stop], **_more_fields(answer)}
+    more = _more_fields(answer) if with_usage else {}
+    yield "messageStop", {"stopReason": STOP_REASONS[answer.stop], **more}
     yield (
         "metadata",
         {
@@ -87,32 +88,39 @@ def events(answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 async def _converse(request: Request) -> Response:
-    answer = await _answer(request)
+    body = await request.json()
+    answer = _answer(body)
     if answer.status != 200:
         return failure(answer.status)
-    return whole(answer, document(answer))
+    return whole(answer, document(answer, with_usage=_asks_for_usage(body)))
 
 
 async def _converse_stream(request: Request) -> Response:
-    answer = await _answer(request)
+    body = await request.json()
+    answer = _answer(body)
     if answer.status != 200:
         return failure(answer.status)
-    messages = (aws_events.event(kind, payload) for kind, payload in events(answer))
+    found = events(answer, with_usage=_asks_for_usage(body))
+    messages = (aws_events.event(kind, payload) for kind, payload in found)
     return streamed(messages, aws_events.MEDIA_TYPE)
 
 
-async def _answer(request: Request) -> Answer:
+def _asks_for_usage(body: dict[str, Any]) -> bool:
+    return "/usage" in body.get("additionalModelResponseFieldPaths", ())
+
+
+def _answer(body: dict[str, Any]) -> Answer:
     texts = []
-    for block in (await request.json())["messages"][-1]["content"]:
+    for block in body["messages"][-1]["content"]:
         texts.append(block.get("text", ""))
-        for inner in block.get("toolResult", {}).get("content", ()):
-            texts.append(inner.get("text", ""))
+        results = block.get("toolResult", {}).get("content", ())
+        texts += [inner.get("text", "") for inner in results]
     return answer_to("".join(texts))
 
 
 def _pieces(answer: Answer) -> Iterator[tuple[str, str]]:
     if answer.prompt_blocked:
-        yield "text", BLOCKED
+        yield "text", GUARDRAIL_TEXT
     yield from pieces(answer)
 
 
@@ -152,6 +160,6 @@ WIRE = Wire(
     finish_reasons=STOP_REASONS,
     says={"service_tier": SERVICE_TIER},
     counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),
-    differs={"prompt blocked": {"output_text": BLOCKED}},
+    differs={"prompt blocked": {"output_text": GUARDRAIL_TEXT}},
     differs_whole=WITHOUT_BROKEN_CALLS,
 )

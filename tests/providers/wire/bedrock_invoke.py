@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Stop, answer_to
+from tests.providers.answers import GUARDRAIL_TEXT, Answer, Stop, Usage, answer_to
 
 from . import Wire, anthropic, aws_events
 from .streaming import pieces, streamed, visible, whole
@@ -31,10 +31,6 @@ CLAUDE_2 = dict.fromkeys(Stop, "stop_sequence") | {Stop.LENGTH: "max_tokens"}
 STOP_OR_LENGTH = dict.fromkeys(Stop, "stop") | {Stop.LENGTH: "length"}
 
 
-BLOCKED = "Sorry, the model cannot answer this question."
-"""What a guardrail says in place of the model; the text is the guardrail's setting."""
-
-
 async def _invoke(request: Request) -> Response:
     model, body = request.path_params["model"], await request.json()
     answer = _guarded(answer_to(_prompt(body)))
@@ -43,7 +39,7 @@ async def _invoke(request: Request) -> Response:
     document = _document(answer, model, body)
     if answer.prompt_blocked:
         document["amazon-bedrock-guardrailAction"] = "INTERVENED"
-    usage = answer.usage
+    usage = _usage(answer, body)
     counts = {
         "x-amzn-bedrock-input-token-count": str(usage.input - usage.cache_read - usage.cache_write),
         "x-amzn-bedrock-output-token-count": str(usage.output),
@@ -69,9 +65,17 @@ def failure(status: int) -> JSONResponse:
     return JSONResponse({"message": f"failed with {status}"}, status_code=status, headers=headers)
 
 
+def _usage(answer: Answer, body: dict[str, Any]) -> Usage:
+    """Return the counts; the vendors of completions have no cache."""
+    usage = answer.usage
+    return usage if "messages" in body else Usage(input=usage.input, output=usage.output)
+
+
 def _guarded(answer: Answer) -> Answer:
     """Return what a guardrail makes of an answer to a prompt that it blocks."""
-    return replace(answer, text=(BLOCKED,), stop=Stop.END) if answer.prompt_blocked else answer
+    return (
+        replace(answer, text=(GUARDRAIL_TEXT,), stop=Stop.END) if answer.prompt_blocked else answer
+    )
 
 
 def _chunk(part: dict[str, Any]) -> bytes:
@@ -91,7 +95,7 @@ def _document(answer: Answer, model: str, body: dict[str, Any]) -> dict[str, Any
     text = visible(answer)
     if "messages" in body:
         return anthropic.document(answer, model)
-    match model.split(".")[0]:
+    match model.split(".", maxsplit=1)[0]:
         case "anthropic":
             return {
                 "type": "completion",
@@ -119,7 +123,7 @@ def _document(answer: Answer, model: str, body: dict[str, Any]) -> dict[str, Any
 
 def _parts(answer: Answer, model: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the vendor's chunks; the last has Bedrock's own counts."""
-    usage = answer.usage
+    usage = _usage(answer, body)
     metrics: dict[str, Any] = {
         "inputTokenCount": usage.input - usage.cache_read - usage.cache_write,
         "outputTokenCount": usage.output,
@@ -134,7 +138,7 @@ def _parts(answer: Answer, model: str, body: dict[str, Any]) -> Iterator[dict[st
         for event in anthropic.events(answer, model):
             yield event | end if event["type"] == "message_stop" else event
         return
-    vendor = model.split(".")[0]
+    vendor = model.split(".", maxsplit=1)[0]
     for kind, piece in pieces(answer):
         if kind == "text":
             yield _part(vendor, piece, None, answer)
@@ -173,7 +177,6 @@ def _completions(name: str, reasons: dict[Stop, str]) -> Wire:
         routes=_routes,
         finish_reasons=reasons,
         says={},
-        counts=frozenset({"cached_tokens", "cache_creation_tokens"}),
     )
 
 
@@ -188,11 +191,11 @@ MESSAGES = Wire(
     name="bedrock-invoke",
     routes=_routes,
     finish_reasons=anthropic.STOP_REASONS,
-    says={"response_id": "msg_01Answer", "service_tier": "standard"},
+    says={"response_id": anthropic.RESPONSE_ID},
     counts=frozenset({"cached_tokens", "cache_creation_tokens", "reasoning_tokens"}),
     differs={
         "prompt blocked": {
-            "output_text": BLOCKED,
+            "output_text": GUARDRAIL_TEXT,
             "finish_reason": anthropic.STOP_REASONS[Stop.END],
         }
     },

@@ -92,9 +92,7 @@ async def _chat(request: Request) -> Response:
         return JSONResponse({"message": f"failed with {answer.status}"}, status_code=answer.status)
     if not body.get("stream"):
         return whole(answer, document(answer))
-    lines = (
-        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events(answer)
-    )
+    lines = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events(answer))
     return streamed(lines, "text/event-stream")
 
 

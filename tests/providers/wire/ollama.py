@@ -57,9 +57,7 @@ async def _generate(request: Request) -> Response:
     return _respond(body, answer, _response)
 
 
-def _respond(
-    body: dict[str, Any], answer: Answer, said: Callable[..., dict[str, Any]]
-) -> Response:
+def _respond(body: dict[str, Any], answer: Answer, said: Callable[..., dict[str, Any]]) -> Response:
     if answer.status != 200:
         return _failure(f"failed with {answer.status}", answer.status)
     for call in answer.tool_calls:
@@ -100,8 +98,9 @@ def _message(text: str, thinking: str, calls: list[dict[str, Any]] | None = None
 def _response(
     text: str,
     thinking: str,
-    calls: list[dict[str, Any]] | None = None,  # noqa: ARG001 - this endpoint has no calls
+    calls: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
+    # This endpoint has no calls.
     return {"response": text, **({"thinking": thinking} if thinking else {})}
 
 
