@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from .client import ASKED_FOR, KEY, Client, but
@@ -81,12 +82,12 @@ def _google_llm(url: str) -> Any:
     )
 
 
-def _aws(url: str) -> dict[str, Any]:
-    """Return arguments with which a client of Bedrock asks this server, and no other."""
+@cache  # reading the descriptions of the APIs takes longer than all the rest of a test
+def _runtime(url: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    runtime = boto3.client(
+    return boto3.client(
         "bedrock-runtime",
         region_name="eu-central-1",
         endpoint_url=url,
@@ -94,6 +95,11 @@ def _aws(url: str) -> dict[str, Any]:
         aws_secret_access_key=KEY,
         config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+def _aws(url: str) -> dict[str, Any]:
+    """Return arguments with which a client of Bedrock asks this server, and no other."""
+    runtime = _runtime(url)
     return {"client": runtime, "bedrock_client": object(), "region_name": "eu-central-1"}
 
 
