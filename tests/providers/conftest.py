@@ -124,4 +124,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 WARNINGS = (
     # `stream_events(version="v3")` is in beta, and says so whenever it is called.
     "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning",
+    # google-genai makes its own class of aiohttp's session.
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
 )

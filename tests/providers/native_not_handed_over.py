@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .answers import ToolCall
 from .loss import STREAMED, V3, NotHandedOver
+from .table import AnyOf, OneOf
 
 CLAUDE_CLIENTS = (
     "ChatAnthropic",
@@ -111,19 +111,6 @@ _BEDROCK = (
         clients=("ChatBedrock", GUARDED),
     ),
     NotHandedOver(
-        fields=("outcome", "error", "output_text", "finish_reason", "model_name", *COUNTS),
-        package="langchain-aws",
-        place="llms.bedrock.BedrockBase._prepare_input_and_invoke",
-        why="tells of the guardrail by `on_llm_error`, without the answer, before the answer comes",
-        clients=(GUARDED,),
-        forms=WHOLE,
-        answers=("prompt blocked",),
-        instead={
-            "outcome": "error",
-            "error": "Exception: Error raised by bedrock service: GUARDRAIL_INTERVENED",
-        },
-    ),
-    NotHandedOver(
         fields=("finish_reason",),
         package="langchain-aws",
         place="llms.bedrock.LLMInputOutputAdapter.prepare_output",
@@ -188,21 +175,8 @@ _OTHERS = (
         why="of a block that it does not know, the last chunk stands",
         clients=("ChatCohere",),
         forms=V3,
-    ),
-    NotHandedOver(
-        fields=("tool_calls",),
-        package="langchain-cohere",
-        place="chat_models.ChatCohere._stream",
-        why="each part of a call gets an id of its own, so that LangChain takes them for calls",
-        clients=("ChatCohere",),
-        forms=("stream", "left"),
-        instead={
-            "tool_calls": (
-                ToolCall(id="", name="get_weather", arguments="{}"),
-                ToolCall(id="", name="", arguments="{}"),
-                ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),
-            )
-        },
+        answers=("reasoning",),
+        instead={"reasoning_text": "think."},
     ),
 )
 
@@ -269,10 +243,27 @@ _LEFT = (
     ),
 )
 
+_CUT = (
+    NotHandedOver(
+        fields=("output_text", "time_to_first_token"),
+        package="aiohttp",
+        place="streams.StreamReader",
+        why="what has arrived is not read any more when the connection is cut meanwhile",
+        clients=GEMINI_CHATS,
+        forms=("astream", "av3"),
+        answers=("connection cut",),
+        instead={
+            "output_text": OneOf(("", "Hello ", "Hello there, ")),
+            "time_to_first_token": OneOf((None, AnyOf(float))),
+        },
+    ),
+)
+
 NATIVE_NOT_HANDED_OVER: tuple[NotHandedOver, ...] = (
     *_ANTHROPIC,
     *_GOOGLE,
     *_BEDROCK,
     *_OTHERS,
+    *_CUT,
     *_LEFT,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any, cast
+from typing import Any, Self, cast
 from uuid import UUID
 
 import orjson
@@ -47,7 +47,7 @@ class LangSmith:
 
     def __init__(self) -> None:
         self._client = MemoryClient()
-        self.handler = LangChainTracer(client=cast(Any, self._client), project_name="test")
+        self.handler = LangChainTracer(client=cast("Any", self._client), project_name="test")
 
     def facts(self) -> Facts:
         """Return what it has of the only run."""
@@ -69,7 +69,7 @@ class OpenInference:
         self._provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._instrumentor = LangChainInstrumentor()
 
-    def __enter__(self) -> OpenInference:
+    def __enter__(self) -> Self:
         self._instrumentor.instrument(tracer_provider=self._provider)
         return self
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackHandler
 from pydantic import BaseModel
 
-from .answers import GUARDRAIL_TEXT, Answer
+from .answers import Answer
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -67,11 +67,16 @@ class Recorder(BaseCallbackHandler):
         """Return whether a value is anywhere in the result, alone or within a text."""
         return any(_is(leaf, value) for leaf in leaves(self.result))
 
-    def first_content_event(self, answer: Answer) -> int | None:
-        """Return the number of the first event with the first piece of an answer, or None."""
+    def first_content_event(self, answer: Answer, *, also: str | None = None) -> int | None:
+        """Return the number of the first event with the first piece of an answer, or None.
+
+        Args:
+            answer: The answer.
+            also: What the provider says beside it.
+        """
         pieces = [*answer.reasoning[:1], *answer.text[:1], *(c.name for c in answer.tool_calls)]
         pieces += [call.name for call in answer.server_calls]
-        pieces += [GUARDRAIL_TEXT] if answer.prompt_blocked else []
+        pieces += [also] if also else []
         pieces += [answer.refusal] if answer.refusal else []
         for number, event in enumerate(self.events):
             if any(_is(leaf, piece) for leaf in leaves(event) for piece in pieces):

@@ -116,7 +116,7 @@ def right_values(client: Client, form: Form, name: str) -> dict[str, Any]:
     if not streamed:
         values |= client.wire.differs_whole.get(name, {})
     elif any(values.get(field) for field in ("output_text", "reasoning_text", "tool_calls")):
-        values["time_to_first_token"] = AnyOf(float)
+        values.setdefault("time_to_first_token", AnyOf(float))
     return {field: value for field, value in values.items() if value is not None}
 
 
@@ -127,7 +127,8 @@ def may_be_there(client: Client, form: Form, name: str) -> dict[str, Any]:
         return {}
     if answer.cut_after is not None:
         early = {key: client.wire.says[key] for key in ENVELOPE if key in client.wire.says}
-        return early | (_counts(client, answer) if client.wire.counts_early else {})
+        counts = _counts(client, answer) if client.wire.counts_early else {}
+        return dict.fromkeys(DETAILS, 0) | early | counts
     return dict.fromkeys(DETAILS, 0)
 
 
@@ -136,7 +137,7 @@ def agrees(field: str, found: Any, right: Any) -> bool:
     if isinstance(right, AnyOf):
         return isinstance(found, right.kind)
     if isinstance(right, OneOf):
-        return found in right.values
+        return any(found is value or agrees(field, found, value) for value in right.values)
     if field == "tool_calls":
         return isinstance(found, str) and _calls_agree(json.loads(found), right)
     if field == "output_likelihoods":

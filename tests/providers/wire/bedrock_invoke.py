@@ -203,6 +203,14 @@ MESSAGES = Wire(
 )
 """Anthropic's Messages by way of Bedrock."""
 
+GUARDED = replace(
+    MESSAGES,
+    name="bedrock-guarded",
+    # LangChain's package says so beside the answer, when it asks for whole ones.
+    differs_whole={"prompt blocked": {"finish_reason": "GUARDRAIL_INTERVENED"}},
+)
+"""The same with a guardrail whose trace the client asks for."""
+
 AMAZON = _completions("amazon", TITAN)
 ANTHROPIC = _completions("anthropic", CLAUDE_2)
 META = _completions("meta", STOP_OR_LENGTH)

@@ -93,7 +93,12 @@ def wire(name: str, model: str) -> Wire:
         counts_early=True,
         differs={
             "refused": {"refusal": FINISH_MESSAGE},
-            "prompt blocked": {"finish_reason": BLOCK_REASON, "refusal": BLOCK_MESSAGE},
+            "prompt blocked": {
+                "finish_reason": BLOCK_REASON,
+                "refusal": BLOCK_MESSAGE,
+                "output_text": BLOCK_MESSAGE,  # a refusal's text, and there is no other
+                "time_to_first_token": None,  # no model has answered
+            },
             # There is no such call in the answer, so neither is there one in the row.
             "broken tool call": {"finish_reason": "MALFORMED_FUNCTION_CALL", "tool_calls": None},
         },
