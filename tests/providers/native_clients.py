@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from .client import ASKED_FOR, KEY, Client, but
+from .forms import FORMS
 from .wire import anthropic, bedrock, bedrock_invoke, cohere, gemini, ollama
 
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -318,6 +319,9 @@ NATIVE_CLIENTS: tuple[Client, ...] = (
         provider="cohere",
         # The package itself fails on arguments that are no JSON.
         answers=but("broken tool call"),
+        # When the consumer of an asynchronous stream goes away, the package leaves the connection
+        # open, and a test may not.
+        forms=tuple(name for name in FORMS if name != "aleft"),
         options=_CALLS,
     ),
 )
