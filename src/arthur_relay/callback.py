@@ -8,25 +8,37 @@ application's thread pool for every token of an async call; some runs end twice,
 from __future__ import annotations
 
 from sys import getsizeof
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from arthur_relay.inference import CAPTURE_BYTES, MAX_ERROR_CHARACTERS, Run, RunOutcome
+from arthur_relay.clocks import Clocks
+from arthur_relay.contents import has_content
+from arthur_relay.generation_snapshots import (
+    add_last_chunk,
+    join_pieces,
+    snapshot_generation,
+)
+from arthur_relay.inference import (
+    CAPTURE_BYTES,
+    MAX_ERROR_CHARACTERS,
+    CompletionChunks,
+    Run,
+    RunOutcome,
+)
 from arthur_relay.lifecycle import Closing
 from arthur_relay.runs import salt_of
-from arthur_relay.snapshots import snapshot_generation, snapshot_messages, snapshot_values
+from arthur_relay.snapshots import snapshot_messages, snapshot_request, snapshot_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from uuid import UUID
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-    from arthur_relay.inference import MessageSnapshot
     from arthur_relay.relay import Relay
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import FlushResult
@@ -60,6 +72,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ignore_retry = True
     ignore_custom_event = True
 
+    _perf_counter = staticmethod(Clocks.perf_counter)
+
     def __init__(
         self,
         arthur_model: Any = None,
@@ -77,8 +91,9 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         )
         self._runs = self.relay.open_runs
         self._find_run = self._runs.find
+        self._repeats = self._runs.repeats
         self._plain = PLAIN_ROLES
-        self._metadata_names = self.relay.metadata_names
+        self._wanted = self.relay.wanted
         self._salt = salt_of(self.model_id)
         if self.relay.settings.disabled:
             self.ignore_llm = self.ignore_chat_model = True
@@ -134,40 +149,47 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
     def on_chat_model_start(
         self,
-        serialized: dict[str, Any],  # noqa: ARG002 - LangChain passes it
+        serialized: dict[str, Any],
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+        **kwargs: Any,
     ) -> None:
         """Open a run of a chat model, with what its messages hold now."""
         try:
             # The managers call once for each list of messages, each with a run id of its own.
             prompt, size = snapshot_messages(messages[0], self._plain)
-            self._begin(prompt, size, run_id, parent_run_id, tags, metadata)
+            run = Run(0, run_id, self.model_id, prompt, size + CAPTURE_BYTES, self._perf_counter())
+            self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge: nothing reaches the application
-            self.relay.events.unreadable.increment()
+            self.relay.lose_unreadable()
 
     def on_llm_start(
         self,
-        serialized: dict[str, Any],  # noqa: ARG002 - LangChain passes it
+        serialized: dict[str, Any],
         prompts: list[str],
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+        **kwargs: Any,
     ) -> None:
         """Open a run of a completion model."""
         try:
             prompt = prompts[0]
-            self._begin(prompt, getsizeof(prompt), run_id, parent_run_id, tags, metadata)
+            size = getsizeof(prompt) + CAPTURE_BYTES
+            run = Run(0, run_id, self.model_id, prompt, size, self._perf_counter())
+            run.chunks = CompletionChunks()
+            # langchain_aws.BedrockLLM ends with one generation for each chunk of a stream.
+            params = kwargs.get("invocation_params") or {}
+            run.is_in_pieces = params.get("_type") == "amazon_bedrock"
+            self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.events.unreadable.increment()
+            self.relay.lose_unreadable()
 
     def on_llm_new_token(
         self,
@@ -181,11 +203,20 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Note when the first token came; the tokens themselves are not kept."""
         try:
-            run = self._find_run(run_id.int ^ self._salt)
+            try:
+                run = self._find_run(run_id.int ^ self._salt)
+            except AttributeError:
+                run = self._find(run_id)
             if run is None or run.first_token_at is not None:
-                return
-            if token or _has_content(chunk):
-                run.first_token_at = perf_counter()
+                if not self._repeats:  # nearly always
+                    return
+                run = self._find(run_id)
+                if run is None or run.first_token_at is not None:
+                    return
+            if run.chunks is not None:
+                self._note_chunk(run.chunks, token, chunk)
+            elif (token and (type(token) is str or has_content(token))) or _has_content(chunk):
+                run.first_token_at = self._perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
 
@@ -198,13 +229,14 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Note when the first token came, under `stream_events(version="v3")` and LangGraph."""
         try:
-            run = self._find_run(run_id.int ^ self._salt)
+            run = self._find(run_id)
             if run is None or run.first_token_at is not None:
                 return
-            if event["event"] == "content-block-delta" or (
-                event["event"] == "content-block-start" and _is_filled(event["content"])
+            kind = event["event"]
+            if (kind == "content-block-delta" and has_content(event.get("delta", True))) or (
+                kind == "content-block-start" and has_content({**event["content"]})
             ):
-                run.first_token_at = perf_counter()
+                run.first_token_at = self._perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.events.unreadable.increment()
 
@@ -216,23 +248,15 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         **kwargs: Any,  # noqa: ARG002 - LangChain passes more
     ) -> None:
         """Capture a run that ended well."""
+        run = None
         try:
             run = self._end(run_id)
             if run is None:
                 return
-            streamed = run.first_token_at is not None
-            output = response.llm_output
-            snapshots = []
-            for generations in response.generations:
-                for generation in generations:
-                    snapshot, size = snapshot_generation(generation, output, streamed=streamed)
-                    snapshots.append(snapshot)
-                    run.size += size
-            run.generations = snapshots
-            run.rows = len(snapshots) or 1
+            self._take_generations(run, response)
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.events.unreadable.increment()
+            self._lose(run)
 
     def on_llm_error(
         self,
@@ -240,10 +264,17 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         *,
         run_id: UUID,
         response: LLMResult | None = None,
-        **kwargs: Any,  # noqa: ARG002 - LangChain passes more
+        signal: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Capture a run that failed, was cancelled, or whose consumer went away."""
+        run = None
         try:
+            if signal:  # langchain_aws reports a guardrail's intervention so; the answer follows
+                run_of_signal = self._find(run_id)
+                if run_of_signal is not None:
+                    run_of_signal.intervention = kwargs.get("reason")
+                return
             run = self._end(run_id)
             if run is None:
                 return
@@ -252,12 +283,18 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             # The first list is what had been streamed; what LangChain makes of the provider's
             # error comes behind it and has no text.
             if response is not None and response.generations and response.generations[0]:
-                snapshot, size = snapshot_generation(response.generations[0][0])
+                snapshot, size = snapshot_generation(
+                    response.generations[0][0],
+                    response.llm_output,
+                    reasoning=self._wants_reasoning(),
+                )
+                if run.chunks is not None and isinstance(error, GeneratorExit):
+                    add_last_chunk(snapshot, run.chunks)
                 run.generations = (snapshot,)
                 run.size += size
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.events.unreadable.increment()
+            self._lose(run)
 
     def log_ground_truth(
         self,
@@ -291,47 +328,109 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
     def _begin(
         self,
-        prompt: str | list[MessageSnapshot],
-        size: int,
-        run_id: UUID,
+        run: Run,
+        serialized: Any,
         parent_run_id: UUID | None,
         tags: list[str] | None,
         metadata: dict[str, Any] | None,
+        details: dict[str, Any],
     ) -> None:
-        key = run_id.int ^ self._salt
-        run = Run(key, run_id, self.model_id, prompt, size + CAPTURE_BYTES, perf_counter())
+        """Open a run with what is told of it beside its prompt; what can't be read costs itself."""
+        run_id: Any = run.run_id
+        if type(run_id) is str:  # LangChain hands over what `config={"run_id": ...}` holds
+            run.run_id = run_id = UUID(run_id)
+        run.key = run_id.int ^ self._salt
+        run.call = metadata
         if parent_run_id is not None:
             run.parent_run_id = parent_run_id
-        # Lists and dicts of LangChain's manager, which the application can reach as well.
-        if tags:
-            run.tags = tags.copy()
-        if metadata:
-            run.asked_for = metadata.get("ls_model_name")
-            names = self._metadata_names.get(self.model_id)
-            if names is not None:  # what the model has not registered is not even kept
+        wanted = self._wanted.get(self.model_id)
+        try:
+            # Lists and dicts of LangChain's manager, which the application can reach as well.
+            if tags:
+                run.tags = tags.copy()
+            if metadata:
+                run.asked_for = metadata.get("ls_model_name")
+            if wanted is None or wanted.request:
+                name = details.get("name") or (serialized or {}).get("name")
+                run.request = snapshot_request(details.get("invocation_params"), metadata, name)
+            if metadata and wanted is not None:  # what the model has not registered is not kept
+                names = wanted.names
                 metadata = (
                     None
                     if names.isdisjoint(metadata)
                     else {name: metadata[name] for name in names if name in metadata}
                 )
             if metadata:
-                run.metadata, held = snapshot_values(metadata)
+                run.metadata, held, unread = snapshot_values(metadata)
                 run.size += held
+                run.unread = unread
+        except Exception:  # noqa: BLE001 - the application's own objects may raise anything
+            run.unread += 1
         self._runs.begin(run)
+
+    def _take_generations(self, run: Run, response: LLMResult) -> None:
+        """Keep what a run's answers hold."""
+        streamed = run.first_token_at is not None
+        reasoning = self._wants_reasoning()
+        output = response.llm_output
+        snapshots = []
+        for generations in response.generations:
+            for generation in generations:
+                snapshot, size = snapshot_generation(
+                    generation, output, streamed=streamed, reasoning=reasoning
+                )
+                snapshots.append(snapshot)
+                run.size += size
+        if run.is_in_pieces and len(snapshots) > 1:
+            snapshots = [join_pieces(snapshots)]
+        run.generations = snapshots
+        run.rows = len(snapshots) or 1
+
+    def _wants_reasoning(self) -> bool:
+        wanted = self._wanted.get(self.model_id)
+        return wanted is None or wanted.reasoning
+
+    def _key(self, run_id: Any) -> int:
+        """Return what a run is found by; see `runs.run_key`."""
+        if type(run_id) is str:
+            run_id = UUID(run_id)
+        number: int = run_id.int
+        return number ^ self._salt
+
+    def _note_chunk(self, chunks: CompletionChunks, token: Any, chunk: Any) -> None:
+        """Note a chunk of a completion model, whose `first_token_at` is set at its end."""
+        if chunk is not None:
+            chunks.last = chunk
+        chunks.length += len(token)
+        if token and chunks.first_at is None:
+            chunks.first_at = self._perf_counter()
+
+    def _find(self, run_id: UUID) -> Run | None:
+        return self._runs.current(self._key(run_id))
 
     def _end(self, run_id: UUID) -> Run | None:
         """Take a run out of the open ones, with its times set; None when it is not open."""
-        run = self._runs.end(run_id.int ^ self._salt)
+        run = self._runs.end(self._key(run_id))
         if run is None:
             self.relay.events.unmatched.increment()
             return None
-        run.duration = perf_counter() - run.started_at
+        run.duration = self._perf_counter() - run.started_at
+        if run.chunks is not None:
+            run.first_token_at = run.chunks.first_at
         run.ended_at = time()
         return run
 
     def _submit(self, run: Run) -> None:
         self.relay.submit(run)
         if run.ground_truths is not None:
+            self.relay.submit_ground_truths(run)
+
+    def _lose(self, run: Run | None) -> None:
+        """Count an end that could not be read, and with it the run, if one was found."""
+        if run is None:
+            self.relay.events.unreadable.increment()
+        else:
+            self.relay.lose_unreadable()
             self.relay.submit_ground_truths(run)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -349,14 +448,9 @@ def _has_content(chunk: Any) -> bool:
         return False
     return bool(
         getattr(message, "tool_call_chunks", None)
-        or (message.additional_kwargs or {}).get("reasoning_content")
-        or (message.additional_kwargs or {}).get("tool_calls")
+        or has_content(message.content)
+        or has_content(message.additional_kwargs)
     )
-
-
-def _is_filled(block: Any) -> bool:
-    """Say whether a content block that begins has content already."""
-    return any(block.get(key) for key in ("text", "reasoning", "args", "name"))
 
 
 def _outcome(error: BaseException) -> RunOutcome:

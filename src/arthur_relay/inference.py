@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from arthur_relay.provider_names import REQUEST_SETTINGS
+
 if TYPE_CHECKING:
     from arthur_relay.row import Row
 
@@ -66,34 +68,104 @@ MessageSnapshot = tuple[Any, str | dict[str, Any]]
 Taken because the application owns the message.
 """
 
-TokenCounts = tuple[Any, Any, Any]
-"""Tokens of the prompt, of the completion, and in all, as the provider told them."""
+AnswerPart = tuple[str, Any]
+"""A content block of an answer: what it is (see `PartKind`), and what it holds."""
 
 
-@dataclass(slots=True, eq=False)
+class PartKind:
+    """What a content block of an answer is. The names are of this package."""
+
+    TEXT = "text"
+    """Its text."""
+    REFUSAL = "refusal"
+    """The text of a refusal."""
+    REASONING = "reasoning"
+    """A copy of the block, of the model's reasoning."""
+    CALL = "call"
+    """A copy of the block: a call that LangChain does not count among the message's tool calls."""
+
+
 class GenerationSnapshot:
     """What is kept of one generation when a run ends, as the provider told it.
 
     Few objects, because what waits in the inlet is walked by Python's garbage collector, on the
-    caller's path.
+    caller's path. What it means is for `encoding` to find out, on the worker's thread.
 
     Attributes:
         text: What LangChain calls the generation's text.
         streamed: Whether it was merged from streamed chunks.
-        finish_reason: Why the model stopped.
-        model_name: What answered.
-        usage: How many tokens it took, or None.
+        parts: The message's content blocks, in order, when its content is a list.
+        facts: What is told beside the text, by the providers' own names (`provider_names`): of
+            `generation_info`, `response_metadata`, `additional_kwargs` and `llm_output`.
+        usage: LangChain's own counts of tokens, `usage_metadata`, or None.
         logprobs: The provider's log probabilities, or None.
-        tool_calls: A copy of the message's tool calls, or None when it has none.
+        tool_calls: A copy of the message's tool calls, valid or not, or None when it has none.
+        call_chunks: The same as they were streamed, with their arguments as text, or None.
+        message_id: The message's id, which may be the provider's or LangChain's.
+        is_last: Whether LangChain has marked it as whole: no chunk was to follow.
+        unread: How much of it raised an exception when it was read.
     """
 
-    text: Any
-    streamed: bool = False
-    finish_reason: Any = None
-    model_name: Any = None
-    usage: TokenCounts | None = None
+    # Defaults of the class and no slots, as those of `Run`.
+    parts: list[AnswerPart] | None = None
+    facts: tuple[Mapping[str, Any], ...] = ()
+    usage: Mapping[str, Any] | None = None
     logprobs: Any = None
     tool_calls: list[Any] | None = None
+    call_chunks: list[Any] | None = None
+    message_id: Any = None
+    is_last: bool = False
+    unread: int = 0
+
+    def __init__(self, text: Any, streamed: bool = False) -> None:  # noqa: FBT001, FBT002 - on the caller's path, by place
+        self.text = text
+        self.streamed = streamed
+
+    def __repr__(self) -> str:
+        return f"GenerationSnapshot({vars(self)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a run a model can have, so that nothing else is kept.
+
+    Attributes:
+        names: The attributes that its inferences may carry.
+        request: Whether they tell of the request: settings, provider, the run's name.
+        reasoning: Whether they hold the model's reasoning.
+    """
+
+    names: frozenset[str]
+    request: bool
+    reasoning: bool
+
+    @classmethod
+    def of(cls, names: frozenset[str]) -> Wanted:
+        """Return what a model wants that has registered attributes of these names."""
+        return cls(names, not names.isdisjoint(_OF_THE_REQUEST), "reasoning_text" in names)
+
+
+_OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
+
+
+class CompletionChunks:
+    """What is kept of a completion model's stream until it ends: LangChain loses its last chunk.
+
+    `BaseLLM.stream` adds a chunk to the partial answer after the consumer has taken it, so a
+    consumer that goes away leaves an answer without it.
+
+    Attributes:
+        first_at: When the first text came, by `time.perf_counter()`, or None.
+        last: The chunk that came last, or None.
+        length: Characters of all texts.
+    """
+
+    __slots__ = ("first_at", "last", "length")
+
+    def __init__(self) -> None:
+        self.first_at: float | None = None
+        self.last: Any = None
+        self.length = 0
 
 
 class Run:
@@ -102,7 +174,14 @@ class Run:
     Made on the caller's thread by the callback, filled in by later events, read by the worker
     after it went through the inlet. Times are `time.perf_counter()` seconds, `ended_at` is the
     wall clock; `key` is what it is found by while it is open; `asked_for` is the model's name in
-    the request; `rows` is how many rows it makes.
+    the request, and `request` what else is kept of that; `rows` is how many rows it makes.
+
+    `call` is what two handlers of one call are given alike, and two calls never are: the same
+    object. `repeat` is which call with the same id it is, if another was open when it began, then
+    found by `shared_key` too; and `repeats` how many have begun beside it.
+    `chunks` is what a completion model has streamed; `is_in_pieces` says that the client hands
+    over each chunk of an answer as one more generation, and `intervention` what it has reported
+    as an error before it ended well: a guardrail's. `unread` is how many values could not be read.
     """
 
     # Defaults of the class and no slots: a run sets only what differs, because it is made on the
@@ -117,6 +196,15 @@ class Run:
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
     asked_for: Any = None
+    request: dict[str, Any] | None = None
+    call: object = None
+    repeat = 0
+    repeats = 0
+    shared_key = 0
+    chunks: CompletionChunks | None = None
+    is_in_pieces = False
+    intervention: Any = None
+    unread = 0
     rows = 1
     ground_truths: deque[CapturedGroundTruth] | None = None
     """What was said of it before it ended, to be sent behind it."""
@@ -153,10 +241,20 @@ class CapturedInference:
     Attributes:
         attributes: A copy of its attributes; the application may change them.
         size: The bytes that it keeps in memory, as accounted.
+        unread: How many of its attributes could not be read.
         rows: How many it makes.
     """
 
-    __slots__ = ("attributes", "captured_at", "id", "inference", "model_id", "rows", "size")
+    __slots__ = (
+        "attributes",
+        "captured_at",
+        "id",
+        "inference",
+        "model_id",
+        "rows",
+        "size",
+        "unread",
+    )
 
     def __init__(
         self,
@@ -173,6 +271,7 @@ class CapturedInference:
         self.size = (
             CAPTURE_BYTES + getsizeof(inference.input_text) + getsizeof(inference.output_text)
         )
+        self.unread = 0
         self.rows = 1
 
 
@@ -205,7 +304,7 @@ class CapturedGroundTruth:
         known_at: When it became known, in seconds since the epoch.
     """
 
-    __slots__ = ("id", "known_at", "model_id", "rows", "size", "values")
+    __slots__ = ("id", "known_at", "model_id", "rows", "size", "unread", "values")
 
     def __init__(
         self,
@@ -220,6 +319,7 @@ class CapturedGroundTruth:
         self.values = values
         self.size = size
         self.known_at = known_at
+        self.unread = 0
         self.rows = 1
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import ConfigurationError, UnreachableError
+from arthur_relay.inference import Wanted
 
 if TYPE_CHECKING:
     from arthur_relay.parts import Parts
@@ -20,12 +21,12 @@ class KnownModels:
     """Outlives a fork, unlike the pipeline that asks. Any thread.
 
     Attributes:
-        attribute_names: By model, the attributes that an inference can have; only what Arthur has
-            told is in here.
+        wanted: By model, what of a run its inferences can have; only what Arthur has told is in
+            here.
     """
 
     def __init__(self) -> None:
-        self.attribute_names: dict[str, frozenset[str]] = {}
+        self.wanted: dict[str, Wanted] = {}
         self._answers: dict[str, Future[None]] = {}
         self._asked: set[str] = set()
         self._given: dict[str, ModelSchema] = {}
@@ -75,5 +76,5 @@ class KnownModels:
         self._asked.add(model_id)
 
     def learn(self, model_id: str, schema: ModelSchema) -> None:
-        """Let the handlers of a model keep nothing of a run's metadata but what can be sent."""
-        self.attribute_names[model_id] = frozenset(schema.types)
+        """Let the handlers of a model keep nothing of a run but what can be sent."""
+        self.wanted[model_id] = Wanted.of(frozenset(schema.types))

@@ -31,6 +31,7 @@ from arthur_relay.runs import OpenRuns
 from arthur_relay.settings import RelaySettings
 from arthur_relay.signals import exit_on_sigterm
 from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
+from arthur_relay.stats import DropReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,7 @@ class Relay(Closing):
         self._lock = ProcessLock()
         self._models = KnownModels()
         self._forked_from: list[Parts] = []
-        self.metadata_names = self._models.attribute_names
+        self.wanted = self._models.wanted
         self._ids = count()
         self._id_prefix = secrets.token_hex(12)
         self.events = EventCounts()
@@ -151,10 +152,11 @@ class Relay(Closing):
                 time.time(),
             )
             if inference.attributes:
-                captured.attributes, held = snapshot_values(inference.attributes)
+                attributes = snapshot_values(inference.attributes)
+                captured.attributes, held, captured.unread = attributes
                 captured.size += held
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
-            self.events.unreadable.increment()
+            self.lose_unreadable()
         else:
             self._parts.put(captured)
 
@@ -188,10 +190,11 @@ class Relay(Closing):
                 timestamp,
                 now=time.time(),
             )
-            if not self.open_runs.attach(captured):
-                self.submit(captured)
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
-            self.events.unreadable.increment()
+            self.lose_unreadable()
+            return
+        if not self.open_runs.attach(captured):
+            self.submit(captured)
 
     def resubmit(self, letter: DeadLetter) -> None:
         """Send a dead letter once more, as it is. Returns at once, as `capture` does."""
@@ -220,6 +223,15 @@ class Relay(Closing):
         while truths:
             with suppress(IndexError):  # another thread takes them as well
                 self.submit(truths.popleft())
+
+    def lose_unreadable(self) -> None:
+        """Count an inference that could not be read: captured, and dropped. Any thread."""
+        self.events.unreadable.increment()
+        if self._parts.live_in != os.getpid():
+            self._move_in()
+        ledger = self._parts.ledger
+        ledger.captured.add(1)
+        ledger.drop(DropReason.UNREADABLE, 1)
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.

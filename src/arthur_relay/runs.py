@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
+from contextvars import ContextVar
+from itertools import count
 from os import getpid
 from time import time
 from typing import TYPE_CHECKING
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_GROUND_TRUTHS = 100
 """Kept with a run that is open, at most; more than that do not wait for it."""
+
+
+_REPEAT: ContextVar[Run | None] = ContextVar("arthur_relay_repeat", default=None)
+"""The run of the call that goes on here, if another call with its id was open when it began."""
 
 
 def run_key(run_id: UUID, model_id: str) -> int:
@@ -46,9 +53,11 @@ class OpenRuns:
 
     Attributes:
         lives_in: The process whose runs they are; what a fork copied is the parent's.
+        repeats: By key, later calls with the same id that go on; nearly always empty.
     """
 
     __slots__ = (
+        "_extra_keys",
         "_give_up",
         "_max_bytes",
         "_max_runs",
@@ -58,6 +67,7 @@ class OpenRuns:
         "_spare",
         "find",
         "lives_in",
+        "repeats",
     )
 
     find: Callable[[int], Run | None]
@@ -80,6 +90,8 @@ class OpenRuns:
         self._give_up = give_up
         self._runs: dict[int, Run] = {}
         self.find = self._runs.get
+        self.repeats: dict[int, deque[Run]] = {}
+        self._extra_keys = count(-1, -1)  # ids are positive
         self._size = 0
 
     def __len__(self) -> int:
@@ -98,8 +110,8 @@ class OpenRuns:
     def begin(self, run: Run) -> None:
         """Remember a run; the oldest ones make room when there are too many.
 
-        A run that begins again under its key replaces the former one: two handlers of a model on
-        one call must not send the call twice.
+        A run of the same call under the same key replaces the former one: two handlers of a model
+        on one call must not send the call twice. One of another call stays beside it.
         """
         if self.lives_in != getpid():
             self._moved()
@@ -109,20 +121,69 @@ class OpenRuns:
         ):
             if not self._evict_oldest():
                 break
-        replaced = runs.pop(run.key, None)
-        if replaced is not None:
-            self._size -= replaced.size
+        former = runs.get(run.key)
+        if former is not None:
+            if former.call is not run.call:
+                self._begin_beside(former, run)
+                return
+            if runs.pop(run.key, None) is former:
+                self._size -= former.size
         self._size += run.size
         runs[run.key] = run
+
+    def _begin_beside(self, former: Run, run: Run) -> None:
+        """Remember a run whose id is that of a call that is open: the application gave it twice."""
+        shared = run.key
+        repeats = self.repeats.setdefault(shared, deque())
+        if any(each.call is run.call for each in list(repeats)):
+            return  # a second handler of the same call
+        former.repeats += 1
+        run.repeat, run.shared_key, run.key = former.repeats, shared, next(self._extra_keys)
+        repeats.append(run)
+        if self.repeats.get(shared) is not repeats:  # the last of them ended meanwhile
+            self.repeats[shared] = repeats
+        self._size += run.size
+        self._runs[run.key] = run
+        _REPEAT.set(run)
+
+    def current(self, key: int) -> Run | None:
+        """Return the open run of a key; of several, the one of the call that goes on here."""
+        repeats = self.repeats.get(key)
+        if repeats is None:
+            return self._runs.get(key)
+        here = _REPEAT.get()
+        if here is not None and here in list(repeats):
+            return here
+        return self._runs.get(key) or next(iter(list(repeats)), None)
 
     def end(self, key: int) -> Run | None:
         """Forget a run and return it, or None when it is not open: ending is idempotent."""
         if self.lives_in != getpid():
             self._moved()
+        if self.repeats and (found := self.current(key)) is not None:
+            key = found.key
+        return self._take(key)
+
+    def _take(self, key: int) -> Run | None:
+        """Forget the run of exactly this key and return it, or None when there is none."""
         run = self._runs.pop(key, None)
         if run is not None:
             self._size -= run.size
+            run.call = None
+            if run.repeat:
+                self._forget_repeat(run)
         return run
+
+    def _forget_repeat(self, run: Run) -> None:
+        if _REPEAT.get() is run:
+            _REPEAT.set(None)
+        repeats = self.repeats.get(run.shared_key)
+        if repeats is None:
+            return
+        with suppress(ValueError):
+            repeats.remove(run)
+        if not repeats:
+            self.repeats.pop(run.shared_key, None)
 
     def attach(self, truth: CapturedGroundTruth) -> bool:
         """Leave ground truth with its run while that is open, to be sent behind it.
@@ -161,6 +222,7 @@ class OpenRuns:
     def clear(self) -> None:
         """Forget all runs without giving them up, for a forked child."""
         self._runs.clear()
+        self.repeats.clear()
         self._size = 0
 
     def abandon_all(self) -> None:
@@ -177,7 +239,7 @@ class OpenRuns:
         return True
 
     def _abandon(self, key: int) -> None:
-        run = self.end(key)
+        run = self._take(key)
         if run is not None:
             run.outcome = RunOutcome.ABANDONED
             run.ended_at = time()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from enum import Enum
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from typing import Any, NoReturn
-from uuid import UUID
 
 import orjson
 
 from arthur_relay.errors import ConfigurationError, ModelError
+from arthur_relay.plain_values import NoPlainForm, PlainValues, unwrapped
 
 INPUT = "PIPELINE_INPUT"
 PREDICTED = "PREDICTED_VALUE"
@@ -195,50 +199,67 @@ class NotCoercible(Exception):  # noqa: N818 - control flow between two function
     """The value can't be sent as the registered type."""
 
 
-def coercer(value_type: str) -> Callable[[Any], Any]:
+def coercer(value_type: str, omitted: Callable[[], None] = lambda: None) -> Callable[[Any], Any]:
     """Return what turns a value into what Arthur takes for a type, never into something else.
 
     NaN and infinities, and None, are not coercible: the SDK sends null for them, which Arthur
-    takes like an absent value.
+    takes like an absent value. NumPy's scalars and arrays, and the members of enums, are taken for
+    what they stand for. A list whose elements fit in part is sent without the others.
+
+    Args:
+        value_type: Arthur's word for it.
+        omitted: Called for each element that is left out of a value.
 
     Returns:
-        A function that raises `NotCoercible` when the value does not fit.
+        A function that raises `NotCoercible` when the value does not fit, or whatever the value
+        itself raises while it is read.
     """
+    if value_type in ("STRING", TEXT):
+        return partial(_to_text, plain=PlainValues(omitted))
+    if value_type in (TOKENS, "ARRAY(STRING)"):
+        return partial(_to_texts, plain=PlainValues(omitted))
     return _COERCERS.get(value_type, _to_nothing)
 
 
-def _to_text(value: Any) -> str:  # noqa: PLR0911 - one return for each type
+def _to_text(value: Any, plain: PlainValues) -> str:  # noqa: PLR0911 - one return for each type
     if type(value) is str:  # nearly always
         return value
+    value = unwrapped(value)
     match value:
-        case Enum():  # before the rest: a member of `class Tier(str, Enum)` is a str too
-            return _to_text(value.value)
         case str():
-            return str(value)
+            return str.__str__(value)
         case bool():
             return "true" if value else "false"
-        case int() | UUID():
+        case int():
             try:
                 return str(value)
             except ValueError:  # an integer of more digits than Python writes
                 raise NotCoercible from None
         case float() if math.isfinite(value):
             return float.__repr__(value)  # NumPy's floats are floats, and print their type
-        case datetime():
-            return value.isoformat()
-        case list() | tuple() | dict():
-            try:
-                return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-            except TypeError:
-                raise NotCoercible from None
-        case _:
+        case Decimal() | Fraction() if math.isfinite(value):
+            return str(value)
+        case float() | Decimal() | None:
             raise NotCoercible
+    try:
+        found = plain.plain(value)
+    except NoPlainForm:
+        raise NotCoercible from None
+    if isinstance(found, str):
+        return found
+    if isinstance(found, float):  # a timedelta, in seconds
+        return float.__repr__(found)
+    try:
+        return orjson.dumps(found).decode()
+    except (TypeError, RecursionError):
+        raise NotCoercible from None
 
 
 def _to_integer(value: Any) -> int:
+    value = unwrapped(value)
     whole = (
         (isinstance(value, int) and not isinstance(value, bool))
-        or (isinstance(value, float) and value.is_integer())
+        or (isinstance(value, (float, Decimal, Fraction)) and _is_whole(value))
         or (isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value))
     )
     if not whole:
@@ -249,10 +270,18 @@ def _to_integer(value: Any) -> int:
     return result
 
 
+def _is_whole(value: float | Decimal | Fraction) -> bool:
+    return math.isfinite(value) and -(2**64) < value < 2**64 and value == int(value)
+
+
 def _to_float(value: Any) -> float:
     if type(value) is float and math.isfinite(value):  # nearly always
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    value = unwrapped(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    numbers = (int, float, str, Decimal, Fraction)
+    if isinstance(value, bool) or not isinstance(value, numbers):
         raise NotCoercible
     try:
         result = float(value)
@@ -264,6 +293,7 @@ def _to_float(value: Any) -> float:
 
 
 def _to_boolean(value: Any) -> bool:
+    value = unwrapped(value)
     match value:
         case bool():
             return value
@@ -284,6 +314,7 @@ def _to_likelihoods(value: Any) -> dict[str, float]:
 
 
 def _to_timestamp(value: Any) -> str:
+    value = unwrapped(value)
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -294,12 +325,20 @@ def _to_timestamp(value: Any) -> str:
     raise NotCoercible  # without a time zone it could mean any of 38 moments
 
 
-def _to_texts(value: Any) -> list[str]:
-    if isinstance(value, (set, frozenset)):
-        return sorted(_to_text(item) for item in value)
-    if isinstance(value, (list, tuple)):
-        return [_to_text(item) for item in value]
-    raise NotCoercible
+def _to_texts(value: Any, plain: PlainValues) -> list[str]:
+    value = unwrapped(value)
+    is_set = isinstance(value, AbstractSet)
+    if not is_set and (isinstance(value, (str, bytes, bytearray)) or not _is_list(value)):
+        raise NotCoercible
+    try:
+        found = plain.kept(value, lambda item: _to_text(item, plain))
+    except NoPlainForm:
+        raise NotCoercible from None
+    return sorted(found) if is_set else found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (Sequence, deque))
 
 
 def _to_all_likelihoods(value: Any) -> list[dict[str, float]]:
@@ -314,13 +353,9 @@ def _to_nothing(_value: Any) -> NoReturn:
 
 
 _COERCERS: Mapping[str, Callable[[Any], Any]] = {
-    "STRING": _to_text,
-    TEXT: _to_text,
     "INTEGER": _to_integer,
     "FLOAT": _to_float,
     "BOOLEAN": _to_boolean,
     "TIMESTAMP": _to_timestamp,
-    TOKENS: _to_texts,
-    "ARRAY(STRING)": _to_texts,
     LIKELIHOODS: _to_all_likelihoods,
 }

@@ -20,6 +20,8 @@ class DropReason(StrEnum):
     """A failed run, and the model has no attribute `outcome` or `error` to tell it apart."""
     SAMPLED = "sampled"
     """It is not in the sample that `sample_rate` asks for."""
+    UNREADABLE = "unreadable"
+    """It could not be read when it was captured: an object raised, or was none that is known."""
     UNENCODABLE = "unencodable"
     """It could not be turned into a row: a bug here, or an object no one has seen before."""
 

@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 
 from arthur_relay.cli import check as check_module
-from arthur_relay.cli.attributes import EXAMPLES, coverage
+from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.report import Report, table
 from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, attribute
-from arthur_relay.schema import ModelSchema
+from arthur_relay.schema import Attribute, ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def test_all_is_well(run: Run, environment: dict[str, str], sandbox: ArthurSandb
     ]
     assert "prompts go to input_text, answers to output_text" in result.output
     assert "Sent: output_tokens, output_likelihoods, finish_reason" in result.output
-    assert "could be sent too: run_id, parent_run_id." in result.output
+    assert "could be sent too: cached_tokens, " in result.output
+    assert "run_id, parent_run_id." in result.output
     assert "metadata: user_id." in result.output
     assert result.output.splitlines()[-1].startswith("Ready")
     assert sandbox.inferences == []
@@ -241,15 +242,20 @@ def test_no_secret_is_printed(
     assert isinstance(result.exception, SystemExit | None)
 
 
-def test_the_examples_are_what_the_encoder_sends() -> None:
+def test_the_sandboxs_model_takes_what_the_encoder_sends() -> None:
     schema = ModelSchema("m", LLM_ATTRIBUTES)
-    assert set(RUN_VALUES) == set(EXAMPLES)
     found = coverage(schema)
-    assert set(found.sent) | {"run_id", "parent_run_id"} == {
-        "output_tokens",
-        "output_likelihoods",
-        *EXAMPLES,
-    }
+    assert found.unfit == []
+    named = {"output_tokens", "output_likelihoods", *RUN_VALUES} & schema.types.keys()
+    assert set(found.sent) == named
+    assert set(found.absent) == RUN_VALUES.keys() - named
+
+
+def test_every_type_that_a_run_tells_has_an_example() -> None:
+    everything = [Attribute(name, each.kind, "NON_INPUT_DATA") for name, each in RUN_VALUES.items()]
+    texts = [each for each in LLM_ATTRIBUTES if each.value_type == "UNSTRUCTURED_TEXT"]
+    found = coverage(ModelSchema("m", [*texts, *everything]))
+    assert set(found.sent) == set(RUN_VALUES)
 
 
 def test_the_table_of_a_terminal_takes_brackets_as_text() -> None:

@@ -72,7 +72,7 @@ def test_nothing_is_raised(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPat
     handler = handler_of(sandbox, monkeypatch)
     handler.log_ground_truth("id", None)  # type: ignore[arg-type] # on purpose
     assert handler.relay.stats().capture_errors == 1
-    assert handler.relay.close(30) == (0, 0, {}, 0, False)
+    assert handler.relay.close(30) == (0, 0, {"unreadable": 1}, 0, False)
 
 
 def test_what_is_not_in_the_sample_has_none(

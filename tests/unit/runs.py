@@ -35,7 +35,12 @@ CHAT = {
 
 
 def generation(**fields: Any) -> GenerationSnapshot:
-    return GenerationSnapshot(**{"text": "answer", **fields})
+    """A snapshot; `finish_reason` and `model_name` are facts that a provider tells."""
+    facts = {name: fields.pop(name) for name in ("finish_reason", "model_name") if name in fields}
+    made = GenerationSnapshot(fields.pop("text", "answer"))
+    for name, value in {"facts": (facts,), **fields}.items():
+        setattr(made, name, value)
+    return made
 
 
 def make_run(**fields: Any) -> Run:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.encoding.text import clean_text, sendable, truncate_text
+from arthur_relay.encoding.text import sendable, truncate_text
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
+from arthur_relay.plain_values import clean_text
 from arthur_relay.sandbox.validation import check_inference
 from arthur_relay.schema import Attribute, ModelSchema
 from tests.unit.runs import (

@@ -103,7 +103,7 @@ def test_a_bad_model_id_costs_no_other() -> None:
         relay.capture(inference("before"))
         relay.capture(inference("bad", model_id=["x"]))
         relay.capture(inference("after"))
-        assert relay.flush(30) == (2, 0, {}, 0, False)
+        assert relay.flush(30) == (2, 0, {"unreadable": 1}, 0, False)
         stats = relay.stats()
     assert (stats.capture_errors, stats.worker_restarts) == (1, 0)
 

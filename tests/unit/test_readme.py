@@ -230,10 +230,17 @@ def test_all_kinds_of_faults_are_named() -> None:
     assert {"expire_tokens", "reset"} <= quoted(text[text.index("The kinds are") :])
 
 
-def test_the_attributes_that_are_sent_by_name() -> None:
-    text = section("What is sent to Arthur, and what never is")
-    names = text[text.index("By name, when registered:") : text.index("and any key of")]
-    assert quoted(names) == set(RUN_VALUES)
+def attributes_table() -> str:
+    """Return the README's table of the attributes that are sent by name, as it has to be."""
+    lines = ["| attribute | type | what it is |", "|---|---|---|"]
+    lines += [f"| `{name}` | {each.kind} | {each.what} |" for name, each in RUN_VALUES.items()]
+    return "\n".join(lines)
+
+
+def test_the_table_of_attributes_is_the_one_list() -> None:
+    found = re.search(r"<!-- attributes -->\n(.*?)\n<!-- /attributes -->", README, re.DOTALL)
+    assert found is not None
+    assert found[1] == attributes_table(), "replace the README's table by attributes_table()"
 
 
 def test_the_shares_of_the_queues_bytes() -> None:

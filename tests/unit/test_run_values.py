@@ -12,8 +12,9 @@ from langchain_core.outputs import ChatGeneration
 from arthur_relay.encoding import values
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.likelihoods import token_likelihoods
+from arthur_relay.encoding.tool_calls import tool_calls
+from arthur_relay.generation_snapshots import snapshot_generation
 from arthur_relay.inference import GenerationSnapshot
-from arthur_relay.snapshots import snapshot_generation
 from tests.unit.runs import CHAT, COMPLETION, SCHEMA, data, generation, make_run
 
 
@@ -115,8 +116,10 @@ def test_where_the_model_name_and_the_finish_reason_come_from() -> None:
     assert values.model_name(make_run(asked_for="asked"), streamed) == "gpt-4o"
     assert values.finish_reason(make_run(), streamed) == "end_turn"
     assert values.finish_reason(make_run(), snapshot(info={"finish_reason": "first"})) == "first"
-    assert snapshot({"model_name": "b"}, {"model_name": "a"}).model_name == "a"
-    assert snapshot(info={"logprobs": 1}, response_metadata={"logprobs": 2}).logprobs == 1
+    assert values.model_name(make_run(), snapshot({"model_name": "b"}, {"model_name": "a"})) == "a"
+    # LangChain's own rule (`_gen_info_and_msg_metadata`).
+    assert snapshot(info={"logprobs": 1}, response_metadata={"logprobs": 2}).logprobs == 2
+    assert snapshot(info={"logprobs": 1}).logprobs == 1
     assert snapshot(response_metadata={"logprobs": 2, "model": "c"}).logprobs == 2
     assert values.model_name(make_run(), snapshot({"model_name": "b"})) == "b"
     assert values.model_name(make_run(asked_for="asked"), generation()) == "asked"
@@ -125,10 +128,10 @@ def test_where_the_model_name_and_the_finish_reason_come_from() -> None:
 
 def test_tool_calls_are_json() -> None:
     calls = [{"name": "f", "args": {"x": {1, 2}}, "id": "1", "type": "tool_call"}]
-    found = values.tool_calls(make_run(), generation(tool_calls=calls))
+    found = tool_calls(generation(tool_calls=calls))
     assert found is not None
     assert json.loads(found)[0]["name"] == "f"
-    assert values.tool_calls(make_run(), snapshot(tool_calls=[])) is None
+    assert tool_calls(snapshot(tool_calls=[])) is None
 
 
 def call_with(argument: Any) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
 from arthur_relay.encoding.text import PLAIN_ROLES, input_text
-from arthur_relay.snapshots import snapshot_generation, snapshot_messages
+from arthur_relay.generation_snapshots import snapshot_generation
+from arthur_relay.snapshots import snapshot_messages
 from tests.unit.runs import COMPLETION
 
 MESSAGES: list[BaseMessage] = [
@@ -98,7 +99,7 @@ def test_a_generation_keeps_what_is_read_and_no_headers() -> None:
     info = {"finish_reason": "stop", "logprobs": COMPLETION, "headers": "secret"}
     snapshot, size = snapshot_generation(ChatGeneration(message=message, generation_info=info))
     assert "secret" not in repr(snapshot)
-    assert snapshot.usage == (1, 1, 2)
+    assert snapshot.usage == {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
     assert size > 2_000
     chunk = ChatGenerationChunk(message=AIMessageChunk(content="x"))
     assert snapshot_generation(chunk)[0].streamed

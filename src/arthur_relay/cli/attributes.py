@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.schema import NotCoercible, coercer
 
 if TYPE_CHECKING:
     from arthur_relay.schema import ModelSchema
 
-EXAMPLES: Final = {
-    "finish_reason": "stop",
-    "prompt_tokens": 12,
-    "completion_tokens": 34,
-    "total_tokens": 46,
-    "duration": 0.75,
-    "time_to_first_token": 0.25,
-    "model_name": "gpt-4o",
-    "tool_calls": "[]",
-    "outcome": "ok",
-    "error": "TimeoutError: too slow",
-    "run_id": "0f0e0d0c-0b0a-4900-8807-060504030201",
-    "parent_run_id": "0f0e0d0c-0b0a-4900-8807-060504030202",
-    "tags": ["production"],
+_EXAMPLES: Final = {
+    "STRING": "text",
+    "INTEGER": 12,
+    "FLOAT": 0.75,
+    "BOOLEAN": True,
+    "ARRAY(STRING)": ["production"],
 }
-"""What the relay sends by name when the model has registered it, each with a typical value."""
+"""A value of each type that what a run tells by name can have by nature."""
 
 
 class Coverage(NamedTuple):
@@ -51,15 +44,16 @@ def coverage(schema: ModelSchema) -> Coverage:
             found.absent.append(f"token {role}" if role == "likelihoods" else role)
         else:
             found.sent.append(name)
-    for name, example in EXAMPLES.items():
+    for name, value in RUN_VALUES.items():
         value_type = schema.types.get(name)
         if value_type is None:
             found.absent.append(name)
-        elif _fits(example, value_type):
+        elif _fits(_EXAMPLES[value.kind], value_type):
             found.sent.append(name)
         else:
             found.unfit.append((name, value_type))
-    used = {schema.input_text, schema.output_text, schema.tokens, schema.likelihoods, *EXAMPLES}
+    used = {schema.input_text, schema.output_text, schema.tokens, schema.likelihoods}
+    used |= RUN_VALUES.keys()
     found.own.extend(name for name in schema.types if name not in used)
     return found
 

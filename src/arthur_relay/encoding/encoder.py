@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, assert_never
 
 import orjson
 
-from arthur_relay.encoding.likelihoods import spells_only_the_end, token_likelihoods
+from arthur_relay.clocks import Clocks
+from arthur_relay.encoding.answers import is_complete, output_text
+from arthur_relay.encoding.likelihoods import is_told, spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.text import clean_text, input_text, sendable, truncate_text
-from arthur_relay.encoding.values import RUN_VALUES, finish_reason
+from arthur_relay.encoding.text import input_text, sendable, truncate_text
+from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.inference import (
     CapturedGroundTruth,
     CapturedInference,
@@ -20,8 +23,9 @@ from arthur_relay.inference import (
     Run,
     RunOutcome,
 )
+from arthur_relay.plain_values import clean_text
 from arthur_relay.row import Row, RowKind
-from arthur_relay.schema import LIKELIHOODS, TOKENS, ModelSchema, NotCoercible, coercer
+from arthur_relay.schema import LIKELIHOODS, TOKENS, ModelSchema, coercer
 
 _SMALLEST_SHRUNK_TEXT_BYTES = 1024
 # Found once: Python 3.11 takes 0.2 us to find a member of an enum, and 0.1 us its value.
@@ -53,13 +57,15 @@ class Encoder:
         self._omitted = omitted
         self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
-        coercers = {name: coercer(kind) for name, kind in schema.types.items()}
+        coercers = {
+            name: coercer(kind, partial(omitted, name)) for name, kind in schema.types.items()
+        }
         told = coercers if privacy is None else privacy.told(schema, coercers)
         self._coercers = given = coercers if privacy is None else privacy.given(schema, coercers)
         from_run = self._texts | {schema.likelihoods, schema.tokens}
         rest = {name: coerce for name, coerce in given.items() if name not in from_run}
         self._own = [
-            (name, RUN_VALUES[name], told[name], coerce)
+            (name, RUN_VALUES[name].of, told[name], coerce)
             for name, coerce in rest.items()
             if name in RUN_VALUES
         ]
@@ -68,7 +74,10 @@ class Encoder:
         self._tokens = schema.tokens if schema.tokens in given else None
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
-        truths = {name: coercer(kind) for name, kind in schema.ground_truth_types.items()}
+        truths = {
+            name: coercer(kind, partial(omitted, name))
+            for name, kind in schema.ground_truth_types.items()
+        }
         self._ground_truths = truths if privacy is None else privacy.ground_truth(schema, truths)
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
@@ -127,17 +136,21 @@ class Encoder:
         if privacy is not None:
             text = privacy.input(text)
         run_id = str(run.run_id)
+        if run.repeat:  # an id can be that of one inference only
+            run_id = f"{run_id}-repeat-{run.repeat}"
         for index, generation in enumerate(generations):
-            output = _as_text(generation.text)
+            output = _as_text(output_text(generation))
             data = {
                 self._input: text,
                 self._output: output if privacy is None else privacy.output(output),
             }
             if generation.logprobs is not None:
-                self._add_likelihoods(data, generation)
+                self._add_likelihoods(data, generation, output)
             self._add_values(data, run, generation)
             if privacy is not None:
                 self._withhold_tokens(privacy, data, output)
+            for _ in range(generation.unread + (0 if index else run.unread)):
+                self._omitted("")
             yield self._row(f"{run_id}-{index}" if index else run_id, run.ended_at, data, epoch)
 
     def _add_values(self, data: dict[str, Any], run: Run, generation: GenerationSnapshot) -> None:
@@ -152,7 +165,7 @@ class Encoder:
                     value = metadata.get(name)
                     if value is not None:
                         data[name] = coerce_given(value)
-            except NotCoercible:
+            except Exception:  # noqa: BLE001 - a value costs itself: NotCoercible, or what it raises
                 self._omitted(name)
         if metadata:
             for name, coerce in self._others:
@@ -165,16 +178,18 @@ class Encoder:
     ) -> None:
         try:
             data[name] = coerce(value)
-        except NotCoercible:
+        except Exception:  # noqa: BLE001 - as in `_add_values`
             self._omitted(name)
 
-    def _add_likelihoods(self, data: dict[str, Any], generation: GenerationSnapshot) -> None:
+    def _add_likelihoods(
+        self, data: dict[str, Any], generation: GenerationSnapshot, output: str
+    ) -> None:
         if self._likelihoods is None and self._tokens is None:
             return
         found = token_likelihoods(generation.logprobs)
-        if found is None:
+        if found is None and not is_told(generation.logprobs):
             return
-        if generation.streamed and spells_only_the_end(found.tokens, generation.text):
+        if found is None or (generation.streamed and spells_only_the_end(found.tokens, output)):
             for name in {self._tokens, self._likelihoods} - {None}:
                 self._omitted(str(name))
             return
@@ -213,6 +228,8 @@ class Encoder:
                 self._add(data, name, coerce, value)
         if privacy is not None:
             self._withhold_tokens(privacy, data, output)
+        for _ in range(capture.unread):
+            self._omitted("")
         row_id = clean_text(capture.id)
         moment = inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:
@@ -221,6 +238,8 @@ class Encoder:
 
     def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         data: dict[str, Any] = {}
+        for _ in range(capture.unread):
+            self._omitted("")
         for name, value in capture.values.items():
             coerce = self._ground_truths.get(name)
             if coerce is None:
@@ -232,7 +251,7 @@ class Encoder:
         row_id = clean_text(capture.id)
         document = {
             "partner_inference_id": row_id,
-            "ground_truth_timestamp": datetime.fromtimestamp(capture.known_at, UTC),
+            "ground_truth_timestamp": Clocks.datetime.fromtimestamp(capture.known_at, UTC),
             "ground_truth_data": data,
         }
         body, kind = _dump(document, data), RowKind.GROUND_TRUTH
@@ -240,7 +259,7 @@ class Encoder:
 
     def _row(self, row_id: str, at: float, data: dict[str, Any], epoch: int) -> Row:
         document = {
-            "inference_timestamp": datetime.fromtimestamp(at, UTC),  # written as by isoformat()
+            "inference_timestamp": Clocks.datetime.fromtimestamp(at, UTC),  # as by isoformat()
             "partner_inference_id": row_id,
             "inference_data": data,
         }
@@ -294,10 +313,6 @@ def _as_text(value: Any) -> str:
 
 
 def _settle_outcome(run: Run) -> None:
-    """Put right how the run ended: a stream closed after its finish reason came was complete."""
-    if (
-        run.outcome in _CUT_SHORT
-        and run.generations
-        and finish_reason(run, run.generations[0]) is not None
-    ):
+    """Put right how the run ended: a stream closed after its last chunk came was complete."""
+    if run.outcome in _CUT_SHORT and run.generations and is_complete(run.generations[0]):
         run.outcome = _OK

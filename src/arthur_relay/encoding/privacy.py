@@ -9,8 +9,10 @@ from typing import Any, Self
 import orjson
 
 from arthur_relay.encoding.redactors import BUILT_IN
-from arthur_relay.encoding.text import clean_text, truncate_text
+from arthur_relay.encoding.text import truncate_text
+from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
+from arthur_relay.plain_values import clean_text
 from arthur_relay.redaction import BuiltInRedactor
 from arthur_relay.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.settings import RelaySettings
@@ -31,7 +33,8 @@ Tell = Callable[[str], str]
 
 # Of the values that a run tells by itself these can hold what people wrote; the others are numbers,
 # ids and the provider's fixed words.
-_TOLD_TEXTS = frozenset({"error", "tags", "tool_calls"})
+_TOLD_TEXTS = frozenset(name for name, value in RUN_VALUES.items() if value.is_text)
+_OUTPUTS = frozenset(name for name, value in RUN_VALUES.items() if value.is_output)
 
 _TEXTS = frozenset({"STRING", TEXT})
 
@@ -164,7 +167,7 @@ class Privacy:
         return coerce  # no text, or tokens, which are looked at together with the output
 
     def _told(self, name: str, kind: str, coerce: Coerce) -> Coerce:
-        if name == "tags" or kind not in _TEXTS:
+        if name not in ("error", "tool_calls") or kind not in _TEXTS:
             return self._given(name, kind, coerce)
         hidden = self._may_quote_hidden(name)
         tell: Tell = _hide if hidden else self._json
@@ -175,7 +178,7 @@ class Privacy:
     def _may_quote_hidden(self, name: str) -> bool:
         if name == "error":
             return self._hide_inputs or self._hide_outputs
-        return name == "tool_calls" and self._hide_outputs
+        return name in _OUTPUTS and self._hide_outputs
 
     def _redact(self, text: str) -> str:
         if not self._redactors:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, get_buffer_string
 
+from arthur_relay.plain_values import clean_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -81,17 +83,6 @@ def sendable(value: Any) -> Any:
             return [sendable(item) for item in value]
         case _:
             return value
-
-
-def clean_text(text: str) -> str:
-    """Return the text without NUL bytes and lone surrogates."""
-    if "\x00" in text:
-        text = text.replace("\x00", "")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def truncate_text(text: str, max_bytes: int, *, note: str) -> str:

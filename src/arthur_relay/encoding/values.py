@@ -1,14 +1,14 @@
-"""What a run can fill attributes with, by their names, and how providers' words are read."""
+"""What a run can fill attributes with by itself: the one list of their names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
-from arthur_relay.encoding.text import clean_text, sendable
+from arthur_relay.encoding import answers, facts, token_counts
+from arthur_relay.encoding.reading import plain_text, read
+from arthur_relay.encoding.tool_calls import tool_calls
 from arthur_relay.inference import RunOutcome
-from arthur_relay.schema import NotCoercible
+from arthur_relay.provider_names import REQUEST_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,61 +16,55 @@ if TYPE_CHECKING:
     from arthur_relay.inference import GenerationSnapshot, Run
 
 _OK = RunOutcome.OK
-_SHORTEST_REPEATED = 3
-"""Finish reasons and model names have at least this many characters ("eos", "gpt...")."""
 
 
-def prompt_tokens(_run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of the prompt's tokens, or None when the provider did not tell."""
-    return _count(generation.usage[0]) if generation.usage else None
+class RunValue(NamedTuple):
+    """A value that a run can tell.
+
+    Attributes:
+        of: Returns it, or None for what the run does not tell; may raise `NotCoercible`.
+        kind: The type that it has by nature, in Arthur's words; others are coerced to.
+        what: What it is, for the README.
+        is_text: Whether people may have written it, so that it is redacted.
+        is_output: Whether it is hidden where outputs are.
+    """
+
+    of: Callable[[Run, GenerationSnapshot], Any]
+    kind: str
+    what: str
+    is_text: bool = False
+    is_output: bool = False
 
 
-def completion_tokens(_run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of the answer's tokens, or None when the provider did not tell."""
-    return _count(generation.usage[1]) if generation.usage else None
+def prompt_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
+    """Return the number of the request's tokens of the prompt; with its first row alone."""
+    return token_counts.prompt_tokens(generation) if _is_first(run, generation) else None
 
 
-def total_tokens(_run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of all tokens: what the provider told, else the sum."""
-    if generation.usage is None:
-        return None
-    total = generation.usage[2]
-    if type(total) is int:  # nearly always
-        return total
-    prompt, completion, total = map(_count, generation.usage)
-    if total is None and prompt is not None and completion is not None:
-        return prompt + completion
-    return total
+def completion_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
+    """Return the number of the request's tokens of all answers; with its first row alone."""
+    return token_counts.completion_tokens(generation) if _is_first(run, generation) else None
 
 
-def finish_reason(_run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return why the model stopped, in the provider's words, or None."""
-    return _told(generation.finish_reason, generation)
+def total_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
+    """Return the number of all tokens of the request; with its first row alone."""
+    return token_counts.total_tokens(generation) if _is_first(run, generation) else None
+
+
+def finish_reason(run: Run, generation: GenerationSnapshot) -> str | None:
+    """Return why the model stopped, or was stopped, in the provider's words, or None."""
+    return plain_text(run.intervention) or facts.finish_reason(generation)
 
 
 def model_name(run: Run, generation: GenerationSnapshot) -> str | None:
     """Return the model's name: what answered, else what was asked for."""
-    found = _told(generation.model_name, generation)
-    return _told(run.asked_for, generation) if found is None else found
+    found = facts.model_name(generation)
+    return facts.once(run.asked_for, generation) if found is None else found
 
 
-def tool_calls(_run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return the message's tool calls as a JSON array, or None when there are none.
-
-    Raises:
-        NotCoercible: They can't be written as JSON: nested too deeply, or in a circle.
-    """
-    calls = generation.tool_calls
-    if calls is None:
-        return None
-    try:
-        return orjson.dumps(calls, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # a lone surrogate, an integer beyond 64 bits, or there is no way
-        pass
-    try:
-        return orjson.dumps(sendable(calls), default=_clean_str).decode()
-    except (TypeError, ValueError, RecursionError):
-        raise NotCoercible from None
+def provider(run: Run, generation: GenerationSnapshot) -> str | None:
+    """Return who answered, by LangChain's name: of the request, else of the answer."""
+    return _text_of_request(run, "ls_provider") or facts.provider(generation)
 
 
 def time_to_first_token(run: Run, _generation: GenerationSnapshot) -> float | None:
@@ -83,38 +77,150 @@ def error(run: Run, _generation: GenerationSnapshot) -> str | None:
     return None if run.outcome is _OK else run.error
 
 
-RUN_VALUES: Mapping[str, Callable[[Run, GenerationSnapshot], Any]] = {
-    "finish_reason": finish_reason,
-    "prompt_tokens": prompt_tokens,
-    "completion_tokens": completion_tokens,
-    "total_tokens": total_tokens,
-    "duration": lambda run, _generation: run.duration,
-    "time_to_first_token": time_to_first_token,
-    "model_name": model_name,
-    "tool_calls": tool_calls,
-    "outcome": lambda run, _generation: str(run.outcome),
-    "error": error,
-    "run_id": lambda run, _generation: run.run_id,
-    "parent_run_id": lambda run, _generation: run.parent_run_id,
-    "tags": lambda run, _generation: run.tags,
+def _is_first(run: Run, generation: GenerationSnapshot) -> bool:
+    """Say whether counts go with this row: a request of several answers has one count."""
+    return len(run.generations) < 2 or generation is run.generations[0]
+
+
+def _once_a_request(
+    count: Callable[[GenerationSnapshot], Any],
+) -> Callable[[Run, GenerationSnapshot], Any]:
+    def of(run: Run, generation: GenerationSnapshot) -> Any:
+        return count(generation) if _is_first(run, generation) else None
+
+    return of
+
+
+def _of_answer(
+    read_answer: Callable[[GenerationSnapshot], Any],
+) -> Callable[[Run, GenerationSnapshot], Any]:
+    return lambda _run, generation: read_answer(generation)
+
+
+def _text_of_request(run: Run, name: str) -> str | None:
+    return plain_text(read(run.request, name))
+
+
+def _setting(name: str) -> Callable[[Run, GenerationSnapshot], Any]:
+    """Return what reads a setting of the request, by whatever name the provider's client has."""
+    names = REQUEST_SETTINGS[name]
+
+    def of(run: Run, _generation: GenerationSnapshot) -> Any:
+        if run.request is None:
+            return None
+        found = (run.request.get(each) for each in names)
+        return next((value for value in found if value is not None), None)
+
+    return of
+
+
+RUN_VALUES: Mapping[str, RunValue] = {
+    "finish_reason": RunValue(
+        finish_reason, "STRING", "why the model stopped, in the provider's word"
+    ),
+    "prompt_tokens": RunValue(prompt_tokens, "INTEGER", "tokens of the prompt"),
+    "completion_tokens": RunValue(completion_tokens, "INTEGER", "tokens of the answer"),
+    "total_tokens": RunValue(total_tokens, "INTEGER", "tokens in all"),
+    "cached_tokens": RunValue(
+        _once_a_request(token_counts.cached_tokens),
+        "INTEGER",
+        "tokens of the prompt that the provider read from its cache",
+    ),
+    "cache_creation_tokens": RunValue(
+        _once_a_request(token_counts.cache_creation_tokens),
+        "INTEGER",
+        "tokens of the prompt that the provider wrote to its cache",
+    ),
+    "reasoning_tokens": RunValue(
+        _once_a_request(token_counts.reasoning_tokens),
+        "INTEGER",
+        "tokens of the answer that are reasoning",
+    ),
+    "input_audio_tokens": RunValue(
+        _once_a_request(token_counts.input_audio_tokens),
+        "INTEGER",
+        "tokens of the prompt that are sound",
+    ),
+    "output_audio_tokens": RunValue(
+        _once_a_request(token_counts.output_audio_tokens),
+        "INTEGER",
+        "tokens of the answer that are sound",
+    ),
+    "audio_tokens": RunValue(
+        _once_a_request(token_counts.audio_tokens), "INTEGER", "the sum of these two"
+    ),
+    "duration": RunValue(lambda run, _generation: run.duration, "FLOAT", "seconds of the call"),
+    "time_to_first_token": RunValue(
+        time_to_first_token, "FLOAT", "seconds until the first content of a stream"
+    ),
+    "model_name": RunValue(
+        model_name, "STRING", "the model that answered, else the one that was asked for"
+    ),
+    "provider": RunValue(provider, "STRING", "who serves the model, by LangChain's name"),
+    "response_id": RunValue(
+        _of_answer(facts.response_id), "STRING", "the provider's id of the answer"
+    ),
+    "service_tier": RunValue(
+        _of_answer(facts.service_tier), "STRING", "the provider's service tier"
+    ),
+    "system_fingerprint": RunValue(
+        _of_answer(facts.system_fingerprint), "STRING", "OpenAI's name of the system that answered"
+    ),
+    "cost": RunValue(
+        _once_a_request(facts.cost), "FLOAT", "what the request cost, where the provider says so"
+    ),
+    "cache_hit": RunValue(
+        _of_answer(token_counts.is_cache_hit),
+        "BOOLEAN",
+        "whether LangChain's own cache answered (langchain-core 0.3.73 or newer tells)",
+    ),
+    "temperature": RunValue(_setting("temperature"), "FLOAT", "a setting of the request"),
+    "max_tokens": RunValue(_setting("max_tokens"), "INTEGER", "a setting of the request"),
+    "top_p": RunValue(_setting("top_p"), "FLOAT", "a setting of the request"),
+    "seed": RunValue(_setting("seed"), "INTEGER", "a setting of the request"),
+    "stop": RunValue(_setting("stop"), "ARRAY(STRING)", "texts that end the answer", is_text=True),
+    "run_name": RunValue(
+        lambda run, _generation: _text_of_request(run, "run_name"),
+        "STRING",
+        "the run's name in LangChain",
+        is_text=True,
+    ),
+    "tool_calls": RunValue(
+        _of_answer(tool_calls),
+        "STRING",
+        "the tool calls as a JSON array: valid ones, those that can't be parsed"
+        " (`invalid_tool_call`, with what the model wrote and the error), and those that the"
+        " provider ran itself (`server_tool_call`)",
+        is_text=True,
+        is_output=True,
+    ),
+    "refusal": RunValue(
+        _of_answer(answers.refusal),
+        "STRING",
+        "the words with which the model or its provider refused",
+        is_text=True,
+        is_output=True,
+    ),
+    "reasoning_text": RunValue(
+        _of_answer(answers.reasoning_text),
+        "STRING",
+        "the model's reasoning, as far as the provider tells; kept only when registered",
+        is_text=True,
+        is_output=True,
+    ),
+    "outcome": RunValue(
+        lambda run, _generation: str(run.outcome),
+        "STRING",
+        "`ok`, `error`, `cancelled`, `disconnected` (the consumer went away) or `abandoned` (no"
+        " end event came)",
+    ),
+    "error": RunValue(error, "STRING", "the error's type and text", is_text=True),
+    "run_id": RunValue(lambda run, _generation: run.run_id, "STRING", "LangChain's run id"),
+    "parent_run_id": RunValue(
+        lambda run, _generation: run.parent_run_id, "STRING", "the id of the run around it"
+    ),
+    "tags": RunValue(
+        lambda run, _generation: run.tags, "ARRAY(STRING)", "the run's tags", is_text=True
+    ),
 }
-"""Each returns None for what the run does not tell, or raises `NotCoercible`."""
-
-
-def _clean_str(value: Any) -> str:
-    return clean_text(str(value))
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _told(text: Any, generation: GenerationSnapshot) -> str | None:
-    """Return a text without exact repeats, which merging streamed chunks makes: "stopstop"."""
-    if not text or not isinstance(text, str):
-        return None
-    if generation.streamed:
-        for length in range(_SHORTEST_REPEATED, len(text) // 2 + 1):
-            if len(text) % length == 0 and text[:length] * (len(text) // length) == text:
-                return text[:length]
-    return text
+"""By the attribute's name. README's list is made of it."""

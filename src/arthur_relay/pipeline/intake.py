@@ -8,7 +8,6 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.encoding.text import clean_text
 from arthur_relay.inference import (
     Capture,
     CapturedGroundTruth,
@@ -24,6 +23,7 @@ from arthur_relay.pipeline.room import Room
 from arthur_relay.pipeline.sampling import split_sample
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.pipeline.staging import Staging
+from arthur_relay.plain_values import clean_text
 from arthur_relay.row import Row, RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason

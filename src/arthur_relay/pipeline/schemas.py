@@ -16,7 +16,6 @@ from arthur_relay.buffers import Buffer
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.text import clean_text
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -24,6 +23,7 @@ from arthur_relay.errors import (
     UnreachableError,
 )
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
+from arthur_relay.plain_values import clean_text
 from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.settings import RelaySettings
 

@@ -1,0 +1,53 @@
+"""Whether a chunk of a stream has content, or only says that some will come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DEPTH = 6
+
+_ABOUT = frozenset(
+    {
+        "annotations",
+        "call_id",
+        "caller",
+        "content_index",
+        "created",
+        "created_at",
+        "encrypted_content",
+        "event",
+        "extras",
+        "format",
+        "id",
+        "index",
+        "item_id",
+        "language",
+        "model",
+        "object",
+        "output_index",
+        "phase",
+        "role",
+        "signature",
+        "status",
+        "type",
+    }
+)
+"""Keys of content blocks whose values are about the content, and none of it."""
+
+
+def has_content(value: Any, depth: int = _DEPTH) -> bool:
+    """Return whether there is any text in it, or a call; not only blocks that are empty so far.
+
+    Args:
+        value: A text, a content block, a list of blocks, or a message's `additional_kwargs`.
+        depth: How deep to look.
+    """
+    if isinstance(value, (str, bytes)):
+        return len(value) > 0
+    if depth <= 0:
+        return bool(value)
+    if isinstance(value, dict):
+        return any(has_content(item, depth - 1) for key, item in value.items() if key not in _ABOUT)
+    if isinstance(value, (list, tuple)):
+        return any(has_content(item, depth - 1) for item in value)
+    return value is True

@@ -1,0 +1,96 @@
+"""Copies of the application's nested values, so that a later change of them changes nothing here.
+
+On the caller's thread, so bounded: values are copied `COPY_DEPTH` deep and `COPY_BYTES` far. What
+lies beyond is kept as it is, and a later change of it may show.
+"""
+
+from __future__ import annotations
+
+from sys import getsizeof
+from typing import Any
+
+COPY_DEPTH = 8
+"""How deep nested values are copied."""
+
+COPY_BYTES = 256 * 1024
+"""How many bytes of one value are copied; what is immutable, as texts are, is never copied."""
+
+MAX_VISITS = 10_000
+"""Values that are looked at in one value, at most: about a millisecond."""
+
+ITEM_BYTES = 64
+"""What each value is taken to have that nobody looks at."""
+
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
+def copy_value(value: Any) -> tuple[Any, int]:
+    """Copy dicts, lists, tuples, sets and arrays; what else there is, is kept as it is.
+
+    Returns:
+        The copy, and the bytes that it keeps in memory, as accounted.
+
+    Raises:
+        Exception: Whatever the value raises while it is looked at.
+    """
+    if type(value) in _ATOMS:
+        return value, getsizeof(value)
+    copying = _Copying()
+    return copying.copy(value, COPY_DEPTH), copying.size
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of a value, as accounted, within the same bounds. Nothing is copied."""
+    if type(value) in _ATOMS:
+        return getsizeof(value)
+    sizing = _Copying(copies=False)
+    sizing.copy(value, COPY_DEPTH)
+    return sizing.size
+
+
+class _Copying:
+    """One value on its way, with how far the bounds have been used up.
+
+    Attributes:
+        size: The bytes so far.
+    """
+
+    __slots__ = ("_copies", "_visits", "size")
+
+    def __init__(self, *, copies: bool = True) -> None:
+        self.size = 0
+        self._copies = copies
+        self._visits = MAX_VISITS
+
+    def copy(self, value: Any, depth: int) -> Any:
+        """Return a copy as far as the bounds allow, and count its bytes."""
+        kind = type(value)
+        self.size += getsizeof(value)
+        if kind in _ATOMS:
+            return value
+        if isinstance(value, (dict, list, tuple, set, frozenset)):
+            self._visits -= len(value)
+            if depth <= 0 or self._visits < 0:
+                self.size += ITEM_BYTES * len(value)
+                return value
+            return self._container(value, depth - 1)
+        if kind.__module__ == "numpy" and hasattr(value, "nbytes") and self._may_copy():
+            return value.copy()
+        return bytes(value) if kind is bytearray and self._may_copy() else value
+
+    def _may_copy(self) -> bool:
+        return self._copies and self.size <= COPY_BYTES
+
+    def _container(self, value: Any, depth: int) -> Any:
+        copies, copy = self._may_copy(), self.copy
+        if isinstance(value, dict):
+            items = {key: copy(item, depth) for key, item in value.items()}
+            return items if copies else value
+        parts = [copy(item, depth) for item in value]
+        if not copies:
+            return value
+        if isinstance(value, list):
+            return parts
+        if isinstance(value, tuple):
+            return tuple(parts)
+        return frozenset(value)

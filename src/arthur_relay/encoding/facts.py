@@ -1,0 +1,151 @@
+"""What a provider tells of an answer beside its text, read by whatever name it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.encoding.reading import plain_text, read, read_first
+from arthur_relay.provider_names import (
+    COST,
+    FINISH_REASON,
+    MODEL_NAME,
+    RESPONSE_ID,
+    SERVICE_TIER,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from arthur_relay.inference import GenerationSnapshot
+
+_SHORTEST_REPEATED = 3
+"""Finish reasons and model names have at least this many characters ("eos", "gpt...")."""
+
+_FINAL_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""Of the Responses API: others ("in_progress", "queued") tell of an answer that goes on."""
+
+_UNSPECIFIED = frozenset({"0", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
+
+_NOTES = frozenset({"stop_details", "finish_message", "prompt_feedback"})
+
+_OWN_IDS = ("run-", "lc_", "lc-")
+"""How the ids begin that LangChain makes up for messages whose provider gives none."""
+
+
+def finish_reason(generation: GenerationSnapshot) -> str | None:
+    """Return why the model stopped, in the provider's words, or None."""
+    for facts in generation.facts:
+        for name in FINISH_REASON:
+            if name in facts:
+                found = once(facts[name], generation)
+                if found is not None:
+                    return found
+    for facts in generation.facts:
+        found = _finish_details(facts, generation)
+        if found is not None:
+            return found
+    return None
+
+
+def _finish_details(facts: Mapping[str, Any], generation: GenerationSnapshot) -> str | None:
+    """Return the reason where it is told in other forms."""
+    # Gemini, of a prompt that it does not answer at all.
+    blocked = plain_text(read(facts.get("prompt_feedback"), "block_reason"))
+    if blocked is not None and blocked not in _UNSPECIFIED:
+        return blocked
+    # The Responses API.
+    reason = once(read(facts.get("incomplete_details"), "reason"), generation)
+    if reason is not None:
+        return reason
+    status = once(facts.get("status"), generation)
+    return status if status in _FINAL_STATUSES else None
+
+
+def model_name(generation: GenerationSnapshot) -> str | None:
+    """Return the name of the model that answered, or None."""
+    return _first_text(generation, MODEL_NAME)
+
+
+def response_id(generation: GenerationSnapshot) -> str | None:
+    """Return the provider's id of the answer, or None."""
+    own = plain_text(generation.message_id)
+    if own is not None and not own.startswith(_OWN_IDS):
+        return own
+    return _first_text(generation, RESPONSE_ID)
+
+
+def service_tier(generation: GenerationSnapshot) -> str | None:
+    """Return the service tier that answered, or None."""
+    for facts in generation.facts:
+        tier = read_first(facts, SERVICE_TIER)
+        if tier is None:  # Anthropic tells of it beside the counts
+            tier = read(facts.get("usage"), "service_tier")
+        if isinstance(tier, Mapping):  # Bedrock's Converse
+            tier = tier.get("type")
+        found = once(tier, generation)
+        if found is not None:
+            return found
+    return None
+
+
+def system_fingerprint(generation: GenerationSnapshot) -> str | None:
+    """Return OpenAI's name of the system that answered, or None."""
+    return _first_text(generation, ("system_fingerprint",))
+
+
+def provider(generation: GenerationSnapshot) -> str | None:
+    """Return who answered, by LangChain's name of the provider, or None."""
+    return _first_text(generation, ("model_provider", "provider"))
+
+
+def cost(generation: GenerationSnapshot) -> Any:
+    """Return what the answer cost, where the provider says so, or None."""
+    for facts in generation.facts:
+        found = read_first(facts, COST)
+        if found is None:
+            usage = read_first(facts, ("token_usage", "usage"))
+            found = read_first(usage, COST)
+        if isinstance(found, Mapping):  # Perplexity
+            found = read_first(found, ("total_cost", "total"))
+        if found is not None:
+            return found
+    return None
+
+
+def refusal_note(generation: GenerationSnapshot) -> str | None:
+    """Return how a provider explains a refusal beside the answer, or None."""
+    for facts in generation.facts:
+        if _NOTES.isdisjoint(facts):  # nearly always
+            continue
+        details = facts.get("stop_details")  # Anthropic
+        note = plain_text(facts.get("finish_message")) or plain_text(read(details, "explanation"))
+        if note is None:
+            feedback = facts.get("prompt_feedback")  # Gemini
+            note = plain_text(read(feedback, "block_reason_message"))
+        if note is not None:
+            return note
+    return None
+
+
+def once(text: Any, generation: GenerationSnapshot) -> str | None:
+    """Return a text without exact repeats, which merging streamed chunks makes: "stopstop".
+
+    None for what is no text, or an empty one.
+    """
+    found = plain_text(text)
+    if found is not None and generation.streamed:
+        for length in range(_SHORTEST_REPEATED, len(found) // 2 + 1):
+            if len(found) % length == 0 and found[:length] * (len(found) // length) == found:
+                return found[:length]
+    return found
+
+
+def _first_text(generation: GenerationSnapshot, names: Iterable[str]) -> str | None:
+    for facts in generation.facts:
+        for name in names:
+            if name in facts:
+                found = once(facts[name], generation)
+                if found is not None:
+                    return found
+    return None

@@ -1,0 +1,140 @@
+"""The plain form of an application's values: what JSON can hold, of whatever class they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+
+MAX_DEPTH = 200
+"""How deep values are nested that can be written; what is deeper has no plain form."""
+
+
+class NoPlainForm(Exception):  # noqa: N818 - control flow between two functions, not an error
+    """A value that nothing in JSON stands for."""
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the value that an enum's member or a NumPy scalar stands for, else the value itself.
+
+    An array, also of PyTorch and others with a NumPy-like `dtype`, becomes a list. NumPy is not
+    needed for it.
+    """
+    while isinstance(value, Enum):
+        value = value.value
+    if hasattr(type(value), "dtype") or (hasattr(value, "dtype") and hasattr(value, "tolist")):
+        return value.tolist()  # of a scalar, and of an array without dimensions, the number
+    return value
+
+
+class PlainValues:
+    """Turns values into plain ones. An element without a plain form costs itself, not its list.
+
+    Args:
+        omitted: Called for each element that is left out.
+    """
+
+    def __init__(self, omitted: Callable[[], None]) -> None:
+        self._omitted = omitted
+
+    def plain(self, value: Any, depth: int = MAX_DEPTH) -> Any:  # noqa: PLR0911 - one for each type
+        """Return the plain form of a value.
+
+        Raises:
+            NoPlainForm: There is none.
+            Exception: Whatever the value raises while it is read.
+        """
+        value = unwrapped(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return clean_text(value)
+        if isinstance(value, (int, float, Decimal, Fraction)):
+            return _number(value)
+        if isinstance(value, (datetime, date, time)):
+            return value.isoformat()
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if isinstance(value, UUID):
+            return str(value)
+        if depth <= 0 or isinstance(value, (bytes, bytearray, memoryview)):
+            raise NoPlainForm
+        return self._nested(value, depth - 1)
+
+    def _nested(self, value: Any, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._mapping(value.items(), depth)
+        if isinstance(value, (set, frozenset, AbstractSet)):
+            return self._list(sorted(value, key=str), depth)
+        if isinstance(value, Sequence) or type(value).__name__ == "deque":
+            return self._list(value, depth)
+        if callable(getattr(type(value), "model_dump", None)):  # pydantic
+            return self.plain(value.model_dump(), depth)
+        if is_dataclass(value) and not isinstance(value, type):
+            pairs = [(each.name, getattr(value, each.name)) for each in fields(value)]
+            return self._mapping(pairs, depth)
+        raise NoPlainForm
+
+    def _list(self, values: Iterable[Any], depth: int) -> list[Any]:
+        return self.kept(values, lambda value: self.plain(value, depth))
+
+    def _mapping(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+        return dict(self.kept(pairs, lambda pair: (_key(pair[0]), self.plain(pair[1], depth))))
+
+    def kept(self, values: Iterable[Any], convert: Callable[[Any], T]) -> list[T]:
+        """Return what a function makes of each value, without those that it raises for.
+
+        Raises:
+            NoPlainForm: It raises for all of them.
+        """
+        found = []
+        odd = 0
+        for value in values:
+            try:
+                found.append(convert(value))
+            except Exception:  # noqa: BLE001 - see the class
+                odd += 1
+        if odd and not found:
+            raise NoPlainForm
+        for _ in range(odd):
+            self._omitted()
+        return found
+
+
+def clean_text(text: str) -> str:
+    """Return the text without NUL bytes and lone surrogates.
+
+    Surrogate pairs become the character they stand for, lone ones U+FFFD.
+    """
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _key(key: Any) -> str:
+    return clean_text(str(unwrapped(key)))
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return int(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise NoPlainForm from None
+    if not math.isfinite(number):
+        raise NoPlainForm
+    return number
