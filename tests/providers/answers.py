@@ -93,7 +93,7 @@ HELLO = ("Hello ", "there, ", "user.")
 
 ANSWERS: Mapping[str, Answer] = {
     "text": Answer(text=HELLO, usage=Usage(cache_read=419)),
-    "likelihoods": Answer(text=HELLO, logprobs=dict.fromkeys(HELLO, -0.25)),
+    "likelihoods": Answer(text=HELLO, logprobs=dict(zip(HELLO, (-0.25, -0.5, -1.25), strict=True))),
     "tool call": Answer(
         tool_calls=(ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ulm"}'),),
         stop=Stop.TOOL,

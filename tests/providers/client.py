@@ -34,6 +34,7 @@ class Client:
         options: More arguments of `make` for some answers.
         streams_inside: Whether it asks for a stream also when it is called for a whole answer.
         ends_twice: Whether its package tells some ends of a run itself, before LangChain does.
+        raises: Ways to call by the names of answers for which the class itself raises an error.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Client:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     streams_inside: bool = False
     ends_twice: bool = False
+    raises: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def model(self, url: str, answer: str) -> Any:
         """Return a model that asks for what an answer needs."""

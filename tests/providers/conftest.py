@@ -24,7 +24,6 @@ KEYS = ("_API_KEY", "_API_TOKEN", "_ACCESS_KEY", "_BASE_URL", "_API_BASE", "_END
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # its price list comes from GitHub
-    "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "LANGSMITH_TRACING": "false",
     "LANGCHAIN_TRACING_V2": "false",
@@ -126,4 +125,6 @@ WARNINGS = (
     "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning",
     # google-genai makes its own class of aiohttp's session.
     "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
+    # litellm's own types, made with a pydantic that is newer than they are.
+    "ignore:Item '.*' on TypedDict class:UserWarning",
 )

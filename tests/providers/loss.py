@@ -11,6 +11,7 @@ from .forms import FORMS, Form
 
 V3 = ("v3", "av3")
 STREAMED = tuple(form.name for form in FORMS.values() if form.streamed)
+WHOLE = tuple(form.name for form in FORMS.values() if not form.streamed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class NotHandedOver:
     Attributes:
         fields: The row's fields.
         package: The distribution that loses them.
-        place: Where in its source: module, class, function.
+        place: Where in its source: names with their modules, with a comma between several.
         why: What it does there.
         clients: Names of the clients; None for all.
         forms: Names of the ways to call; None for all.
@@ -40,7 +41,7 @@ class NotHandedOver:
     def is_about(self, client: Client, form: Form, answer: str, name: str) -> bool:
         """Return whether a cell of the table is one of these."""
         return (
-            name in self.fields
+            (name in self.fields or name in self.instead)
             and (self.clients is None or client.name in self.clients)
             and (self.forms is None or form.name in self.forms)
             and (self.answers is None or answer in self.answers)

@@ -7,6 +7,7 @@ from typing import Any
 
 from .client import ASKED_FOR, KEY, Client, but
 from .forms import FORMS
+from .loss import WHOLE
 from .wire import anthropic, bedrock, bedrock_invoke, cohere, gemini, ollama
 
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -317,11 +318,10 @@ NATIVE_CLIENTS: tuple[Client, ...] = (
         make=_cohere,
         wire=cohere.WIRE,
         provider="cohere",
-        # The package itself fails on arguments that are no JSON.
-        answers=but("broken tool call"),
         # When the consumer of an asynchronous stream goes away, the package leaves the connection
         # open, and a test may not.
         forms=tuple(name for name in FORMS if name != "aleft"),
         options=_CALLS,
+        raises={"broken tool call": WHOLE},
     ),
 )

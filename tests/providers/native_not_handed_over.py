@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .loss import STREAMED, V3, NotHandedOver
+from .loss import STREAMED, V3, WHOLE, NotHandedOver
 from .table import AnyOf, OneOf
 
 CLAUDE_CLIENTS = (
@@ -22,14 +22,14 @@ BEDROCK_LLMS = (
 )
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
-STREAM, LEFT, WHOLE = ("stream", "astream"), ("left", "aleft"), ("invoke", "ainvoke")
+STREAM, LEFT = ("stream", "astream"), ("left", "aleft")
 
 _ANTHROPIC = (
     NotHandedOver(
         fields=("response_id", "service_tier"),
         package="langchain-anthropic",
-        place="chat_models.ChatAnthropic._make_message_chunk_from_anthropic_event",
-        why="of the event `message_start` it keeps the model's name alone",
+        place="langchain_anthropic.chat_models.ChatAnthropic._make_message_chunk_from_anthropic_event",
+        why="Of the event `message_start` it keeps the model's name alone.",
         clients=CLAUDE_CLIENTS,
         forms=STREAMED,
     ),
@@ -39,63 +39,64 @@ _GOOGLE = (
     NotHandedOver(
         fields=("response_id",),
         package="langchain-google-genai",
-        place="chat_models._response_to_result",
-        why="`response_id` of the response is not read",
+        place="langchain_google_genai.chat_models._response_to_result",
+        why="`response_id` of the response is not read.",
         clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
     ),
     NotHandedOver(
         fields=("refusal",),
         package="google-genai",
-        place="models._Candidate_from_mldev",
-        why="`finishMessage` of a candidate is left out",
+        place="google.genai.models._Candidate_from_mldev",
+        why="`finishMessage` of a candidate is left out.",
         clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
         answers=("refused",),
     ),
     NotHandedOver(
         fields=("model_name",),
         package="langchain-google-genai",
-        place="chat_models._response_to_result",
-        why="the model's name is read for candidates alone, and a blocked prompt has none",
+        place="langchain_google_genai.chat_models._response_to_result",
+        why="The model's name is read for candidates alone, and a blocked prompt has none.",
         clients=(*GEMINI_CHATS, "GoogleGenerativeAI"),
         answers=("prompt blocked",),
     ),
     NotHandedOver(
         fields=COUNTS,
         package="langchain-google-genai",
-        place="chat_models._response_to_result",
-        why="the message that stands for a blocked prompt gets no counts, unless it is streamed",
+        place="langchain_google_genai.chat_models._response_to_result",
+        why="The message that stands for a blocked prompt gets no counts, unless it is streamed.",
         clients=GEMINI_CHATS,
         forms=WHOLE,
         answers=("prompt blocked",),
     ),
     NotHandedOver(
-        fields=("finish_reason", "refusal", *COUNTS),
+        fields=("output_text", "finish_reason", "refusal", *COUNTS),
         package="langchain-google-genai",
-        place="llms.GoogleGenerativeAI._generate",
-        why="of the chat model's message it keeps the text, and counts if there is a candidate",
+        place="langchain_google_genai.llms.GoogleGenerativeAI._generate",
+        why="Of the chat model's message it keeps the text, and counts if there is a candidate.",
         clients=("GoogleGenerativeAI",),
         answers=("prompt blocked",),
     ),
     NotHandedOver(
         fields=("reasoning_text",),
         package="langchain-google-genai",
-        place="llms.GoogleGenerativeAI._generate, ._stream",
-        why="of the chat model's message it keeps the text",
+        place="langchain_google_genai.llms.GoogleGenerativeAI._generate, "
+        "langchain_google_genai.llms.GoogleGenerativeAI._stream",
+        why="Of the chat model's message it keeps the text.",
         clients=("GoogleGenerativeAI",),
     ),
     NotHandedOver(
         fields=("finish_reason", "model_name", "cached_tokens", "reasoning_tokens", *COUNTS),
         package="langchain-google-genai",
-        place="llms.GoogleGenerativeAI._stream",
-        why="of the chat model's chunks it keeps the text",
+        place="langchain_google_genai.llms.GoogleGenerativeAI._stream",
+        why="Of the chat model's chunks it keeps the text.",
         clients=("GoogleGenerativeAI",),
         forms=STREAMED,
     ),
     NotHandedOver(
         fields=("cached_tokens", "reasoning_tokens"),
         package="langchain-core",
-        place="language_models._compat_bridge._accumulate_usage",
-        why="adds the counts of chunks up but lets the last chunk's details stand, which are zero",
+        place="langchain_core.language_models._compat_bridge._accumulate_usage",
+        why="Adds the counts of chunks up but lets the last chunk's details stand, which are zero.",
         clients=GEMINI_CHATS,
         forms=V3,
     ),
@@ -103,41 +104,49 @@ _GOOGLE = (
 
 _BEDROCK = (
     NotHandedOver(
-        fields=("response_id", "reasoning_tokens"),
+        fields=("response_id",),
         package="langchain-aws",
-        place="llms.bedrock.LLMInputOutputAdapter.prepare_output, ._stream_response_to_"
-        "generation_chunk",
-        why="the message's id is not read, and the counts are Bedrock's own, without details",
+        place="langchain_aws.llms.bedrock.LLMInputOutputAdapter.prepare_output, "
+        "langchain_aws.llms.bedrock._stream_response_to_generation_chunk",
+        why="The message's id is not read.",
         clients=("ChatBedrock", GUARDED),
+    ),
+    NotHandedOver(
+        fields=("reasoning_tokens",),
+        package="langchain-aws",
+        place="langchain_aws.chat_models.bedrock.ChatBedrock._generate, "
+        "langchain_aws.llms.bedrock._get_invocation_metrics_chunk",
+        why="The counts are Bedrock's own, which have no such detail.",
+        clients=("ChatBedrock",),
     ),
     NotHandedOver(
         fields=("finish_reason",),
         package="langchain-aws",
-        place="llms.bedrock.LLMInputOutputAdapter.prepare_output",
-        why="reads `stop_reason` of the body, which Amazon and Mistral call otherwise",
+        place="langchain_aws.llms.bedrock.LLMInputOutputAdapter.prepare_output",
+        why="Reads `stop_reason` of the body, which Amazon and Mistral call otherwise.",
         clients=("BedrockLLM, Amazon", "BedrockLLM, Mistral"),
         forms=WHOLE,
     ),
     NotHandedOver(
         fields=("finish_reason",),
         package="langchain-aws",
-        place="llms.bedrock._stream_response_to_generation_chunk",
-        why="of a chunk's `outputs`, where Mistral's reason is, the package takes the text alone",
+        place="langchain_aws.llms.bedrock._stream_response_to_generation_chunk",
+        why="Of a chunk's `outputs`, where Mistral's reason is, the package takes the text alone.",
         clients=("BedrockLLM, Mistral",),
         forms=STREAM,
     ),
     NotHandedOver(
         fields=("time_to_first_token",),
         package="langchain-aws",
-        place="llms.bedrock.BedrockBase._prepare_input_and_invoke_stream",
-        why="no chunk is told by `on_llm_new_token`",
+        place="langchain_aws.llms.bedrock.BedrockBase._prepare_input_and_invoke_stream",
+        why="No chunk is told by `on_llm_new_token`.",
         clients=BEDROCK_LLMS,
     ),
     NotHandedOver(
         fields=COUNTS,
         package="langchain-aws",
-        place="llms.bedrock.LLMInputOutputAdapter.aprepare_output_stream",
-        why="ends at the chunk with the finish reason, before it is handed on",
+        place="langchain_aws.llms.bedrock.LLMInputOutputAdapter.aprepare_output_stream",
+        why="Ends at the chunk with the finish reason, before it is handed on.",
         clients=("BedrockLLM, Mistral",),
         forms=("astream",),
         answers=("text", "refused"),
@@ -146,33 +155,26 @@ _BEDROCK = (
 
 _OTHERS = (
     NotHandedOver(
-        fields=("output_tokens", "output_likelihoods"),
-        package="langchain-core",
-        place="language_models._compat_bridge.chunks_to_events",
-        why="lets the last chunk's metadata stand, which has no log probabilities",
-        clients=("ChatOllama",),
-        forms=V3,
-    ),
-    NotHandedOver(
         fields=("output_tokens", "output_likelihoods", "cached_tokens"),
         package="langchain-cohere",
-        place="chat_models.ChatCohere._get_generation_info_v2, ._get_stream_info_v2",
-        why="neither log probabilities nor cached tokens are read",
+        place="langchain_cohere.chat_models.ChatCohere._get_generation_info_v2, "
+        "langchain_cohere.chat_models.ChatCohere._get_stream_info_v2",
+        why="Neither log probabilities nor cached tokens are read.",
         clients=("ChatCohere",),
     ),
     NotHandedOver(
         fields=("response_id",),
         package="langchain-cohere",
-        place="chat_models.ChatCohere._get_stream_info_v2",
-        why="the id is read of whole answers alone",
+        place="langchain_cohere.chat_models.ChatCohere._get_stream_info_v2",
+        why="The id is read of whole answers alone.",
         clients=("ChatCohere",),
         forms=STREAMED,
     ),
     NotHandedOver(
         fields=("reasoning_text",),
         package="langchain-core",
-        place="language_models._compat_bridge._accumulate",
-        why="of a block that it does not know, the last chunk stands",
+        place="langchain_core.language_models._compat_bridge._accumulate",
+        why="Of a block that it does not know, the last chunk stands.",
         clients=("ChatCohere",),
         forms=V3,
         answers=("reasoning",),
@@ -192,9 +194,10 @@ def _left(
     return NotHandedOver(
         fields=fields,
         package="langchain-core",
-        place="language_models.llms.BaseLLM.stream, .astream",
-        why="a chunk is added to what is handed over after the consumer has had it, so that the"
-        " last one is missing when the consumer goes away",
+        place="langchain_core.language_models.llms.BaseLLM.stream, "
+        "langchain_core.language_models.llms.BaseLLM.astream",
+        why="A chunk is added to what is handed over after the consumer has had it, so that the"
+        " last one is missing when the consumer goes away.",
         clients=clients,
         forms=forms,
         answers=answers,
@@ -202,26 +205,21 @@ def _left(
     )
 
 
-_END = ("outcome", "error", "finish_reason")
-_LAST_CHUNK = (*_END, "model_name", "cached_tokens", *COUNTS)
+_END = ("outcome", "finish_reason")
 _GONE = {"outcome": "disconnected", "error": "GeneratorExit"}
 
 _LEFT = (
     _left(
-        _LAST_CHUNK,
-        (
-            "BedrockLLM, Amazon",
-            STREAMING_LLM,
-            "BedrockLLM, Anthropic",
-            "OllamaLLM",
-            "GoogleGenerativeAI",
-        ),
+        (*_END, *COUNTS),
+        ("BedrockLLM, Amazon", STREAMING_LLM, "BedrockLLM, Anthropic", "OllamaLLM"),
         LEFT,
         **_GONE,
     ),
+    _left(("model_name",), ("OllamaLLM",), LEFT),
+    _left(("outcome",), ("GoogleGenerativeAI",), LEFT, **_GONE),
     # Behind the finish reasons that it knows the package sends one more chunk, with the counts.
-    _left(_LAST_CHUNK, ("BedrockLLM, Meta",), ("aleft",), **_GONE),
-    _left(_LAST_CHUNK, ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), **_GONE),
+    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("aleft",), **_GONE),
+    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), **_GONE),
     _left(_END, ("BedrockLLM, Mistral",), LEFT, **_GONE),
     _left(COUNTS, ("BedrockLLM, Mistral",), ("aleft",)),
     _left(COUNTS, ("BedrockLLM, Mistral",), ("left",), ("cut at the limit",)),
@@ -233,22 +231,14 @@ _LEFT = (
         output_text="Hello there, ",
     ),
     _left(("output_text",), ("BedrockLLM, Mistral",), ("aleft",), ("refused",), output_text=""),
-    NotHandedOver(
-        fields=("output_text",),
-        package="langchain-core",
-        place="language_models.chat_models._v3_error_response",
-        why="what has been streamed is not handed over with the error, as it is by `stream()`",
-        forms=V3,
-        answers=("connection cut",),
-    ),
 )
 
 _CUT = (
     NotHandedOver(
         fields=("output_text", "time_to_first_token"),
         package="aiohttp",
-        place="streams.StreamReader",
-        why="what has arrived is not read any more when the connection is cut meanwhile",
+        place="aiohttp.streams.StreamReader",
+        why="What has arrived is not read any more when the connection is cut meanwhile.",
         clients=GEMINI_CHATS,
         forms=("astream", "av3"),
         answers=("connection cut",),

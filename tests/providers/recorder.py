@@ -67,8 +67,10 @@ class Recorder(BaseCallbackHandler):
         """Return whether a value is anywhere in the result, alone or within a text."""
         return any(_is(leaf, value) for leaf in leaves(self.result))
 
-    def first_content_event(self, answer: Answer, *, also: str | None = None) -> int | None:
-        """Return the number of the first event with the first piece of an answer, or None.
+    def first_content_events(self, answer: Answer, *, also: str | None = None) -> set[int]:
+        """Return the numbers of the events that have the first piece of an answer first.
+
+        With events of version 3 that are two: the chunk, and what is made of it.
 
         Args:
             answer: The answer.
@@ -78,10 +80,13 @@ class Recorder(BaseCallbackHandler):
         pieces += [call.name for call in answer.server_calls]
         pieces += [also] if also else []
         pieces += [answer.refusal] if answer.refusal else []
-        for number, event in enumerate(self.events):
-            if any(_is(leaf, piece) for leaf in leaves(event) for piece in pieces):
-                return number
-        return None
+        found = [
+            number
+            for number, event in enumerate(self.events)
+            if any(_is(leaf, piece) for leaf in leaves(event) for piece in pieces)
+        ]
+        made = [number for number in found if isinstance(self.events[number], dict)]
+        return {*found[:1], *made[:1]}
 
     def _note(self, event: Any, run_id: UUID) -> None:
         self.events.append(event)

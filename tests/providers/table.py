@@ -97,7 +97,7 @@ def right_values(client: Client, form: Form, name: str) -> dict[str, Any]:
     }
     if client.asked_for is not None:
         values["model_name"] = client.asked_for
-    if answer.status != 200:
+    if answer.status != 200 or form.name in client.raises.get(name, ()):
         return values | {"outcome": "error", "error": AnyOf(str)}
     streamed = form.streamed or client.streams_inside
     if answer.cut_after is not None:

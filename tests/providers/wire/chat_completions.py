@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions, and the providers that speak it with words of their own."""
+"""OpenAI's Chat Completions, with what differs between the providers that speak it."""
 
 from __future__ import annotations
 
@@ -63,11 +63,6 @@ def no_reasoning(_text: str) -> dict[str, Any]:
     return {}
 
 
-def usage_behind_the_last_chunk(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a chunk that has the counts and no choice, as OpenAI's."""
-    return {"choices": [], "usage": usage}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """What differs between the providers that speak Chat Completions.
@@ -75,13 +70,15 @@ class Dialect:
     Attributes:
         id: The answer's.
         usage: Writes the token counts.
-        reasoning: Writes reasoning into a message or a delta.
+        reasoning: Makes a delta's fields of a piece of reasoning.
         more: More fields of every answer and every chunk.
         refuses: Whether a refusal has a field of its own.
         usage_on_last: Whether a stream's counts are in the chunk with the finish reason; else they
             come in a chunk behind it.
         usage_asked: Whether a stream's counts come only when they are asked for.
-        wrap_usage: Where in a chunk the counts are: makes fields of the chunk of them.
+        wrap_usage: Where in a stream's chunk the counts are: makes fields of the chunk of them.
+        logprobs: Writes the log probabilities of pieces of the text.
+        whole_calls: Whether a stream has each tool call in one chunk.
     """
 
     id: str = "chatcmpl-1"
@@ -93,6 +90,17 @@ class Dialect:
     usage_on_last: bool = False
     usage_asked: bool = False
     wrap_usage: Callable[[dict[str, Any]], dict[str, Any]] = lambda usage: {"usage": usage}
+    logprobs: Callable[[Answer, tuple[str, ...]], dict[str, Any] | None] = field(
+        default_factory=lambda: logprobs
+    )
+    whole_calls: bool = False
+
+    def reason(self, message: dict[str, Any], text: str) -> dict[str, Any]:
+        """Return a whole message with its reasoning: before its text, where both are content."""
+        found = self.reasoning(text)
+        if isinstance(blocks := found.get("content"), list):
+            return {**message, "content": [*blocks, {"type": "text", "text": message["content"]}]}
+        return message | found
 
 
 def chat_completions(
@@ -102,6 +110,7 @@ def chat_completions(
     path: str = "/v1/chat/completions",
     says: Mapping[str, Any] | None = None,
     counts: frozenset[str] = frozenset(),
+    rivals: bool = True,
 ) -> Wire:
     """Return a wire format that is Chat Completions in a dialect.
 
@@ -111,6 +120,7 @@ def chat_completions(
         path: Where it is spoken.
         says: What a complete answer says beside the model's name and the id.
         counts: See `Wire`.
+        rivals: See `Wire`.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -121,9 +131,10 @@ def chat_completions(
         name=name,
         routes=lambda: [Route(path, endpoint, methods=["POST"])],
         finish_reasons=dialect.finish_reasons,
-        says={"model_name": ANSWERED_BY, "response_id": dialect.id, **(says or {})},
+        says=_says(dialect, says),
         counts=counts,
         refuses=dialect.refuses,
+        rivals=rivals,
     )
 
 
@@ -141,7 +152,7 @@ def document(answer: Answer, body: dict[str, Any], dialect: Dialect) -> dict[str
     """Return a whole answer."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.whole_text or None}
     if answer.reasoning:
-        message |= dialect.reasoning("".join(answer.reasoning))
+        message = dialect.reason(message, "".join(answer.reasoning))
     if dialect.refuses:
         message["refusal"] = answer.refusal
     if answer.tool_calls:
@@ -150,10 +161,10 @@ def document(answer: Answer, body: dict[str, Any], dialect: Dialect) -> dict[str
         "index": 0,
         "message": message,
         "finish_reason": dialect.finish_reasons[answer.stop],
-        "logprobs": logprobs(answer, answer.text) if body.get("logprobs") else None,
+        "logprobs": dialect.logprobs(answer, answer.text) if body.get("logprobs") else None,
     }
-    usage = dialect.wrap_usage(dialect.usage(answer))
-    return {**_envelope("chat.completion", dialect), "choices": [choice], **usage}
+    usage = dialect.usage(answer)
+    return {**_envelope("chat.completion", dialect), "choices": [choice], "usage": usage}
 
 
 def chunks(answer: Answer, body: dict[str, Any], dialect: Dialect) -> Iterator[dict[str, Any]]:
@@ -168,14 +179,17 @@ def chunks(answer: Answer, body: dict[str, Any], dialect: Dialect) -> Iterator[d
     for piece in sent.reasoning:
         yield chunk(dialect.reasoning(piece))
     for piece in sent.text:
-        found = logprobs(answer, (piece,)) if body.get("logprobs") else None
+        found = dialect.logprobs(answer, (piece,)) if body.get("logprobs") else None
         yield chunk({"content": piece}, logprobs=found)
     if answer.cut_after is not None:
         return
     if answer.refusal is not None:
         yield chunk({"refusal": answer.refusal})
     for index, call in enumerate(answer.tool_calls):
-        yield from (chunk({"tool_calls": [part]}) for part in tool_call_parts(index, call))
+        parts = [{"index": index, **tool_call(call)}]
+        if not dialect.whole_calls:
+            parts = list(tool_call_parts(index, call))
+        yield from (chunk({"tool_calls": [part]}) for part in parts)
     usage: dict[str, Any] = {}
     asked = (body.get("stream_options") or {}).get("include_usage")
     if asked or not dialect.usage_asked:
@@ -223,13 +237,6 @@ def _envelope(kind: str, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-OPENAI = chat_completions(
-    "openai-chat",
-    Dialect(
-        refuses=True,
-        usage_asked=True,
-        more={"service_tier": "scale", "system_fingerprint": "fp_4711"},
-    ),
-    says={"service_tier": "scale", "system_fingerprint": "fp_4711"},
-    counts=frozenset({"cached_tokens", "reasoning_tokens"}),
-)
+def _says(dialect: Dialect, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = {"model_name": ANSWERED_BY, **(more or {})}
+    return said | {"response_id": dialect.id} if dialect.id else said
