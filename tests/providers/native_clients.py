@@ -16,7 +16,10 @@ CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 COMPLETIONS = ("text", "cut at the limit", "refused", "connection cut", "provider error")
 """The answers that completions have."""
 
-_THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+_THINKING: dict[str, Any] = {
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "max_tokens": 2048,
+}
 
 
 def _tools() -> list[Any]:
@@ -44,9 +47,9 @@ def _anthropic(url: str, *, calls: bool = False, **options: Any) -> Any:
     from langchain_anthropic import ChatAnthropic
 
     model = ChatAnthropic(
-        model=ASKED_FOR,  # type: ignore[call-arg]  # an alias
+        model=ASKED_FOR,
         base_url=url,
-        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        api_key=KEY,
         max_retries=0,
         **options,
     )
@@ -67,7 +70,7 @@ def _google(url: str, *, model: str = ASKED_FOR, calls: bool = False) -> Any:
     client = ChatGoogleGenerativeAI(
         model=model,
         base_url=url,
-        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        api_key=KEY,
         max_retries=1,
     )
     return _with_tools(client, calls)
@@ -79,7 +82,7 @@ def _google_llm(url: str) -> Any:
     return GoogleGenerativeAI(
         model=ASKED_FOR,
         base_url=url,
-        api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        api_key=KEY,
         max_retries=1,
     )
 
@@ -147,7 +150,7 @@ def _cohere(url: str, *, calls: bool = False) -> Any:
     model = ChatCohere(
         model=ASKED_FOR,
         base_url=url,
-        cohere_api_key=KEY,  # type: ignore[arg-type]  # pydantic makes a secret of it
+        cohere_api_key=KEY,
     )
     return _with_tools(model, calls)
 

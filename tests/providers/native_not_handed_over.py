@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .loss import STREAMED, V3, WHOLE, NotHandedOver
 from .table import AnyOf, OneOf
 
@@ -188,7 +190,8 @@ def _left(
     clients: tuple[str, ...],
     forms: tuple[str, ...],
     answers: tuple[str, ...] | None = None,
-    **instead: str,
+    *,
+    instead: Mapping[str, str] | None = None,
 ) -> NotHandedOver:
     """Return what a consumer that leaves after the last chunk loses with it."""
     return NotHandedOver(
@@ -201,7 +204,7 @@ def _left(
         clients=clients,
         forms=forms,
         answers=answers,
-        instead=instead,
+        instead=instead or {},
     )
 
 
@@ -213,14 +216,14 @@ _LEFT = (
         (*_END, *COUNTS),
         ("BedrockLLM, Amazon", STREAMING_LLM, "BedrockLLM, Anthropic", "OllamaLLM"),
         LEFT,
-        **_GONE,
+        instead=_GONE,
     ),
     _left(("model_name",), ("OllamaLLM",), LEFT),
-    _left(("outcome",), ("GoogleGenerativeAI",), LEFT, **_GONE),
+    _left(("outcome",), ("GoogleGenerativeAI",), LEFT, instead=_GONE),
     # Behind the finish reasons that it knows the package sends one more chunk, with the counts.
-    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("aleft",), **_GONE),
-    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), **_GONE),
-    _left(_END, ("BedrockLLM, Mistral",), LEFT, **_GONE),
+    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("aleft",), instead=_GONE),
+    _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), instead=_GONE),
+    _left(_END, ("BedrockLLM, Mistral",), LEFT, instead=_GONE),
     _left(COUNTS, ("BedrockLLM, Mistral",), ("aleft",)),
     _left(COUNTS, ("BedrockLLM, Mistral",), ("left",), ("cut at the limit",)),
     _left(
@@ -228,9 +231,15 @@ _LEFT = (
         ("BedrockLLM, Mistral",),
         ("aleft",),
         ("text",),
-        output_text="Hello there, ",
+        instead={"output_text": "Hello there, "},
     ),
-    _left(("output_text",), ("BedrockLLM, Mistral",), ("aleft",), ("refused",), output_text=""),
+    _left(
+        ("output_text",),
+        ("BedrockLLM, Mistral",),
+        ("aleft",),
+        ("refused",),
+        instead={"output_text": ""},
+    ),
 )
 
 _CUT = (

@@ -6,6 +6,7 @@ No package is imported, so that the page can be written without them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,7 +83,9 @@ _SECRET = "HTTP headers and bodies are not kept: they may hold credentials"
 _RUN = "what the tracer itself needs to order its records; the row's id is the run's"
 
 
-def _both(what: str, path: str, field: str | None = None, reason: str = "", *, same: bool = True):
+def _both(
+    what: str, path: str, field: str | None = None, reason: str = "", *, same: bool = True
+) -> Iterator[PeerField]:
     for peer in Peer:
         yield PeerField(peer=peer, what=what, path=path, field=field, reason=reason, same=same)
 
@@ -393,3 +396,25 @@ PEER_FIELDS: tuple[PeerField, ...] = (*_LANGSMITH, *_OPENINFERENCE, *_BOTH)
 def peer_field(peer: Peer, path: str) -> PeerField | None:
     """Return what the table says of a value, or None when it says nothing."""
     return next((each for each in PEER_FIELDS if each.peer is peer and each.matches(path)), None)
+
+
+def section() -> list[str]:
+    """Return the page's lines that say where what the peers have is in a row, or why it is not."""
+    lines = ["## Beside LangSmith's tracer and OpenInference's instrumentor", "", _INTRODUCTION, ""]
+    for peer in Peer:
+        lines += [f"### {peer}", "", "| it has | the row has | |", "| --- | --- | --- |"]
+        rows = [
+            (each.what, "" if each.field is None else f"`{each.field}`", each.reason)
+            for each in PEER_FIELDS
+            if each.peer is peer
+        ]
+        lines += [f"| {' | '.join(row)} |" for row in dict.fromkeys(rows)]
+        lines.append("")
+    return lines
+
+
+_INTRODUCTION = """\
+Each of the classes above is called by `invoke`, `stream` and the events of version 3 with both
+beside our handler, and each of their values is looked for in the row. Where a row has another value
+than they have, it is the right one of the tables above. Nothing that they have is missing without a
+reason. Fields of the second column are sent when the model has registered them."""

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from tests.providers.answers import GUARDRAIL_TEXT, Answer, Stop, answer_to
 
 from . import Wire, aws_events
-from .anthropic import WITHOUT_BROKEN_CALLS
+from .anthropic import SIGNATURE, WITHOUT_BROKEN_CALLS
 from .bedrock_invoke import failure
 from .streaming import halves, pieces, streamed, visible, whole
 
@@ -35,8 +35,8 @@ def document(answer: Answer, *, with_usage: bool) -> dict[str, Any]:
     """Return a whole answer of Converse; with the model's own usage where it was asked for."""
     content: list[dict[str, Any]] = []
     if answer.reasoning:
-        text = {"text": "".join(answer.reasoning), "signature": "c2lnbmF0dXJl"}
-        content.append({"reasoningContent": {"reasoningText": text}})
+        signed = {"text": "".join(answer.reasoning), "signature": SIGNATURE}
+        content.append({"reasoningContent": {"reasoningText": signed}})
     if text := GUARDRAIL_TEXT if answer.prompt_blocked else visible(answer):
         content.append({"text": text})
     for call in answer.tool_calls:
@@ -64,7 +64,7 @@ def events(answer: Answer, *, with_usage: bool) -> Iterator[tuple[str, dict[str,
                 delta = {"reasoningContent": {"text": piece}}
             yield "contentBlockDelta", {"delta": delta, "contentBlockIndex": number}
         if kind == "reasoning":
-            delta = {"reasoningContent": {"signature": "c2lnbmF0dXJl"}}
+            delta = {"reasoningContent": {"signature": SIGNATURE}}
             yield "contentBlockDelta", {"delta": delta, "contentBlockIndex": number}
         yield "contentBlockStop", {"contentBlockIndex": number}
     for call in answer.tool_calls:

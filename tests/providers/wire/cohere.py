@@ -34,7 +34,7 @@ TOOL_PLAN = "I will ask."
 
 def document(answer: Answer) -> dict[str, Any]:
     """Return a whole answer."""
-    content = []
+    content: list[dict[str, Any]] = []
     if answer.reasoning:
         content.append({"type": "thinking", "thinking": "".join(answer.reasoning)})
     if text := visible(answer):
@@ -42,7 +42,7 @@ def document(answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if answer.tool_calls:
         message = {"role": "assistant", "tool_plan": TOOL_PLAN, "tool_calls": _calls(answer)}
-    whole_answer = {
+    whole_answer: dict[str, Any] = {
         "id": RESPONSE_ID,
         "message": message,
         "finish_reason": FINISH_REASONS[answer.stop],
@@ -143,5 +143,5 @@ WIRE = Wire(
     says={"response_id": RESPONSE_ID},
     counts=frozenset({"cached_tokens"}),
     rivals=False,
-    differs=dict.fromkeys(("tool call", "broken tool call"), {"output_text": TOOL_PLAN}),
+    differs={name: {"output_text": TOOL_PLAN} for name in ("tool call", "broken tool call")},
 )
