@@ -8,6 +8,7 @@ import pytest
 
 from .answers import ANSWERS
 from .client import Client
+from .clients import CLIENTS
 from .forms import Form
 from .not_handed_over import reasons
 from .recorder import Recorder
@@ -33,6 +34,26 @@ def test_the_row(client: Client, form: Form, answer: str, server: Server) -> Non
             also = client.wire.differs.get(answer, {}).get("output_text")
             first = stage.recorder.first_content_events(ANSWERS[answer], also=also)
             assert stage.recorder.first_token_event in first
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_consumer_that_leaves_in_mid_stream(client: Client, server: Server) -> None:
+    """What is not complete is not told as if it were."""
+    model = client.model(server.url(client.wire), "text")
+    with Stage() as stage:
+        chunks = model.stream("text", stage.config)
+        while not _text_of(next(chunks)):
+            pass
+        chunks.close()
+        row = stage.row()
+        assert row["outcome"] == "disconnected"
+        assert "finish_reason" not in row
+        assert ANSWERS["text"].whole_text.startswith(row["output_text"])
+        assert row["output_text"] != ANSWERS["text"].whole_text
+
+
+def _text_of(chunk: Any) -> str:
+    return chunk if isinstance(chunk, str) else str(chunk.text)
 
 
 def _call(
