@@ -125,6 +125,8 @@ WARNINGS = (
     "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning",
     # google-genai makes its own class of aiohttp's session.
     "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
+    # google-genai does not await what aiohttp has of an error's body.
+    "ignore:coroutine 'ClientResponse.json' was never awaited:RuntimeWarning",
     # litellm's own types, made with a pydantic that is newer than they are.
     "ignore:Item '.*' on TypedDict class:UserWarning",
 )

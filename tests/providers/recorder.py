@@ -91,8 +91,9 @@ class Recorder(BaseCallbackHandler):
     def _note(self, event: Any, run_id: UUID) -> None:
         self.events.append(event)
         run = self._watched._runs.find(run_id.int ^ self._watched._salt)
-        noted = run is not None and run.first_token_at is not None
-        if noted and self.first_token_event is None:
+        chunks = None if run is None else run.chunks  # where completion models have it
+        noted = chunks.first_at if chunks is not None else run and run.first_token_at
+        if noted is not None and self.first_token_event is None:
             self.first_token_event = len(self.events) - 1
 
 
