@@ -31,7 +31,8 @@ below the tables.
 - ✓ — the row holds the right value: what the model said, in the provider's own words.
 - [1] — LangChain, or the class's package, loses the value before any callback could see it; the
   number leads to the package and the place in its source. The row does not have the value, and no
-  wrong one, unless it is said there: where the name of the model that answered is lost, it has that which was asked for.
+  wrong one, unless that is said there: where the name of the model that answered is lost, it has
+  that which was asked for.
 - An empty cell — the answer has no such value, and the row has none.
 
 There is no other kind of cell. When a newer version of a package hands a value over, the test fails
@@ -46,8 +47,8 @@ The answers: *text* has three pieces and a prompt that was cached in part; *like
 probabilities with two candidates a token, where the provider has candidates; *tool call* and
 *broken tool call*, whose arguments are no JSON; *reasoning* before a text; *refused* is a refusal
 of the provider, or a text where it has none; *cut at the limit* of tokens; *connection cut* in
-mid-answer; *provider error* is status 500. Few have *prompt blocked*, an answer without a model, and *web
-search*, a tool that the provider runs itself.
+mid-answer; *provider error* is status 500. Few have *prompt blocked*, an answer without a model,
+and *web search*, a tool that the provider runs itself.
 
 All fields are registered with Arthur's model; one that is not registered is not sent. The time to
 the first token is held to be set by the first chunk with content and by none before.
