@@ -107,6 +107,17 @@ def _openinference(
 
 
 _LANGSMITH = (
+    _langsmith("cost", _FACTS + "cost", "cost"),
+    _langsmith(
+        "the provider's own times",
+        rf"{_USAGE}\w+_time|{_FACTS}created",
+        reason="the row has the time that the application has waited",
+    ),
+    _langsmith(
+        "tokens not found in the cache",
+        _USAGE + "prompt_cache_miss_tokens",
+        reason="the others of the prompt's",
+    ),
     _langsmith("input", r"inputs\..*", "input_text", same=False),
     _langsmith("output text", _RESULT + "text", "output_text"),
     _langsmith(
@@ -118,7 +129,7 @@ _LANGSMITH = (
     _langsmith(
         "reasoning",
         _CONTENT + r"(thinking|reasoning|reasoning_content\.text"
-        r"|summary\.\*\.text)",
+        r"|summary\.\*\.text|thinking\.\*\.text)",
         "reasoning_text",
     ),
     _langsmith(
@@ -143,7 +154,7 @@ _LANGSMITH = (
     ),
     _langsmith(
         "tool calls as content",
-        _CONTENT + r"(args|input|partial_json|name|error)(\..*)?",
+        _CONTENT + r"(args|input|partial_json|arguments|name|error)(\..*)?",
         "tool_calls",
         same=False,
     ),
@@ -157,7 +168,7 @@ _LANGSMITH = (
     _langsmith(
         "finish reason",
         _FACTS + r"(finish_reason|stop_reason|stopReason|done_reason|completionReason"
-        r"|prompt_feedback\.block_reason)",
+        r"|prompt_feedback\.block_reason|status|incomplete_details\.reason)",
         "finish_reason",
     ),
     _langsmith("model", _FACTS + r"(model|model_name|model_id)", "model_name"),
@@ -173,7 +184,7 @@ _LANGSMITH = (
     _langsmith(
         "cached tokens",
         _USAGE + r"((input_token_details\.|prompt_tokens_details\.)?"
-        r"(cache_read|cached_tokens|cache_read_input_tokens))",
+        r"(cache_read|cached_tokens|cache_read_input_tokens|prompt_cache_hit_tokens))",
         "cached_tokens",
     ),
     _langsmith(
@@ -239,7 +250,7 @@ _LANGSMITH = (
     _langsmith(
         "results of the provider's own tools, and signatures",
         rf"{_CONTENT}(output|content)\..*|{_CONTENT}(.*\.)?(signature|extras\..*|status"
-        r"|tool_call_id|tool_use_id|id|index|type)",
+        r"|tool_call_id|tool_use_id|call_id|id|index|type)",
         reason="the calls are in the row; results and signatures are input of the next request",
     ),
     _langsmith("parts of the model's object", r"serialized\..*", reason=_OFFERED),
@@ -247,7 +258,7 @@ _LANGSMITH = (
     _langsmith(
         "types and versions",
         rf"{_RESULT}(message\.)?(type|lc|id\.\*)|{_MESSAGE}(type|chunk_position|id)"
-        rf"|{_FACTS}(output_version|type)|run_type|outputs\.type",
+        rf"|{_FACTS}(output_version|type|object)|run_type|outputs\.type",
         reason=_LANGCHAIN,
     ),
     _langsmith("environment", r"extra\.runtime\..*", reason="of the process, not of the inference"),
@@ -384,8 +395,8 @@ _BOTH = (
     ),
     *_both(
         "settings: others",
-        _PARAMETERS + r"(_type|candidate_count|n|stream|trace|guardrail\w+"
-        r"|logprobs|top_logprobs|(model_kwargs|thinking|tools)(\..*)?)",
+        _PARAMETERS + r"(_type|candidate_count|n|stream|trace|guardrail\w+|azure_deployment"
+        r"|logprobs|top_logprobs|(model_kwargs|thinking|tools|reasoning|include)(\..*)?)",
         reason=_OFFERED,
     ),
 )
