@@ -117,7 +117,7 @@ def snapshot_generation(
         # LangChain copies the other two into the message's metadata; results that were made by
         # hand have them alone.
         if (info := generation.generation_info) and not info.keys() <= metadata.keys():
-            size += _add_facts(kept, info, KEPT)
+            size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
         if output and not output.keys() <= metadata.keys():
             size += _add_facts(kept, output, KEPT)
     except Exception:  # noqa: BLE001 - a provider's own class may raise anything
@@ -143,7 +143,7 @@ def _take_each(
         (_take_extras, fields.get("additional_kwargs"), reasoning),
         (_take_usage, fields.get("usage_metadata"), None),
         (_take_calls, fields.get("tool_calls"), message),
-        (_add_facts, generation.generation_info, KEPT),
+        (_add_facts, generation.generation_info, _KEPT_WITH_REASONING if reasoning else KEPT),
         (_add_facts, output, KEPT),
     )
     for take, value, more in steps:
@@ -173,7 +173,7 @@ def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
     last = chunks.last
     if last is None or partial is None:
         return last if partial is None else partial
-    if hasattr(last, "message"):
+    if hasattr(last, "message") and hasattr(partial, "message"):
         return partial + last
     # A completion model's client may tell of a chunk before or after the consumer gets it.
     is_lost = len(partial.text) + len(last.text) == chunks.length

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import ANSWERS
+from .answers import ANSWERS, OF_SOME
 from .forms import FORMS
 from .wire import Wire
 
@@ -32,6 +32,8 @@ class Client:
         chat: Whether it is a chat model; else it is given a prompt and answers with a text.
         asked_for: The model's name as LangChain tells it of the request (`ls_model_name`).
         options: More arguments of `make` for some answers.
+        streams_inside: Whether it asks for a stream also when it is called for a whole answer.
+        ends_twice: Whether its package tells some ends of a run itself, before LangChain does.
         raises: Ways to call by the names of answers for which the class itself raises an error.
     """
 
@@ -40,11 +42,13 @@ class Client:
     make: Callable[..., Any]
     wire: Wire
     provider: str
-    answers: tuple[str, ...] = tuple(ANSWERS)
+    answers: tuple[str, ...] = field(default_factory=lambda: but())  # noqa: PLW0108 - it comes below
     forms: tuple[str, ...] = tuple(FORMS)
     chat: bool = True
     asked_for: str | None = ASKED_FOR
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    streams_inside: bool = False
+    ends_twice: bool = False
     raises: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def model(self, url: str, answer: str) -> Any:
@@ -53,8 +57,8 @@ class Client:
 
 
 def but(*names: str) -> tuple[str, ...]:
-    """Return all answers but some."""
-    return tuple(name for name in ANSWERS if name not in names)
+    """Return all answers that most formats have, but some."""
+    return tuple(name for name in ANSWERS if name not in names and name not in OF_SOME)
 
 
 LIKELIHOODS: Mapping[str, Mapping[str, Any]] = {

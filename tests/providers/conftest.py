@@ -126,4 +126,8 @@ WARNINGS = (
     # litellm makes and reads its types in ways that this pydantic warns of.
     "ignore:Items? '.*' on TypedDict class:UserWarning",
     "ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
+    # google-genai makes its own class of aiohttp's session.
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
+    # google-genai does not await what aiohttp has of an error's body.
+    "ignore:coroutine 'ClientResponse.json' was never awaited:RuntimeWarning",
 )

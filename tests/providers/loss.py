@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from .client import Client
 from .forms import FORMS, Form
@@ -24,6 +26,7 @@ class NotHandedOver:
         clients: Names of the clients; None for all.
         forms: Names of the ways to call; None for all.
         answers: Names of the answers; None for all.
+        instead: By field, what stands in the row instead; nothing does for other fields.
     """
 
     fields: tuple[str, ...]
@@ -33,11 +36,12 @@ class NotHandedOver:
     clients: tuple[str, ...] | None = None
     forms: tuple[str, ...] | None = None
     answers: tuple[str, ...] | None = None
+    instead: Mapping[str, Any] = field(default_factory=dict)
 
-    def is_about(self, client: Client, form: Form, answer: str, field: str) -> bool:
+    def is_about(self, client: Client, form: Form, answer: str, name: str) -> bool:
         """Return whether a cell of the table is one of these."""
         return (
-            field in self.fields
+            (name in self.fields or name in self.instead)
             and (self.clients is None or client.name in self.clients)
             and (self.forms is None or form.name in self.forms)
             and (self.answers is None or answer in self.answers)

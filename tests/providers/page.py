@@ -13,6 +13,7 @@ from .environment import versions
 from .forms import Form
 from .loss import NotHandedOver
 from .not_handed_over import reasons
+from .peer_fields import section
 from .table import FIELDS, cases, right_values
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
@@ -30,7 +31,8 @@ below the tables.
 - ✓ — the row holds the right value: what the model said, in the provider's own words.
 - [1] — LangChain, or the class's package, loses the value before any callback could see it; the
   number leads to the package and the place in its source. The row does not have the value, and no
-  wrong one: where the name of the model that answered is lost, it has that which was asked for.
+  wrong one, unless that is said there: where the name of the model that answered is lost, it has
+  that which was asked for.
 - An empty cell — the answer has no such value, and the row has none.
 
 There is no other kind of cell. When a newer version of a package hands a value over, the test fails
@@ -45,7 +47,8 @@ The answers: *text* has three pieces and a prompt that was cached in part; *like
 probabilities with two candidates a token, where the provider has candidates; *tool call* and
 *broken tool call*, whose arguments are no JSON; *reasoning* before a text; *refused* is a refusal
 of the provider, or a text where it has none; *cut at the limit* of tokens; *connection cut* in
-mid-answer; *provider error* is status 500.
+mid-answer; *provider error* is status 500. Few have *prompt blocked*, an answer without a model,
+and *web search*, a tool that the provider runs itself.
 
 All fields are registered with Arthur's model; one that is not registered is not sent. The time to
 the first token is held to be set by the first chunk with content and by none before.
@@ -61,6 +64,7 @@ def page() -> str:
     lines.append("")
     for client in CLIENTS:
         lines += _section(client)
+    lines += section()
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -77,7 +81,7 @@ def _section(client: Client) -> Iterator[str]:
     yield ""
     for number, note in enumerate(notes, start=1):
         places = ", ".join(f"`{place}`" for place in note.place.split(", "))
-        yield f"[{number}] {note.package}, {places}: {_began_small(note.why)}"
+        yield f"[{number}] {note.package}, {places}: {_began_small(note.why)}{_instead(note)}"
         yield ""
 
 
@@ -108,6 +112,12 @@ def _cells(client: Client, form: Form, answer: str, notes: list[NotHandedOver]) 
         numbers = sorted(notes.index(note) + 1 for note in found)
         cells[field] = "".join(f"[{number}]" for number in numbers) or RIGHT
     return cells
+
+
+def _instead(note: NotHandedOver) -> str:
+    """Return what rows say instead, where that is a text."""
+    said = [f"`{name}` {value!r}" for name, value in note.instead.items() if type(value) is str]
+    return f" Rows say {', '.join(said)}." if said else ""
 
 
 def _began_small(sentence: str) -> str:

@@ -54,21 +54,31 @@ class Recorder(BaseCallbackHandler):
         self._note(event, run_id)
 
     def on_llm_end(self, response: Any, **kwargs: Any) -> None:
-        self.result = response
+        self._keep(response)
 
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
-        self.result = kwargs.get("response")
+        self._keep(kwargs.get("response"))
+
+    def _keep(self, result: Any) -> None:
+        """Keep a result beside those before it: some packages end a run before LangChain does."""
+        self.result = result if self.result is None else [self.result, result]
 
     def hands_over(self, value: Any) -> bool:
         """Return whether a value is anywhere in the result, alone or within a text."""
         return any(_is(leaf, value) for leaf in leaves(self.result))
 
-    def first_content_events(self, answer: Answer) -> set[int]:
+    def first_content_events(self, answer: Answer, *, also: str | None = None) -> set[int]:
         """Return the numbers of the events that have the first piece of an answer first.
 
         With events of version 3 that are two: the chunk, and what is made of it.
+
+        Args:
+            answer: The answer.
+            also: What the provider says beside it.
         """
         pieces = [*answer.reasoning[:1], *answer.text[:1], *(c.name for c in answer.tool_calls)]
+        pieces += [call.name for call in answer.server_calls]
+        pieces += [also] if also else []
         pieces += [answer.refusal] if answer.refusal else []
         found = [
             number

@@ -26,12 +26,15 @@ class Stage:
     """Our handler and a recorder behind it, inside of the `with` block.
 
     The model has registered every field of the table.
+
+    Args:
+        **more: More attributes that it has registered, with their types.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **more: str) -> None:
         self._destination = MemoryDestination(
             Attribute(name, kind, _STAGES.get(name, "NON_INPUT_DATA"), position)
-            for position, (name, kind) in enumerate(FIELDS.items())
+            for position, (name, kind) in enumerate({**FIELDS, **more}.items())
         )
         settings = RelaySettings(flush_interval_seconds=0.01)
         self.relay = Relay(self._destination, model_id="test-model", settings=settings)
@@ -54,13 +57,22 @@ class Stage:
         """What a call is given."""
         return {"callbacks": [self.handler, self.recorder]}
 
-    def row(self) -> dict[str, Any]:
-        """Return the attributes of the only row, when nothing was lost on its way."""
-        assert not self.handler.flush(TIMEOUT_SECONDS).timed_out
-        stats = self.relay.stats()
-        assert (stats.captured, stats.delivered, stats.rejected) == (1, 1, 0)
-        assert not stats.dropped
-        assert (stats.capture_errors, stats.unmatched_events) == (0, 0)
-        (row,) = self._destination.inferences
+    def row(self, *, unmatched_events: int = 0) -> dict[str, Any]:
+        """Return the attributes of the only row, when nothing was lost on its way.
+
+        Args:
+            unmatched_events: At most so many events may have come for runs that had ended.
+        """
+        (row,) = self.rows(unmatched_events=unmatched_events)
         data: dict[str, Any] = row["inference_data"]
         return data
+
+    def rows(self, *, unmatched_events: int = 0) -> list[dict[str, Any]]:
+        """Return all rows, in the order of their delivery, when none was lost on its way."""
+        assert not self.handler.flush(TIMEOUT_SECONDS).timed_out
+        stats, rows = self.relay.stats(), self._destination.inferences
+        assert (stats.captured, stats.delivered, stats.rejected) == (len(rows), len(rows), 0)
+        assert not stats.dropped
+        assert stats.capture_errors == 0
+        assert stats.unmatched_events <= unmatched_events
+        return rows

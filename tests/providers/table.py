@@ -97,19 +97,27 @@ def right_values(client: Client, form: Form, name: str) -> dict[str, Any]:
     }
     if client.asked_for is not None:
         values["model_name"] = client.asked_for
-    if form.streamed and answer.status == 200:
-        values["time_to_first_token"] = AnyOf(float)
     if answer.status != 200 or form.name in client.raises.get(name, ()):
         return values | {"outcome": "error", "error": AnyOf(str)}
+    streamed = form.streamed or client.streams_inside
     if answer.cut_after is not None:
         values |= {"outcome": "error", "error": AnyOf(str)}
+        if streamed:
+            values["time_to_first_token"] = AnyOf(float)
         if form.streamed:
             values["output_text"] = arriving(answer).whole_text
             # What answers may have been told already; most tell it at the end.
-            values["model_name"] = OneOf((client.asked_for, client.wire.says["model_name"]))
+            said = client.wire.says.get("model_name", client.asked_for)
+            values["model_name"] = OneOf((client.asked_for, said))
         return values
     values["output_text"] = answer.whole_text or answer.refusal or ""
-    return values | _of_a_complete_answer(client, answer)
+    values |= _of_a_complete_answer(client, answer)
+    values |= client.wire.differs.get(name, {})
+    if not streamed:
+        values |= client.wire.differs_whole.get(name, {})
+    elif any(values.get(field) for field in ("output_text", "reasoning_text", "tool_calls")):
+        values.setdefault("time_to_first_token", AnyOf(float))
+    return {field: value for field, value in values.items() if value is not None}
 
 
 def may_be_there(client: Client, form: Form, name: str) -> dict[str, Any]:
@@ -118,7 +126,9 @@ def may_be_there(client: Client, form: Form, name: str) -> dict[str, Any]:
     if answer.status != 200:
         return {}
     if answer.cut_after is not None:
-        return {key: client.wire.says[key] for key in ENVELOPE if key in client.wire.says}
+        early = {key: client.wire.says[key] for key in ENVELOPE if key in client.wire.says}
+        counts = _counts(client, answer) if client.wire.counts_early else {}
+        return dict.fromkeys(DETAILS, 0) | early | counts
     return dict.fromkeys(DETAILS, 0)
 
 
@@ -127,7 +137,7 @@ def agrees(field: str, found: Any, right: Any) -> bool:
     if isinstance(right, AnyOf):
         return isinstance(found, right.kind)
     if isinstance(right, OneOf):
-        return found in right.values
+        return any(found is value or agrees(field, found, value) for value in right.values)
     if field == "tool_calls":
         return isinstance(found, str) and _calls_agree(json.loads(found), right)
     if field == "output_likelihoods":
@@ -136,18 +146,14 @@ def agrees(field: str, found: Any, right: Any) -> bool:
 
 
 def _of_a_complete_answer(client: Client, answer: Answer) -> dict[str, Any]:
-    wire, usage = client.wire, answer.usage
+    wire = client.wire
     values: dict[str, Any] = {
         "finish_reason": wire.finish_reasons[answer.stop],
-        "prompt_tokens": usage.input,
-        "completion_tokens": usage.output,
-        "total_tokens": usage.total,
+        **_counts(client, answer),
         **wire.says,
     }
-    details = {"cached_tokens": usage.cache_read, "reasoning_tokens": usage.reasoning}
-    values |= {name: count for name, count in details.items() if count and name in wire.counts}
-    if answer.tool_calls:
-        values["tool_calls"] = answer.tool_calls
+    if answer.tool_calls or answer.server_calls:
+        values["tool_calls"] = (*answer.tool_calls, *answer.server_calls)
     if answer.refusal is not None and wire.refuses:
         values["refusal"] = answer.refusal
     if answer.reasoning:
@@ -161,12 +167,29 @@ def _of_a_complete_answer(client: Client, answer: Answer) -> dict[str, Any]:
     return values
 
 
+def _counts(client: Client, answer: Answer) -> dict[str, int]:
+    usage = answer.usage
+    details = {
+        "cached_tokens": usage.cache_read,
+        "cache_creation_tokens": usage.cache_write,
+        "reasoning_tokens": usage.reasoning,
+    }
+    return {
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.total,
+        **{name: count for name, count in details.items() if count and name in client.wire.counts},
+    }
+
+
 def _calls_agree(found: list[dict[str, Any]], right: tuple[ToolCall, ...]) -> bool:
     """Compare calls: arguments that are no JSON are there as they came, with an error."""
     if len(found) != len(right):
         return False
     for call, wanted in zip(found, right, strict=True):
-        if (call["name"], call["id"]) != (wanted.name, wanted.id):
+        if call["name"] != wanted.name or (wanted.id and call["id"] != wanted.id):
+            return False
+        if wanted.by_provider != (call["type"] == "server_tool_call"):
             return False
         try:
             arguments = json.loads(wanted.arguments)

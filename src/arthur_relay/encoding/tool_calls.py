@@ -80,13 +80,20 @@ def _own(generation: GenerationSnapshot) -> list[Any]:
     """Return the message's tool calls, valid or not."""
     calls = _whole(generation) if generation.call_chunks else _listed(generation)
     raw = [call for facts in generation.facts for call in _list(facts.get("tool_calls"))]
-    # What LangChain has made nothing of, or has taken apart: a stream's pieces that come without
-    # an id, or each with another (seen with the clients of Groq, Mistral and Cohere).
-    named = all(read(call, "name") for call in calls)
-    if raw and (
-        not calls or not named or (len(raw) < len(calls) and not all(map(_is_sound, calls)))
+    if not raw:
+        return calls
+    written = [_parsed(read(call, "function") or call, read(call, "id")) for call in raw]
+    sound = all(map(_is_sound, calls))
+    # What LangChain has made nothing of, or has taken apart, or has completed: a stream's pieces
+    # that come without an id, or each with another, or with broken JSON (seen with the clients of
+    # Groq, Mistral and Cohere).
+    if (
+        not calls
+        or not all(read(call, "name") for call in calls)
+        or (len(written) < len(calls) and not sound)
+        or (sound and not all(map(_is_sound, written)))
     ):
-        return [_parsed(read(call, "function") or call, read(call, "id")) for call in raw]
+        return written
     return calls
 
 

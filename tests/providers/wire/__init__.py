@@ -40,6 +40,11 @@ class Wire:
             `cache_creation_tokens`.
         refuses: Whether a refusal has a place of its own; else it is the text.
         rivals: Whether log probabilities have a second candidate (`RIVAL`) beside the chosen token.
+        differs: By an answer's name, the fields whose right values do not follow from the rest,
+            because the provider has a way of its own; None where nothing is to be there.
+        differs_whole: The same, of answers that come whole.
+        counts_early: Whether a stream tells the counts before its end, so that one that is cut may
+            have told them.
     """
 
     name: str
@@ -49,6 +54,9 @@ class Wire:
     counts: frozenset[str] = frozenset()
     refuses: bool = False
     rivals: bool = True
+    differs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    differs_whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    counts_early: bool = False
 
 
 def arriving(answer: Answer) -> Answer:
