@@ -177,13 +177,16 @@ def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
         return partial + last
     # A completion model's client may tell of a chunk before or after the consumer gets it.
     is_lost = len(partial.text) + len(last.text) == chunks.length
-    info = {**(partial.generation_info or {}), **_told(last.generation_info)}
     text = partial.text + last.text if is_lost else partial.text
+    info = {**(partial.generation_info or {}), **_told_last(last)}
     return type(partial)(text=text, generation_info=info or None)
 
 
-def _told(info: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (info or {}).items() if value is not None}
+def _told_last(chunk: Any) -> dict[str, Any]:
+    """Return what a stream's last chunk tells; of a chat model within, its message does."""
+    message = getattr(chunk, "message", None)
+    info = chunk.generation_info or getattr(message, "response_metadata", None) or {}
+    return {name: value for name, value in info.items() if value is not None}
 
 
 @cache

@@ -113,7 +113,8 @@ getaddrinfo: Any = _socket.getaddrinfo
 socketpair: Any = (
     getattr(_socket, "socketpair", None) or importlib.import_module("socket").socketpair
 )
-open_file: Callable[..., int] = vars(sys.modules.get("posix") or sys.modules["nt"])["open"]
+_system = sys.modules.get("posix") or sys.modules.get("nt") or os
+open_file: Callable[..., int] = vars(_system)["open"]
 start_new_thread: Callable[..., int] = _modules["_thread"].start_new_thread
 
 

@@ -30,7 +30,10 @@ HAS_FORKS = hasattr(os, "register_at_fork")
 HAS_FILE_LOCKS = fcntl is not None
 """Whether a file can be locked so that the lock is free once its process is gone."""
 
-HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
+AF_UNIX = getattr(socket, "AF_UNIX", 0)
+"""The family of sockets in the file system; 0 where there is none."""
+
+HAS_UNIX_SOCKETS = AF_UNIX != 0
 """Whether Python can connect to a socket in the file system."""
 
 HAS_TERMINALS = termios is not None

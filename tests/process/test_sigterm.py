@@ -176,7 +176,7 @@ def test_a_signal_handler_of_the_application_is_left_alone(scripts: Scripts) -> 
     )
     assert ended.status == 0, ended.stderr
     told = [line for line in ended.stderr.splitlines() if "SIGTERM" in line]
-    assert [line.partition(": ")[2].split(",")[0] for line in told] == [
+    assert [line.rpartition(": ")[2].split(",")[0] for line in told] == [
         "something else handles SIGTERM",
         "something else handles SIGTERM",
         "only the main thread can do that",

@@ -29,6 +29,13 @@ class Form:
     left: bool = False
 
 
+TURNS = 3
+"""Turns of the loop until it closes a generator that nobody has any more."""
+
+TASKS_SECONDS = 10.0
+"""How long that may take."""
+
+
 def invoke(model: Any, prompt: str, config: dict[str, Any]) -> None:
     """Call for a whole answer."""
     model.invoke(prompt, config)
@@ -95,6 +102,12 @@ def aleft(model: Any, prompt: str, config: dict[str, Any]) -> None:
         for _ in range(count):
             await anext(chunks)
         await chunks.aclose()
+        # Where a client wraps LangChain's generator, the loop closes that, in a task of its own.
+        del chunks
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=TASKS_SECONDS)
 
     _run(model, read())
 

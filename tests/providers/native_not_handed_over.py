@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .answers import ToolCall
 from .loss import STREAMED, V3, WHOLE, NotHandedOver
 from .table import AnyOf, OneOf
 
@@ -77,6 +76,7 @@ _GOOGLE = (
         place="langchain_google_genai.llms.GoogleGenerativeAI._generate",
         why="Of the chat model's message it keeps the text, and counts if there is a candidate.",
         clients=("GoogleGenerativeAI",),
+        forms=("invoke", "ainvoke"),
         answers=("prompt blocked",),
     ),
     NotHandedOver(
@@ -93,7 +93,16 @@ _GOOGLE = (
         place="langchain_google_genai.llms.GoogleGenerativeAI._stream",
         why="Of the chat model's chunks it keeps the text.",
         clients=("GoogleGenerativeAI",),
-        forms=STREAMED,
+        forms=STREAM,
+    ),
+    NotHandedOver(
+        fields=("cached_tokens", "reasoning_tokens", *COUNTS),
+        package="langchain-google-genai",
+        place="langchain_google_genai.llms.GoogleGenerativeAI._stream",
+        why="Of the chat model's chunks it keeps the text.",
+        clients=("GoogleGenerativeAI",),
+        forms=LEFT,
+        answers=("text", "reasoning", "refused", "cut at the limit"),
     ),
     NotHandedOver(
         fields=("finish_reason", "model_name"),
@@ -102,6 +111,15 @@ _GOOGLE = (
         why="Of the chat model's chunks it keeps the text.",
         clients=("GoogleGenerativeAI",),
         forms=STREAM,
+    ),
+    NotHandedOver(
+        fields=("output_text", "refusal"),
+        package="langchain-google-genai",
+        place="langchain_google_genai.llms.GoogleGenerativeAI._stream",
+        why="Of the chat model's chunks it keeps the text.",
+        clients=("GoogleGenerativeAI",),
+        forms=STREAM,
+        answers=("prompt blocked",),
     ),
     NotHandedOver(
         fields=("cached_tokens", "reasoning_tokens"),
@@ -166,18 +184,6 @@ _BEDROCK = (
 
 _OTHERS = (
     NotHandedOver(
-        fields=("tool_calls",),
-        package="langchain-core",
-        place="langchain_core.messages.ai.AIMessageChunk.init_tool_calls",
-        why="Arguments that end too early are completed, and the bridge takes these.",
-        clients=("ChatCohere",),
-        forms=("av3",),
-        answers=("broken tool call",),
-        instead={
-            "tool_calls": (ToolCall(id="call_1", name="get_weather", arguments='{"city": "Ul"}'),)
-        },
-    ),
-    NotHandedOver(
         fields=("output_tokens", "output_likelihoods", "cached_tokens"),
         package="langchain-cohere",
         place="langchain_cohere.chat_models.ChatCohere._get_generation_info_v2, "
@@ -240,7 +246,6 @@ _LEFT = (
         instead=_GONE,
     ),
     _left(("model_name",), ("OllamaLLM",), LEFT),
-    _left(("outcome",), ("GoogleGenerativeAI",), LEFT, ("prompt blocked",), instead=_GONE),
     # Behind the finish reasons that it knows the package sends one more chunk, with the counts.
     _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("aleft",), instead=_GONE),
     _left((*_END, *COUNTS), ("BedrockLLM, Meta",), ("left",), ("cut at the limit",), instead=_GONE),

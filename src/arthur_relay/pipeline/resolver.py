@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay import native
+from arthur_relay.operating_system import AF_UNIX
 from arthur_relay.pipeline.side_thread import SideThread
 
 AddressInfo = list[tuple[Any, ...]]
@@ -66,7 +67,7 @@ class RelayLoop(asyncio.SelectorEventLoop):
             return await super().create_unix_connection(*arguments, **options)
         factory, path = (*arguments, None)[:2]
         path = options.pop("path", path)
-        sock = await self._opened(socket.AF_UNIX, socket.SOCK_STREAM, 0, path)
+        sock = await self._opened(AF_UNIX, socket.SOCK_STREAM, 0, path)
         try:
             return await super().create_unix_connection(factory, sock=sock, **options)
         except BaseException:
