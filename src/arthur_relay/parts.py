@@ -4,7 +4,6 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Protocol
 
 from arthur_relay import native, worker_logs
 from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.clocks import monotonic
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
 from arthur_relay.destinations import Destination
@@ -241,7 +241,7 @@ class Parts:
         """
         in_time = False
         try:
-            left = max(0.0, deadline - time.monotonic())
+            left = max(0.0, deadline - monotonic())
             left -= min(left * KEEPING_SHARE, self.worker.buffer.closing_seconds)
             # Whom another close has come before finds the end there.
             native.wait_for_any((self.closing.done, self.ended), left)
@@ -251,7 +251,7 @@ class Parts:
                 self.runtime.cancel()
             # Relays that are stuck are waited for at the same time, and never for long.
             at_last = deadline + JOIN_SECONDS
-            self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - time.monotonic())))
+            self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - monotonic())))
             self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
             self.close_out(at_last)
             self.ended.set()
@@ -271,7 +271,7 @@ class Parts:
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept
             if not self.runtime.is_alive:
-                kept = buffer.close(lambda: counted or time.monotonic() >= at_last)
+                kept = buffer.close(lambda: counted or monotonic() >= at_last)
                 self.dead_letters.commit()
             self.ledger.close_out(kept)
             if self.told_end:

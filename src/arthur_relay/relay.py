@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.clocks import Clocks, monotonic
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
@@ -276,7 +277,7 @@ class Relay(Flushing):
         Args:
             timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
         """
-        deadline = time.monotonic() + self._timeout(timeout)
+        deadline = monotonic() + self._timeout(timeout)
         self.begin_close()
         return self.finish_close(deadline)
 
@@ -394,7 +395,7 @@ class Relay(Flushing):
 
     def _sweep(self) -> bool:
         self._parts.worker.buffer.adopt(self._parts.ledger.recover)
-        self.open_runs.sweep(time.perf_counter() - self.settings.run_max_age_seconds)
+        self.open_runs.sweep(Clocks.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 
     def _give_up(self, run: Run) -> None:

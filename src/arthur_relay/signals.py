@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 from concurrent.futures import Future
-from time import monotonic
 from types import FrameType
 
+from arthur_relay.clocks import monotonic
 from arthur_relay.pipeline.registry import registry
 
 logger = logging.getLogger("arthur_relay")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import attribute
@@ -57,11 +58,16 @@ def answered(arthur: Arthur) -> Callable[..., dict[str, Any]]:
         output: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         if isinstance(answer, str):
-            generation: Generation = Generation(text=answer, generation_info=info)
+            # LangChain's own completion models take no such result from a test.
+            generation = Generation(text=answer, generation_info=info)
+            run_id = uuid4()
+            arthur.handler.on_llm_start({}, ["hi"], run_id=run_id)
+            result = LLMResult(generations=[[generation]], llm_output=output)
+            arthur.handler.on_llm_end(result, run_id=run_id)
         else:
-            generation = ChatGeneration(message=answer, generation_info=info)
-        model = ResultModel(generations=[generation], llm_output=output)
-        model.invoke("hi", {"callbacks": [arthur.handler]})
+            chat = ChatGeneration(message=answer, generation_info=info)
+            model = ResultModel(generations=[chat], llm_output=output)
+            model.invoke("hi", {"callbacks": [arthur.handler]})
         return arthur.data()[-1]
 
     return answered_by

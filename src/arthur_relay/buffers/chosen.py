@@ -1,10 +1,10 @@
 """The buffer that the settings ask for."""
 
-import time
 from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.clocks import monotonic
 from arthur_relay.settings import Durability, Overflow, RelaySettings
 
 
@@ -21,7 +21,7 @@ def chosen_buffer(settings: RelaySettings) -> Buffer:
         SpoolDirectory(settings.spool_dir),
         max_bytes=settings.spool_bytes,
         power_safe=settings.durability is Durability.POWER,
-        monotonic=time.monotonic,
+        monotonic=monotonic,
         utc_now=lambda: datetime.now(UTC),
     )
     return Spill(_in_memory(settings), spool) if settings.overflow is Overflow.SPILL else spool

@@ -4,7 +4,6 @@ A group is answered when its rows are safe in the buffer, or when they are not h
 groups that wait when the worker looks share one commit, however many they are.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from arthur_relay.buffers import Buffer
+from arthur_relay.clocks import monotonic
 from arthur_relay.pipeline.flushes import Flushes
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.row import Row
@@ -83,7 +83,7 @@ class Acceptance:
     flushes: Flushes
     wake: Callable[[], None]
     filled: Callable[[], None]
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = monotonic
     _offers: deque[Offer] = field(default_factory=deque)
     _woken: bool = False
     _closed: bool = False

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from time import monotonic
 
 from arthur_relay import native
+from arthur_relay.clocks import monotonic
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.settings import Overflow, RelaySettings

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from arthur_relay import native
+from arthur_relay.clocks import Clocks
 
 SLICE_SECONDS = 0.0003
 """The longest that the worker computes before it pauses: how late it may make the application."""
@@ -44,7 +45,7 @@ class Pace:
     def __init__(
         self,
         *,
-        now: Callable[[], float] = time.perf_counter,
+        now: Callable[[], float] = Clocks.perf_counter,
         cpu_of_others: Callable[[], float] = _cpu_of_other_threads,
         sleep: Callable[[float], None] = native.sleep,
     ) -> None:

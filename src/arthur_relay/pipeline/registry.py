@@ -8,10 +8,10 @@ import atexit
 import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from time import monotonic
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
+from arthur_relay.clocks import monotonic
 from arthur_relay.forks import ProcessLock
 from arthur_relay.operating_system import after_fork_in_child
 from arthur_relay.pipeline.exits import hook_exits

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay import native
+from arthur_relay.clocks import monotonic
 from arthur_relay.operating_system import AF_UNIX
 from arthur_relay.pipeline.side_thread import SideThread
 
@@ -33,6 +34,10 @@ class RelayLoop(asyncio.SelectorEventLoop):
         super().__init__(native.DefaultSelector())
         self._arthur_relay_thread = thread
         self._arthur_relay_lookup = lookup
+
+    def time(self) -> float:
+        """Return the loop's time, which goes on when an application's test has frozen time."""
+        return monotonic()
 
     # What makes the sockets is not for everybody, and so unknown to mypy; a test holds it.
     if not TYPE_CHECKING:

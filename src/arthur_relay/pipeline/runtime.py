@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Protocol
 
 import anyio
 
 from arthur_relay import native, worker_logs
+from arthur_relay.clocks import monotonic
 from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import unable_to_start, without_texts
 from arthur_relay.pipeline.resolver import RelayLoop
