@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 TOOLS = (
     "blockbuster",
     "coverage",
+    "freezegun",
     "hypothesis",
+    "numpy",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

@@ -423,7 +423,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             self.relay.events.unmatched.increment()
             return None
         run.duration = self._perf_counter() - run.started_at
-        if run.chunks is not None:
+        if run.chunks is not None and run.chunks.first_at is not None:
             run.first_token_at = run.chunks.first_at
         run.ended_at = time()
         return run

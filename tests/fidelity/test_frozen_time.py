@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -36,14 +36,12 @@ def test_inferences_have_the_frozen_time(arthur: Arthur) -> None:
 def test_a_call_in_whose_middle_time_freezes_has_a_real_duration(arthur: Arthur) -> None:
     frozen = freezegun.freeze_time(FROZEN)
 
-    class Freezing(ResultModel):
-        def _generate(self, *arguments: object, **more: object) -> object:
-            frozen.start()
-            return super()._generate(*arguments, **more)
+    def answer(_messages: Any) -> list[ChatGeneration]:
+        frozen.start()
+        return [ChatGeneration(message=AIMessage("answer"))]
 
     try:
-        model = Freezing(generations=[ChatGeneration(message=AIMessage("answer"))])
-        model.invoke("hi", {"callbacks": [arthur.handler]})
+        ResultModel(answer=answer).invoke("hi", {"callbacks": [arthur.handler]})
         assert 0.0 <= arthur.only()["duration"] < 60.0
     finally:
         frozen.stop()
@@ -63,15 +61,9 @@ def test_the_worker_goes_on_by_itself_while_time_stands_still(arthur: Arthur) ->
 def test_times_of_a_replaced_class_are_taken(arthur: Arthur) -> None:
     with freezegun.freeze_time(FROZEN):
         moment = dt.datetime.now(dt.UTC)
-        given = Inference(input_text="in", output_text="out", timestamp=moment)
-        arthur.handler.relay.capture(
-            Inference(**{**_fields(given), "model_id": arthur.handler.model_id})
-        )
+        model_id = arthur.handler.model_id
+        given = Inference(input_text="in", output_text="out", timestamp=moment, model_id=model_id)
+        arthur.handler.relay.capture(given)
         (row,) = arthur.rows()
     assert row["inference_timestamp"] == FROZEN
     assert arthur.handler.relay.stats().dropped == {}
-
-
-def _fields(inference: Inference) -> dict[str, object]:
-    names = ("input_text", "output_text", "timestamp")
-    return {name: getattr(inference, name) for name in names}

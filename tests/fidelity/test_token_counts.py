@@ -53,9 +53,9 @@ def usage(**details: Any) -> Any:
 )
 def test_details(answered: Answered, details: dict[str, Any], expected: dict[str, int]) -> None:
     row = answered(AIMessage("a", usage_metadata=usage(**details)))
-    names = ("cached_tokens", "cache_creation_tokens", "reasoning_tokens", "audio_tokens")
-    names += ("input_audio_tokens", "output_audio_tokens")
-    assert {name: row[name] for name in names if name in row} == expected
+    names = {name for name in row if name.endswith("_tokens")} - {*_named(), "max_tokens"}
+    names -= {"output_tokens"}
+    assert {name: row[name] for name in names} == expected
     assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (11, 7, 18)
 
 
@@ -102,6 +102,8 @@ def _named() -> dict[str, int]:
     return {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
+# langchain-core 0.3.0 writes a model down for its cache in a way that a later pydantic warns of.
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
 def test_an_answer_of_langchains_cache(arthur: Arthur) -> None:
     generation = ChatGeneration(message=AIMessage("a", usage_metadata=usage()))
     model = ResultModel(generations=[generation], cache=InMemoryCache())

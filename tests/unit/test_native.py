@@ -240,10 +240,11 @@ def test_the_workers_lines_are_written_by_another_thread(
     logger.warning("%s", "of this thread")
     assert caplog.records[-1].filename == "test_native.py"
 
-    async def run(ready: Callable[[], None]) -> None:
+    async def run(ready: Callable[[], None]) -> bool:
         ready()
         logger.warning("%s", "the worker's")
         logging.getLogger("asyncio").warning("%s", "asyncio's")
+        return False
 
     logging.root.addHandler(handler)
     try:
@@ -268,7 +269,7 @@ def test_the_workers_lines_are_written_by_another_thread(
 
 
 def test_a_worker_that_can_not_start_where_threads_are_greenlets(patched: None) -> None:
-    async def run(_ready: Any) -> None:
+    async def run(_ready: Any) -> bool:
         raise AttributeError("sendmsg")
 
     runtime = Runtime(run)
