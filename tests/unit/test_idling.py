@@ -255,13 +255,13 @@ def refuse(*_: object) -> int:
     raise RuntimeError("can't start new thread")
 
 
-@pytest.mark.parametrize("what", ["runtime.start_new_thread", "runtime.threading.Thread.start"])
+@pytest.mark.parametrize("what", ["native.start_new_thread", "native.BackgroundThread.start"])
 def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
     what: str, rested: Rested, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay, destination = rested
     with monkeypatch.context() as patch:
-        patch.setattr(f"arthur_relay.pipeline.{what}", refuse)
+        patch.setattr(f"arthur_relay.{what}", refuse)
         relay.capture(inference())
         result = relay.flush(0.1)
         assert (result.pending, result.timed_out) == (1, True)

@@ -25,8 +25,8 @@ def _lines() -> Iterator[tuple[str, ast.expr]]:
     """Yield each call that logs what an unconfigured terminal shows: where, and the text."""
     for path in sorted(SOURCE.rglob("*.py")):
         where = path.relative_to(SOURCE)
-        if where.parts[0] in OF_COMMANDS:
-            continue
+        if where.parts[0] in OF_COMMANDS or where.name == "worker_logs.py":
+            continue  # the latter writes what others have worded
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Call)
