@@ -126,6 +126,8 @@ WARNINGS = (
     # litellm makes and reads its types in ways that this pydantic warns of.
     "ignore:Items? '.*' on TypedDict class:UserWarning",
     "ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
+    # The peers' tracers write litellm's own objects with pydantic.
+    "ignore:Pydantic serializer warnings:UserWarning",
     # google-genai makes its own class of aiohttp's session.
     "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
     # google-genai does not await what aiohttp has of an error's body.

@@ -273,7 +273,9 @@ def test_a_refusal_in_an_agent_is_the_output_text(
     client: Client, way: Callable[..., Any], server: Server, stage: Stage
 ) -> None:
     _, (row,) = run(stage, create_agent(model(client, server)), "refused", way)
-    assert row["output_text"] == "I can't help with that."
+    # LangChain hands over no refusal of a Chat Completions stream; see the table.
+    is_lost = client.name == "ChatOpenAI, Chat Completions" and way in (stream, astream, v3)
+    assert row["output_text"] == ("" if is_lost else "I can't help with that.")
     assert row["finish_reason"] == client.wire.finish_reasons[Stop.BLOCKED]
     assert row["outcome"] == "ok"
 

@@ -6,6 +6,7 @@ import errno
 import ssl
 from typing import TYPE_CHECKING, Self
 
+import httpx
 import pytest
 
 from arthur_relay import ConfigurationError, Relay, RelaySettings
@@ -80,15 +81,16 @@ def test_a_proxy_that_can_not_be_used_is_named_and_not_quoted(
 def test_certificates_that_can_not_be_loaded_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    text = message_of_a_start()
-    assert "can't be loaded (FileNotFoundError" in text
-    assert text.endswith("check SSL_CERT_FILE.")
-    assert "proxy" not in text.lower()
     bad = tmp_path / "bad.pem"
     bad.write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(bad))
-    assert f"can't be loaded ({ssl.SSLError.__name__}" in message_of_a_start()
+    text = message_of_a_start()
+    assert f"can't be loaded ({ssl.SSLError.__name__}" in text
+    assert text.endswith("check SSL_CERT_FILE.")
+    assert "proxy" not in text.lower()
+    if httpx.__version__ >= "0.28":  # before, it passes a file over that is not there
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+        assert "can't be loaded (FileNotFoundError" in message_of_a_start()
 
 
 def test_a_destination_that_fails_otherwise_gets_no_advice() -> None:
