@@ -118,6 +118,11 @@ _LANGSMITH = (
         _USAGE + "prompt_cache_miss_tokens",
         reason="the others of the prompt's",
     ),
+    _langsmith(
+        "an object of litellm's that it can't write",
+        _FACTS + r"token_usage\.(lc|type|id\.\*|repr)",
+        reason=_LANGCHAIN,
+    ),
     _langsmith("input", r"inputs\..*", "input_text", same=False),
     _langsmith("output text", _RESULT + "text", "output_text"),
     _langsmith(
