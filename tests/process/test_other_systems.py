@@ -42,7 +42,7 @@ for name in ("fork", "forkpty", "register_at_fork", "fchmod", "fchown", "chown",
              "setsid", "setuid", "setgid", "nice", "mkfifo", "mknod", "uname", "getloadavg",
              "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "O_DSYNC",
              "fdatasync", "pread", "pwrite", "posix_fallocate", "posix_fadvise", "sched_yield",
-             "sched_getaffinity", "sendfile", "statvfs", "fstatvfs", "sysconf", "wait", "wait3",
+             "sendfile", "statvfs", "fstatvfs", "sysconf", "wait", "wait3",
              "wait4", "waitid", "fchdir", "sync", "pipe2", "eventfd", "memfd_create", "openpty"):
     if hasattr(os, name):
         delattr(os, name)
