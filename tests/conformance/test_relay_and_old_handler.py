@@ -14,6 +14,7 @@ import json
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 import requests
@@ -231,6 +232,33 @@ SCENARIOS: dict[str, Any] = {
 }
 
 
+COUNTS = ("prompt_tokens", "completion_tokens")
+
+ON_PURPOSE: dict[str, tuple[str, ...]] = {
+    # The SDK's LangChain takes the first text block for the text; the row has the whole text.
+    "content blocks": ("output_text",),
+    # The old handler repeats a request's counts with each of its answers, so that sums are too
+    # large; a row's counts go with the first answer alone.
+    "chat, three generations": COUNTS,
+    "completion, several prompts": COUNTS,
+}
+"""By scenario, what a row has otherwise than the old handler's, and why."""
+
+
+def take_out_what_differs(scenario: str, new_row: dict[str, Any], old_row: dict[str, Any]) -> None:
+    """Hold what differs on purpose against what it has to be, and take it out of both rows."""
+    new_data, old_data = new_row["inference_data"], old_row["inference_data"]
+    is_first = len(new_row["partner_inference_id"]) == len(str(UUID(int=0)))
+    for name in ON_PURPOSE.get(scenario, ()):
+        new, old = new_data.pop(name, None), old_data.pop(name, None)
+        if name == "output_text":
+            assert new == "".join(block["text"] for block in TEXT_BLOCKS if "text" in block)
+            assert new.startswith(old)
+            assert new != old
+        else:
+            assert new == (old if is_first else None)
+
+
 def by_agent(sandbox: ArthurSandbox, agent: str) -> list[dict[str, Any]]:
     """Return the rows that one of the two has put on the wire, in a stable order."""
     rows = [
@@ -283,6 +311,7 @@ def test_the_same_row(scenario: str, sandbox: ArthurSandbox) -> None:
         assert durations[0] == pytest.approx(durations[1], abs=0.1)
         if old_data.get("finish_reason", "") is None:
             del old_data["finish_reason"]  # the one null that it sends; see above
+        take_out_what_differs(scenario, new_row, old_row)
         assert typed(new_data) == typed(old_data)
 
 
