@@ -189,8 +189,9 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             run = Run(0, run_id, self.model_id, prompt, size, self._perf_counter())
             run.chunks = StreamedChunks()
             # langchain_aws.BedrockLLM ends with one generation for each chunk of a stream.
-            params = kwargs.get("invocation_params") or {}
-            run.is_in_pieces = params.get("_type") == "amazon_bedrock"
+            params = kwargs.get("invocation_params")
+            if type(params) is dict:
+                run.is_in_pieces = params.get("_type") == "amazon_bedrock"
             self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge
             self.relay.lose_unreadable()
@@ -429,6 +430,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         return run
 
     def _submit(self, run: Run) -> None:
+        run.chunks = None  # its last chunk is not counted among the bytes that wait
         self.relay.submit(run)
         if run.ground_truths is not None:
             self.relay.submit_ground_truths(run)

@@ -112,7 +112,7 @@ def snapshot_generation(
                     break
             if usage := get("usage_metadata"):
                 kept.usage = usage.copy()
-            if (calls := get("tool_calls")) or get("invalid_tool_calls"):
+            if calls := (get("tool_calls") or get("invalid_tool_calls")):
                 size += _take_calls(kept, calls, message)
         # LangChain copies the other two into the message's metadata; results that were made by
         # hand have them alone.
@@ -137,12 +137,14 @@ def _take_each(
     fields = getattr(message, "__dict__", {})
     kept.message_id = fields.get("id")
     size = 0
+    kept.is_last = fields.get("chunk_position") == "last"
+    calls = fields.get("tool_calls") or fields.get("invalid_tool_calls")
     steps: tuple[tuple[Callable[..., int], Any, Any], ...] = (
         (_take_content, fields.get("content"), reasoning),
         (_take_metadata, fields.get("response_metadata"), None),
         (_take_extras, fields.get("additional_kwargs"), reasoning),
         (_take_usage, fields.get("usage_metadata"), None),
-        (_take_calls, fields.get("tool_calls"), message),
+        (_take_calls, calls, message),
         (_add_facts, generation.generation_info, _KEPT_WITH_REASONING if reasoning else KEPT),
         (_add_facts, output, KEPT),
     )
@@ -228,8 +230,8 @@ def _take_usage(kept: GenerationSnapshot, usage: Any, _more: object = None) -> i
 
 
 def _take_calls(kept: GenerationSnapshot, calls: Any, message: Any) -> int:
-    invalid = getattr(message, "invalid_tool_calls", None)
-    kept.tool_calls, size = copy_value([*(calls or ()), *(invalid or ())])
+    invalid = getattr(message, "invalid_tool_calls", None) or ()
+    kept.tool_calls, size = copy_value([*calls, *(invalid if calls is not invalid else ())])
     if chunks := getattr(message, "tool_call_chunks", None):
         kept.call_chunks, held = copy_value(chunks)
         size += held

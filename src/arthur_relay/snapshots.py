@@ -1,4 +1,4 @@
-"""What is kept of LangChain's live objects on the caller's thread: references and shallow copies.
+"""What is kept of LangChain's live objects on the caller's thread: references and bounded copies.
 
 Nothing here looks at the characters of a text, so the cost does not depend on their number.
 """

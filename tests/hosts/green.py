@@ -46,7 +46,7 @@ def _use_asyncio() -> None:
         # Other settings each time, so that each is a relay of its own.
         settings = RelaySettings(batch_size=10 + len(registry().running()))
         other = ArthurCallbackHandler.from_env(settings=settings)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # so that the loop has waited for something
         with other:
             return hosted.log()
 

@@ -34,7 +34,7 @@ ticks = 0
 def tick():
     global ticks
     while True:
-        time.sleep(0.001)
+        time.sleep(0.001)  # what other greenlets do meanwhile
         ticks += 1
 
 def capture(relay, *names):
@@ -88,7 +88,7 @@ def no_loop():
         return True
 
 async def in_a_loop():
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # so that the loop has waited for something
     second = Relay.from_env(settings=RelaySettings(batch_size=7))
     third = ArthurCallbackHandler.from_env(settings=RelaySettings(batch_size=8))
     await chat(third).ainvoke("prompt")
@@ -141,7 +141,7 @@ deliver = type(relay._destination).deliver
 async def late(self, batch):
     before = ticks
     while ticks < before + 20:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # looks again; the program has a time limit
     return await deliver(self, batch)
 
 type(relay._destination).deliver = late
@@ -160,7 +160,7 @@ for name in range(5):
     threading.Thread(target=streams, args=(name,)).start()
 while len(streamed) < 5:
     assert not relay.flush(30).timed_out
-    time.sleep(0.001)
+    time.sleep(0.001)  # looks again, and lets the others go on
 
 for wanted in ("i2", "i3"):
     capture(relay, wanted)
@@ -268,7 +268,7 @@ for greenlet in greenlets:
 for greenlet in greenlets:
     greenlet.join()
 while lines.count("worker") < 500:
-    time.sleep(0.001)
+    time.sleep(0.001)  # looks again; the program has a time limit
 second = Relay.from_env(settings=RelaySettings(batch_size=7))
 capture(relay, "i1")
 assert not relay.close().timed_out and not second.close().timed_out
@@ -360,7 +360,7 @@ def test_sigterm_flushes_when_asked_to(
 capture(relay, "i1")
 ready()
 while True:
-    time.sleep(0.05)
+    time.sleep(0.05)  # an application that has nothing to do
 """,
         flush_on_sigterm=True,
     )

@@ -19,7 +19,7 @@ def log(name):
 
 def wait_until_idle():
     while not relay.is_at_rest or threading.active_count() > 1:
-        time.sleep(0.01)
+        time.sleep(0.01)  # looks again; the program has a time limit
 
 log("first")
 relay.flush(30)

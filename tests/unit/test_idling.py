@@ -81,6 +81,15 @@ def wait_until_at_rest(relay: Relay) -> None:
     wait_for(lambda: is_without_threads(relay))
 
 
+def wait_until_another_rests() -> None:
+    """Wait as long as a relay that is made now, and used once, takes to go to rest."""
+    other, _ = make_relay()
+    with other:
+        other.capture(inference())
+        assert other.flush(30).delivered == 1
+        wait_until_at_rest(other)
+
+
 @pytest.fixture
 def rested(_soon: None) -> Iterator[tuple[Relay, Watched]]:
     relay, destination = make_relay()
@@ -131,7 +140,7 @@ def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
     run_id = uuid4()
     handler.on_llm_start({}, ["prompt"], run_id=run_id)
     wait_for(lambda: relay._parts.runtime.is_alive)  # to give the run up, should it never end
-    time.sleep(0.1)
+    wait_until_another_rests()
     assert not relay.is_at_rest  # while the run is open
     handler.on_llm_end(LLMResult(generations=[[Generation(text="answer")]]), run_id=run_id)
     assert relay.flush(30).delivered == 2
@@ -181,6 +190,7 @@ def test_nothing_is_lost_however_the_ends_and_the_captures_meet() -> None:
         chance = random.Random(seed)
         for number in range(each):
             relay.capture(inference(inference_id=f"{seed}-{number}"))
+            # Captures have to meet the worker at every stage of its going to rest.
             time.sleep(chance.choice((0.0, 0.002, 0.008, 0.02)))
 
     try:
@@ -234,7 +244,7 @@ def test_a_capture_at_the_very_moment_is_delivered(when: str) -> None:
 def test_a_capture_waits_for_no_lock_while_it_wakes_it(rested: Rested) -> None:
     # A finaliser may run where its thread has one of `threading`'s locks, or one of ours.
     relay, destination = rested
-    limbo: Any = threading._active_limbo_lock  # type: ignore[attr-defined]
+    limbo: Any = threading._active_limbo_lock  # type: ignore[attr-defined] # not for everybody
     with limbo, registry()._lock.mine(), relay._parts.runtime._turnover, relay._lock.mine():
         relay.capture(inference())
     assert relay.flush(30).delivered == 2
@@ -398,7 +408,7 @@ def test_one_relay_of_each_spool_stays_to_take_over_what_others_leave(tmp_path: 
             relay.capture(inference())
             assert relay.flush(30).delivered == 1
         wait_for(lambda: first.is_at_rest or second.is_at_rest)
-        time.sleep(0.2)
+        wait_until_another_rests()
         assert sorted([first.is_at_rest, second.is_at_rest]) == [False, True]
         resting = first if first.is_at_rest else second
         wait_until_at_rest(resting)

@@ -36,19 +36,21 @@ class RunValue(NamedTuple):
     is_output: bool = False
 
 
-def prompt_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of the request's tokens of the prompt; with its first row alone."""
-    return token_counts.prompt_tokens(generation) if _is_first(run, generation) else None
+def _once_a_request(
+    count: Callable[[GenerationSnapshot], Any],
+) -> Callable[[Run, GenerationSnapshot], Any]:
+    """Return what reads a count of a request, of several answers with the first row alone."""
+
+    def of(run: Run, generation: GenerationSnapshot) -> Any:
+        is_first = len(run.generations) < 2 or generation is run.generations[0]
+        return count(generation) if is_first else None
+
+    return of
 
 
-def completion_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of the request's tokens of all answers; with its first row alone."""
-    return token_counts.completion_tokens(generation) if _is_first(run, generation) else None
-
-
-def total_tokens(run: Run, generation: GenerationSnapshot) -> int | None:
-    """Return the number of all tokens of the request; with its first row alone."""
-    return token_counts.total_tokens(generation) if _is_first(run, generation) else None
+prompt_tokens = _once_a_request(token_counts.prompt_tokens)
+completion_tokens = _once_a_request(token_counts.completion_tokens)
+total_tokens = _once_a_request(token_counts.total_tokens)
 
 
 def finish_reason(run: Run, generation: GenerationSnapshot) -> str | None:
@@ -75,20 +77,6 @@ def time_to_first_token(run: Run, _generation: GenerationSnapshot) -> float | No
 def error(run: Run, _generation: GenerationSnapshot) -> str | None:
     """Return the error's type and text, or None when the run ended well."""
     return None if run.outcome is _OK else run.error
-
-
-def _is_first(run: Run, generation: GenerationSnapshot) -> bool:
-    """Say whether counts go with this row: a request of several answers has one count."""
-    return len(run.generations) < 2 or generation is run.generations[0]
-
-
-def _once_a_request(
-    count: Callable[[GenerationSnapshot], Any],
-) -> Callable[[Run, GenerationSnapshot], Any]:
-    def of(run: Run, generation: GenerationSnapshot) -> Any:
-        return count(generation) if _is_first(run, generation) else None
-
-    return of
 
 
 def _of_answer(
