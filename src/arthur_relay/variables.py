@@ -66,11 +66,12 @@ def warn_of_unknown(names: Iterable[str], settings: Sequence[str]) -> None:
     Only a warning: a variable that is too many must not break an application. Never raises, any
     thread.
     """
-    own = [name for name in names if not name.upper().startswith(DAEMON_PREFIX)]
+    # Settings are read for each handler: the nearest name is looked for once.
+    new = [name for name in names if name not in _logged]
+    own = [name for name in new if not name.upper().startswith(DAEMON_PREFIX)]
     for name, nearest in unknown_variables(own, settings):
-        if name not in _logged:
-            _logged.add(name)
-            logger.warning("arthur-relay: %s", sentence(name, nearest))
+        _logged.add(name)
+        logger.warning("arthur-relay: %s", sentence(name, nearest))
 
 
 def leave_to_command(names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.hosts.notes import log_in
 from tests.hosts.programs import wait_until
-from tests.hosts.test_gunicorn import GUNICORN, port_of
+from tests.hosts.test_gunicorn import GUNICORN, log_before_and_after_a_reload, port_of
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
@@ -48,15 +48,7 @@ def test_gunicorns_workers_deliver_at_a_reload_and_at_a_stop(
         f"--worker-class={kind}",
         "tests.hosts.green:application",
     )
-    port = port_of(program)
-    first = log_in(port, 2)
-    assert sandbox.inferences == []  # nothing leaves but by an exit's flush
-    program.signal(signal.SIGHUP)
-    notes.wait_for(*first)
-    second = log_in(port, 2)
-    assert not first & second
-    program.signal(signal.SIGTERM)
-    assert program.end().status == 0, program.printed
+    log_before_and_after_a_reload(program, notes, sandbox)
     assert "/arthur_relay/" not in program.printed  # no traceback of ours
     notes.check(sandbox)
 

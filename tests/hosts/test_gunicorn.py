@@ -25,6 +25,22 @@ def port_of(program: Program) -> str:
     return program.wait_for(LISTENS)[1]
 
 
+def log_before_and_after_a_reload(
+    program: Program, notes: Notes, sandbox: ArthurSandbox
+) -> set[int]:
+    """Have two workers log, again after a reload, and end all; returns the workers' pids."""
+    port = port_of(program)
+    first = log_in(port, 2)
+    assert sandbox.inferences == []  # nothing leaves but by an exit's flush
+    program.signal(signal.SIGHUP)
+    notes.wait_for(*first)
+    second = log_in(port, 2)
+    assert not first & second
+    program.signal(signal.SIGTERM)
+    assert program.end().status == 0, program.printed
+    return {*first, *second}
+
+
 def test_preloaded_workers_send_their_own_at_a_reload_and_at_a_stop(
     programs: Programs, notes: Notes, sandbox: ArthurSandbox
 ) -> None:
@@ -36,16 +52,8 @@ def test_preloaded_workers_send_their_own_at_a_reload_and_at_a_stop(
         "tests.hosts.wsgi:application",
         HOSTED_LOGS_AT_IMPORT="3",
     )
-    port = port_of(program)
-    first = log_in(port, 2)
-    assert sandbox.inferences == []  # nothing leaves but by an exit's flush
-    program.signal(signal.SIGHUP)
-    notes.wait_for(*first)
-    second = log_in(port, 2)
-    assert not first & second
-    program.signal(signal.SIGTERM)
-    assert program.end().status == 0, program.printed
-    assert notes.reports().keys() == {str(pid) for pid in {*first, *second, program.process.pid}}
+    pids = log_before_and_after_a_reload(program, notes, sandbox) | {program.process.pid}
+    assert notes.reports().keys() == {str(pid) for pid in pids}
     assert notes.reports()[str(program.process.pid)]["delivered"] == 3
     notes.check(sandbox)
 

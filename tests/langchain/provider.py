@@ -6,15 +6,15 @@ import asyncio
 import itertools
 import json
 import re
-import socket
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.serving import Serving
 
 from . import responses_api
 
@@ -75,40 +75,22 @@ class Provider:
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._ids = itertools.count()
-        self._up = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._released = asyncio.Event()
         routes = [
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/completions", self._completions, methods=["POST"]),
             Route("/v1/responses", self._responses, methods=["POST"]),
         ]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                Starlette(routes=routes),
-                ws="none",
-                lifespan="off",
-                loop="asyncio",
-                log_config=None,
-                log_level=None,
-                access_log=False,
-                # A connection that was kept would outlive the loop of the test that opened it.
-                headers=[("connection", "close")],
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._thread = threading.Thread(target=self._run, name="provider", daemon=True)
+        self._serving = Serving(Starlette(routes=routes), "provider")
 
     @property
     def url(self) -> str:
         """What `base_url` of a client is set to."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        return f"{self._serving.url}/v1"
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._up.wait(30)
+        self._serving.__enter__()
         return self
 
     def __exit__(
@@ -118,9 +100,7 @@ class Provider:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
-        self._server.should_exit = True
-        self._thread.join(30)
-        self._listener.close()
+        self._serving.__exit__(kind, error, traceback)
 
     def forget(self) -> None:
         """Be as new, for the next test."""
@@ -132,20 +112,12 @@ class Provider:
 
     def release(self) -> None:
         """Let the answers go on that are held."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._release)
+        if self._serving.loop is not None:
+            self._serving.loop.call_soon_threadsafe(self._release)
 
     def _release(self) -> None:
         self._released.set()
         self._released = asyncio.Event()
-
-    def _run(self) -> None:
-        async def main() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._up.set)
-            await self._server.serve(sockets=[self._listener])
-
-        asyncio.run(main())
 
     async def _hold(self) -> None:
         released = self._released

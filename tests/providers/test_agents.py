@@ -141,7 +141,7 @@ def run(
 
 
 def model(client: Client, server: Server, answer: str = "text") -> Any:
-    return client.model(server.url(client.wire), answer)
+    return client.model(server.at(client.wire), answer)
 
 
 @BOTH

@@ -64,7 +64,7 @@ def _compare(
 ) -> Iterator[str]:
     langsmith = LangSmith()
     openinference.clear()
-    model = client.model(server.url(client.wire), answer)
+    model = client.model(server.at(client.wire), answer)
     with Stage(**ATTRIBUTES) as stage:
         handlers = [*stage.config["callbacks"], langsmith.handler]
         # Whatever the provider's package raises: `test_table.py` looks at it.

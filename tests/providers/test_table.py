@@ -39,7 +39,7 @@ def test_the_row(client: Client, form: Form, answer: str, server: Server) -> Non
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_consumer_that_leaves_in_mid_stream(client: Client, server: Server) -> None:
     """What is not complete is not told as if it were."""
-    model = client.model(server.url(client.wire), "text")
+    model = client.model(server.at(client.wire), "text")
     with Stage() as stage:
         chunks = model.stream("text", stage.config)
         while not _text_of(next(chunks)):
@@ -59,7 +59,7 @@ def _text_of(chunk: Any) -> str:
 def _call(
     client: Client, form: Form, answer: str, server: Server, stage: Stage
 ) -> Exception | None:
-    model = client.model(server.url(client.wire), answer)
+    model = client.model(server.at(client.wire), answer)
     try:
         form.call(model, answer, stage.config)
     except Exception as error:  # noqa: BLE001 - whatever the provider's package raises
