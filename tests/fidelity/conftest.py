@@ -12,7 +12,8 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import attribute
-from tests.langchain.arthur import TEXT_ONLY, Arthur
+from tests.fidelity.judged import Judged
+from tests.langchain.arthur import TEXT_ONLY
 from tests.langchain.fakes import ChunkModel, ResultModel
 
 if TYPE_CHECKING:
@@ -34,21 +35,21 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def make_arthur() -> Iterator[Callable[..., Arthur]]:
+def make_arthur() -> Iterator[Callable[..., Judged]]:
     with ExitStack() as stack:
         yield lambda attributes=EVERYTHING, **settings: stack.enter_context(
-            Arthur(attributes, **settings)
+            Judged(attributes, **settings)
         )
 
 
 @pytest.fixture
-def arthur(make_arthur: Callable[..., Arthur]) -> Arthur:
+def arthur(make_arthur: Callable[..., Judged]) -> Judged:
     """Logs with everything registered."""
     return make_arthur()
 
 
 @pytest.fixture
-def answered(arthur: Arthur) -> Callable[..., dict[str, Any]]:
+def answered(arthur: Judged) -> Callable[..., dict[str, Any]]:
     """Returns the row of a call that a message, or a completion, has answered."""
 
     def answered_by(
@@ -74,7 +75,7 @@ def answered(arthur: Arthur) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def streamed(arthur: Arthur) -> Callable[..., dict[str, Any]]:
+def streamed(arthur: Judged) -> Callable[..., dict[str, Any]]:
     """Returns the row of a stream of chunks, that its consumer leaves after the last on demand."""
 
     def streamed_by(chunks: Sequence[AIMessageChunk], *, leaves: bool = False) -> dict[str, Any]:

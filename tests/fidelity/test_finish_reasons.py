@@ -14,7 +14,7 @@ from tests.langchain.fakes import ChunkModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
     Answered = Callable[..., dict[str, Any]]
 
@@ -82,7 +82,7 @@ def test_a_stream_that_is_left_before_is_not(streamed: Answered) -> None:
 
 @pytest.mark.parametrize("name", ["stopReason", "done_reason"])
 def test_a_whole_stream_is_sent_to_a_model_with_texts_only(
-    make_arthur: Callable[..., Arthur], name: str
+    make_arthur: Callable[..., Judged], name: str
 ) -> None:
     arthur = make_arthur(TEXT_ONLY)
     chunks = [

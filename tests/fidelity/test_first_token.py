@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 
 if TYPE_CHECKING:
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
 EMPTY: list[Any] = [
     "",
@@ -37,7 +37,7 @@ FULL: list[Any] = [
 class Call:
     """A streamed call, event by event."""
 
-    def __init__(self, arthur: Arthur) -> None:
+    def __init__(self, arthur: Judged) -> None:
         self.arthur, self.run_id = arthur, uuid4()
         arthur.handler.on_chat_model_start({}, [[HumanMessage("hi")]], run_id=self.run_id)
 
@@ -55,7 +55,7 @@ class Call:
 
 
 @pytest.mark.parametrize("content", EMPTY, ids=repr)
-def test_blocks_that_are_empty_are_no_token(arthur: Arthur, content: Any) -> None:
+def test_blocks_that_are_empty_are_no_token(arthur: Judged, content: Any) -> None:
     call = Call(arthur)
     call.token(content)
     call.token("", additional_kwargs={"reasoning_content": ""})
@@ -63,7 +63,7 @@ def test_blocks_that_are_empty_are_no_token(arthur: Arthur, content: Any) -> Non
 
 
 @pytest.mark.parametrize("content", FULL, ids=repr)
-def test_blocks_with_anything_in_them_are_one(arthur: Arthur, content: Any) -> None:
+def test_blocks_with_anything_in_them_are_one(arthur: Judged, content: Any) -> None:
     call = Call(arthur)
     call.token(content)
     assert call.row()["time_to_first_token"] > 0.0
@@ -77,7 +77,7 @@ def test_blocks_with_anything_in_them_are_one(arthur: Arthur, content: Any) -> N
     ],
     ids=repr,
 )
-def test_what_stands_beside_an_empty_text(arthur: Arthur, message: dict[str, Any]) -> None:
+def test_what_stands_beside_an_empty_text(arthur: Judged, message: dict[str, Any]) -> None:
     call = Call(arthur)
     call.token("", **message)
     assert "time_to_first_token" in call.row()
@@ -105,7 +105,7 @@ def test_what_stands_beside_an_empty_text(arthur: Arthur, message: dict[str, Any
     ],
     ids=repr,
 )
-def test_events_of_v3_streams(arthur: Arthur, event: dict[str, Any], *, is_token: bool) -> None:
+def test_events_of_v3_streams(arthur: Judged, event: dict[str, Any], *, is_token: bool) -> None:
     call = Call(arthur)
     call.event(event)
     assert ("time_to_first_token" in call.row()) == is_token

@@ -10,12 +10,22 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
 from arthur_relay import Inference
+from tests.fidelity.conftest import EVERYTHING
+from tests.langchain.arthur import Arthur
 from tests.langchain.fakes import ResultModel
 
 freezegun = pytest.importorskip("freezegun")
 
 if TYPE_CHECKING:
-    from tests.langchain.arthur import Arthur
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def arthur() -> Iterator[Arthur]:
+    """Over real sockets, for these have timers too."""
+    with Arthur(EVERYTHING) as running:
+        yield running
+
 
 FROZEN = "2026-06-07T12:00:13+00:00"
 

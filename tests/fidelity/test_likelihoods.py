@@ -14,7 +14,7 @@ from arthur_relay.encoding.likelihoods import token_likelihoods
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
     Answered = Callable[..., dict[str, Any]]
 
@@ -82,7 +82,7 @@ def test_the_chosen_token_is_always_among_the_candidates() -> None:
 
 @pytest.mark.parametrize("form", [5, "text", {"x": [1]}, {"content": ["x"]}, [1, 2], thing(x=1)])
 def test_a_form_that_can_not_be_read_is_counted(
-    answered: Answered, arthur: Arthur, form: Any
+    answered: Answered, arthur: Judged, form: Any
 ) -> None:
     row = answered(AIMessage("a", response_metadata={"logprobs": form}))
     assert row["output_text"] == "a"
@@ -94,6 +94,6 @@ def test_a_form_that_can_not_be_read_is_counted(
 @pytest.mark.parametrize(
     "form", [None, {}, {"content": None}, {"content": [], "refusal": None}, []]
 )
-def test_nothing_told_is_not_counted(answered: Answered, arthur: Arthur, form: Any) -> None:
+def test_nothing_told_is_not_counted(answered: Answered, arthur: Judged, form: Any) -> None:
     assert "output_tokens" not in answered(AIMessage("a", response_metadata={"logprobs": form}))
     assert arthur.stats().attributes_omitted == 0

@@ -15,12 +15,12 @@ from tests.langchain.arthur import TEXT_ONLY, extra
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
     Answered = Callable[..., dict[str, Any]]
 
 
-def ask(arthur: Arthur, message: AIMessage, **start: Any) -> dict[str, Any]:
+def ask(arthur: Judged, message: AIMessage, **start: Any) -> dict[str, Any]:
     """The row of a call whose start event has more."""
     run_id = uuid4()
     arthur.handler.on_chat_model_start({}, [[HumanMessage("hi")]], run_id=run_id, **start)
@@ -47,7 +47,7 @@ def ask(arthur: Arthur, message: AIMessage, **start: Any) -> dict[str, Any]:
     ids=repr,
 )
 def test_what_the_provider_tells(
-    arthur: Arthur, metadata: dict[str, Any], expected: dict[str, Any]
+    arthur: Judged, metadata: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     row = ask(arthur, AIMessage("a", response_metadata=metadata))
     names = ("response_id", "service_tier", "system_fingerprint", "cost", "provider")
@@ -74,7 +74,7 @@ PARAMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("params", "expected"), PARAMS, ids=repr)
 def test_settings_of_the_request(
-    arthur: Arthur, params: dict[str, Any], expected: dict[str, Any]
+    arthur: Judged, params: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     row = ask(arthur, AIMessage("a"), invocation_params=params, name="my run")
     names = ("temperature", "max_tokens", "top_p", "seed", "stop")
@@ -82,7 +82,7 @@ def test_settings_of_the_request(
     assert row["run_name"] == "my run"
 
 
-def test_langchains_metadata_tells_settings_too(arthur: Arthur) -> None:
+def test_langchains_metadata_tells_settings_too(arthur: Judged) -> None:
     metadata = {"ls_temperature": 0.5, "ls_max_tokens": 5, "ls_stop": ["x"], "ls_provider": "p"}
     row = ask(arthur, AIMessage("a"), metadata=metadata)
     assert (row["temperature"], row["max_tokens"], row["stop"]) == (0.5, 5, ["x"])
@@ -93,7 +93,7 @@ def test_langchains_metadata_tells_settings_too(arthur: Arthur) -> None:
     "name", ["ls_provider", "ls_model_name", "ls_temperature", "thread_id", "langgraph_node"]
 )
 def test_langchains_metadata_can_be_registered(
-    make_arthur: Callable[..., Arthur], name: str
+    make_arthur: Callable[..., Judged], name: str
 ) -> None:
     arthur = make_arthur((*TEXT_ONLY, *extra(**{name: "STRING"})))
     row = ask(arthur, AIMessage("a"), metadata={name: "told", "other": "not"})
@@ -101,7 +101,7 @@ def test_langchains_metadata_can_be_registered(
     assert "other" not in row
 
 
-def test_nothing_of_it_is_told_unregistered(make_arthur: Callable[..., Arthur]) -> None:
+def test_nothing_of_it_is_told_unregistered(make_arthur: Callable[..., Judged]) -> None:
     arthur = make_arthur(TEXT_ONLY)
     message = AIMessage("a", id="msg_1", response_metadata={"cost": 1.0, "finish_reason": "stop"})
     row = ask(arthur, message, invocation_params=PARAMS[0][0])
@@ -110,7 +110,7 @@ def test_nothing_of_it_is_told_unregistered(make_arthur: Callable[..., Arthur]) 
 
 @pytest.mark.parametrize("setting", ["hide_outputs", "redact"])
 def test_private_ones_are_hidden_and_redacted_like_the_output(
-    make_arthur: Callable[..., Arthur], setting: str
+    make_arthur: Callable[..., Judged], setting: str
 ) -> None:
     mail = "me@example.org"
     value: Any = True if setting == "hide_outputs" else "email"

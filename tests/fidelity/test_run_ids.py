@@ -16,10 +16,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from tests.langchain.fakes import ResultModel
 
 if TYPE_CHECKING:
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
 
-def test_an_id_as_a_text(arthur: Arthur) -> None:
+def test_an_id_as_a_text(arthur: Judged) -> None:
     run_id = str(uuid4())
     model = ResultModel(generations=[ChatGeneration(message=AIMessage("answer"))])
     config: Any = {"callbacks": [arthur.handler], "run_id": run_id}
@@ -53,14 +53,14 @@ class Echo(BaseChatModel):
         return "echo"
 
 
-def check(arthur: Arthur, run_id: Any, prompts: list[str]) -> None:
+def check(arthur: Judged, run_id: Any, prompts: list[str]) -> None:
     rows = arthur.rows()
     said = {
         row["inference_data"]["input_text"]: row["inference_data"]["output_text"] for row in rows
     }
     assert said == {f"Human: {prompt}": f"echo of {prompt}" for prompt in prompts}
     ids = {row["partner_inference_id"] for row in rows}
-    assert len(ids) == len(prompts)  # Arthur takes an id once
+    assert len(ids) == len(prompts)  # Judged takes an id once
     assert str(run_id) in ids
     assert all(each.startswith(str(run_id)) for each in ids)
     stats = arthur.stats()
@@ -68,7 +68,7 @@ def check(arthur: Arthur, run_id: Any, prompts: list[str]) -> None:
     assert stats.unmatched_events == stats.open_runs == stats.capture_errors == 0
 
 
-def test_two_calls_at_once_in_threads_with_one_id(arthur: Arthur) -> None:
+def test_two_calls_at_once_in_threads_with_one_id(arthur: Judged) -> None:
     run_id, prompts = uuid4(), ["one", "two", "three"]
     model = Echo(gate=threading.Barrier(len(prompts)))
 
@@ -81,7 +81,7 @@ def test_two_calls_at_once_in_threads_with_one_id(arthur: Arthur) -> None:
 
 
 @pytest.mark.anyio
-async def test_two_calls_at_once_on_a_loop_with_one_id(arthur: Arthur) -> None:
+async def test_two_calls_at_once_on_a_loop_with_one_id(arthur: Judged) -> None:
     run_id, prompts = uuid4(), ["one", "two", "three"]
     model = Echo(gate=asyncio.Event())
     calls = [
@@ -97,7 +97,7 @@ async def test_two_calls_at_once_on_a_loop_with_one_id(arthur: Arthur) -> None:
     check(arthur, run_id, prompts)
 
 
-def test_two_handlers_of_one_call_are_one_capture(arthur: Arthur) -> None:
+def test_two_handlers_of_one_call_are_one_capture(arthur: Judged) -> None:
     run_id = uuid4()
     model = ResultModel(generations=[ChatGeneration(message=AIMessage("answer"))])
     config: Any = {"callbacks": [arthur.handler, arthur.make_handler()], "run_id": run_id}
@@ -105,7 +105,7 @@ def test_two_handlers_of_one_call_are_one_capture(arthur: Arthur) -> None:
     assert [row["partner_inference_id"] for row in arthur.rows()] == [str(run_id)]
 
 
-def test_what_can_not_be_read_is_counted_as_captured_and_dropped(arthur: Arthur) -> None:
+def test_what_can_not_be_read_is_counted_as_captured_and_dropped(arthur: Judged) -> None:
     odd: Any = None
     handler = arthur.handler
     handler.on_chat_model_start({}, odd, run_id=uuid4())

@@ -15,7 +15,7 @@ from tests.langchain.fakes import ResultModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
     Answered = Callable[..., dict[str, Any]]
 
@@ -86,7 +86,7 @@ def test_counts_in_other_places(
     assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (11, 7, 18)
 
 
-def test_counts_go_with_the_first_row_of_a_request(arthur: Arthur) -> None:
+def test_counts_go_with_the_first_row_of_a_request(arthur: Judged) -> None:
     generations = [
         ChatGeneration(message=AIMessage(text, usage_metadata=usage())) for text in "abc"
     ]
@@ -104,7 +104,7 @@ def _named() -> dict[str, int]:
 
 # langchain-core 0.3.0 writes a model down for its cache in a way that a later pydantic warns of.
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute:DeprecationWarning")
-def test_an_answer_of_langchains_cache(arthur: Arthur) -> None:
+def test_an_answer_of_langchains_cache(arthur: Judged) -> None:
     generation = ChatGeneration(message=AIMessage("a", usage_metadata=usage()))
     model = ResultModel(generations=[generation], cache=InMemoryCache())
     for _ in range(2):

@@ -24,7 +24,7 @@ np = pytest.importorskip("numpy")
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.langchain.arthur import Arthur
+    from tests.fidelity.judged import Judged
 
 
 class Colour(enum.Enum):
@@ -117,28 +117,28 @@ def test_each_odd_element_is_counted() -> None:
     assert len(omitted) == 2
 
 
-def start(arthur: Arthur, message: Any = None, **more: Any) -> Any:
+def start(arthur: Judged, message: Any = None, **more: Any) -> Any:
     run_id = uuid4()
     messages = [[message or HumanMessage("hi")]]
     arthur.handler.on_chat_model_start({}, messages, run_id=run_id, **more)
     return run_id
 
 
-def end(arthur: Arthur, run_id: Any) -> dict[str, Any]:
+def end(arthur: Judged, run_id: Any) -> dict[str, Any]:
     result = LLMResult(generations=[[ChatGeneration(message=AIMessage("answer"))]])
     arthur.handler.on_llm_end(result, run_id=run_id)
     return arthur.only()
 
 
 @pytest.fixture
-def own(make_arthur: Callable[..., Arthur]) -> Arthur:
+def own(make_arthur: Callable[..., Judged]) -> Judged:
     """Logs with two attributes of the application's."""
     from tests.langchain.arthur import TEXT_ONLY, extra
 
     return make_arthur((*TEXT_ONLY, *extra(mine="STRING", other="STRING")))
 
 
-def test_a_value_that_raises_costs_itself_alone(own: Arthur) -> None:
+def test_a_value_that_raises_costs_itself_alone(own: Judged) -> None:
     row = end(own, start(own, metadata={"mine": Odd(), "other": "there"}))
     assert row == {"input_text": "Human: hi", "output_text": "answer", "other": "there"}
     stats = own.stats()
@@ -146,7 +146,7 @@ def test_a_value_that_raises_costs_itself_alone(own: Arthur) -> None:
     assert stats.capture_errors == 0
 
 
-def test_nested_metadata_is_as_it_was_at_the_call(own: Arthur) -> None:
+def test_nested_metadata_is_as_it_was_at_the_call(own: Judged) -> None:
     value: dict[str, Any] = {"a": [{"b": [1, {"c": "before"}]}], "d": ("x", ["before"])}
     run_id = start(own, metadata={"mine": value})
     value["a"][0]["b"][1]["c"] = "after"
@@ -158,7 +158,7 @@ def test_nested_metadata_is_as_it_was_at_the_call(own: Arthur) -> None:
     }
 
 
-def test_tool_arguments_are_as_they_were_at_the_call(arthur: Arthur) -> None:
+def test_tool_arguments_are_as_they_were_at_the_call(arthur: Judged) -> None:
     arguments = {"where": {"city": "before"}}
     call = {"name": "f", "args": arguments, "id": "1", "type": "tool_call"}
     run_id = start(arthur, AIMessage("", tool_calls=[call]))
