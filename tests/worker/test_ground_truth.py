@@ -128,7 +128,7 @@ async def test_an_unknown_inference_does_not_hold_up_an_exit() -> None:
         log(h, "nowhere")
         await anyio.sleep(3)
         before = anyio.current_time()
-        h.worker.dispatcher.urgent = True
+        h.worker.dispatcher.admission.urgent = True
         assert await h.flush(30)
         assert anyio.current_time() - before <= 1.0 * URGENT_WAITS
     h.check(captured=1, rejected=1, pending=0)

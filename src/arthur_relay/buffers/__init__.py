@@ -170,8 +170,24 @@ class Buffer(Protocol):
         """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
-    def lease(self, limit: int) -> list[Row]:
-        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
+    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
+        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty.
+
+        Args:
+            limit: How many rows, at most.
+            but: Models whose rows stay where they are.
+        """
+        ...
+
+    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
+
+        Those first that were never sent, then those that were given back, in that order.
+        """
+        ...
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind others of their model that were given back."""
         ...
 
     def on_their_way(

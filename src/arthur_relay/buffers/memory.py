@@ -7,12 +7,12 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 
 from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
 from arthur_relay.operating_system import private_pages
-from arthur_relay.row import Row, RowKind
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.schema import ModelSchema
 
 ROW_OVERHEAD_BYTES = 400
@@ -76,9 +76,11 @@ class _Block:
     data: Piece = b""
     decompress: Decompress = _as_it_is
     waits: bool = True
+    models: set[str] = field(default_factory=set)
 
     def add(self, rows: Sequence[Row], size: int) -> None:
         self.rows += rows
+        self.models.update([row.model_id for row in rows])
         self.count += len(rows)
         self.size += size
 
@@ -98,15 +100,35 @@ class _Block:
             return self.rows
         packed = marshal.loads(self.decompress(self.data))  # noqa: S302 - written by us, above
         return [
-            Row(row_id, model_id, body, epoch, shrunk, RowKind(kind))
-            for row_id, model_id, body, epoch, shrunk, kind in packed
+            Row(*head, RowKind(kind), History(*history) if history else NO_HISTORY)
+            for *head, kind, history in packed
         ]
 
 
-def _fields(row: Row) -> tuple[str, str, bytes, int, int, str]:
+def _fields(row: Row) -> tuple[object, ...]:
     # Marshal refuses texts of a type that is derived from str: ids are the application's.
     names = str.__str__(row.id), str.__str__(row.model_id)
-    return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind)
+    history = () if row.history is NO_HISTORY else astuple(row.history)
+    return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind), history
+
+
+@dataclass(slots=True, eq=False)
+class _Apart:
+    """Rows of a model that were given back or passed over; those first that were never sent."""
+
+    fresh: deque[Row] = field(default_factory=deque)
+    again: deque[Row] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.again)
+
+    def add(self, row: Row) -> None:
+        (self.again if row.history.attempts else self.fresh).append(row)
+
+    def take(self, limit: int) -> list[Row]:
+        some = min(limit, len(self.fresh))
+        taken = [self.fresh.popleft() for _ in range(some)]
+        return taken + [self.again.popleft() for _ in range(min(limit - some, len(self.again)))]
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +164,8 @@ class MemoryBuffer:
     when it was compressed in a hurry, each time the newest last; in `_begun` while it is compressed
     elsewhere; in none of them when it can't become smaller.
 
+    Rows that were given back, or passed over, wait as they are, by model, in `_apart`.
+
     Made compact, it keeps the blocks that will be needed last compressed: a longer outage fits
     into the same memory.
 
@@ -168,6 +192,7 @@ class MemoryBuffer:
         self._quick: dict[_Block, None] = {}
         self._begun: dict[_Block, None] = {}
         self._leased: dict[Row, None] = {}
+        self._apart: dict[str, _Apart] = {}
         self._waiting = 0
         self._size = 0
 
@@ -280,15 +305,38 @@ class MemoryBuffer:
         else:
             self._list(block)
 
-    def lease(self, limit: int) -> list[Row]:
+    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held."""
         leased: list[Row] = []
+        for model_id in [model for model in self._apart if model not in but]:
+            leased += self._take_apart(model_id, limit - len(leased))
         head = self._head
-        while len(leased) < limit and (head or self._open_block()):
-            leased += [head.popleft() for _ in range(min(limit - len(leased), len(head)))]
-        self._waiting -= len(leased)
-        self._leased.update(dict.fromkeys(leased))
+        while len(leased) < limit and (head or self._open_block(but)):
+            some = [head.popleft() for _ in range(min(limit - len(leased), len(head)))]
+            leased += self._pass_over(some, but) if but else some
+        self._lend(leased)
         return leased
+
+    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        leased = self._take_apart(model_id, limit)
+        while len(leased) < limit:
+            found = [row for row in self._head if row.model_id == model_id][: limit - len(leased)]
+            if found:
+                taken = set(found)
+                self._head = deque(row for row in self._head if row not in taken)
+                leased += found
+            elif not self._open_block_of(model_id):
+                break
+        self._lend(leased)
+        return leased
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind others of their model that were given back."""
+        for row in rows:
+            del self._leased[row]
+            self._set_apart(row)
+            self._waiting += 1
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -318,10 +366,13 @@ class MemoryBuffer:
         """Do nothing: there is no later process, and in this one the rows have it themselves."""
 
     def evict(self) -> Row | None:
-        """Forget the oldest waiting row and return it."""
-        if not self._head and not self._open_block():
+        """Forget the oldest waiting row and return it; those that were given back are the oldest."""
+        if self._apart:
+            (row,) = self._take_apart(next(iter(self._apart)), 1)
+        elif self._head or self._open_block():
+            row = self._head.popleft()
+        else:
             return None
-        row = self._head.popleft()
         self._waiting -= 1
         self._size -= memory_size(row)
         return row
@@ -359,13 +410,57 @@ class MemoryBuffer:
         self._loose[self._filling] = None
         self._filling = _Block()
 
-    def _open_block(self) -> bool:
-        """Take the oldest block apart for the head, which is empty; False when there is none."""
-        if not self._blocks:
-            if not self._filling.count:
-                return False
+    def _lend(self, rows: Sequence[Row]) -> None:
+        self._waiting -= len(rows)
+        self._leased.update(dict.fromkeys(rows))
+
+    def _pass_over(self, rows: Iterable[Row], but: AbstractSet[str]) -> list[Row]:
+        """Set rows of some models apart, and return the others."""
+        others = []
+        for row in rows:
+            if row.model_id in but:
+                self._set_apart(row)
+            else:
+                others.append(row)
+        return others
+
+    def _set_apart(self, row: Row) -> None:
+        self._apart.setdefault(row.model_id, _Apart()).add(row)
+
+    def _take_apart(self, model_id: str, limit: int) -> list[Row]:
+        """Take rows of a model that were set apart."""
+        apart = self._apart.get(model_id)
+        if apart is None:
+            return []
+        taken = apart.take(limit)
+        if not len(apart):
+            del self._apart[model_id]
+        return taken
+
+    def _open_block(self, but: AbstractSet[str] = frozenset()) -> bool:
+        """Take the oldest block apart for the head, which is empty; False when there is none.
+
+        Args:
+            but: Blocks with nothing but rows of these models stay as they are.
+        """
+        if self._open_first(lambda block: not block.models <= but):
+            return True
+        if not self._filling.count or self._filling.models <= but:
+            return False
+        self._close_block()
+        return self._open_first(lambda block: not block.models <= but)
+
+    def _open_block_of(self, model_id: str) -> bool:
+        """Take the oldest block with rows of a model apart for the head."""
+        if model_id in self._filling.models:
             self._close_block()
-        block = self._blocks.popleft()
+        return self._open_first(lambda block: model_id in block.models)
+
+    def _open_first(self, is_wanted: Callable[[_Block], bool]) -> bool:
+        block = next((block for block in self._blocks if is_wanted(block)), None)
+        if block is None:
+            return False
+        self._blocks.remove(block)
         block.waits = False
         for blocks in (self._loose, self._packed, self._quick, self._begun):
             blocks.pop(block, None)

@@ -206,7 +206,7 @@ class Spool:
         """Return None, for the same reason."""
         return None
 
-    def lease(self, limit: int) -> list[Row]:
+    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
         taken: list[tuple[Row, _Place]] = []
         while self._again and len(taken) < limit:

@@ -281,7 +281,7 @@ class Daemon:
         # What is cut off may have arrived all the same, and would be sent again; also where it is
         # of an earlier process, whose rows the flush does not wait for.
         dispatcher = self._parts.worker.dispatcher
-        dispatcher.is_held = True
+        dispatcher.admission.is_held = True
         while dispatcher.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
             await asyncio.sleep(POLL_SECONDS)
         self._parts.begin_end()

@@ -21,6 +21,7 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.pipeline.acceptance import Acceptance
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.compactor import Compactor, Offload
+from arthur_relay.pipeline.delivery import fitting_parts, note_death
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
@@ -30,8 +31,9 @@ from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.room import Room
 from arthur_relay.pipeline.schemas import SchemaLoader
+from arthur_relay.pipeline.settlement import Settlement
 from arthur_relay.pipeline.staging import Staging
-from arthur_relay.row import Batch, Outcome, Row, Verdict
+from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 
@@ -40,6 +42,11 @@ AHEAD_BATCHES = 2
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
+
+MAX_DEATHS = 2
+"""Lives of the worker that may end while a row is being handled, before it is set aside."""
+
+SET_ASIDE = "the worker died of it"
 
 SWEEP_SECONDS = 10.0
 """How often open runs are looked through for those that never ended; oftener for a short age."""
@@ -89,6 +96,7 @@ class Worker:
     idle_seconds: float | None = None
     may_idle: Callable[[], bool] = lambda: True
     dispatcher: Dispatcher = field(init=False)
+    settlement: Settlement = field(init=False)
     schemas: SchemaLoader = field(init=False)
     room: Room = field(init=False)
     acceptance: Acceptance = field(init=False)
@@ -99,6 +107,7 @@ class Worker:
     _controls: deque[Barrier] = field(default_factory=deque)
     _flushes: Flushes = field(default_factory=Flushes)
     _ready: deque[Batch] = field(default_factory=deque)
+    _in_hand: Sequence[Row] = ()
     _wakeup: anyio.Event | None = None
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
@@ -107,17 +116,20 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._begin_anew()
+        self.settlement = Settlement(
+            buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
+        )
         self.dispatcher = Dispatcher(
             destination=self.destination,
             buffer=self.buffer,
             ledger=self.ledger,
+            settlement=self.settlement,
             settings=self.settings,
             random=self.random,
             shrink=self._shrink,
-            settled=self._settled,
-            dead=self._bury,
             postpone=self._postpone,
             changed=self.wake,
+            utc_now=self.utc_now,
         )
         self.schemas = SchemaLoader(
             destination=self.destination,
@@ -196,6 +208,10 @@ class Worker:
         self._begin_anew()
         self._ready.clear()
         self.buffer.open(self.ledger.recover)
+        if self._in_hand:  # an earlier run died of them, or close to them
+            note_death(self._in_hand)
+            self.buffer.note(self._in_hand, at_once=True)
+            self._in_hand = ()
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
@@ -269,7 +285,7 @@ class Worker:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
         now = anyio.current_time()
         if closing:
-            self.dispatcher.urgent = self.schemas.urgent = True
+            self.dispatcher.admission.urgent = self.schemas.urgent = True
         elif now < self._hurried_at + HURRY_SECONDS:
             return  # a flush for each request must not become a storm on an Arthur in trouble
         self._hurried_at = now
@@ -282,6 +298,8 @@ class Worker:
         assert self._wakeup is not None
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
+        if (probe_at := self.dispatcher.admission.next_probe(now)) is not None:
+            timers.append(probe_at)
         if self.dispatcher.has_capacity:  # without it, the end of a delivery wakes us
             dues = self._batcher.next_due(), self._order.next_due()
             timers += [due for due in dues if due is not None]
@@ -303,19 +321,47 @@ class Worker:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
         self._ready.extend(self._batcher.add(self._order.due(now), now))
+        self.dispatcher.start_probes(group)
         while self.dispatcher.has_capacity:
             self.pace.breathe(self._intake.is_in_a_rush)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
-            elif rows := self.buffer.lease(self.settings.batch_size):
-                rows = self._order.admit(rows, self.buffer.on_their_way)
-                self._ready.extend(self._batcher.add(rows, now))
+            elif rows := self.buffer.lease(
+                self.settings.batch_size, self.dispatcher.waiting_models()
+            ):
+                self._form_batches(rows, now)
             else:
                 hurried = len(self._flushes) > 0 or not self.room.has(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
                     return
+
+    def _form_batches(self, rows: Sequence[Row], now: float) -> None:
+        """Sort leased rows into batches; should that be the worker's death, they are remembered."""
+        again = [row for row in rows if row.history is not NO_HISTORY]
+        if not again:  # nearly always
+            self._sort_in(rows, now)
+            return
+        self._sort_in([row for row in rows if row.history is NO_HISTORY], now)
+        for row in [row for row in again if row.history.deaths]:
+            again.remove(row)
+            if row.history.deaths < MAX_DEATHS:
+                self._sort_in([row], now, as_it_is=True)
+            else:
+                outcome = Outcome(Verdict.REJECTED, SET_ASIDE)
+                self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+        for part in fitting_parts(again, self.settings.batch_size):
+            self._sort_in(part, now, as_it_is=True)
+
+    def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
+        self._in_hand = rows
+        admitted = self._order.admit(list(rows), self.buffer.on_their_way)
+        if not as_it_is:
+            self._ready.extend(self._batcher.add(admitted, now))
+        elif admitted:
+            self._ready.append(Batch(admitted[0].model_id, tuple(admitted)))
+        self._in_hand = ()
 
     @property
     def _sweep_seconds(self) -> float:
@@ -324,6 +370,8 @@ class Worker:
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
         enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        if enough and self.dispatcher.waiting_models():
+            return False  # what waits may be theirs only
         return enough and self.dispatcher.goes_well and not self.buffer.is_durable
 
     def _settled(self, rows: Sequence[Row]) -> None:
@@ -331,7 +379,9 @@ class Worker:
         self._order.settled(rows)
 
     def _postpone(self, row: Row) -> bool:
-        return self._order.postpone(row, anyio.current_time(), urgent=self.dispatcher.urgent)
+        return self._order.postpone(
+            row, anyio.current_time(), urgent=self.dispatcher.admission.urgent
+        )
 
     def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
         self.dead_letters.add(

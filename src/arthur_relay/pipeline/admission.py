@@ -1,0 +1,286 @@
+"""When a delivery may send its request, and what the answer means for the others."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import anyio
+
+from arthur_relay.pipeline.breaker import Breaker, BreakerState
+from arthur_relay.pipeline.concurrency import ConcurrencyLimit
+from arthur_relay.pipeline.delivery import Delivery, Evidence, Lane, Traffic
+from arthur_relay.pipeline.retry import URGENT_SECONDS
+from arthur_relay.pipeline.trouble import Blame, Troubles
+from arthur_relay.row import Attempt, Failure, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.delivery")
+
+ANNOUNCE_SECONDS = 0.1
+"""The shortest time between probes that are made because something new has come."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""When a held model is looked at again of which all rows are on their way."""
+
+
+class Sent(NamedTuple):
+    """A request that was answered, or was not."""
+
+    attempt: Attempt
+    began_in: int
+    """See `ConcurrencyLimit.begin`."""
+    seconds: float
+    size: int
+    """Bytes of its body."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Admission:
+    """Gives deliveries leave to send: slots, the breaker, and models that are held.
+
+    Belongs to the worker's loop; what is said to be read by any thread may be.
+
+    Attributes:
+        settings: Time limits and counts.
+        random: Returns a number in 0..1.
+        traffic: The deliveries.
+        breaker: Whether Arthur as a whole is away. Any thread may read it.
+        limit: How many requests may be on their way. Any thread may read it.
+        troubles: Which models are held.
+        urgent: Whether the relay is closing, and waits have to be short.
+        is_held: Whether no request may set off any more: those on their way end, the rest stays
+            in the buffer. Any thread may set it.
+        last_failure: Why the last request failed, or "". Any thread may read it.
+    """
+
+    settings: RelaySettings
+    random: Callable[[], float]
+    traffic: Traffic
+    breaker: Breaker = field(init=False)
+    limit: ConcurrencyLimit = field(init=False)
+    troubles: Troubles = field(init=False)
+    urgent: bool = False
+    is_held: bool = False
+    last_failure: str = ""
+    _slots: anyio.CapacityLimiter = field(init=False)
+    _apart_slots: anyio.CapacityLimiter = field(init=False)
+    _gate: anyio.Event = field(init=False)
+    _failing: Evidence | None = None
+    _many_fail: bool = False
+    _announced_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.breaker = self._new_breaker()
+        self.limit = ConcurrencyLimit(self.settings.max_in_flight)
+        self.troubles = Troubles(self._new_breaker)
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._slots = anyio.CapacityLimiter(1)
+        self._apart_slots = anyio.CapacityLimiter(1)
+        self._set_slots()
+        self._gate = anyio.Event()
+        self.breaker.abandoned(0.0)
+        self.troubles.abandon_all()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether Arthur is known to be away."""
+        return self.breaker.state is not BreakerState.CLOSED
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Say whether a delivery's rows have to wait in the buffer, as their model is held."""
+        return delivery.lane is not Lane.PROBE and delivery.model_id in self.troubles.held
+
+    def announce(self, delivery: Delivery) -> None:
+        """Say that a batch comes of which nothing has failed so far.
+
+        While Arthur seems to be away it need not wait for the next probe where it can tell more
+        than was known: its model has not failed, or the same rows have failed each time.
+        """
+        now = anyio.current_time()
+        if self.is_down and (not self._many_fail or self.troubles.is_clear(delivery.model_id)):
+            self._announced_at = max(now, self._announced_at + ANNOUNCE_SECONDS)
+            self.breaker.probe_now(self._announced_at)
+        self.open_gate()
+
+    def due_probes(self, now: float) -> list[str]:
+        """Return the held models that may be asked about now, those first that waited longest."""
+        held = self.troubles.held
+        if not held:  # nearly always
+            return []
+        probed = self.traffic.probed()
+        if self.is_down:
+            is_busy = bool(probed) or self.traffic.has_fresh()
+            return [] if is_busy or self.breaker.wait(now) > 0 else list(held)
+        return [
+            model_id
+            for model_id, breaker in held.items()
+            if model_id not in probed and breaker.wait(now) <= 0
+        ]
+
+    def put_off_probe(self, model_id: str) -> None:
+        """Note that nothing of a held model waits: it is held no longer, or not asked about soon."""
+        if model_id in self.traffic.models():
+            self.troubles.held[model_id].hold(anyio.current_time() + LOOK_AGAIN_SECONDS)
+        else:
+            self.troubles.forget(model_id)
+
+    def next_probe(self, now: float) -> float | None:
+        """Return when there will be a probe to make, or None when that is not known."""
+        held = self.troubles.held
+        if not held:  # nearly always
+            return None
+        probed = self.traffic.probed()
+        if self.is_down:
+            is_busy = bool(probed) or self.traffic.has_fresh()
+            waits = [] if is_busy else [self.breaker.wait(now)]
+        else:
+            waits = [each.wait(now) for model, each in held.items() if model not in probed]
+        return now + min(waits, default=float("inf"))
+
+    @asynccontextmanager
+    async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
+        """Wait for leave to send; also where the delivery is to be given back instead."""
+        while True:
+            await self._turn_of(delivery)
+            if delivery.lane is Lane.ORDINARY:
+                async with self._slots:
+                    if self._admit(delivery):
+                        yield
+                        return
+            else:
+                async with self._apart_slots, self._slots:
+                    if self._admit(delivery):
+                        yield
+                        return
+
+    def hurry(self) -> None:
+        """Let the next probes go at once. What Arthur asked for is still obeyed."""
+        now = anyio.current_time()
+        self.breaker.probe_now(now)
+        self.troubles.probe_all_now(now)
+        self.open_gate()
+
+    def abandon(self) -> None:
+        """Note that a request was given up before it could tell anything."""
+        self.breaker.abandoned(anyio.current_time())
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """Have those who wait look again."""
+        self._gate.set()
+        self._gate = anyio.Event()
+
+    def judge(self, delivery: Delivery, sent: Sent) -> Blame | None:
+        """Take in what became of a request. Returns whose failure it was, or None without one."""
+        now, attempt = anyio.current_time(), sent.attempt
+        self.last_failure = attempt.reason
+        until = now + (attempt.retry_after_seconds or 0.0)
+        if attempt.failure is Failure.UNAVAILABLE:
+            blame = self._judge_failure(delivery, attempt, now, until)
+        else:
+            self.breaker.hold(until)
+            blame = self._judge_answer(delivery, attempt, now)
+        if attempt.failure is Failure.THROTTLED or blame is Blame.ARTHUR:
+            self.limit.failed(sent.began_in)
+        elif attempt.failure is None:
+            self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
+        if self.urgent:
+            self.breaker.probe_now(now + URGENT_SECONDS)
+            self.troubles.probe_all_now(now + URGENT_SECONDS)
+        self._set_slots()
+        self.open_gate()
+        return blame
+
+    def _judge_failure(
+        self, delivery: Delivery, attempt: Attempt, now: float, until: float
+    ) -> Blame:
+        delivery.failures += 1
+        delivery.status = attempt.outcomes[0].status
+        was_down = self.is_down
+        blame = self.troubles.blame(delivery, is_down=was_down)
+        if blame is Blame.ARTHUR:
+            self.breaker.hold(until)
+            self._many_fail |= self._failing not in (None, delivery.evidence)
+            self._failing = delivery.evidence
+            if self.breaker.failed(now):
+                logger.warning(
+                    "arthur-relay: Arthur can't be reached (%s); inferences wait until it can",
+                    attempt.reason,
+                )
+        else:
+            delivery.not_before = until
+            self.traffic.set_apart(delivery)
+        if blame is not Blame.ROWS:
+            # A probe that failed takes no place until its turn comes again.
+            at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
+            self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
+        return blame
+
+    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
+        """Note that Arthur works; a model may fail all the same, row by row."""
+        self._failing, self._many_fail = None, False
+        if self.breaker.succeeded():
+            logger.warning("arthur-relay: Arthur answers again; delivery goes on")
+            self.troubles.probe_all_now(now)
+        if attempt.failure is None and all(
+            outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
+        ):
+            is_news = delivery.lane is not Lane.APART or len(delivery.rows) > 1
+            delivery.failures += 1
+            self.traffic.set_apart(delivery)
+            if is_news:
+                self._fail_model(delivery, now, at_once=False, tell=True)
+            return Blame.MODEL
+        self.troubles.passed(delivery.model_id)
+        return None
+
+    def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
+        if not self.troubles.failed(delivery, now, at_once=at_once):
+            return
+        self.traffic.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
+        if tell:
+            logger.warning(
+                "arthur-relay: nothing of a model can be delivered (%s); its inferences wait until"
+                " it can, those of others go on",
+                self.last_failure,
+            )
+
+    def _admit(self, delivery: Delivery) -> bool:
+        """Say, in the slot, whether the request may set off: something may have come meanwhile."""
+        if self.holds(delivery):
+            return True  # to be given back
+        return not self.is_held and self.breaker.admit(anyio.current_time()) <= 0
+
+    async def _turn_of(self, delivery: Delivery) -> None:
+        """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
+
+        A probe is never the batch that failed last, as long as there is another.
+        """
+        while not self.holds(delivery):
+            if self.is_held:
+                await anyio.sleep_forever()  # until it is cancelled
+            wait = self.breaker.wait(anyio.current_time())
+            goes_first = delivery.is_fresh or not self.is_down or not self.traffic.has_fresh()
+            if wait <= 0 and goes_first:
+                return
+            wait = wait if goes_first else float("inf")
+            with anyio.move_on_after(min(wait, URGENT_SECONDS) if self.urgent else wait):
+                await self._gate.wait()
+            if self.urgent:
+                self.breaker.probe_now(anyio.current_time())
+
+    def _set_slots(self) -> None:
+        self._slots.total_tokens = self.limit.requests
+        self._apart_slots.total_tokens = max(1, self.limit.requests // 2)
+
+    def _new_breaker(self) -> Breaker:
+        return Breaker(
+            failures=self.settings.breaker_failures,
+            first_wait_seconds=min(1.0, self.settings.breaker_max_seconds),
+            max_wait_seconds=self.settings.breaker_max_seconds,
+            random=self.random,
+        )

@@ -1,0 +1,232 @@
+"""A batch on its way: its rows, and what happened to them so far."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import anyio
+
+from arthur_relay.pipeline.suspects import Search
+from arthur_relay.row import NO_HISTORY, History, Outcome, Row, RowKind, Verdict
+
+
+class Lane(Enum):
+    """Which deliveries a delivery has to share the request slots with."""
+
+    ORDINARY = "ordinary"
+    APART = "apart"
+    """Its rows failed while others passed: few such are on their way at once, so that the others
+    keep their places."""
+    PROBE = "probe"
+    """As `APART`; it asks whether a model that failed can be delivered again."""
+
+
+Evidence = tuple[str, str, int]
+"""Says which rows failed: the first one's model and id, and how many they are."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A batch on its way. Belongs to the worker's loop.
+
+    Attributes:
+        rows: Those that are not settled, of one model and kind.
+        lane: Whom it shares the request slots with.
+        search: For the rows that a batch was refused for, of which this is a part.
+        attempts: How often it was sent, in this form.
+        failures: How often Arthur was in trouble then.
+        malformed: How often the answer was not understood.
+        seen: How many requests had been answered before the first of these failures set off.
+        model_id: The model of its rows.
+        reason: Why the last attempt failed, or "".
+        status: The HTTP status that said so, or None.
+        refusal: Why the whole of it was refused, in a sentence, or "".
+        not_before: Until when the destination asked for patience, on the loop's clock.
+        hurry: Set to end its back-off.
+    """
+
+    rows: tuple[Row, ...]
+    lane: Lane = Lane.ORDINARY
+    search: Search | None = None
+    attempts: int = 0
+    failures: int = 0
+    malformed: int = 0
+    seen: int = -1
+    reason: str = ""
+    status: int | None = None
+    refusal: str = ""
+    not_before: float = 0.0
+    hurry: anyio.Event = field(default_factory=anyio.Event)
+    model_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model_id = self.rows[0].model_id
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing of it has failed so far."""
+        return self.lane is Lane.ORDINARY and self.failures == 0
+
+    @property
+    def evidence(self) -> "Evidence":
+        """What fails when it does: the same rows failing once more tell nothing of others."""
+        return (*self.rows[0].inference, len(self.rows))
+
+    def part(self, rows: tuple[Row, ...]) -> "Delivery":
+        """Return a delivery of some of its rows, which goes apart from those that go well."""
+        return Delivery(rows, Lane.APART, self.search, seen=self.seen)
+
+
+@dataclass(slots=True, eq=False)
+class Traffic:
+    """The deliveries that have set off and are not settled. Loop's thread only.
+
+    Attributes:
+        ordinary: How many of them are in the ordinary lane.
+        parked: How many of those back off.
+    """
+
+    ordinary: int = 0
+    parked: int = 0
+    _deliveries: dict[Delivery, None] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def clear(self) -> None:
+        """Forget all: their tasks are gone."""
+        self._deliveries.clear()
+        self.ordinary = self.parked = 0
+
+    def begin(self, delivery: Delivery) -> None:
+        """Take in a delivery that sets off."""
+        self._deliveries[delivery] = None
+        self.ordinary += delivery.lane is Lane.ORDINARY
+
+    def end(self, delivery: Delivery) -> None:
+        """Forget a delivery, whose rows are settled or elsewhere."""
+        if delivery in self._deliveries:
+            del self._deliveries[delivery]
+            self.ordinary -= delivery.lane is Lane.ORDINARY
+
+    def set_apart(self, delivery: Delivery) -> None:
+        """Take a delivery out of the ordinary lane."""
+        if delivery.lane is Lane.ORDINARY:
+            delivery.lane = Lane.APART
+            self.ordinary -= 1
+
+    def has_fresh(self) -> bool:
+        """Say whether there is one of which nothing has failed."""
+        return any(delivery.is_fresh for delivery in self._deliveries)
+
+    def apart(self) -> tuple[Counter[str], Counter[str]]:
+        """Return how many rows of which model go apart: in parts of batches, and alone."""
+        parts: Counter[str] = Counter()
+        alone: Counter[str] = Counter()
+        if len(self._deliveries) > self.ordinary:  # else there are none
+            for delivery in self._deliveries:
+                if delivery.lane is Lane.APART:
+                    counted = alone if len(delivery.rows) == 1 else parts
+                    counted[delivery.model_id] += len(delivery.rows)
+        return parts, alone
+
+    def models(self) -> set[str]:
+        """Return the models that anything is on its way of."""
+        return {delivery.model_id for delivery in self._deliveries}
+
+    def probed(self) -> set[str]:
+        """Return the models that a probe is on its way of."""
+        return {delivery.model_id for delivery in self._deliveries if delivery.lane is Lane.PROBE}
+
+    def hurry(self, model_id: str | None = None) -> None:
+        """End the back-off of all deliveries, or of a model's."""
+        for delivery in self._deliveries:
+            if model_id in (None, delivery.model_id):
+                delivery.hurry.set()
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The rows of a batch by what an attempt did to them, each kind in the batch's order."""
+
+    delivered: list[Row] = field(default_factory=list)
+    again: list[Row] = field(default_factory=list)
+    not_yet: list[tuple[Row, Outcome]] = field(default_factory=list)
+    rejected: list[tuple[Row, Outcome]] = field(default_factory=list)
+    status: int | None = None
+    """Of the last row that is to be sent again."""
+
+
+def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
+    """Sort the rows of a batch.
+
+    Raises:
+        ValueError: There is not one outcome for each row.
+    """
+    found = Sorted()
+    for row, outcome in zip(rows, outcomes, strict=True):
+        match outcome.verdict:
+            case Verdict.DELIVERED:
+                found.delivered.append(row)
+            case Verdict.RETRY:
+                found.again.append(row)
+                found.status = outcome.status
+            case Verdict.NOT_YET:
+                found.not_yet.append((row, outcome))
+            case _:
+                found.rejected.append((row, outcome))
+    return found
+
+
+def fitting_parts(rows: Iterable[Row], batch_size: int) -> list[list[Row]]:
+    """Divide rows that were sent in vain, the smaller the oftener that was.
+
+    A batch of which one row is bad fails as a whole, and may have been given back since: this is
+    what is known of it, also in another process.
+    """
+    parts: list[list[Row]] = []
+    open_parts: dict[tuple[str, RowKind, int], list[Row]] = {}
+    for row in rows:
+        most = max(1, batch_size >> min(row.history.attempts, 30))
+        key = row.model_id, row.kind, most
+        part = open_parts.get(key)
+        if part is None or len(part) >= most:
+            part = open_parts[key] = []
+            parts.append(part)
+        part.append(row)
+    return parts
+
+
+def note_attempt(rows: Iterable[Row], now: float) -> None:
+    """Note of rows that they were sent in vain.
+
+    Args:
+        rows: The rows.
+        now: Seconds since 1970.
+    """
+    known: dict[History, History] = {}  # those of a batch are nearly always the same
+    for row in rows:
+        before = row.history
+        after = known.get(before)
+        if after is None:
+            since = now if before.since is None else before.since
+            after = known[before] = replace(before, attempts=before.attempts + 1, since=since)
+        row.history = after
+
+
+def note_death(rows: Iterable[Row]) -> None:
+    """Note of rows that the worker died while it handled them."""
+    for row in rows:
+        row.history = replace(row.history, deaths=row.history.deaths + 1)
+
+
+def note_survival(rows: Iterable[Row]) -> None:
+    """Take back what `note_death` has noted."""
+    for row in rows:
+        deaths = max(0, row.history.deaths - 1)
+        row.history = replace(row.history, deaths=deaths) if deaths else _alive(row.history)
+
+
+def _alive(history: History) -> History:
+    return NO_HISTORY if history.since is None else replace(history, deaths=0)

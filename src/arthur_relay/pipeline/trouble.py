@@ -1,0 +1,151 @@
+"""Whom a request's failure is blamed on: Arthur as a whole, a model, or the rows in it. Pure.
+
+A failure (a 5xx, a time-out, a cut connection) says nothing of its cause. What else was answered
+meanwhile does: where other models passed it is this model, where the same model passed it is these
+rows. So one bad row, or one bad model, can't make the relay believe that Arthur is away, however
+many of them there are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from arthur_relay.pipeline.breaker import Breaker, BreakerState
+from arthur_relay.pipeline.delivery import Delivery, Evidence, Lane
+
+MODELS_KEPT = 1000
+"""Models of which it is known when they last passed, at most."""
+
+SURE_AFTER = {500: 1}
+SURE_AFTER_OTHERS = 2
+"""Failures of a batch, by status, while its model passes, before it is divided. A 500 is about what
+was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
+
+
+class Blame(Enum):
+    """Whose failure it is."""
+
+    ARTHUR = "Arthur"
+    MODEL = "model"
+    ROWS = "rows"
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """A model that fails: its breaker, and what failed last."""
+
+    breaker: Breaker
+    evidence: Evidence | None = None
+
+
+class Troubles:
+    """Remembers what passes, and the models that do not. Loop's thread only.
+
+    A model that fails `breaker_failures` times in a row while others pass is held: its rows wait,
+    and one of them is sent now and then.
+
+    Args:
+        new_breaker: Makes the breaker of a model.
+
+    Attributes:
+        passes: How many requests were answered.
+        held: The models that are held, those first that were not probed for longest.
+    """
+
+    def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
+        self._new_breaker = new_breaker
+        self._troubled: dict[str, _Trouble] = {}
+        self._passed_at: dict[str, int] = {}
+        self.passes = 0
+        self.held: dict[str, Breaker] = {}
+
+    def blame(self, delivery: Delivery, *, is_down: bool) -> Blame:
+        """Say whose failure the last one of a delivery is.
+
+        Args:
+            delivery: Its `seen` says since when others may have passed.
+            is_down: Whether Arthur as a whole is known to be away.
+        """
+        if is_down:
+            return Blame.ARTHUR
+        model_id = delivery.model_id
+        if model_id in self.held:
+            return Blame.MODEL
+        if self._passed_at.get(model_id, 0) > delivery.seen:
+            is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
+            return Blame.ROWS if is_sure else Blame.ARTHUR
+        return Blame.MODEL if self.passes > delivery.seen else Blame.ARTHUR
+
+    @staticmethod
+    def may_divide(delivery: Delivery) -> bool:
+        """Say whether a batch of bad rows has failed often enough to be divided."""
+        return delivery.failures >= SURE_AFTER.get(delivery.status or 0, SURE_AFTER_OTHERS)
+
+    def passed(self, model_id: str) -> bool:
+        """Note that a request was answered. Returns whether the model was held; it is no more."""
+        self.passes += 1
+        self._passed_at.pop(model_id, None)  # the newest come last
+        while len(self._passed_at) >= MODELS_KEPT:
+            del self._passed_at[next(iter(self._passed_at))]
+        self._passed_at[model_id] = self.passes
+        self._troubled.pop(model_id, None)
+        return self.held.pop(model_id, None) is not None
+
+    def failed(self, delivery: Delivery, now: float, *, at_once: bool) -> bool:
+        """Note that a delivery failed, which may be for its model.
+
+        One row that fails again and again tells nothing of the others, so it is counted once.
+
+        Args:
+            delivery: The delivery.
+            now: The time.
+            at_once: Whether one failure is enough.
+
+        Returns:
+            Whether the model is held from now on.
+        """
+        model_id = delivery.model_id
+        trouble = self._troubled.get(model_id)
+        if trouble is None:
+            while len(self._troubled) >= MODELS_KEPT:
+                self.forget(next(iter(self._troubled)))
+            trouble = self._troubled[model_id] = _Trouble(self._new_breaker())
+        was_held = self.held.pop(model_id, None) is not None
+        is_news = trouble.evidence != delivery.evidence
+        trouble.evidence = delivery.evidence
+        if at_once or was_held or is_news or len(delivery.rows) > 1:
+            trouble.breaker.failed(now, at_once=at_once)
+        if trouble.breaker.state is BreakerState.CLOSED:
+            return False
+        self.held[model_id] = trouble.breaker
+        return not was_held
+
+    def is_clear(self, model_id: str) -> bool:
+        """Say whether a model has not failed since it last passed."""
+        return model_id not in self._troubled
+
+    def begin_probe(self, model_id: str, now: float) -> None:
+        """Note that a held model is being asked about."""
+        breaker = self.held[model_id]
+        breaker.probe_now(now)
+        breaker.admit(now)
+
+    def end_probe(self, model_id: str, now: float) -> None:
+        """Note that a probe is over, whether or not it could tell anything."""
+        if (breaker := self.held.get(model_id)) is not None:
+            breaker.abandoned(now)
+
+    def forget(self, model_id: str) -> None:
+        """Hold a model no longer: nothing of it is left."""
+        self._troubled.pop(model_id, None)
+        self.held.pop(model_id, None)
+
+    def probe_all_now(self, now: float) -> None:
+        """Make the next probe of each model due."""
+        for breaker in self.held.values():
+            breaker.probe_now(now)
+
+    def abandon_all(self) -> None:
+        """Forget that probes are on their way."""
+        for breaker in self.held.values():
+            breaker.abandoned(0.0)

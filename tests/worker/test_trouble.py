@@ -1,0 +1,175 @@
+"""A bad row costs no other, and a bad model costs no other, however many there are of either."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set as AbstractSet
+
+import anyio
+import pytest
+
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
+
+SECOND = 0.05
+"""How long a request takes."""
+
+
+def failing(
+    status: int, *, rows: AbstractSet[str] = frozenset(), models: AbstractSet[str] = frozenset()
+) -> ScriptedDestination:
+    """Answers a whole request with a failure for what is in some rows, or for some models."""
+
+    async def script(batch: Batch, _number: int) -> Attempt:
+        await anyio.sleep(SECOND)
+        if batch.model_id in models or any(row.id in rows for row in batch.rows):
+            outcome = Outcome(Verdict.RETRY, f"http {status}", status)
+            reason = f"http {status}"
+            return Attempt((outcome,) * len(batch.rows), Failure.UNAVAILABLE, reason)
+        return delivered(batch)
+
+    return ScriptedDestination(script)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("bad", [1, 3, 16, 64])
+def test_rows_that_arthur_answers_with_5xx_cost_no_other(status: int, bad: int) -> None:
+    """Bad rows spread over 3,000 of one model; another model's come in behind them."""
+    names = {f"m{number * 3000 // bad + 7}" for number in range(bad)}
+
+    async def test() -> None:
+        h = harness(failing(status, rows=names), batch_size=500)
+        async with h.running():
+            ids = {*h.capture_many(3000), *h.capture_many(100, model="other")}
+            with anyio.fail_after(600):
+                while len(h.destination.stored) < len(ids) - bad:
+                    await anyio.sleep(0.5)
+            assert set(h.destination.stored) == ids - names
+            h.check(delivered=3100 - bad, pending=bad)
+            # What is left waits by itself, each with its own back-off, and takes no place.
+            before = len(h.destination.requests)
+            began_at = anyio.current_time()
+            h.capture_many(3000, model="later")
+            with anyio.fail_after(60):
+                while len(h.destination.stored) < 6100 - bad:
+                    await anyio.sleep(0.1)
+            assert anyio.current_time() - began_at < 5
+            assert len(h.destination.requests) - before < 20 + 10 * bad
+            assert all(
+                len(ids) == 1 for _, ids in h.destination.requests[before:] if names & set(ids)
+            )
+
+    run(test)
+
+
+@virtual
+async def test_the_only_row_that_waits_does_not_keep_others_from_being_asked_with() -> None:
+    """One bad row alone: Arthur may be away, so the next row that comes tells, and at once."""
+    h = harness(failing(500, rows={"bad"}), flush_interval_seconds=0.1)
+    async with h.running():
+        h.capture("bad")
+        await anyio.sleep(300)
+        for number in range(5):
+            began_at = anyio.current_time()
+            h.capture(f"good{number}")
+            with anyio.fail_after(5):
+                while f"good{number}" not in h.destination.stored:
+                    await anyio.sleep(0.05)
+            assert anyio.current_time() - began_at < 2
+            await anyio.sleep(60)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("bad", [1, 20, 100])
+def test_models_that_fail_cost_no_other(status: int, bad: int) -> None:
+    models = {f"bad{number}-" for number in range(bad)}
+
+    async def test() -> None:
+        h = harness(failing(status, models=models), batch_size=50, queue_size=100_000)
+        async with h.running():
+            for model in sorted(models):
+                h.capture_many(1000 // bad + 60, model=model)
+                await anyio.sleep(0.1)
+            await anyio.sleep(30)
+            began_at = anyio.current_time()
+            h.capture_many(2000, model="good")
+            with anyio.fail_after(600):
+                while len(h.destination.stored) < 2000:
+                    await anyio.sleep(0.1)
+            assert anyio.current_time() - began_at < 30
+            # And once they go well again, all arrives.
+            h.destination.script = lambda batch, _number: delivered(batch)
+            assert await h.flush()
+            h.check(delivered=2000 + bad * (1000 // bad + 60), pending=0, rejected=0)
+
+    run(test)
+
+
+@virtual
+async def test_bad_and_good_models_in_turn() -> None:
+    """New rows of a model that is held wait in the buffer, and give way to nobody's."""
+    h = harness(failing(503, models={"bad"}), batch_size=50, queue_size=1000)
+    async with h.running():
+        for number in range(200):
+            h.capture(*[f"b{number}.{each}" for each in range(20)], model="bad")
+            h.capture(*[f"g{number}.{each}" for each in range(20)], model="good")
+            await anyio.sleep(1)
+        await anyio.sleep(10)
+        # The queue is full of the bad model's, so its oldest gave way, and no other's.
+        assert len(h.destination.stored) == 4000
+        assert 900 < h.buffer.rows <= 1000
+        h.check(delivered=4000, dropped={"overflow": 4000 - h.buffer.rows})
+
+
+@virtual
+async def test_rows_that_fail_one_by_one_take_no_place() -> None:
+    """Arthur answers 207, with a 503 for some rows of each batch."""
+
+    def script(batch: Batch, _number: int) -> Attempt:
+        bad = Outcome(Verdict.RETRY, "row 503", 503)
+        return Attempt(
+            tuple(bad if row.id.endswith("7") else DELIVERED for row in batch.rows),
+            reason="row 503",
+        )
+
+    h = harness(ScriptedDestination(script), batch_size=10, max_in_flight=2)
+    async with h.running():
+        h.capture_many(500)
+        await anyio.sleep(30)
+        h.check(delivered=450, pending=50)
+        assert sorted(h.destination.stored) == sorted(
+            name for name in (f"m{n}" for n in range(500)) if not name.endswith("7")
+        )
+
+
+def test_in_an_outage_one_row_asks_and_then_all_go(caplog: pytest.LogCaptureFixture) -> None:
+    """Of several models, each in turn; nothing is divided that was whole."""
+    caplog.set_level(logging.WARNING)
+    run(_outage)
+    assert [record.getMessage() for record in caplog.records] == [
+        "arthur-relay: Arthur can't be reached (can't connect); inferences wait until it can",
+        "arthur-relay: Arthur answers again; delivery goes on",
+    ]
+
+
+async def _outage() -> None:
+    is_over = False
+
+    def script(batch: Batch, _number: int) -> Attempt:
+        if is_over:
+            return delivered(batch)
+        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "can't connect")
+
+    h = harness(ScriptedDestination(script), batch_size=100)
+    async with h.running():
+        for model in ("a", "b", "c"):
+            h.capture_many(1000, model=model)
+        await anyio.sleep(3600)
+        requests = h.destination.requests
+        assert all(len(ids) == 1 for _, ids in requests[40:])
+        assert {ids[0][0] for _, ids in requests[-6:]} == {"a", "b", "c"}
+        assert len(requests) < 400
+        assert h.worker.dispatcher.in_progress <= 1  # the rest can give way, and be compressed
+        is_over = True
+        assert await h.flush()
+        h.check(delivered=3000, pending=0)
