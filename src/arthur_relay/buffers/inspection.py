@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool_directory import SUFFIX
-from arthur_relay.buffers.spool_file import APPLICATION_ID, VERSION
+from arthur_relay.buffers.spool_format import APPLICATION_ID, VERSION
 from arthur_relay.operating_system import lock_file
 
 if TYPE_CHECKING:

@@ -157,6 +157,10 @@ class Spill:
         holder = self._memory if self._memory.has_leased(old) else self._spool
         holder.replace(old, new)
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
+        self._spool.note(rows, at_once=at_once)
+
     def evict(self) -> Row | None:
         """Forget the oldest row on disk: only that makes room for what comes."""
         return self._spool.evict() or self._memory.evict()

@@ -17,7 +17,7 @@ import orjson
 
 from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
 from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
-from arthur_relay.buffers.spool_file import NotASpoolError
+from arthur_relay.buffers.spool_format import NotASpoolError
 from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, PartList, bytes_of
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
@@ -184,7 +184,7 @@ class Spool:
             return
         for part in list(self._parts):
             fresh = list(self._unwritten.items()) if part is self._parts[0] else []
-            if not (fresh or part.gone or part.changed):
+            if not (fresh or part.is_to_be_written):
                 continue
             if not self._write(part, fresh):
                 return
@@ -253,6 +253,19 @@ class Spool:
         else:
             part.changed[seq] = new
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows for a later process; never raises for a disk."""
+        for row in rows:
+            place = self._leased.get(row)
+            if place is None:
+                continue
+            part, seq = place
+            if part is self._parts[0] and seq in self._unwritten:
+                continue  # it is written with the history that it has then
+            part.noted[seq] = row.history
+        if at_once:
+            self.commit()
+
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it.
 
@@ -311,14 +324,16 @@ class Spool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
         now = self._utc_now().timestamp()
         try:
-            part.file.write(fresh, part.gone, list(part.changed.items()), now=now)
+            part.file.write(
+                fresh, part.gone, list(part.changed.items()), noted=part.noted.items(), now=now
+            )
         except sqlite3.Error as error:
             self._fail(error)
             if part.is_done_with:
                 with suppress(ConfigurationError, OSError, sqlite3.Error, NotASpoolError):
                     part.start_over(power_safe=self._power_safe)
             return False
-        part.gone, part.gone_bytes, part.changed = [], 0, {}
+        part.written()
         self._failed_at = None
         if self._told_failure:
             self._told_failure = False
@@ -354,6 +369,7 @@ class Spool:
         part.gone.append(seq)
         part.gone_bytes += bytes_of(row)
         part.changed.pop(seq, None)
+        part.noted.pop(seq, None)
 
     def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
         found: list[tuple[Row, _Place]] = []

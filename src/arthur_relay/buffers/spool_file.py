@@ -6,21 +6,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from arthur_relay.errors import SpoolError
+from arthur_relay.buffers.spool_format import (
+    PAGE_BYTES,
+    NewerSpoolError,
+    NotASpoolError,
+    set_up_tables,
+)
 from arthur_relay.files import make_private
 from arthur_relay.forks import unforked
-from arthur_relay.row import Row, RowKind
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 
 T = TypeVar("T")
-
-APPLICATION_ID = 0x41525359
-"""Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
-
-VERSION = 1
-"""Of the tables below; see `PRAGMA user_version`."""
-
-PAGE_BYTES = 16384
-"""A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
 
 CHECKPOINT_PAGES = 256
 """The log is written back when it is as long: 4 MB."""
@@ -28,35 +24,14 @@ CHECKPOINT_PAGES = 256
 VACUUM_PAGES = 512
 """Free pages that are given back to the file system at a time: 8 MB."""
 
-_BEFORE_FIRST_TABLE = f"""
-PRAGMA page_size = {PAGE_BYTES};
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-"""
-
-_TABLES = """
-BEGIN IMMEDIATE;
-CREATE TABLE rows (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    model_id TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    shrunk INTEGER NOT NULL,
-    stored_at REAL NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
-CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
-INSERT INTO held VALUES (0, 0);
-"""
-
 _PARTS = (1024, 256, 64, 16, 4, 1)
 """Rows of one statement. Python lets go of its lock in each step of one, and where another thread
 computes, as the daemon's intake does, getting it back may take longer than the step."""
 
+_COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body"
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT = {
-    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608 - all ours
+    size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_VALUES] * size)}"  # noqa: S608 - all ours
     for size in _PARTS
 }
 _DELETE = {
@@ -65,20 +40,6 @@ _DELETE = {
 }
 
 _INFERENCE = RowKind.INFERENCE.value
-
-_MARKS = f"""
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-
-
-class NewerSpoolError(SpoolError):
-    """A later version of this package wrote the file; it is left as it is."""
-
-
-class NotASpoolError(Exception):
-    """The file is damaged, or something else; the text says which."""
 
 
 class SpoolFile:
@@ -120,6 +81,7 @@ class SpoolFile:
         gone: Sequence[int],
         changed: Iterable[tuple[int, Row]],
         *,
+        noted: Iterable[tuple[int, History]] = (),
         now: float,
     ) -> None:
         """Commit what has happened since the last time, as a whole or not at all.
@@ -128,10 +90,13 @@ class SpoolFile:
             fresh: New rows with their sequence numbers, which grow.
             gone: Sequence numbers of rows to forget.
             changed: New forms of rows that are in the file.
+            noted: What happened to rows that are in the file.
             now: Seconds since 1970.
         """
         rows = self.rows + len(fresh) - len(gone)
         last_seq = fresh[-1][0] if fresh else self.last_seq
+        histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
+        histories += noted
         with self._transaction() as execute:
             for part in _in_parts(fresh):
                 values: list[object] = []
@@ -145,6 +110,11 @@ class SpoolFile:
                 execute(
                     "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
                     (row.body, row.shrunk, seq),
+                )
+            for seq, history in histories:
+                execute(
+                    "UPDATE rows SET attempts = ?, since = ?, deaths = ? WHERE seq = ?",
+                    (history.attempts, history.since, history.deaths, seq),
                 )
             for some in _in_parts(gone):
                 execute(_DELETE[len(some)], some)
@@ -167,13 +137,14 @@ class SpoolFile:
             epoch: The epoch that they get; None for that which they had.
         """
         found = self._connection.execute(
-            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind FROM rows"
+            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind,"
+            " attempts, since, deaths FROM rows"
             " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
             (epoch, after, until, limit),
         )
         return [
-            (seq, Row(row_id, model_id, body, row_epoch, shrunk, RowKind(kind)))
-            for seq, row_id, model_id, body, row_epoch, shrunk, kind in found
+            (seq, Row(row_id, model_id, body, row_epoch, shrunk, RowKind(kind), _history(*history)))
+            for seq, row_id, model_id, body, row_epoch, shrunk, kind, *history in found
         ]
 
     @unforked()
@@ -227,20 +198,8 @@ class SpoolFile:
             raise
 
     def _set_up(self, *, power_safe: bool) -> None:
+        set_up_tables(self._connection, self.path)
         execute = self._connection.execute
-        ((application,),) = execute("PRAGMA application_id")
-        ((version,),) = execute("PRAGMA user_version")
-        ((tables,),) = execute("SELECT count(*) FROM sqlite_master")
-        if application == version == tables == 0:
-            self._connection.executescript(_BEFORE_FIRST_TABLE + _TABLES + _MARKS)
-        elif application != APPLICATION_ID:
-            raise NotASpoolError("it is another application's")
-        elif version > VERSION:
-            raise NewerSpoolError(
-                f"The spool file {self.path} was written by a later version of arthur-relay (its"
-                f" format is {version}, this version knows {VERSION}): install that version, or"
-                " give another spool_dir."
-            )
         execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
         execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
@@ -281,6 +240,12 @@ class SpoolFile:
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
         )
         return int(free), (int(pages) - int(free)) * PAGE_BYTES
+
+
+def _history(attempts: int, since: float | None, deaths: int) -> History:
+    if attempts or deaths or since is not None:
+        return History(attempts, since, deaths)
+    return NO_HISTORY  # as nearly all have: one object for all of them
 
 
 def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

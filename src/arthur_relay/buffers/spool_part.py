@@ -10,9 +10,10 @@ import orjson
 
 from arthur_relay.buffers import Recover
 from arthur_relay.buffers.spool_directory import Claim
-from arthur_relay.buffers.spool_file import NotASpoolError, SpoolFile
+from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool_format import NotASpoolError
 from arthur_relay.errors import ConfigurationError, ModelError, SpoolError
-from arthur_relay.row import Row
+from arthur_relay.row import History, Row
 from arthur_relay.schema import ModelSchema
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -37,6 +38,7 @@ class Part:
         gone: Sequence numbers of rows that are done with.
         gone_bytes: What they take in the file, about.
         changed: Rows that were cut, by sequence number.
+        noted: What happened to rows, by sequence number.
     """
 
     claim: Claim
@@ -44,6 +46,7 @@ class Part:
     gone: list[int] = field(default_factory=list)
     gone_bytes: int = 0
     changed: dict[int, Row] = field(default_factory=dict)
+    noted: dict[int, History] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -54,6 +57,15 @@ class Part:
     def is_done_with(self) -> bool:
         """Whether no row in the file is wanted any more, though it may still be there."""
         return self.file.rows == len(self.gone) > 0
+
+    @property
+    def is_to_be_written(self) -> bool:
+        """Whether the file is not as it should be."""
+        return bool(self.gone or self.changed or self.noted)
+
+    def written(self) -> None:
+        """Take note that it is now."""
+        self.gone, self.gone_bytes, self.changed, self.noted = [], 0, {}, {}
 
     def rows_by_model(self) -> dict[str, int]:
         """Return how many rows of each model are in the file; none when it can't be read."""
@@ -78,7 +90,7 @@ class Part:
         self.claim.remove()
         self.file = SpoolFile(self.claim.path, power_safe=power_safe)
         self.file.last_seq = last_seq
-        self.gone, self.gone_bytes, self.changed = [], 0, {}
+        self.written()
         with suppress(sqlite3.Error):
             for model_id, description in models.items():
                 self.file.remember(model_id, description)
