@@ -3,13 +3,14 @@
 import sqlite3
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.row_owner import RowOwner
 
 APPLICATION_ID = 0x41525359
 """Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
 
 VERSION = 2
-"""Of the tables below; see `PRAGMA user_version`. The first one had neither histories nor owners.
-"""
+"""Of the tables below; see `PRAGMA user_version`. The first one had no histories, no checksums
+and no owners."""
 
 PAGE_BYTES = 16384
 """A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
@@ -43,8 +44,11 @@ _SINCE_2 = """
 ALTER TABLE rows ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE rows ADD COLUMN since REAL;
 ALTER TABLE rows ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE owner (address TEXT NOT NULL, organization TEXT);
+ALTER TABLE rows ADD COLUMN crc INTEGER;
+CREATE TABLE owner (address TEXT NOT NULL, organization TEXT, principal TEXT);
 """
+
+_DAMAGE = (10 | 2 << 8, 10 | 33 << 8)  # SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS
 
 _MARKS = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -59,6 +63,53 @@ class NewerSpoolError(SpoolError):
 
 class NotASpoolError(Exception):
     """The file is damaged, or something else; the text says which."""
+
+
+class DamagedSpoolError(sqlite3.DatabaseError):
+    """What is in the file is not what was written there, though SQLite can read it."""
+
+
+class ForeignSpoolError(Exception):
+    """The file's rows belong to another address or organisation; it is left as it is.
+
+    Attributes:
+        owner: Whose they are.
+        rows: How many.
+        is_sure: Whether it is known that they do, and will not turn out later.
+    """
+
+    def __init__(self, owner: RowOwner, *, rows: int, is_sure: bool) -> None:
+        super().__init__(f"{rows} rows for {owner}")
+        self.owner = owner
+        self.rows = rows
+        self.is_sure = is_sure
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    if isinstance(error, DamagedSpoolError | NotASpoolError):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code in _DAMAGE or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def read_owner(connection: sqlite3.Connection) -> tuple[RowOwner, int] | None:
+    """Return whose rows are in a file, and how many.
+
+    Returns:
+        None when it does not say: it is new, or of the first version.
+
+    Raises:
+        sqlite3.Error: It can't be read.
+    """
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    if application != APPLICATION_ID or not 2 <= version <= VERSION:
+        return None
+    for address, organization, principal in connection.execute("SELECT * FROM owner"):
+        ((rows,),) = connection.execute("SELECT rows FROM held")
+        return RowOwner(address, organization, principal), int(rows)
+    return None
 
 
 def set_up_tables(connection: sqlite3.Connection, path: object) -> None:

@@ -54,6 +54,8 @@ class DeadLetter:
         return len(self.body) + LETTER_OVERHEAD_BYTES
 
 
+_Entry = tuple[DeadLetter, object]
+
 Key = int
 """Says which letter is meant, as long as it is kept."""
 
@@ -103,15 +105,20 @@ class DeadLetters:
         self._told = told
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
+        self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
 
-    def add(self, letter: DeadLetter) -> None:
-        """Take a letter. Never raises."""
+    def add(self, letter: DeadLetter, of: object | None = None) -> None:
+        """Take a letter. Never raises.
+
+        Args:
+            letter: The letter.
+            of: What `commit` returns once it is safe.
+        """
         self.added[self._reasons.bound(letter.reason)] += 1
-        for letters in self._unwritten.values():
-            letters.append(letter)
+        for entries in self._unwritten.values():
+            entries.append((letter, of))
         if self._told is not None:
             try:
                 self._told(letter)
@@ -121,21 +128,30 @@ class DeadLetters:
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
-    def commit(self) -> None:
-        """Have everything kept. Never raises; what can't be written waits, as far as it may."""
-        for keeper, letters in self._unwritten.items():
-            if not letters:
+    def commit(self) -> list[object]:
+        """Have everything kept. Never raises; what can't be written waits, as far as it may.
+
+        Returns:
+            What the letters are of that are safe from now on, those that say so: the first keeper
+            has them.
+        """
+        safe: list[object] = []
+        for keeper, entries in self._unwritten.items():
+            if not entries:
                 continue
             try:
-                keeper.add(letters)
+                keeper.add([letter for letter, _ in entries])
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                _cut(letters, UNWRITTEN_BYTES)
+                _cut(entries, UNWRITTEN_BYTES)
                 if not self._told_unwritten:
                     self._told_unwritten = True
                     logger.warning("arthur-relay: dead letters can't be written (%s)", error)
             else:
-                letters.clear()
+                if keeper is self._keepers[0]:
+                    safe += [of for _, of in entries if of is not None]
+                entries.clear()
                 self._told_unwritten = False
+        return safe
 
     def letters(self) -> list[DeadLetter]:
         """Return what is kept, oldest first.
@@ -151,11 +167,14 @@ class DeadLetters:
         return self._keepers[0].count() if self._keepers else {}
 
 
-def _cut(letters: list[DeadLetter], most_bytes: int) -> None:
-    """Forget the oldest until the others take no more than so many bytes."""
-    size = sum([letter.size for letter in letters])
+def _cut(entries: list[_Entry], most_bytes: int) -> None:
+    """Forget the oldest until the others take no more than so many bytes.
+
+    Where there is a spool, their rows stay in it, and are sent again by a later process.
+    """
+    size = sum([letter.size for letter, _ in entries])
     gone = 0
     while size > most_bytes:
-        size -= letters[gone].size
+        size -= entries[gone][0].size
         gone += 1
-    del letters[:gone]
+    del entries[:gone]
