@@ -208,6 +208,19 @@ class SpoolDirectory:
             if found is not None:
                 yield found
 
+    def claim_file(self, path: Path) -> Claim | None:
+        """Claim one file that is there; None when a process has it.
+
+        Raises:
+            SpoolError: It can't be claimed, or the directory can't be used.
+        """
+        self._prepare()
+        try:
+            path.lstat()
+            return self._claim(path, make=False)
+        except OSError as error:
+            raise self._unusable(error) from error
+
     def _prepare(self) -> None:
         path = self._path
         if not HAS_FILE_LOCKS:

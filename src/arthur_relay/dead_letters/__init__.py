@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
 
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
@@ -16,6 +18,9 @@ logger = WorkerLogger("arthur_relay.dead_letters")
 
 LETTER_OVERHEAD_BYTES = 600
 """What a letter costs in memory beside its row, about: the objects around it."""
+
+DAMAGED = "damaged letter"
+"""The reason of a letter that does not say its own any more."""
 
 UNWRITTEN_BYTES = 1024 * 1024
 """Letters that wait in memory while they can't be written, at most."""
@@ -36,6 +41,7 @@ class DeadLetter:
         destination: Where it was sent.
         body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
             could not be encoded.
+        damage: What is wrong with the letter itself, as it was read; empty as a rule.
     """
 
     inference_id: str
@@ -47,11 +53,76 @@ class DeadLetter:
     rejected_at: datetime
     destination: str
     body: bytes = field(repr=False)  # it holds texts
+    damage: str = ""
 
     @property
     def size(self) -> int:
         """Bytes that it takes, as accounted."""
         return len(self.body) + LETTER_OVERHEAD_BYTES
+
+    def within(self, max_bytes: int) -> DeadLetter:
+        """Return this letter, without its row if it would take more than all letters may."""
+        return self if self.size <= max_bytes else replace(self, body=b"", damage="too large")
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether its row is there, and something that Arthur could read."""
+        if self.damage:
+            return False
+        try:
+            return isinstance(orjson.loads(self.body), dict)
+        except ValueError:
+            return False
+
+
+def damaged(what: str, body: bytes) -> DeadLetter:
+    """Return what is left of a letter that can't be read."""
+    return DeadLetter(
+        inference_id="?",
+        model_id="?",
+        kind=RowKind.INFERENCE,
+        reason=DAMAGED,
+        status=None,
+        attempts=0,
+        rejected_at=datetime.fromtimestamp(0, UTC),
+        destination="?",
+        body=body,
+        damage=what,
+    )
+
+
+def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
+    """Return a letter as an earlier, this, or a later version wrote it; never raises.
+
+    Args:
+        found: What was written, by name.
+        body: The row.
+    """
+    try:
+        return DeadLetter(
+            inference_id=str(found["inference_id"]),
+            model_id=str(found["model_id"]),
+            kind=RowKind(found["kind"]),
+            reason=str(found["reason"]),
+            status=None if found["status"] is None else int(found["status"]),
+            attempts=int(found["attempts"]),
+            rejected_at=_moment(str(found["rejected_at"])),
+            destination=str(found["destination"]),
+            body=body,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        letter = damaged(f"{type(error).__name__} in what was written", body)
+        texts = {
+            name: found[name]
+            for name in ("inference_id", "model_id", "destination", "reason")
+            if isinstance(found.get(name), str)
+        }
+        return replace(letter, **texts)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 _Entry = tuple[DeadLetter, object]
