@@ -11,6 +11,8 @@ The format is that of https://www.sqlite.org/fileformat2.html.
 import mmap
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 _MAGIC = b"SQLite format 3\x00"
@@ -152,29 +154,86 @@ class Pages:
         Each frame is looked at by itself: the sum of one goes on from that of the one before it.
         What no commit was written behind does not count.
         """
-        log, frame_bytes = self._log, self._page_bytes + _FRAME_HEADER_BYTES
-        if len(log) < _LOG_HEADER_BYTES:
-            return {}, 0
-        magic, _, page_bytes, _, *salts, first, second = struct.unpack(">8I", log[:32])
-        if magic & ~1 != 0x377F0682 or page_bytes != self._page_bytes:
-            return {}, 0
-        order = ">" if magic & 1 else "<"
-        sums = first, second
         found: dict[int, int] = {}
         pending: dict[int, int] = {}
         pages = 0
-        for at in range(_LOG_HEADER_BYTES, len(log) - frame_bytes + 1, frame_bytes):
-            number, size, *frame_salts, first, second = struct.unpack(">6I", log[at : at + 24])
-            if frame_salts != salts:
-                break  # of an earlier round
-            content = bytes(log[at + 24 : at + frame_bytes])
-            if _sums(log[at : at + 8] + content, sums, order) == (first, second):
-                pending[number] = at + 24
-                if size:
+        for frame in _frames(self._log, self._page_bytes):
+            if frame.is_whole():
+                pending[frame.page] = frame.at + _FRAME_HEADER_BYTES
+                if frame.pages:
                     found |= pending
-                    pending, pages = {}, size
-            sums = first, second
+                    pending, pages = {}, frame.pages
         return found, pages
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A page in the log.
+
+    Attributes:
+        log: The log.
+        at: Where in it the frame begins.
+        end: Where it ends.
+        page: The page's number.
+        pages: How many there are, where a commit ends here, else 0.
+        sums: The frame's own sums.
+        before: Those of the frame before it, from which its own go on.
+        order: How the log's numbers are stored for them.
+    """
+
+    log: mmap.mmap | bytes
+    at: int
+    end: int
+    page: int
+    pages: int
+    sums: tuple[int, int]
+    before: tuple[int, int]
+    order: str
+
+    def is_whole(self) -> bool:
+        """Say whether what is in it is what was written."""
+        data = self.log[self.at : self.at + 8] + self.log[self.at + 24 : self.end]
+        return _sums(data, self.before, self.order) == self.sums
+
+
+def _frames(log: mmap.mmap | bytes, page_bytes: int) -> Iterator[_Frame]:
+    """Yield the frames of a log, whole or not, until those of an earlier round begin."""
+    if len(log) < _LOG_HEADER_BYTES:
+        return
+    magic, _, its_page_bytes, _, *salts, first, second = struct.unpack(">8I", log[:32])
+    if magic & ~1 != 0x377F0682 or its_page_bytes != page_bytes:
+        return
+    order = ">" if magic & 1 else "<"
+    size, before = page_bytes + _FRAME_HEADER_BYTES, (first, second)
+    for at in range(_LOG_HEADER_BYTES, len(log) - size + 1, size):
+        page, pages, *its_salts, first, second = struct.unpack(">6I", log[at : at + 24])
+        if its_salts != salts:
+            return
+        yield _Frame(log, at, at + size, page, pages, (first, second), before, order)
+        before = first, second
+
+
+def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int) -> bool:
+    """Say whether a file's log has commits behind the last frame that SQLite reads.
+
+    SQLite takes the first frame that is not whole for the end of the log, as after a crash it is;
+    when it was damaged later, all that was committed since would be forgotten without a word.
+
+    Args:
+        path: The file; its log is beside it.
+        page_bytes: What a page takes.
+        read_frames: How many frames SQLite reads.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    log = _contents(Path(f"{path}-wal"))
+    try:
+        behind = islice(_frames(log, page_bytes), read_frames, None)
+        return any(frame.pages and frame.is_whole() for frame in behind)
+    finally:
+        if isinstance(log, mmap.mmap):
+            log.close()
 
 
 def _contents(path: Path) -> mmap.mmap | bytes:

@@ -181,7 +181,7 @@ class Spool:
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; while it can't be written, into memory."""
-        if self._rows == 0 and rows <= 1:
+        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._parts):
             return True
         more = size + rows * ROW_OVERHEAD_BYTES
         if self._failed_at is not None:

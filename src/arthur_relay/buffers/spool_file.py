@@ -1,8 +1,9 @@
 """One file of the spool: rows in SQLite that outlive the process; one connection does it all."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from arthur_relay.buffers.spool_format import (
 from arthur_relay.forks import unforked
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.row_owner import RowOwner
+from arthur_relay.sqlite_pages import has_unread_commits
 
 T = TypeVar("T")
 Execute = Callable[[str, Sequence[object]], object]
@@ -253,8 +255,28 @@ class SpoolFile:
         """Close the file; without rows in it, it is as small as it gets."""
         self._connection.close()
 
+    def _has_damaged_log(self) -> bool:
+        """Say whether a part of the log would be forgotten, before it is.
+
+        After a clean end there is no log. Whoever only reads leaves it as it is.
+        """
+        if not self._log_size():
+            return False
+        index = self.path.with_name(f"{self.path.name}-shm")
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+                # Of the log's frames it knows this many: "mxFrame" in walformat.html.
+                frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
+        except (sqlite3.Error, OSError):
+            return False  # it will be found out, and told, when it is opened
+        return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
+
     @unforked()
     def _open(self, *, power_safe: bool) -> None:
+        if self._has_damaged_log():
+            raise NotASpoolError("a page of its log is not whole")
         self._connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=1.0
         )

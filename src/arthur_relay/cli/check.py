@@ -18,6 +18,7 @@ from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
+from arthur_relay.files import UntrustedError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
@@ -118,14 +119,17 @@ def check_spool_place(report: Report, directory: Path) -> bool:
         return True
     try:
         check_spool_directory(directory)
-    except OSError as error:
+    except UntrustedError as error:
+        report.wrong("Spool", f"{directory} can't be used: {error.strerror}.")
+    except OSError:
         report.wrong(
             "Spool",
-            f"{directory} can't be used ({error.strerror}): give a directory that this user alone"
-            " may write to, or run this check as the user of what is checked.",
+            f"{directory} is no directory that this user can write to; run this check as the user"
+            " of what is checked.",
         )
-        return False
-    return True
+    else:
+        return True
+    return False
 
 
 def _is_virtual(directory: Path) -> bool:
