@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from arthur_relay.credential_files import with_files
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.operating_system import check_unix_sockets
+from arthur_relay.row_owner import RowOwner
 
 DEFAULT_URL = "https://app.arthur.ai"
 
@@ -34,6 +36,14 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
     organization_id: str | None = None
     verify_ssl: bool = True
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose rows are those that are captured with these credentials."""
+        who = self.login if self.api_key is None else self.api_key
+        text = "\n".join([self.login or "", who or "", self.organization_id or ""])
+        digest = blake2b(text.encode(), digest_size=8, person=b"arthur-relay")
+        return RowOwner(self.url, self.organization_id, digest.hexdigest())
 
 
 def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for tests

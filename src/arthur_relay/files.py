@@ -1,22 +1,120 @@
-"""Files that hold prompts: for their owner only, and under a dated name once they are damaged."""
+"""Files that hold prompts: for their owner only, and under a dated name once they are damaged.
+
+Whoever may write to such a file, or put another one in its place, could read what we write there,
+or have us read what we did not. So a file that another user owns or may write to is refused, and
+so is a link, wherever it leads. A file of our own that others may only read is as its owner wants.
+
+A directory may also be root's. One that a group may write to is taken for meant so when it has the
+set-group-id bit and the group is one of ours, which is how Kubernetes hands out volumes; then the
+group may write to the files in it too. What is above the directory is its administrator's business:
+who can replace the directory can't read our files, and that it was replaced is noticed.
+"""
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from errno import ELOOP, ENOTDIR, EPERM
 from itertools import count
 from pathlib import Path
 
 from arthur_relay import native
+from arthur_relay.operating_system import AS_BYTES, AS_IT_IS, HAS_OWNERS
 
 
-def make_private(path: Path) -> None:
+class UntrustedError(OSError):
+    """Another user could write to a file or a directory; `strerror` says how, and what to do."""
+
+
+def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: bool = False) -> int:
+    """Open a file that only we can write to; when it is made, only we can read it.
+
+    Args:
+        path: The file. The last part of it must not be a link.
+        flags: As for `os.open`.
+        shared: Whether its group may write to it as well.
+
+    Returns:
+        A descriptor.
+
+    Raises:
+        UntrustedError: It is a link, no regular file, or others may write to it.
+        OSError: It can't be opened.
+    """
+    try:
+        descriptor = native.open_file(path, flags | AS_IT_IS | AS_BYTES, 0o600)
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise UntrustedError(EPERM, f"{path} is a link, and links are not followed") from None
+        raise
+    try:
+        check_file(path, os.fstat(descriptor), shared=shared)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> None:
+    """Look at whose a file is.
+
+    Args:
+        path: For the error.
+        status: What `lstat` or `fstat` says of it.
+        shared: Whether its group may write to it.
+
+    Raises:
+        UntrustedError: It is a link, no regular file, or others may write to it.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        raise UntrustedError(EPERM, f"{path} is a link, and links are not followed")
+    if not stat.S_ISREG(status.st_mode):
+        raise UntrustedError(EPERM, f"{path} is no regular file")
+    if not HAS_OWNERS:
+        return
+    if status.st_uid != os.geteuid():
+        raise UntrustedError(
+            EPERM, f"{path} belongs to another user ({status.st_uid}): remove it, or run as that"
+        )
+    if status.st_mode & (stat.S_IWOTH if shared else stat.S_IWOTH | stat.S_IWGRP):
+        raise UntrustedError(EPERM, f"other users may write to {path}: chmod go-w {path}")
+
+
+def check_directory(path: Path) -> bool:
+    """Look at who may write to a directory.
+
+    Returns:
+        Whether a group may, which was meant so.
+
+    Raises:
+        UntrustedError: Others may.
+        OSError: It is no directory, or can't be looked at.
+    """
+    link, status = path.lstat(), path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+    if not HAS_OWNERS:
+        return False
+    for owner in (link.st_uid, status.st_uid):
+        if owner not in (0, os.geteuid()):
+            raise UntrustedError(
+                EPERM, f"it belongs to another user ({owner}): make one of your own, or run as that"
+            )
+    shared = bool(status.st_mode & stat.S_IWGRP)
+    is_meant = status.st_mode & stat.S_ISGID and status.st_gid in {os.getegid(), *os.getgroups()}
+    if status.st_mode & stat.S_IWOTH or (shared and not is_meant):
+        raise UntrustedError(EPERM, f"other users may write to it: chmod go-w {path}")
+    return shared
+
+
+def make_private(path: Path, *, shared: bool = False) -> None:
     """Make a file that only its owner can read, when it is not there.
 
     Raises:
-        OSError: It can't be made.
+        OSError: As `open_private`.
     """
-    os.close(native.open_file(path, os.O_CREAT | os.O_RDWR, 0o600))
+    os.close(open_private(path, shared=shared))
 
 
 def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:

@@ -9,8 +9,10 @@ import mmap
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EACCES, EAGAIN
 
 from arthur_relay.errors import ConfigurationError
 
@@ -49,6 +51,16 @@ NEEDS = "Linux, macOS or a BSD"
 AS_BYTES = getattr(os, "O_BINARY", 0)
 """For `os.open`: what is written is not changed. (That it is closed in a child Python sees to.)"""
 
+# Without the last one, the opening of a pipe that somebody put there would wait for its other end.
+AS_IT_IS = sum([getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")])
+"""For `os.open`: no link is followed, and nothing but a file is waited for."""
+
+HAS_OWNERS = hasattr(os, "geteuid")
+"""Whether files have owners, and bits that say who may write to them."""
+
+_LOCKED_BYTE = 0x3FFFFFFF
+"""The byte before those that SQLite locks (`PENDING_BYTE` in its `os.h`); it need not exist."""
+
 # A forked child shares no memory with its parent. Where there is no fork there is no such flag.
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
@@ -81,6 +93,26 @@ def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> N
     if fcntl is not None:
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
+
+
+def lock_data(descriptor: int) -> bool:
+    """Lock a database's file itself until it is closed, beside the locks that SQLite has on it.
+
+    It is a byte that SQLite does not know, by a lock of the open file (Linux's `F_OFD_SETLK`),
+    which no other descriptor of the process can end by being closed.
+
+    Returns:
+        False when someone has it; True also where there are no such locks.
+    """
+    command = getattr(fcntl, "F_OFD_SETLK", None)
+    if command is None:
+        return True
+    try:
+        # `struct flock`: type, whence, start, length, process.
+        fcntl.fcntl(descriptor, command, struct.pack("hhqqi", fcntl.F_WRLCK, 0, _LOCKED_BYTE, 1, 0))
+    except OSError as error:
+        return error.errno not in (EACCES, EAGAIN)
+    return True
 
 
 def check_unix_sockets(what: str) -> None:

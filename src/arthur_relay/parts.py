@@ -15,7 +15,7 @@ from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.clocks import monotonic
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
-from arthur_relay.destinations import Destination
+from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
@@ -24,6 +24,7 @@ from arthur_relay.pipeline.model_ledger import ModelLedger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime
 from arthur_relay.pipeline.worker import Worker
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
@@ -142,7 +143,7 @@ class Parts:
         )
         worker = Worker(
             inlet=inlet,
-            buffer=chosen_buffer(settings),
+            buffer=chosen_buffer(settings, lambda: _owner(destination)),
             destination=destination,
             ledger=ledger,
             dead_letters=dead_letters,
@@ -271,8 +272,8 @@ class Parts:
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept
             if not self.runtime.is_alive:
+                buffer.let_go(self.dead_letters.commit())
                 kept = buffer.close(lambda: counted or monotonic() >= at_last)
-                self.dead_letters.commit()
             self.ledger.close_out(kept)
             if self.told_end:
                 return
@@ -296,3 +297,9 @@ class Parts:
             return False
         self.inlet.close()
         return True
+
+
+def _owner(destination: Destination) -> RowOwner:
+    if isinstance(destination, HasOwner):
+        return destination.owner
+    return RowOwner(destination.name)

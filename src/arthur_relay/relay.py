@@ -304,6 +304,7 @@ class Relay(Flushing):
             disabled=self.settings.disabled,
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
+            trouble=parts.worker.buffer.trouble,
         )
 
     @property

@@ -81,6 +81,7 @@ def report_health(  # noqa: PLR0913 - keyword-only
     disabled: bool,
     closed: bool,
     running: bool,
+    trouble: str | None = None,
 ) -> Health:
     """Return how delivery goes, in one word and one sentence."""
     if disabled:
@@ -94,6 +95,8 @@ def report_health(  # noqa: PLR0913 - keyword-only
     )
     if unsampled:
         counts += f", {unsampled} are not in the sample"
+    if trouble and not closed:
+        return Health(HealthStatus.FAILING, f"The spool can't keep rows: {trouble}: {counts}.")
     failure = schemas.unreachable if running else "the worker died and is being started again"
     if dispatcher.breaker.state is not BreakerState.CLOSED:
         failure = failure or dispatcher.last_failure

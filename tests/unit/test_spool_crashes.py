@@ -12,18 +12,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from arthur_relay.buffers.spool import RETRY_SECONDS, Spool
-from arthur_relay.row import RECOVERED, Row, RowKind
+from arthur_relay.row import RECOVERED, History, Row, RowKind
 from tests.unit.spools import Clock, connection_of, crash, new_spool, rows_of
 from tests.unit.sqlite_writes import Files, Writes, put_back
 
 Key = tuple[RowKind, str]
 """An inference and its ground truth have the same id."""
 
-Held = dict[Key, bytes]
+Held = dict[Key, tuple[bytes, int]]
+"""The body, and how often it was sent."""
 
 
 def key(row: Row) -> Key:
     return row.kind, row.id
+
+
+def value(row: Row) -> tuple[bytes, int]:
+    return row.body, row.history.attempts
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -65,7 +70,7 @@ class SpoolMachine(RuleBasedStateMachine):
         return self.start()
 
     def held(self) -> Held:
-        return self.waiting | {key(row): row.body for row in self.leased}
+        return self.waiting | {key(row): value(row) for row in self.leased}
 
     def new_rows(self, kinds: list[tuple[int, bool]]) -> list[Row]:
         rows: list[Row] = []
@@ -74,7 +79,7 @@ class SpoolMachine(RuleBasedStateMachine):
             kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
             body = bytes([self.number % 256]) * size
             row = Row(f"r{self.number}", "m", body, kind=kind)
-            if key(row) not in self.held() | self.on_disk | {key(each): b"" for each in rows}:
+            if key(row) not in {*self.held(), *self.on_disk, *map(key, rows)}:
                 rows.append(row)
         return rows
 
@@ -84,14 +89,14 @@ class SpoolMachine(RuleBasedStateMachine):
     def put(self, kinds: list[tuple[int, bool]]) -> None:
         for row in self.new_rows(kinds):
             self.spool.put([row])
-            self.waiting[key(row)] = row.body
+            self.waiting[key(row)] = value(row)
 
     @rule(kinds=new)
     def store(self, kinds: list[tuple[int, bool]]) -> None:
         self.clock.now += RETRY_SECONDS
         rows = self.new_rows(kinds)
         if self.spool.store(rows):
-            self.waiting |= {key(row): row.body for row in rows}
+            self.waiting |= {key(row): value(row) for row in rows}
         else:
             assert self.is_full
         self.wrote()
@@ -104,10 +109,14 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def wrote(self) -> None:
         (part,) = self.spool._parts
-        if not (self.spool._unwritten or part.gone or part.changed):
+        if not (self.spool._unwritten or part.is_to_be_written):
             self.on_disk = self.held()
         else:  # else something may still have fitted into free pages
             assert self.is_full
+            if not part.file.rows and self.on_disk:
+                # All that was in it was done with, so the full file made way for an empty one.
+                assert not self.on_disk.keys() & self.held().keys()
+                self.on_disk = {}
 
     @rule(write=st.integers(0, 20))
     def the_process_is_killed_at_a_write(self, write: int) -> None:
@@ -123,7 +132,7 @@ class SpoolMachine(RuleBasedStateMachine):
         count = self.start_on(self.writes.left[0])
         rows = self.spool.lease(1_000)
         self.spool.release_all()
-        found = {key(row): row.body for row in rows}
+        found = {key(row): value(row) for row in rows}
         assert len(rows) == count
         assert {row.epoch for row in rows} <= {RECOVERED}
         assert found in (before, after)
@@ -134,7 +143,7 @@ class SpoolMachine(RuleBasedStateMachine):
         rows = self.spool.lease(limit)
         assert len(rows) == min(limit, len(self.waiting))
         for row in rows:
-            assert row.body == self.waiting.pop(key(row))
+            assert value(row) == self.waiting.pop(key(row))
         self.leased += rows
 
     @rule(data=st.data())
@@ -147,7 +156,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def replace(self) -> None:
         old = self.leased.pop()
-        new = Row(old.id, old.model_id, b"cut", old.epoch, old.shrunk + 1, old.kind)
+        new = Row(old.id, old.model_id, b"cut", old.epoch, old.shrunk + 1, old.kind, old.history)
         self.spool.replace(old, new)
         self.leased.append(new)
 
@@ -158,12 +167,19 @@ class SpoolMachine(RuleBasedStateMachine):
             # Until it is written again, only what is in memory makes room.
             assert self.spool._failed_at is not None or not self.waiting
         else:
-            assert row.body == self.waiting.pop(key(row))
+            assert value(row) == self.waiting.pop(key(row))
+
+    @precondition(lambda self: self.leased)
+    @rule()
+    def note(self) -> None:
+        row = self.leased[0]
+        row.history = History(row.history.attempts + 1, 5.0)
+        self.spool.note([row])
 
     @rule()
     def release_all(self) -> None:
         self.spool.release_all()
-        self.waiting |= {key(row): row.body for row in self.leased}
+        self.waiting |= {key(row): value(row) for row in self.leased}
         self.leased = []
 
     @rule()
@@ -200,6 +216,23 @@ class SpoolMachine(RuleBasedStateMachine):
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_full_file_of_which_all_is_done_with_makes_way_for_an_empty_one() -> None:
+    machine = SpoolMachine()
+    try:
+        machine.put(kinds=[(1, False)])
+        machine.commit()
+        machine.evict()
+        machine.the_disk_becomes_full()
+        machine.put(kinds=[(40_000, False)])
+        machine.commit()
+        machine.counts()
+        machine.the_process_is_killed()
+        machine.counts()
+        assert machine.on_disk == {}
+    finally:
+        machine.teardown()
 
 
 def rows_left(files: Files, directory: Path) -> list[str]:

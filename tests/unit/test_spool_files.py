@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers import spool_file
+from arthur_relay.buffers import spool_format
 from arthur_relay.buffers.spool import ADOPT_SECONDS
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
@@ -128,7 +128,7 @@ def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
     spool.open()
     spool.put(rows_of(1))
     spool.commit()
-    connection_of(spool).execute(f"PRAGMA user_version = {spool_file.VERSION + 1}")
+    connection_of(spool).execute(f"PRAGMA user_version = {spool_format.VERSION + 1}")
     spool.close()
     before = (path / "0.spool").read_bytes()
     with pytest.raises(SpoolError, match="written by a later version of arthur-relay"):

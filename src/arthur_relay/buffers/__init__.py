@@ -1,7 +1,10 @@
 """Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from arthur_relay.row import Row, RowKind
@@ -24,6 +27,23 @@ class Recover(Protocol):
 
 def count_nothing(_rows: int, _by_model: Callable[[], Mapping[str, int]], /) -> None:
     """Leave the counting to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows that were held and can't be read any more.
+
+    Attributes:
+        rows: How many.
+        epochs: How many of which epoch, of those that were captured in this process.
+    """
+
+    rows: int = 0
+    epochs: Mapping[int, int] = field(default_factory=dict)
+
+    def plus(self, rows: int, epochs: Mapping[int, int] = MappingProxyType({})) -> "Loss":
+        """Return this and some more."""
+        return Loss(self.rows + rows, Counter(self.epochs) + Counter(epochs))
 
 
 class Compaction(Protocol):
@@ -62,6 +82,14 @@ class Buffer(Protocol):
     @property
     def is_durable(self) -> bool:
         """Whether what is held outlives the process, so that captures should get here soon."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept for a later process now, where it should be; None when it can.
+
+        Any thread; asks the file system, which takes microseconds.
+        """
         ...
 
     def open(self, recover: Recover = count_nothing) -> int:
@@ -212,6 +240,26 @@ class Buffer(Protocol):
             at_once: Whether they are to be safe when this returns, as far as that can be had;
                 else they are with the next commit.
         """
+        ...
+
+    def retain(self, row: Row) -> object | None:
+        """Keep a settled row for a later process, should this one end, until it is let go.
+
+        Returns:
+            What to let go; None when it is not kept anyway.
+        """
+        ...
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget what was retained, with the next commit."""
+        ...
+
+    def lost(self) -> Loss:
+        """Return what was lost since the last call; it is held no longer."""
+        ...
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model are held, where rows can be lost. May take long."""
         ...
 
     def evict(self) -> Row | None:

@@ -10,11 +10,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool_directory import SUFFIX
-from arthur_relay.buffers.spool_file import APPLICATION_ID, VERSION
-from arthur_relay.operating_system import lock_file
+from arthur_relay.buffers.spool_format import APPLICATION_ID, VERSION, read_owner
+from arthur_relay.operating_system import AS_IT_IS, lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from arthur_relay.row_owner import RowOwner
 
 
 class Condition(Enum):
@@ -26,7 +28,7 @@ class Condition(Enum):
     NEWER = "newer"
     """A later version wrote it; this one does not start with it."""
     DAMAGED = "damaged"
-    """A start may set it aside, and what is in it with it."""
+    """A start makes it anew from what can be read of it."""
     UNREADABLE = "unreadable"
     """It can't be opened."""
 
@@ -40,12 +42,14 @@ class Finding:
         condition: What it is like.
         rows: Rows in it, where it could be read.
         detail: What is wrong with it, or "".
+        owner: Whose the rows are, where it says so.
     """
 
     path: Path
     condition: Condition
     rows: int = 0
     detail: str = ""
+    owner: RowOwner | None = None
 
 
 def inspect_spools(directory: Path) -> list[Finding]:
@@ -69,7 +73,7 @@ def _shared(lock: Path) -> int | None:
     It is not made: a file of whoever runs the check might be one that the daemon can't open.
     """
     try:
-        descriptor = os.open(lock, os.O_RDONLY)
+        descriptor = os.open(lock, os.O_RDONLY | AS_IT_IS)
     except OSError:
         return None
     try:
@@ -121,4 +125,5 @@ def _check(path: Path, connection: sqlite3.Connection) -> Finding:
     ((rows, held),) = connection.execute("SELECT (SELECT count(*) FROM rows), rows FROM held")
     if rows != held:
         return Finding(path, Condition.DAMAGED, rows, f"it has {rows} rows and says {held}")
-    return Finding(path, Condition.GOOD, rows)
+    found = read_owner(connection)
+    return Finding(path, Condition.GOOD, rows, owner=None if found is None else found[0])

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass, field
 from functools import partial
 
-from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
+from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
 from arthur_relay.operating_system import private_pages
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.schema import ModelSchema
@@ -176,6 +176,7 @@ class MemoryBuffer:
     """
 
     is_durable = False
+    trouble: str | None = None
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None
@@ -364,6 +365,20 @@ class MemoryBuffer:
 
     def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
         """Do nothing: there is no later process, and in this one the rows have it themselves."""
+
+    def retain(self, row: Row) -> None:
+        """Do nothing: there is no later process."""
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Do nothing, for the same reason."""
+
+    def lost(self) -> Loss:
+        """Return nothing: memory does not lose rows."""
+        return Loss()
+
+    def rows_by_model(self) -> dict[str, int]:
+        """Return nothing, for the same reason."""
+        return {}
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it; those that were given back are the oldest."""

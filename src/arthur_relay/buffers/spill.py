@@ -1,9 +1,9 @@
 """The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from arthur_relay.buffers import Compaction, Recover, count_nothing
+from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.row import Row
@@ -53,6 +53,11 @@ class Spill:
     def kept(self) -> int:
         """Rows that outlive the process, however it ends."""
         return self._spool.kept
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept on disk now, or None."""
+        return self._spool.trouble
 
     def open(self, recover: Recover = count_nothing) -> int:
         """Open the spool."""
@@ -156,6 +161,26 @@ class Spill:
         """Hold a smaller form of a leased row in its place."""
         holder = self._memory if self._memory.has_leased(old) else self._spool
         holder.replace(old, new)
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
+        self._spool.note(rows, at_once=at_once)
+
+    def retain(self, row: Row) -> object | None:
+        """Keep a settled row that is on disk there."""
+        return self._spool.retain(row)
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget what was retained."""
+        self._spool.let_go(retained)
+
+    def lost(self) -> Loss:
+        """Return what was lost on disk since the last call."""
+        return self._spool.lost()
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model are on disk."""
+        return self._spool.rows_by_model()
 
     def evict(self) -> Row | None:
         """Forget the oldest row on disk: only that makes room for what comes."""

@@ -6,21 +6,25 @@ loses nothing that fits into memory, and delivery goes on.
 """
 
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 
 import orjson
 
-from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
-from arthur_relay.buffers.spool_directory import Claim, SpoolDirectory
-from arthur_relay.buffers.spool_file import NotASpoolError
-from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Cursor, Part, PartList, bytes_of
+from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
+from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.buffers.spool_file import LOG_BYTES
+from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError, is_damage
+from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Opening, Part, bytes_of
+from arthur_relay.buffers.spool_parts import Cursor, PartList
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -35,7 +39,14 @@ RETRY_SECONDS = 1.0
 ADOPT_SECONDS = 30.0
 """How often a living process looks for what dead ones have left."""
 
+LOG_SHARE = 16
+"""The log of a small spool is written back when it takes this part of what the spool may."""
+
+NOBODY = RowOwner("")
+"""Whose rows those of a spool are that is not told."""
+
 _Place = tuple[Part, int]
+_FAILURES = (ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error)
 
 
 class Spool:
@@ -46,9 +57,10 @@ class Spool:
 
     Args:
         directory: Makes the directory and hands out its files.
-        max_bytes: Bytes that the files may take, logs not included.
+        max_bytes: Bytes that the files may take, with their logs.
         power_safe: Whether each commit is forced to the disk.
         monotonic, utc_now: Return seconds on any scale, and the time for damaged files' names.
+        owner: Returns who sends the rows, as far as is known by now.
     """
 
     is_durable = True
@@ -62,12 +74,14 @@ class Spool:
         power_safe: bool,
         monotonic: Callable[[], float],
         utc_now: Callable[[], datetime],
+        owner: Callable[[], RowOwner] = lambda: NOBODY,
     ) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
-        self._power_safe = power_safe
+        self._opening = Opening(
+            owner, power_safe, utc_now, log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE)
+        )
         self._monotonic = monotonic
-        self._utc_now = utc_now
         self._parts = PartList()  # the first one is written to
         self._backlog: deque[Cursor] = deque()
         self._fresh: Cursor | None = None
@@ -78,9 +92,16 @@ class Spool:
         self._leased: dict[Row, _Place] = {}
         self._again: deque[tuple[Row, _Place]] = deque()
         self._rows = 0
+        self._epochs: Counter[int] = Counter()  # of what is held
+        self._first_seq = 1  # of this process, in the file that is written to
+        self._loss = Loss()
+        self._recover: Recover = count_nothing
         self._failed_at: float | None = None
+        self._failure = ""
         self._told_failure = False
-        self._adopted_at = float("-inf")
+        self._told_reader = False
+        self._told_foreign: set[Path] = set()
+        self._adopted_at = self._looked_at = float("-inf")
 
     @property
     def rows(self) -> int:
@@ -89,8 +110,9 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes held, leased ones included; 0 when nothing is."""
-        return self._held_bytes() if self._rows else 0
+        """Bytes held, leased ones included; 0 when nothing is, unless a reader keeps a log."""
+        is_taken = self._rows or any(part.file.is_read_elsewhere for part in self._parts)
+        return self._held_bytes() if is_taken else 0
 
     @property
     def waiting(self) -> int:
@@ -107,6 +129,11 @@ class Spool:
         """When the oldest row on disk was stored, in seconds since 1970, or None. Any thread."""
         return self._parts.oldest_at
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept now, in a sentence's part, or None. Any thread."""
+        return self._parts.trouble() or self._failure or None
+
     def open(self, recover: Recover = count_nothing) -> int:
         """Claim a file, and those that no one holds any more; returns how many rows are in them.
 
@@ -115,11 +142,12 @@ class Spool:
         """
         if self._parts:
             return 0
-        own = self._enter(self._directory.claim(), recover)
-        self._next_seq = own.file.last_seq + 1
+        self._recover = recover
+        own = self._enter_first(recover)
+        self._next_seq = self._first_seq = own.file.last_seq + 1
         self._backlog.append(Cursor(own, 0, own.file.last_seq, RECOVERED))
         self._fresh = Cursor(own, own.file.last_seq)
-        self._rows += own.file.rows
+        self._hold(own)
         return own.file.rows + self.adopt(recover)
 
     def adopt(self, recover: Recover = count_nothing) -> int:
@@ -132,17 +160,20 @@ class Spool:
             return 0
         self._adopted_at = self._monotonic()
         found = 0
-        for claim in self._directory.orphans():
+        for claim in self._directory.orphans({part.claim.path for part in self._parts}):
             try:
-                part = self._enter(claim, recover)
+                part = self._parts.enter(claim, recover, self._opening)
+            except ForeignSpoolError as error:
+                self._tell_foreign(claim.path, error)
+                continue
             except ConfigurationError as error:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
             for schema in self.schemas():
                 self.remember(schema)  # this file may be gone before ours
+            self._hold(part)
             if part.file.rows:
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
-                self._rows += part.file.rows
                 found += part.file.rows
             else:
                 self._leave(part, keep=False)
@@ -150,12 +181,12 @@ class Spool:
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; while it can't be written, into memory."""
-        if self._rows == 0 and rows <= 1:
+        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._parts):
             return True
         more = size + rows * ROW_OVERHEAD_BYTES
         if self._failed_at is not None:
             return self._unwritten_bytes + more <= UNWRITTEN_BYTES
-        return self._held_bytes() + more <= self._max_bytes
+        return self._held_bytes() + self._parts.logs_may_grow + more <= self._max_bytes
 
     def put(self, rows: Sequence[Row]) -> None:
         """Hold rows; they are safe with the next commit that succeeds."""
@@ -163,6 +194,7 @@ class Spool:
             self._unwritten[self._next_seq] = row
             self._unwritten_bytes += bytes_of(row)
             self._next_seq += 1
+            self._epochs[row.epoch] += 1
         self._rows += len(rows)
 
     def store(self, rows: Sequence[Row]) -> bool:
@@ -171,29 +203,29 @@ class Spool:
             self.commit()
         if self._unwritten or self._failed_lately():
             return False
-        fresh = list(enumerate(rows, self._next_seq))
-        if not self._write(self._parts[0], fresh):
+        if not self._write(self._parts[0], list(enumerate(rows, self._next_seq))):
             return False
         self._next_seq += len(rows)
         self._rows += len(rows)
+        for row in rows:
+            self._epochs[row.epoch] += 1
         return True
 
     def commit(self) -> None:
         """Write what has happened; what can't be written waits in memory for the next time."""
-        if self._failed_lately():
+        if self._failed_lately() or not self._look():
             return
         for part in list(self._parts):
             fresh = list(self._unwritten.items()) if part is self._parts[0] else []
-            if not (fresh or part.gone or part.changed):
+            if not (fresh or part.is_to_be_written):
                 continue
             if not self._write(part, fresh):
                 return
             if fresh:
-                self._unwritten.clear()
-                self._unwritten_bytes = 0
+                self._all_written()
             if not part.file.rows and part is not self._parts[0]:
                 self._leave(part, keep=False)
-        self._failed_at = None
+        self._failed_at, self._failure = None, ""
 
     def pack(self) -> None:
         """Do nothing: what waits is on disk."""
@@ -209,6 +241,8 @@ class Spool:
     def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
         taken: list[tuple[Row, _Place]] = []
+        if self._is_estranged():
+            return []
         while self._again and len(taken) < limit:
             taken.append(self._again.popleft())
         left = limit - len(taken)
@@ -218,6 +252,8 @@ class Spool:
             older = self._read_backlog(left - len(fresh))
             taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
         self._leased.update(taken)
+        if len(taken) < limit and self.waiting and self._failed_at is None:
+            self._lose_removed()
         return [row for row, _ in taken]
 
     def on_their_way(
@@ -228,7 +264,7 @@ class Spool:
 
     def lease_backlog(self, limit: int) -> list[Row]:
         """Return rows that an earlier process left, `limit` at most; they stay held."""
-        taken = self._read_backlog(limit)
+        taken = [] if self._is_estranged() else self._read_backlog(limit)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
@@ -252,6 +288,49 @@ class Spool:
             self._unwritten_bytes += bytes_of(new) - bytes_of(old)
         else:
             part.changed[seq] = new
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows for a later process; never raises for a disk."""
+        with_unwritten = False
+        for row in rows:
+            place = self._leased.get(row)
+            if place is None:
+                continue
+            part, seq = place
+            if part is self._parts[0] and seq in self._unwritten:
+                with_unwritten = True  # it is written with the history that it has then
+            else:
+                part.noted[seq] = row.history
+        if at_once:
+            self._write_notes(with_unwritten=with_unwritten)
+
+    def retain(self, row: Row) -> object | None:
+        """Keep a settled row on disk until its dead letter is safe."""
+        for part in self._parts:
+            seq = part.retain(row)
+            if seq is not None:
+                return part, seq
+        return None
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget rows that were retained with the next commit."""
+        for found in retained:
+            match found:
+                case (Part() as part, int(seq)):
+                    part.let_go(seq)
+
+    def lost(self) -> Loss:
+        """Return what was lost since the last call."""
+        found, self._loss = self._loss, Loss()
+        return found
+
+    def rows_by_model(self) -> Counter[str]:
+        """Return how many rows of each model are held. Reads all files."""
+        found = Counter([row.model_id for row in self._unwritten.values()])
+        for part in self._parts:
+            found.update(part.rows_by_model())
+            found.subtract([row.model_id for row in part.gone])
+        return found
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it.
@@ -290,7 +369,7 @@ class Spool:
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
-        self._failed_at = None  # one more attempt
+        self._failed_at, self._looked_at = None, float("-inf")  # one more attempt
         self.commit()
         kept = self.kept
         knows_models = bool(self.schemas())  # those of the others are in our own as well
@@ -303,27 +382,183 @@ class Spool:
         for part in self._parts:
             part.claim.release()
 
-    def _enter(self, claim: Claim, recover: Recover) -> Part:
-        """Open a file. Raises what `open_part` does."""
-        return self._parts.enter(claim, recover, power_safe=self._power_safe, utc_now=self._utc_now)
+    def _all_written(self) -> None:
+        self._unwritten.clear()
+        self._unwritten_bytes = 0
+
+    def _enter_first(self, recover: Recover) -> Part:
+        """Open the first file that nobody holds and that is not somebody else's."""
+        skipped: set[Path] = set()
+        while True:
+            claim = self._directory.claim(skipped)
+            try:
+                return self._parts.enter(claim, recover, self._opening)
+            except ForeignSpoolError as error:
+                skipped.add(claim.path)
+                self._tell_foreign(claim.path, error)
+
+    def _hold(self, part: Part) -> None:
+        """Count what is in a file that was opened, and what is missing in it."""
+        self._rows += part.file.rows
+        self._epochs[RECOVERED] += part.file.rows
+        self._loss = self._loss.plus(part.lost)
 
     def _write(self, part: Part, fresh: Sequence[tuple[int, Row]]) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
-        now = self._utc_now().timestamp()
-        try:
-            part.file.write(fresh, part.gone, list(part.changed.items()), now=now)
-        except sqlite3.Error as error:
-            self._fail(error)
-            if part.is_done_with:
-                with suppress(ConfigurationError, OSError, sqlite3.Error, NotASpoolError):
-                    part.start_over(power_safe=self._power_safe)
+        if part.is_damaged or self._is_estranged():
             return False
-        part.gone, part.gone_bytes, part.changed = [], 0, {}
-        self._failed_at = None
+        try:
+            part.write(fresh)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                return self._mend(part, error) and self._write(part, fresh)
+            part.trouble = part.claim.trouble()
+            self._fail(error)
+            if part.is_done_with and part.trouble is None:
+                with suppress(*_FAILURES):
+                    part.start_over()
+            return False
+        self._failed_at, self._failure = None, ""
         if self._told_failure:
             self._told_failure = False
             logger.warning("arthur-relay: the spool can be written again")
+        self._tell_reader(part)
+        if part.file.damage is not None:
+            self._mend(part, part.file.damage)
         return True
+
+    def _write_notes(self, *, with_unwritten: bool) -> None:
+        """Write what happened to rows and no more: what is done with may have to wait."""
+        for part in self._parts:
+            fresh = self._unwritten if with_unwritten and part is self._parts[0] else {}
+            if not (part.noted or fresh) or part.is_damaged or self._failed_lately():
+                continue
+            try:
+                part.write_notes(fresh.items())
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    self._mend(part, error)
+                else:
+                    self._fail(error)
+            else:
+                if fresh:
+                    self._all_written()
+
+    def _look(self) -> bool:
+        """Look now and then whether the files are where they were. Returns whether they are."""
+        now = self._monotonic()
+        if now < self._looked_at + RETRY_SECONDS:
+            return True
+        self._looked_at = now
+        self._learn_owner()
+        for part in self._parts:
+            part.claim.renew_lock()
+            part.trouble = part.claim.trouble()
+            if part.trouble is not None:
+                self._fail(part.trouble)
+                return False
+            if part.is_damaged and not self._mend(part, NotASpoolError("as before")):
+                return False
+        return True
+
+    def _learn_owner(self) -> None:
+        """Write down whose rows these are once more is known of that, and look for more of them."""
+        owner = self._opening.owner()
+        if owner.organization is None:
+            return
+        for part in self._parts:
+            if part.file.owner != owner and owner.may_send(part.file.owner):
+                self._adopted_at = float("-inf")
+                with suppress(sqlite3.Error):  # another time
+                    part.file.belong_to(owner)
+
+    def _is_estranged(self) -> bool:
+        """Say whether we have become somebody whose rows these are not."""
+        owner = self._opening.owner()
+        if not self._parts or owner.may_send(self._parts[0].file.owner) is not False:
+            return False
+        self._fail(f"its rows belong to {self._parts[0].file.owner}, not to {owner}")
+        return True
+
+    def _mend(self, part: Part, error: Exception) -> bool:
+        """Make a damaged file anew, and count what is missing. Returns whether that was possible.
+
+        What is on its way is in memory, so it is not lost with its page.
+        """
+        before = part.kept
+        in_memory = dict(self._in_memory(part))
+        try:
+            part.mend(error, in_memory)
+        except _FAILURES as failure:
+            self._fail(failure)
+            return False
+        part.trouble = part.claim.trouble()
+        self._lose(part, before - part.file.rows + len(part.retained))
+        return True
+
+    def _in_memory(self, part: Part) -> Iterator[tuple[int, Row]]:
+        """Yield the rows of a file that were read and are not done with, by number."""
+        for row, (its_part, seq) in (*self._leased.items(), *self._again):
+            if its_part is part and not (part is self._parts[0] and seq in self._unwritten):
+                yield seq, row
+
+    def _lose_removed(self) -> None:
+        """Count rows that were to be there and are not: someone has removed them by hand."""
+        for part in self._parts:
+            known = sum([1 for _ in self._in_memory(part)])
+            lost = part.kept - known
+            if lost > 0:
+                logger.warning(
+                    "arthur-relay: %d inferences are not in the spool file %s any more, though"
+                    " nobody has delivered them; they are counted as dropped",
+                    lost,
+                    part.claim.path,
+                )
+                part.file.rows -= lost
+                part.is_miscounted = True
+                self._lose(part, lost)
+
+    def _lose(self, part: Part, rows: int) -> None:
+        """Count rows as lost; a negative number are some that were thought to be settled."""
+        self._rows -= rows
+        if rows < 0:
+            self._recover(-rows, dict)
+            self._epochs[RECOVERED] -= rows
+            return
+        left = Counter([row.epoch for row in self._unwritten.values()])
+        if part is self._parts[0]:
+            with suppress(sqlite3.Error):
+                left.update(part.file.epochs(self._first_seq - 1))
+            lost = {epoch: held - left[epoch] for epoch, held in self._epochs.items()}
+            lost = {e: n for e, n in lost.items() if n > 0 and e != RECOVERED}
+        else:
+            lost = {}
+        self._epochs.subtract(lost)
+        self._epochs[RECOVERED] -= max(0, rows - sum(lost.values()))
+        self._loss = self._loss.plus(rows, lost)
+
+    def _tell_reader(self, part: Part) -> None:
+        if part.file.is_read_elsewhere and not self._told_reader:
+            logger.warning(
+                "arthur-relay: another process reads the spool file %s and keeps its log from"
+                " shrinking; the log counts in spool_bytes",
+                part.claim.path,
+            )
+        self._told_reader = part.file.is_read_elsewhere
+
+    def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
+        if not error.is_sure or path in self._told_foreign:
+            return
+        self._told_foreign.add(path)
+        logger.warning(
+            "arthur-relay: the spool file %s has %d inferences for %s, and this process sends to"
+            " %s: it is left alone. To send them here all the same: arthur-relay spool adopt %s",
+            path,
+            error.rows,
+            error.owner,
+            self._opening.owner(),
+            path,
+        )
 
     def _failed_lately(self) -> bool:
         failed = self._failed_at
@@ -334,7 +569,8 @@ class Spool:
         self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
         part.close(keep=keep)
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: object) -> None:
+        self._failure = f"it can't be used ({error})"
         if not self._told_failure:
             self._told_failure = True
             logger.warning(
@@ -348,12 +584,11 @@ class Spool:
     def _forget(self, row: Row, place: _Place) -> None:
         part, seq = place
         self._rows -= 1
+        self._epochs[row.epoch] -= 1
         if part is self._parts[0] and self._unwritten.pop(seq, None) is not None:
             self._unwritten_bytes -= bytes_of(row)
             return
-        part.gone.append(seq)
-        part.gone_bytes += bytes_of(row)
-        part.changed.pop(seq, None)
+        part.forget(row, seq)
 
     def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
         found: list[tuple[Row, _Place]] = []
@@ -389,8 +624,11 @@ class Spool:
         return list(islice(waiting, limit))
 
     def _read(self, cursor: Cursor, limit: int) -> list[tuple[Row, _Place]]:
+        part = cursor.part
         try:
-            return [(row, (cursor.part, seq)) for seq, row in cursor.read(limit)]
+            return [(row, (part, seq)) for seq, row in cursor.read(limit)]
         except sqlite3.Error as error:
+            if is_damage(error) and not part.is_damaged and self._mend(part, error):
+                return self._read(cursor, limit)
             self._fail(error)
             return []

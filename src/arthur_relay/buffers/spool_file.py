@@ -1,62 +1,49 @@
 """One file of the spool: rows in SQLite that outlive the process; one connection does it all."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
 
-from arthur_relay.errors import SpoolError
-from arthur_relay.files import make_private
+from arthur_relay.buffers.spool_format import (
+    PAGE_BYTES,
+    DamagedSpoolError,
+    ForeignSpoolError,
+    NewerSpoolError,
+    NotASpoolError,
+    is_damage,
+    read_owner,
+    set_up_tables,
+)
 from arthur_relay.forks import unforked
-from arthur_relay.row import Row, RowKind
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.sqlite_pages import has_unread_commits
 
 T = TypeVar("T")
-
-APPLICATION_ID = 0x41525359
-"""Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
-
-VERSION = 1
-"""Of the tables below; see `PRAGMA user_version`."""
-
-PAGE_BYTES = 16384
-"""A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
+Execute = Callable[[str, Sequence[object]], object]
 
 CHECKPOINT_PAGES = 256
 """The log is written back when it is as long: 4 MB."""
 
+LOG_BYTES = CHECKPOINT_PAGES * PAGE_BYTES
+"""The same in bytes."""
+
 VACUUM_PAGES = 512
 """Free pages that are given back to the file system at a time: 8 MB."""
-
-_BEFORE_FIRST_TABLE = f"""
-PRAGMA page_size = {PAGE_BYTES};
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-"""
-
-_TABLES = """
-BEGIN IMMEDIATE;
-CREATE TABLE rows (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    model_id TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    shrunk INTEGER NOT NULL,
-    stored_at REAL NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
-CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
-INSERT INTO held VALUES (0, 0);
-"""
 
 _PARTS = (1024, 256, 64, 16, 4, 1)
 """Rows of one statement. Python lets go of its lock in each step of one, and where another thread
 computes, as the daemon's intake does, getting it back may take longer than the step."""
 
+_COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body, crc"
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT = {
-    size: f"INSERT INTO rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * size)}"  # noqa: S608 - all ours
+    size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_VALUES] * size)}"  # noqa: S608 - all ours
     for size in _PARTS
 }
 _DELETE = {
@@ -65,20 +52,6 @@ _DELETE = {
 }
 
 _INFERENCE = RowKind.INFERENCE.value
-
-_MARKS = f"""
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-
-
-class NewerSpoolError(SpoolError):
-    """A later version of this package wrote the file; it is left as it is."""
-
-
-class NotASpoolError(Exception):
-    """The file is damaged, or something else; the text says which."""
 
 
 class SpoolFile:
@@ -90,27 +63,40 @@ class SpoolFile:
     Args:
         path: The file; made when it is not there.
         power_safe: Whether each commit is forced to the disk, to survive a power cut.
+        owner: Who sends its rows; who it is made for, if it is new or does not say.
+        log_bytes: The log is written back when it is as long.
 
     Attributes:
         path: The file.
         rows: Rows in it.
         last_seq: The last sequence number that was ever used.
-        size: Bytes of the pages in use, the log not included.
+        size: Bytes of the pages in use, and of the log.
         oldest_at: When the oldest row was stored, in seconds since 1970, or None without rows.
+        owner: Whose the rows are.
+        log_may_grow: Bytes that the log may still grow by before it is written back.
+        damage: What SQLite said, when it found it damaged though all was written, or None.
+        is_read_elsewhere: Whether another process, which reads it, keeps the log from shrinking.
 
     Raises:
+        ForeignSpoolError: See there.
         NewerSpoolError: See there.
         NotASpoolError: See there.
         OSError: It can't be opened.
         sqlite3.OperationalError: It can't be read or written.
     """
 
-    def __init__(self, path: Path, *, power_safe: bool) -> None:
+    def __init__(
+        self, path: Path, *, power_safe: bool, owner: RowOwner, log_bytes: int = LOG_BYTES
+    ) -> None:
         self.path = path
         self.rows = self.last_seq = self.size = 0
         self.oldest_at: float | None = None
-        # For the owner only, as SQLite then makes the log: there are prompts in it.
-        make_private(path)
+        self.owner = owner
+        self.damage: sqlite3.Error | None = None
+        self.is_read_elsewhere = False
+        self._log_bytes = min(log_bytes, LOG_BYTES)
+        self.log_may_grow = 2 * self._log_bytes
+        self._log_tried = 0
         self._open(power_safe=power_safe)
 
     @unforked()
@@ -120,7 +106,9 @@ class SpoolFile:
         gone: Sequence[int],
         changed: Iterable[tuple[int, Row]],
         *,
+        noted: Iterable[tuple[int, History]] = (),
         now: float,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Commit what has happened since the last time, as a whole or not at all.
 
@@ -128,31 +116,68 @@ class SpoolFile:
             fresh: New rows with their sequence numbers, which grow.
             gone: Sequence numbers of rows to forget.
             changed: New forms of rows that are in the file.
+            noted: What happened to rows that are in the file.
             now: Seconds since 1970.
+            trouble: Says, at the last moment, why nothing may be committed, or None.
         """
         rows = self.rows + len(fresh) - len(gone)
         last_seq = fresh[-1][0] if fresh else self.last_seq
+        histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
+        histories += noted
         with self._transaction() as execute:
-            for part in _in_parts(fresh):
-                values: list[object] = []
-                for seq, row in part:
-                    # Reading an enum's value takes longer than all else that is done here to a row.
-                    kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
-                    epoch, shrunk = row.epoch, row.shrunk
-                    values += (seq, row.id, row.model_id, kind, epoch, shrunk, now, row.body)
-                execute(_INSERT[len(part)], values)
+            _insert(execute, fresh, repeat(now))
             for seq, row in changed:
                 execute(
-                    "UPDATE rows SET body = ?, shrunk = ? WHERE seq = ?",
-                    (row.body, row.shrunk, seq),
+                    "UPDATE rows SET body = ?, crc = ?, shrunk = ? WHERE seq = ?",
+                    (row.body, crc32(row.body), row.shrunk, seq),
                 )
+            _write_histories(execute, histories)
             for some in _in_parts(gone):
                 execute(_DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
+            if found := trouble():
+                raise sqlite3.OperationalError(found)
         self.rows, self.last_seq = rows, last_seq
-        with suppress(sqlite3.OperationalError):  # it is written; no room to tidy up in is no harm
+        try:  # it is written; no room to tidy up in is no harm
             self._give_back()
             self._look_for_oldest()
+        except sqlite3.Error as error:
+            self.damage = error if is_damage(error) else None
+
+    @unforked()
+    def restore(self, rows: Sequence[tuple[int, Row, float]], last_seq: int = 0) -> None:
+        """Add rows of another file, each with its number and when it was stored there.
+
+        Args:
+            rows: The rows, in any order.
+            last_seq: The last number that was used there.
+        """
+        count = self.rows + len(rows)
+        last_seq = max([self.last_seq, last_seq, *[seq for seq, _, _ in rows]])
+        numbered = [(seq, row) for seq, row, _ in rows]
+        with self._transaction() as execute:
+            _insert(execute, numbered, [moment for _, _, moment in rows])
+            _write_histories(
+                execute,
+                [(seq, row.history) for seq, row in numbered if row.history is not NO_HISTORY],
+            )
+            execute("UPDATE held SET rows = ?, last_seq = ?", (count, last_seq))
+        self.rows, self.last_seq = count, last_seq
+
+    @unforked()
+    def count(self) -> int:
+        """Count the rows, and go by that from now on: someone may have removed some by hand."""
+        ((self.rows,),) = self._connection.execute("SELECT count(*) FROM rows")
+        return self.rows
+
+    @unforked()
+    def belong_to(self, owner: RowOwner) -> None:
+        """Say whose the rows are."""
+        with self._transaction() as execute:
+            execute("DELETE FROM owner", ())
+            values = (owner.address, owner.organization, owner.principal)
+            execute("INSERT INTO owner VALUES (?, ?, ?)", values)
+        self.owner = owner
 
     @unforked()
     def read(
@@ -166,15 +191,40 @@ class SpoolFile:
             limit: So many of them at most.
             epoch: The epoch that they get; None for that which they had.
         """
+        try:
+            found = self._connection.execute(
+                "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind,"
+                " crc, attempts, since, deaths FROM rows"
+                " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                (epoch, after, until, limit),
+            )
+            return [
+                (seq, Row(row_id, model_id, body, of, shrunk, RowKind(kind), _history(*history)))
+                for seq, row_id, model_id, body, of, shrunk, kind, crc, *history in found
+                if _is_whole(row_id, model_id, body, crc)
+            ]
+        except (ValueError, TypeError):
+            raise DamagedSpoolError("a row is not as it was written") from None
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):
+                raise
+            # Python's own, for a text that is not UTF-8, which it quotes.
+            raise DamagedSpoolError("a text is not as it was written") from None
+
+    @unforked()
+    def epochs(self, after: int) -> dict[int, int]:
+        """Return how many rows with numbers above `after` there are of each epoch."""
         found = self._connection.execute(
-            "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind FROM rows"
-            " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-            (epoch, after, until, limit),
+            "SELECT epoch, count(*) FROM rows WHERE seq > ? GROUP BY epoch", (after,)
         )
-        return [
-            (seq, Row(row_id, model_id, body, row_epoch, shrunk, RowKind(kind)))
-            for seq, row_id, model_id, body, row_epoch, shrunk, kind in found
-        ]
+        return dict(found.fetchall())
+
+    @unforked()
+    def which_of(self, numbers: Iterable[int]) -> set[int]:
+        """Return which of some sequence numbers have a row."""
+        asked = "SELECT seq FROM rows WHERE seq = ?"
+        execute = self._connection.execute
+        return {number for number in numbers if execute(asked, (number,)).fetchone()}
 
     @unforked()
     def rows_by_model(self) -> dict[str, int]:
@@ -205,48 +255,76 @@ class SpoolFile:
         """Close the file; without rows in it, it is as small as it gets."""
         self._connection.close()
 
+    def _has_damaged_log(self) -> bool:
+        """Say whether a part of the log would be forgotten, before it is.
+
+        After a clean end there is no log. Whoever only reads leaves it as it is.
+        """
+        if not self._log_size():
+            return False
+        index = self.path.with_name(f"{self.path.name}-shm")
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+                # Of the log's frames it knows this many: "mxFrame" in walformat.html.
+                frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
+        except (sqlite3.Error, OSError):
+            return False  # it will be found out, and told, when it is opened
+        return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
+
     @unforked()
     def _open(self, *, power_safe: bool) -> None:
+        if self._has_damaged_log():
+            raise NotASpoolError("a page of its log is not whole")
         self._connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=1.0
         )
         try:
+            is_ours = self._is_ours()
             self._set_up(power_safe=power_safe)
+            if not is_ours:
+                self.belong_to(self.owner)
             ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
             self.rows, self.last_seq = int(rows), int(last_seq)
-            self.size = self._measure()[1]
+            self._count_bytes(self._measure()[1])
             self._look_for_oldest()
-        except (sqlite3.OperationalError, NewerSpoolError):
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, (sqlite3.DatabaseError, ValueError)) and not isinstance(
+                error, NewerSpoolError
+            ):
+                if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
+                    raise
+                raise NotASpoolError(str(error)) from error
             raise
-        except (sqlite3.DatabaseError, ValueError) as error:
-            self._connection.close()
-            raise NotASpoolError(str(error)) from error
-        except BaseException:
-            self._connection.close()
-            raise
+
+    def _is_ours(self) -> bool:
+        """Say whether the file says that its rows are ours; it may say nothing.
+
+        Raises:
+            ForeignSpoolError: They are not.
+        """
+        found = read_owner(self._connection)
+        if found is None:
+            return False
+        owner, rows = found
+        allowed = self.owner.may_send(owner)
+        if not allowed:
+            raise ForeignSpoolError(owner, rows=rows, is_sure=allowed is False)
+        if self.owner.organization is None:
+            self.owner = owner  # it says more than we know
+        return self.owner == owner
 
     def _set_up(self, *, power_safe: bool) -> None:
+        set_up_tables(self._connection, self.path)
         execute = self._connection.execute
-        ((application,),) = execute("PRAGMA application_id")
-        ((version,),) = execute("PRAGMA user_version")
-        ((tables,),) = execute("SELECT count(*) FROM sqlite_master")
-        if application == version == tables == 0:
-            self._connection.executescript(_BEFORE_FIRST_TABLE + _TABLES + _MARKS)
-        elif application != APPLICATION_ID:
-            raise NotASpoolError("it is another application's")
-        elif version > VERSION:
-            raise NewerSpoolError(
-                f"The spool file {self.path} was written by a later version of arthur-relay (its"
-                f" format is {version}, this version knows {VERSION}): install that version, or"
-                " give another spool_dir."
-            )
         execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
-        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
+        execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
+        execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[Callable[[str, Sequence[object]], object]]:
+    def _transaction(self) -> Iterator[Execute]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection.execute
@@ -258,8 +336,10 @@ class SpoolFile:
 
     def _give_back(self) -> None:
         """Let the file shrink: a part at a time while rows are in it, all of it without."""
-        free, self.size = self._measure()
-        pages = free + self.size // PAGE_BYTES
+        self._shorten_log()
+        free, used = self._measure()
+        pages = free + used
+        self._count_bytes(used)
         # Only executescript steps through the whole vacuum: execute() would free one page.
         if not self.rows and pages > CHECKPOINT_PAGES:
             self._connection.executescript(
@@ -271,16 +351,80 @@ class SpoolFile:
                 f"PRAGMA incremental_vacuum({VACUUM_PAGES}); PRAGMA wal_checkpoint(PASSIVE)"
             )
 
+    def _shorten_log(self) -> None:
+        """Write the log back and cut it off when it has become long; not while someone reads it."""
+        size = self._log_size()
+        if size <= max(2 * self._log_bytes, self._log_tried + self._log_bytes):
+            return
+        execute = self._connection.execute
+        execute("PRAGMA busy_timeout = 0")  # readers are not waited for
+        try:
+            ((busy, _, _),) = execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            execute("PRAGMA busy_timeout = 1000")
+        self.is_read_elsewhere = bool(busy)
+        self._log_tried = size if busy else 0
+
+    def _count_bytes(self, pages: int) -> None:
+        log = self._log_size()
+        self.log_may_grow = max(0, 2 * self._log_bytes - log)
+        self.size = pages * PAGE_BYTES + log
+
+    def _log_size(self) -> int:
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
     def _look_for_oldest(self) -> None:
         found = self._connection.execute("SELECT stored_at FROM rows ORDER BY seq LIMIT 1")
         self.oldest_at = next((float(stored_at) for (stored_at,) in found), None)
 
     def _measure(self) -> tuple[int, int]:
-        """Return how many pages are free, and the bytes of those in use."""
+        """Return how many pages are free, and how many are in use."""
         ((free, pages),) = self._connection.execute(
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
         )
-        return int(free), (int(pages) - int(free)) * PAGE_BYTES
+        return int(free), int(pages) - int(free)
+
+
+def _insert(execute: Execute, fresh: Sequence[tuple[int, Row]], moments: Iterable[float]) -> None:
+    moment = iter(moments)
+    for part in _in_parts(fresh):
+        values: list[object] = []
+        for seq, row in part:
+            # Reading an enum's value takes longer than all else that is done here to a row.
+            kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
+            epoch, shrunk = row.epoch, row.shrunk
+            body = row.body
+            values += (seq, row.id, row.model_id, kind, epoch, shrunk)
+            values += (next(moment), body, crc32(body))
+        execute(_INSERT[len(part)], values)
+
+
+def _write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) -> None:
+    for seq, history in histories:
+        execute(
+            "UPDATE rows SET attempts = ?, since = ?, deaths = ? WHERE seq = ?",
+            (history.attempts, history.since, history.deaths, seq),
+        )
+
+
+def _is_whole(row_id: object, model_id: object, body: object, crc: object) -> bool:
+    """Say that a row is as it was written; else raise.
+
+    SQLite does not look at what is in the pages that a long row goes on on.
+    """
+    are_texts = type(row_id) is str and type(model_id) is str
+    if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
+        return True
+    raise TypeError
+
+
+def _history(attempts: int, since: float | None, deaths: int) -> History:
+    if attempts or deaths or since is not None:
+        return History(attempts, since, deaths)
+    return NO_HISTORY  # as nearly all have: one object for all of them
 
 
 def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

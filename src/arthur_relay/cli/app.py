@@ -263,11 +263,14 @@ def replay_dead_letters(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many it would be, and send none.")
     ] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Also those that were meant for another Arthur.")
+    ] = False,
 ) -> None:
     """Send dead letters to the Arthur of the environment once more; what it takes is removed."""
     from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
 
-    run_replay(reason=reason, dry_run=dry_run)
+    run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
 
 
 @_dead_letters.command("purge")
@@ -276,3 +279,29 @@ def purge_dead_letters(reason: Reason = None) -> None:
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
     run_purge(reason=reason)
+
+
+_spool = typer.Typer(
+    help="What waits on disk: for whom, and how to send it somewhere else.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_app.add_typer(_spool, name="spool")
+
+
+@_spool.command("list")
+def list_spools() -> None:
+    """List the files of ARTHUR_RELAY_SPOOL_DIR: how many inferences wait in each, and for whom."""
+    from arthur_relay.cli.spool import run_list  # noqa: PLC0415 - each command loads its own
+
+    run_list()
+
+
+@_spool.command("adopt")
+def adopt_spool(
+    file: Annotated[str, typer.Argument(help="The file, as `list` shows it.")],
+) -> None:
+    """Have a file's inferences sent to the Arthur of the environment, whoever they were for."""
+    from arthur_relay.cli.spool import run_adopt  # noqa: PLC0415 - each command loads its own
+
+    run_adopt(file)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import anyio
 import typer
 
+from arthur_relay.buffers.spool_directory import check_spool_directory
 from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.cli.variables import unknown_variables
@@ -17,6 +18,7 @@ from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
+from arthur_relay.files import UntrustedError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
@@ -24,6 +26,7 @@ from arthur_relay.variables import leave_to_command, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from arthur_relay.schema import ModelSchema
 
@@ -87,10 +90,51 @@ def _check_settings(report: Report) -> RelaySettings | None:
     report.fine(
         "Settings", f"Valid; set: {changed}." if changed else "Valid; all are the defaults."
     )
+    if settings.spool_dir is not None:
+        check_spool_place(report, settings.spool_dir)
     report.is_disabled = settings.disabled
     if settings.disabled:
         report.warn("Settings", "ARTHUR_RELAY_DISABLED is set: nothing will be captured.")
     return settings
+
+
+def check_spool_place(report: Report, directory: Path) -> bool:
+    """Look at whether a spool's directory can be used, or made. Returns whether it can.
+
+    Nothing is made and nothing changed.
+    """
+    if directory.is_symlink() and not directory.exists():
+        report.wrong("Spool", f"{directory} is a link that leads nowhere.")
+        return False
+    if not directory.exists():
+        parent = next(each for each in directory.absolute().parents if each.exists())
+        # Root may write anywhere, and yet a directory can't be made where there is no disk.
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK) or _is_virtual(parent):
+            report.wrong(
+                "Spool",
+                f"{directory} is not there, and can't be made: {parent} can't be written to.",
+            )
+            return False
+        report.fine("Spool", f"{directory} is not there yet, and can be made.")
+        return True
+    try:
+        check_spool_directory(directory)
+    except UntrustedError as error:
+        report.wrong("Spool", f"{directory} can't be used: {error.strerror}.")
+    except OSError:
+        report.wrong(
+            "Spool",
+            f"{directory} is no directory that this user can write to; run this check as the user"
+            " of what is checked.",
+        )
+    else:
+        return True
+    return False
+
+
+def _is_virtual(directory: Path) -> bool:
+    """Say whether the system made a directory up, as it does with /proc and /sys."""
+    return hasattr(os, "statvfs") and os.statvfs(directory).f_blocks == 0
 
 
 def check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from arthur_relay.buffers.inspection import Condition, inspect_spools, is_held
-from arthur_relay.cli.check import ask_arthur, check_credentials, warn_of_unknown_variables
+from arthur_relay.cli.check import (
+    ask_arthur,
+    check_credentials,
+    check_spool_place,
+    warn_of_unknown_variables,
+)
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
 from arthur_relay.daemon.configuration import load
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.settings import DaemonSettings
+    from arthur_relay.row_owner import RowOwner
     from arthur_relay.settings import RelaySettings
 
 WOULD_NOT_START = 2
@@ -50,7 +56,7 @@ def run_check_daemon(env_file: Path | None) -> None:
     configuration = _check_configuration(report, env_file)
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)
-        running = _check_spool(report, configuration.relay)
+        running = _check_spool(report, configuration.relay, configuration.credentials.owner)
         _check_doors(report, configuration.daemon, running=running)
     starts = report.count("✗") == 0
     if configuration is not None:
@@ -83,37 +89,31 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     return found
 
 
-def _check_spool(report: Report, settings: RelaySettings) -> bool:
+def _check_spool(report: Report, settings: RelaySettings, me: RowOwner) -> bool:
     """Look at the spool's directory and files. Returns whether a daemon has it now."""
     directory = settings.spool_dir
     assert directory is not None, "the configuration sees to it"
-    if not directory.exists():
-        parent = next(each for each in directory.absolute().parents if each.exists())
-        if os.access(parent, os.W_OK | os.X_OK):
-            report.fine("Spool", f"{directory} is not there yet, and can be made.")
-        else:
-            report.wrong("Spool", f"{directory} is not there, and {parent} can't be written to.")
-        return False
-    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        report.wrong(
-            "Spool",
-            f"{directory} is no directory that this user can write to; run this check as the"
-            " daemon's user.",
-        )
+    if not check_spool_place(report, directory) or not directory.exists():
         return False
     running = is_held(directory / NAME)
     if running:
         report.note("Spool", f"A daemon runs with {directory}: its files are not read.")
-    _check_files(report, directory)
+    _check_files(report, directory, me)
     _check_room(report, directory, settings)
     return running
 
 
-def _check_files(report: Report, directory: Path) -> None:
+def _check_files(report: Report, directory: Path, me: RowOwner) -> None:
     rows = files = 0
     for found in inspect_spools(directory):
         name = found.path.name
         match found.condition:
+            case Condition.GOOD if found.owner is not None and me.may_send(found.owner) is False:
+                report.warn(
+                    "Spool",
+                    f"{name} has {found.rows} rows for {found.owner}: it is left alone, unless"
+                    f" arthur-relay spool adopt {name} says otherwise.",
+                )
             case Condition.GOOD:
                 rows += found.rows
                 files += 1
@@ -129,8 +129,8 @@ def _check_files(report: Report, directory: Path) -> None:
                 # The daemon starts all the same.
                 report.warn(
                     "Spool",
-                    f"{name} is damaged ({found.detail}): copy it before a start, which may set it"
-                    " aside with what is in it.",
+                    f"{name} is damaged ({found.detail}): a start delivers what can be read of it,"
+                    " counts the rest as dropped, and keeps the file under another name.",
                 )
     report.fine("Spool", f"{directory}: {rows} rows wait in {files} files, which are intact.")
 

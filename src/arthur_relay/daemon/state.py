@@ -117,6 +117,7 @@ class DaemonState:
             disabled=False,
             closed=not parts.is_open,
             running=parts.runtime.is_running,
+            trouble=parts.worker.buffer.trouble,
         )
 
     def accounts(self) -> Accounts:
@@ -172,7 +173,7 @@ class DaemonState:
             return False, f"The worker's loop has not turned for {lag:.0f} s."
         return True, "The loops turn."
 
-    def readiness(self) -> tuple[bool, str]:
+    def readiness(self) -> tuple[bool, str]:  # noqa: PLR0911 - a sentence each
         """Say whether rows are taken, and a sentence. Arthur's outage does not matter here."""
         if self.phase is Phase.STARTING:
             return False, "The daemon is starting."
@@ -180,6 +181,8 @@ class DaemonState:
             return False, "The daemon is stopping: it takes no more rows."
         if not self.parts.runtime.is_running:
             return False, "The worker died and is being started again."
+        if trouble := self.parts.worker.buffer.trouble:
+            return False, f"The spool can't keep rows: {trouble}."
         acceptance = self.parts.worker.acceptance
         failed = acceptance.fails_for()
         if failed is not None and failed < TROUBLE_SECONDS:

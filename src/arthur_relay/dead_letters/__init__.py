@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
 
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
@@ -16,6 +18,9 @@ logger = WorkerLogger("arthur_relay.dead_letters")
 
 LETTER_OVERHEAD_BYTES = 600
 """What a letter costs in memory beside its row, about: the objects around it."""
+
+DAMAGED = "damaged letter"
+"""The reason of a letter that does not say its own any more."""
 
 UNWRITTEN_BYTES = 1024 * 1024
 """Letters that wait in memory while they can't be written, at most."""
@@ -36,6 +41,7 @@ class DeadLetter:
         destination: Where it was sent.
         body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
             could not be encoded.
+        damage: What is wrong with the letter itself, as it was read; empty as a rule.
     """
 
     inference_id: str
@@ -47,12 +53,79 @@ class DeadLetter:
     rejected_at: datetime
     destination: str
     body: bytes = field(repr=False)  # it holds texts
+    damage: str = ""
 
     @property
     def size(self) -> int:
         """Bytes that it takes, as accounted."""
         return len(self.body) + LETTER_OVERHEAD_BYTES
 
+    def within(self, max_bytes: int) -> DeadLetter:
+        """Return this letter, without its row if it would take more than all letters may."""
+        return self if self.size <= max_bytes else replace(self, body=b"", damage="too large")
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether its row is there, and something that Arthur could read."""
+        if self.damage:
+            return False
+        try:
+            return isinstance(orjson.loads(self.body), dict)
+        except ValueError:
+            return False
+
+
+def damaged(what: str, body: bytes) -> DeadLetter:
+    """Return what is left of a letter that can't be read."""
+    return DeadLetter(
+        inference_id="?",
+        model_id="?",
+        kind=RowKind.INFERENCE,
+        reason=DAMAGED,
+        status=None,
+        attempts=0,
+        rejected_at=datetime.fromtimestamp(0, UTC),
+        destination="?",
+        body=body,
+        damage=what,
+    )
+
+
+def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
+    """Return a letter as an earlier, this, or a later version wrote it; never raises.
+
+    Args:
+        found: What was written, by name.
+        body: The row.
+    """
+    try:
+        return DeadLetter(
+            inference_id=str(found["inference_id"]),
+            model_id=str(found["model_id"]),
+            kind=RowKind(found["kind"]),
+            reason=str(found["reason"]),
+            status=None if found["status"] is None else int(found["status"]),
+            attempts=int(found["attempts"]),
+            rejected_at=_moment(str(found["rejected_at"])),
+            destination=str(found["destination"]),
+            body=body,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        letter = damaged(f"{type(error).__name__} in what was written", body)
+        texts = {
+            name: found[name]
+            for name in ("inference_id", "model_id", "destination", "reason")
+            if isinstance(found.get(name), str)
+        }
+        return replace(letter, **texts)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+_Entry = tuple[DeadLetter, object]
 
 Key = int
 """Says which letter is meant, as long as it is kept."""
@@ -103,15 +176,20 @@ class DeadLetters:
         self._told = told
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
+        self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
 
-    def add(self, letter: DeadLetter) -> None:
-        """Take a letter. Never raises."""
+    def add(self, letter: DeadLetter, of: object | None = None) -> None:
+        """Take a letter. Never raises.
+
+        Args:
+            letter: The letter.
+            of: What `commit` returns once it is safe.
+        """
         self.added[self._reasons.bound(letter.reason)] += 1
-        for letters in self._unwritten.values():
-            letters.append(letter)
+        for entries in self._unwritten.values():
+            entries.append((letter, of))
         if self._told is not None:
             try:
                 self._told(letter)
@@ -121,21 +199,30 @@ class DeadLetters:
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
-    def commit(self) -> None:
-        """Have everything kept. Never raises; what can't be written waits, as far as it may."""
-        for keeper, letters in self._unwritten.items():
-            if not letters:
+    def commit(self) -> list[object]:
+        """Have everything kept. Never raises; what can't be written waits, as far as it may.
+
+        Returns:
+            What the letters are of that are safe from now on, those that say so: the first keeper
+            has them.
+        """
+        safe: list[object] = []
+        for keeper, entries in self._unwritten.items():
+            if not entries:
                 continue
             try:
-                keeper.add(letters)
+                keeper.add([letter for letter, _ in entries])
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                _cut(letters, UNWRITTEN_BYTES)
+                _cut(entries, UNWRITTEN_BYTES)
                 if not self._told_unwritten:
                     self._told_unwritten = True
                     logger.warning("arthur-relay: dead letters can't be written (%s)", error)
             else:
-                letters.clear()
+                if keeper is self._keepers[0]:
+                    safe += [of for _, of in entries if of is not None]
+                entries.clear()
                 self._told_unwritten = False
+        return safe
 
     def letters(self) -> list[DeadLetter]:
         """Return what is kept, oldest first.
@@ -151,11 +238,14 @@ class DeadLetters:
         return self._keepers[0].count() if self._keepers else {}
 
 
-def _cut(letters: list[DeadLetter], most_bytes: int) -> None:
-    """Forget the oldest until the others take no more than so many bytes."""
-    size = sum([letter.size for letter in letters])
+def _cut(entries: list[_Entry], most_bytes: int) -> None:
+    """Forget the oldest until the others take no more than so many bytes.
+
+    Where there is a spool, their rows stay in it, and are sent again by a later process.
+    """
+    size = sum([letter.size for letter, _ in entries])
     gone = 0
     while size > most_bytes:
-        size -= letters[gone].size
+        size -= entries[gone][0].size
         gone += 1
-    del letters[:gone]
+    del entries[:gone]

@@ -24,7 +24,8 @@ class Ring:
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters."""
         with self._lock:
-            for letter in letters:
+            for given in letters:
+                letter = given.within(self._max_bytes)
                 self._last_key += 1
                 self._letters.append((self._last_key, letter))
                 self._size += letter.size

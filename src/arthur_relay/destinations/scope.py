@@ -22,6 +22,7 @@ from arthur_relay.errors import (
     UnreachableError,
 )
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 
@@ -88,6 +89,11 @@ class ScopeDestination:
     def name(self) -> str:
         """Arthur's address."""
         return self._credentials.url
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose the rows are: the organisation is known once Arthur was asked for it."""
+        return replace(self._credentials.owner, organization=self._organization)
 
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:

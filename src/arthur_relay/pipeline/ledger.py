@@ -114,6 +114,19 @@ class Ledger:
             if self.by_model is not None:
                 self.by_model.drop(reason.value, rows, model_id)
 
+    def lose(self, reason: DropReason, rows: int, left: Callable[[], Mapping[str, int]]) -> None:
+        """Record that rows which were held are gone, it is not known which.
+
+        Args:
+            reason: Why.
+            rows: How many.
+            left: Returns how many of each model are held yet; asked if it matters.
+        """
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+            if self.by_model is not None:
+                self.by_model.lose(reason.value, rows, left())
+
     def deliver(self, rows: int, model_id: str) -> None:
         """Record that Arthur acknowledged rows."""
         if not self._sealed:

@@ -36,6 +36,7 @@ from arthur_relay.pipeline.staging import Staging
 from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
+from arthur_relay.stats import DropReason
 
 AHEAD_BATCHES = 2
 """Batches encoded before there is capacity to send them: more would only take memory."""
@@ -230,6 +231,7 @@ class Worker:
             # for its own end, and without an error the worker would not come back.
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
+            self._keep_letters()
             self.buffer.close()  # a later run opens it again
         return is_idle
 
@@ -267,19 +269,32 @@ class Worker:
             self._flushes.begin(barrier, len(self.inlet))
             self._hurry(closing=barrier.closing or barrier.urgent)
         self.schemas.turn(group)
-        if self.acceptance.take_in():
+        self._keep_letters()
+        if self.acceptance.take_in():  # it may commit what is settled
             self.wake()  # for the rest of it
         await self._intake.encode_staged()
         waits = self._is_ahead() and not self.inlet.is_half_full
         await self._intake.take_in(group, at_most=0 if waits else len(self.inlet))
-        self.buffer.commit()
-        self.dead_letters.commit()
+        self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
             open_runs = self.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
         self.room.tell()
         return any(flush.closing for flush in self._flushes.complete())
+
+    def _keep(self) -> None:
+        """Make safe what has happened: dead letters before their rows leave the buffer."""
+        self._keep_letters()
+        self.buffer.commit()
+        loss = self.buffer.lost()
+        if loss.rows:
+            self.ledger.lose(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            for epoch, rows in loss.epochs.items():
+                self._flushes.settle(rows, epoch)
+
+    def _keep_letters(self) -> None:
+        self.buffer.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
@@ -395,7 +410,8 @@ class Worker:
                 rejected_at=self.utc_now(),
                 destination=self.destination.name,
                 body=row.body,
-            )
+            ),
+            self.buffer.retain(row),
         )
 
     def _shrink(self, row: Row) -> Row | None:
