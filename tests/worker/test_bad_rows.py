@@ -17,8 +17,8 @@ from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, V
 from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
 
 TEXT = "x" * 5000
-PROMPT = "".join(("the", " ", "prompt"))
-"""What no log may hold; not as one word, as a log of an error has the line that raised it."""
+PROMPT = f"prompt {TEXT[:3]}"
+"""What no log may hold; put together, as a log of an error shows the line that raised it."""
 
 ODD = {
     "no data": b'{"partner_inference_id": "bad", "t": "%s"}' % TEXT.encode(),
@@ -148,7 +148,7 @@ async def live(h: Harness, lives: int) -> int:
             with anyio.move_on_after(60):
                 await h.worker.run()
             return deaths
-        except BaseException as error:  # noqa: BLE001 - as the runtime
+        except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
             deaths += 1

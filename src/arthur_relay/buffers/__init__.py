@@ -207,6 +207,11 @@ class Buffer(Protocol):
         """
         ...
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether a lease ended early, because too many rows were passed over: ask again soon."""
+        ...
+
     def lease_of(self, model_id: str, limit: int) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
 

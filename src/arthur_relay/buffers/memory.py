@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass, field
 from functools import partial
+from typing import Any
 
 from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
 from arthur_relay.operating_system import private_pages
@@ -100,9 +101,13 @@ class _Block:
             return self.rows
         packed = marshal.loads(self.decompress(self.data))  # noqa: S302 - written by us, above
         return [
-            Row(*head, RowKind(kind), History(*history) if history else NO_HISTORY)
-            for *head, kind, history in packed
+            Row(name, model, body, epoch, shrunk, RowKind(kind), _history(*past))
+            for name, model, body, epoch, shrunk, kind, past in packed
         ]
+
+
+def _history(*past: Any) -> History:
+    return History(*past) if past else NO_HISTORY
 
 
 def _fields(row: Row) -> tuple[object, ...]:
@@ -176,6 +181,7 @@ class MemoryBuffer:
     """
 
     is_durable = False
+    is_looking = False
     trouble: str | None = None
     kept = 0
     closing_seconds = 0.0
@@ -381,7 +387,7 @@ class MemoryBuffer:
         return {}
 
     def evict(self) -> Row | None:
-        """Forget the oldest waiting row and return it; those that were given back are the oldest."""
+        """Forget the oldest waiting row and return it; those that were set apart are older."""
         if self._apart:
             (row,) = self._take_apart(next(iter(self._apart)), 1)
         elif self._head or self._open_block():

@@ -137,13 +137,28 @@ class Spill:
         """Return work that keeps some of what waits in memory in its smallest form, or None."""
         return self._memory.begin_compaction()
 
-    def lease(self, limit: int) -> list[Row]:
+    @property
+    def is_looking(self) -> bool:
+        """Whether the last lease ended before all that waits was looked through."""
+        return self._spool.is_looking
+
+    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
-        rows = self._spool.lease_backlog(limit // 2)
-        rows += self._memory.lease(limit - len(rows))
-        if not self._memory.waiting:  # what is on disk came later
-            rows += self._spool.lease(limit - len(rows))
+        rows = [] if but else self._spool.lease_backlog(limit // 2)
+        rows += self._memory.lease(limit - len(rows), but)
+        if len(rows) < limit and (but or not self._memory.waiting):  # what is on disk came later
+            rows += self._spool.lease(limit - len(rows), but)
         return rows
+
+    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        return self._memory.lease_of(model_id, limit) or self._spool.lease_of(model_id, limit)
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.give_back((row,))
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]

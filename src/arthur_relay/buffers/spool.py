@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 
 from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
+from arthur_relay.buffers.spool_apart import Apart, Place, Waiting
 from arthur_relay.buffers.spool_directory import SpoolDirectory
 from arthur_relay.buffers.spool_file import LOG_BYTES
 from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError, is_damage
@@ -45,7 +46,10 @@ LOG_SHARE = 16
 NOBODY = RowOwner("")
 """Whose rows those of a spool are that is not told."""
 
-_Place = tuple[Part, int]
+LOOK_ROWS = 5000
+"""Rows that are looked at, at most, while those of some models are passed over."""
+
+_Place = Place
 _FAILURES = (ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error)
 
 
@@ -91,6 +95,8 @@ class Spool:
         self._next_seq = 1
         self._leased: dict[Row, _Place] = {}
         self._again: deque[tuple[Row, _Place]] = deque()
+        self._apart = Apart()
+        self._is_looking = False
         self._rows = 0
         self._epochs: Counter[int] = Counter()  # of what is held
         self._first_seq = 1  # of this process, in the file that is written to
@@ -238,23 +244,52 @@ class Spool:
         """Return None, for the same reason."""
         return None
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether the last lease ended before all that waits was looked through."""
+        return self._is_looking
+
     def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
-        taken: list[tuple[Row, _Place]] = []
+        self._is_looking = False
         if self._is_estranged():
             return []
-        while self._again and len(taken) < limit:
-            taken.append(self._again.popleft())
-        left = limit - len(taken)
-        if left > 0:
-            self._favours_fresh = not self._favours_fresh  # a lease of one can't be halved
-            fresh = self._read_fresh((left + self._favours_fresh) // 2)
-            older = self._read_backlog(left - len(fresh))
-            taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
+        taken: list[tuple[Row, _Place]] = []
+        for model_id in self._apart.models(but):
+            taken += self._read_apart(model_id, limit - len(taken))
+        looked_at = 0
+        while len(taken) < limit and (found := self._read_next(limit - len(taken))):
+            looked_at += len(found)
+            taken += self._pass_over(found, but) if but else found
+            if looked_at >= LOOK_ROWS and len(taken) < limit:
+                self._is_looking = True
+                break
         self._leased.update(taken)
-        if len(taken) < limit and self.waiting and self._failed_at is None:
+        is_all = len(taken) < limit and not self._is_looking
+        if is_all and self.waiting > len(self._apart) and self._failed_at is None:
             self._lose_removed()
         return [row for row, _ in taken]
+
+    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        if self._is_estranged():
+            return []
+        taken = self._read_apart(model_id, limit)
+        if not taken:
+            for row, place in self._read_next(LOOK_ROWS):
+                if row.model_id == model_id and len(taken) < limit:
+                    taken.append((row, place))
+                else:
+                    self._set_apart(row, place)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind others of their model that were given back."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._set_apart(row, place)
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -339,10 +374,10 @@ class Spool:
         """
         if self._failed_at is not None:
             found = self._oldest_unwritten(1)
-        elif self._again:
-            found = [self._again.popleft()]
+        elif apart := self._apart.models():
+            found = self._read_apart(apart[0], 1)
         else:
-            found = self._read_backlog(1) or self._read_fresh(1)
+            found = self._read_next(1)
         if not found:
             return None
         row, place = found[0]
@@ -506,6 +541,7 @@ class Spool:
         """Count rows that were to be there and are not: someone has removed them by hand."""
         for part in self._parts:
             known = sum([1 for _ in self._in_memory(part)])
+            known += sum([1 for _ in self._apart.of(part)])
             lost = part.kept - known
             if lost > 0:
                 logger.warning(
@@ -589,6 +625,63 @@ class Spool:
             self._unwritten_bytes -= bytes_of(row)
             return
         part.forget(row, seq)
+
+    def _read_next(self, limit: int) -> list[tuple[Row, _Place]]:
+        """Read what comes next: what was leased before, then old and new ones in turn."""
+        taken: list[tuple[Row, _Place]] = []
+        while self._again and len(taken) < limit:
+            taken.append(self._again.popleft())
+        left = limit - len(taken)
+        if left > 0:
+            self._favours_fresh = not self._favours_fresh  # a lease of one can't be halved
+            fresh = self._read_fresh((left + self._favours_fresh) // 2)
+            older = self._read_backlog(left - len(fresh))
+            taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
+        return taken
+
+    def _pass_over(
+        self, found: Iterable[tuple[Row, _Place]], but: AbstractSet[str]
+    ) -> list[tuple[Row, _Place]]:
+        """Set rows of some models apart, and return the others."""
+        others = []
+        for row, place in found:
+            if row.model_id in but:
+                self._set_apart(row, place)
+            else:
+                others.append((row, place))
+        return others
+
+    def _set_apart(self, row: Row, place: _Place) -> None:
+        part, seq = place
+        is_on_disk = seq not in part.changed and seq not in part.noted
+        if part is self._parts[0]:
+            is_on_disk = is_on_disk and seq not in self._unwritten
+        waiting = Waiting(place, row.epoch, None if is_on_disk else row)
+        self._apart.add(row.model_id, waiting, was_sent=row.history.attempts > 0)
+
+    def _read_apart(self, model_id: str, limit: int) -> list[tuple[Row, _Place]]:
+        """Read rows of a model that were set apart, and forget that they were."""
+        waiting = self._apart.take(model_id, limit)
+        wanted: dict[Part, list[int]] = {}
+        for each in waiting:
+            if each.row is None:
+                wanted.setdefault(each.place[0], []).append(each.place[1])
+        read: dict[_Place, Row] = {}
+        for part, numbers in wanted.items():
+            try:
+                read.update({(part, seq): row for seq, row in part.file.read_these(numbers)})
+            except sqlite3.Error as error:
+                # They are looked for again, from the beginning of what is there.
+                self._fail(error)
+        taken = []
+        for each in waiting:
+            row = each.row or read.get(each.place)
+            if row is not None:
+                row.epoch = each.epoch
+                taken.append((row, each.place))
+            elif self._failed_at is not None:
+                self._apart.add(model_id, each, was_sent=True)
+        return taken
 
     def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
         found: list[tuple[Row, _Place]] = []

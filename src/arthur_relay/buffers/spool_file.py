@@ -191,12 +191,24 @@ class SpoolFile:
             limit: So many of them at most.
             epoch: The epoch that they get; None for that which they had.
         """
+        which = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        return self._read(which, (epoch, after, until, limit))
+
+    @unforked()
+    def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
+        """Return the rows with some sequence numbers, as far as they are there, oldest first."""
+        found: list[tuple[int, Row]] = []
+        for some in _in_parts(numbers):
+            which = f"seq IN ({', '.join('?' * len(some))}) ORDER BY seq"
+            found += self._read(which, (None, *some))
+        return found
+
+    def _read(self, which: str, values: Sequence[object]) -> list[tuple[int, Row]]:
         try:
             found = self._connection.execute(
-                "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind,"
-                " crc, attempts, since, deaths FROM rows"
-                " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-                (epoch, after, until, limit),
+                "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind,"  # noqa: S608 - all ours
+                f" crc, attempts, since, deaths FROM rows WHERE {which}",
+                values,
             )
             return [
                 (seq, Row(row_id, model_id, body, of, shrunk, RowKind(kind), _history(*history)))

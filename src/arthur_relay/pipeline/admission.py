@@ -122,7 +122,7 @@ class Admission:
         ]
 
     def put_off_probe(self, model_id: str) -> None:
-        """Note that nothing of a held model waits: it is held no longer, or not asked about soon."""
+        """Note that nothing of a held model waits: if all is on its way, look again later."""
         if model_id in self.traffic.models():
             self.troubles.held[model_id].hold(anyio.current_time() + LOOK_AGAIN_SECONDS)
         else:
@@ -179,6 +179,7 @@ class Admission:
         now, attempt = anyio.current_time(), sent.attempt
         self.last_failure = attempt.reason
         until = now + (attempt.retry_after_seconds or 0.0)
+        blame: Blame | None
         if attempt.failure is Failure.UNAVAILABLE:
             blame = self._judge_failure(delivery, attempt, now, until)
         else:

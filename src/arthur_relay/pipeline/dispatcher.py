@@ -169,7 +169,7 @@ class Dispatcher:
         return frozenset([*held, *busy, *(m for m, count in alone.items() if count >= MAX_ALONE)])
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
-        """Send a batch on its way, or back into the buffer, where it has to wait; returns at once."""
+        """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
         delivery = Delivery(rows)
         if self.admission.holds(delivery):
             self._give_back(delivery)

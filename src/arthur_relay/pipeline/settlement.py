@@ -1,4 +1,4 @@
-"""What became of rows that were on their way, said once: letter first, then buffer, flush, ledger."""
+"""What became of rows that were on their way, said once: letter, then buffer, flush, ledger."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

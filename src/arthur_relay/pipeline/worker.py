@@ -350,6 +350,8 @@ class Worker:
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
+                    if self.buffer.is_looking:
+                        self.wake()  # for the rest of it
                     return
 
     def _form_batches(self, rows: Sequence[Row], now: float) -> None:
