@@ -96,7 +96,7 @@ def test_models_that_fail_cost_no_other(status: int, bad: int) -> None:
             with anyio.fail_after(600):
                 while len(h.destination.stored) < 2000:
                     await anyio.sleep(0.1)
-            assert anyio.current_time() - began_at < 30
+            assert anyio.current_time() - began_at < 45
             # And once they go well again, all arrives.
             h.destination.script = lambda batch, _number: delivered(batch)
             assert await h.flush()
@@ -142,7 +142,7 @@ async def test_rows_that_fail_one_by_one_take_no_place() -> None:
         )
 
 
-def test_in_an_outage_one_row_asks_and_then_all_go(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_an_outage_a_row_and_a_batch_ask_in_turn_and_then_all_go(caplog: pytest.LogCaptureFixture) -> None:
     """Of several models, each in turn; nothing is divided that was whole."""
     caplog.set_level(logging.WARNING)
     run(_outage)
@@ -166,7 +166,7 @@ async def _outage() -> None:
             h.capture_many(1000, model=model)
         await anyio.sleep(3600)
         requests = h.destination.requests
-        assert all(len(ids) == 1 for _, ids in requests[40:])
+        assert {len(ids) for _, ids in requests[40:]} == {1, 100}
         assert {ids[0][0] for _, ids in requests[-6:]} == {"a", "b", "c"}
         assert len(requests) < 400
         assert h.worker.dispatcher.in_progress <= 1  # the rest can give way, and be compressed

@@ -178,17 +178,34 @@ class Dispatcher:
             self.admission.announce(delivery)
 
     def start_probes(self, group: TaskGroup) -> None:
-        """Send a row of each model that is held and may be asked about; returns at once."""
+        """Send something of each model that is held and may be asked about; returns at once."""
         if self.admission.is_held:
             return
-        for model_id in self.admission.due_probes(anyio.current_time()):
-            if rows := self.buffer.lease_of(model_id, 1):
-                self.admission.troubles.begin_probe(model_id, anyio.current_time())
-                self._start(group, Delivery(tuple(rows), Lane.PROBE))
+        now = anyio.current_time()
+        for model_id in self.admission.due_probes(now):
+            if rows := self._probe_of(model_id):
+                self.admission.troubles.begin_probe(model_id, now)
+                self._start(group, Delivery(rows, Lane.PROBE))
                 if self.is_down:
                     return  # one at a time, whichever model's it is
             else:
                 self.admission.put_off_probe(model_id)
+
+    def _probe_of(self, model_id: str) -> tuple[Row, ...]:
+        """Lease what to ask about a model with: a row and a batch in turn.
+
+        One row may pass where any batch has a bad one; where all do again, a batch is quicker.
+        """
+        is_batch = self.admission.troubles.is_batch_next(model_id)
+        rows = self.buffer.lease_of(model_id, self.settings.batch_size if is_batch else 1)
+        size, most = 0, 0
+        for row in rows:
+            size += row.size
+            if most and (row.kind is not rows[0].kind or size > self.settings.batch_bytes):
+                break
+            most += 1
+        self.buffer.give_back(rows[most:])
+        return tuple(rows[:most])
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""

@@ -36,13 +36,14 @@ class _Trouble:
 
     breaker: Breaker
     evidence: Evidence | None = None
+    probes: int = 0
 
 
 class Troubles:
     """Remembers what passes, and the models that do not. Loop's thread only.
 
     A model that fails `breaker_failures` times in a row while others pass is held: its rows wait,
-    and one of them is sent now and then.
+    and some of them are sent now and then.
 
     Args:
         new_breaker: Makes the breaker of a model.
@@ -129,6 +130,11 @@ class Troubles:
         breaker = self.held[model_id]
         breaker.probe_now(now)
         breaker.admit(now)
+        self._troubled[model_id].probes += 1
+
+    def is_batch_next(self, model_id: str) -> bool:
+        """Say whether the next probe of a held model is a batch, and not one row."""
+        return self._troubled[model_id].probes % 2 == 1
 
     def end_probe(self, model_id: str, now: float) -> None:
         """Note that a probe is over, whether or not it could tell anything."""
