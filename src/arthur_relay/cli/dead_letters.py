@@ -19,6 +19,7 @@ from arthur_relay.dead_letters.chosen import chosen_keepers
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
+from arthur_relay.terminal import printable
 
 REPLAYED_ROWS = 500
 """Letters that are sent before it is looked at what became of them."""
@@ -51,12 +52,13 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
             letter.model_id,
             letter.inference_id,
         ]
-        table.add_row(*map(Text, [*cells, letter.body.decode()] if with_text else cells))
+        shown = [*cells, letter.body.decode()] if with_text else cells
+        table.add_row(*[Text(printable(cell)) for cell in shown])
     if letters:
         console.print(table)
     counts = Counter(letter.reason for _, letter in letters)
     of_each = "".join(f", {count} {reason}" for reason, count in counts.most_common())
-    print(f"{len(letters)} dead letters{of_each}")
+    print(printable(f"{len(letters)} dead letters{of_each}"))
 
 
 def run_show(inference_id: str) -> None:
@@ -65,7 +67,13 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    found = [each for _, each in _kept(_keeper(_settings())) if each.inference_id == inference_id]
+    letters = [each for _, each in _kept(_keeper(_settings()))]
+    # As it is, or as `list` shows it.
+    found = [
+        each
+        for each in letters
+        if inference_id in (each.inference_id, printable(each.inference_id))
+    ]
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -78,7 +86,8 @@ def run_show(inference_id: str) -> None:
             "destination": letter.destination,
             "row": orjson.loads(letter.body) if letter.body else None,
         }
-        print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+        print(printable(text, keep="\n"))
     if not found:
         _fail(f"There is no dead letter of inference {inference_id}.")
 
@@ -172,5 +181,5 @@ def _try(action: Callable[[], T]) -> T:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {sentence}", file=sys.stderr)
+    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
     raise typer.Exit(1)

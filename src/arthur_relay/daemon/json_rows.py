@@ -18,8 +18,8 @@ MAX_DEPTH: Final = 254
 
 LEAST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
-"""What orjson and pandas' reader take for an integer. Beyond it one makes a float, and the other takes
-nothing of the request."""
+"""What orjson and pandas' reader take for an integer. Beyond it one makes a float, and the other
+takes nothing of the request."""
 
 # Floats from here on may have been integers.
 _LARGE: Final = float(2**63)
