@@ -166,6 +166,9 @@ def test_bytes_that_are_no_utf8_cost_their_row_only() -> None:
         (b'"x":{"y":[-9223372036854775809]}', json_rows.LARGE_INTEGER),
         (b'"x":' + b"1" * 400, json_rows.LARGE_INTEGER),
         (b'"x":' + b"1" * 5000, json_rows.LARGE_INTEGER),
+        (b'"x":18446744073709551616,"x":1', json_rows.LARGE_INTEGER),
+        (b'"x":' + b"[" * 900 + b"]" * 900 + b',"x":1', json_rows.TOO_DEEP),
+        (b'"x":"]]]]' + b"]" * 300 + b'\\\\","y":' + b"[" * 300 + b"]" * 300, json_rows.TOO_DEEP),
         (b'"x":' + b"[" * 254 + b"]" * 254, json_rows.TOO_DEEP),
         (b'"x":' + b'{"y":' * 900 + b"1" + b"}" * 900, json_rows.TOO_DEEP),
     ],
@@ -185,6 +188,10 @@ def test_what_a_later_step_could_not_read_costs_its_row_only(fields: bytes, reas
         b'"x":[18446744073709551615,-9223372036854775808,-0,1e30,1.0E+5,5e-324,1e-400]',
         b'"x":' + b"[" * 253 + b"]" * 253,
         b'"x":"NaN \\\\ud800"',
+        b'"x":"18446744073709551616 \\" 18446744073709551616"',
+        b'"x":[1.18446744073709551616,18446744073709551616e1,1e-00000000000000000005]',
+        b'"x":"\\"' + b"[" * 300 + b'"',
+        b'"x":[' + b"{}," * 300 + b"{}]",
     ],
 )
 def test_what_is_unusual_and_can_be_read_is_taken(fields: bytes) -> None:

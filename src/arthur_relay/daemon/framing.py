@@ -58,7 +58,7 @@ BODY_PIECE_BYTES = 64 * 1024
 """The same in mid-body."""
 
 LINGER_SECONDS = 2.0
-"""How long a client that is refused may go on sending: nobody keeps it."""
+"""How long a client may go on sending when no more is read: nobody keeps it."""
 
 _SENTENCE = b'{"error": "the request is no HTTP, or its head is too large"}\n'
 BAD = (
@@ -297,21 +297,15 @@ class FramedProtocol(HttpToolsProtocol):
         if not self._has_ended or self.transport.is_closing() or self._is_lingering:
             return
         if unanswered := self._open_cycles():
-            if not self._last_words:
+            if self._is_half_closed and not self._last_words:
                 unanswered[-1].keep_alive = False
             return
         if self._last_words:
-            self._say_last_words()
-        else:
-            self.transport.close()
-
-    def _say_last_words(self) -> None:
-        """Send why, and close: not at once, which would take it back from one who still sends."""
-        self.transport.write(self._last_words)
-        self._last_words = b""
+            self.transport.write(self._last_words)
         if self._is_half_closed or not self.transport.can_write_eof():
             self.transport.close()
             return
+        # Closed at once, it would take the answers back from a client that is still sending.
         self._is_lingering = True
         self.transport.write_eof()
         self.flow.resume_reading()
@@ -330,6 +324,7 @@ class FramedProtocol(HttpToolsProtocol):
             self.pipeline.popleft()
         # Where its application runs already, it waits for the rest.
         cycle.disconnected = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         self._unanswered.remove(cycle)
         if self._unanswered:

@@ -8,6 +8,8 @@ its request, so what is taken here is what all of them read.
 from __future__ import annotations
 
 import json
+import re
+from itertools import accumulate
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -20,9 +22,6 @@ LEAST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
 """What orjson and pandas' reader take for an integer. Beyond it one makes a float, and the other
 takes nothing of the request."""
-
-# Floats from here on may have been integers.
-_LARGE: Final = float(2**63)
 
 NOT_UTF8: Final = "the row is not valid UTF-8"
 NOT_FINITE: Final = "the row has a number that is not finite: NaN, Infinity, or one like 1e400"
@@ -42,62 +41,46 @@ def read_row(content: bytes) -> tuple[Any, str]:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None, _why_not(content)
-    has_large, is_too_deep = _look_through(document)
-    if is_too_deep:
-        return None, TOO_DEEP
-    if has_large and _has_large_integer(content):
-        return None, LARGE_INTEGER
+    # A mark for each byte says whether to look closer, which is seldom.
+    marks = content.translate(_MARKS)
+    if _MANY_DIGITS in marks or marks.count(b"[") > MAX_DEPTH:
+        # Not in what was read of it: of a key that comes twice, that has the last value alone.
+        outside = _outside_of_texts(content)
+        if _depth(outside) > MAX_DEPTH:
+            return None, TOO_DEEP
+        if any(not _fits(digits) for digits in _INTEGERS.findall(outside)):
+            return None, LARGE_INTEGER
     return document, ""
 
 
-def _look_through(document: Any) -> tuple[bool, bool]:
-    """Return whether there is a number that may be a large integer, and whether it is too deep."""
-    has_large = False
-    level = [document] if type(document) in (dict, list) else []
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            return has_large, True
-        below = []
-        for container in level:
-            for value in container.values() if type(container) is dict else container:
-                kind = type(value)
-                if kind is str:
-                    continue
-                if kind is float:
-                    if not -_LARGE < value < _LARGE:
-                        has_large = True
-                elif kind is dict or kind is list:
-                    below.append(value)
-        level = below
-    return has_large, False
+_MARKS: Final = bytes(
+    ord("0" if chr(byte).isdigit() else "[" if chr(byte) in "[{" else " ") for byte in range(128)
+) + bytes(128)
+_MANY_DIGITS: Final = b"0" * len(str(-LEAST_INTEGER))
+_INTEGERS: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_BRACKETS: Final = bytes(range(256)).translate(None, b"[]{}")
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-class _LargeIntegerError(ValueError):
-    pass
+def _outside_of_texts(content: bytes) -> bytes:
+    """Return JSON without what is in its strings."""
+    if b"\\" in content:
+        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b'"'.join(content.split(b'"')[::2])
+
+
+def _depth(outside: bytes) -> int:
+    brackets = outside.translate(None, _BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _fits(digits: bytes) -> bool:
+    # Of very many digits Python makes no integer.
+    return len(digits) <= 20 and LEAST_INTEGER <= int(digits) <= LARGEST_INTEGER
 
 
 class _NotFiniteError(ValueError):
     pass
-
-
-def _has_large_integer(content: bytes) -> bool:
-    """Look at the numbers as they were written, which takes many times as long."""
-    try:
-        json.loads(content, parse_int=_take_integer)
-    except _LargeIntegerError:
-        return True
-    except RecursionError:  # orjson can read it, so it is nested less deeply than Python reads
-        return False
-    return False
-
-
-def _take_integer(digits: str) -> int:
-    # Of many digits Python makes no integer (4,300), and needs its time for fewer.
-    if len(digits) > 20 or not LEAST_INTEGER <= (value := int(digits)) <= LARGEST_INTEGER:
-        raise _LargeIntegerError
-    return value
 
 
 def _why_not(content: bytes) -> str:
@@ -120,7 +103,7 @@ def _why_not(content: bytes) -> str:
     except ValueError:
         return NOT_JSON
     # All that is left are integers which make no finite float, and what is nested too deeply.
-    return TOO_DEEP if _look_through(found)[1] else LARGE_INTEGER
+    return TOO_DEEP if _depth(_outside_of_texts(content)) > MAX_DEPTH else LARGE_INTEGER
 
 
 def _take_float(digits: str) -> float:
