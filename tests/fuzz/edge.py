@@ -121,7 +121,8 @@ async def _one(  # noqa: PLR0912 - one for each invariant
 
 
 def _door(edge: Edge) -> str:
-    return (Door.SOCKET if isinstance(edge.address, str) else Door.TCP).value
+    door = Door.SOCKET if isinstance(edge.address, str) else Door.TCP
+    return str(door.value)
 
 
 def _answers(answer: bytes, given: object) -> list[tuple[int, bytes]]:

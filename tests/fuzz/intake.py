@@ -173,11 +173,12 @@ def _try_row(row: Row, body: bytes) -> None:
         raise Broken("a row's id is its own", body)
     orjson.dumps(document)
     json.loads(row.body, parse_int=_integer)
-    left: Row | None = row
+    left = row
     for _ in range(100):
-        left = ENCODER.shrink(left)
-        if left is None:
+        shrunk = ENCODER.shrink(left)
+        if shrunk is None:
             return
+        left = shrunk
         orjson.loads(left.body)
     raise Broken("cutting a row ends", body)
 
