@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import accumulate
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -43,12 +42,12 @@ def read_row(content: bytes) -> tuple[Any, str]:
         return None, _why_not(content)
     # A mark for each byte says whether to look closer, which is seldom.
     marks = content.translate(_MARKS)
-    if _MANY_DIGITS in marks or marks.count(b"[") > MAX_DEPTH:
-        # Not in what was read of it: of a key that comes twice, that has the last value alone.
-        outside = _outside_of_texts(content)
-        if _depth(outside) > MAX_DEPTH:
-            return None, TOO_DEEP
-        if any(not _fits(digits) for digits in _INTEGERS.findall(outside)):
+    # Not in what was read of it: of a key that comes twice, that has the last value alone.
+    if marks.count(b"[") > MAX_DEPTH and _is_too_deep(content):
+        return None, TOO_DEEP
+    if _MANY_DIGITS in marks:
+        integers = _INTEGERS.findall(_outside_of_texts(content))
+        if not all(map(_fits, integers)):
             return None, LARGE_INTEGER
     return document, ""
 
@@ -58,8 +57,8 @@ _MARKS: Final = bytes(
 ) + bytes(128)
 _MANY_DIGITS: Final = b"0" * len(str(-LEAST_INTEGER))
 _INTEGERS: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
-_BRACKETS: Final = bytes(range(256)).translate(None, b"[]{}")
-_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS: Final = bytes(range(256)).translate(None, b"[]{}")
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
 
 def _outside_of_texts(content: bytes) -> bytes:
@@ -69,9 +68,14 @@ def _outside_of_texts(content: bytes) -> bytes:
     return b'"'.join(content.split(b'"')[::2])
 
 
-def _depth(outside: bytes) -> int:
-    brackets = outside.translate(None, _BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+def _is_too_deep(content: bytes) -> bool:
+    """Say whether JSON is too deep, by taking away what is innermost again and again."""
+    brackets = _outside_of_texts(content).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def _fits(digits: bytes) -> bool:
@@ -103,7 +107,7 @@ def _why_not(content: bytes) -> str:
     except ValueError:
         return NOT_JSON
     # All that is left are integers which make no finite float, and what is nested too deeply.
-    return TOO_DEEP if _depth(_outside_of_texts(content)) > MAX_DEPTH else LARGE_INTEGER
+    return TOO_DEEP if _is_too_deep(content) else LARGE_INTEGER
 
 
 def _take_float(digits: str) -> float:
