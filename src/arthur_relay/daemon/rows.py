@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NO_ID = "partner_inference_id is required"
 NO_TEXT_ID = "partner_inference_id must be a string"
 NO_OBJECT = "the row must be an object"
+TOO_DEEP = "the body is nested too deeply"
 
 DATA = {RowKind.INFERENCE: "inference_data", RowKind.GROUND_TRUTH: "ground_truth_data"}
 """What a row of each kind tells: an object, without which Arthur takes none, nor can it be cut."""
@@ -107,7 +108,7 @@ def _elements(body: bytes) -> Sequence[Buffer]:
     except msgspec.ValidationError:
         raise NotRowsError("the body must be a JSON list of rows") from None
     except RecursionError:
-        raise NotRowsError("the body is nested too deeply") from None
+        raise NotRowsError(TOO_DEEP) from None
     except msgspec.DecodeError:
         if _ODD.search(body) is None:
             raise NotRowsError("the body is not JSON") from None
