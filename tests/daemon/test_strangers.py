@@ -86,6 +86,18 @@ async def test_who_waits_for_an_answer_does_not_make_room() -> None:
             await each.close()
 
 
+async def test_views_take_places_and_leave_the_probes_theirs() -> None:
+    async with Edge(Door.VIEWS, most=2) as edge:
+        seeing = [await edge.connect() for _ in range(2)]
+        for each in seeing:
+            await each.send(request(path="/status"))
+            assert (await each.answer())[0] == 200
+        assert statuses(await edge.exchange(request(path="/status"))) == [503]
+        assert statuses(await edge.exchange(request())) == [200]
+        for each in seeing:
+            await each.close()
+
+
 class Busy:
     is_dispensable = False
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from arthur_relay.daemon.access import Door, NoEntry
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
+from arthur_relay.daemon.browsers import API, PROBES
 from arthur_relay.daemon.protocol import CONNECTION, PEER
 from arthur_relay.errors import without_texts
 from arthur_relay.schema import is_path_segment
@@ -77,8 +78,7 @@ class Api:
             if isinstance(grant, NoEntry):
                 logger.warning("a client is refused (%d): %s", grant.status, grant.sentence)
                 return answer_error(grant.status, grant.sentence)
-            if not _connection(request).take_place():
-                logger.warning("a request is put off: the listener has no more places")
+            if not _has_place(request.scope):
                 return _no_place()
             return await handler(request, grant)
 
@@ -167,6 +167,9 @@ def create_app(
                 logger.warning("a request is refused: %s", sentence)
                 await answer_error(403, sentence)(scope, receive, send)
                 return
+            if _is_view(scope) and not _has_place(scope):
+                await _no_place()(scope, receive, send)
+                return
             await app(scope, receive, send)
         except ClientDisconnect:
             logger.debug("a client went away before its request was whole")
@@ -191,9 +194,20 @@ def _peer(request: Request) -> Peer:
     return peer
 
 
-def _connection(request: Request) -> GuardedProtocol:
-    connection: GuardedProtocol = request.scope["extensions"][CONNECTION]
-    return connection
+def _is_view(scope: Scope) -> bool:
+    """Say whether a request is for a view that takes its time: anybody at these doors may ask."""
+    door = scope["extensions"][PEER].door
+    path = scope["path"]
+    return door is not Door.TCP and path not in PROBES and not path.startswith(API)
+
+
+def _has_place(scope: Scope) -> bool:
+    """Have the connection take a place for good, if there is one."""
+    connection: GuardedProtocol = scope["extensions"][CONNECTION]
+    if connection.take_place():
+        return True
+    logger.warning("a request is put off: the listener has no more places")
+    return False
 
 
 def _may_be_model(model_id: str) -> bool:

@@ -127,16 +127,19 @@ class Front:
         if self._limits.places.arrive(protocol):
             protocol.opening = loop.create_task(self._open(protocol, connection))
             self._opening.add(protocol.opening)
-            protocol.opening.add_done_callback(partial(self._opened, connection))
+            protocol.opening.add_done_callback(partial(self._opened, protocol, connection))
             return
         with connection, suppress(OSError):
             if self._tls is None:
                 connection.settimeout(0)
                 connection.send(_BUSY)
 
-    def _opened(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def _opened(
+        self, protocol: GuardedProtocol, connection: socket.socket, task: asyncio.Task[None]
+    ) -> None:
         self._opening.discard(task)
         if task.cancelled():  # before it began, perhaps
+            self._limits.places.leave(protocol)
             connection.close()
 
     async def _open(self, protocol: GuardedProtocol, connection: socket.socket) -> None:
@@ -151,9 +154,6 @@ class Front:
         except OSError as error:  # of TLS as well
             logger.debug("a connection has not come about: %s", type(error).__name__)
             self._limits.places.leave(protocol)
-        except BaseException:
-            self._limits.places.leave(protocol)
-            raise
 
     async def finish(self, seconds: float) -> int:
         """Wait until the requests in progress are answered, then cut what is left.
