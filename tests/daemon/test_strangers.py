@@ -278,6 +278,8 @@ def test_a_restricted_token_learns_nothing_of_other_models(
         theirs, *nobodys = answers()
         assert [status for status, _ in theirs] == [403] * 3
         assert nobodys == [theirs] * 2
+        asked = " ".join(each.path for each in sandbox.requests)
+        assert "theirs-id" not in asked, "the time to answer tells nothing either"
         assert every.get(f"/api/v3/models/theirs{by_partner}").status_code == 200
         assert every.get(f"/api/v3/models/nobodys{by_partner}").status_code == 404
     assert one.get(f"/api/v3/models/own{by_partner}").status_code == 200
