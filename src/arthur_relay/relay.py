@@ -30,6 +30,7 @@ from arthur_relay.pipeline.runtime import JOIN_SECONDS
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
 from arthur_relay.row import Row
 from arthur_relay.runs import OpenRuns
+from arthur_relay.schema import check_model_id
 from arthur_relay.settings import RelaySettings
 from arthur_relay.signals import exit_on_sigterm
 from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
@@ -62,6 +63,9 @@ class Relay(Flushing):
         destination: Where rows go; entered and used by the worker only.
         model_id: The model of inferences that do not name one.
         settings: The settings; from the environment when None.
+
+    Raises:
+        ConfigurationError: The model's id can't be one, or the relay can't start.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Relay(Flushing):
         settings: RelaySettings | None = None,
     ) -> None:
         self.settings = settings if settings is not None else RelaySettings()
-        self.model_id = model_id
+        self.model_id = None if model_id is None else self._checked(model_id)
         self._destination = destination
         self._lock = ProcessLock()
         self._models = KnownModels()
@@ -410,6 +414,10 @@ class Relay(Flushing):
         if not isinstance(model_id, str):
             raise TypeError
         return model_id
+
+    def _checked(self, model_id: str) -> str:
+        # An empty one is none, and a relay that is switched off asks for nothing.
+        return model_id if self.settings.disabled or not model_id else check_model_id(model_id)
 
     def _timeout(self, timeout: float | None) -> float:
         seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout

@@ -94,7 +94,7 @@ def test_what_is_on_its_way_is_waited_for_also_when_an_earlier_process_took_it_i
 
 
 def test_a_request_in_progress_is_answered(daemon: DaemonProcess, sandbox: ArthurSandbox) -> None:
-    body = b'[{"partner_inference_id": "a"}]'
+    body = b'[{"partner_inference_id": "a", "inference_data": {}}]'
     head = f"POST {path(sandbox)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     with (
         socket.socket(socket.AF_UNIX) as sending,

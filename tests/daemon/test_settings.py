@@ -42,6 +42,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tls_key": ("key", Path("key")),
     "tokens_file": ("tokens", Path("tokens")),
     "metrics_listen": (":9464", ":9464"),
+    "allowed_hosts": ("Relay.example, other", frozenset({"relay.example", "other"})),
     "max_body_bytes": ("2048", 2048),
     "max_rows": ("3", 3),
     "max_row_bytes": ("1025", 1025),
@@ -64,7 +65,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "name", ["socket", "socket_group", "allowed_uids", "listen", "tokens_file"]
+    "name", ["socket", "socket_group", "allowed_uids", "listen", "tokens_file", "allowed_hosts"]
 )
 def test_none_can_be_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DAEMON_PREFIX + name.upper(), "none")

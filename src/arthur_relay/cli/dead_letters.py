@@ -25,6 +25,7 @@ from arthur_relay.dead_letters.everywhere import Everywhere
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
+from arthur_relay.terminal import printable
 
 REPLAYED_ROWS = 500
 """Letters that are sent before it is looked at what became of them."""
@@ -78,7 +79,14 @@ def run_show(inference_id: str) -> None:
         typer.Exit: With 1 when there is no letter of it.
     """
     kept = _matching(_everywhere(_settings()), None)
-    found = _try(lambda: [each for _, each in kept if each.inference_id == inference_id])
+    # As it is, or as `list` shows it.
+    found = _try(
+        lambda: [
+            each
+            for _, each in kept
+            if inference_id in (each.inference_id, printable(each.inference_id))
+        ]
+    )
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -92,7 +100,7 @@ def run_show(inference_id: str) -> None:
             **({"damage": letter.damage} if letter.damage else {}),
             **_row(letter.body),
         }
-        print(_json(document))
+        print(printable(_json(document), keep="\n"))
     if not found:
         _fail(f"There is no dead letter of inference {printable(inference_id)}.")
 
@@ -244,10 +252,5 @@ def _try(action: Callable[[], T]) -> T:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {sentence}", file=sys.stderr)
+    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
     raise typer.Exit(1)
-
-
-def printable(text: str) -> str:
-    """Return a text without anything that a terminal would obey."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

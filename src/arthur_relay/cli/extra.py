@@ -2,6 +2,8 @@
 
 from typing import Final, NoReturn
 
+from arthur_relay.terminal import printable
+
 DAEMON_PACKAGES: Final = frozenset(
     {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
 )
@@ -16,5 +18,5 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     """
     import typer  # noqa: PLC0415 - this module is imported before it is known to be there
 
-    typer.echo(f"arthur-relay: {message}", err=True)
+    typer.echo(f"arthur-relay: {printable(message)}", err=True)
     raise typer.Exit(code)

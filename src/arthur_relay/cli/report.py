@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from arthur_relay.terminal import printable
+
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
 
 
@@ -51,6 +53,7 @@ class Report:
     def _add(self, mark: str, subject: str, sentence: str) -> None:
         for secret in self.secrets:
             sentence = sentence.replace(secret, "***")
+        sentence = printable(sentence)  # it may quote Arthur, a file, or whatever was set
         self.checks.append((mark, subject, sentence))
 
     def show(self, title: str) -> None:

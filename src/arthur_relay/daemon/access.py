@@ -64,6 +64,11 @@ class Grant:
         """Return whether a model may be used."""
         return self.models is None or model_id in self.models
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there are models that it may not use."""
+        return self.models is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -106,6 +111,11 @@ class Access:
         self._allowed_uids = allowed_uids
         self._wall_clock = wall_clock
         self._guest_secret = secrets.token_bytes(32)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether TCP asks for a token."""
+        return self._tokens is not None
 
     def admit(self, peer: Peer, credential: str | None) -> Grant | NoEntry:
         """Say what a client may do that gives a credential: a token, a session, or anything."""

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
+
 from arthur_relay.daemon.answers import answer_error, answer_rows
+from arthur_relay.daemon.protocol import CONNECTION
 from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
 from arthur_relay.pipeline.acceptance import Refusal
 from arthur_relay.row import RowKind
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.counts import IntakeCounts
     from arthur_relay.daemon.desk import Desk
+    from arthur_relay.daemon.protocol import GuardedProtocol
     from arthur_relay.daemon.rows import Split
     from arthur_relay.daemon.settings import DaemonSettings
 
@@ -32,7 +36,7 @@ COMMIT_SECONDS = 30.0
 RETRY_SECONDS = {Refusal.FULL: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
 """When to come again, by why not now."""
 
-MAX_MODEL_CHARACTERS = 255
+_MAX_DIGITS = 18
 
 _KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
 
@@ -65,9 +69,7 @@ class Intake:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
         began_at = time.perf_counter()
         method = request.method
-        if len(model_id) > MAX_MODEL_CHARACTERS:
-            response = answer_error(404, "no such model")
-        elif request.headers.get("content-encoding", "identity").lower() != "identity":
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
             response = answer_error(415, "the body must not be compressed")
         else:
             with self._room() as held:
@@ -103,6 +105,10 @@ class Intake:
         del body  # the rows have their own bytes
         if refusal := await self.refusal(model_id):
             return answer_error(404, refusal)
+        # Half-closed by TLS, or cut: nobody would hear that they are safe, and send them again.
+        connection: GuardedProtocol = request.scope["extensions"][CONNECTION]
+        if connection.is_gone:
+            raise ClientDisconnect
         return await self._store(found, model_id)
 
     async def _store(self, found: Split, model_id: str) -> Response:
@@ -129,7 +135,10 @@ class Intake:
             _TooLargeError: It is too large.
             _NoRoomError: There are too many others.
         """
-        declared = request.headers.get("content-length", "")
+        # The parser takes any number of zeros, of which Python makes no integer.
+        declared = request.headers.get("content-length", "").lstrip("0")
+        if len(declared) > _MAX_DIGITS:
+            raise _TooLargeError
         if declared.isascii() and declared.isdigit():
             held.reserve(int(declared))
         parts = []

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.settings import LogFormat
+from arthur_relay.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ class JsonLines(logging.Formatter):
             line["held_back"] = held_back
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return printable(json.dumps(line, default=str))
 
 
 class ConsoleLines(logging.Formatter):
@@ -80,7 +81,8 @@ class ConsoleLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
-        line = super().format(record)
+        # What clients and Arthur have sent may be in it; a traceback has lines of its own.
+        line = printable(super().format(record), keep="\n" if record.exc_info else "")
         held_back = getattr(record, "held_back", 0)
         return f"{line} (and {held_back} more like it)" if held_back else line
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.answers import answer_error, answer_json
+from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -73,13 +73,19 @@ class Models:
     _away_until: float = 0.0
 
     async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
-        """Answer `GET /models/{id}`."""
+        """Answer `GET /models/{id}`.
+
+        A restricted token's answer says nothing of models that it may not use, not even whether
+        they exist, or are known here.
+        """
         try:
-            found = await self._find((name, by_partner_id))
+            found = await self._find((name, by_partner_id), grant)
         except _NoModelError as error:
+            if grant.is_restricted and error.response.status_code == 404:
+                return answer_error(403, NOT_ALLOWED)
             return error.response
-        if not grant.allows(str(found.get("id", ""))):
-            return answer_error(403, "the token may not be used for this model")
+        if not _allows(grant, found):
+            return answer_error(403, NOT_ALLOWED)
         return answer_json(found)
 
     async def refusal(self, model_id: str) -> str:
@@ -103,13 +109,15 @@ class Models:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return ""
 
-    async def _find(self, key: _Key) -> dict[str, Any]:
+    async def _find(self, key: _Key, grant: Grant) -> dict[str, Any]:
         """Return Arthur's description of a model, or the kept one.
 
         Raises:
             _NoModelError: There is neither.
         """
         kept = self._kept(key)
+        if kept is not None and not _allows(grant, kept):
+            kept = None
         told = self._told.get(key)
         if told is None or time.monotonic() > told.until:
             if kept is not None and time.monotonic() < self._away_until:
@@ -183,3 +191,7 @@ class Models:
             if found == name:
                 return document
         return None
+
+
+def _allows(grant: Grant, document: dict[str, Any]) -> bool:
+    return grant.allows(str(document.get("id", "")))

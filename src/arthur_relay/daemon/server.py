@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.browsers import Browsers
+from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.lock import hold_directory
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
+from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
@@ -31,7 +35,6 @@ from arthur_relay.parts import Parts
 from arthur_relay.pipeline.model_ledger import ModelLedger
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
@@ -79,6 +82,7 @@ class Daemon:
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
         self._parts: Parts
+        self._most_connections: int
         self._renewals: list[Callable[[Credentials], None]] = []
         self.state: DaemonState
 
@@ -100,7 +104,7 @@ class Daemon:
                 self._renewals.append(arthur.renew)
                 fronts = self._fronts(arthur, unix, tcp, views)
                 for front in fronts.values():
-                    await front.start()
+                    front.start()
                 beat = asyncio.create_task(self._beat())
                 self.state.phase = Phase.RUNNING
                 self._tell_start(unix, tcp, views)
@@ -153,8 +157,13 @@ class Daemon:
         self, settings: DaemonSettings, stack: ExitStack
     ) -> tuple[list[UnixSocket], list[socket.socket], list[socket.socket]]:
         """Open the sockets of the doors: Unix, TCP, views."""
-        unix = [UnixSocket(each) for each in passed_sockets(self._environment, os.getpid())]
-        tcp: list[socket.socket] = []
+        passed, tcp = passed_sockets(self._environment, os.getpid())
+        for each in (*passed, *tcp):
+            stack.callback(each.close)
+        # Whoever opened them, TCP is TCP: with its tokens and its certificate.
+        for each in tcp:
+            settings.check_tcp(each.getsockname()[0], f"A socket that is passed is {shown([each])}")
+        unix = [UnixSocket(each) for each in passed]
         views: list[socket.socket] = []
         for name, value in (
             ("LISTEN", settings.listen),
@@ -195,6 +204,10 @@ class Daemon:
             counts=state.counts,
             refusal=models.refusal,
         )
+        self._most_connections = connections_that_fit(
+            self._configuration.daemon.max_connections,
+            listeners=sum(map(bool, (unix, tcp, views))),
+        )
         api = Api(lambda: self._access, intake, models).routes()
         probes, others = probe_routes(state), view_routes(state)
         found = {}
@@ -216,11 +229,16 @@ class Daemon:
     ) -> Front:
         limits = Limits(
             door=door,
-            counts=self.state.counts,
-            max_connections=self._configuration.daemon.max_connections,
+            places=Places(door, self._most_connections, self.state.counts),
             timeout_seconds=lambda: self._configuration.daemon.client_timeout_seconds,
         )
-        return Front(create_app(routes), sockets, limits, tls)
+        own_name = socket.gethostname().lower()
+        browsers = Browsers(
+            door,
+            has_tokens=lambda: self._access.has_tokens,
+            allowed_hosts=lambda: {own_name, *(self._configuration.daemon.allowed_hosts or ())},
+        )
+        return Front(create_app(routes, browsers.refusal), sockets, limits, tls)
 
     async def _until_told(self, signals: Signals) -> None:
         while not signals.stop.is_set():

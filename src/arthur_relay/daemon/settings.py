@@ -61,6 +61,13 @@ def _uids(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> Any:
+    value = none_by_name(value)
+    if isinstance(value, str):
+        return frozenset(each.strip().lower() for each in value.split(",") if each.strip())
+    return value
+
+
 def read_address(text: str) -> tuple[str, int]:
     """Return the host and the port of `host:port`, `[::1]:port` or `:port` (all addresses).
 
@@ -136,6 +143,11 @@ class DaemonSettings(BaseSettings):
     metrics_listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None, description="host:port for the views alone (health, metrics, page), or none"
     )
+    allowed_hosts: Annotated[frozenset[str] | None, BeforeValidator(_names)] = Field(
+        None,
+        description="names by which browsers may ask for the views, and for TCP without tokens,"
+        " beside addresses, localhost and names without a dot; separated by commas, or none",
+    )
     max_body_bytes: Annotated[int, Ge(1024), Le(1 << 30)] = Field(
         16 * _MIB, description="bytes of a request's body, at most; 1024 or more"
     )
@@ -150,7 +162,9 @@ class DaemonSettings(BaseSettings):
         description="bytes of all requests' bodies that are in memory at once; 1024 or more",
     )
     max_connections: Annotated[int, Ge(1), Le(1_000_000)] = Field(
-        1000, description="open connections, at most; 1 or more"
+        1000,
+        description="open connections of each listener, at most, and as many from which nothing was"
+        " let in so far; 1 or more",
     )
     client_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         30.0,
@@ -194,11 +208,22 @@ class DaemonSettings(BaseSettings):
         if self.listen is None:
             return
         host, _ = read_address(self.listen)
+        self.check_tcp(host, f"{DAEMON_PREFIX}LISTEN is {self.listen}")
+
+    def check_tcp(self, host: str, what: str) -> None:
+        """Refuse to take rows from other machines without tokens.
+
+        Args:
+            host: The name or address that is listened on.
+            what: Says so, for the message.
+
+        Raises:
+            SettingsError: It would.
+        """
         if self.tokens_file is None and not is_loopback(host):
             raise SettingsError(
-                f"{DAEMON_PREFIX}LISTEN is {self.listen}: without {DAEMON_PREFIX}TOKENS_FILE anyone"
-                " who can connect may send, so only a loopback address is allowed, such as"
-                " 127.0.0.1:8808."
+                f"{what}: without {DAEMON_PREFIX}TOKENS_FILE anyone who can connect may send, so"
+                " only a loopback address is allowed, such as 127.0.0.1:8808."
             )
 
 

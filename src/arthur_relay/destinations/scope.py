@@ -23,7 +23,7 @@ from arthur_relay.errors import (
 )
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.schema import ModelSchema
+from arthur_relay.schema import ModelSchema, is_path_segment
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class ScopeDestination:
         Raises:
             Whatever `fetch_schema` does.
         """
+        if not is_path_segment(model_id):
+            raise _no_model(model_id)
         id_type = "partner_model_id" if by_partner_id else "id"
         path = f"/models/{quote(model_id, safe='')}?id_type={id_type}&expand=attributes"
         try:
@@ -140,10 +142,7 @@ class ScopeDestination:
         except TransportError as error:
             raise UnreachableError(self._where(str(error))) from error
         if answer.status in (400, 404):
-            raise ModelError(
-                f"Arthur has no model with id {model_id}: make sure that the id is that of a model"
-                " which is registered with your Arthur account."
-            )
+            raise _no_model(model_id)
         if answer.status in (401, 403):
             raise CredentialsError(
                 f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
@@ -175,6 +174,8 @@ class ScopeDestination:
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
+        if not is_path_segment(batch.model_id):  # it would be a request for something else
+            return _refused(batch, "no such model")
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
@@ -309,6 +310,13 @@ class ScopeDestination:
         if self._credentials.api_key is not None:
             return "check the API key (ARTHUR_API_KEY) and what it may do."
         return f"check what the login {self._credentials.login} may do."
+
+
+def _no_model(model_id: str) -> ModelError:
+    return ModelError(
+        f"Arthur has no model with id {model_id}: make sure that the id is that of a model which is"
+        " registered with your Arthur account."
+    )
 
 
 def _may_pass(status: int) -> bool:
