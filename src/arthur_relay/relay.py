@@ -135,7 +135,7 @@ class Relay(Flushing):
         """
         settings = settings if settings is not None else RelaySettings()
         credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
-        model_id = os.environ.get("ARTHUR_MODEL_ID") or None
+        model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip() or None
         return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
 
     def capture(self, inference: Inference) -> None:

@@ -69,12 +69,12 @@ class SpoolDirectory:
         Raises:
             SpoolError: None can be claimed, or it is not a directory that can be written to.
         """
-        self._prepare()
+        self.prepare()
         for number in count():
             try:
                 found = self._lock(self._path / f"{number}{SUFFIX}")
             except OSError as error:
-                raise self._unusable(error) from error
+                raise self.unusable(error) from error
             if found is not None:
                 return found
         raise AssertionError  # count() does not end
@@ -92,7 +92,12 @@ class SpoolDirectory:
             else:  # its owner has ended well meanwhile
                 found.release()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the directory, when it is not there.
+
+        Raises:
+            SpoolError: It can't be made, or used.
+        """
         path = self._path
         if not HAS_FILE_LOCKS:
             raise SpoolError(
@@ -104,9 +109,10 @@ class SpoolDirectory:
             if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(EACCES, os.strerror(EACCES))
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
 
-    def _unusable(self, error: OSError) -> SpoolError:
+    def unusable(self, error: OSError) -> SpoolError:
+        """Return the error that says that the directory can't be used."""
         return SpoolError(
             f"spool_dir {self._path} can't be used ({error.strerror}): give a directory that this"
             " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."

@@ -11,16 +11,17 @@ import anyio
 import typer
 
 from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
-from arthur_relay.variables import leave_to_command, sentence
+from arthur_relay.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +44,8 @@ def run_check() -> None:
         report.conclude("Not ready: see ✗ above", "bold red")
         raise typer.Exit(1)
     if report.is_disabled:
-        report.conclude("Disabled: all is right, and nothing is sent", "bold yellow")
+        found = "else it would not work: see ! above" if report.is_wrong else "all is right"
+        report.conclude(f"Disabled: {found}, and nothing is sent", "bold yellow")
         return
     report.conclude("Ready: inferences will reach Arthur", "bold green")
 
@@ -54,8 +56,10 @@ def _check(report: Report) -> None:
     if settings is None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
+    check_spool(report, settings)
+    check_dead_letter_file(report, settings.dead_letter_file)
     credentials = check_credentials(report, settings)
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         report.wrong(
             "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
@@ -72,8 +76,8 @@ def _check(report: Report) -> None:
 
 def warn_of_unknown_variables(report: Report) -> None:
     """Note what looks like a setting and is none."""
-    for name, nearest in unknown_variables(os.environ):
-        report.warn("Variable", sentence(name, nearest))
+    for unknown in unknown_variables(os.environ):
+        report.warn("Variable", unknown.sentence)
 
 
 def _check_settings(report: Report) -> RelaySettings | None:

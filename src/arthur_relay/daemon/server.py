@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
 from arthur_relay.daemon.intake import Intake
@@ -20,7 +21,13 @@ from arthur_relay.daemon.models import Models
 from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
-from arthur_relay.daemon.sockets import UnixSocket, listen_tcp, listen_unix, shown
+from arthur_relay.daemon.sockets import (
+    NOTHING_TO_LISTEN_ON,
+    UnixSocket,
+    listen_tcp,
+    listen_unix,
+    shown,
+)
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.tls import load_tls
@@ -172,10 +179,7 @@ class Daemon:
             stack.callback(one.listener.close)
             stack.callback(one.remove)
         if not (unix or tcp):
-            raise SettingsError(
-                "The daemon has nothing to listen on: set ARTHUR_RELAY_DAEMON_SOCKET or"
-                " ARTHUR_RELAY_DAEMON_LISTEN."
-            )
+            raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
         return unix, tcp, views
 
     def _fronts(
@@ -318,13 +322,14 @@ class Daemon:
         old = self._configuration
         try:
             new = self._reload()
-            access = self._read_access(new.daemon)
-            load_tls(new.daemon, into=self._tls)
+            merged = old.with_reloaded(new)
+            access = self._read_access(merged.daemon)
+            load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
             logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
             return
         fixed = old.needs_restart(new)
-        self._configuration = old.with_reloaded(new)
+        self._configuration = merged
         self._access = access
         if self._configuration.credentials != old.credentials:
             for renew in self._renewals:
@@ -336,6 +341,8 @@ class Daemon:
         )
         if fixed:
             logger.warning("a restart is needed for the changes of: %s", ", ".join(fixed))
+        for unknown in unknown_variables(os.environ):
+            logger.warning("%s", unknown.sentence)
 
     def _read_access(self, settings: DaemonSettings) -> Access:
         path = settings.tokens_file
