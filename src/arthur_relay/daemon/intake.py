@@ -117,7 +117,7 @@ class Intake:
                 rows["deferred"] += found.total
                 logger.warning("rows are put off: %s", refusal.value)
                 return answer_error(503, refusal.value, retry_after_seconds=RETRY_SECONDS[refusal])
-            self.counts.accept(model_id, len(found.rows))
+            rows["accepted"] += len(found.rows)
         rows["refused"] += len(found.refused)
         return answer_rows(found)
 

@@ -146,7 +146,6 @@ class Worker:
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
-            filled=self.room.filled,
         )
         self._intake = Intake(
             inlet=self.inlet,
