@@ -73,6 +73,7 @@ class Relay(Flushing):
     ) -> None:
         self.settings = settings if settings is not None else RelaySettings()
         self.model_id = model_id
+        self._lacks_model = False
         self._destination = destination
         self._lock = ProcessLock()
         self._models = KnownModels()
@@ -136,7 +137,15 @@ class Relay(Flushing):
         settings = settings if settings is not None else RelaySettings()
         credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
         model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip() or None
-        return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
+        if model_id is None and not settings.disabled:
+            logger.warning(
+                "arthur-relay: ARTHUR_MODEL_ID is not set: inferences that name no model of their"
+                " own will be rejected"
+            )
+        destination = ScopeDestination.of(credentials, settings)
+        relay = cls(destination, model_id=model_id, settings=settings)
+        relay._lacks_model = model_id is None
+        return relay
 
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
@@ -304,6 +313,7 @@ class Relay(Flushing):
             disabled=self.settings.disabled,
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
+            lacks_model=self._lacks_model,
         )
 
     @property

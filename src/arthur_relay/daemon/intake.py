@@ -103,9 +103,9 @@ class Intake:
         del body  # the rows have their own bytes
         if refusal := await self.refusal(model_id):
             return answer_error(404, refusal)
-        return await self._store(found, model_id)
+        return await self._store(found)
 
-    async def _store(self, found: Split, model_id: str) -> Response:
+    async def _store(self, found: Split) -> Response:
         rows = self.counts.rows
         if found.rows:
             try:

@@ -191,7 +191,7 @@ class Daemon:
     ) -> dict[Door, Front]:
         state, parts = self.state, self._parts
         relay = self._configuration.relay
-        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
+        models = Models(arthur, parts, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
             desk=Desk(parts.worker.acceptance),
             settings=lambda: self._configuration.daemon,

@@ -117,6 +117,7 @@ class DaemonState:
             disabled=False,
             closed=not parts.is_open,
             running=parts.runtime.is_running,
+            unanswered=self.seen.questions.failure,
         )
 
     def accounts(self) -> Accounts:

@@ -61,8 +61,8 @@ Key = int
 class Keeper(Protocol):
     """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters.
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters; returns how many gave way to them, which are lost.
 
         Raises:
             OSError: They can't be written.
@@ -94,6 +94,7 @@ class DeadLetters:
 
     Attributes:
         added: How many were taken, by reason, of which there are no more than `BoundedReasons` has.
+        evicted: How many of those that are read gave way to newer ones, for want of room.
     """
 
     def __init__(
@@ -106,6 +107,8 @@ class DeadLetters:
         self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
+        self._told_evicted = False
+        self.evicted = 0
 
     def add(self, letter: DeadLetter) -> None:
         """Take a letter. Never raises."""
@@ -126,16 +129,27 @@ class DeadLetters:
         for keeper, letters in self._unwritten.items():
             if not letters:
                 continue
+            is_read = keeper is self._keepers[0]
             try:
-                keeper.add(letters)
+                gone = keeper.add(letters)
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                _cut(letters, UNWRITTEN_BYTES)
+                self.evicted += _cut(letters, UNWRITTEN_BYTES) if is_read else 0
                 if not self._told_unwritten:
                     self._told_unwritten = True
                     logger.warning("arthur-relay: dead letters can't be written (%s)", error)
             else:
                 letters.clear()
                 self._told_unwritten = False
+                self._count_evicted(gone if is_read else 0)
+
+    def _count_evicted(self, letters: int) -> None:
+        self.evicted += letters
+        if letters and not self._told_evicted:
+            self._told_evicted = True
+            logger.warning(
+                "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
+                " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
+            )
 
     def letters(self) -> list[DeadLetter]:
         """Return what is kept, oldest first.
@@ -151,11 +165,12 @@ class DeadLetters:
         return self._keepers[0].count() if self._keepers else {}
 
 
-def _cut(letters: list[DeadLetter], most_bytes: int) -> None:
-    """Forget the oldest until the others take no more than so many bytes."""
+def _cut(letters: list[DeadLetter], most_bytes: int) -> int:
+    """Forget the oldest until the others take no more than so many bytes; returns how many."""
     size = sum([letter.size for letter in letters])
     gone = 0
     while size > most_bytes:
         size -= letters[gone].size
         gone += 1
     del letters[:gone]
+    return gone

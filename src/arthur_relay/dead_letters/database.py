@@ -61,15 +61,15 @@ class Database:
         self._path = directory / FILE_NAME
         self._max_bytes = max_bytes
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
+    def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters; a damaged file is set aside first."""
         try:
-            self._add(letters)
+            return self._add(letters)
         except sqlite3.OperationalError:
             raise  # locked, or no room: nothing is wrong with the file
         except sqlite3.DatabaseError:
             set_aside(self._path, datetime.now(UTC), ("", "-journal"))
-            self._add(letters)
+            return self._add(letters)
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first."""
@@ -97,7 +97,7 @@ class Database:
             return sum([_delete(connection, key) for key in keys])
 
     @unforked()
-    def _add(self, letters: Sequence[DeadLetter]) -> None:
+    def _add(self, letters: Sequence[DeadLetter]) -> int:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
@@ -120,15 +120,16 @@ class Database:
             )
             added = sum([letter.size for letter in letters])
             connection.execute("UPDATE held SET size = size + ?", (added,))
-            self._give_way(connection)
+            return self._give_way(connection)
 
-    def _give_way(self, connection: sqlite3.Connection) -> None:
+    def _give_way(self, connection: sqlite3.Connection) -> int:
+        gone = 0
         while True:
             ((size,),) = connection.execute("SELECT size FROM held")
             oldest = connection.execute("SELECT min(key) FROM letters").fetchone()[0]
             if size <= self._max_bytes or oldest is None:
-                return
-            _delete(connection, oldest)
+                return gone
+            gone += _delete(connection, oldest)
 
     @unforked()
     def _read(self, after: Key) -> list[tuple[Key, DeadLetter]]:

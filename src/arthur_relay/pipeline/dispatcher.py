@@ -74,6 +74,7 @@ class Dispatcher:
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
         observers: Told of each attempt, and how many seconds it took; must not raise.
+        has_answered: Whether the destination has answered anything so far. Any thread may read it.
     """
 
     destination: Destination
@@ -94,6 +95,8 @@ class Dispatcher:
     sending: int = 0
     is_held: bool = False
     observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
+    has_answered: bool = False
+    _questions_only: bool = False
     _parked: int = 0
     _slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
@@ -154,6 +157,28 @@ class Dispatcher:
     def _start(self, group: TaskGroup, delivery: _Delivery) -> None:
         self.in_progress += 1
         group.start_soon(self._deliver, group, delivery)
+
+    def asked(self, failure: str = "") -> None:
+        """Take in how a question for a model ended: it counts like a delivery. Loop's thread only.
+
+        One that was answered closes the breaker only when it was questions that opened it: what
+        tells of models may work where what takes rows does not.
+
+        Args:
+            failure: Why there was no answer, or "". Whoever asked logs it.
+        """
+        if failure:
+            self._questions_only = self._questions_only or self.goes_well
+            self.last_failure = failure
+            self.breaker.failed(anyio.current_time())
+            return
+        self.has_answered = True
+        if self._questions_only:
+            self._questions_only = False
+            self.last_failure = ""
+            self.breaker.succeeded()
+            self._open_gate()
+            self.changed()
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
@@ -240,6 +265,8 @@ class Dispatcher:
     def _judge_destination(self, attempt: Attempt) -> None:
         """Tell the breaker, and the log when something changed."""
         now = anyio.current_time()
+        self._questions_only = False
+        self.has_answered = self.has_answered or attempt.failure is not Failure.UNAVAILABLE
         if attempt.retry_after_seconds is not None:
             self.breaker.hold(now + attempt.retry_after_seconds)
         if attempt.failure is Failure.UNAVAILABLE:

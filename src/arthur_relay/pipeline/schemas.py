@@ -36,6 +36,9 @@ REFUSAL_SECONDS = 60.0
 REFUSALS_KEPT = 1000
 """Models whose refusals are remembered; inferences may name any number that do not exist."""
 
+NOTED_QUESTIONS = 100
+"""Questions asked elsewhere that wait to be taken in, at most; the newest say enough."""
+
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
 
@@ -44,8 +47,8 @@ QUESTIONS_AT_ONCE = 2
 class SchemaLoader:
     """Knows the encoders of the models, and loads those it does not know.
 
-    `ask` and `give` may be called from any thread, and take effect when the worker looks; the
-    rest belongs to the worker's loop.
+    `ask`, `give` and `note` may be called from any thread, and take effect when the worker looks;
+    the rest belongs to the worker's loop.
 
     Attributes:
         destination: Is asked.
@@ -56,6 +59,7 @@ class SchemaLoader:
         privacy: Given to each encoder.
         learned: Told of each model that becomes known.
         changed: Told when a model became known, or was refused.
+        asked: Told why a question had no answer, and "" when it had one.
         urgent: Whether the relay is closing, and waits have to be short.
     """
 
@@ -67,6 +71,7 @@ class SchemaLoader:
     privacy: Privacy | None
     learned: Callable[[str, ModelSchema], None]
     changed: Callable[[], None]
+    asked: Callable[[str], None]
     urgent: bool = False
     _unreachable: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
@@ -78,6 +83,7 @@ class SchemaLoader:
     _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[ModelSchema] = field(default_factory=deque)
+    _noted: deque[str] = field(default_factory=lambda: deque(maxlen=NOTED_QUESTIONS))
     _hurry: anyio.Event | None = None
     _last_presumed: Encoder | None = None
     _limiter: anyio.CapacityLimiter | None = None
@@ -96,6 +102,10 @@ class SchemaLoader:
         """Make a model known that need not be asked for. Any thread."""
         self._given.append(schema)
 
+    def note(self, failure: str) -> None:
+        """Take in why a question asked elsewhere had no answer, or "". Any thread; wake it after."""
+        self._noted.append(failure)
+
     @property
     def unreachable(self) -> str:
         """Why a model could not be asked for lately, or "" when all have been told. Any thread."""
@@ -109,7 +119,7 @@ class SchemaLoader:
     @property
     def has_questions(self) -> bool:
         """Whether `turn` has something to do."""
-        return bool(self._questions or self._given)
+        return bool(self._questions or self._given or self._noted)
 
     @property
     def is_asking(self) -> bool:
@@ -127,6 +137,8 @@ class SchemaLoader:
         now = anyio.current_time()
         while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
             del self._refused[next(iter(self._refused))]
+        while self._noted:
+            self.asked(self._noted.popleft())
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
@@ -207,6 +219,7 @@ class SchemaLoader:
         try:
             schema: ModelSchema = await policy(partial(self._fetch, model_id))
         except ConfigurationError as error:
+            self.asked("")
             match error:
                 case ModelError():
                     reason = error.reason
@@ -225,6 +238,7 @@ class SchemaLoader:
                 logger.warning("arthur-relay: %s", error)
             self._answer(model_id, error)
         else:
+            self.asked("")
             self._learn(model_id, schema)
             self.buffer.remember(schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
@@ -262,6 +276,8 @@ class SchemaLoader:
                     "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
                 )
             self._unreachable[model_id] = reason
+            if not (isinstance(error, UnreachableError) and error.throttled):
+                self.asked(reason)
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error

@@ -128,6 +128,7 @@ class Worker:
             privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
             learned=self.learned,
             changed=self.wake,
+            asked=self.dispatcher.asked,
         )
         staging = Staging()
         self.room = Room(
