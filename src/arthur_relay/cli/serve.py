@@ -44,11 +44,11 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
     try:
         check_daemon()
         configuration = read()
-        set_up(configuration.daemon.log_format, configuration.daemon.log_level)
+        writer = set_up(configuration.daemon.log_format, configuration.daemon.log_level)
         for unknown in unknown_variables(os.environ):
             logger.warning("%s", unknown.sentence)
         _collect_seldom()
-        status = asyncio.run(_serve(Daemon(configuration, read)))
+        status = asyncio.run(_serve(Daemon(configuration, read, log=writer)))
     except ConfigurationError as error:
         fail(str(error), code=2)
     raise typer.Exit(status)

@@ -161,6 +161,12 @@ class DaemonCollector(Collector):
             (),
             {(): state.parts.runtime.restarts},
         )
+        yield _counter(
+            "log_lines_dropped",
+            "Log lines that nobody will see, because standard error was not read, or is closed.",
+            (),
+            {(): 0 if state.log is None else state.log.dropped},
+        )
         yield _gauge("loop_lag_seconds", "How late the slower loop is.", state.loop_lag_seconds())
         yield _gauge("ready", "1 while rows are taken.", int(state.readiness()[0]))
         info = GaugeMetricFamily(

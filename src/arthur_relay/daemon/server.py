@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
+    from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -71,6 +72,7 @@ class Daemon:
         configuration: What it is made from.
         reload: Reads the configuration anew, for SIGHUP.
         environment: Where the service manager says what it passes.
+        log: What writes the log, where it is the daemon's own.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class Daemon:
         configuration: Configuration,
         reload: Callable[[], Configuration],
         environment: Mapping[str, str] = os.environ,
+        log: LogWriter | None = None,
     ) -> None:
         self._configuration = configuration
         self._reload = reload
         self._environment = environment
+        self._log = log
         self._notifier = Notifier.of(environment)
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
@@ -135,7 +139,11 @@ class Daemon:
             by_model=ModelLedger(),
         )
         self.state = DaemonState(
-            self._configuration.daemon, self._configuration.relay, parts, destination.name
+            self._configuration.daemon,
+            self._configuration.relay,
+            parts,
+            destination.name,
+            self._log,
         )
         stack.enter_context(self.state.seen.troubles.listening())
         parts.runtime.start(parts.worker.wake)

@@ -103,7 +103,7 @@ class SchemaLoader:
         self._given.append(schema)
 
     def note(self, failure: str) -> None:
-        """Take in why a question asked elsewhere had no answer, or "". Any thread; wake it after."""
+        """Take in why a question asked elsewhere had no answer, or "". Any thread; wake it then."""
         self._noted.append(failure)
 
     @property
