@@ -130,6 +130,11 @@ def test_what_is_dropped_is_counted_and_told_when_it_goes_on(
 ) -> None:
     reader, writer = pipe
     monkeypatch.setattr(log_writer, "LAST_SECONDS", 30.0)
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):  # full from the start, so that no line goes meanwhile
+        while True:
+            os.write(writer, b"\n" * 4096)
+    os.set_blocking(writer, True)
     lines = LogWriter(writer)
     for number in range(3000):
         lines.emit(record(f"%d {'x' * 1000}", number))
