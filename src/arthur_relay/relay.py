@@ -242,9 +242,7 @@ class Relay(Flushing):
         self.events.unreadable.increment()
         if self._parts.live_in != os.getpid():
             self._move_in()
-        ledger = self._parts.ledger
-        ledger.captured.add(1)
-        ledger.drop(DropReason.UNREADABLE, 1)
+        self._parts.ledger.lose(DropReason.UNREADABLE, 1)
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
