@@ -105,7 +105,8 @@ class Intake:
 
     async def encode_staged(self) -> None:
         """Encode, or reject, what was staged for models about which Arthur has told by now."""
-        for model_id in self.staging.models():
+        while self.schemas.told:
+            model_id = self.schemas.told.popleft()
             encoder = self.schemas.encoder(model_id)
             reason = self.schemas.refusal(model_id)
             if encoder is None and reason is None:
@@ -166,7 +167,7 @@ class Intake:
         elif (reason := self.schemas.refusal(model_id)) is not None:
             self._refuse(reason, capture, epoch)
         else:
-            self.room.make_for(capture.size)
+            self.room.make_for(self.staging.cost(capture))
             self.staging.put(capture, epoch)
             self.schemas.load(group, model_id)
         return []

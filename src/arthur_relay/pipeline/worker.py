@@ -119,9 +119,11 @@ class Worker:
             postpone=self._postpone,
             changed=self.wake,
         )
+        staging = Staging()
         self.schemas = SchemaLoader(
             destination=self.destination,
             buffer=self.buffer,
+            staging=staging,
             settings=self.settings,
             random=self.random,
             omitted=self.ledger.omit,
@@ -130,7 +132,6 @@ class Worker:
             changed=self.wake,
             asked=self.dispatcher.asked,
         )
-        staging = Staging()
         self.room = Room(
             buffer=self.buffer,
             staging=staging,
