@@ -54,7 +54,8 @@ async def test_few_are_asked_for_at_the_same_time_and_all_in_the_end() -> None:
         assert await h.flush(3600)
         h.check(delivered=2000, pending=0)
         assert h.worker.room.staging.size == 0
-        assert not (schemas._loading or schemas._queued)
+        assert not schemas._loading
+        assert not schemas._queued
         assert not schemas.unreachable
 
 
