@@ -1,6 +1,5 @@
 """The pipeline of one process: what a relay is composed of, and a forked child gets anew."""
 
-import logging
 import os
 import random
 import threading
@@ -29,7 +28,7 @@ from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 
-logger = logging.getLogger("arthur_relay")
+logger = worker_logs.WorkerLogger("arthur_relay", everywhere=True)
 
 KEEPING_SHARE = 0.5
 """The part of an exit's time, at most, that is for keeping what could not be delivered."""

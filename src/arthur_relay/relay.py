@@ -77,6 +77,7 @@ class Relay(Flushing):
     ) -> None:
         self.settings = settings if settings is not None else RelaySettings()
         self.model_id = None if model_id is None else self._checked(model_id)
+        self._lacks_model = False
         self._destination = destination
         self._lock = ProcessLock()
         self._models = KnownModels()
@@ -139,8 +140,16 @@ class Relay(Flushing):
         """
         settings = settings if settings is not None else RelaySettings()
         credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
-        model_id = os.environ.get("ARTHUR_MODEL_ID") or None
-        return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
+        model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip() or None
+        if model_id is None and not settings.disabled:
+            logger.warning(
+                "arthur-relay: ARTHUR_MODEL_ID is not set: inferences that name no model of their"
+                " own will be rejected"
+            )
+        destination = ScopeDestination.of(credentials, settings)
+        relay = cls(destination, model_id=model_id, settings=settings)
+        relay._lacks_model = model_id is None
+        return relay
 
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
@@ -237,9 +246,7 @@ class Relay(Flushing):
         self.events.unreadable.increment()
         if self._parts.live_in != os.getpid():
             self._move_in()
-        ledger = self._parts.ledger
-        ledger.captured.add(1)
-        ledger.drop(DropReason.UNREADABLE, 1)
+        self._parts.ledger.lose(DropReason.UNREADABLE, 1)
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
@@ -309,6 +316,7 @@ class Relay(Flushing):
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
             trouble=parts.worker.buffer.trouble,
+            lacks_model=self._lacks_model,
         )
 
     @property

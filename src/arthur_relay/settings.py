@@ -62,14 +62,16 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
-    A variable of the environment that looks like one and is none is logged, with the nearest name.
+    A variable of the environment that looks like one and is none is logged, with the nearest name;
+    where that is a setting of privacy, texts would go out that must not, so it is an error.
 
     Two are equal when all values are; functions among the redactors as they compare themselves,
     which for most is identity.
 
     Raises:
         SettingsError: A value is not allowed; the message names the setting, its environment
-            variable, the value and what is allowed.
+            variable, the value and what is allowed. Or a variable's name is near one of a setting
+            of privacy.
     """
 
     model_config = SettingsConfigDict(
@@ -192,9 +194,8 @@ class RelaySettings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         fields = RelaySettings.model_fields
-        variables.warn_of_unknown(
-            os.environ, [ENVIRONMENT_PREFIX + name.upper() for name in fields]
-        )
+        known = tuple(ENVIRONMENT_PREFIX + name.upper() for name in fields)
+        variables.warn_of_unknown(os.environ, known)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -206,6 +207,9 @@ class RelaySettings(BaseSettings):
                 default=lambda name: shown(fields[name].default),
             )
             raise SettingsError(text) from None  # pydantic's own adds nothing
+        if not self.disabled:
+            given = [ENVIRONMENT_PREFIX + name.upper() for name in values]
+            variables.refuse_near_privacy(os.environ, known, given=given)
         if self.overflow is Overflow.SPILL and self.spool_dir is None:
             raise SettingsError(
                 "overflow (or ARTHUR_RELAY_OVERFLOW) can't be 'spill' without a spool: set"

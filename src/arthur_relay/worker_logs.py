@@ -1,8 +1,13 @@
-"""What the worker logs, where greenlets are threads: written by one of the application's.
+"""What the worker logs: written by others, because a handler of the application's may block.
 
-The locks of `logging` are the library's there. They are made for the greenlets of one thread: when
-a thread of ours and a greenlet wanted one at once, with eventlet the greenlet waited for ever, and
-now and then with gevent. So a line of ours waits until the library's loop comes to it.
+A handler that writes into a pipe which nobody reads, or to a host that does not answer, holds up
+whoever logs, for ever maybe. So the worker hands its lines to a thread that lives as long as there
+are any, and waits a moment for it, so that lines are where they belong among others.
+
+Where greenlets are threads, one of the application's writes them. The locks of `logging` are the
+library's there. They are made for the greenlets of one thread: when a thread of ours and a greenlet
+wanted one at once, with eventlet the greenlet waited for ever, and now and then with gevent. So a
+line of ours waits until the library's loop comes to it.
 """
 
 import logging
@@ -25,11 +30,21 @@ MAX_LINES = 1000
 """So many lines wait at most, the newest: an application that never rests writes none."""
 
 
-class WorkerLogger(Adapter):
-    """A logger for all threads, the worker's among them."""
+PATIENCE_SECONDS = 0.05
+"""How long a line is waited for."""
 
-    def __init__(self, name: str) -> None:
+
+class WorkerLogger(Adapter):
+    """A logger for all threads, the worker's among them.
+
+    Args:
+        name: The logger's.
+        everywhere: Whether other threads than the worker's must not be held up either.
+    """
+
+    def __init__(self, name: str, *, everywhere: bool = False) -> None:
         super().__init__(logging.getLogger(name), {})
+        self._everywhere = everywhere
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -38,11 +53,23 @@ class WorkerLogger(Adapter):
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a line; in a thread of ours, where greenlets are threads, have it logged."""
-        if native.is_patched() and native.is_background_thread():
-            _lines.put(self.logger, level, msg, args)
-        else:
-            self.logger.log(level, msg, *args, **{"stacklevel": 2, **kwargs})
+        """Log a line; in a thread of ours have it logged."""
+        if not self.logger.isEnabledFor(level):
+            return
+        is_ours = native.is_background_thread()
+        if native.is_patched():
+            if is_ours:
+                _lines.put(self.logger, level, msg, args)
+                return
+        elif is_ours or self._everywhere:
+            file, line, function, _ = self.logger.findCaller(stacklevel=2)
+            name = self.logger.name
+            _writers.put(
+                self.logger,
+                self.logger.makeRecord(name, level, file, line, msg, args, None, function),
+            )
+            return
+        self.logger.log(level, msg, *args, **{"stacklevel": 2, **kwargs})
 
 
 class _Ours(logging.Filter):
@@ -109,6 +136,43 @@ class _Lines:
         waiter.close()  # in a forked child, which has writers of its own
 
 
+class _Writers:
+    """The lines that wait for a handler, and the thread that waits for it. Any thread puts."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[logging.Logger, logging.LogRecord]] = deque(maxlen=MAX_LINES)
+        self._busy_in: int | None = None  # the process: a forked child has no such thread
+
+    def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Have a line written; waits for it no longer than `PATIENCE_SECONDS`."""
+        self._waiting.append((logger, record))
+        if self._busy_in == os.getpid():  # it can't write now: this one comes behind the others
+            return
+        self._busy_in = os.getpid()
+        written = native.Lock()
+        written.acquire()
+        try:
+            threading.Thread(
+                target=self._write, args=(written,), name="arthur-relay-log", daemon=True
+            ).start()
+        except RuntimeError:  # the interpreter ends, or there is no thread to be had
+            self._write(written)
+        else:
+            written.acquire(timeout=PATIENCE_SECONDS)
+
+    def _write(self, written: threading.Lock) -> None:
+        while self._waiting:
+            self._busy_in = os.getpid()
+            with suppress(IndexError):
+                while True:
+                    logger, record = self._waiting.popleft()
+                    with suppress(Exception):  # a filter's of the application
+                        logger.handle(record)
+            self._busy_in = None  # and then look again: who came meanwhile relies on this thread
+        written.release()
+
+
+_writers = _Writers()
 _lines = _Lines()
 
 

@@ -375,3 +375,19 @@ def test_log_lines_are_json_and_hold_no_text(
     assert sandbox.api_key not in daemon.log
     for line in daemon.log.splitlines():
         assert re.match(r'\{"time": ".*", "level": "\w+", "logger": ".*", "message": "', line), line
+
+
+def test_a_reload_tells_of_mistyped_variables_and_refuses_those_of_privacy(
+    start: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    variables = tmp_path / "variables"
+    variables.write_text("# nothing\n")
+    daemon = start("--env-file", str(variables)).wait_until_ready()
+    variables.write_text("ARTHUR_RELAY_BATCH_SZIE=1\nARTHUR_RELAY_DAEMON_MAX_ROW=1\n")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_log("did you mean ARTHUR_RELAY_DAEMON_MAX_ROWS?")
+    daemon.wait_for_log("did you mean ARTHUR_RELAY_BATCH_SIZE?")
+    variables.write_text("ARTHUR_RELAY_REDCT=all\n")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_log("nothing is reloaded, all goes on as it was: ARTHUR_RELAY_REDCT")
+    assert daemon.end() == 0

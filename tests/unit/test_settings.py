@@ -425,3 +425,80 @@ def test_a_mistyped_variable_is_told_also_where_another_is_wrong(
     with pytest.raises(SettingsError):
         RelaySettings()
     assert "BATCH_SIZE?" in caplog.text
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ARTHUR_RELAY_REDCT", "REDACT"),
+        ("ARTHUR_RELAY_REDACTS", "REDACT"),
+        ("arthur_relay_redaction", "REDACT"),
+        ("ARTHUR_RELAY__REDACT", "REDACT"),
+        ("ARTHUR_RELY_REDACT", "REDACT"),
+        ("ATHUR_RELAY_REDACT", "REDACT"),
+        ("ARTHUR_REDACT", "REDACT"),
+        ("ARTHUR_RELAY_DAEMON_REDACT", "REDACT"),
+        ("ARTHUR_RELAY_HIDE_INPUT", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDE_PROMPTS", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDEINPUTS", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDE_OUTPUT", "HIDE_OUTPUTS"),
+        ("ARTHUR_RELAY_HIDE_OUPTUTS", "HIDE_OUTPUTS"),
+        ("ARTHUR_RELAY_MAX_TEXT_BYTE", "MAX_TEXT_BYTES"),
+        ("ARTHUR_RELAY_SAMPLERATE", "SAMPLE_RATE"),
+        ("ARTHUR_RELAY_SAMPLING_RATE", "SAMPLE_RATE"),
+    ],
+)
+def test_a_mistyped_setting_of_privacy_is_an_error(
+    name: str, nearest: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    for _ in range(2):  # not only the first time
+        with pytest.raises(SettingsError, match=f"^{name} is not a setting") as raised:
+            RelaySettings()
+        assert f"did you mean ARTHUR_RELAY_{nearest}?" in str(raised.value)
+        assert "canary" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+    # Where the application says itself what is to be, the environment has no say.
+    meant: dict[str, Any] = {"redact": "all", "sample_rate": 0.5, "max_text_bytes": 64}
+    setting = nearest.lower()
+    given = RelaySettings(**{setting: meant.get(setting, True)})
+    assert setting in given.model_fields_set
+    monkeypatch.setenv("ARTHUR_RELAY_DISABLED", "true")
+    assert RelaySettings().disabled, "nothing goes out"
+    monkeypatch.delenv("ARTHUR_RELAY_DISABLED")
+    monkeypatch.setenv(name, "")
+    assert RelaySettings().redact is None
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ARTHUR_RELAY_BATCH_SZIE",
+        "ARTHUR_RELAY_MAX_BATCH_BYTES",
+        "ARTHUR_RELAY_REDIS_URL",
+        "ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTE",
+        "ARTHUR_RELAY_DAEMON_MAX_BODY_BYTES",
+        "ARTHUR_RELAY_DISABLE",
+        "RELAY_SAMPLE_RATE",
+        "SENTRY_RELAY_SAMPLE_RATE",
+        "ARTHUR_DENT",
+    ],
+)
+def test_what_is_near_no_setting_of_privacy_stops_no_application(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    assert RelaySettings().redact is None
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+def test_a_mistyped_prefix_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ARTHUR_RELY_BATCH_SIZE", "5")
+    monkeypatch.setenv("ARTHUR_SPOOL_DIR", "/tmp")
+    RelaySettings()
+    assert "did you mean ARTHUR_RELAY_BATCH_SIZE?" in caplog.text
+    assert "did you mean ARTHUR_RELAY_SPOOL_DIR?" in caplog.text

@@ -60,7 +60,6 @@ class Set:
             ledger=self.ledger,
             flushes=self.flushes,
             wake=self.wake,
-            filled=lambda: None,
             monotonic=lambda: self.now,
         )
 

@@ -7,16 +7,19 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from arthur_relay.buffers.spool_directory import SUFFIX
+from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.buffers.spool_directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool_format import APPLICATION_ID, VERSION, read_owner
 from arthur_relay.operating_system import AS_IT_IS, lock_file
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.settings import Overflow
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from arthur_relay.row_owner import RowOwner
+    from arthur_relay.settings import RelaySettings
 
 
 class Condition(Enum):
@@ -50,6 +53,34 @@ class Finding:
     rows: int = 0
     detail: str = ""
     owner: RowOwner | None = None
+
+
+def try_directory(directory: Path, settings: RelaySettings) -> None:
+    """Do what a start does with a spool's directory, in one of its own, and leave nothing behind.
+
+    Permissions don't say it all: in `/proc` root may write, and can make nothing.
+
+    Args:
+        directory: The spool's. When it is not there, the nearest one above it is tried.
+        settings: What the spool is like.
+
+    Raises:
+        ConfigurationError: A start would fail.
+    """
+    spool = SpoolDirectory(directory)
+    path = directory.absolute()
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if there == path:
+        spool.prepare()
+    try:
+        with TemporaryDirectory(prefix=".arthur-relay-check-", dir=there) as temporary:
+            where = Path(temporary, path.relative_to(there))
+            changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
+            buffer = chosen_buffer(settings.model_copy(update=changed), lambda: RowOwner(""))
+            buffer.open()
+            buffer.close()
+    except OSError as error:
+        raise spool.unusable(error) from error
 
 
 def inspect_spools(directory: Path) -> list[Finding]:

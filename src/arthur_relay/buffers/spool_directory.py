@@ -181,14 +181,14 @@ class SpoolDirectory:
             SpoolError: None can be claimed, it is not a directory that can be written to, or others
                 may write to it, or to a file in it.
         """
-        self._prepare()
+        self.prepare()
         for number in count():
             if self._path / f"{number}{SUFFIX}" in but:
                 continue
             try:
                 found = self._claim(self._path / f"{number}{SUFFIX}", make=True)
             except OSError as error:
-                raise self._unusable(error) from error
+                raise self.unusable(error) from error
             if found is not None:
                 return found
         raise AssertionError  # count() does not end
@@ -214,14 +214,19 @@ class SpoolDirectory:
         Raises:
             SpoolError: It can't be claimed, or the directory can't be used.
         """
-        self._prepare()
+        self.prepare()
         try:
             path.lstat()
             return self._claim(path, make=False)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the directory, when it is not there.
+
+        Raises:
+            SpoolError: It can't be made, or used.
+        """
         path = self._path
         if not HAS_FILE_LOCKS:
             raise SpoolError(
@@ -232,9 +237,10 @@ class SpoolDirectory:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._shared = check_spool_directory(path)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
 
-    def _unusable(self, error: OSError) -> SpoolError:
+    def unusable(self, error: OSError) -> SpoolError:
+        """Return the error that says that the directory can't be used."""
         if isinstance(error, UntrustedError):
             return SpoolError(
                 f"spool_dir {self._path} can't be used: {error.strerror} (spool_dir, or"

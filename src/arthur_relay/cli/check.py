@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import anyio
 import typer
 
-from arthur_relay.buffers.spool_directory import check_spool_directory
 from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.files import UntrustedError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
-from arthur_relay.variables import leave_to_command, sentence
+from arthur_relay.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,7 +45,8 @@ def run_check() -> None:
         report.conclude("Not ready: see ✗ above", "bold red")
         raise typer.Exit(1)
     if report.is_disabled:
-        report.conclude("Disabled: all is right, and nothing is sent", "bold yellow")
+        found = "else it would not work: see ! above" if report.is_wrong else "all is right"
+        report.conclude(f"Disabled: {found}, and nothing is sent", "bold yellow")
         return
     report.conclude("Ready: inferences will reach Arthur", "bold green")
 
@@ -58,7 +58,9 @@ def _check(report: Report) -> None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
     credentials = check_credentials(report, settings)
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    check_spool(report, settings, None if credentials is None else credentials.owner)
+    check_dead_letter_file(report, settings.dead_letter_file)
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         report.wrong(
             "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
@@ -75,8 +77,8 @@ def _check(report: Report) -> None:
 
 def warn_of_unknown_variables(report: Report) -> None:
     """Note what looks like a setting and is none."""
-    for name, nearest in unknown_variables(os.environ):
-        report.warn("Variable", sentence(name, nearest))
+    for unknown in unknown_variables(os.environ):
+        report.warn("Variable", unknown.sentence)
 
 
 def _check_settings(report: Report) -> RelaySettings | None:
@@ -90,46 +92,10 @@ def _check_settings(report: Report) -> RelaySettings | None:
     report.fine(
         "Settings", f"Valid; set: {changed}." if changed else "Valid; all are the defaults."
     )
-    if settings.spool_dir is not None:
-        check_spool_place(report, settings.spool_dir)
     report.is_disabled = settings.disabled
     if settings.disabled:
         report.warn("Settings", "ARTHUR_RELAY_DISABLED is set: nothing will be captured.")
     return settings
-
-
-def check_spool_place(report: Report, directory: Path) -> bool:
-    """Look at whether a spool's directory can be used, or made. Returns whether it can.
-
-    Nothing is made and nothing changed.
-    """
-    if directory.is_symlink() and not directory.exists():
-        report.wrong("Spool", f"{directory} is a link that leads nowhere.")
-        return False
-    if not directory.exists():
-        parent = next(each for each in directory.absolute().parents if each.exists())
-        # Root may write anywhere, and yet a directory can't be made where there is no disk.
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK) or _is_virtual(parent):
-            report.wrong(
-                "Spool",
-                f"{directory} is not there, and can't be made: {parent} can't be written to.",
-            )
-            return False
-        report.fine("Spool", f"{directory} is not there yet, and can be made.")
-        return True
-    try:
-        check_spool_directory(directory)
-    except UntrustedError as error:
-        report.wrong("Spool", f"{directory} can't be used: {error.strerror}.")
-    except OSError:
-        report.wrong(
-            "Spool",
-            f"{directory} is no directory that this user can write to; run this check as the user"
-            " of what is checked.",
-        )
-    else:
-        return True
-    return False
 
 
 def _is_virtual(directory: Path) -> bool:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import typer
 
-from arthur_relay.buffers.inspection import Condition, inspect_spools, is_held
-from arthur_relay.cli.check import (
-    ask_arthur,
-    check_credentials,
-    check_spool_place,
-    warn_of_unknown_variables,
-)
+from arthur_relay.cli.check import ask_arthur, check_credentials, warn_of_unknown_variables
+from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
 from arthur_relay.daemon.configuration import load
-from arthur_relay.daemon.lock import NAME
 from arthur_relay.daemon.settings import read_address
-from arthur_relay.daemon.sockets import find_group, listen_tcp
+from arthur_relay.daemon.sockets import NOTHING_TO_LISTEN_ON, listen_tcp, try_unix
 from arthur_relay.daemon.tls import load_tls
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.operating_system import check_daemon
@@ -31,8 +24,6 @@ if TYPE_CHECKING:
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.settings import DaemonSettings
-    from arthur_relay.row_owner import RowOwner
-    from arthur_relay.settings import RelaySettings
 
 WOULD_NOT_START = 2
 WOULD_NOT_DELIVER = 1
@@ -56,7 +47,8 @@ def run_check_daemon(env_file: Path | None) -> None:
     configuration = _check_configuration(report, env_file)
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)
-        running = _check_spool(report, configuration.relay, configuration.credentials.owner)
+        running = check_spool(report, configuration.relay, configuration.credentials.owner)
+        check_dead_letter_file(report, configuration.relay.dead_letter_file)
         _check_doors(report, configuration.daemon, running=running)
     starts = report.count("✗") == 0
     if configuration is not None:
@@ -89,72 +81,12 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     return found
 
 
-def _check_spool(report: Report, settings: RelaySettings, me: RowOwner) -> bool:
-    """Look at the spool's directory and files. Returns whether a daemon has it now."""
-    directory = settings.spool_dir
-    assert directory is not None, "the configuration sees to it"
-    if not check_spool_place(report, directory) or not directory.exists():
-        return False
-    running = is_held(directory / NAME)
-    if running:
-        report.note("Spool", f"A daemon runs with {directory}: its files are not read.")
-    _check_files(report, directory, me)
-    _check_room(report, directory, settings)
-    return running
-
-
-def _check_files(report: Report, directory: Path, me: RowOwner) -> None:
-    rows = files = 0
-    for found in inspect_spools(directory):
-        name = found.path.name
-        match found.condition:
-            case Condition.GOOD if found.owner is not None and me.may_send(found.owner) is False:
-                report.warn(
-                    "Spool",
-                    f"{name} has {found.rows} rows for {found.owner}: it is left alone, unless"
-                    f" arthur-relay spool adopt {name} says otherwise.",
-                )
-            case Condition.GOOD:
-                rows += found.rows
-                files += 1
-            case Condition.HELD:
-                report.note("Spool", f"{name} is in use by a process, and not read.")
-            case Condition.NEWER:
-                report.wrong(
-                    "Spool", f"{name} was written by a later version ({found.detail}): install it."
-                )
-            case Condition.UNREADABLE:
-                report.wrong("Spool", f"{name} can't be read ({found.detail}).")
-            case Condition.DAMAGED:
-                # The daemon starts all the same.
-                report.warn(
-                    "Spool",
-                    f"{name} is damaged ({found.detail}): a start delivers what can be read of it,"
-                    " counts the rest as dropped, and keeps the file under another name.",
-                )
-    report.fine("Spool", f"{directory}: {rows} rows wait in {files} files, which are intact.")
-
-
-def _check_room(report: Report, directory: Path, settings: RelaySettings) -> None:
-    taken = sum(each.stat().st_size for each in directory.iterdir() if each.is_file())
-    free = shutil.disk_usage(directory).free
-    wanted = settings.spool_bytes + settings.dead_letter_bytes
-    if taken + free < wanted:
-        report.warn(
-            "Disk",
-            f"It has {free >> 20} MiB free; a full spool with its dead letters takes"
-            f" {wanted >> 20} MiB (ARTHUR_RELAY_SPOOL_BYTES, ARTHUR_RELAY_DEAD_LETTER_BYTES).",
-        )
-    else:
-        report.fine("Disk", f"There is room: {free >> 20} MiB free.")
-
-
 def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> None:
     path, activated = settings.socket, bool(os.environ.get("LISTEN_FDS"))
     if path is not None and not activated:
-        _check_socket(report, path, settings.socket_group)
+        _check_socket(report, settings, path, running=running)
     elif settings.listen is None and not activated:
-        report.wrong("Socket", "There is nothing to take rows on: set SOCKET or LISTEN.")
+        report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
     for subject, address in (("TCP", settings.listen), ("Views", settings.metrics_listen)):
         if address is not None:
             _check_address(report, subject, address, running=running)
@@ -168,20 +100,16 @@ def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> 
         report.wrong("TCP", str(error))
 
 
-def _check_socket(report: Report, path: Path, group: str | None) -> None:
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        report.wrong(
-            "Socket",
-            f"{path} can't be made: {path.parent} is no directory that this user can write to.",
-        )
+def _check_socket(report: Report, settings: DaemonSettings, path: Path, *, running: bool) -> None:
+    if running:
+        report.note("Socket", f"{path} is not tried, as a daemon runs.")
         return
     try:
-        if group is not None:
-            find_group(group)
+        try_unix(path, mode=settings.socket_mode, group=settings.socket_group)
     except ConfigurationError as error:
         report.wrong("Socket", str(error))
-        return
-    report.fine("Socket", f"{path} can be made.")
+    else:
+        report.fine("Socket", f"{path} can be made.")
 
 
 def _check_address(report: Report, subject: str, address: str, *, running: bool) -> None:
@@ -202,8 +130,8 @@ def _check_arthur(report: Report, configuration: Configuration) -> None:
     credentials = check_credentials(report, settings)
     if credentials is None:
         return
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
-    if model_id is None:
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
+    if not model_id:
         ask_arthur(report, credentials, settings, lambda arthur: arthur.check_access())
         return
     schema = ask_arthur(report, credentials, settings, lambda arthur: arthur.fetch_schema(model_id))

@@ -109,9 +109,9 @@ class Intake:
         connection: GuardedProtocol = request.scope["extensions"][CONNECTION]
         if connection.is_gone:
             raise ClientDisconnect
-        return await self._store(found, model_id)
+        return await self._store(found)
 
-    async def _store(self, found: Split, model_id: str) -> Response:
+    async def _store(self, found: Split) -> Response:
         rows = self.counts.rows
         if found.rows:
             try:
@@ -123,7 +123,7 @@ class Intake:
                 rows["deferred"] += found.total
                 logger.warning("rows are put off: %s", refusal.value)
                 return answer_error(503, refusal.value, retry_after_seconds=RETRY_SECONDS[refusal])
-            self.counts.accept(model_id, len(found.rows))
+            rows["accepted"] += len(found.rows)
         rows["refused"] += len(found.refused)
         return answer_rows(found)
 

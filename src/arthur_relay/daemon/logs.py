@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
 from arthur_relay.daemon.settings import LogFormat
 from arthur_relay.terminal import printable
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from arthur_relay.daemon.settings import LogLevel
+
+logger = logging.getLogger("arthur_relay.daemon")
 
 BURST = 10
 """Lines of one kind that are written at once, and then one in `EVERY_SECONDS`."""
@@ -87,18 +90,28 @@ class ConsoleLines(logging.Formatter):
         return f"{line} (and {held_back} more like it)" if held_back else line
 
 
-def set_up(log_format: LogFormat, level: LogLevel) -> None:
-    """Write the process's log to standard error, in place of what was set up before."""
+def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
+    """Write the process's log to standard error, in place of what was set up before.
+
+    Nothing that logs waits for whoever reads it.
+
+    Returns:
+        What writes it, and counts what it could not.
+    """
+    descriptor = standard_error()
     if log_format is LogFormat.AUTO:
-        log_format = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
-    handler = logging.StreamHandler(sys.stderr)
+        is_terminal = descriptor is not None and os.isatty(descriptor)
+        log_format = LogFormat.CONSOLE if is_terminal else LogFormat.JSON
+    handler = LogWriter(descriptor)
     handler.setFormatter(JsonLines() if log_format is LogFormat.JSON else ConsoleLines())
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+    log_what_nobody_catches(lambda where, kind: logger.error("%s raised %s", where, kind))
     set_level(level)
+    return handler
 
 
 def set_level(level: LogLevel) -> None:

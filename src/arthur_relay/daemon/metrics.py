@@ -20,6 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from arthur_relay.daemon.access import Door
+from arthur_relay.daemon.observations import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -97,6 +98,17 @@ class DaemonCollector(Collector):
         yield _counter(
             "retries", "Requests that repeated an earlier one.", (), {(): ledger.retries}
         )
+        yield _counter(
+            "questions",
+            "Questions to Arthur for models by what became of them; clients wait for the answers.",
+            ("outcome",),
+            _one({each.value: seen.questions.outcomes[each] for each in Asked}),
+        )
+        yield _gauge(
+            "questions_failing",
+            "1 while the last one had no answer.",
+            int(bool(seen.questions.failure)),
+        )
         yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
         yield _counter(
             "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
@@ -111,6 +123,12 @@ class DaemonCollector(Collector):
             "Rows that became dead letters.",
             ("reason",),
             _one(dict(state.parts.dead_letters.added)),
+        )
+        yield _counter(
+            "dead_letters_evicted",
+            "Dead letters that gave way to newer ones, for want of room: they are lost.",
+            (),
+            {(): state.parts.dead_letters.evicted},
         )
         kept = state.dead_letters()
         if kept is not None:
@@ -142,6 +160,12 @@ class DaemonCollector(Collector):
             "How often the worker died and came back.",
             (),
             {(): state.parts.runtime.restarts},
+        )
+        yield _counter(
+            "log_lines_dropped",
+            "Log lines that nobody will see, because standard error was not read, or is closed.",
+            (),
+            {(): 0 if state.log is None else state.log.dropped},
         )
         yield _gauge("loop_lag_seconds", "How late the slower loop is.", state.loop_lag_seconds())
         yield _gauge("ready", "1 while rows are taken.", int(state.readiness()[0]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
+from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
@@ -24,7 +25,13 @@ from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
-from arthur_relay.daemon.sockets import UnixSocket, listen_tcp, listen_unix, shown
+from arthur_relay.daemon.sockets import (
+    NOTHING_TO_LISTEN_ON,
+    UnixSocket,
+    listen_tcp,
+    listen_unix,
+    shown,
+)
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.tls import load_tls
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
+    from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -67,6 +75,7 @@ class Daemon:
         configuration: What it is made from.
         reload: Reads the configuration anew, for SIGHUP.
         environment: Where the service manager says what it passes.
+        log: What writes the log, where it is the daemon's own.
     """
 
     def __init__(
@@ -74,10 +83,12 @@ class Daemon:
         configuration: Configuration,
         reload: Callable[[], Configuration],
         environment: Mapping[str, str] = os.environ,
+        log: LogWriter | None = None,
     ) -> None:
         self._configuration = configuration
         self._reload = reload
         self._environment = environment
+        self._log = log
         self._notifier = Notifier.of(environment)
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
@@ -133,7 +144,11 @@ class Daemon:
             by_model=ModelLedger(),
         )
         self.state = DaemonState(
-            self._configuration.daemon, self._configuration.relay, parts, destination.name
+            self._configuration.daemon,
+            self._configuration.relay,
+            parts,
+            destination.name,
+            self._log,
         )
         stack.enter_context(self.state.seen.troubles.listening())
         parts.runtime.start(parts.worker.wake)
@@ -182,10 +197,7 @@ class Daemon:
             stack.callback(one.listener.close)
             stack.callback(one.remove)
         if not (unix or tcp):
-            raise SettingsError(
-                "The daemon has nothing to listen on: set ARTHUR_RELAY_DAEMON_SOCKET or"
-                " ARTHUR_RELAY_DAEMON_LISTEN."
-            )
+            raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
         return unix, tcp, views
 
     def _fronts(
@@ -197,7 +209,7 @@ class Daemon:
     ) -> dict[Door, Front]:
         state, parts = self.state, self._parts
         relay = self._configuration.relay
-        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
+        models = Models(arthur, parts, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
             desk=Desk(parts.worker.acceptance),
             settings=lambda: self._configuration.daemon,
@@ -337,13 +349,14 @@ class Daemon:
         old = self._configuration
         try:
             new = self._reload()
-            access = self._read_access(new.daemon)
-            load_tls(new.daemon, into=self._tls)
+            merged = old.with_reloaded(new)
+            access = self._read_access(merged.daemon)
+            load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
             logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
             return
         fixed = old.needs_restart(new)
-        self._configuration = old.with_reloaded(new)
+        self._configuration = merged
         self._access = access
         if self._configuration.credentials != old.credentials:
             for renew in self._renewals:
@@ -355,6 +368,8 @@ class Daemon:
         )
         if fixed:
             logger.warning("a restart is needed for the changes of: %s", ", ".join(fixed))
+        for unknown in unknown_variables(os.environ):
+            logger.warning("%s", unknown.sentence)
 
     def _read_access(self, settings: DaemonSettings) -> Access:
         path = settings.tokens_file

@@ -128,8 +128,8 @@ class DaemonSettings(BaseSettings):
     )
     listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None,
-        description="host:port to take rows on by TCP as well, or none; without tokens_file a"
-        " loopback address only",
+        description="host:port to take rows on by TCP as well, or none; beyond this machine only"
+        " with tokens_file, and with TLS or allow_insecure",
     )
     tls_certificate: _Path = Field(
         None, description="a PEM file with the certificate (and its chain) for TCP, or none"
@@ -191,10 +191,14 @@ class DaemonSettings(BaseSettings):
                 whose=" of the daemon",
             )
             raise SettingsError(text) from None
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
-        """Refuse what does not go together."""
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            SettingsError: As the class does.
+        """
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError(
                 f"{DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY go together: set both,"

@@ -17,6 +17,7 @@ from arthur_relay.reporting import EventCounts, report_health, report_stats
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.parts import Parts
     from arthur_relay.pipeline.model_ledger import Accounts
@@ -68,6 +69,7 @@ class DaemonState:
         relay_settings: The pipeline's.
         parts: The pipeline: `parts.ledger`, `parts.worker.dispatcher`, `parts.dead_letters` and so
             on may be read.
+        log: What writes the log, and counts what it could not; None where it is someone else's.
         counts: What the intake counts.
         destination: Where rows go, for people: an address without credentials.
         phase: Where the daemon is between its start and its end.
@@ -81,6 +83,7 @@ class DaemonState:
     relay_settings: RelaySettings
     parts: Parts
     destination: str
+    log: LogWriter | None = None
     counts: IntakeCounts = field(default_factory=IntakeCounts)
     phase: Phase = Phase.STARTING
     started_at: float = field(default_factory=time.monotonic)
@@ -118,6 +121,7 @@ class DaemonState:
             closed=not parts.is_open,
             running=parts.runtime.is_running,
             trouble=parts.worker.buffer.trouble,
+            unanswered=self.seen.questions.failure,
         )
 
     def accounts(self) -> Accounts:

@@ -134,8 +134,8 @@ Key = int
 class Keeper(Protocol):
     """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters.
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters; returns how many gave way to them, which are lost.
 
         Raises:
             OSError: They can't be written.
@@ -167,6 +167,7 @@ class DeadLetters:
 
     Attributes:
         added: How many were taken, by reason, of which there are no more than `BoundedReasons` has.
+        evicted: How many of those that are read gave way to newer ones, for want of room.
     """
 
     def __init__(
@@ -179,6 +180,8 @@ class DeadLetters:
         self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
+        self._told_evicted = False
+        self.evicted = 0
 
     def add(self, letter: DeadLetter, of: object | None = None) -> None:
         """Take a letter. Never raises.
@@ -210,10 +213,12 @@ class DeadLetters:
         for keeper, entries in self._unwritten.items():
             if not entries:
                 continue
+            is_read = keeper is self._keepers[0]
             try:
-                keeper.add([letter for letter, _ in entries])
+                gone = keeper.add([letter for letter, _ in entries])
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                _cut(entries, UNWRITTEN_BYTES)
+                lost = _cut(entries, UNWRITTEN_BYTES)
+                self.evicted += lost if is_read else 0
                 if not self._told_unwritten:
                     self._told_unwritten = True
                     logger.warning("arthur-relay: dead letters can't be written (%s)", error)
@@ -222,7 +227,17 @@ class DeadLetters:
                     safe += [of for _, of in entries if of is not None]
                 entries.clear()
                 self._told_unwritten = False
+                self._count_evicted(gone if is_read else 0)
         return safe
+
+    def _count_evicted(self, letters: int) -> None:
+        self.evicted += letters
+        if letters and not self._told_evicted:
+            self._told_evicted = True
+            logger.warning(
+                "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
+                " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
+            )
 
     def letters(self) -> list[DeadLetter]:
         """Return what is kept, oldest first.
@@ -238,8 +253,8 @@ class DeadLetters:
         return self._keepers[0].count() if self._keepers else {}
 
 
-def _cut(entries: list[_Entry], most_bytes: int) -> None:
-    """Forget the oldest until the others take no more than so many bytes.
+def _cut(entries: list[_Entry], most_bytes: int) -> int:
+    """Forget the oldest until the others take no more than so many bytes; returns how many.
 
     Where there is a spool, their rows stay in it, and are sent again by a later process.
     """
@@ -249,3 +264,4 @@ def _cut(entries: list[_Entry], most_bytes: int) -> None:
         size -= entries[gone][0].size
         gone += 1
     del entries[:gone]
+    return gone

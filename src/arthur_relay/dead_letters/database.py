@@ -78,15 +78,15 @@ class Database:
         self._path = directory / FILE_NAME
         self._max_bytes = max_bytes
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
+    def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters; a damaged file is set aside first, what can be read of it goes on."""
         try:
-            self._add(letters)
+            return self._add(letters)
         except sqlite3.OperationalError:
             raise  # locked, or no room: nothing is wrong with the file
         except sqlite3.DatabaseError:
             aside = set_aside(self._path, datetime.now(UTC), _BESIDE)
-            self._add([*salvaged(aside), *letters])
+            return self._add([*salvaged(aside), *letters])
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first; of a damaged file what can be read."""
@@ -138,7 +138,7 @@ class Database:
             return sum([_delete(connection, key) for key in keys])
 
     @unforked()
-    def _add(self, letters: Sequence[DeadLetter]) -> None:
+    def _add(self, letters: Sequence[DeadLetter]) -> int:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             letters = [letter.within(self._max_bytes) for letter in letters]
@@ -162,15 +162,16 @@ class Database:
             )
             added = sum([letter.size for letter in letters])
             connection.execute("UPDATE held SET size = size + ?", (added,))
-            self._give_way(connection)
+            return self._give_way(connection)
 
-    def _give_way(self, connection: sqlite3.Connection) -> None:
+    def _give_way(self, connection: sqlite3.Connection) -> int:
+        gone = 0
         while True:
             ((size,),) = connection.execute("SELECT size FROM held")
             oldest = connection.execute("SELECT min(key) FROM letters").fetchone()[0]
             if size <= self._max_bytes or oldest is None:
-                return
-            _delete(connection, oldest)
+                return gone
+            gone += _delete(connection, oldest)
 
     @unforked()
     def _read(self, after: Key) -> list[tuple[Key, DeadLetter]]:

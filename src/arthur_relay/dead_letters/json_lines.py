@@ -38,11 +38,11 @@ class JsonLines:
         self._max_bytes = max_bytes
         self._with_damaged = with_damaged
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Append letters."""
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Append letters; those of the file before the last one give way."""
         lines = b"".join([_line(letter) for letter in letters])
         with self._locked() as descriptor:
-            self._append(descriptor, lines)
+            return self._append(descriptor, lines)
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first; lines that were cut off only if asked for."""
@@ -71,13 +71,13 @@ class JsonLines:
             self._rotated.unlink(missing_ok=True)
             return len(lines) - len(kept)
 
-    def _append(self, descriptor: int, lines: bytes) -> None:
+    def _append(self, descriptor: int, lines: bytes) -> int:
         before = os.fstat(descriptor).st_size
         if before and before + len(lines) > self._max_bytes:
+            gone = sum([1 for _ in _lines_of(self._rotated)])
             self._path.replace(self._rotated)
             with self._locked() as fresh:
-                self._append(fresh, lines)
-            return
+                return gone + self._append(fresh, lines)
         view = memoryview(lines)
         try:
             while view:
@@ -85,15 +85,11 @@ class JsonLines:
         except OSError:
             os.ftruncate(descriptor, before)  # half a line would spoil the next one
             raise
+        return 0
 
     def _lines(self) -> Iterator[bytes]:
         for path in (self._rotated, self._path):
-            try:
-                descriptor = open_private(path, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-                yield from file
+            yield from _lines_of(path)
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -113,6 +109,16 @@ class JsonLines:
             return os.path.samestat(os.fstat(descriptor), self._path.stat())
         except FileNotFoundError:
             return False
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; none where there is no file."""
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        yield from file
 
 
 def _key(line: bytes) -> Key:

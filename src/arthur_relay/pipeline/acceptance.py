@@ -74,7 +74,6 @@ class Acceptance:
         ledger: Counts those that are held; those that are refused were never captured.
         flushes: Told of what was taken.
         wake: Wakes the worker; thread-safe, never blocks.
-        filled: Told when rows were put into the buffer.
         monotonic: Returns seconds on any scale.
     """
 
@@ -82,7 +81,6 @@ class Acceptance:
     ledger: Ledger
     flushes: Flushes
     wake: Callable[[], None]
-    filled: Callable[[], None]
     monotonic: Callable[[], float] = monotonic
     _offers: deque[Offer] = field(default_factory=deque)
     _woken: bool = False
@@ -169,7 +167,6 @@ class Acceptance:
         for offer in offers:
             self.ledger.accept(len(offer.rows), offer.rows[0].model_id)
         self.flushes.take(len(rows))
-        self.filled()
         return [(offer, None) for offer in offers]
 
 

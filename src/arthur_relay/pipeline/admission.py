@@ -53,6 +53,7 @@ class Admission:
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
         last_failure: Why the last request failed, or "". Any thread may read it.
+        has_answered: Whether Arthur has answered anything so far. Any thread may read it.
     """
 
     settings: RelaySettings
@@ -64,6 +65,8 @@ class Admission:
     urgent: bool = False
     is_held: bool = False
     last_failure: str = ""
+    has_answered: bool = False
+    _questions_only: bool = False
     _slots: anyio.CapacityLimiter = field(init=False)
     _apart_slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
@@ -157,6 +160,32 @@ class Admission:
                         yield
                         return
 
+    def asked(self, failure: str) -> bool:
+        """Take in how a question for a model ended: it counts like a delivery.
+
+        One that was answered closes the breaker only when it was questions that opened it: what
+        tells of models may work where what takes rows does not.
+
+        Args:
+            failure: Why there was no answer, or "". Whoever asked logs it.
+
+        Returns:
+            Whether it closed the breaker.
+        """
+        if failure:
+            self._questions_only = self._questions_only or self.breaker.failures_in_a_row == 0
+            self.last_failure = failure
+            self.breaker.failed(anyio.current_time())
+            return False
+        self.has_answered = True
+        if not self._questions_only:
+            return False
+        self._questions_only = False
+        self.last_failure = ""
+        self.breaker.succeeded()
+        self.open_gate()
+        return True
+
     def hurry(self) -> None:
         """Let the next probes go at once. What Arthur asked for is still obeyed."""
         now = anyio.current_time()
@@ -178,6 +207,8 @@ class Admission:
         """Take in what became of a request. Returns whose failure it was, or None without one."""
         now, attempt = anyio.current_time(), sent.attempt
         self.last_failure = attempt.reason
+        self._questions_only = False
+        self.has_answered = self.has_answered or attempt.failure is not Failure.UNAVAILABLE
         until = now + (attempt.retry_after_seconds or 0.0)
         blame: Blame | None
         if attempt.failure is Failure.UNAVAILABLE:

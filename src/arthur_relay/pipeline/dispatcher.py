@@ -128,6 +128,11 @@ class Dispatcher:
         return self.admission.last_failure
 
     @property
+    def has_answered(self) -> bool:
+        """Whether the destination has answered anything so far. Any thread may read it."""
+        return self.admission.has_answered
+
+    @property
     def in_progress(self) -> int:
         """Batches that have set off and are not settled. Any thread may read it."""
         return len(self._traffic)
@@ -206,6 +211,11 @@ class Dispatcher:
             most += 1
         self.buffer.give_back(rows[most:])
         return tuple(rows[:most])
+
+    def asked(self, failure: str = "") -> None:
+        """Take in how a question for a model ended. See `Admission.asked`."""
+        if self.admission.asked(failure):
+            self.changed()
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""

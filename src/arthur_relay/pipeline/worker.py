@@ -132,17 +132,19 @@ class Worker:
             changed=self.wake,
             utc_now=self.utc_now,
         )
+        staging = Staging()
         self.schemas = SchemaLoader(
             destination=self.destination,
             buffer=self.buffer,
+            staging=staging,
             settings=self.settings,
             random=self.random,
             omitted=self.ledger.omit,
             privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
             learned=self.learned,
             changed=self.wake,
+            asked=self.dispatcher.asked,
         )
-        staging = Staging()
         self.room = Room(
             buffer=self.buffer,
             staging=staging,
@@ -159,7 +161,6 @@ class Worker:
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
-            filled=self.room.filled,
         )
         self._intake = Intake(
             inlet=self.inlet,
@@ -289,7 +290,9 @@ class Worker:
         self.buffer.commit()
         loss = self.buffer.lost()
         if loss.rows:
-            self.ledger.lose(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            self.ledger.lose_held(
+                DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model
+            )
             for epoch, rows in loss.epochs.items():
                 self._flushes.settle(rows, epoch)
 
