@@ -25,7 +25,6 @@ from arthur_relay.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from arthur_relay.schema import ModelSchema
 
@@ -96,11 +95,6 @@ def _check_settings(report: Report) -> RelaySettings | None:
     if settings.disabled:
         report.warn("Settings", "ARTHUR_RELAY_DISABLED is set: nothing will be captured.")
     return settings
-
-
-def _is_virtual(directory: Path) -> bool:
-    """Say whether the system made a directory up, as it does with /proc and /sys."""
-    return hasattr(os, "statvfs") and os.statvfs(directory).f_blocks == 0
 
 
 def check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:
