@@ -153,7 +153,7 @@ def test_damage_in_the_middle_of_the_spool(
     # The pages are in the log until that is written back.
     head, frame = (32 + 24, PAGE_BYTES + 24) if not running else (0, PAGE_BYTES)
     with (file if running else log).open("r+b") as damaged:
-        damaged.seek(head + 30 * frame)
+        damaged.seek(head + (150 if running else 30) * frame)
         damaged.write(random.Random(1).randbytes(PAGE_BYTES))
     sandbox.come_back()
     if not running:
