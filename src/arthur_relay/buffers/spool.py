@@ -635,7 +635,8 @@ class Spool:
         try:
             return [(row, (part, seq)) for seq, row in cursor.read(limit)]
         except sqlite3.Error as error:
-            if is_damage(error) and not part.is_damaged and self._mend(part, error):
+            if not is_damage(error):
+                self._fail(error)
+            elif not part.is_damaged and self._mend(part, error):
                 return self._read(cursor, limit)
-            self._fail(error)
-            return []
+            return []  # else it was told why it can't be mended
