@@ -6,8 +6,10 @@ so is a link, wherever it leads. A file of our own that others may only read is 
 
 A directory may also be root's. One that a group may write to is taken for meant so when it has the
 set-group-id bit and the group is one of ours, which is how Kubernetes hands out volumes; then the
-group may write to the files in it too. What is above the directory is its administrator's business:
-who can replace the directory can't read our files, and that it was replaced is noticed.
+group may write to the files in it too. So is the top of a volume of root's that everybody may write
+to, without the sticky bit: an `emptyDir` is one, and only its pod has it. What is above the
+directory is its administrator's business: who can replace the directory can't read our files, and
+that it was replaced is noticed.
 """
 
 import os
@@ -101,6 +103,8 @@ def check_directory(path: Path) -> bool:
             raise UntrustedError(
                 EPERM, f"it belongs to another user ({owner}): make one of your own, or run as that"
             )
+    if status.st_uid == 0 and not status.st_mode & stat.S_ISVTX and path.is_mount():
+        return True
     shared = bool(status.st_mode & stat.S_IWGRP)
     is_meant = status.st_mode & stat.S_ISGID and status.st_gid in {os.getegid(), *os.getgroups()}
     if status.st_mode & stat.S_IWOTH or (shared and not is_meant):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,9 @@ from typer.testing import CliRunner
 
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
+from arthur_relay.dead_letters import DeadLetter
+from arthur_relay.dead_letters.chosen import chosen_keepers
+from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
@@ -113,6 +117,53 @@ def test_a_replay_that_fails_keeps_all(
 def test_a_purge_removes() -> None:
     assert run("purge", "--reason", "row 422") == "1 dead letters were removed\n"
     assert run("purge") == "2 dead letters were removed\n"
+    assert run("list") == "0 dead letters\n"
+
+
+@pytest.mark.usefixtures("_left")
+def test_rows_that_are_none_are_shown_and_not_sent(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    letters = [
+        DeadLetter(
+            inference_id=name,
+            model_id=sandbox.model_id,
+            kind=RowKind.INFERENCE,
+            reason="row 400\x1b[2J",
+            status=400,
+            attempts=1,
+            rejected_at=datetime(2026, 11, 25, tzinfo=UTC),
+            destination=sandbox.url,
+            body=body,
+        )
+        for name, body in {"e": b"", "n": b"\xff{", "s": b'{"a": "\\ud800"}'}.items()
+    ]
+    for keeper in chosen_keepers(RelaySettings()):
+        keeper.add(letters)
+    output = run("list", "--with-text")
+    assert "\x1b" not in output
+    assert "6 dead letters" in output
+    assert json.loads(run("show", "e"))["row"] is None
+    assert json.loads(run("show", "n"))["row_text"] == "\\xff{"
+    assert "ud800" in run("show", "s")
+    sandbox.faults.reset()
+    output = run("replay")
+    assert "3 can't be sent, as their rows are missing or damaged" in output
+    assert "3 of 3 dead letters were delivered" in output
+    assert arrived(sandbox) == ["i0", "i1", "i2", "i3"]
+    assert run("purge") == "3 dead letters were removed\n"
+
+
+@pytest.mark.usefixtures("_left")
+def test_letters_for_another_arthur_are_sent_there_on_purpose_only(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ArthurSandbox(model_id=sandbox.model_id) as other:
+        for name, value in other.environment().items():
+            monkeypatch.setenv(name, value)
+        output = run("replay")
+        assert f"3 were meant for {sandbox.url} and are left alone; --adopt sends them" in output
+        assert other.inferences == []
+        assert "3 of 3 dead letters were delivered" in run("replay", "--adopt")
+        assert arrived(other) == ["i1", "i2", "i3"]
     assert run("list") == "0 dead letters\n"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,6 +132,32 @@ def test_ground_truth_and_dead_letters_survive_kill_9(
     assert ended.stdout.strip() == "1 ['i7']"
 
 
+def test_an_end_between_a_rejection_and_its_letter_loses_neither(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    """The process ends at the moment when the letter was to be written."""
+    sandbox.faults.fail_rows(containing="i7", status=400, routes=("inferences",))
+    ended = scripts.run(
+        CAPTURE
+        + "from arthur_relay.dead_letters.database import Database\n"
+        + "Database.add = lambda self, letters: os._exit(9)\n"
+        + "capture(0, 10)\n"
+        + "relay.flush(30)",
+        spool_dir=spool,
+    )
+    assert ended.status == 9, ended.stderr
+    ended = scripts.run(
+        CAPTURE
+        + "while relay.stats().pending:\n"
+        + "    relay.flush(1); threading.Event().wait(0.01)\n"
+        + "print(relay.close().rejected, [each.inference_id for each in relay.dead_letters()])",
+        spool_dir=spool,
+    )
+    assert ended.status == 0, ended.stderr
+    assert ended.stdout.strip() == "1 ['i7']"
+    assert set(arrived(sandbox)) == set(names(0, 1, 2, 3, 4, 5, 6, 8, 9))
+
+
 def test_what_is_left_at_the_deadline_stays_in_the_spool(
     scripts: Scripts, sandbox: ArthurSandbox, spool: str
 ) -> None:
@@ -189,6 +217,44 @@ def test_what_a_killed_process_left_is_delivered_by_its_neighbour(
     script.end()
     deliver(scripts, spool)  # as a third one: what is left is taken at the start
     assert arrived(sandbox) == names(*range(COUNT))
+
+
+def test_rows_that_were_removed_by_hand_do_not_wait_for_ever(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    deliver(scripts, spool, "capture(0, 1)\n")
+    sandbox.go_away()
+    ended = scripts.run(CAPTURE + "capture(0)", spool_dir=spool, shutdown_timeout_seconds=0.5)
+    assert f"{COUNT} inferences stay in the spool" in ended.stderr
+    with closing(sqlite3.connect(f"{spool}/0.spool")) as connection, connection:
+        connection.execute("DELETE FROM rows WHERE id IN ('i3', 'i4')")
+    sandbox.come_back()
+    ended = deliver(scripts, spool)
+    assert ended.stdout.strip() == f"{COUNT - 2} 0 {{'lost_in_spool': 2}}"
+    assert "2 inferences are not in the spool file" in ended.stderr
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "spill"])
+def test_a_spool_that_goes_away_is_told_of_and_delivery_goes_on(
+    overflow: str, scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    body = """
+import shutil
+capture(0, 5)
+relay.flush()
+assert relay.health().status == "ok", relay.health()
+shutil.rmtree(SPOOL)
+health = relay.health()
+assert health.status == "failing" and "The spool can't keep rows" in health.detail, health
+capture(5, 5)
+relay.flush()
+assert relay.stats().spooled == 0
+"""
+    ended = scripts.run(
+        CAPTURE + body.replace("SPOOL", repr(spool)) + DELIVER, spool_dir=spool, overflow=overflow
+    )
+    assert ended.stdout.strip() == "10 0 {}", ended.stderr
+    assert arrived(sandbox) == names(*range(10))
 
 
 def test_a_spool_that_cannot_be_used_is_one_clear_error(scripts: Scripts, tmp_path: Path) -> None:

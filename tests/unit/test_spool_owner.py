@@ -1,4 +1,4 @@
-"""Whose rows are in a spool: they go to the address and organisation that they were captured for."""
+"""Whose rows are in a spool: they go to the address and organisation they were captured for."""
 
 from __future__ import annotations
 

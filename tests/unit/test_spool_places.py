@@ -166,6 +166,20 @@ def test_a_directory_that_a_group_of_ours_shares_on_purpose_is_used(path: Path) 
     refuse(path, "other users may write to .*0.lock")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what is root's")
+def test_the_top_of_a_volume_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+    refuse(path, "other users may write to it")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "is_mount", lambda _: True)
+        spool = new_spool(path)
+        spool.open()
+        spool.close()
+        path.chmod(0o1777)  # as /dev/shm, which is everybody's
+        refuse(path, "other users may write to it")
+
+
 def test_a_directory_of_another_user_is_refused_unless_that_is_root(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,11 @@ class Buffer(Protocol):
         """Make safe what has happened since the last time. Called once a turn."""
         ...
 
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait that may be ours, once it is known who we are."""
+        ...
+
     def schemas(self) -> Iterable[ModelSchema]:
         """Return the models that an earlier process has remembered, as they were then."""
         ...

@@ -183,6 +183,7 @@ class MemoryBuffer:
     is_durable = False
     is_looking = False
     trouble: str | None = None
+    asks_for_owner = False
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None

@@ -55,6 +55,11 @@ class Spill:
         return self._spool.kept
 
     @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait on disk that may be ours."""
+        return self._spool.asks_for_owner
+
+    @property
     def trouble(self) -> str | None:
         """Why nothing can be kept on disk now, or None."""
         return self._spool.trouble

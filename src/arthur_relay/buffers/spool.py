@@ -107,6 +107,7 @@ class Spool:
         self._told_failure = False
         self._told_reader = False
         self._told_foreign: set[Path] = set()
+        self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
 
     @property
@@ -501,6 +502,9 @@ class Spool:
         owner = self._opening.owner()
         if owner.organization is None:
             return
+        if self.asks_for_owner:
+            self.asks_for_owner = False
+            self._adopted_at = float("-inf")
         for part in self._parts:
             if part.file.owner != owner and owner.may_send(part.file.owner):
                 self._adopted_at = float("-inf")
@@ -583,7 +587,10 @@ class Spool:
         self._told_reader = part.file.is_read_elsewhere
 
     def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
-        if not error.is_sure or path in self._told_foreign:
+        if not error.is_sure:
+            self.asks_for_owner = True
+            return
+        if path in self._told_foreign:
             return
         self._told_foreign.add(path)
         logger.warning(
@@ -721,7 +728,8 @@ class Spool:
         try:
             return [(row, (part, seq)) for seq, row in cursor.read(limit)]
         except sqlite3.Error as error:
-            if is_damage(error) and not part.is_damaged and self._mend(part, error):
+            if not is_damage(error):
+                self._fail(error)
+            elif not part.is_damaged and self._mend(part, error):
                 return self._read(cursor, limit)
-            self._fail(error)
-            return []
+            return []  # else it was told why it can't be mended

@@ -45,3 +45,11 @@ class HasOwner(Protocol):
     def owner(self) -> RowOwner:
         """Whose the rows are, as far as is known by now. Any thread."""
         ...
+
+    async def learn_owner(self) -> None:
+        """Ask the destination, so that all of it is known.
+
+        Raises:
+            RelayError: It could not be asked, or refused to say.
+        """
+        ...

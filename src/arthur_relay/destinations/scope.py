@@ -95,6 +95,10 @@ class ScopeDestination:
         """Whose the rows are: the organisation is known once Arthur was asked for it."""
         return replace(self._credentials.owner, organization=self._organization)
 
+    async def learn_owner(self) -> None:
+        """Ask Arthur for the organisation; raises what `check_access` does."""
+        await self.check_access()
+
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
         """Return a destination that the settings ask for."""

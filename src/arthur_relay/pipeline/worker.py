@@ -7,6 +7,7 @@ before it is in the buffer is in `intake`, what gives way when nothing fits in a
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,8 +17,9 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.dead_letters import DeadLetter, DeadLetters
-from arthur_relay.destinations import Destination
+from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.errors import RelayError
 from arthur_relay.pipeline.acceptance import Acceptance
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.compactor import Compactor, Offload
@@ -43,6 +45,9 @@ AHEAD_BATCHES = 2
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
+
+LEARN_SECONDS = 10.0
+"""How often Arthur is asked who we are."""
 
 MAX_DEATHS = 2
 """Lives of the worker that may end while a row is being handled, before it is set aside."""
@@ -221,6 +226,8 @@ class Worker:
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self._compactor.run)
+            if self.buffer.asks_for_owner:
+                group.start_soon(self._learn_owner)
             self._intake.resume(group)
             self.schemas.resume(group)
             while not (await self._turn(group) or (is_idle := self._is_idle())):
@@ -235,6 +242,18 @@ class Worker:
             self._keep_letters()
             self.buffer.close()  # a later run opens it again
         return is_idle
+
+    async def _learn_owner(self) -> None:
+        """Find out who we are, where rows wait that may be ours; while Arthur is away, keep asking.
+
+        With a key that is new, nothing else may ever be asked of Arthur.
+        """
+        destination = self.destination
+        while self.buffer.asks_for_owner and isinstance(destination, HasOwner):
+            with suppress(RelayError):
+                await destination.learn_owner()
+                self.wake()
+            await anyio.sleep(LEARN_SECONDS)
 
     def _is_idle(self) -> bool:
         """Say whether there has been nothing to do for so long that the run should end."""
