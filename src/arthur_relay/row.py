@@ -19,12 +19,30 @@ class RowKind(StrEnum):
     """What became known later of an inference that Arthur has."""
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened to a row that is not settled yet, in this life of the process and before it.
+
+    Attributes:
+        attempts: How often it was sent.
+        since: When it was first sent in vain, in seconds since 1970, or None.
+        deaths: In how many lives it was being handled when the worker died.
+    """
+
+    attempts: int = 0
+    since: float | None = None
+    deaths: int = 0
+
+
+NO_HISTORY = History()
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One inference, or its ground truth, encoded once and never decoded again on its way.
 
-    Nothing changes a row after it is made (`frozen` would make that five times as slow); rows are
-    compared by identity.
+    Nothing but its history changes after it is made (`frozen` would make that five times as slow);
+    rows are compared by identity.
 
     Attributes:
         id: The `partner_inference_id`, the same on every attempt.
@@ -33,6 +51,7 @@ class Row:
         epoch: The flush generation it was captured in; a flush waits for its own and older ones.
         shrunk: How often its texts were cut because Arthur found the row alone too large.
         kind: What it tells.
+        history: What happened to it so far; buffers that outlive the process keep it when told to.
     """
 
     id: str
@@ -41,6 +60,7 @@ class Row:
     epoch: int = 0
     shrunk: int = 0
     kind: RowKind = RowKind.INFERENCE
+    history: History = NO_HISTORY
 
     @property
     def size(self) -> int:

@@ -188,6 +188,16 @@ class Buffer(Protocol):
         """Hold a smaller form of a leased row in its place, leased as well."""
         ...
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows for a later process, where there may be one.
+
+        Args:
+            rows: The rows; those that are not held are passed over.
+            at_once: Whether they are to be safe when this returns, as far as that can be had;
+                else they are with the next commit.
+        """
+        ...
+
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it, or None when none waits."""
         ...

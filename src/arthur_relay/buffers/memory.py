@@ -314,6 +314,9 @@ class MemoryBuffer:
         self._leased[new] = None
         self._size += memory_size(new)
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Do nothing: there is no later process, and in this one the rows have it themselves."""
+
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it."""
         if not self._head and not self._open_block():
