@@ -81,10 +81,16 @@ class Breaker:
         self._openings = 0
         return was_open
 
-    def failed(self, now: float) -> bool:
-        """Record that the destination is in trouble. Returns True when that opened the breaker."""
+    def failed(self, now: float, *, at_once: bool = False) -> bool:
+        """Record that the destination is in trouble. Returns True when that opened the breaker.
+
+        Args:
+            now: The time.
+            at_once: Whether one such failure is enough to open it.
+        """
         self.failures_in_a_row += 1
-        if self.state is BreakerState.CLOSED and self.failures_in_a_row < self._threshold:
+        is_enough = at_once or self.failures_in_a_row >= self._threshold
+        if self.state is BreakerState.CLOSED and not is_enough:
             return False
         opened = self.state is BreakerState.CLOSED
         self.opened += opened

@@ -1,7 +1,7 @@
 """Batches on their way: concurrency, attempts, retries, splits, the breaker, and who is told."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -12,7 +12,9 @@ from arthur_relay.destinations import Destination
 from arthur_relay.errors import without_texts
 from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.concurrency import ConcurrencyLimit
+from arthur_relay.pipeline.entry import Entry
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.repeats import Unheard
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.pipeline.suspects import STATUSES, Search, Suspects
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
@@ -48,10 +50,30 @@ class _Delivery:
     last_status: int | None = None
     search: Search | None = None
     """For the rows that a batch was refused for, of which this is a part."""
+    unheard: Unheard = field(default_factory=Unheard)
+    """The rows that Arthur may have without our having heard it."""
+
+    began_at: float = 0.0
+    excused_seconds: float = 0.0
+    """The time that does not count, because Arthur did not take who we are."""
+    is_excused: bool = False
 
     @property
     def all_attempts(self) -> int:
         return self.attempts_before + self.attempts
+
+    def note(self, attempt: Attempt, now: float) -> None:
+        """Note what an attempt says of the next ones."""
+        self.unheard = self.unheard.after(attempt, self.rows)
+        self.is_excused = attempt.failure is Failure.UNAUTHORISED
+        if self.is_excused:
+            self.excused_seconds = now - self.began_at
+
+    def time(self) -> float:
+        """Return the time as it counts against the deadline."""
+        if self.is_excused:
+            return float("-inf")
+        return anyio.current_time() - self.excused_seconds
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -71,6 +93,7 @@ class Dispatcher:
         changed: Told when there may be capacity again.
         urgent: Whether the relay is closing, and waits have to be short.
         sending: Requests that are on their way at this moment. Any thread may read it.
+        entry: Whether Arthur takes who we are.
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
         observers: Told of each attempt, and how many seconds it took; must not raise.
@@ -88,6 +111,7 @@ class Dispatcher:
     changed: Callable[[], None]
     breaker: Breaker = field(init=False)
     limit: ConcurrencyLimit = field(init=False)
+    entry: Entry = field(default_factory=Entry)
     urgent: bool = False
     last_failure: str = ""
     in_progress: int = 0
@@ -148,8 +172,9 @@ class Dispatcher:
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way; returns at once."""
-        deadline = anyio.current_time() + self.settings.retry_max_elapsed_seconds
-        self._start(group, _Delivery(rows, deadline))
+        now = anyio.current_time()
+        deadline = now + self.settings.retry_max_elapsed_seconds
+        self._start(group, _Delivery(rows, deadline, unheard=Unheard.of(rows), began_at=now))
 
     def _start(self, group: TaskGroup, delivery: _Delivery) -> None:
         self.in_progress += 1
@@ -169,7 +194,7 @@ class Dispatcher:
                 max_seconds=self.settings.retry_max_seconds,
                 random=self.random,
             ),
-            stop=StopAfterElapsed(deadline=delivery.deadline, clock=anyio.current_time),
+            stop=StopAfterElapsed(deadline=delivery.deadline, clock=delivery.time),
             sleep=self._back_off,
         )
         try:
@@ -186,7 +211,9 @@ class Dispatcher:
             # In the slot: who waited for one has to see a hold that came meanwhile.
             await self._admission()
             attempt = await self._ask(delivery)
+        attempt = delivery.unheard.judge(attempt, delivery.rows)
         self._judge_destination(attempt)
+        delivery.note(attempt, anyio.current_time())
         delivery.last_reason = attempt.reason
         delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
         if attempt.failure is Failure.TOO_LARGE:
@@ -234,15 +261,26 @@ class Dispatcher:
                 "arthur-relay: a destination raised, which none may: %s", without_texts(error)
             )
             reason = f"internal error ({type(error).__name__})"
-            return _all(batch.rows, again, Failure.MALFORMED, reason)
-        return _all(batch.rows, again, Failure.UNAVAILABLE, f"no answer within {limit:g} s")
+            return _unheard(_all(batch.rows, again, Failure.MALFORMED, reason))
+        reason = f"no answer within {limit:g} s"
+        return _unheard(_all(batch.rows, again, Failure.UNAVAILABLE, reason))
 
     def _judge_destination(self, attempt: Attempt) -> None:
         """Tell the breaker, and the log when something changed."""
         now = anyio.current_time()
         if attempt.retry_after_seconds is not None:
             self.breaker.hold(now + attempt.retry_after_seconds)
-        if attempt.failure is Failure.UNAVAILABLE:
+        is_first_refusal = self.entry.note(attempt)
+        if attempt.failure is Failure.UNAUTHORISED:
+            self.last_failure = attempt.reason
+            self.breaker.failed(now, at_once=True)
+            if is_first_refusal:
+                logger.warning(
+                    "arthur-relay: %s Inferences wait until Arthur lets us in again; a key or a"
+                    " password in a file is read again by itself",
+                    attempt.reason,
+                )
+        elif attempt.failure is Failure.UNAVAILABLE:
             self.last_failure = attempt.reason
             if self.breaker.failed(now):
                 logger.warning(
@@ -313,7 +351,15 @@ class Dispatcher:
 
     def _go_on(self, group: TaskGroup, delivery: _Delivery, rows: tuple[Row, ...]) -> None:
         """Send some of a batch's rows as a batch of their own, in the time that it has left."""
-        part = _Delivery(rows, delivery.deadline, delivery.all_attempts, search=delivery.search)
+        part = _Delivery(
+            rows,
+            delivery.deadline,
+            delivery.all_attempts,
+            search=delivery.search,
+            unheard=delivery.unheard,
+            began_at=delivery.began_at,
+            excused_seconds=delivery.excused_seconds,
+        )
         self._start(group, part)
 
     def _split(self, group: TaskGroup, delivery: _Delivery, outcome: Outcome) -> None:
@@ -389,3 +435,7 @@ def _all(
     rows: Sequence[Row], outcome: Outcome, failure: Failure | None = None, reason: str = ""
 ) -> Attempt:
     return Attempt((outcome,) * len(rows), failure=failure, reason=reason)
+
+
+def _unheard(attempt: Attempt) -> Attempt:
+    return replace(attempt, is_unheard=True)

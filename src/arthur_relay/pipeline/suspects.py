@@ -6,7 +6,7 @@ makes it do so must not cost those beside it, which may be other people's.
 
 from dataclasses import dataclass, field
 
-STATUSES = frozenset({400, 422})
+STATUSES = frozenset({400, 409, 422})
 """What a request is answered with for what is in it, and not for who sends it or where to."""
 
 MAX_REQUESTS = 64
