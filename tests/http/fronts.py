@@ -87,10 +87,10 @@ class TlsFront(Front):
 
     def __init__(self, context: ssl.SSLContext, target: int) -> None:
         super().__init__(target)
-        self._context = context
+        self.context = context
 
     def serve(self, connection: socket.socket, there: socket.socket) -> None:
-        self.pass_on(self._context, connection, there)
+        self.pass_on(self.context, connection, there)
 
     @staticmethod
     def pass_on(context: ssl.SSLContext, connection: socket.socket, there: socket.socket) -> None:
