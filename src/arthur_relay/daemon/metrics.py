@@ -98,6 +98,11 @@ class DaemonCollector(Collector):
             "retries", "Requests that repeated an earlier one.", (), {(): ledger.retries}
         )
         yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
+        yield _gauge(
+            "credentials_refused",
+            "1 while Arthur refuses the credentials, and rows wait.",
+            int(bool(dispatcher.entry.refusal)),
+        )
         yield _counter(
             "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
         )

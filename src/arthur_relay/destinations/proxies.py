@@ -104,9 +104,16 @@ def _matches(entry: str, host: str, port: int | None) -> bool | None:
     if "/" in entry and "://" not in entry:
         return _is_in_network(entry, host)
     try:
-        return ip_address(entry) == ip_address(host)
+        address = ip_address(entry.removeprefix("[").removesuffix("]"))
     except ValueError:
-        pass
+        return _is_name(entry, host, port)
+    try:
+        return address == ip_address(host)
+    except ValueError:
+        return False
+
+
+def _is_name(entry: str, host: str, port: int | None) -> bool | None:
     try:
         parts = urlsplit(entry if "://" in entry else f"//{entry}")
         name, named_port = parts.hostname, parts.port
