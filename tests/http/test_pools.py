@@ -10,7 +10,9 @@ import anyio
 import httpx
 import pytest
 
+from arthur_relay.credentials import resolve_credentials
 from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, Pools
+from arthur_relay.destinations.scope import ScopeDestination
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, read_message
 
@@ -46,6 +48,9 @@ class Forgetful(Front):
                 connection.sendall(read_message(there))
 
 
+# httpcore 1.0.0 leaves the socket of a request that is cancelled; the fixture has it collected.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.usefixtures("left_sockets_are_collected")
 def test_after_a_time_out_what_was_idle_beside_it_is_not_used(sandbox: ArthurSandbox) -> None:
     with Forgetful(int(sandbox.url.rpartition(":")[2])) as front:
         relay = Relay.from_credentials(
@@ -86,6 +91,31 @@ def test_a_steady_stream_does_not_stay_with_a_connection_for_ever(sandbox: Arthu
                 break
         else:
             pytest.fail("no other connection was made")
+        relay.close()
+
+
+def test_a_renewal_which_sighup_asks_for_makes_new_connections(sandbox: ArthurSandbox) -> None:
+    with Forgetful(int(sandbox.url.rpartition(":")[2])) as front:
+        credentials = resolve_credentials(
+            url=f"http://127.0.0.1:{front.port}",
+            login=sandbox.login,
+            password=sandbox.password,
+            allow_insecure=False,
+        )
+        settings = RelaySettings(**QUICK)
+        destination = ScopeDestination.of(credentials, settings)
+        relay = Relay(destination, model_id=sandbox.model_id, settings=settings)
+        for number in range(3):
+            capture(relay, f"r{number}")
+            assert not relay.flush(30).timed_out
+        assert front.attempts.acquire(timeout=30)
+        assert not front.attempts.acquire(blocking=False)
+        renewed = threading.Event()
+        relay._parts.runtime.call(lambda: (destination.renew(credentials), renewed.set()))
+        assert renewed.wait(30)
+        capture(relay, "renewed")
+        assert relay.flush(30).delivered == 4
+        assert front.attempts.acquire(timeout=30)
         relay.close()
 
 
