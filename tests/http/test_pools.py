@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 
+from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
 from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, Pools
 from arthur_relay.destinations.scope import ScopeDestination
@@ -18,8 +19,6 @@ from tests.http.fronts import Front, read_message
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
-
-from arthur_relay import Relay, RelaySettings
 
 
 class Forgetful(Front):
@@ -111,7 +110,8 @@ def test_a_renewal_which_sighup_asks_for_makes_new_connections(sandbox: ArthurSa
         assert front.attempts.acquire(timeout=30)
         assert not front.attempts.acquire(blocking=False)
         renewed = threading.Event()
-        relay._parts.runtime.call(lambda: (destination.renew(credentials), renewed.set()))
+        relay._parts.runtime.call(lambda: destination.renew(credentials))
+        relay._parts.runtime.call(renewed.set)
         assert renewed.wait(30)
         capture(relay, "renewed")
         assert relay.flush(30).delivered == 4

@@ -92,8 +92,10 @@ class ScopeDestination:
 
         Loop's thread only.
         """
-        self._take(replace(credentials, url=self._credentials.url))
-        self._organization = credentials.organization_id
+        credentials = replace(credentials, url=self._credentials.url)
+        if credentials != self._credentials:
+            self._take(credentials)
+            self._organization = credentials.organization_id
         self._http.renew()
 
     def _take(self, credentials: Credentials) -> None:
