@@ -157,7 +157,9 @@ class Failure(Enum):
     MALFORMED = "malformed"
     """The answer does not say what became of the rows."""
     REFUSED = "refused"
-    """401, 403, 404 and other 4xx: sending the same again can't help."""
+    """403, 404 and other 4xx of the destination's own: sending the same again can't help."""
+    UNAUTHORISED = "unauthorised"
+    """It does not take who we are: no row is at fault, and it may be put right at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +171,11 @@ class Attempt:
         failure: What the whole request's failure says, or None when the destination answered.
         reason: A short text for logs and health, without any row's content.
         retry_after_seconds: The least wait that the destination asked for, or None.
+        is_unheard: Whether the destination may have taken rows without our having heard it.
     """
 
     outcomes: tuple[Outcome, ...]
     failure: Failure | None = None
     reason: str = ""
     retry_after_seconds: float | None = None
+    is_unheard: bool = False

@@ -132,6 +132,11 @@ class RelaySettings(BaseSettings):
     request_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         30.0, description="one request, from connecting to the answer; seconds, 0.01 to 3600"
     )
+    connection_max_age_seconds: Annotated[float, Ge(0.01), Le(86_400.0)] = Field(
+        300.0,
+        description="how long a connection is used before another is made, so that a name which"
+        " has moved is noticed; seconds, 0.01 to 86400",
+    )
     retry_initial_seconds: Annotated[float, Ge(0.001), Le(3600.0)] = Field(
         0.5, description="the longest first back-off, doubled by each retry; seconds, 0.001 to 3600"
     )

@@ -58,7 +58,7 @@ async def test_they_are_no_part_of_a_request(model_id: str, sandbox: ArthurSandb
     destination = ScopeDestination(
         Credentials(sandbox.url, api_key=sandbox.api_key, organization_id="sandbox-org"),
         connections=1,
-        connect_timeout_seconds=30.0,
+        timeout_seconds=30.0,
         retry_after_max_seconds=1.0,
         now=lambda: datetime.now(UTC),
     )

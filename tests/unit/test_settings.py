@@ -39,6 +39,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_in_flight": ("11", 11),
     "connect_timeout_seconds": ("2.5", 2.5),
     "request_timeout_seconds": ("12", 12.0),
+    "connection_max_age_seconds": ("20", 20.0),
     "retry_initial_seconds": ("0.1", 0.1),
     "retry_max_seconds": ("60", 60.0),
     "retry_max_elapsed_seconds": ("99", 99.0),

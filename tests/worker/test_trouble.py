@@ -142,7 +142,9 @@ async def test_rows_that_fail_one_by_one_take_no_place() -> None:
         )
 
 
-def test_in_an_outage_a_row_and_a_batch_ask_in_turn_and_then_all_go(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_an_outage_a_row_and_a_batch_ask_in_turn_and_then_all_go(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Of several models, each in turn; nothing is divided that was whole."""
     caplog.set_level(logging.WARNING)
     run(_outage)

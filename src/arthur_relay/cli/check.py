@@ -6,6 +6,7 @@ import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import typer
@@ -14,8 +15,9 @@ from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.credential_files import with_files
-from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
 from arthur_relay.daemon.configuration import unknown_variables
+from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.pipeline.resolver import RelayLoop
@@ -135,6 +137,9 @@ def ask_arthur(
     Returns:
         The answer, or None when there is none, which was noted.
     """
+    if not is_loopback(urlsplit(credentials.url).hostname or ""):
+        for problem in route_to(credentials.url).problems:
+            report.warn("Proxy", problem)
     began_at = time.perf_counter()
     try:
         answer = _ask(credentials, settings, question)

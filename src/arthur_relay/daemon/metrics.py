@@ -110,6 +110,11 @@ class DaemonCollector(Collector):
             int(bool(seen.questions.failure)),
         )
         yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
+        yield _gauge(
+            "credentials_refused",
+            "1 while Arthur refuses the credentials, and rows wait.",
+            int(bool(dispatcher.entry.refusal)),
+        )
         yield _counter(
             "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
         )

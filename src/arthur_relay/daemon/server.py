@@ -358,9 +358,8 @@ class Daemon:
         fixed = old.needs_restart(new)
         self._configuration = merged
         self._access = access
-        if self._configuration.credentials != old.credentials:
-            for renew in self._renewals:
-                renew(self._configuration.credentials)
+        for renew in self._renewals:  # connections too, whether or not the credentials differ
+            renew(self._configuration.credentials)
         self.state.settings = self._configuration.daemon
         set_level(self._configuration.daemon.log_level)
         logger.info(

@@ -10,6 +10,7 @@ import anyio
 from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.concurrency import ConcurrencyLimit
 from arthur_relay.pipeline.delivery import Delivery, Evidence, Lane, Traffic
+from arthur_relay.pipeline.entry import Entry
 from arthur_relay.pipeline.retry import URGENT_SECONDS
 from arthur_relay.pipeline.trouble import Blame, Troubles
 from arthur_relay.row import Attempt, Failure, Verdict
@@ -52,6 +53,7 @@ class Admission:
         urgent: Whether the relay is closing, and waits have to be short.
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
+        entry: Whether Arthur takes who we are. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
         has_answered: Whether Arthur has answered anything so far. Any thread may read it.
     """
@@ -64,6 +66,7 @@ class Admission:
     troubles: Troubles = field(init=False)
     urgent: bool = False
     is_held: bool = False
+    entry: Entry = field(default_factory=Entry)
     last_failure: str = ""
     has_answered: bool = False
     _questions_only: bool = False
@@ -104,7 +107,8 @@ class Admission:
         than was known: its model has not failed, or the same rows have failed each time.
         """
         now = anyio.current_time()
-        if self.is_down and (not self._many_fail or self.troubles.is_clear(delivery.model_id)):
+        tells_more = not self._many_fail or self.troubles.is_clear(delivery.model_id)
+        if self.is_down and not self.entry.refusal and tells_more:
             self._announced_at = max(now, self._announced_at + ANNOUNCE_SECONDS)
             self.breaker.probe_now(self._announced_at)
         self.open_gate()
@@ -208,10 +212,13 @@ class Admission:
         now, attempt = anyio.current_time(), sent.attempt
         self.last_failure = attempt.reason
         self._questions_only = False
-        self.has_answered = self.has_answered or attempt.failure is not Failure.UNAVAILABLE
+        self.has_answered |= attempt.failure is not Failure.UNAVAILABLE
         until = now + (attempt.retry_after_seconds or 0.0)
         blame: Blame | None
-        if attempt.failure is Failure.UNAVAILABLE:
+        is_refused = self.entry.note(attempt)
+        if attempt.failure is Failure.UNAUTHORISED:
+            blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
+        elif attempt.failure is Failure.UNAVAILABLE:
             blame = self._judge_failure(delivery, attempt, now, until)
         else:
             self.breaker.hold(until)
@@ -226,6 +233,21 @@ class Admission:
         self._set_slots()
         self.open_gate()
         return blame
+
+    def _judge_refusal(
+        self, delivery: Delivery, attempt: Attempt, now: float, *, tell: bool
+    ) -> Blame | None:
+        """Let nothing but a probe now and then go to an Arthur that does not take who we are."""
+        self._many_fail = True  # another batch would tell no more
+        self.breaker.failed(now, at_once=True)
+        self._fail_model(delivery, now, at_once=True, tell=False)
+        if tell:
+            logger.warning(
+                "arthur-relay: %s Inferences wait until Arthur lets us in again; a key or a"
+                " password in a file is read again by itself",
+                attempt.reason,
+            )
+        return None
 
     def _judge_failure(
         self, delivery: Delivery, attempt: Attempt, now: float, until: float

@@ -7,6 +7,7 @@ from enum import Enum
 
 import anyio
 
+from arthur_relay.pipeline.repeats import Unheard
 from arthur_relay.pipeline.suspects import Search
 from arthur_relay.row import NO_HISTORY, History, Outcome, Row, RowKind, Verdict
 
@@ -34,6 +35,7 @@ class Delivery:
         rows: Those that are not settled, of one model and kind.
         lane: Whom it shares the request slots with.
         search: For the rows that a batch was refused for, of which this is a part.
+        unheard: The rows that Arthur may have without our having heard it.
         attempts: How often it was sent, in this form.
         failures: How often Arthur was in trouble then.
         malformed: How often the answer was not understood.
@@ -49,6 +51,7 @@ class Delivery:
     rows: tuple[Row, ...]
     lane: Lane = Lane.ORDINARY
     search: Search | None = None
+    unheard: Unheard = field(default_factory=Unheard)
     attempts: int = 0
     failures: int = 0
     malformed: int = 0
@@ -75,7 +78,7 @@ class Delivery:
 
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
         """Return a delivery of some of its rows, which goes apart from those that go well."""
-        return Delivery(rows, Lane.APART, self.search, seen=self.seen)
+        return Delivery(rows, Lane.APART, self.search, self.unheard, seen=self.seen)
 
 
 @dataclass(slots=True, eq=False)
@@ -213,6 +216,13 @@ def note_attempt(rows: Iterable[Row], now: float) -> None:
             since = now if before.since is None else before.since
             after = known[before] = replace(before, attempts=before.attempts + 1, since=since)
         row.history = after
+
+
+def note_excuse(rows: Iterable[Row]) -> None:
+    """Note of rows that they wait for no fault of Arthur's or theirs: that time does not count."""
+    for row in rows:
+        if row.history.since is not None:
+            row.history = replace(row.history, since=None)
 
 
 def note_death(rows: Iterable[Row]) -> None:

@@ -7,7 +7,7 @@ now and then. See `trouble` for whom a failure is blamed on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -26,10 +26,13 @@ from arthur_relay.pipeline.delivery import (
     Traffic,
     note_attempt,
     note_death,
+    note_excuse,
     note_survival,
     sort_rows,
 )
+from arthur_relay.pipeline.entry import Entry
 from arthur_relay.pipeline.ledger import Ledger
+from arthur_relay.pipeline.repeats import Unheard
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.pipeline.settlement import Settlement
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
@@ -123,6 +126,11 @@ class Dispatcher:
         return self.admission.limit
 
     @property
+    def entry(self) -> Entry:
+        """Whether Arthur takes who we are. Any thread may read it."""
+        return self.admission.entry
+
+    @property
     def last_failure(self) -> str:
         """Why the last request failed, or "". Any thread may read it."""
         return self.admission.last_failure
@@ -175,7 +183,7 @@ class Dispatcher:
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
-        delivery = Delivery(rows)
+        delivery = Delivery(rows, unheard=Unheard.of(rows))
         if self.admission.holds(delivery):
             self._give_back(delivery)
         else:
@@ -190,7 +198,7 @@ class Dispatcher:
         for model_id in self.admission.due_probes(now):
             if rows := self._probe_of(model_id):
                 self.admission.troubles.begin_probe(model_id, now)
-                self._start(group, Delivery(rows, Lane.PROBE))
+                self._start(group, Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows)))
                 if self.is_down:
                     return  # one at a time, whichever model's it is
             else:
@@ -262,6 +270,7 @@ class Dispatcher:
             sent = await self._ask(delivery)
             blame = self.admission.judge(delivery, sent)  # before another has the slot
         attempt = sent.attempt
+        delivery.unheard = delivery.unheard.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
         delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
         if attempt.failure is Failure.TOO_LARGE:
@@ -275,6 +284,10 @@ class Dispatcher:
             if delivery.malformed >= MAX_MALFORMED_ANSWERS:
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
+        if attempt.failure is Failure.UNAUTHORISED:
+            note_excuse(delivery.rows)
+            self._give_back(delivery)  # its model is held by now
+            return False
         return self._goes_on(group, delivery, blame)
 
     def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
@@ -311,6 +324,7 @@ class Dispatcher:
         seconds = anyio.current_time() - began_at
         for observe in self.observers:
             observe(batch, attempt, seconds)
+        attempt = delivery.unheard.judge(attempt, delivery.rows)
         return Sent(attempt, began_in, seconds, batch.size)
 
     async def _send(self, batch: Batch) -> Attempt:
@@ -320,7 +334,8 @@ class Dispatcher:
                 attempt = await self.destination.deliver(batch)
                 if len(attempt.outcomes) == len(batch.rows):
                     return attempt
-                return _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")
+                other = _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")
+                return replace(other, is_unheard=True)
         except anyio.get_cancelled_exc_class():
             self.admission.abandon()
             raise
@@ -329,8 +344,11 @@ class Dispatcher:
                 "arthur-relay: a destination raised, which none may: %s", without_texts(error)
             )
             reason = f"internal error ({type(error).__name__})"
-            return _all(batch.rows, _AGAIN, Failure.MALFORMED, reason)
-        return _all(batch.rows, _AGAIN, Failure.UNAVAILABLE, f"no answer within {limit:g} s")
+            failed = _all(batch.rows, _AGAIN, Failure.MALFORMED, reason)
+        else:
+            reason = f"no answer within {limit:g} s"
+            failed = _all(batch.rows, _AGAIN, Failure.UNAVAILABLE, reason)
+        return replace(failed, is_unheard=True)
 
     def _sort_out(self, delivery: Delivery, attempt: Attempt) -> None:
         """Settle what is delivered or rejected, and leave the rows to try again."""

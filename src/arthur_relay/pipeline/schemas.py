@@ -288,10 +288,14 @@ class SchemaLoader:
             async with self._limiter:
                 with anyio.fail_after(limit):
                     return await self.destination.fetch_schema(model_id)
-        except ConfigurationError:
-            raise
         except Exception as error:
-            if isinstance(error, UnreachableError):
+            if isinstance(error, CredentialsError) and self.settings.spool_dir is not None:
+                # What can be kept waits until they are put right; who asked is told.
+                self._answer(model_id, error)
+                reason = str(error)
+            elif isinstance(error, ConfigurationError):
+                raise
+            elif isinstance(error, UnreachableError):
                 reason = str(error)
                 if error.retry_after_seconds is not None:
                     not_before = anyio.current_time() + error.retry_after_seconds

@@ -7,7 +7,7 @@ until each row was either taken or refused by itself.
 
 from dataclasses import dataclass, field
 
-STATUSES = frozenset({400, 422})
+STATUSES = frozenset({400, 409, 422})
 """What a request is answered with for what is in it, and not for who sends it or where to."""
 
 MODELS_KEPT = 1000

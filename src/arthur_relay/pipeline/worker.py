@@ -309,9 +309,7 @@ class Worker:
         self.buffer.commit()
         loss = self.buffer.lost()
         if loss.rows:
-            self.ledger.lose_held(
-                DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model
-            )
+            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
             for epoch, rows in loss.epochs.items():
                 self._flushes.settle(rows, epoch)
 

@@ -1,0 +1,59 @@
+"""Whose words an answer is: Arthur's own, or those of something that stands before it.
+
+An ingress, a load balancer or a firewall answers in Arthur's place while Arthur is rolled out, and
+knows nothing of rows, models or keys. What it says is that Arthur can't be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import orjson
+
+from arthur_relay.destinations.http import Answer
+
+
+def is_arthurs(answer: Answer) -> bool:
+    """Say whether an answer that is no success looks like Arthur's own.
+
+    Arthur's errors are JSON objects with an `error` (see ArthurUserError in the SDK:
+    `404 Not Found: {'error': 'record not found'}`), those of single rows have a `message` and a
+    `status`. Gateways that write JSON have a `message` alone, or other keys.
+    """
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(document, Mapping):
+        return False
+    return bool(document.get("error") or document.get("errors")) or (
+        "message" in document and "status" in document
+    )
+
+
+def described(answer: Answer) -> str:
+    """Say what was answered: the status, where to, and whose words these are not."""
+    status = answer.status
+    if 300 <= status < 400:
+        return f"http {status}{_target(answer.headers.get('location', ''))}"
+    if status == 407:
+        return "http 407: the proxy asks who we are"
+    if 400 <= status < 500 and not is_arthurs(answer):
+        return f"http {status}, and not in Arthur's words: something before it answers"
+    return f"http {status}"
+
+
+def _target(location: str) -> str:
+    """Say where a redirect leads to, without what may be a secret in it."""
+    try:
+        parts = urlsplit(location)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if ":" in host:
+        host = f"[{host}]"
+    authority = f"//{host}" + (f":{port}" if port is not None else "") if host else ""
+    scheme = f"{parts.scheme}:" if parts.scheme else ""
+    text = f"{scheme}{authority}{parts.path}"[:200]
+    return f", a redirect to {text}" if text and text.isprintable() and text.isascii() else ""
