@@ -59,6 +59,7 @@ async def test_they_are_no_part_of_a_request(model_id: str, sandbox: ArthurSandb
         Credentials(sandbox.url, api_key=sandbox.api_key, organization_id="sandbox-org"),
         connections=1,
         timeout_seconds=30.0,
+        max_age_seconds=300.0,
         retry_after_max_seconds=1.0,
         now=lambda: datetime.now(UTC),
     )
