@@ -117,6 +117,8 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     objection = ""
     if problem := dispatcher.last_failure or schemas.refused:
         objection = f"Arthur had an objection ({problem})"
+    elif held := dispatcher.held_models:
+        objection = held[0].upper() + held[1:]
     elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
         objection = f"{nameless} inferences were rejected because they name no model: {NAME_ONE}"
     elif unreadable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -29,9 +30,9 @@ def on_disk(
         monotonic=anyio.current_time,
         utc_now=lambda: now,
     )
-    for part in (h, h.worker, h.worker.dispatcher, h.worker.settlement, h.worker.room):
-        part.buffer = spool  # type: ignore[assignment]
-    for part in (h.worker.schemas, h.worker.acceptance, h.worker._compactor):
+    worker = h.worker
+    parts: list[Any] = [h, worker, worker.dispatcher, worker.settlement, worker.room]
+    for part in (*parts, worker.schemas, worker.acceptance, worker._compactor):
         part.buffer = spool
     return h
 

@@ -115,6 +115,7 @@ async def test_bad_and_good_models_in_turn() -> None:
             h.capture(*[f"g{number}.{each}" for each in range(20)], model="good")
             await anyio.sleep(1)
         await anyio.sleep(10)
+        assert h.worker.dispatcher.held_models == "nothing of one model can be delivered (http 503)"
         # The queue is full of the bad model's, so its oldest gave way, and no other's.
         assert len(h.destination.stored) == 4000
         assert 900 < h.buffer.rows <= 1000

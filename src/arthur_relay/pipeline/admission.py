@@ -55,6 +55,7 @@ class Admission:
             in the buffer. Any thread may set it.
         entry: Whether Arthur takes who we are. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
+        model_failure: Why a model was held lately, or "". Any thread may read it.
         has_answered: Whether Arthur has answered anything so far. Any thread may read it.
     """
 
@@ -68,6 +69,7 @@ class Admission:
     is_held: bool = False
     entry: Entry = field(default_factory=Entry)
     last_failure: str = ""
+    model_failure: str = ""
     has_answered: bool = False
     _questions_only: bool = False
     _slots: anyio.CapacityLimiter = field(init=False)
@@ -272,6 +274,8 @@ class Admission:
             # A probe that failed takes no place until its turn comes again.
             at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
             self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
+        if blame is Blame.MODEL and (breaker := self.troubles.held.get(delivery.model_id)):
+            breaker.hold(until)
         return blame
 
     def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
@@ -296,6 +300,7 @@ class Admission:
         if not self.troubles.failed(delivery, now, at_once=at_once):
             return
         self.traffic.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
+        self.model_failure = self.last_failure
         if tell:
             logger.warning(
                 "arthur-relay: nothing of a model can be delivered (%s); its inferences wait until"

@@ -136,6 +136,15 @@ class Dispatcher:
         return self.admission.last_failure
 
     @property
+    def held_models(self) -> str:
+        """What is wrong with models that are held, in a sentence's part, or "". Any thread."""
+        count = len(self.admission.troubles.held)
+        if not count:
+            return ""
+        which = "one model" if count == 1 else f"{count} models"
+        return f"nothing of {which} can be delivered ({self.admission.model_failure})"
+
+    @property
     def has_answered(self) -> bool:
         """Whether the destination has answered anything so far. Any thread may read it."""
         return self.admission.has_answered
