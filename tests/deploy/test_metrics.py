@@ -37,7 +37,13 @@ def exposition(sandbox: ArthurSandbox, tmp_path: Path) -> str:
             json=[row("one")],
         )
         wait_for(lambda: arrived(sandbox) == ["one"])
-        return client.get("/metrics").text
+
+        def settled() -> str:
+            # Arthur has a row a moment before the daemon has read the answer that says so.
+            found = client.get("/metrics").text
+            return found if "arthur_relay_delivered_total{" in found else ""
+
+        return wait_for(settled)
 
 
 def types(exposition: str) -> dict[str, str]:

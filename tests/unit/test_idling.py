@@ -184,11 +184,15 @@ def test_nothing_is_lost_however_the_ends_and_the_captures_meet() -> None:
     relay, destination = make_relay(flush_interval_seconds=0.0)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    each, count = 100, 3
+    each, most, count = 100, 10_000, 3
+    captured: list[str] = []
 
     def work(seed: int) -> None:
         chance = random.Random(seed)
-        for number in range(each):
+        for number in range(most):
+            if number >= each and destination.entered > 10:  # it did rest meanwhile
+                break
+            captured.append(f"{seed}-{number}")
             relay.capture(inference(inference_id=f"{seed}-{number}"))
             # Captures have to meet the worker at every stage of its going to rest.
             time.sleep(chance.choice((0.0, 0.002, 0.008, 0.02)))
@@ -201,13 +205,13 @@ def test_nothing_is_lost_however_the_ends_and_the_captures_meet() -> None:
             for thread in threads:
                 thread.join()
             # Without a flush, which would wake it: each capture has to.
-            wait_for(lambda: len(destination.inferences) == count * each)
+            wait_for(lambda: len(destination.inferences) == len(captured))
             wait_for(lambda: relay.stats().pending == 0)
             stats = relay.stats()
     finally:
         sys.setswitchinterval(interval)
-    assert (stats.captured, stats.delivered) == (count * each, count * each)
-    assert destination.entered > 10  # it did rest meanwhile
+    assert (stats.captured, stats.delivered) == (len(captured), len(captured))
+    assert destination.entered > 10
     assert destination.entered == destination.left
 
 
