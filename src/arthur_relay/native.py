@@ -149,6 +149,11 @@ class BackgroundThread:
             self._thread.start()
             self.ident = self._thread.ident
 
+    def run_here(self) -> None:
+        """Be the thread that calls, to the end of what there is to call, where none can be had."""
+        self.ident = get_ident()
+        self._run_to_end()
+
     def is_alive(self) -> bool:
         """Return whether it runs."""
         if self._thread is not None:

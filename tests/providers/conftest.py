@@ -49,7 +49,8 @@ def pytest_pycollect_makemodule(module_path: Any, parent: pytest.Collector) -> p
     return None
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Of the package: the tests of other folders that come after these have the environment back.
+@pytest.fixture(scope="package", autouse=True)
 def _environment() -> Iterator[None]:
     """Take the developer's own keys and addresses away: the packages look for them."""
     with pytest.MonkeyPatch.context() as patch:

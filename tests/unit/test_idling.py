@@ -269,13 +269,12 @@ def refuse(*_: object) -> int:
     raise RuntimeError("can't start new thread")
 
 
-@pytest.mark.parametrize("what", ["native.start_new_thread", "native.BackgroundThread.start"])
 def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
-    what: str, rested: Rested, monkeypatch: pytest.MonkeyPatch
+    rested: Rested, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay, destination = rested
     with monkeypatch.context() as patch:
-        patch.setattr(f"arthur_relay.{what}", refuse)
+        patch.setattr("arthur_relay.native.start_new_thread", refuse)
         relay.capture(inference())
         result = relay.flush(0.1)
         assert (result.pending, result.timed_out) == (1, True)
@@ -283,6 +282,21 @@ def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
     relay.capture(inference())
     assert relay.flush(30).delivered == 3
     assert len(destination.inferences) == 3
+
+
+def test_the_thread_that_starts_the_others_does_without_them_where_none_can_be_had(
+    rested: Rested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of the main thread with Python 3.12."""
+    relay, destination = rested
+    with monkeypatch.context() as patch:
+        patch.setattr("arthur_relay.native.BackgroundThread.start", refuse)
+        relay.capture(inference())
+        assert relay.flush(30).delivered == 2
+    relay.capture(inference())
+    assert relay.close(30).delivered == 3
+    assert len(destination.inferences) == 3
+    assert destination.entered == destination.left
 
 
 @pytest.mark.usefixtures("_soon")

@@ -248,12 +248,16 @@ class Runtime:
                 return
             idleness.take_back()  # again, for `_goes_to_rest` may have come between
             self._make_threads()
+            self._at_rest = False
             try:
                 self._start_threads()
             except RuntimeError:
-                idleness.stay_asleep()
+                # Python 3.12 starts none from the end of the main thread on, with which what was
+                # captured last is often delivered. This one runs, so it is the worker.
+                self._make_threads()
             else:
-                self._at_rest = False
+                return
+        self._thread.run_here()
 
     def _goes_to_rest(self) -> bool:
         """End the threads, unless something has come to do. Returns whether they end."""

@@ -42,7 +42,12 @@ class SideThread:
         self._put(None)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return, or raise, what a function does; a cancellation leaves the call to itself."""
+        """Return, or raise, what a function does; a cancellation leaves the call to itself.
+
+        Where the thread could not be had the function is called here, and the loop waits.
+        """
+        if self._thread.ident is None:
+            return function(*arguments)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
