@@ -277,8 +277,8 @@ class CapturedInference:
             CAPTURE_BYTES
             + getsizeof(inference.input_text)
             + getsizeof(inference.output_text)
-            + len(inference_id)
-            + len(model_id)
+            + getsizeof(inference_id)
+            + getsizeof(model_id)
         )
         self.unread = 0
         self.rows = 1
