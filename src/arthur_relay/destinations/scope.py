@@ -64,6 +64,7 @@ class ScopeDestination:
         now: Callable[[], datetime],
     ) -> None:
         self._credentials = credentials
+        self._principal = credentials.owner.principal
         self._retry_after_max = retry_after_max_seconds
         self._now = now
         path = socket_path(credentials.url)
@@ -111,8 +112,12 @@ class ScopeDestination:
 
     @property
     def owner(self) -> RowOwner:
-        """Whose the rows are: the organisation is known once Arthur was asked for it."""
-        return replace(self._credentials.owner, organization=self._organization)
+        """Whose the rows are: the organisation is known once Arthur was asked for it.
+
+        A key that is renewed while the process runs is its own: the rows stay whose they were.
+        """
+        owner = replace(self._credentials.owner, principal=self._principal)
+        return replace(owner, organization=self._organization)
 
     async def learn_owner(self) -> None:
         """Ask Arthur for the organisation; raises what `check_access` does."""
