@@ -107,7 +107,8 @@ def snapshot_generation(
             if type(content := fields["content"]) is list:
                 size += _take_content(kept, content, reasoning)
             if metadata := fields["response_metadata"]:
-                if "logprobs" not in metadata and _SMALL.issuperset(metadata):  # nearly always
+                # Nearly always:
+                if _SMALL.issuperset(metadata) and metadata.get("logprobs") is None:
                     kept.facts = (metadata.copy(),)
                 else:
                     size += _take_metadata(kept, metadata)
@@ -119,14 +120,22 @@ def snapshot_generation(
                 size += _take_calls(kept, calls, message)
         # LangChain copies the other two into the message's metadata; results that were made by
         # hand have them alone.
-        if (info := generation.generation_info) and not info.keys() <= metadata.keys():
+        if (info := generation.generation_info) and _tells_more(info, metadata):
             size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
-        if output and not output.keys() <= metadata.keys():
+        if output and _tells_more(output, metadata):
             size += _add_facts(kept, output, KEPT)
     except Exception:  # noqa: BLE001 - a provider's own class may raise anything
         kept = GenerationSnapshot(text, kept.streamed)
         size = GENERATION_BYTES + getsizeof(text) + _take_each(kept, generation, output, reasoning)
     return kept, size
+
+
+def _tells_more(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Say whether a source has a value under a name that is not known."""
+    for name, value in source.items():  # noqa: SIM110 - a third of any()'s time, see above
+        if value is not None and name not in known:
+            return True
+    return False
 
 
 def _take_each(
