@@ -20,6 +20,7 @@ from arthur_relay.generation_snapshots import (
     chat_streams_lose_chunks,
     join_pieces,
     snapshot_generation,
+    snapshot_partial,
     with_last_chunk,
 )
 from arthur_relay.inference import (
@@ -294,11 +295,10 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             if chunks is not None and isinstance(error, GeneratorExit):
                 partial = with_last_chunk(partial, chunks)
             if partial is not None:
-                snapshot, size = snapshot_generation(
-                    partial,
-                    None if response is None else response.llm_output,
-                    reasoning=self._wants_reasoning(),
-                )
+                output = None if response is None else response.llm_output
+                wanted = self._wanted.get(self.model_id)
+                reasoning = wanted is None or wanted.reasoning
+                snapshot, size = snapshot_partial(partial, output, reasoning=reasoning)
                 run.generations = (snapshot,)
                 run.size += size
             self._submit(run)
@@ -380,7 +380,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     def _take_generations(self, run: Run, response: LLMResult) -> None:
         """Keep what a run's answers hold."""
         streamed = run.first_token_at is not None
-        reasoning = self._wants_reasoning()
+        wanted = self._wanted.get(self.model_id)
+        reasoning = wanted is None or wanted.reasoning
         output = response.llm_output
         snapshots = []
         for generations in response.generations:
@@ -394,10 +395,6 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             snapshots = [join_pieces(snapshots)]
         run.generations = snapshots
         run.rows = len(snapshots) or 1
-
-    def _wants_reasoning(self) -> bool:
-        wanted = self._wanted.get(self.model_id)
-        return wanted is None or wanted.reasoning
 
     def _key(self, run_id: Any) -> int:
         """Return what a run is found by; see `runs.run_key`."""
@@ -419,14 +416,18 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
     def _end(self, run_id: UUID) -> Run | None:
         """Take a run out of the open ones, with its times set; None when it is not open."""
-        run = self._runs.end(self._key(run_id))
+        try:
+            key = run_id.int ^ self._salt
+        except AttributeError:
+            key = self._key(run_id)
+        run = self._runs.end(key)
         if run is None:
             self.relay.events.unmatched.increment()
             return None
         run.duration = self._perf_counter() - run.started_at
+        run.ended_at = time()
         if run.chunks is not None and run.chunks.first_at is not None:
             run.first_token_at = run.chunks.first_at
-        run.ended_at = time()
         return run
 
     def _submit(self, run: Run) -> None:

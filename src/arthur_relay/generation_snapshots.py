@@ -38,6 +38,9 @@ _KEPT_WITH_REASONING = KEPT_OF_EXTRAS | frozenset(REASONING)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+_NOT_REFUSED: Mapping[str, Any] = {"refusal": None}
+"""What each answer of OpenAI's chat models carries beside its text."""
+
 _LOGPROBS = frozenset(LOG_PROBABILITIES)
 _LARGE = _LOGPROBS | frozenset((*REASONING, *ANSWERS, "finish_message", "stop_details"))
 """Facts whose bytes are counted one by one; of the others there are a few hundred."""
@@ -97,33 +100,42 @@ def snapshot_generation(
         if message is None:
             metadata = _NOTHING
         else:
-            # Step by step, as `_take_each` has it: this is on the caller's path.
-            get = message.__dict__.get
-            metadata = get("response_metadata") or _NOTHING
-            kept.message_id = get("id")
-            kept.is_last = get("chunk_position") == "last"
-            if type(content := get("content")) is list:
+            # Step by step, as `_take_each` has it, and with the fields that every AIMessage has:
+            # this is on the caller's path. Other messages are for `_take_each`.
+            fields = message.__dict__
+            kept.message_id = fields["id"]
+            if type(content := fields["content"]) is list:
                 size += _take_content(kept, content, reasoning)
-            if metadata:
-                size += _take_metadata(kept, metadata)
-            for value in (extras := get("additional_kwargs") or _NOTHING).values():
-                if value is not None:  # `{"refusal": None}` is frequent
-                    size += _take_extras(kept, extras, reasoning)
-                    break
-            if usage := get("usage_metadata"):
+            if metadata := fields["response_metadata"]:
+                # Nearly always:
+                if _SMALL.issuperset(metadata) and metadata.get("logprobs") is None:
+                    kept.facts = (metadata.copy(),)
+                else:
+                    size += _take_metadata(kept, metadata)
+            if (extras := fields["additional_kwargs"]) and extras != _NOT_REFUSED:
+                size += _take_extras(kept, extras, reasoning)
+            if usage := fields["usage_metadata"]:
                 kept.usage = usage.copy()
-            if calls := (get("tool_calls") or get("invalid_tool_calls")):
+            if calls := (fields["tool_calls"] or fields["invalid_tool_calls"]):
                 size += _take_calls(kept, calls, message)
         # LangChain copies the other two into the message's metadata; results that were made by
         # hand have them alone.
-        if (info := generation.generation_info) and not info.keys() <= metadata.keys():
+        if (info := generation.generation_info) and _tells_more(info, metadata):
             size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
-        if output and not output.keys() <= metadata.keys():
+        if output and _tells_more(output, metadata):
             size += _add_facts(kept, output, KEPT)
     except Exception:  # noqa: BLE001 - a provider's own class may raise anything
         kept = GenerationSnapshot(text, kept.streamed)
         size = GENERATION_BYTES + getsizeof(text) + _take_each(kept, generation, output, reasoning)
     return kept, size
+
+
+def _tells_more(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Say whether a source has a value under a name that is not known."""
+    for name, value in source.items():  # noqa: SIM110 - a third of any()'s time, see above
+        if value is not None and name not in known:
+            return True
+    return False
 
 
 def _take_each(
@@ -137,7 +149,6 @@ def _take_each(
     fields = getattr(message, "__dict__", {})
     kept.message_id = fields.get("id")
     size = 0
-    kept.is_last = fields.get("chunk_position") == "last"
     calls = fields.get("tool_calls") or fields.get("invalid_tool_calls")
     steps: tuple[tuple[Callable[..., int], Any, Any], ...] = (
         (_take_content, fields.get("content"), reasoning),
@@ -163,6 +174,16 @@ def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
     whole.facts = tuple(facts for piece in reversed(pieces) for facts in piece.facts)
     whole.streamed = True
     return whole
+
+
+def snapshot_partial(
+    generation: Any, output: Mapping[str, Any] | None, *, reasoning: bool
+) -> tuple[GenerationSnapshot, int]:
+    """Keep what had been answered when a run failed; see `snapshot_generation`."""
+    kept, size = snapshot_generation(generation, output, reasoning=reasoning)
+    message = getattr(generation, "message", None)
+    kept.is_last = getattr(message, "chunk_position", None) == "last"
+    return kept, size
 
 
 def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:

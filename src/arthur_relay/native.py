@@ -149,9 +149,12 @@ class BackgroundThread:
             self._thread.start()
             self.ident = self._thread.ident
 
-    def run_here(self) -> None:
-        """Be the thread that calls, to the end of what there is to call, where none can be had."""
+    def adopt_caller(self) -> None:
+        """Be the thread that calls, where no other can be had; it has to call `run` then."""
         self.ident = get_ident()
+
+    def run(self) -> None:
+        """Do, in the thread that was adopted, what a started one does."""
         self._run_to_end()
 
     def is_alive(self) -> bool:

@@ -1,8 +1,12 @@
-"""The quick form, as CI runs it: it works, no cell is empty, nothing is lost."""
+"""The quick form, as CI runs it: it works, no cell is empty, nothing is lost.
+
+`TESTS_QUICK_REPORT` names the directory of a report that was made already, with more peers.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +26,8 @@ pytestmark = pytest.mark.timeout(300)  # half a minute, on a machine that does n
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a quick run has left its report."""
+    if made := os.environ.get("TESTS_QUICK_REPORT"):
+        return Path(made)
     directory = tmp_path_factory.mktemp("report")
     done = subprocess.run(
         [
@@ -76,7 +82,7 @@ def test_the_core_is_measured_in_each_mode_of_the_sink(results: Results) -> None
     latency = results.workloads["latency"]
     assert list(latency.cases) == ["up", "slow", "hanging", "503", "refusing"]
     for row in latency.cases.values():
-        assert set(row) == set(CORE)
+        assert set(row) >= set(CORE)
 
 
 def test_the_least_is_measured_where_the_relays_own_work_decides(results: Results) -> None:

@@ -145,7 +145,7 @@ def test_credentials_are_on_no_disk_even_where_texts_are(
         dead_letter_file=tmp_path / "letters.jsonl",
         shutdown_timeout_seconds=0.2,
     )
-    canary_sandbox.faults.fail_rows(every=2, status=400, times=1)
+    canary_sandbox.faults.fail_rows(every=1, status=400, times=1)  # however few come at once
     capture_everything(handler)
     assert handler.flush(30).rejected > 0
     canary_sandbox.faults.hang()

@@ -284,7 +284,7 @@ def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
     assert len(destination.inferences) == 3
 
 
-def test_the_thread_that_starts_the_others_does_without_them_where_none_can_be_had(
+def test_where_no_other_thread_can_be_had_the_one_that_starts_them_is_the_worker(
     rested: Rested, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at the end of the main thread with Python 3.12."""

@@ -41,6 +41,17 @@ def test_names_are_resolved_without_the_loops_thread_pool() -> None:
     _with_resolver(socket.getaddrinfo, test)
 
 
+def test_without_the_thread_the_call_is_made_on_the_loop() -> None:
+    side = SideThread("never started")
+
+    async def test() -> None:
+        assert await side.call(threading.get_ident) == threading.get_ident()
+        with pytest.raises(ZeroDivisionError):
+            await side.call(lambda: 1 // 0)
+
+    asyncio.run(test())
+
+
 def test_a_name_that_does_not_resolve() -> None:
     def lookup(*_question: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")

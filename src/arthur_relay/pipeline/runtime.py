@@ -146,8 +146,8 @@ class Runtime:
         self._thread = native.BackgroundThread(self._main, "arthur-relay")
 
     def _start_threads(self) -> None:
-        self._resolver.start()
         try:
+            self._resolver.start()
             self._thread.start()
         except BaseException:
             self._resolver.stop()
@@ -248,16 +248,15 @@ class Runtime:
                 return
             idleness.take_back()  # again, for `_goes_to_rest` may have come between
             self._make_threads()
-            self._at_rest = False
             try:
                 self._start_threads()
             except RuntimeError:
-                # Python 3.12 starts none from the end of the main thread on, with which what was
-                # captured last is often delivered. This one runs, so it is the worker.
-                self._make_threads()
-            else:
-                return
-        self._thread.run_here()
+                # Once the main thread has ended, Python 3.12 starts no thread any more, and what
+                # was captured last is still to be sent. This thread runs, so it is the worker.
+                self._thread.adopt_caller()
+            self._at_rest = False
+        if self.is_this_thread:
+            self._thread.run()
 
     def _goes_to_rest(self) -> bool:
         """End the threads, unless something has come to do. Returns whether they end."""

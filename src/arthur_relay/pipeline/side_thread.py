@@ -44,10 +44,8 @@ class SideThread:
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return, or raise, what a function does; a cancellation leaves the call to itself.
 
-        Where the thread could not be had the function is called here, and the loop waits.
+        Where the thread was not started the function is called here, and the loop waits for it.
         """
-        if self._thread.ident is None:
-            return function(*arguments)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -62,7 +60,10 @@ class SideThread:
             with suppress(RuntimeError):  # the loop was closed: no one waits for the answer
                 loop.call_soon_threadsafe(tell)
 
-        self._put(work)
+        if self._thread.ident is None:
+            work()
+        else:
+            self._put(work)
         return await answer
 
     def _run(self) -> None:
