@@ -11,8 +11,8 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-_PRIVATE_SUFFIXES = (".localhost", ".internal", ".svc", ".cluster.local")
-"""Domains that the public DNS does not have: RFC 6761, ICANN's, and those of Kubernetes."""
+_PRIVATE_SUFFIXES = (".localhost", ".test", ".internal", ".svc", ".cluster.local")
+"""Domains that the public DNS does not have: RFC 6761's, ICANN's, and those of Kubernetes."""
 
 
 def foreign_host(host: str, allowed: Collection[str] = ()) -> bool:

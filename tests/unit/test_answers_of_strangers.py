@@ -133,17 +133,21 @@ def test_words_of_others(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("location", "text"),
     [
-        ("https://sso.example/login?token=canary", "a redirect to https://sso.example/login"),
-        ("https://ada:canary@sso.example:8443/x#canary", "to https://sso.example:8443/x"),
-        ("/login", "a redirect to /login"),
-        ("http://[::1]:80/", "a redirect to http://[::1]:80/"),
+        ("https://sso.example/login?token=canary", "a redirect to https://sso.example"),
+        ("https://ada:canary@sso.example:8443/x#canary", "to https://sso.example:8443"),
+        ("/login", "a redirect to another path of it"),
+        ("//sso.example/canary", "a redirect to //sso.example"),
+        ("https://CANARY/", "http 307"),
+        ("https://c%61nary.sso.example/", "http 307"),
+        ("http://[::1]:80/", "a redirect to http://[::1]:80"),
         ("", "http 307"),
         ("http://[canary", "http 307"),
-        ("https://sso.example/\x1b[2Jcanary", "http 307"),
+        ("https://sso.example/\x1b[2Jcanary", "a redirect to https://sso.example"),
+        ("https://sso\x1b[2J.example/", "http 307"),
     ],
 )
 def test_a_redirect_is_told_with_where_to(location: str, text: str) -> None:
-    found = described(Answer(307, {"location": location}, b"", {}))
+    found = described(Answer(307, {"location": location}, b"", {}), ["Canary"])
     assert found.endswith(text)
     assert "canary" not in found
 

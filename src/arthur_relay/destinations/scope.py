@@ -100,6 +100,12 @@ class ScopeDestination:
             self._organization = credentials.organization_id
         self._http.renew()
 
+    @property
+    def _secrets(self) -> list[str]:
+        """What an answer may echo and nobody is told."""
+        who = self._credentials
+        return [each for each in (who.api_key, who.password, self._tokens.held) if each]
+
     def _take(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._tokens = self._token_source()
@@ -260,7 +266,7 @@ class ScopeDestination:
             failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
             wait = self._retry_after(answer)
             unheard = status >= 500
-            return whole(batch, again, failure, described(answer), wait, is_unheard=unheard)
+            return whole(batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard)
         if status == 401:
             problem = f"Arthur refused access (401): {self._remedy()}"
             return whole(batch, again, Failure.UNAUTHORISED, problem)
@@ -374,7 +380,7 @@ class ScopeDestination:
 
     def _unusable(self, what: str, answer: Answer, more: str = "") -> RelayError:
         """Return what to raise for an answer that does not let us in, or not say where to."""
-        said = described(answer).removeprefix("http ")
+        said = described(answer, self._secrets).removeprefix("http ")
         problem = self._where(f"{what} answered {said}{more}")
         if not may_pass(answer.status) and is_arthurs(answer):
             return CredentialsError(

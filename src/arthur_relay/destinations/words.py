@@ -6,8 +6,8 @@ knows nothing of rows, models or keys. What it says is that Arthur can't be reac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, urlsplit
 
 import orjson
 
@@ -32,11 +32,16 @@ def is_arthurs(answer: Answer) -> bool:
     )
 
 
-def described(answer: Answer) -> str:
-    """Say what was answered: the status, where to, and whose words these are not."""
+def described(answer: Answer, secrets: Iterable[str] = ()) -> str:
+    """Say what was answered: the status, where to, and whose words these are not.
+
+    Args:
+        answer: What was answered, by whomever.
+        secrets: What is not told, should the answer echo it.
+    """
     status = answer.status
     if 300 <= status < 400:
-        return f"http {status}{_target(answer.headers.get('location', ''))}"
+        return f"http {status}{_target(answer.headers.get('location', ''), secrets)}"
     if status == 407:
         return "http 407: the proxy asks who we are"
     if 400 <= status < 500 and not is_arthurs(answer):
@@ -44,16 +49,20 @@ def described(answer: Answer) -> str:
     return f"http {status}"
 
 
-def _target(location: str) -> str:
-    """Say where a redirect leads to, without what may be a secret in it."""
+def _target(location: str, secrets: Iterable[str]) -> str:
+    """Say which server a redirect leads to; in the rest of the address may be what we had sent."""
     try:
         parts = urlsplit(location)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return ""
+    if not host:
+        return ", a redirect to another path of it" if parts.path else ""
+    name = unquote(host).lower()
+    is_odd = not name.isascii() or not name.isprintable()
+    if is_odd or any(secret.lower() in name for secret in secrets):
+        return ""
     if ":" in host:
         host = f"[{host}]"
-    authority = f"//{host}" + (f":{port}" if port is not None else "") if host else ""
     scheme = f"{parts.scheme}:" if parts.scheme else ""
-    text = f"{scheme}{authority}{parts.path}"[:200]
-    return f", a redirect to {text}" if text and text.isprintable() and text.isascii() else ""
+    return f", a redirect to {scheme}//{host}" + (f":{port}" if port is not None else "")
