@@ -20,9 +20,9 @@ def path(tmp_path: Path) -> Path:
 
 def reject(spool: Spool, letters: DeadLetters, rows: list[Row], size: int = 100) -> None:
     """Do what the worker does with rows that Arthur rejects."""
-    spool.settle(rows)
     for row in rows:
         letters.add(letter_of(int(row.id[1:]), size=size), spool.retain(row))
+    spool.settle(rows)
 
 
 def turn(spool: Spool, letters: DeadLetters) -> None:
@@ -113,8 +113,8 @@ def test_a_row_that_was_never_written_needs_no_keeping(path: Path) -> None:
     spool.open()
     spool.put(rows_of(1))
     rows = spool.lease(1)
-    spool.settle(rows)
     assert spool.retain(rows[0]) is None
+    spool.settle(rows)
     letters.add(letter_of(0), None)
     assert letters.commit() == []
     assert spool.close() == 0

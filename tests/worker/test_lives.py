@@ -11,7 +11,9 @@ import anyio
 
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
+from tests.unit.test_dead_letters import Broken
 from tests.worker.harness import Harness, ScriptedDestination, harness, run, unavailable
 
 START = datetime(2026, 11, 27, tzinfo=UTC)
@@ -100,5 +102,24 @@ def test_a_bad_row_is_found_sooner_by_the_next_process(tmp_path: Path) -> None:
         await live(second, 60)
         assert all(len(ids) < 500 for _, ids in destination.requests[len(sizes) :])
         assert len(destination.stored) == 99
+
+    run(test)
+
+
+def test_a_row_whose_dead_letter_is_not_safe_is_there_in_the_next_life(tmp_path: Path) -> None:
+    def script(batch: Batch, _number: int) -> Attempt:
+        outcome = Outcome(Verdict.REJECTED, "row 422", 422)
+        return Attempt((outcome,) * len(batch.rows))
+
+    async def test() -> None:
+        first = on_disk(tmp_path, ScriptedDestination(script), START)
+        keeper = Broken()
+        first.worker.dead_letters = DeadLetters([keeper])
+        await live(first, 5, lambda h: h.capture("a"))
+        first.check(captured=1, rejected=1, pending=0)
+        assert keeper.is_broken
+        second = on_disk(tmp_path, ScriptedDestination(), START + timedelta(seconds=10))
+        await live(second, 5)
+        second.check(delivered=1, pending=0)
 
     run(test)

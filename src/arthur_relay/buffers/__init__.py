@@ -253,10 +253,10 @@ class Buffer(Protocol):
         ...
 
     def retain(self, row: Row) -> object | None:
-        """Keep a settled row for a later process, should this one end, until it is let go.
+        """Settle a leased row, but keep it for a later process, should this one end, until let go.
 
         Returns:
-            What to let go; None when it is not kept anyway.
+            What to let go; None when it is not kept anyway, and still to be settled.
         """
         ...
 

@@ -341,12 +341,15 @@ class Spool:
             self._write_notes(with_unwritten=with_unwritten)
 
     def retain(self, row: Row) -> object | None:
-        """Keep a settled row on disk until its dead letter is safe."""
-        for part in self._parts:
-            seq = part.retain(row)
-            if seq is not None:
-                return part, seq
-        return None
+        """Settle a leased row, and keep it on disk until its dead letter is safe."""
+        part, seq = place = self._leased.get(row, (None, 0))
+        if part is None or (part is self._parts[0] and seq in self._unwritten):
+            return None
+        del self._leased[row]
+        self._rows -= 1
+        self._epochs[row.epoch] -= 1
+        part.retained[seq] = row.model_id
+        return place
 
     def let_go(self, retained: Iterable[object]) -> None:
         """Forget rows that were retained with the next commit."""
@@ -365,7 +368,7 @@ class Spool:
         found = Counter([row.model_id for row in self._unwritten.values()])
         for part in self._parts:
             found.update(part.rows_by_model())
-            found.subtract([row.model_id for row in part.gone])
+            found.subtract([*part.gone.values(), *part.retained.values()])
         return found
 
     def evict(self) -> Row | None:

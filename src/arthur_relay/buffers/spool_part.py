@@ -65,9 +65,10 @@ class Part:
         claim: What makes it ours.
         file: The file.
         opening: How it is opened.
-        gone: Rows that are done with, with their sequence numbers.
+        gone: The models of rows that are done with, by sequence number: their texts are not kept.
         gone_bytes: What they take in the file, about.
-        retained: Sequence numbers of rows that are done with, and whose dead letters are not safe.
+        retained: By sequence number, the models of rows that are done with, and whose dead letters
+            are not safe.
         changed: Rows that were cut, by sequence number.
         noted: What happened to rows, by sequence number.
         lost: Rows that it should have had when it was opened, and that could not be read.
@@ -79,9 +80,9 @@ class Part:
     claim: Claim
     file: SpoolFile
     opening: Opening
-    gone: dict[Row, int] = field(default_factory=dict)
+    gone: dict[int, str] = field(default_factory=dict)
     gone_bytes: int = 0
-    retained: set[int] = field(default_factory=set)
+    retained: dict[int, str] = field(default_factory=dict)
     changed: dict[int, Row] = field(default_factory=dict)
     noted: dict[int, History] = field(default_factory=dict)
     lost: int = 0
@@ -116,7 +117,7 @@ class Part:
         """Write new rows, and what has happened to the others. Raises sqlite3.Error."""
         self.file.write(
             list(fresh),
-            list(self.gone.values()),
+            list(self.gone),
             list(self.changed.items()),
             noted=self.noted.items(),
             now=self.opening.utc_now().timestamp(),
@@ -133,24 +134,18 @@ class Part:
 
     def forget(self, row: Row, seq: int) -> None:
         """Take note that a row is done with."""
-        self.gone[row] = seq
+        self.gone[seq] = row.model_id
         self.gone_bytes += bytes_of(row)
         self.changed.pop(seq, None)
         self.noted.pop(seq, None)
 
-    def retain(self, row: Row) -> int | None:
-        """Keep a row that is done with until `let_go`; returns its number if it is one of ours."""
-        seq = self.gone.pop(row, None)
-        if seq is not None:
-            self.gone_bytes -= bytes_of(row)
-            self.retained.add(seq)
-        return seq
-
     def let_go(self, seq: int) -> None:
         """Forget a row that was retained with the next write."""
-        if seq in self.retained:
-            self.retained.remove(seq)
-            self.gone[Row("", "", b"")] = seq
+        model_id = self.retained.pop(seq, None)
+        if model_id is not None:
+            self.gone[seq] = model_id
+            self.changed.pop(seq, None)
+            self.noted.pop(seq, None)
 
     def rows_by_model(self) -> dict[str, int]:
         """Return how many rows of each model are in the file; none when it can't be read."""
@@ -197,14 +192,14 @@ class Part:
         if not self.claim.finish():
             fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
             salvage = Salvage(self.claim.path, last_seq=self.file.last_seq, owner=self.file.owner)
-            gone = self.gone.values()
-            found = _write_anew(fresh, salvage, self.opening, gone=gone, known=in_memory)
+            found = _write_anew(fresh, salvage, self.opening, gone=self.gone, known=in_memory)
             self._close_file()
             aside = self.claim.set_aside(self.opening.utc_now())
             self.claim.put_in_place(fresh)
             _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
         self._open_file(self.file.owner)
-        self.retained = self.file.which_of(self.retained)
+        there = self.file.which_of(self.retained)
+        self.retained = {seq: model for seq, model in self.retained.items() if seq in there}
         self._written()
         self.is_damaged = False
 

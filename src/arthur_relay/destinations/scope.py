@@ -266,7 +266,9 @@ class ScopeDestination:
             failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
             wait = self._retry_after(answer)
             unheard = status >= 500
-            return whole(batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard)
+            return whole(
+                batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard
+            )
         if status == 401:
             problem = f"Arthur refused access (401): {self._remedy()}"
             return whole(batch, again, Failure.UNAUTHORISED, problem)
