@@ -111,6 +111,11 @@ class DaemonCollector(Collector):
         )
         yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
         yield _gauge(
+            "models_held",
+            "Models of which nothing goes through, whatever becomes of the others.",
+            dispatcher.held_count,
+        )
+        yield _gauge(
             "credentials_refused",
             "1 while Arthur refuses the credentials, and rows wait.",
             int(bool(dispatcher.entry.refusal)),

@@ -136,9 +136,14 @@ class Dispatcher:
         return self.admission.last_failure
 
     @property
+    def held_count(self) -> int:
+        """How many models are held: nothing of theirs goes through. Any thread may read it."""
+        return len(self.admission.troubles.held)
+
+    @property
     def held_models(self) -> str:
         """What is wrong with models that are held, in a sentence's part, or "". Any thread."""
-        count = len(self.admission.troubles.held)
+        count = self.held_count
         if not count:
             return ""
         which = "one model" if count == 1 else f"{count} models"
