@@ -33,7 +33,7 @@ logger = logging.getLogger("arthur_relay.daemon.intake")
 COMMIT_SECONDS = 30.0
 """How long rows may take to become safe before the client is told to come again."""
 
-RETRY_SECONDS = {Refusal.FULL: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
+RETRY_SECONDS = {Refusal.FULL: 5, Refusal.HELD: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
 """When to come again, by why not now."""
 
 _MAX_DIGITS = 18

@@ -140,6 +140,10 @@ class Dispatcher:
         """How many models are held: nothing of theirs goes through. Any thread may read it."""
         return len(self.admission.troubles.held)
 
+    def is_held(self, model_id: str) -> bool:
+        """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
+        return model_id in self.admission.troubles.held and not self.is_down
+
     @property
     def held_models(self) -> str:
         """What is wrong with models that are held, in a sentence's part, or "". Any thread."""

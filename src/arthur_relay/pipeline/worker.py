@@ -166,6 +166,8 @@ class Worker:
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
+            max_bytes=self.settings.buffer_bytes,
+            is_held=lambda model_id: self.dispatcher.is_held(model_id),  # noqa: PLW0108 - made below
         )
         self._intake = Intake(
             inlet=self.inlet,
