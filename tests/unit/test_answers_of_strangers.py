@@ -13,7 +13,9 @@ import pytest
 from arthur_relay.destinations.bodies import ANSWER_BYTES, UnreadableError, decode, read
 from arthur_relay.destinations.http import Answer
 from arthur_relay.destinations.proxies import route_to
+from arthur_relay.destinations.results import interpret_results
 from arthur_relay.destinations.words import described, is_arthurs
+from arthur_relay.row import Batch, Failure, Row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,6 +61,8 @@ def test_nothing_is_nothing_however_it_is_encoded() -> None:
         (gzip.compress(TEXT)[:-3], ["gzip"]),
         (gzip.compress(TEXT)[:12], ["gzip"]),
         (gzip.compress(TEXT) + b"more", ["gzip"]),
+        (gzip.compress(b"") * 17, ["gzip"]),
+        (gzip.compress(b"") * 400_000, ["gzip"]),
         (zlib.compress(TEXT)[:-3], ["deflate"]),
         (gzip.compress(TEXT), ["gzip", "gzip"]),
         (gzip.compress(TEXT), ["gzip"] * 1000),
@@ -217,3 +221,10 @@ def test_entries_that_nobody_understands() -> None:
     route = route_to(ARTHUR, {"https": "http://proxy", "no": "[canary, 10.0.0.0/99, host:port"})
     assert route.proxy == "http://proxy"
     assert route.problems == ("3 entries of NO_PROXY can't be understood: left out.",)
+
+
+@pytest.mark.parametrize("status", [0, 99, 600, -(10**20), 10**400])
+def test_a_status_that_http_has_not_is_not_understood(status: int) -> None:
+    rows = (Row("a", "m", b"{}"), Row("b", "m", b"{}"))
+    body = b'{"results": [{"status": 200}, {"status": %d}]}' % status
+    assert interpret_results(Batch("m", rows), body).failure is Failure.MALFORMED

@@ -188,12 +188,15 @@ def test_what_cannot_be_written_waits_in_memory_and_is_bounded(
     assert UNWRITTEN_BYTES * 0.8 < sum(each.size for each in letters.letters()) <= UNWRITTEN_BYTES
 
 
-def test_a_function_is_told_and_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_a_function_is_told_and_may_fail(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[str] = []
 
     def tell(letter: DeadLetter) -> None:
         told.append(letter.inference_id)
-        raise RuntimeError("a secret")
+        raise error("a secret")
 
     letters = DeadLetters([Ring(max_bytes=SMALL_BYTES)], told=tell)
     letters.add(letter_of(1))
@@ -202,7 +205,7 @@ def test_a_function_is_told_and_may_fail(caplog: pytest.LogCaptureFixture) -> No
     assert told == ["i1", "i2"]
     assert len(letters.letters()) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "arthur-relay: on_dead_letter raised RuntimeError"
+        f"arthur-relay: on_dead_letter raised {error.__name__}"
     ]
 
 

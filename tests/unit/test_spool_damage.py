@@ -245,6 +245,35 @@ def test_damage_in_mid_run_costs_only_what_is_nowhere_else(
     after.close()
 
 
+def test_damage_under_rows_that_were_set_apart_costs_only_what_was_there(path: Path) -> None:
+    fill(path)
+    counts = Counts()
+    spool = new_spool(path)
+    spool.open(counts.recover)
+    others: list[Row] = []
+    while rows := spool.lease(50, frozenset({"m0"})):
+        others += rows
+    assert {row.model_id for row in others} == {"m1", "m2"}
+    content = (path / "0.spool").read_bytes()
+    leaves = [
+        1 + at // PAGE_BYTES for at in range(0, len(content), PAGE_BYTES) if content[at] == 13
+    ]
+    damage_live(path, spool, leaves[len(leaves) // 2])
+    spool.settle(others)
+    found: list[Row] = []
+    while rows := spool.lease(50):
+        assert {row.model_id for row in rows} == {"m0"}
+        found += rows
+    spool.commit()
+    loss = spool.lost()
+    assert 0 < loss.rows <= 10
+    assert len(found) + len(others) + loss.rows == counts.captured
+    assert (spool.waiting, spool.rows) == (0, len(found))
+    assert spool.store(rows_of(1, 5_000)), "it can be written again"
+    spool.release_all()
+    spool.close()
+
+
 def test_rows_are_taken_while_the_file_is_found_damaged(path: Path) -> None:
     fill(path)
     spool = new_spool(path)

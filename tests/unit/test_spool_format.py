@@ -167,6 +167,26 @@ def test_histories_outlive_the_process_and_nothing_is_written_for_others(path: P
     third.close()
 
 
+@pytest.mark.parametrize("column", ["attempts", "since", "deaths"])
+@pytest.mark.parametrize("value", ["text", b"", b"\xff" * 9])
+def test_a_history_that_nobody_wrote_is_none(column: str, value: object, path: Path) -> None:
+    spool = new_spool(path)
+    spool.open()
+    spool.put(rows_of(2))
+    spool.commit()
+    spool.close()
+    connection = sqlite3.connect(path / "0.spool")
+    connection.execute(f"UPDATE rows SET {column} = ?, stored_at = ?", (value, value))
+    connection.commit()
+    connection.close()
+    again = new_spool(path)
+    assert again.open() == 2
+    assert again.oldest_at is None
+    assert [row.history for row in again.lease(2)] == [NO_HISTORY] * 2
+    again.release_all()
+    again.close()
+
+
 def test_a_history_of_a_row_that_is_not_written_yet_goes_with_it(path: Path) -> None:
     spool = new_spool(path)
     spool.open()

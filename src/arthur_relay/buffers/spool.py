@@ -678,11 +678,7 @@ class Spool:
                 wanted.setdefault(each.place[0], []).append(each.place[1])
         read: dict[_Place, Row] = {}
         for part, numbers in wanted.items():
-            try:
-                read.update({(part, seq): row for seq, row in part.file.read_these(numbers)})
-            except sqlite3.Error as error:
-                # They are looked for again, from the beginning of what is there.
-                self._fail(error)
+            read.update({(part, seq): row for seq, row in self._read_these(part, numbers)})
         taken = []
         for each in waiting:
             row = each.row or read.get(each.place)
@@ -692,6 +688,16 @@ class Spool:
             elif self._failed_at is not None:
                 self._apart.add(model_id, each, was_sent=True)
         return taken
+
+    def _read_these(self, part: Part, numbers: list[int]) -> list[tuple[int, Row]]:
+        """Read rows by number; those that can't be read now are looked for again later."""
+        try:
+            return part.file.read_these(numbers)
+        except sqlite3.Error as error:
+            if is_damage(error) and not part.is_damaged and self._mend(part, error):
+                return self._read_these(part, numbers)  # as far as they were whole
+            self._fail(error)
+            return []
 
     def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
         found: list[tuple[Row, _Place]] = []

@@ -15,6 +15,7 @@ from arthur_relay.buffers.spool_format import (
     ForeignSpoolError,
     NewerSpoolError,
     NotASpoolError,
+    history_of,
     is_damage,
     read_owner,
     set_up_tables,
@@ -211,7 +212,7 @@ class SpoolFile:
                 values,
             )
             return [
-                (seq, Row(row_id, model_id, body, of, shrunk, RowKind(kind), _history(*history)))
+                (seq, Row(row_id, model_id, body, of, shrunk, RowKind(kind), history_of(history)))
                 for seq, row_id, model_id, body, of, shrunk, kind, crc, *history in found
                 if _is_whole(row_id, model_id, body, crc)
             ]
@@ -390,7 +391,8 @@ class SpoolFile:
 
     def _look_for_oldest(self) -> None:
         found = self._connection.execute("SELECT stored_at FROM rows ORDER BY seq LIMIT 1")
-        self.oldest_at = next((float(stored_at) for (stored_at,) in found), None)
+        oldest = next((stored_at for (stored_at,) in found), None)
+        self.oldest_at = float(oldest) if isinstance(oldest, (int, float)) else None
 
     def _measure(self) -> tuple[int, int]:
         """Return how many pages are free, and how many are in use."""
@@ -431,12 +433,6 @@ def _is_whole(row_id: object, model_id: object, body: object, crc: object) -> bo
     if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
         return True
     raise TypeError
-
-
-def _history(attempts: int, since: float | None, deaths: int) -> History:
-    if attempts or deaths or since is not None:
-        return History(attempts, since, deaths)
-    return NO_HISTORY  # as nearly all have: one object for all of them
 
 
 def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

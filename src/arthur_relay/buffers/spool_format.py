@@ -1,8 +1,10 @@
 """The tables of a spool's file: how they are made, and how an older version's become today's."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.row import NO_HISTORY, History
 from arthur_relay.row_owner import RowOwner
 
 APPLICATION_ID = 0x41525359
@@ -151,3 +153,15 @@ def _make(connection: sqlite3.Connection, script: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def history_of(values: Sequence[object]) -> History:
+    """Return a row's history of its three columns; none of what was never written there.
+
+    A row's checksum is of its body alone, so a damaged file may hold anything here.
+    """
+    match values:
+        case (int(attempts), None | float() | int() as since, int(deaths)):
+            if attempts or deaths or since is not None:
+                return History(attempts, since, deaths)
+    return NO_HISTORY  # as nearly all have: one object for all of them

@@ -1,14 +1,14 @@
 """What can be read of a damaged spool file, row by row, goes into a new one."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
-from arthur_relay.buffers.spool_format import PAGE_BYTES
-from arthur_relay.row import NO_HISTORY, History, Row, RowKind
+from arthur_relay.buffers.spool_format import PAGE_BYTES, history_of
+from arthur_relay.row import Row, RowKind
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.sqlite_pages import Pages, Record, Value
 
@@ -83,14 +83,6 @@ def _row(record: Record) -> tuple[int, Row, float] | None:
             json.loads(body)  # what was overwritten in the middle is found by this, as a rule
         elif crc != crc32(body):
             return None
-        row = Row(row_id, model_id, body, epoch, shrunk, RowKind(kind), _history(history))
+        row = Row(row_id, model_id, body, epoch, shrunk, RowKind(kind), history_of(history))
         return seq, row, float(stored_at)
     return None
-
-
-def _history(values: Sequence[Value]) -> History:
-    match values:
-        case (int(attempts), None | float() | int() as since, int(deaths)):
-            if attempts or deaths or since is not None:
-                return History(attempts, since, deaths)
-    return NO_HISTORY

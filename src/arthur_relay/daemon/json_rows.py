@@ -56,7 +56,8 @@ _MARKS: Final = bytes(
     ord("0" if chr(byte).isdigit() else "[" if chr(byte) in "[{" else " ") for byte in range(128)
 ) + bytes(128)
 _MANY_DIGITS: Final = b"0" * len(str(-LEAST_INTEGER))
-_INTEGERS: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+# Also those with a fraction behind them: pandas reads their digits as an integer first.
+_INTEGERS: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9])")
 _NO_BRACKETS: Final = bytes(range(256)).translate(None, b"[]{}")
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 

@@ -196,7 +196,7 @@ class DeadLetters:
         if self._told is not None:
             try:
                 self._told(letter)
-            except Exception as error:  # noqa: BLE001 - the application's function
+            except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
                 if not self._told_failure:
                     self._told_failure = True
                     # Without its text, which might quote the letter.

@@ -15,6 +15,9 @@ attributes, has a tenth of it."""
 MAX_ENCODINGS = 2
 """An answer that is encoded more often is no one's that means well."""
 
+MAX_MEMBERS = 16
+"""Parts that a gzip body may have; a server writes one, and each costs a copy of what follows."""
+
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -60,7 +63,11 @@ def _inflate(body: bytes, name: str) -> bytes:
     if name == "deflate" and not _has_zlib_head(body):
         window = -zlib.MAX_WBITS  # what many servers send, against RFC 9110, 8.4.1.2
     found = bytearray()
+    members = 0
     while body:  # gzip may have several members
+        members += 1
+        if members > MAX_MEMBERS:
+            raise UnreadableError("the answer has too many parts")
         inflater = zlib.decompressobj(window)
         try:
             found += inflater.decompress(body, ANSWER_BYTES + 1 - len(found))

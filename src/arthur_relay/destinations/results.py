@@ -41,13 +41,16 @@ def malformed(batch: Batch, reason: str) -> Attempt:
 def interpret_results(batch: Batch, body: bytes) -> Attempt:
     """Map the results of a 207 to the batch's rows, by index: they carry no id.
 
-    An answer of another length can't be mapped, unless its counts say that all went well.
+    An answer of another length can't be mapped, unless its counts say that all went well; nor can
+    one with a status that HTTP has not.
     """
     try:
         document = orjson.loads(body)
         results = document["results"]
         statuses = [int(result["status"]) for result in results]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError):
+        return malformed(batch, "malformed answer")
+    if not all(100 <= status <= 599 for status in set(statuses)):
         return malformed(batch, "malformed answer")
     if len(statuses) != len(batch.rows):
         if _all_stored(document.get("counts"), len(batch.rows)):

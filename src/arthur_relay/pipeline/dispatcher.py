@@ -253,16 +253,16 @@ class Dispatcher:
         group.start_soon(self._deliver, group, delivery)
 
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
-        policy = retrying(
-            wait=FullJitter(
-                initial_seconds=self.settings.retry_initial_seconds,
-                max_seconds=self.settings.retry_max_seconds,
-                random=self.random,
-            ),
-            stop=StopAfterElapsed(deadline=self._end_of(delivery), clock=anyio.current_time),
-            sleep=partial(self._back_off, delivery),
-        )
         try:
+            policy = retrying(
+                wait=FullJitter(
+                    initial_seconds=self.settings.retry_initial_seconds,
+                    max_seconds=self.settings.retry_max_seconds,
+                    random=self.random,
+                ),
+                stop=StopAfterElapsed(deadline=self._end_of(delivery), clock=anyio.current_time),
+                sleep=partial(self._back_off, delivery),
+            )
             await policy(partial(self._attempt, group, delivery))
             self._give_up(delivery, delivery.rows)
         except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more

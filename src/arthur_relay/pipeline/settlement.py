@@ -80,7 +80,7 @@ class Settlement:
     def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
         try:
             self.dead(row, outcome, attempts)
-        except Exception as error:  # noqa: BLE001 - a letter that can't be made must cost no more
+        except BaseException as error:  # noqa: BLE001 - a letter that can't be made costs no more
             self._tell("letter", f"a dead letter could not be made: {without_texts(error)}")
 
     def _tell(self, kind: str, text: str) -> None:

@@ -383,6 +383,7 @@ class Worker:
             self._sort_in(rows, now)
             return
         self._sort_in([row for row in rows if row.history is NO_HISTORY], now)
+        self._in_hand = again.copy()
         for row in [row for row in again if row.history.deaths]:
             again.remove(row)
             if row.history.deaths < MAX_DEATHS:
@@ -392,15 +393,16 @@ class Worker:
                 self.settlement.rejected(row, outcome, attempts=row.history.attempts)
         for part in fitting_parts(again, self.settings.batch_size):
             self._sort_in(part, now, as_it_is=True)
+        self._in_hand = ()
 
     def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
-        self._in_hand = rows
+        outer, self._in_hand = self._in_hand, rows
         admitted = self._order.admit(list(rows), self.buffer.on_their_way)
         if not as_it_is:
             self._ready.extend(self._batcher.add(admitted, now))
         elif admitted:
             self._ready.append(Batch(admitted[0].model_id, tuple(admitted)))
-        self._in_hand = ()
+        self._in_hand = outer
 
     @property
     def _sweep_seconds(self) -> float:
