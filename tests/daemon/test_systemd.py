@@ -208,6 +208,32 @@ def test_a_passed_socket_for_other_machines_needs_tokens(
         assert "TOKENS_FILE" in daemon.log
 
 
+def test_a_passed_socket_for_other_machines_needs_tls_and_keeps_its_tokens(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    tokens, env_file = tmp_path / "tokens", tmp_path / "env"
+    tokens.write_text(f"one:{TOKEN}\n")
+    with_tokens = f"ARTHUR_RELAY_DAEMON_TOKENS_FILE={tokens}\n"
+    env_file.write_text(with_tokens)
+    prefix = [sys.executable, "-c", ACTIVATE, "everywhere"]
+    arguments = ("--env-file", str(env_file))
+    with DaemonProcess(sandbox, tmp_path, *arguments, prefix=prefix) as daemon:
+        assert daemon.end(None) == 2
+        assert "A socket that is passed is 0.0.0.0:" in daemon.log
+        assert "without TLS" in daemon.log
+    env_file.write_text(with_tokens + "ARTHUR_RELAY_ALLOW_INSECURE=true\n")
+    with DaemonProcess(sandbox, tmp_path, *arguments, prefix=prefix) as daemon:
+        address = daemon.address("taking rows on").replace("0.0.0.0", "127.0.0.1")
+        stranger = daemon.client(f"http://{address}")
+        path = f"/api/v3/models/{sandbox.model_id}/inferences"
+        assert stranger.post(path, json=[row("a")]).status_code == 401
+        env_file.write_text("ARTHUR_RELAY_ALLOW_INSECURE=true\n")
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("nothing is reloaded, all goes on as it was: A socket that is passed")
+        assert stranger.post(path, json=[row("a")]).status_code == 401
+        assert daemon.end() == 0
+
+
 @pytest.mark.parametrize("number", ["x", "-1", "1e3", "99999", "²"])
 def test_a_number_of_sockets_that_is_none(number: str) -> None:
     with pytest.raises(SettingsError, match="LISTEN_FDS"):

@@ -200,13 +200,28 @@ def check_together(daemon: DaemonSettings, relay: RelaySettings) -> None:
             f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
             f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes})."
         )
-    if daemon.listen is None or daemon.tls_certificate is not None or relay.allow_insecure:
-        return
-    host, _ = read_address(daemon.listen)
-    if not is_loopback(host):
+    if daemon.listen is not None:
+        host, _ = read_address(daemon.listen)
+        check_listener(daemon, relay, host, f"{DAEMON_PREFIX}LISTEN is {daemon.listen}")
+
+
+def check_listener(daemon: DaemonSettings, relay: RelaySettings, host: str, what: str) -> None:
+    """Refuse to take rows from other machines without tokens, or without TLS.
+
+    Args:
+        daemon: Has the tokens and the certificate.
+        relay: Says whether plain text is meant.
+        host: The name or address that is listened on, whoever opened the socket.
+        what: Says so, for the message.
+
+    Raises:
+        SettingsError: It would.
+    """
+    daemon.check_tcp(host, what)
+    if daemon.tls_certificate is None and not relay.allow_insecure and not is_loopback(host):
         raise SettingsError(
-            f"{DAEMON_PREFIX}LISTEN is {daemon.listen}: without TLS the network sees tokens and"
-            f" prompts. Set {DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY, or"
+            f"{what}: without TLS the network sees tokens and prompts. Set"
+            f" {DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY, or"
             " ARTHUR_RELAY_ALLOW_INSECURE=true if you mean it."
         )
 

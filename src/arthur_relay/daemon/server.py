@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
-from arthur_relay.daemon.configuration import unknown_variables
+from arthur_relay.daemon.configuration import check_listener, unknown_variables
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
@@ -95,6 +95,7 @@ class Daemon:
         self._parts: Parts
         self._most_connections: int
         self._renewals: list[Callable[[Credentials], None]] = []
+        self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
     async def run(self) -> int:
@@ -176,8 +177,10 @@ class Daemon:
         for each in (*passed, *tcp):
             stack.callback(each.close)
         # Whoever opened them, TCP is TCP: with its tokens and its certificate.
-        for each in tcp:
-            settings.check_tcp(each.getsockname()[0], f"A socket that is passed is {shown([each])}")
+        self._passed_tcp = [
+            (each.getsockname()[0], f"A socket that is passed is {shown([each])}") for each in tcp
+        ]
+        self._check_passed(settings)
         unix = [UnixSocket(each) for each in passed]
         views: list[socket.socket] = []
         for name, value in (
@@ -199,6 +202,15 @@ class Daemon:
         if not (unix or tcp):
             raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
         return unix, tcp, views
+
+    def _check_passed(self, settings: DaemonSettings) -> None:
+        """Hold the sockets that were passed against the settings.
+
+        Raises:
+            SettingsError: One of them may not be listened on with these.
+        """
+        for host, what in self._passed_tcp:
+            check_listener(settings, self._configuration.relay, host, what)
 
     def _fronts(
         self,
@@ -350,6 +362,7 @@ class Daemon:
         try:
             new = self._reload()
             merged = old.with_reloaded(new)
+            self._check_passed(merged.daemon)
             access = self._read_access(merged.daemon)
             load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
