@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -251,5 +252,35 @@ def test_limits() -> None:
     found = read(body, max_row_bytes=100)
     assert [each.id for each in found.rows] == ["a"]
     assert found.refused[1][0] == 413
-    with pytest.raises(TooManyRowsError, match="2 rows; 1 are allowed"):
+    with pytest.raises(TooManyRowsError, match="more than the 1 rows"):
         read(body, max_rows=1)
+
+
+def test_elements_of_a_list_of_very_many_are_not_all_made() -> None:
+    body = b"[" + b"1," * 1_000_000 + b"1]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyRowsError):
+            read(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(body)
+
+
+def test_rows_of_many_small_numbers_are_rows_like_others() -> None:
+    good = row(b'"x":[' + b"1," * 5000 + b'2.5],"y":"\\n\xc3\xa4"')
+    found = read(b"[%b , %b,%b]" % (good, good, good), max_row_bytes=100_000)
+    assert [each.body for each in found.rows] == [good] * 3
+
+
+@given(st.recursive(st.just([]), st.lists, max_leaves=50), st.integers(0, 260))
+def test_the_depth_is_that_of_the_brackets(found: list[Any], more: int) -> None:
+    text = json.dumps(found)
+    for _ in range(more):
+        text = f'[{{"[[[": {text}}}]'
+    depth = level = 0
+    for character in text.replace('"[[["', ""):
+        level += (character in "[{") - (character in "]}")
+        depth = max(depth, level)
+    assert json_rows._is_too_deep(text.encode()) == (depth > json_rows.MAX_DEPTH)
