@@ -175,3 +175,15 @@ def test_letters_are_found_wherever_they_are_and_each_once(tmp_path: Path) -> No
     assert sorted(ids(kept.letters())) == ["?", "i1", "i2", "i4", "i5"]
     assert kept.remove([key for key, _ in kept.letters()]) == 5
     assert ids(kept.letters()) == []
+
+
+def test_what_is_taken_back_costs_no_other_letter(tmp_path: Path) -> None:
+    first = Database(tmp_path, max_bytes=20_000)
+    first.add([letter_of(number, size=1_000) for number in range(12)])
+    (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20260101T000000Z.sqlite")
+    database = Database(tmp_path, max_bytes=20_000)
+    database.add([letter_of(number, size=1_000) for number in range(100, 112)])
+    shown = sorted(ids(Everywhere([database]).letters()))
+    database.take_back()
+    assert sorted(ids(database.letters())) == shown
+    assert len(shown) == 24

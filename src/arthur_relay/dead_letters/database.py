@@ -107,12 +107,15 @@ class Database:
         return sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*.sqlite"))
 
     def take_back(self) -> None:
-        """Take over what can be read of files that were set aside. Raises what `add` does."""
+        """Take over what can be read of files that were set aside. Raises what `add` does.
+
+        Nothing gives way to it: whoever takes them back is about to send or to remove them.
+        """
         known = {identity(letter) for _, letter in self.letters()}
         for path in self.set_aside_files():
             found = [each for each in salvaged(path) if identity(each) not in known]
             if found:
-                self.add(found)
+                self._add(found, gives_way=False)
                 known |= {identity(each) for each in found}
             path.replace(path.with_name(path.name.replace("-damaged-", "-read-")))
 
@@ -138,7 +141,7 @@ class Database:
             return sum([_delete(connection, key) for key in keys])
 
     @unforked()
-    def _add(self, letters: Sequence[DeadLetter]) -> int:
+    def _add(self, letters: Sequence[DeadLetter], *, gives_way: bool = True) -> int:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             letters = [letter.within(self._max_bytes) for letter in letters]
@@ -162,7 +165,7 @@ class Database:
             )
             added = sum([letter.size for letter in letters])
             connection.execute("UPDATE held SET size = size + ?", (added,))
-            return self._give_way(connection)
+            return self._give_way(connection) if gives_way else 0
 
     def _give_way(self, connection: sqlite3.Connection) -> int:
         gone = 0
