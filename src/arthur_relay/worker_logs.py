@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from arthur_relay import native
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Adapter = logging.LoggerAdapter[logging.Logger]
 else:
     Adapter = logging.LoggerAdapter
+
+T = TypeVar("T")
 
 MAX_LINES = 1000
 """So many lines wait at most, the newest: an application that never rests writes none."""
@@ -85,12 +87,50 @@ class _Ours(logging.Filter):
 _OURS = _Ours()
 
 
+class _Queue(Generic[T]):
+    """What waits to be written; the oldest give way, and are told of. Any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[T] = deque()
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, line: T) -> None:
+        with suppress(IndexError):
+            while len(self._waiting) >= MAX_LINES:
+                self._waiting.popleft()
+                self._dropped += 1
+        self._waiting.append(line)
+
+    def take(self) -> T:
+        """Return the next line, behind one that says how many are missing before it.
+
+        Raises:
+            IndexError: There is none.
+        """
+        line = self._waiting.popleft()
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            with suppress(Exception):  # a handler's of the application
+                logging.getLogger("arthur_relay").warning(
+                    "arthur-relay: %d log lines are missing here: a handler of the application"
+                    " did not take them in time",
+                    dropped,
+                )
+        return line
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._dropped = 0
+
+
 class _Lines:
     """The lines that wait. Any thread puts, a greenlet writes."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[logging.Logger, int, object, tuple[object, ...]]]
-        self._waiting = deque(maxlen=MAX_LINES)
+        self._waiting: _Queue[tuple[logging.Logger, int, object, tuple[object, ...]]] = _Queue()
         self._wake: Callable[[], object] = lambda: None
         self._written_in: int | None = None
 
@@ -106,7 +146,7 @@ class _Lines:
     def put(
         self, logger: logging.Logger, level: int, message: object, values: tuple[object, ...]
     ) -> None:
-        self._waiting.append((logger, level, message, values))
+        self._waiting.put((logger, level, message, values))
         with suppress(Exception):  # the loop has ended: the end of the relay writes them
             self._wake()
 
@@ -114,7 +154,7 @@ class _Lines:
         """Write what waits. Not for a thread of ours."""
         with suppress(IndexError):
             while True:
-                logger, level, message, values = self._waiting.popleft()
+                logger, level, message, values = self._waiting.take()
                 logger.log(level, message, *values)
 
     def _by_callback(self, gevent: Any) -> Callable[[], object]:
@@ -140,12 +180,12 @@ class _Writers:
     """The lines that wait for a handler, and the thread that waits for it. Any thread puts."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[logging.Logger, logging.LogRecord]] = deque(maxlen=MAX_LINES)
+        self._waiting: _Queue[tuple[logging.Logger, logging.LogRecord]] = _Queue()
         self._busy_in: int | None = None  # the process: a forked child has no such thread
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Have a line written; waits for it no longer than `PATIENCE_SECONDS`."""
-        self._waiting.append((logger, record))
+        self._waiting.put((logger, record))
         if self._busy_in == os.getpid():  # it can't write now: this one comes behind the others
             return
         self._busy_in = os.getpid()
@@ -165,7 +205,7 @@ class _Writers:
             self._busy_in = os.getpid()
             with suppress(IndexError):
                 while True:
-                    logger, record = self._waiting.popleft()
+                    logger, record = self._waiting.take()
                     with suppress(Exception):  # a filter's of the application
                         logger.handle(record)
             self._busy_in = None  # and then look again: who came meanwhile relies on this thread

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.pipeline.repeats import Unheard
-from arthur_relay.row import DELIVERED, Attempt, Failure, History, Outcome, Row, Verdict
+from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Failure, History, Outcome, Row, Verdict
 from tests.http.conftest import capture
 
 if TYPE_CHECKING:
@@ -72,8 +72,16 @@ def test_of_a_row_that_was_never_sent_it_is_a_rejection(
     assert (result.delivered, result.rejected) == (0, 1)
 
 
-def test_a_row_that_another_life_sent_was_sent_before() -> None:
-    old = Row("old", "m", b"{}", history=History(attempts=2))
+@pytest.mark.parametrize(
+    "old",
+    [
+        Row("old", "m", b"{}", history=History(attempts=2)),
+        Row("old", "m", b"{}", history=History(deaths=1)),
+        Row("old", "m", b"{}", RECOVERED),
+    ],
+    ids=["in vain", "at a death", "perhaps, before a kill"],
+)
+def test_a_row_that_another_life_sent_was_sent_before(old: Row) -> None:
     new = Row("new", "m", b"{}")
     conflict = Outcome(Verdict.REJECTED, "row 409", 409)
     unheard = Unheard.of((old, new))

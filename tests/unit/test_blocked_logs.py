@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import Relay, RelaySettings
+from arthur_relay import Relay, RelaySettings, worker_logs
 from arthur_relay.errors import UnreachableError
 from arthur_relay.testing import MemoryDestination
 from tests.unit.relays import inference
@@ -101,6 +101,28 @@ def test_the_worker_goes_on(handler: Blocking) -> None:
         wait_for(has_read)
         assert text.count(b"\n") == 2, "in their order, each once"
         assert text.index(b"can't be asked") < text.index(b"answers again")
+
+
+def test_lines_that_give_way_are_counted_and_told(handler: Blocking) -> None:
+    log = worker_logs.WorkerLogger("arthur_relay.worker", everywhere=True)
+    log.warning("arthur-relay: first")
+    assert handler.entered.wait(SECONDS)
+    for number in range(worker_logs.MAX_LINES + 7):
+        log.warning("arthur-relay: %d", number)
+    written = b""
+
+    def is_written() -> bool:
+        nonlocal written
+        written += handler.read()
+        return not logs_wait()
+
+    wait_for(is_written)
+    lines = written.decode().splitlines()
+    assert lines[0] == "arthur-relay: first"
+    assert lines[1].startswith("arthur-relay: 7 log lines are missing here")
+    assert lines[2:] == [
+        f"arthur-relay: {number}" for number in range(7, worker_logs.MAX_LINES + 7)
+    ]
 
 
 def test_a_close_in_vain_ends_in_time(handler: Blocking) -> None:

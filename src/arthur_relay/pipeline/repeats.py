@@ -1,13 +1,14 @@
 """Which rows Arthur has already: those that it says are there, of which an answer was lost.
 
 A row that was never sent before and is answered with 409 has somebody else's id, and is rejected.
-One that was sent, and nobody heard what became of it, is there itself.
+One that was sent, and nobody heard what became of it, is there itself. Of what an earlier process
+left, any row may have been on its way when that ended.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from arthur_relay.row import DELIVERED, Attempt, Row
+from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Row
 
 CONFLICT = 409
 
@@ -22,8 +23,12 @@ class Unheard:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Unheard":
-        """Return those of which the rows themselves say that they were sent before."""
-        return cls(row for row in rows if row.history.attempts)
+        """Return those of which the rows themselves say that they may have been sent before."""
+        return cls(
+            row
+            for row in rows
+            if row.history.attempts or row.history.deaths or row.epoch == RECOVERED
+        )
 
     def judge(self, attempt: Attempt, rows: tuple[Row, ...]) -> Attempt:
         """Return an attempt with those rows delivered that are said to be there already.
