@@ -124,6 +124,12 @@ def test_words_of_arthurs(body: bytes) -> None:
         b'"error"',
         b'["error"]',
         b'{"error": null}',
+        b'{"error": {"code": 404, "message": "not found"}}',
+        b'{"timestamp": "2026", "status": 404, "error": "Not Found", "path": "/x"}',
+        b'{"success": false, "errors": [{"code": 7003}]}',
+        b'{"kind": "Status", "status": "Failure", "message": "x", "code": 404}',
+        b'{"statusCode": 404, "error": "Not Found", "message": "no such route"}',
+        b'{"status": "fail", "message": "no such route"}',
         b"\xff\xfe",
         b"[" * 100_000,
     ],
@@ -154,6 +160,11 @@ def test_a_redirect_is_told_with_where_to(location: str, text: str) -> None:
     found = described(Answer(307, {"location": location}, b"", {}), ["Canary"])
     assert found.endswith(text)
     assert "canary" not in found
+
+
+@pytest.mark.parametrize("status", [405, 407, 421])
+def test_what_only_those_in_between_say(status: int) -> None:
+    assert not is_arthurs(Answer(status, {}, b'{"error": "record not found"}', {}))
 
 
 ARTHUR = "https://app.arthur.ai:443"

@@ -13,22 +13,38 @@ import orjson
 
 from arthur_relay.destinations.http import Answer
 
+_OF_OTHERS = frozenset({405, 407, 421, 426, 511})
+"""Statuses of those in between: Arthur's routes take our methods, and it is no proxy."""
+
+_KEYS_OF_OTHERS = frozenset(
+    {"apiVersion", "kind", "path", "requestId", "statusCode", "success", "timestamp"}
+)
+"""What the errors of Kubernetes, Cloudflare, Spring, Fastify and others have beside the error."""
+
 
 def is_arthurs(answer: Answer) -> bool:
     """Say whether an answer that is no success looks like Arthur's own.
 
-    Arthur's errors are JSON objects with an `error` (see ArthurUserError in the SDK:
+    Arthur's errors are JSON objects with an `error`, a text (see ArthurUserError in the SDK:
     `404 Not Found: {'error': 'record not found'}`), those of single rows have a `message` and a
-    `status`. Gateways that write JSON have a `message` alone, or other keys.
+    `status`, a number. Gateways that write JSON have a `message` alone, an object as their error,
+    or keys that Arthur has not.
     """
+    if answer.status in _OF_OTHERS:
+        return False
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         return False
     if not isinstance(document, Mapping):
         return False
-    return bool(document.get("error") or document.get("errors")) or (
-        "message" in document and "status" in document
+    if not _KEYS_OF_OTHERS.isdisjoint(document):
+        return False
+    error = document.get("error")
+    if error is not None:
+        return isinstance(error, str) and bool(error)
+    return bool(document.get("errors")) or (
+        "message" in document and isinstance(document.get("status"), int)
     )
 
 
