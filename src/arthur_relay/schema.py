@@ -172,6 +172,11 @@ def check_model_id(model_id: object) -> str:
         raise ConfigurationError(
             "The model's id is empty: give the id that Arthur shows for the model."
         )
+    if len(model_id) > MAX_MODEL_CHARACTERS:
+        raise ConfigurationError(
+            f"The model's id has {len(model_id)} characters, more than the {MAX_MODEL_CHARACTERS}"
+            " that one may have: give the id that Arthur shows for the model."
+        )
     if not is_path_segment(model_id):
         raise ConfigurationError(
             f"The model's id can't be {model_id!r}, which is a step in a path: give the id that"
@@ -200,6 +205,9 @@ def is_path_segment(model_id: str) -> bool:
         return False
     return all(part.partition(";")[0].strip() not in _STEPS for part in _SLASHES.split(decoded))
 
+
+MAX_MODEL_CHARACTERS = 255
+"""Of a model's id; Arthur's have 36."""
 
 _MOST_ENCODINGS = 8
 _SLASHES = re.compile(r"[/\\]")

@@ -113,12 +113,31 @@ def test_what_they_take_is_accounted_for() -> None:
     assert taken < 1.1 * stats.pending_bytes, (taken, stats.pending_bytes)
 
 
-def test_a_long_id_is_accounted_for() -> None:
-    relay = Relay(Away(), settings=RelaySettings())
-    for number in range(5):
-        name = f"{number}" * 1_000_000
-        relay.capture(Inference(input_text="in", output_text="out", model_id=name))
-    try:
-        assert relay.stats().pending_bytes > 5_000_000
-    finally:
-        relay.close(0)
+def test_ids_are_accounted_for_by_their_length() -> None:
+    def pending_bytes(length: int) -> int:
+        relay = Relay(Away(), settings=RelaySettings())
+        for number in range(100):
+            name = f"{number:0{length}}"
+            relay.capture(Inference(input_text="in", output_text="out", model_id=name))
+        try:
+            return relay.stats().pending_bytes
+        finally:
+            relay.close(0)
+
+    assert pending_bytes(250) >= pending_bytes(10) + 100 * 240
+
+
+@virtual
+async def test_ids_that_no_model_can_have_are_not_asked_for_and_not_kept() -> None:
+    arthur = Picky()
+    h = harness(arthur)
+    async with h.running():
+        for number in range(20):
+            h.capture(f"r{number}", model=f"{number}" + "x" * 100_000)
+        h.capture("good", model="good")
+        assert await h.flush(10)
+        h.check(delivered=1, rejected=20, pending=0)
+        assert len(arthur.schema_requests) == 1
+        assert not h.worker.schemas._refused
+        assert not h.worker.schemas._told_refusals
+        assert all(letter.size > 100_000 for _, letter in h.letters.letters())

@@ -16,6 +16,7 @@ from arthur_relay.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
 
+LETTER_IDS = 200
 LETTER_OVERHEAD_BYTES = 600
 """What a letter costs in memory beside its row, about: the objects around it."""
 
@@ -24,6 +25,16 @@ DAMAGED = "damaged letter"
 
 UNWRITTEN_BYTES = 1024 * 1024
 """Letters that wait in memory while they can't be written, at most."""
+
+
+def letter_bytes(body: int, ids: int) -> int:
+    """Return what a letter takes, as accounted.
+
+    Args:
+        body: The bytes of its row.
+        ids: The characters of its ids together.
+    """
+    return body + LETTER_OVERHEAD_BYTES + max(0, ids - LETTER_IDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +69,7 @@ class DeadLetter:
     @property
     def size(self) -> int:
         """Bytes that it takes, as accounted."""
-        return len(self.body) + LETTER_OVERHEAD_BYTES
+        return letter_bytes(len(self.body), len(self.inference_id) + len(self.model_id))
 
     def within(self, max_bytes: int) -> DeadLetter:
         """Return this letter, without its row if it would take more than all letters may."""

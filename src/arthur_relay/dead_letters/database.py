@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arthur_relay.dead_letters import LETTER_OVERHEAD_BYTES, DeadLetter, Key, read_letter
+from arthur_relay.dead_letters import DeadLetter, Key, letter_bytes, read_letter
 from arthur_relay.files import check_file, make_private, set_aside
 from arthur_relay.forks import unforked
 from arthur_relay.sqlite_pages import Pages
@@ -208,10 +208,13 @@ class Database:
 
 
 def _delete(connection: sqlite3.Connection, key: Key) -> int:
-    found = connection.execute("SELECT length(body) FROM letters WHERE key = ?", (key,)).fetchone()
+    asked = (
+        "SELECT length(body), length(inference_id) + length(model_id) FROM letters WHERE key = ?"
+    )
+    found = connection.execute(asked, (key,)).fetchone()
     if found is None:
         return 0
-    size = found[0] + LETTER_OVERHEAD_BYTES
+    size = letter_bytes(*found)
     connection.execute("DELETE FROM letters WHERE key = ?", (key,))
     connection.execute("UPDATE held SET size = size - ?", (size,))
     return 1

@@ -24,7 +24,7 @@ from arthur_relay.errors import (
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.pipeline.staging import Staging
 from arthur_relay.plain_values import clean_text
-from arthur_relay.schema import COMMON_ATTRIBUTES, ModelSchema
+from arthur_relay.schema import COMMON_ATTRIBUTES, MAX_MODEL_CHARACTERS, ModelSchema
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -192,7 +192,12 @@ class SchemaLoader:
         return [encoder.schema for encoder in list(self._encoders.values())]
 
     def refusal(self, model_id: str) -> str | None:
-        """Return why Arthur refused to tell of the model, or None when it has not lately."""
+        """Return why Arthur refused to tell of the model, or None when it has not lately.
+
+        What no model's id can be is not asked for, and not remembered.
+        """
+        if len(model_id) > MAX_MODEL_CHARACTERS:
+            return "unknown model"
         found = self._refused.get(model_id)
         if found is None:
             return None
