@@ -59,7 +59,8 @@ def made(directory: Path, *installs: Sequence[str], sources: Sequence[str]) -> P
         return python
     if uv := shutil.which("uv"):
         run(uv, "venv", "--quiet", "--clear", "--python", find_python(), str(directory))
-        install = (uv, "pip", "install", "--quiet", "--python", str(python))
+        # Compiled as by pip: the SDK's own code warns when it is, and here a warning is an error.
+        install = (uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python))
     else:
         run(find_python(), "-m", "venv", "--clear", str(directory))
         pip = (str(python), "-m", "pip", "install")
