@@ -106,12 +106,12 @@ class SpoolMachine(RuleBasedStateMachine):
         (part,) = self.spool._parts
         if not (self.spool._unwritten or part.gone or part.changed):
             self.on_disk = self.held()
-            return
-        assert self.is_full  # else something may still have fitted into free pages
-        if not (part.gone or part.changed):
-            # A file of which all was gone is replaced by an empty one, to make room.
-            held = self.held()
-            self.on_disk = {key: body for key, body in self.on_disk.items() if key in held}
+        else:  # else something may still have fitted into free pages
+            assert self.is_full
+            if not part.file.rows and self.on_disk:
+                # All that was in it was done with, so the full file made way for an empty one.
+                assert not self.on_disk.keys() & self.held().keys()
+                self.on_disk = {}
 
     @rule(write=st.integers(0, 20))
     def the_process_is_killed_at_a_write(self, write: int) -> None:
