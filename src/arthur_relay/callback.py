@@ -296,8 +296,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                 partial = with_last_chunk(partial, chunks)
             if partial is not None:
                 output = None if response is None else response.llm_output
-                wanted = self._wanted.get(self.model_id)
-                reasoning = wanted is None or wanted.reasoning
+                reasoning = self._wants_reasoning()
                 snapshot, size = snapshot_partial(partial, output, reasoning=reasoning)
                 run.generations = (snapshot,)
                 run.size += size
@@ -380,8 +379,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     def _take_generations(self, run: Run, response: LLMResult) -> None:
         """Keep what a run's answers hold."""
         streamed = run.first_token_at is not None
-        wanted = self._wanted.get(self.model_id)
-        reasoning = wanted is None or wanted.reasoning
+        reasoning = self._wants_reasoning()
         output = response.llm_output
         snapshots = []
         for generations in response.generations:
@@ -395,6 +393,10 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             snapshots = [join_pieces(snapshots)]
         run.generations = snapshots
         run.rows = len(snapshots) or 1
+
+    def _wants_reasoning(self) -> bool:
+        wanted = self._wanted.get(self.model_id)
+        return wanted is None or wanted.reasoning
 
     def _key(self, run_id: Any) -> int:
         """Return what a run is found by; see `runs.run_key`."""
@@ -416,18 +418,14 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
     def _end(self, run_id: UUID) -> Run | None:
         """Take a run out of the open ones, with its times set; None when it is not open."""
-        try:
-            key = run_id.int ^ self._salt
-        except AttributeError:
-            key = self._key(run_id)
-        run = self._runs.end(key)
+        run = self._runs.end(self._key(run_id))
         if run is None:
             self.relay.events.unmatched.increment()
             return None
         run.duration = self._perf_counter() - run.started_at
-        run.ended_at = time()
         if run.chunks is not None and run.chunks.first_at is not None:
             run.first_token_at = run.chunks.first_at
+        run.ended_at = time()
         return run
 
     def _submit(self, run: Run) -> None:

@@ -105,7 +105,7 @@ class GenerationSnapshot:
         tool_calls: A copy of the message's tool calls, valid or not, or None when it has none.
         call_chunks: The same as they were streamed, with their arguments as text, or None.
         message_id: The message's id, which may be the provider's or LangChain's.
-        is_last: Whether LangChain has marked it as whole: no chunk was to follow.
+        is_last: Of an answer whose run ended early: whether LangChain has marked its last chunk.
         unread: How much of it raised an exception when it was read.
     """
 

@@ -2,8 +2,8 @@
 
 The SDK runs on Python 3.11 only, and its pins do not install beside current LangChain, so it gets
 an environment of its own. Nothing is done when the directory has it already. The output of what
-installs (uv where it is on the path, which takes a tenth of pip's time) goes to standard error, so
-that standard output is the path of the interpreter and nothing else.
+installs (uv where it is on the path, else pip) goes to standard error, so that standard output is
+the path of the interpreter and nothing else.
 """
 
 from __future__ import annotations
@@ -57,13 +57,15 @@ def made(directory: Path, *installs: Sequence[str], sources: Sequence[str]) -> P
     wanted = hashlib.sha256("\n".join(sources).encode()).hexdigest()
     if stamp.is_file() and python.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
+    install: tuple[str, ...]
     if uv := shutil.which("uv"):
         run(uv, "venv", "--quiet", "--clear", "--python", find_python(), str(directory))
-        install = (uv, "pip", "install", "--quiet", "--python", str(python))
+        # As pip does: the SDK's code warns when it is compiled, which in a test is an error.
+        install = (uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python))
     else:
         run(find_python(), "-m", "venv", "--clear", str(directory))
-        pip = (str(python), "-m", "pip", "install")
-        install = (*pip, "--disable-pip-version-check", "--quiet")
+        pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check")
+        install = (*pip, "--quiet")
     for arguments in installs:
         run(*install, *arguments)
     stamp.write_text(wanted, encoding="utf-8")

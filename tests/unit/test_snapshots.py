@@ -21,7 +21,7 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
 from arthur_relay.encoding.text import PLAIN_ROLES, input_text
-from arthur_relay.generation_snapshots import snapshot_generation
+from arthur_relay.generation_snapshots import snapshot_generation, snapshot_partial
 from arthur_relay.snapshots import snapshot_messages
 from tests.unit.runs import COMPLETION
 
@@ -104,3 +104,27 @@ def test_a_generation_keeps_what_is_read_and_no_headers() -> None:
     chunk = ChatGenerationChunk(message=AIMessageChunk(content="x"))
     assert snapshot_generation(chunk)[0].streamed
     assert snapshot_generation(Generation(text="x"))[0].usage is None
+
+
+def test_an_answer_of_another_message_class_is_kept_as_far_as_it_has_fields() -> None:
+    message = ChatMessage(
+        role="narrator",
+        content="text",
+        id="run-1",
+        response_metadata={"finish_reason": "length", "logprobs": COMPLETION},
+        additional_kwargs={"refusal": "no"},
+    )
+    snapshot, _ = snapshot_generation(ChatGeneration(message=message))
+    assert (snapshot.message_id, snapshot.unread) == ("run-1", 0)
+    assert {"finish_reason": "length"} in snapshot.facts
+    assert {"refusal": "no"} in snapshot.facts
+    assert snapshot.logprobs is COMPLETION
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_whether_the_last_chunk_was_marked_is_kept_of_what_ended_early(last: bool) -> None:
+    message = AIMessageChunk(content="x")
+    vars(message)["chunk_position"] = "last" if last else None  # which 0.3 has no field for
+    snapshot, _ = snapshot_partial(ChatGenerationChunk(message=message), None, reasoning=False)
+    assert snapshot.is_last is last
+    assert snapshot_partial(Generation(text="x"), None, reasoning=False)[0].is_last is False

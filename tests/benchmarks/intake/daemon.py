@@ -58,7 +58,7 @@ class DaemonProcess:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise OSError(f"the daemon does not start: status {self._process.returncode}")
-            time.sleep(0.02)
+            time.sleep(0.02)  # looks again, until the deadline
         return self
 
     def __exit__(
