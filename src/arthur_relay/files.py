@@ -22,7 +22,13 @@ from itertools import count
 from pathlib import Path
 
 from arthur_relay import native
-from arthur_relay.operating_system import AS_BYTES, AS_IT_IS, HAS_OWNERS
+from arthur_relay.operating_system import (
+    AS_BYTES,
+    AS_IT_IS,
+    HAS_OWNERS,
+    our_groups,
+    our_user,
+)
 
 
 class UntrustedError(OSError):
@@ -75,7 +81,7 @@ def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> N
         raise UntrustedError(EPERM, f"{path} is no regular file")
     if not HAS_OWNERS:
         return
-    if status.st_uid != os.geteuid():
+    if status.st_uid != our_user():
         raise UntrustedError(
             EPERM, f"{path} belongs to another user ({status.st_uid}): remove it, or run as that"
         )
@@ -99,14 +105,14 @@ def check_directory(path: Path) -> bool:
     if not HAS_OWNERS:
         return False
     for owner in (link.st_uid, status.st_uid):
-        if owner not in (0, os.geteuid()):
+        if owner not in (0, our_user()):
             raise UntrustedError(
                 EPERM, f"it belongs to another user ({owner}): make one of your own, or run as that"
             )
     if status.st_uid == 0 and not status.st_mode & stat.S_ISVTX and path.is_mount():
         return True
     shared = bool(status.st_mode & stat.S_IWGRP)
-    is_meant = status.st_mode & stat.S_ISGID and status.st_gid in {os.getegid(), *os.getgroups()}
+    is_meant = status.st_mode & stat.S_ISGID and status.st_gid in our_groups()
     if status.st_mode & stat.S_IWOTH or (shared and not is_meant):
         raise UntrustedError(EPERM, f"other users may write to it: chmod go-w {path}")
     return shared

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES, EAGAIN
 
 from arthur_relay.errors import ConfigurationError
@@ -57,6 +57,9 @@ AS_IT_IS = sum([getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_
 
 HAS_OWNERS = hasattr(os, "geteuid")
 """Whether files have owners, and bits that say who may write to them."""
+
+NO_LIMIT = 2**63 - 1
+"""More open files than any process has: what `open_files` returns where nothing limits them."""
 
 _LOCKED_BYTE = 0x3FFFFFFF
 """The byte before those that SQLite locks (`PENDING_BYTE` in its `os.h`); it need not exist."""
@@ -136,6 +139,33 @@ def check_daemon() -> None:
             f"The daemon needs {NEEDS}: this system has no file locks, Unix sockets or SIGHUP."
             " The handler and the relay work here without it."
         )
+
+
+def our_user() -> int:
+    """Return the number of the user whose rights this process has; only where `HAS_OWNERS`."""
+    return os.geteuid()
+
+
+def our_groups() -> set[int]:
+    """Return the numbers of the groups whose rights this process has; only where `HAS_OWNERS`."""
+    return {os.getegid(), *os.getgroups()}
+
+
+def open_files(wanted: int) -> int:
+    """Return how many files the process may have open, after raising it to `wanted` if allowed."""
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return NO_LIMIT
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return NO_LIMIT
+    if limit < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):  # macOS has a bound of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            limit = raised
+    return limit
 
 
 def private_pages(size: int) -> mmap.mmap:

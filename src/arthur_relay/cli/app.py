@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from arthur_relay.cli.extra import fail
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.operating_system import check_daemon
+
 _app = typer.Typer(
     name="arthur-relay",
     help="Logs the LLM inferences of LangChain applications to Arthur, out of their way.",
@@ -95,6 +99,7 @@ def serve(
     pipeline; ARTHUR_RELAY_SPOOL_DIR is needed. SIGTERM drains, SIGHUP reloads. Exits with 0 after
     a clean stop, with 2 when the configuration can't be used, else with 1.
     """
+    _need_what_the_daemon_needs()
     from arthur_relay.cli.serve import run_serve  # noqa: PLC0415 - each command loads its own
 
     given = {"socket": socket, "listen": listen, "metrics_listen": metrics_listen}
@@ -173,6 +178,7 @@ def check(
     start, with 1 when it would start and could not deliver.
     """
     if daemon:
+        _need_what_the_daemon_needs()
         from arthur_relay.cli.check_daemon import run_check_daemon  # noqa: PLC0415 - as below
 
         run_check_daemon(env_file)
@@ -305,3 +311,11 @@ def adopt_spool(
     from arthur_relay.cli.spool import run_adopt  # noqa: PLC0415 - each command loads its own
 
     run_adopt(file)
+
+
+def _need_what_the_daemon_needs() -> None:
+    """Refuse the daemon where it can't run, before its modules are imported, which could not be."""
+    try:
+        check_daemon()
+    except ConfigurationError as error:
+        fail(str(error), code=2)

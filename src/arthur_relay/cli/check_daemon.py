@@ -16,7 +16,6 @@ from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import NOTHING_TO_LISTEN_ON, listen_tcp, try_unix
 from arthur_relay.daemon.tls import load_tls
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.operating_system import check_daemon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +39,6 @@ def run_check_daemon(env_file: Path | None) -> None:
             not deliver.
     """
     report = Report(secrets=secrets())
-    try:
-        check_daemon()
-    except ConfigurationError as error:
-        report.wrong("System", str(error))
     configuration = _check_configuration(report, env_file)
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)

@@ -17,7 +17,6 @@ from arthur_relay.daemon.logs import set_up
 from arthur_relay.daemon.server import Daemon
 from arthur_relay.daemon.settings import DAEMON_PREFIX
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.operating_system import check_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +41,6 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
     variables = {DAEMON_PREFIX + name.upper(): value for name, value in given.items() if value}
     read = partial(load, env_file, given=variables, started_with=dict(os.environ))
     try:
-        check_daemon()
         configuration = read()
         writer = set_up(configuration.daemon.log_format, configuration.daemon.log_level)
         for unknown in unknown_variables(os.environ):

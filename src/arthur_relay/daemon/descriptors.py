@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import resource
-from contextlib import suppress
+
+from arthur_relay.operating_system import open_files
 
 logger = logging.getLogger("arthur_relay.daemon")
 
@@ -21,15 +21,7 @@ def connections_that_fit(most: int, *, listeners: int) -> int:
         most: How many are wanted; 1 or more.
         listeners: How many listeners there are; 1 or more.
     """
-    wanted = OTHERS + 2 * most * listeners
-    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return most
-    if limit < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(OSError, ValueError):  # macOS has a bound of its own
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-            limit = raised
+    limit = open_files(OTHERS + 2 * most * listeners)
     fitting = max(1, (limit - OTHERS) // (2 * listeners))
     if fitting < most:
         logger.warning(
