@@ -277,19 +277,20 @@ class SpoolFile:
             return False
         index = self.path.with_name(f"{self.path.name}-shm")
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        frames: int | None = None
         try:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
                 # Of the log's frames it knows this many: "mxFrame" in walformat.html.
                 frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
         except (sqlite3.Error, OSError):
-            return False  # it will be found out, and told, when it is opened
+            pass  # what is wrong with the file is found out when it is opened; that costs the log
         return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
 
     @unforked()
     def _open(self, *, power_safe: bool) -> None:
         if self._has_damaged_log():
-            raise NotASpoolError("a page of its log is not whole")
+            raise NotASpoolError("its log is not whole")
         self._connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=1.0
         )
