@@ -24,9 +24,6 @@ _LEAF = 13
 _FREE = 2
 """In the map: the page is free."""
 
-_MOST_RESERVED_BYTES = 32
-"""Nobody reserves more at the end of each page; a header that says so is damaged."""
-
 _LOG_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
@@ -64,9 +61,12 @@ class Pages:
         self._pages = max(pages, -(-self._file.size // page_bytes))
         header = self._page(1)[:_HEADER_BYTES]
         self.header = header if header.startswith(_MAGIC) else b""
-        reserved = self.header[20] if self.header else 0
-        self._usable = page_bytes - (reserved if reserved <= _MOST_RESERVED_BYTES else 0)
+        self._usable = page_bytes
         self.unread = 0
+        reserved = self.header[20] if self.header else 0
+        # Few builds of SQLite reserve a part of each page, so that byte may well be damaged.
+        if reserved and self._count_unread() > self._count_unread(reserved):
+            self._usable = page_bytes - reserved
 
     def records(self) -> Iterator[Record]:
         """Yield the records of all tables; of one that was moved lately perhaps twice."""
@@ -90,6 +90,13 @@ class Pages:
         """Let go of the file."""
         self._file.close()
         self._log.close()
+
+    def _count_unread(self, reserved: int = 0) -> int:
+        self._usable = self._page_bytes - reserved
+        for _ in self.records():
+            pass
+        found, self.unread, self._usable = self.unread, 0, self._page_bytes
+        return found
 
     def _page(self, number: int) -> bytes:
         at = self._in_log.get(number)

@@ -191,8 +191,11 @@ class Part:
         self.is_damaged = True
         if not self.claim.finish():
             fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
-            salvage = Salvage(self.claim.path, last_seq=self.file.last_seq, owner=self.file.owner)
-            found = _write_anew(fresh, salvage, self.opening, gone=self.gone, known=in_memory)
+            last_seq, owner = self.file.last_seq, self.file.owner
+            salvage = Salvage(self.claim.path, until=last_seq, last_seq=last_seq)
+            found = _write_anew(
+                fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
+            )
             self._close_file()
             aside = self.claim.set_aside(self.opening.utc_now())
             self.claim.put_in_place(fresh)
@@ -231,6 +234,7 @@ def _write_anew(
     *,
     gone: Collection[int] = (),
     known: Mapping[int, Row] = MappingProxyType({}),
+    owner: RowOwner | None = None,
 ) -> int:
     """Write what can be read of a damaged file to a new one. Returns how many rows that are.
 
@@ -240,6 +244,8 @@ def _write_anew(
         opening: How the new one is opened.
         gone: Numbers of rows to leave out.
         known: Rows, by number, that are in memory as they should be.
+        owner: Whose the rows are; None for what the damaged file says, and for us where it is new,
+            or of the first version. Of another one that says nothing they are nobody's.
     """
     seen = set(gone)
     waiting: list[tuple[int, Row, float]] = []
@@ -256,10 +262,15 @@ def _write_anew(
         now = opening.utc_now().timestamp()
         waiting += [(seq, row, now) for seq, row in known.items() if seq not in seen]
         file.restore(waiting, salvage.last_seq)
+        if owner is None:
+            # Whoever has sent rows of theirs knows nothing of the numbers; else they are not there.
+            strays = enumerate(salvage.strays, file.last_seq + 1)
+            file.restore([(seq, row, stored_at) for seq, (row, stored_at) in strays])
         for model_id, description in salvage.models.items():
             file.remember(model_id, description)
-        if salvage.owner is not None:
-            file.belong_to(salvage.owner)
+        owner = owner or salvage.owner
+        if owner is not None or (file.rows and not salvage.never_had_owner):
+            file.belong_to(owner)
         return file.rows
     finally:
         file.close()
@@ -289,6 +300,9 @@ def open_part(claim: Claim, opening: Opening) -> Part:
         except NotASpoolError as error:
             lost = _open_damaged(claim, opening, error)
             file = opening.file(claim.path)
+        if file.missing:
+            tell_missing(claim.path, file.missing)
+            lost += file.missing
     except (ConfigurationError, ForeignSpoolError):
         claim.release()
         raise
@@ -314,10 +328,20 @@ def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
     return lost
 
 
+def tell_missing(path: Path, rows: int) -> None:
+    """Say that a file has fewer rows than it should have."""
+    logger.warning(
+        "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
+        " delivered them; they are counted as dropped",
+        rows,
+        path,
+    )
+
+
 def _tell_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
     logger.error(
-        "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are"
-        " delivered, %d are missing and counted as dropped; it is kept as %s",
+        "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are in a"
+        " new one, %d are missing and counted as dropped; it is kept as %s",
         path,
         error,
         found,
