@@ -11,6 +11,7 @@ import pytest
 from arthur_relay.buffers.inspection import Condition, inspect_spools
 from arthur_relay.buffers.spool_format import LATER_VERSIONS, PAGE_BYTES, VERSION
 from arthur_relay.errors import SpoolError
+from arthur_relay.files import KEPT_ASIDE
 from arthur_relay.row import NO_HISTORY, RECOVERED, History
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
@@ -331,3 +332,45 @@ def test_a_model_that_is_not_as_it_was_written_misleads_nobody(
     assert len(rows) == ROWS
     spool.release_all()
     spool.close()
+
+
+def damage_again(path: Path, times: int, *, max_bytes: int = 1 << 28, first: int = 0) -> None:
+    for number in range(first, first + times):
+        run(path, f"PRAGMA user_version = {VERSION}", "DROP TABLE held")
+        clock = Clock()
+        clock.now = number // 2  # two of them in each second
+        spool = new_spool(path, clock, max_bytes=max_bytes)
+        assert spool.open() == ROWS
+        spool.close()
+
+
+def aside(path: Path) -> list[str]:
+    return sorted(each.name for each in path.glob("*-damaged-*"))
+
+
+def test_damaged_files_are_bounded_by_number(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(path)
+    for name in ("dead-letters-damaged-20250101T000000Z.sqlite", "1-damaged-x.sqlite-wal"):
+        (path / name).write_bytes(b"")
+    damage_again(path, KEPT_ASIDE)
+    assert "were removed" not in caplog.text
+    damage_again(path, 3, first=KEPT_ASIDE)
+    assert caplog.text.count("1 damaged spool files, the oldest ones, were removed") == 3
+    assert aside(path) == [
+        "0-damaged-20261123T123006Z-1.sqlite",
+        "0-damaged-20261123T123007Z-1.sqlite",
+        "0-damaged-20261123T123007Z.sqlite",
+        "0-damaged-20261123T123008Z-1.sqlite",
+        "0-damaged-20261123T123008Z.sqlite",
+        "1-damaged-x.sqlite-wal",
+        "dead-letters-damaged-20250101T000000Z.sqlite",
+    ]
+
+
+def test_damaged_files_are_bounded_by_their_size(path: Path) -> None:
+    fill(path)
+    size = (path / "0.spool").stat().st_size
+    damage_again(path, 4, max_bytes=2 * size + 2 * PAGE_BYTES)
+    assert len(aside(path)) == 2
+    damage_again(path, 1, max_bytes=size // 2, first=4)
+    assert aside(path) == ["0-damaged-20261123T123007Z.sqlite"], "the newest one is kept"

@@ -88,7 +88,11 @@ class Spool:
         self._directory = directory
         self._max_bytes = max_bytes
         self._opening = Opening(
-            owner, power_safe, utc_now, log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE)
+            owner,
+            power_safe,
+            utc_now,
+            log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE),
+            aside_bytes=max_bytes,
         )
         self._monotonic = monotonic
         self._parts = PartList()  # the first one is written to

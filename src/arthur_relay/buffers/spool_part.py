@@ -13,6 +13,7 @@ from arthur_relay.buffers.spool_file import LOG_BYTES, SpoolFile
 from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError
 from arthur_relay.buffers.spool_salvage import Salvage
 from arthur_relay.errors import ConfigurationError, SpoolError
+from arthur_relay.files import KEPT_ASIDE
 from arthur_relay.row import History, Row
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.worker_logs import WorkerLogger
@@ -38,14 +39,16 @@ class Opening:
     Attributes:
         owner: Who sends their rows.
         power_safe: Whether each commit is forced to the disk.
-        log_bytes: Their logs are written back when they are as long.
         utc_now: Returns the time, for the name of a damaged file.
+        log_bytes: Their logs are written back when they are as long.
+        aside_bytes: What several damaged files may take together.
     """
 
     owner: Callable[[], RowOwner]
     power_safe: bool
     utc_now: Callable[[], datetime]
     log_bytes: int = LOG_BYTES
+    aside_bytes: int = 1 << 30
 
     def file(self, path: Path, owner: RowOwner | None = None) -> SpoolFile:
         """Open a file; raises what `SpoolFile` does."""
@@ -200,6 +203,7 @@ class Part:
             aside = self.claim.set_aside(self.opening.utc_now())
             self.claim.put_in_place(fresh)
             _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
+            _remove_oldest_aside(self.claim, self.opening)
         self._open_file(self.file.owner)
         there = self.file.which_of(self.retained)
         self.retained = {seq: model for seq, model in self.retained.items() if seq in there}
@@ -325,7 +329,23 @@ def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
     aside = claim.set_aside(opening.utc_now())
     claim.put_in_place(fresh)
     _tell_damage(claim.path, error, aside, found=found, lost=lost)
+    _remove_oldest_aside(claim, opening)
     return lost
+
+
+def _remove_oldest_aside(claim: Claim, opening: Opening) -> None:
+    removed: list[Path] = []
+    with suppress(OSError):  # with the next one that is damaged
+        removed = claim.remove_oldest_aside(most_bytes=opening.aside_bytes)
+    if removed:
+        logger.warning(
+            "arthur-relay: %d damaged spool files, the oldest ones, were removed, because there"
+            " were more than %d or they took more than spool_bytes: %s. Files are damaged again and"
+            " again: check the disk",
+            len(removed),
+            KEPT_ASIDE,
+            ", ".join([path.name for path in removed]),
+        )
 
 
 def tell_missing(path: Path, rows: int) -> None:
