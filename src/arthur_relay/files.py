@@ -13,6 +13,7 @@ that it was replaced is noticed.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -179,5 +180,5 @@ def _with_beside(path: Path) -> list[Path]:
 
 
 def _set_aside_at(path: Path) -> tuple[str, int]:
-    date, _, number = path.stem.rpartition(_MARK)[2].partition("-")
+    date, _, number = re.split("-(?:damaged|read)-", path.stem)[-1].partition("-")
     return date, int(number) if number.isdecimal() else 0

@@ -8,6 +8,7 @@ are free, and hold what was deleted, are known by the map that files with `auto_
 The format is that of https://www.sqlite.org/fileformat2.html.
 """
 
+import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,6 +33,31 @@ _SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 Value = None | int | float | str | bytes
 Record = tuple[int, tuple[Value, ...]]
 """The row's number, and its columns; an `INTEGER PRIMARY KEY` is None there."""
+
+
+# SQLITE_IOERR_READ, of a sector that can't be read; _SHORT_READ, and _CORRUPTFS.
+# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: a record is there that we know nothing of.
+_DAMAGE = frozenset(
+    (10 | 1 << 8, 10 | 2 << 8, 10 | 33 << 8, 19 | 6 << 8, 19 | 8 << 8, 19 | 10 << 8)
+)
+
+# All statements are ours, and whole: so the general error says that the tables are not.
+_DAMAGE_KINDS = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_MISMATCH,
+)
+
+
+class DamagedFileError(sqlite3.DatabaseError):
+    """What is in a file is not what was written there, though SQLite can read it."""
+
+
+def is_damaged(error: Exception) -> bool:
+    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return isinstance(error, DamagedFileError) or code in _DAMAGE or code & 0xFF in _DAMAGE_KINDS
 
 
 class _DamagedError(Exception):

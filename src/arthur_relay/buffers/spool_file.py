@@ -12,7 +12,6 @@ from zlib import crc32
 from arthur_relay.buffers.spool_format import (
     MOST_SEQ,
     PAGE_BYTES,
-    DamagedSpoolError,
     Execute,
     ForeignSpoolError,
     NotASpoolError,
@@ -27,7 +26,7 @@ from arthur_relay.buffers.spool_format import (
 from arthur_relay.forks import unforked
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.sqlite_pages import has_unread_commits
+from arthur_relay.sqlite_pages import DamagedFileError, has_unread_commits
 
 T = TypeVar("T")
 
@@ -224,12 +223,12 @@ class SpoolFile:
                 row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
                 rows.append((seq, row))
         except (ValueError, TypeError):
-            raise DamagedSpoolError("a row is not as it was written") from None
+            raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:
             if hasattr(error, "sqlite_errorcode"):
                 raise
             # Python's own, for a text that is not UTF-8, which it quotes.
-            raise DamagedSpoolError("a text is not as it was written") from None
+            raise DamagedFileError("a text is not as it was written") from None
         return rows
 
     @unforked()
@@ -263,7 +262,7 @@ class SpoolFile:
             except sqlite3.OperationalError as error:
                 if hasattr(error, "sqlite_errorcode"):
                     raise
-                raise DamagedSpoolError("a text is not as it was written") from None
+                raise DamagedFileError("a text is not as it was written") from None
 
     @unforked()
     def remember(self, model_id: str, description: str) -> None:
@@ -376,7 +375,7 @@ class SpoolFile:
             " (SELECT min(seq) FROM rows), (SELECT max(seq) FROM rows)"
         )
         if rows and not 0 < first <= last <= MOST_SEQ:
-            raise DamagedSpoolError("the number of a row is none")
+            raise DamagedFileError("the number of a row is none")
         found = self._connection.execute("SELECT rows, last_seq FROM held").fetchall()
         match found:
             # One that knows less than the rows themselves is no help in counting what is missing.
@@ -413,7 +412,7 @@ class SpoolFile:
             self._connection.execute("COMMIT")
         except OverflowError:
             self._connection.execute("ROLLBACK")
-            raise DamagedSpoolError("a number of it is larger than any can be") from None
+            raise DamagedFileError("a number of it is larger than any can be") from None
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, History
 from arthur_relay.row_owner import RowOwner
+from arthur_relay.sqlite_pages import DamagedFileError, is_damaged
 
 Execute = Callable[[str, Sequence[object]], object]
 
@@ -66,19 +67,6 @@ _OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
 _INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of files that can give pages back."""
 
-# SQLITE_IOERR_READ, of a sector that can't be read; _SHORT_READ, and _CORRUPTFS.
-_DAMAGE = (10 | 1 << 8, 10 | 2 << 8, 10 | 33 << 8)
-
-# All statements are ours, and the numbers in them. So the general error says that the tables are
-# not those that we made, and a constraint is broken only by a row that we know nothing of.
-_DAMAGE_KINDS = (
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_MISMATCH,
-)
-
 _MOST_COUNTED = 1 << 31
 """Nothing is tried as often."""
 
@@ -94,10 +82,6 @@ class NewerSpoolError(SpoolError):
 
 class NotASpoolError(Exception):
     """The file is damaged, or something else; the text says which."""
-
-
-class DamagedSpoolError(sqlite3.DatabaseError):
-    """What is in the file is not what was written there, though SQLite can read it."""
 
 
 class ForeignSpoolError(Exception):
@@ -125,10 +109,7 @@ def times_cut(value: object) -> int:
 
 def is_damage(error: Exception) -> bool:
     """Say whether an error means that a file is damaged, so that trying again can't help."""
-    if isinstance(error, DamagedSpoolError | NotASpoolError):
-        return True
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code in _DAMAGE or code & 0xFF in _DAMAGE_KINDS
+    return isinstance(error, NotASpoolError) or is_damaged(error)
 
 
 def names_owner(connection: sqlite3.Connection) -> bool:
@@ -211,18 +192,18 @@ def check_tables(connection: sqlite3.Connection, version: int) -> None:
     """Look at whether the tables are those of a version that is not above ours.
 
     Raises:
-        DamagedSpoolError: They are not.
+        DamagedFileError: They are not.
         sqlite3.Error: The same, or they can't be read.
     """
     if not 1 <= version <= VERSION:
-        raise DamagedSpoolError(f"its format is {version}, which no version has")
+        raise DamagedFileError(f"its format is {version}, which no version has")
     ((vacuum,),) = connection.execute("PRAGMA auto_vacuum")
     if vacuum != _INCREMENTAL:
-        raise DamagedSpoolError("its header is not as it was written")
+        raise DamagedFileError("its header is not as it was written")
     names = "SELECT count(*) FROM sqlite_master WHERE name = 'owner'"
     ((owners,),) = connection.execute(names)
     if bool(owners) != (version > 1):
-        raise DamagedSpoolError(f"its tables are not those of format {version}")
+        raise DamagedFileError(f"its tables are not those of format {version}")
     since_2 = ", attempts, since, deaths, crc" if version > 1 else ""
     columns = f"seq, id, model_id, kind, epoch, shrunk, stored_at, body{since_2}"
     connection.execute(f"SELECT {columns} FROM rows LIMIT 0")  # noqa: S608 - all ours

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from arthur_relay.buffers import Recover
 from arthur_relay.buffers.spool_directory import Claim
-from arthur_relay.buffers.spool_format import DamagedSpoolError
 from arthur_relay.buffers.spool_models import schema_of
 from arthur_relay.buffers.spool_part import Opening, Part, open_part
 from arthur_relay.row import Row
 from arthur_relay.schema import ModelSchema
+from arthur_relay.sqlite_pages import DamagedFileError
 
 
 class PartList(list[Part]):
@@ -60,7 +60,7 @@ class PartList(list[Part]):
                 for model_id, description in part.file.models().items():
                     schema = schema_of(model_id, description)
                     if schema is None:
-                        part.file.damage = DamagedSpoolError("a model is not as it was written")
+                        part.file.damage = DamagedFileError("a model is not as it was written")
                     else:
                         found[model_id] = schema
         return list(found.values())
@@ -91,7 +91,7 @@ class Cursor:
     def read(self, limit: int) -> list[tuple[int, Row]]:
         """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is."""
         if self.part.is_damaged:
-            raise DamagedSpoolError("it is not mended yet")
+            raise DamagedFileError("it is not mended yet")
         until = self.part.file.last_seq if self.until is None else self.until
         if limit <= 0 or self.after >= until:
             return []
