@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
 from zlib import crc32
 
 from arthur_relay.buffers.spool_format import (
@@ -23,12 +22,17 @@ from arthur_relay.buffers.spool_format import (
     times_cut,
     write_owner,
 )
+from arthur_relay.buffers.spool_statements import (
+    DELETE,
+    check_row,
+    in_parts,
+    insert_rows,
+    write_histories,
+)
 from arthur_relay.forks import unforked
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.sqlite_pages import DamagedFileError, has_unread_commits
-
-T = TypeVar("T")
 
 CHECKPOINT_PAGES = 256
 """The log is written back when it is as long: 4 MB."""
@@ -39,25 +43,8 @@ LOG_BYTES = CHECKPOINT_PAGES * PAGE_BYTES
 VACUUM_PAGES = 512
 """Free pages that are given back to the file system at a time: 8 MB."""
 
-_PARTS = (1024, 256, 64, 16, 4, 1)
-"""Rows of one statement. Python lets go of its lock in each step of one, and where another thread
-computes, as the daemon's intake does, getting it back may take longer than the step."""
-
-_COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body, crc"
-_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT = {
-    size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_VALUES] * size)}"  # noqa: S608 - all ours
-    for size in _PARTS
-}
-_DELETE = {
-    size: f"DELETE FROM rows WHERE seq IN ({', '.join('?' * size)})"  # noqa: S608 - no values in it
-    for size in _PARTS
-}
-
 _WRITE_VERSION_AT, _WAL_VERSION = 18, 2
 """In a file's header: which SQLite may write to it, and what it says of one with a log."""
-
-_INFERENCE = RowKind.INFERENCE.value
 
 
 class SpoolFile:
@@ -139,15 +126,15 @@ class SpoolFile:
         histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
         histories += noted
         with self._transaction() as execute:
-            _insert(execute, fresh, repeat(now))
+            insert_rows(execute, fresh, repeat(now))
             for seq, row in changed:
                 execute(
                     "UPDATE rows SET body = ?, crc = ?, shrunk = ? WHERE seq = ?",
                     (row.body, crc32(row.body), row.shrunk, seq),
                 )
-            _write_histories(execute, histories)
-            for some in _in_parts(gone):
-                execute(_DELETE[len(some)], some)
+            write_histories(execute, histories)
+            for some in in_parts(gone):
+                execute(DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
             if found := trouble():
                 raise sqlite3.OperationalError(found)
@@ -170,8 +157,8 @@ class SpoolFile:
         last_seq = max([self.last_seq, last_seq, *[seq for seq, _, _ in rows]])
         numbered = [(seq, row) for seq, row, _ in rows]
         with self._transaction() as execute:
-            _insert(execute, numbered, [moment for _, _, moment in rows])
-            _write_histories(
+            insert_rows(execute, numbered, [moment for _, _, moment in rows])
+            write_histories(
                 execute,
                 [(seq, row.history) for seq, row in numbered if row.history is not NO_HISTORY],
             )
@@ -204,7 +191,7 @@ class SpoolFile:
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
         """Return the rows with some sequence numbers, as far as they are there, oldest first."""
         found: list[tuple[int, Row]] = []
-        for some in _in_parts(numbers):
+        for some in in_parts(numbers):
             which = f"seq IN ({', '.join('?' * len(some))}) ORDER BY seq"
             found += self._read(which, (None, *some))
         return found
@@ -218,7 +205,7 @@ class SpoolFile:
             )
             rows = []
             for seq, row_id, model_id, body, of, cut, kind, crc, *past in found:
-                _check_row(row_id, model_id, body, crc)
+                check_row(row_id, model_id, body, crc)
                 history = history_of(past)
                 row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
                 rows.append((seq, row))
@@ -473,45 +460,3 @@ class SpoolFile:
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
         )
         return int(free), int(pages) - int(free)
-
-
-def _insert(execute: Execute, fresh: Sequence[tuple[int, Row]], moments: Iterable[float]) -> None:
-    moment = iter(moments)
-    for part in _in_parts(fresh):
-        values: list[object] = []
-        for seq, row in part:
-            # Reading an enum's value takes longer than all else that is done here to a row.
-            kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
-            epoch, shrunk = row.epoch, row.shrunk
-            body = row.body
-            values += (seq, row.id, row.model_id, kind, epoch, shrunk)
-            values += (next(moment), body, crc32(body))
-        execute(_INSERT[len(part)], values)
-
-
-def _write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) -> None:
-    for seq, history in histories:
-        execute(
-            "UPDATE rows SET attempts = ?, since = ?, deaths = ? WHERE seq = ?",
-            (history.attempts, history.since, history.deaths, seq),
-        )
-
-
-def _check_row(row_id: object, model_id: object, body: object, crc: object) -> None:
-    """Raise TypeError when a row is not as it was written.
-
-    SQLite does not look at what is in the pages that a long row goes on on.
-    """
-    are_texts = type(row_id) is str and type(model_id) is str
-    if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
-        return
-    raise TypeError
-
-
-def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in parts for which there is a statement each."""
-    at = 0
-    for size in _PARTS:
-        while len(items) - at >= size:
-            yield items[at : at + size]
-            at += size
