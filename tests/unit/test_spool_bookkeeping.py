@@ -374,3 +374,23 @@ def test_damaged_files_are_bounded_by_their_size(path: Path) -> None:
     assert len(aside(path)) == 2
     damage_again(path, 1, max_bytes=size // 2, first=4)
     assert aside(path) == ["0-damaged-20261123T123007Z.sqlite"], "the newest one is kept"
+
+
+def test_a_file_that_is_found_damaged_while_it_is_taken_over_is_counted_right(path: Path) -> None:
+    first, second = new_spool(path), new_spool(path)
+    first.open()
+    second.open()
+    second.remember(ModelSchema("one", LLM_ATTRIBUTES))
+    assert second.store(rows_of(ROWS))
+    crash(first)
+    crash(second)
+    with closing(sqlite3.connect(path / "1.spool", isolation_level=None)) as connection:
+        connection.execute("UPDATE models SET description = 'none'")
+        connection.execute("UPDATE rows SET crc = 5 WHERE seq IN (3, 4)")
+    counts = Counts()
+    spool = new_spool(path)
+    spool.open(counts.recover)
+    assert spool.rows == ROWS - 2
+    assert len(deliver_all(spool, counts)) == ROWS - 2
+    assert (counts.captured, counts.lost) == (ROWS, 2)
+    spool.close()

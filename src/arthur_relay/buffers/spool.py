@@ -185,9 +185,9 @@ class Spool:
             except ConfigurationError as error:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
+            self._hold(part)  # before it may be found damaged
             for schema in self.schemas():
                 self.remember(schema)  # this file may be gone before ours
-            self._hold(part)
             if part.file.rows:
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 found += part.file.rows
