@@ -13,8 +13,9 @@ that it was replaced is noticed.
 """
 
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from errno import ELOOP, ENOTDIR, EPERM
@@ -29,6 +30,11 @@ from arthur_relay.operating_system import (
     our_groups,
     our_user,
 )
+
+KEPT_ASIDE = 5
+"""Files that were set aside and are kept, at most: enough to look for what damages them."""
+
+_MARK = "-damaged-"
 
 
 class UntrustedError(OSError):
@@ -143,10 +149,42 @@ def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Pa
     """
     for number in count():
         dated = f"{moment:%Y%m%dT%H%M%SZ}" + (f"-{number}" if number else "")
-        aside = path.with_name(f"{path.stem}-damaged-{dated}.sqlite")
+        aside = path.with_name(f"{path.stem}{_MARK}{dated}.sqlite")
         if not aside.exists():
             break
     for ending in beside:
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").replace(f"{aside}{ending}")
     return aside
+
+
+def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
+    """Return which of the files that were set aside are not to be kept, oldest first.
+
+    Args:
+        paths: The files, those beside them not among them. The newest one is kept at any size.
+        most_bytes: Bytes that the others may take with it.
+    """
+    newest_first = sorted(paths, key=_set_aside_at, reverse=True)
+    size = 0
+    for kept, path in enumerate(newest_first):
+        with suppress(FileNotFoundError):  # another process has removed it
+            size += sum([each.stat().st_size for each in _with_beside(path)])
+        if kept and (kept == KEPT_ASIDE or size > most_bytes):
+            return newest_first[kept:][::-1]
+    return []
+
+
+def remove_aside(path: Path) -> None:
+    """Remove a file that was set aside, with those beside it."""
+    for each in _with_beside(path):
+        each.unlink(missing_ok=True)
+
+
+def _with_beside(path: Path) -> list[Path]:
+    return [path, *path.parent.glob(f"{path.name}-*")]
+
+
+def _set_aside_at(path: Path) -> tuple[str, int]:
+    date, _, number = re.split("-(?:damaged|read)-", path.stem)[-1].partition("-")
+    return date, int(number) if number.isdecimal() else 0

@@ -8,11 +8,13 @@ are free, and hold what was deleted, are known by the map that files with `auto_
 The format is that of https://www.sqlite.org/fileformat2.html.
 """
 
-import mmap
+import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from errno import EIO
+from io import FileIO
 from pathlib import Path
 
 _MAGIC = b"SQLite format 3\x00"
@@ -33,6 +35,31 @@ Record = tuple[int, tuple[Value, ...]]
 """The row's number, and its columns; an `INTEGER PRIMARY KEY` is None there."""
 
 
+# SQLITE_IOERR_READ, of a sector that can't be read; _SHORT_READ, and _CORRUPTFS.
+# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: a record is there that we know nothing of.
+_DAMAGE = frozenset(
+    (10 | 1 << 8, 10 | 2 << 8, 10 | 33 << 8, 19 | 6 << 8, 19 | 8 << 8, 19 | 10 << 8)
+)
+
+# All statements are ours, and whole: so the general error says that the tables are not.
+_DAMAGE_KINDS = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_MISMATCH,
+)
+
+
+class DamagedFileError(sqlite3.DatabaseError):
+    """What is in a file is not what was written there, though SQLite can read it."""
+
+
+def is_damaged(error: Exception) -> bool:
+    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return isinstance(error, DamagedFileError) or code in _DAMAGE or code & 0xFF in _DAMAGE_KINDS
+
+
 class _DamagedError(Exception):
     """There is no record here."""
 
@@ -45,6 +72,7 @@ class Pages:
         page_bytes: What a page takes.
 
     Attributes:
+        header: The file's header, or nothing when it can't be read.
         unread: Records that were found so far, and could not be read.
 
     Raises:
@@ -53,14 +81,18 @@ class Pages:
 
     def __init__(self, path: Path, *, page_bytes: int) -> None:
         self._page_bytes = page_bytes
-        self._file = _contents(path)
-        self._log = _contents(Path(f"{path}-wal"))
-        self._in_log, pages = self._read_log()
-        self._pages = max(pages, -(-len(self._file) // page_bytes))
+        self._file = _Contents(path)
+        self._log = _Contents(Path(f"{path}-wal"))
+        self._in_log, pages = _newest_pages(self._log, page_bytes)
+        self._pages = max(pages, -(-self._file.size // page_bytes))
         header = self._page(1)[:_HEADER_BYTES]
-        reserved = header[20] if header.startswith(_MAGIC) else 0
-        self._usable = page_bytes - reserved
+        self.header = header if header.startswith(_MAGIC) else b""
+        self._usable = page_bytes
         self.unread = 0
+        reserved = self.header[20] if self.header else 0
+        # Few builds of SQLite reserve a part of each page, so that byte may well be damaged.
+        if reserved and self._count_unread() > self._count_unread(reserved):
+            self._usable = page_bytes - reserved
 
     def records(self) -> Iterator[Record]:
         """Yield the records of all tables; of one that was moved lately perhaps twice."""
@@ -82,16 +114,21 @@ class Pages:
 
     def close(self) -> None:
         """Let go of the file."""
-        for content in (self._file, self._log):
-            if isinstance(content, mmap.mmap):
-                content.close()
+        self._file.close()
+        self._log.close()
+
+    def _count_unread(self, reserved: int = 0) -> int:
+        self._usable = self._page_bytes - reserved
+        for _ in self.records():
+            pass
+        found, self.unread, self._usable = self.unread, 0, self._page_bytes
+        return found
 
     def _page(self, number: int) -> bytes:
         at = self._in_log.get(number)
         if at is not None:
-            return bytes(self._log[at : at + self._page_bytes])
-        start = (number - 1) * self._page_bytes
-        return bytes(self._file[start : start + self._page_bytes])
+            return self._log.read(at, self._page_bytes)
+        return self._file.read((number - 1) * self._page_bytes, self._page_bytes)
 
     def _is_free(self, number: int) -> bool:
         """Say whether the map has a page for free; in doubt it is not."""
@@ -148,22 +185,43 @@ class Pages:
             raise _DamagedError
         return b"".join(parts)
 
-    def _read_log(self) -> tuple[dict[int, int], int]:
-        """Return where in the log the newest form of each page is, and how many pages there are.
 
-        Each frame is looked at by itself: the sum of one goes on from that of the one before it.
-        What no commit was written behind does not count.
-        """
-        found: dict[int, int] = {}
-        pending: dict[int, int] = {}
-        pages = 0
-        for frame in _frames(self._log, self._page_bytes):
-            if frame.is_whole():
-                pending[frame.page] = frame.at + _FRAME_HEADER_BYTES
-                if frame.pages:
-                    found |= pending
-                    pending, pages = {}, frame.pages
-        return found, pages
+class _Contents:
+    """A file's bytes, as far as they can be read; none where there is no file.
+
+    It is not mapped into memory: where a mapped file is cut off or a sector can't be read, the
+    process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: FileIO | None = None
+        self.size = 0
+        with suppress(FileNotFoundError):
+            self._file = path.open("rb", buffering=0)
+            self.size = self._file.seek(0, 2)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Return bytes; fewer where the file ends, and none where a sector can't be read."""
+        found = b""
+        try:
+            while self._file is not None and len(found) < size:
+                self._file.seek(at + len(found))
+                more = self._file.read(size - len(found))
+                if not more:
+                    break
+                found += more
+        except OSError as error:
+            if error.errno != EIO:
+                raise
+            return b""
+        return found
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+_Sums = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -172,79 +230,166 @@ class _Frame:
 
     Attributes:
         log: The log.
-        at: Where in it the frame begins.
-        end: Where it ends.
+        number: How many there are before it.
+        at: Where in the log it begins.
+        size: What it takes.
         page: The page's number.
         pages: How many there are, where a commit ends here, else 0.
+        salts: What all frames have in common until the log is begun anew.
         sums: The frame's own sums.
-        before: Those of the frame before it, from which its own go on.
-        order: How the log's numbers are stored for them.
+        before: Those of the frame before it, from which its own go on; None when they are unknown.
     """
 
-    log: mmap.mmap | bytes
+    log: _Contents
+    number: int
     at: int
-    end: int
+    size: int
     page: int
     pages: int
-    sums: tuple[int, int]
-    before: tuple[int, int]
+    salts: tuple[int, int]
+    sums: _Sums
+    before: _Sums | None
+
+    def is_whole(self, order: str) -> bool:
+        """Say whether what is in it is what was written, as far as that can be said.
+
+        Args:
+            order: How the log's numbers are stored for the sums.
+        """
+        if not self.page:
+            return False
+        if self.before is None:
+            return True
+        data = self.log.read(self.at, self.size)
+        if len(data) < self.size:
+            return False
+        return _sums(data[:8] + data[_FRAME_HEADER_BYTES:], self.before, order) == self.sums
+
+
+@dataclass(slots=True, frozen=True)
+class _Head:
+    """What a log says of its frames: their salts, how their sums are made, and where they begin."""
+
+    salts: tuple[int, int]
     order: str
-
-    def is_whole(self) -> bool:
-        """Say whether what is in it is what was written."""
-        data = self.log[self.at : self.at + 8] + self.log[self.at + 24 : self.end]
-        return _sums(data, self.before, self.order) == self.sums
+    sums: _Sums | None
 
 
-def _frames(log: mmap.mmap | bytes, page_bytes: int) -> Iterator[_Frame]:
-    """Yield the frames of a log, whole or not, until those of an earlier round begin."""
-    if len(log) < _LOG_HEADER_BYTES:
+def _head(log: _Contents, page_bytes: int) -> tuple[_Head | None, bool]:
+    """Return what a log says of its frames, and whether it is its head that says so.
+
+    Without a head that is as it was written, SQLite takes a log for empty. Its frames say as much:
+    they have the salts too, and the sums of one go on from those of the one before it.
+    """
+    head = log.read(0, _LOG_HEADER_BYTES)
+    if len(head) == _LOG_HEADER_BYTES:
+        magic, _, its_page_bytes, _, *salts, first, second = struct.unpack(">8I", head)
+        order = ">" if magic & 1 else "<"
+        if magic & ~1 == 0x377F0682 and _sums(head[:24], (0, 0), order) == (first, second):
+            found = _Head((salts[0], salts[1]), order, (first, second))
+            return (found if its_page_bytes == page_bytes else None), True
+    before = None
+    for frame in _all_frames(log, page_bytes, None):
+        if before is not None and before.salts == frame.salts and before.page:
+            for order in "<>":
+                if frame.is_whole(order):
+                    return _Head(frame.salts, order, None), False
+        before = frame
+    if before is not None and before.number == 0 and 0 < before.page <= before.pages:
+        return _Head(before.salts, "<", None), False
+    return None, False
+
+
+def _all_frames(log: _Contents, page_bytes: int, before: _Sums | None) -> Iterator[_Frame]:
+    size = page_bytes + _FRAME_HEADER_BYTES
+    for number, at in enumerate(range(_LOG_HEADER_BYTES, log.size - size + 1, size)):
+        head = log.read(at, _FRAME_HEADER_BYTES)
+        if len(head) < _FRAME_HEADER_BYTES:
+            head = bytes(_FRAME_HEADER_BYTES)
+        page, pages, *salts, first, second = struct.unpack(">6I", head)
+        sums = first, second
+        yield _Frame(log, number, at, size, page, pages, (salts[0], salts[1]), sums, before)
+        before = sums
+
+
+def _whole_frames(
+    log: _Contents, page_bytes: int, head: _Head | None, first: int = 0
+) -> Iterator[_Frame]:
+    """Yield the frames, from one on, that are as they were written and not of an earlier round.
+
+    Each is looked at by itself: one that is damaged hides none of those behind it.
+    """
+    if head is None:
         return
-    magic, _, its_page_bytes, _, *salts, first, second = struct.unpack(">8I", log[:32])
-    if magic & ~1 != 0x377F0682 or its_page_bytes != page_bytes:
-        return
-    order = ">" if magic & 1 else "<"
-    size, before = page_bytes + _FRAME_HEADER_BYTES, (first, second)
-    for at in range(_LOG_HEADER_BYTES, len(log) - size + 1, size):
-        page, pages, *its_salts, first, second = struct.unpack(">6I", log[at : at + 24])
-        if its_salts != salts:
-            return
-        yield _Frame(log, at, at + size, page, pages, (first, second), before, order)
-        before = first, second
+    for frame in _all_frames(log, page_bytes, head.sums):
+        if frame.number >= first and frame.salts == head.salts and frame.is_whole(head.order):
+            yield frame
 
 
-def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int) -> bool:
-    """Say whether a file's log has commits behind the last frame that SQLite reads.
+def _newest_pages(
+    log: _Contents, page_bytes: int, head: _Head | None = None
+) -> tuple[dict[int, int], int]:
+    """Return where in the log the newest form of each page is, and how many pages there are.
+
+    What no commit was written behind does not count.
+    """
+    found: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    pages = 0
+    head = head or _head(log, page_bytes)[0]
+    for frame in _whole_frames(log, page_bytes, head):
+        pending[frame.page] = frame.at + _FRAME_HEADER_BYTES
+        if frame.pages:
+            found |= pending
+            pending, pages = {}, frame.pages
+    return found, pages
+
+
+def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int | None) -> bool:
+    """Say whether a file's log has commits that SQLite does not read, and the file has not.
 
     SQLite takes the first frame that is not whole for the end of the log, as after a crash it is;
-    when it was damaged later, all that was committed since would be forgotten without a word.
+    when it was damaged later, all that was committed since would be forgotten without a word. So
+    would be the whole log when its head is damaged. After a crash at the moment when the log is
+    begun anew its head may be half written, but then all that is in it is in the file as well.
 
     Args:
         path: The file; its log is beside it.
         page_bytes: What a page takes.
-        read_frames: How many frames SQLite reads.
+        read_frames: How many frames SQLite reads; None when it can't be asked.
 
     Raises:
         OSError: It can't be read.
     """
-    log = _contents(Path(f"{path}-wal"))
+    log = _Contents(Path(f"{path}-wal"))
     try:
-        behind = islice(_frames(log, page_bytes), read_frames, None)
-        return any(frame.pages and frame.is_whole() for frame in behind)
+        head, is_readable = _head(log, page_bytes)
+        if not is_readable:
+            return _has_other_pages(path, log, page_bytes, head)
+        if read_frames is None:
+            read_frames = 0
+            for frame in _whole_frames(log, page_bytes, head):
+                if frame.number != read_frames:
+                    break
+                read_frames += 1
+        return any(frame.pages for frame in _whole_frames(log, page_bytes, head, read_frames))
     finally:
-        if isinstance(log, mmap.mmap):
-            log.close()
+        log.close()
 
 
-def _contents(path: Path) -> mmap.mmap | bytes:
+def _has_other_pages(path: Path, log: _Contents, page_bytes: int, head: _Head | None) -> bool:
+    """Say whether the log has a page that the file has not, or not so."""
+    file = _Contents(path)
     try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (FileNotFoundError, ValueError):  # there is none, or nothing in it
-        return b""
+        return any(
+            log.read(at, page_bytes) != file.read((number - 1) * page_bytes, page_bytes)
+            for number, at in _newest_pages(log, page_bytes, head)[0].items()
+        )
+    finally:
+        file.close()
 
 
-def _sums(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+def _sums(data: bytes, sums: _Sums, order: str) -> _Sums:
     first, second = sums
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):

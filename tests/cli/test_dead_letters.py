@@ -13,6 +13,7 @@ from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.dead_letters.chosen import chosen_keepers
+from arthur_relay.dead_letters.database import FILE_NAME, PAGE_BYTES, Database
 from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
@@ -171,3 +172,82 @@ def test_without_a_place_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatc
     for name in ("SPOOL_DIR", "DEAD_LETTER_FILE"):
         monkeypatch.delenv(f"ARTHUR_RELAY_{name}", raising=False)
     assert "set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE" in run("list", status=1)
+
+
+def letter_of(sandbox: ArthurSandbox, name: str, status: int = 400) -> DeadLetter:
+    row = {
+        "partner_inference_id": name,
+        "inference_timestamp": "2026-11-25T12:00:00Z",
+        "inference_data": {"input_text": SECRET, "output_text": "a"},
+    }
+    return DeadLetter(
+        inference_id=name,
+        model_id=sandbox.model_id,
+        kind=RowKind.INFERENCE,
+        reason=f"row {status}",
+        status=status,
+        attempts=1,
+        rejected_at=datetime(2026, 11, 25, 12, 0, tzinfo=UTC),
+        destination=sandbox.url,
+        body=json.dumps(row).encode(),
+    )
+
+
+def overwrite(file: Path, page: int) -> None:
+    with file.open("r+b") as stream:
+        stream.seek((page - 1) * PAGE_BYTES)
+        stream.write(b"\xee" * PAGE_BYTES)
+
+
+@pytest.fixture
+def spool(sandbox: ArthurSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool with letters in three files: two that were set aside, and one that is damaged."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    directory = tmp_path / "spool"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(directory))
+    keeper = Database(directory, max_bytes=1 << 20)
+    for at, status in ((0, 400), (20, 422), (40, 400)):
+        keeper.add([letter_of(sandbox, f"i{at + number}", status) for number in range(20)])
+        overwrite(directory / FILE_NAME, 1)
+        if at < 40:
+            (directory / FILE_NAME).rename(directory / f"dead-letters-damaged-{at:02}.sqlite")
+    overwrite(directory / "dead-letters-damaged-20.sqlite", 6)  # that costs a few letters
+    return directory
+
+
+def shown() -> set[str]:
+    return {word for word in run("list").split() if word[:1] == "i" and word[1:].isdecimal()}
+
+
+def test_a_replay_sends_what_is_in_damaged_files_and_keeps_what_is_refused(
+    spool: Path, sandbox: ArthurSandbox
+) -> None:
+    there = shown()
+    assert 40 < len(there) < 60, "most of each file can be read"
+    assert run("replay", "--dry-run") == f"{len(there)} dead letters would be sent\n"
+    assert len(list(spool.glob("*-damaged-*"))) == 2, "to look changes nothing"
+    sandbox.faults.fail_rows(containing="i7", status=400)
+    of_400 = {name for name in there if not 20 <= int(name[1:]) < 40}
+    output = run("replay", "--reason", "row 400", status=1)
+    assert f"{len(of_400) - 1} of {len(of_400)} dead letters were delivered, 1 are kept" in output
+    assert set(arrived(sandbox)) == of_400 - {"i7"}
+    assert shown() == there - of_400 | {"i7"}
+    sandbox.faults.reset()
+    run("replay")
+    assert set(arrived(sandbox)) == there
+    assert len(arrived(sandbox)) == len(there), "each once"
+    assert run("replay") == "nothing to send\n"
+    assert shown() == set()
+
+
+def test_a_purge_removes_what_is_in_damaged_files_and_no_more(spool: Path) -> None:
+    there = shown()
+    of_422 = {name for name in there if 20 <= int(name[1:]) < 40}
+    assert run("purge", "--reason", "row 422") == f"{len(of_422)} dead letters were removed\n"
+    assert shown() == there - of_422
+    assert json.loads(run("show", "i41"))["reason"] == "row 400"
+    assert run("purge") == f"{len(there - of_422)} dead letters were removed\n"
+    assert shown() == set()
+    assert not list(spool.glob("*-damaged-*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,3 +103,30 @@ def test_what_is_no_file_of_a_spool_is_refused(
     assert "is no spool file" in run("spool", "adopt", str(tmp_path / "letter.txt"), status=1)
     monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
     assert "set ARTHUR_RELAY_SPOOL_DIR" in run("spool", "list", status=1)
+
+
+def test_what_does_not_say_any_more_for_whom_it_is_is_sent_on_purpose(
+    sandbox: ArthurSandbox, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(sandbox, monkeypatch)
+    with closing(sqlite3.connect(spool / "0.spool")) as connection, connection:
+        connection.execute("DELETE FROM owner")
+        connection.execute("DELETE FROM owner_copy")
+    assert "left alone: it does not say any more for whom it is" in run("spool", "list")
+    sandbox.come_back()
+    with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0)) as relay:
+        assert relay.close().delivered == 0
+    assert "3 inferences in" in run("spool", "adopt", "0.spool")
+    with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0)) as relay:
+        wait_for(lambda: len(sandbox.inferences) == 4)
+        relay.close()
+
+
+def test_a_file_that_is_damaged_is_not_adopted(
+    sandbox: ArthurSandbox, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(sandbox, monkeypatch)
+    with (spool / "0.spool").open("r+b") as file:
+        file.write(b"\xee" * 200)
+    assert "damaged" in run("spool", "list")
+    assert "can't be adopted: file is not a database" in run("spool", "adopt", "0.spool", status=1)

@@ -158,6 +158,76 @@ def test_an_end_between_a_rejection_and_its_letter_loses_neither(
     assert set(arrived(sandbox)) == set(names(0, 1, 2, 3, 4, 5, 6, 8, 9))
 
 
+KILL = """
+import signal
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+def killing_before(owner, name, when=lambda *_, **__: True):
+    call = getattr(owner, name)
+    def wrapped(*arguments, **named):
+        if when(*arguments, **named):
+            kill()
+        return call(*arguments, **named)
+    setattr(owner, name, wrapped)
+def killing_after(owner, name, when=lambda *_, **__: True):
+    call = getattr(owner, name)
+    def wrapped(*arguments, **named):
+        result = call(*arguments, **named)
+        if when(*arguments, **named):
+            kill()
+        return result
+    setattr(owner, name, wrapped)
+from arthur_relay.buffers.spool import Spool
+from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool_part import Part
+from arthur_relay.dead_letters.database import Database
+has_let_go = []
+killing_row_gone = lambda self, fresh, gone, *_, **__: bool(has_let_go and gone)
+let_go = Part.let_go
+def letting_go(self, seq):
+    let_go(self, seq)
+    has_let_go.append(seq)
+Part.let_go = letting_go
+"""
+
+STEPS = {
+    "before the letter is written": "killing_before(Database, '_add')",
+    "before the letter is committed": "killing_before(Database, '_give_way')",
+    "after the letter is committed": "killing_after(Database, '_add')",
+    "before the row is let go": "killing_before(Spool, 'let_go', lambda self, rows: rows)",
+    "after the row is let go": "killing_after(Spool, 'let_go', lambda self, rows: rows)",
+    "before the row is deleted": "killing_before(SpoolFile, 'write', killing_row_gone)",
+    "before the spool is committed": "killing_before(Spool, '_write', lambda *_, **__: has_let_go)",
+    "after the row is deleted": "killing_after(SpoolFile, 'write', killing_row_gone)",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_kill_9_at_any_step_between_a_letter_and_its_row_loses_neither(
+    step: str, scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    sandbox.faults.fail_rows(containing="i7", status=400, routes=("inferences",))
+    ended = scripts.run(
+        CAPTURE + KILL + STEPS[step] + "\ncapture(0, 10)\nrelay.flush(30)\nrelay.close()",
+        spool_dir=spool,
+    )
+    assert ended.status == -signal.SIGKILL, ended.stderr
+    ended = scripts.run(
+        CAPTURE
+        + "while relay.stats().pending:\n"
+        + "    relay.flush(1); threading.Event().wait(0.01)\n"
+        + "print(relay.close().rejected, *[each.inference_id for each in relay.dead_letters()])",
+        spool_dir=spool,
+    )
+    assert ended.status == 0, ended.stderr
+    again, *letters = ended.stdout.split()
+    # The letter is there, and the row was rejected once more only where it was still there.
+    was_written = not step.startswith("before the letter")
+    assert letters == ["i7"] * (int(again) + was_written)
+    assert int(again) == (step != "after the row is deleted")
+    assert set(arrived(sandbox)) == set(names(0, 1, 2, 3, 4, 5, 6, 8, 9))
+
+
 def test_what_is_left_at_the_deadline_stays_in_the_spool(
     scripts: Scripts, sandbox: ArthurSandbox, spool: str
 ) -> None:

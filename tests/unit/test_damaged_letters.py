@@ -11,9 +11,16 @@ import orjson
 import pytest
 
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
-from arthur_relay.dead_letters.database import FILE_NAME, PAGE_BYTES, VERSION, Database
+from arthur_relay.dead_letters.database import (
+    FILE_NAME,
+    LATER_VERSIONS,
+    PAGE_BYTES,
+    VERSION,
+    Database,
+)
 from arthur_relay.dead_letters.everywhere import Everywhere
 from arthur_relay.dead_letters.json_lines import JsonLines
+from arthur_relay.files import KEPT_ASIDE
 from tests.unit.test_dead_letters import KEEPERS, SMALL_BYTES, letter_of
 
 if TYPE_CHECKING:
@@ -187,3 +194,88 @@ def test_what_is_taken_back_costs_no_other_letter(tmp_path: Path) -> None:
     database.take_back()
     assert sorted(ids(database.letters())) == shown
     assert len(shown) == 24
+
+
+def change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path / FILE_NAME, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("DROP TABLE letters",),
+        ("DROP TABLE held",),
+        ("ALTER TABLE letters RENAME COLUMN body TO bodies",),
+        (f"PRAGMA user_version = {VERSION + LATER_VERSIONS + 1}",),
+        ("PRAGMA user_version = -9",),
+        ("PRAGMA writable_schema = 1", "UPDATE sqlite_master SET sql = 'nonsense'"),
+    ],
+)
+def test_tables_that_are_not_as_they_were_made_stop_no_letter(
+    statements: tuple[str, ...], tmp_path: Path
+) -> None:
+    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper.add([letter_of(1), letter_of(2)])
+    change(tmp_path, *statements)
+    there = [] if "DROP TABLE letters" in statements else ["i1", "i2"]
+    if there:
+        assert ids(keeper.letters()) == there
+        assert sum(keeper.count().values()) == 2
+    keeper.add([letter_of(3)])
+    assert ids(keeper.letters()) == [*there, "i3"]
+    assert keeper.remove([key for key, _ in keeper.letters()]) == len(there) + 1
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "UPDATE held SET size = 9223372036854775807",
+        "UPDATE held SET size = 1000000000",
+        "UPDATE held SET size = -1000000000",
+        "UPDATE held SET size = 'large'",
+        "DELETE FROM held",
+        "INSERT INTO held VALUES (1)",
+    ],
+)
+def test_a_size_that_is_not_that_of_the_letters_costs_none(held: str, tmp_path: Path) -> None:
+    keeper = Database(tmp_path, max_bytes=20_000)
+    for number in range(8):
+        keeper.add([letter_of(number, size=1_000)])
+    change(tmp_path, held)
+    assert keeper.add([letter_of(8, size=1_000)]) == 0
+    assert len(list(keeper.letters())) == 9
+    for number in range(20):
+        keeper.add([letter_of(100 + number, size=1_000)])
+    assert len(list(keeper.letters())) == 12, "they are bounded as before"
+
+
+def test_files_that_were_set_aside_are_bounded_and_no_letter_is_lost_by_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = Database(tmp_path, max_bytes=1 << 20)
+    # What nobody has taken over: the file of an older version.
+    keeper.add([letter_of(1_000), letter_of(1_001)])
+    (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20250101T000000Z.sqlite")
+    gone = 0
+    for number in range(KEPT_ASIDE + 2):
+        keeper.add([letter_of(number)])
+        change(tmp_path, f"PRAGMA user_version = {VERSION}", "DROP TABLE held")
+        gone += keeper.add([letter_of(100 + number)])
+    assert len(keeper.set_aside_files()) == KEPT_ASIDE
+    assert len(list(keeper.letters())) == 2 * (KEPT_ASIDE + 2)
+    assert gone == 2, "those of the older version are counted as given up"
+    assert "damaged files of dead letters, the oldest ones, were removed" in caplog.text
+
+
+def test_a_file_that_is_damaged_can_be_emptied(tmp_path: Path) -> None:
+    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper.add([letter_of(number, size=900) for number in range(50)])
+    damage(tmp_path / FILE_NAME, 5)
+    kept = Everywhere([keeper])
+    shown = ids(kept.letters())
+    kept.take_back()
+    assert sorted(ids(kept.letters())) == sorted(shown)
+    assert kept.remove([key for key, _ in kept.letters()]) == len(shown)
+    assert ids(kept.letters()) == []

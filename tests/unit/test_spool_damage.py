@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
 import sqlite3
 from collections import Counter
-from typing import TYPE_CHECKING
+from io import FileIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from arthur_relay.buffers.spool_file import SpoolFile
 from arthur_relay.buffers.spool_format import PAGE_BYTES
 from arthur_relay.row import RECOVERED, History, Row, RowKind
+from arthur_relay.sqlite_pages import Pages
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from arthur_relay.buffers.spool import Spool
 
@@ -380,3 +384,63 @@ def test_rows_that_were_removed_by_hand_are_lost_and_do_not_wait_for_ever(
     assert after.lost().rows == 0, "those two that were being sent were settled"
     after.commit()
     assert after.close() == 0
+
+
+class BadSector(FileIO):
+    """A file of which one page can't be read."""
+
+    page = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() // PAGE_BYTES == self.page - 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+def test_a_sector_that_cannot_be_read_costs_what_was_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(path)
+    counts = Counts()
+    spool = new_spool(path)
+    spool.open(counts.recover)
+    connection_of(spool).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = (path / "0.spool").read_bytes()
+    leaves = [
+        1 + at // PAGE_BYTES for at in range(0, len(content), PAGE_BYTES) if content[at] == 13
+    ]
+    monkeypatch.setattr(BadSector, "page", leaves[len(leaves) // 2])
+    read = SpoolFile.read
+
+    def failing(self: SpoolFile, *_: object, **__: object) -> None:
+        monkeypatch.setattr(SpoolFile, "read", read)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = 10 | 1 << 8  # SQLITE_IOERR_READ
+        raise error
+
+    monkeypatch.setattr(SpoolFile, "read", failing)
+    open_path = Path.open
+
+    def opened(self: Path, mode: str = "r", buffering: int = -1, **options: str) -> IO[bytes]:
+        if self == path / "0.spool" and buffering == 0:
+            return BadSector(self)
+        return open_path(self, mode, buffering, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    found = deliver_all(spool, counts)
+    assert ROWS - 10 <= len(found) < ROWS
+    assert "(disk I/O error)" in caplog.text
+    spool.close()
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_ends_nothing(path: Path) -> None:
+    """One that is mapped into memory would end the process."""
+    fill(path)
+    pages = Pages(path / "0.spool", page_bytes=PAGE_BYTES)
+    records = pages.records()
+    found = [next(records) for _ in range(10)]
+    with (path / "0.spool").open("r+b") as file:
+        file.truncate(20 * PAGE_BYTES)
+    found += list(records)
+    pages.close()
+    assert 20 < len(found) < ROWS

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from arthur_relay.buffers.inspection import inspect_spools
 from arthur_relay.buffers.spool import ADOPT_SECONDS, RETRY_SECONDS, Spool
 from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool_format import PAGE_BYTES, set_up_tables
 from arthur_relay.credentials import Credentials
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import Clock, crash, ids, new_spool, rows_of
+from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spool_format import OLD, make_first_version
 
 if TYPE_CHECKING:
@@ -191,3 +197,150 @@ def test_a_damaged_file_stays_whose_it_is(path: Path) -> None:
     mine = new_spool(path, owner=A)
     assert mine.open() == 300
     mine.close()
+
+
+B = RowOwner("https://b.example", "org", "me")
+
+
+def page_of(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path / "0.spool")) as connection:
+        named = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        ((root,),) = named
+    return int(root)
+
+
+def overwrite_pages(path: Path, *pages: int) -> None:
+    with (path / "0.spool").open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * PAGE_BYTES)
+            file.write(b"\xee" * PAGE_BYTES)
+
+
+def leave_whole(path: Path, count: int) -> None:
+    """Leave rows of A in a file without a log."""
+    spool = new_spool(path, owner=A)
+    spool.open()
+    assert spool.store([Row(f"r{number}", "m", b'{"a": 1}') for number in range(count)])
+    assert spool.close() == count
+
+
+@pytest.mark.parametrize("table", ["owner", "owner_copy"])
+def test_one_damaged_page_costs_no_file_its_owner(table: str, path: Path) -> None:
+    leave_whole(path, 20)
+    overwrite_pages(path, page_of(path, table))
+    other = new_spool(path, owner=B)
+    assert other.open() == 0
+    other.close()
+    mine = new_spool(path, owner=A)
+    assert mine.open() == 20
+    assert mine._parts[0].file.owner == A
+    mine.close()
+
+
+UNREADABLE = {
+    "no rows": ("DELETE FROM {}",),
+    "a number": ("UPDATE {} SET address = 5",),
+    "bytes": ("UPDATE {} SET address = x'00'",),
+    "no text": ("UPDATE {} SET address = CAST(x'ff' AS TEXT)",),
+    "several": ("INSERT INTO {} VALUES ('https://b.example', 'org', 'me')",),
+}
+
+
+@pytest.mark.parametrize("name", [*UNREADABLE, "pages", "pages and header", "all but rows"])
+@pytest.mark.parametrize("us", [A, B])
+def test_a_file_that_does_not_say_whose_it_is_any_more_is_left_alone(
+    us: RowOwner, name: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_whole(path, 20)
+    owners = [page_of(path, table) for table in ("owner", "owner_copy")]
+    with closing(sqlite3.connect(path / "0.spool", isolation_level=None)) as connection:
+        for statement in UNREADABLE.get(name, ()):
+            for table in ("owner", "owner_copy"):
+                if name in ("a number", "bytes"):  # a column of texts makes one of a number
+                    connection.execute("PRAGMA writable_schema = 1")
+                    changed = "UPDATE sqlite_master SET sql = replace(sql, 'TEXT', '')"
+                    connection.execute(f"{changed} WHERE name = '{table}'")
+                    connection.execute("PRAGMA writable_schema = RESET")
+                connection.execute(statement.format(table))
+    if name in ("pages", "pages and header"):
+        overwrite_pages(path, *owners, *([1] if "header" in name else []))
+    elif name == "all but rows":
+        content = (path / "0.spool").read_bytes()
+        leaves = [at // PAGE_BYTES + 1 for at in range(0, len(content), PAGE_BYTES)]
+        rows = page_of(path, "rows")
+        overwrite_pages(path, *[page for page in leaves if page != rows])
+    for _ in range(2):
+        spool = new_spool(path, owner=us)
+        assert spool.open() == 0
+        assert spool.lease(10) == []
+        assert spool.lost().rows == 0
+        assert spool.close() == 0
+    assert "and does not say any more for whom: it is left alone" in caplog.text
+    assert f"arthur-relay spool adopt {path / '0.spool'}" in caplog.text
+    [finding] = inspect_spools(path)
+    assert (finding.rows, finding.owner, finding.is_of_nobody) == (20, None, True)
+    SpoolFile(path / "0.spool", power_safe=True, owner=us, is_adopted=True).close()
+    adopter = new_spool(path, owner=us)
+    assert adopter.open() == 20
+    adopter.close()
+
+
+def test_an_owner_that_is_damaged_in_mid_run_is_known_all_the_same(path: Path) -> None:
+    leave_whole(path, 20)
+    spool = new_spool(path, owner=A)
+    spool.open()
+    pages = [page_of(path, table) for table in ("owner", "owner_copy", "models")]
+    connection_of(spool).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite_pages(path, *pages)
+    connection_of(spool).execute("PRAGMA shrink_memory")
+    spool.remember(ModelSchema("one", LLM_ATTRIBUTES))
+    assert spool.schemas() == []
+    assert len(list(path.glob("*-damaged-*.sqlite"))) == 1
+    assert spool.close() == 20
+    assert new_spool(path, owner=B).open() == 0
+    assert new_spool(path, owner=A).open() == 20
+
+
+@pytest.mark.parametrize("page", [2, 5])
+def test_a_damaged_file_of_the_first_version_is_taken_over_by_whoever_comes(
+    page: int, path: Path
+) -> None:
+    make_first_version(path)
+    overwrite_pages(path, page)
+    spool = new_spool(path, owner=A)
+    spool.open()
+    assert spool.rows == len(spool.lease(10)) >= 2
+    assert spool._parts[0].file.owner == A
+    spool.release_all()
+    spool.close()
+
+
+def test_rows_for_somebody_else_are_not_removed_because_their_count_is_wrong(path: Path) -> None:
+    leave_whole(path, 20)
+    with closing(sqlite3.connect(path / "0.spool", isolation_level=None)) as connection:
+        connection.execute("UPDATE held SET rows = 0, last_seq = 0")
+    other = new_spool(path, owner=B)
+    assert other.open() == 0
+    other.close()
+    mine = new_spool(path, owner=A)
+    assert mine.open() == 20
+    mine.close()
+
+
+def test_a_file_of_the_first_version_has_its_owner_from_the_moment_it_is_taken_over(
+    path: Path, tmp_path: Path
+) -> None:
+    """A crash in between would leave a file of today that does not say whose it is."""
+    make_first_version(path)
+    connection = sqlite3.connect(path / "0.spool", isolation_level=None)
+    connection.execute("SELECT * FROM held").fetchall()
+    writes = Writes(connection, path / "0.spool")
+    writes.wanted = lambda _number: True
+    set_up_tables(connection, path, A)
+    connection.close()
+    assert len(writes.left) > 5
+    for number, files in enumerate(writes.left):
+        put_back(files, tmp_path / str(number))
+        spool = new_spool(tmp_path / str(number), owner=A)
+        assert spool.open() == len(OLD)
+        crash(spool)

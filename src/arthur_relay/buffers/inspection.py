@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.buffers.spool_directory import SUFFIX, SpoolDirectory
-from arthur_relay.buffers.spool_format import APPLICATION_ID, VERSION, read_owner
+from arthur_relay.buffers.spool_format import (
+    APPLICATION_ID,
+    LATER_VERSIONS,
+    VERSION,
+    check_tables,
+    is_damage,
+    names_owner,
+    read_owner,
+)
 from arthur_relay.operating_system import AS_IT_IS, lock_file
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import Overflow
@@ -46,6 +54,7 @@ class Finding:
         rows: Rows in it, where it could be read.
         detail: What is wrong with it, or "".
         owner: Whose the rows are, where it says so.
+        is_of_nobody: Whether it should say so, and does not any more.
     """
 
     path: Path
@@ -53,6 +62,7 @@ class Finding:
     rows: int = 0
     detail: str = ""
     owner: RowOwner | None = None
+    is_of_nobody: bool = False
 
 
 def try_directory(directory: Path, settings: RelaySettings) -> None:
@@ -134,27 +144,35 @@ def _read(path: Path) -> Finding:
         mode = "mode=ro" if has_log else "mode=ro&immutable=1"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
             return _check(path, connection)
-    except sqlite3.OperationalError as error:
-        return Finding(path, Condition.UNREADABLE, detail=str(error))
-    except sqlite3.DatabaseError as error:
-        return Finding(path, Condition.DAMAGED, detail=str(error))
+    except sqlite3.Error as error:
+        condition = Condition.DAMAGED if is_damage(error) else Condition.UNREADABLE
+        return Finding(path, condition, detail=str(error))
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> Finding:
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+    if application == version == tables == 0:
+        return Finding(path, Condition.GOOD)  # made, and not yet written to
     if application != APPLICATION_ID:
-        ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
-        if application == version == tables == 0:
-            return Finding(path, Condition.GOOD)  # made, and not yet written to
         return Finding(path, Condition.DAMAGED, detail="it is another application's")
-    if version > VERSION:
+    if VERSION < version <= VERSION + LATER_VERSIONS:
         return Finding(path, Condition.NEWER, detail=f"format {version}, known is {VERSION}")
+    check_tables(connection, version)
     ((found,),) = connection.execute("PRAGMA quick_check(1)")
     if found != "ok":
         return Finding(path, Condition.DAMAGED, detail=str(found).replace("\n", " "))
-    ((rows, held),) = connection.execute("SELECT (SELECT count(*) FROM rows), rows FROM held")
+    return _count(path, connection)
+
+
+def _count(path: Path, connection: sqlite3.Connection) -> Finding:
+    ((rows, held),) = connection.execute(
+        "SELECT (SELECT count(*) FROM rows), (SELECT rows FROM held)"
+    )
     if rows != held:
         return Finding(path, Condition.DAMAGED, rows, f"it has {rows} rows and says {held}")
-    found = read_owner(connection)
-    return Finding(path, Condition.GOOD, rows, owner=None if found is None else found[0])
+    if not names_owner(connection):
+        return Finding(path, Condition.GOOD, rows)
+    owner = read_owner(connection)
+    return Finding(path, Condition.GOOD, rows, owner=owner, is_of_nobody=owner is None and rows > 0)

@@ -14,14 +14,19 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-import orjson
-
 from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
 from arthur_relay.buffers.spool_apart import Apart, Place, Waiting
 from arthur_relay.buffers.spool_directory import SpoolDirectory
 from arthur_relay.buffers.spool_file import LOG_BYTES
 from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError, is_damage
-from arthur_relay.buffers.spool_part import ROW_OVERHEAD_BYTES, Opening, Part, bytes_of
+from arthur_relay.buffers.spool_models import describe
+from arthur_relay.buffers.spool_part import (
+    ROW_OVERHEAD_BYTES,
+    Opening,
+    Part,
+    bytes_of,
+    tell_missing,
+)
 from arthur_relay.buffers.spool_parts import Cursor, PartList
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
@@ -83,7 +88,11 @@ class Spool:
         self._directory = directory
         self._max_bytes = max_bytes
         self._opening = Opening(
-            owner, power_safe, utc_now, log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE)
+            owner,
+            power_safe,
+            utc_now,
+            log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE),
+            aside_bytes=max_bytes,
         )
         self._monotonic = monotonic
         self._parts = PartList()  # the first one is written to
@@ -176,9 +185,9 @@ class Spool:
             except ConfigurationError as error:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
+            self._hold(part)  # before it may be found damaged
             for schema in self.schemas():
                 self.remember(schema)  # this file may be gone before ours
-            self._hold(part)
             if part.file.rows:
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 found += part.file.rows
@@ -394,13 +403,14 @@ class Spool:
         self._leased.clear()
 
     def schemas(self) -> list[ModelSchema]:
-        """Return the models that are remembered, as they were."""
-        return self._parts.schemas()
+        """Return the models that are remembered, as they were, as far as they can be read."""
+        found = self._parts.schemas()
+        return self._parts.schemas() if self._mend_noticed() else found
 
     def remember(self, schema: ModelSchema) -> None:
         """Keep a model's schema for a start while Arthur is away."""
         with suppress(sqlite3.Error):  # it is asked for again
-            self._parts[0].file.remember(schema.model_id, orjson.dumps(schema.to_json()).decode())
+            self._parts[0].file.remember(schema.model_id, describe(schema))
 
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
@@ -442,15 +452,17 @@ class Spool:
         self._epochs[RECOVERED] += part.file.rows
         self._loss = self._loss.plus(part.lost)
 
-    def _write(self, part: Part, fresh: Sequence[tuple[int, Row]]) -> bool:
+    def _write(
+        self, part: Part, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
+    ) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
         if part.is_damaged or self._is_estranged():
             return False
         try:
             part.write(fresh)
         except sqlite3.Error as error:
-            if is_damage(error):
-                return self._mend(part, error) and self._write(part, fresh)
+            if is_damage(error) and not is_mended:
+                return self._mend(part, error) and self._write(part, fresh, is_mended=True)
             part.trouble = part.claim.trouble()
             self._fail(error)
             if part.is_done_with and part.trouble is None:
@@ -462,8 +474,7 @@ class Spool:
             self._told_failure = False
             logger.warning("arthur-relay: the spool can be written again")
         self._tell_reader(part)
-        if part.file.damage is not None:
-            self._mend(part, part.file.damage)
+        self._mend_noticed()
         return True
 
     def _write_notes(self, *, with_unwritten: bool) -> None:
@@ -498,7 +509,16 @@ class Spool:
                 return False
             if part.is_damaged and not self._mend(part, NotASpoolError("as before")):
                 return False
+        self._mend_noticed()
         return True
+
+    def _mend_noticed(self) -> bool:
+        """Mend files that were found damaged by calls that went on. Returns whether any was."""
+        found = False
+        for part in self._parts:
+            if part.file.damage is not None and not part.is_damaged and not self._failed_lately():
+                found = self._mend(part, part.file.damage) or found
+        return found
 
     def _learn_owner(self) -> None:
         """Write down whose rows these are once more is known of that, and look for more of them."""
@@ -551,12 +571,7 @@ class Spool:
             known += sum([1 for _ in self._apart.of(part)])
             lost = part.kept - known
             if lost > 0:
-                logger.warning(
-                    "arthur-relay: %d inferences are not in the spool file %s any more, though"
-                    " nobody has delivered them; they are counted as dropped",
-                    lost,
-                    part.claim.path,
-                )
+                tell_missing(part.claim.path, lost)
                 part.file.rows -= lost
                 part.is_miscounted = True
                 self._lose(part, lost)
@@ -596,6 +611,16 @@ class Spool:
         if path in self._told_foreign:
             return
         self._told_foreign.add(path)
+        if error.owner is None:
+            logger.warning(
+                "arthur-relay: the spool file %s has %d inferences and does not say any more for"
+                " whom: it is left alone. To send them to %s: arthur-relay spool adopt %s",
+                path,
+                error.rows,
+                self._opening.owner(),
+                path,
+            )
+            return
         logger.warning(
             "arthur-relay: the spool file %s has %d inferences for %s, and this process sends to"
             " %s: it is left alone. To send them here all the same: arthur-relay spool adopt %s",
@@ -689,13 +714,16 @@ class Spool:
                 self._apart.add(model_id, each, was_sent=True)
         return taken
 
-    def _read_these(self, part: Part, numbers: list[int]) -> list[tuple[int, Row]]:
+    def _read_these(
+        self, part: Part, numbers: list[int], *, is_mended: bool = False
+    ) -> list[tuple[int, Row]]:
         """Read rows by number; those that can't be read now are looked for again later."""
         try:
             return part.file.read_these(numbers)
         except sqlite3.Error as error:
-            if is_damage(error) and not part.is_damaged and self._mend(part, error):
-                return self._read_these(part, numbers)  # as far as they were whole
+            is_to_be_mended = is_damage(error) and not part.is_damaged and not is_mended
+            if is_to_be_mended and self._mend(part, error):
+                return self._read_these(part, numbers, is_mended=True)  # as far as they were whole
             self._fail(error)
             return []
 
@@ -732,13 +760,15 @@ class Spool:
         )
         return list(islice(waiting, limit))
 
-    def _read(self, cursor: Cursor, limit: int) -> list[tuple[Row, _Place]]:
+    def _read(
+        self, cursor: Cursor, limit: int, *, is_mended: bool = False
+    ) -> list[tuple[Row, _Place]]:
         part = cursor.part
         try:
             return [(row, (part, seq)) for seq, row in cursor.read(limit)]
         except sqlite3.Error as error:
-            if not is_damage(error):
+            if not is_damage(error) or is_mended:
                 self._fail(error)
             elif not part.is_damaged and self._mend(part, error):
-                return self._read(cursor, limit)
+                return self._read(cursor, limit, is_mended=True)
             return []  # else it was told why it can't be mended

@@ -23,13 +23,18 @@ from arthur_relay.files import (
     check_file,
     make_private,
     open_private,
+    remove_aside,
     set_aside,
+    too_many_aside,
 )
 from arthur_relay.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data, lock_file
 
 SUFFIX = ".spool"
 FRESH = ".salvaged"
 """The ending of a file into which a damaged one is read, until it takes its place."""
+
+ASIDE = "-damaged-*.sqlite"
+"""The names of damaged files, behind that of the spool's file."""
 
 _LOG = "-wal"
 _BESIDE = ("", _LOG, "-shm")
@@ -135,6 +140,22 @@ class Claim:
             The new name.
         """
         return set_aside(self.path, moment, _BESIDE)
+
+    def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
+        """Remove the oldest of the directory's damaged files, so that they are bounded.
+
+        Args:
+            most_bytes: Bytes that they may take together, if they are more than one.
+
+        Returns:
+            Those that were removed.
+        """
+        files = self.path.parent.glob(f"*{ASIDE}")
+        spools = [path for path in files if path.name.partition("-")[0].isdecimal()]
+        removed = too_many_aside(spools, most_bytes=most_bytes)
+        for path in removed:
+            remove_aside(path)
+        return removed
 
     def put_in_place(self, fresh: Path) -> None:
         """Give a file of `make_fresh`, which is closed and whole, this one's name.

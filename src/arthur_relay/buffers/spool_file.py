@@ -6,27 +6,33 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
 from zlib import crc32
 
 from arthur_relay.buffers.spool_format import (
+    MOST_SEQ,
     PAGE_BYTES,
-    DamagedSpoolError,
+    Execute,
     ForeignSpoolError,
-    NewerSpoolError,
     NotASpoolError,
     history_of,
     is_damage,
+    names_owner,
     read_owner,
     set_up_tables,
+    times_cut,
+    write_owner,
+)
+from arthur_relay.buffers.spool_statements import (
+    DELETE,
+    check_row,
+    in_parts,
+    insert_rows,
+    write_histories,
 )
 from arthur_relay.forks import unforked
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.sqlite_pages import has_unread_commits
-
-T = TypeVar("T")
-Execute = Callable[[str, Sequence[object]], object]
+from arthur_relay.sqlite_pages import DamagedFileError, has_unread_commits
 
 CHECKPOINT_PAGES = 256
 """The log is written back when it is as long: 4 MB."""
@@ -37,22 +43,8 @@ LOG_BYTES = CHECKPOINT_PAGES * PAGE_BYTES
 VACUUM_PAGES = 512
 """Free pages that are given back to the file system at a time: 8 MB."""
 
-_PARTS = (1024, 256, 64, 16, 4, 1)
-"""Rows of one statement. Python lets go of its lock in each step of one, and where another thread
-computes, as the daemon's intake does, getting it back may take longer than the step."""
-
-_COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body, crc"
-_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT = {
-    size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_VALUES] * size)}"  # noqa: S608 - all ours
-    for size in _PARTS
-}
-_DELETE = {
-    size: f"DELETE FROM rows WHERE seq IN ({', '.join('?' * size)})"  # noqa: S608 - no values in it
-    for size in _PARTS
-}
-
-_INFERENCE = RowKind.INFERENCE.value
+_WRITE_VERSION_AT, _WAL_VERSION = 18, 2
+"""In a file's header: which SQLite may write to it, and what it says of one with a log."""
 
 
 class SpoolFile:
@@ -64,8 +56,9 @@ class SpoolFile:
     Args:
         path: The file; made when it is not there.
         power_safe: Whether each commit is forced to the disk, to survive a power cut.
-        owner: Who sends its rows; who it is made for, if it is new or does not say.
+        owner: Who sends its rows; who it is made for, if it is new.
         log_bytes: The log is written back when it is as long.
+        is_adopted: Whether its rows are for the owner from now on, whoever they were for.
 
     Attributes:
         path: The file.
@@ -75,7 +68,8 @@ class SpoolFile:
         oldest_at: When the oldest row was stored, in seconds since 1970, or None without rows.
         owner: Whose the rows are.
         log_may_grow: Bytes that the log may still grow by before it is written back.
-        damage: What SQLite said, when it found it damaged though all was written, or None.
+        missing: Rows that it should have had when it was opened: someone has removed them.
+        damage: What was found, where it is damaged and no call that has to succeed has said so.
         is_read_elsewhere: Whether another process, which reads it, keeps the log from shrinking.
 
     Raises:
@@ -87,18 +81,24 @@ class SpoolFile:
     """
 
     def __init__(
-        self, path: Path, *, power_safe: bool, owner: RowOwner, log_bytes: int = LOG_BYTES
+        self,
+        path: Path,
+        *,
+        power_safe: bool,
+        owner: RowOwner,
+        log_bytes: int = LOG_BYTES,
+        is_adopted: bool = False,
     ) -> None:
         self.path = path
-        self.rows = self.last_seq = self.size = 0
+        self.rows = self.last_seq = self.size = self.missing = 0
         self.oldest_at: float | None = None
         self.owner = owner
-        self.damage: sqlite3.Error | None = None
+        self.damage: Exception | None = None
         self.is_read_elsewhere = False
         self._log_bytes = min(log_bytes, LOG_BYTES)
         self.log_may_grow = 2 * self._log_bytes
         self._log_tried = 0
-        self._open(power_safe=power_safe)
+        self._open(power_safe=power_safe, is_adopted=is_adopted)
 
     @unforked()
     def write(
@@ -126,15 +126,15 @@ class SpoolFile:
         histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
         histories += noted
         with self._transaction() as execute:
-            _insert(execute, fresh, repeat(now))
+            insert_rows(execute, fresh, repeat(now))
             for seq, row in changed:
                 execute(
                     "UPDATE rows SET body = ?, crc = ?, shrunk = ? WHERE seq = ?",
                     (row.body, crc32(row.body), row.shrunk, seq),
                 )
-            _write_histories(execute, histories)
-            for some in _in_parts(gone):
-                execute(_DELETE[len(some)], some)
+            write_histories(execute, histories)
+            for some in in_parts(gone):
+                execute(DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
             if found := trouble():
                 raise sqlite3.OperationalError(found)
@@ -143,7 +143,7 @@ class SpoolFile:
             self._give_back()
             self._look_for_oldest()
         except sqlite3.Error as error:
-            self.damage = error if is_damage(error) else None
+            self._notice(error)
 
     @unforked()
     def restore(self, rows: Sequence[tuple[int, Row, float]], last_seq: int = 0) -> None:
@@ -157,8 +157,8 @@ class SpoolFile:
         last_seq = max([self.last_seq, last_seq, *[seq for seq, _, _ in rows]])
         numbered = [(seq, row) for seq, row, _ in rows]
         with self._transaction() as execute:
-            _insert(execute, numbered, [moment for _, _, moment in rows])
-            _write_histories(
+            insert_rows(execute, numbered, [moment for _, _, moment in rows])
+            write_histories(
                 execute,
                 [(seq, row.history) for seq, row in numbered if row.history is not NO_HISTORY],
             )
@@ -166,19 +166,11 @@ class SpoolFile:
         self.rows, self.last_seq = count, last_seq
 
     @unforked()
-    def count(self) -> int:
-        """Count the rows, and go by that from now on: someone may have removed some by hand."""
-        ((self.rows,),) = self._connection.execute("SELECT count(*) FROM rows")
-        return self.rows
-
-    @unforked()
-    def belong_to(self, owner: RowOwner) -> None:
-        """Say whose the rows are."""
-        with self._transaction() as execute:
-            execute("DELETE FROM owner", ())
-            values = (owner.address, owner.organization, owner.principal)
-            execute("INSERT INTO owner VALUES (?, ?, ?)", values)
-        self.owner = owner
+    def belong_to(self, owner: RowOwner | None) -> None:
+        """Say whose the rows are; None when that is not known, and nobody may send them."""
+        with self._noticing(), self._transaction() as execute:
+            write_owner(execute, owner)
+        self.owner = owner or self.owner
 
     @unforked()
     def read(
@@ -199,7 +191,7 @@ class SpoolFile:
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
         """Return the rows with some sequence numbers, as far as they are there, oldest first."""
         found: list[tuple[int, Row]] = []
-        for some in _in_parts(numbers):
+        for some in in_parts(numbers):
             which = f"seq IN ({', '.join('?' * len(some))}) ORDER BY seq"
             found += self._read(which, (None, *some))
         return found
@@ -211,18 +203,20 @@ class SpoolFile:
                 f" crc, attempts, since, deaths FROM rows WHERE {which}",
                 values,
             )
-            return [
-                (seq, Row(row_id, model_id, body, of, shrunk, RowKind(kind), history_of(history)))
-                for seq, row_id, model_id, body, of, shrunk, kind, crc, *history in found
-                if _is_whole(row_id, model_id, body, crc)
-            ]
+            rows = []
+            for seq, row_id, model_id, body, of, cut, kind, crc, *past in found:
+                check_row(row_id, model_id, body, crc)
+                history = history_of(past)
+                row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
+                rows.append((seq, row))
         except (ValueError, TypeError):
-            raise DamagedSpoolError("a row is not as it was written") from None
+            raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:
             if hasattr(error, "sqlite_errorcode"):
                 raise
             # Python's own, for a text that is not UTF-8, which it quotes.
-            raise DamagedSpoolError("a text is not as it was written") from None
+            raise DamagedFileError("a text is not as it was written") from None
+        return rows
 
     @unforked()
     def epochs(self, after: int) -> dict[int, int]:
@@ -249,24 +243,42 @@ class SpoolFile:
     @unforked()
     def models(self) -> dict[str, str]:
         """Return the descriptions of the models that are remembered, by id."""
-        return dict(self._connection.execute("SELECT model_id, description FROM models"))
+        with self._noticing():
+            try:
+                return dict(self._connection.execute("SELECT model_id, description FROM models"))
+            except sqlite3.OperationalError as error:
+                if hasattr(error, "sqlite_errorcode"):
+                    raise
+                raise DamagedFileError("a text is not as it was written") from None
 
     @unforked()
     def remember(self, model_id: str, description: str) -> None:
         """Keep the description of a model."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
-        )
+        with self._noticing():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
+            )
 
     @unforked()
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
-        self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
+        with self._noticing():
+            self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
 
     @unforked()
     def close(self) -> None:
         """Close the file; without rows in it, it is as small as it gets."""
         self._connection.close()
+
+    def _is_read_only(self) -> bool:
+        """Say whether SQLite would never write to it: a later version of SQLite might, it says."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.read(_WRITE_VERSION_AT + 1)
+        except FileNotFoundError:
+            return False
+        is_header = header.startswith(b"SQLite format 3\x00") and len(header) > _WRITE_VERSION_AT
+        return is_header and header[_WRITE_VERSION_AT] > _WAL_VERSION
 
     def _has_damaged_log(self) -> bool:
         """Say whether a part of the log would be forgotten, before it is.
@@ -277,64 +289,107 @@ class SpoolFile:
             return False
         index = self.path.with_name(f"{self.path.name}-shm")
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        frames: int | None = None
         try:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
                 # Of the log's frames it knows this many: "mxFrame" in walformat.html.
                 frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
         except (sqlite3.Error, OSError):
-            return False  # it will be found out, and told, when it is opened
+            pass  # what is wrong with the file is found out when it is opened; that costs the log
         return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
 
     @unforked()
-    def _open(self, *, power_safe: bool) -> None:
+    def _open(self, *, power_safe: bool, is_adopted: bool) -> None:
+        if self._is_read_only():
+            raise NotASpoolError("its header is not as it was written")
         if self._has_damaged_log():
-            raise NotASpoolError("a page of its log is not whole")
+            raise NotASpoolError("its log is not whole")
         self._connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=1.0
         )
         try:
-            is_ours = self._is_ours()
+            is_ours = not is_adopted and self._is_ours()
             self._set_up(power_safe=power_safe)
-            if not is_ours:
+            if not is_ours and read_owner(self._connection) != self.owner:
                 self.belong_to(self.owner)
-            ((rows, last_seq),) = self._connection.execute("SELECT rows, last_seq FROM held")
-            self.rows, self.last_seq = int(rows), int(last_seq)
+            self._count_rows()
             self._count_bytes(self._measure()[1])
             self._look_for_oldest()
         except BaseException as error:
             self._connection.close()
-            if isinstance(error, (sqlite3.DatabaseError, ValueError)) and not isinstance(
-                error, NewerSpoolError
-            ):
-                if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
-                    raise
+            if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise NotASpoolError(str(error)) from error
+            if isinstance(error, sqlite3.OperationalError) and not hasattr(
+                error, "sqlite_errorcode"
+            ):
+                # Python's own, for a text that is not UTF-8, which it quotes.
+                raise NotASpoolError("a text is not as it was written") from None
             raise
 
     def _is_ours(self) -> bool:
-        """Say whether the file says that its rows are ours; it may say nothing.
+        """Say whether the file says that its rows are ours; a new one says nothing.
 
         Raises:
-            ForeignSpoolError: They are not.
+            ForeignSpoolError: They are not, or they are somebody's, and it does not say whose.
         """
-        found = read_owner(self._connection)
-        if found is None:
+        if not names_owner(self._connection):
             return False
-        owner, rows = found
-        allowed = self.owner.may_send(owner)
+        owner = read_owner(self._connection)
+        allowed = False if owner is None else self.owner.may_send(owner)
         if not allowed:
+            # Of one that says no more than how many rows it has, as little is believed as can be.
+            ((rows,),) = self._connection.execute("SELECT count(*) FROM rows")
+            if owner is None and not rows:
+                return False
             raise ForeignSpoolError(owner, rows=rows, is_sure=allowed is False)
+        assert owner is not None, "nobody is not allowed anything"
         if self.owner.organization is None:
             self.owner = owner  # it says more than we know
         return self.owner == owner
 
     def _set_up(self, *, power_safe: bool) -> None:
-        set_up_tables(self._connection, self.path)
+        set_up_tables(self._connection, self.path, self.owner)
         execute = self._connection.execute
         execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
         execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
+
+    def _count_rows(self) -> None:
+        """Count the rows, and set right what the file says of them if that is something else."""
+        ((rows, first, last),) = self._connection.execute(
+            "SELECT (SELECT count(*) FROM rows),"
+            " (SELECT min(seq) FROM rows), (SELECT max(seq) FROM rows)"
+        )
+        if rows and not 0 < first <= last <= MOST_SEQ:
+            raise DamagedFileError("the number of a row is none")
+        found = self._connection.execute("SELECT rows, last_seq FROM held").fetchall()
+        match found:
+            # One that knows less than the rows themselves is no help in counting what is missing.
+            case [(int(said), int(last_seq))] if 0 <= said <= last_seq <= MOST_SEQ and last_seq >= (
+                last or 0
+            ):
+                self.missing = max(0, said - rows)
+            case _:
+                last_seq = last or 0
+        self.rows, self.last_seq = rows, last_seq
+        if found != [(rows, last_seq)]:
+            with self._transaction() as execute:
+                execute("DELETE FROM held", ())
+                execute("INSERT INTO held VALUES (?, ?)", (rows, last_seq))
+
+    def _notice(self, error: Exception) -> None:
+        if is_damage(error):
+            self.damage = error
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Take note of damage that the caller may well pass over."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._notice(error)
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[Execute]:
@@ -342,6 +397,9 @@ class SpoolFile:
         try:
             yield self._connection.execute
             self._connection.execute("COMMIT")
+        except OverflowError:
+            self._connection.execute("ROLLBACK")
+            raise DamagedFileError("a number of it is larger than any can be") from None
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -390,9 +448,11 @@ class SpoolFile:
             return 0
 
     def _look_for_oldest(self) -> None:
-        found = self._connection.execute("SELECT stored_at FROM rows ORDER BY seq LIMIT 1")
-        oldest = next((stored_at for (stored_at,) in found), None)
-        self.oldest_at = float(oldest) if isinstance(oldest, (int, float)) else None
+        found = self._connection.execute(
+            "SELECT CASE typeof(stored_at) WHEN 'real' THEN stored_at END"
+            " FROM rows ORDER BY seq LIMIT 1"
+        )
+        self.oldest_at = next((stored_at for (stored_at,) in found), None)
 
     def _measure(self) -> tuple[int, int]:
         """Return how many pages are free, and how many are in use."""
@@ -400,45 +460,3 @@ class SpoolFile:
             "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
         )
         return int(free), int(pages) - int(free)
-
-
-def _insert(execute: Execute, fresh: Sequence[tuple[int, Row]], moments: Iterable[float]) -> None:
-    moment = iter(moments)
-    for part in _in_parts(fresh):
-        values: list[object] = []
-        for seq, row in part:
-            # Reading an enum's value takes longer than all else that is done here to a row.
-            kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
-            epoch, shrunk = row.epoch, row.shrunk
-            body = row.body
-            values += (seq, row.id, row.model_id, kind, epoch, shrunk)
-            values += (next(moment), body, crc32(body))
-        execute(_INSERT[len(part)], values)
-
-
-def _write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) -> None:
-    for seq, history in histories:
-        execute(
-            "UPDATE rows SET attempts = ?, since = ?, deaths = ? WHERE seq = ?",
-            (history.attempts, history.since, history.deaths, seq),
-        )
-
-
-def _is_whole(row_id: object, model_id: object, body: object, crc: object) -> bool:
-    """Say that a row is as it was written; else raise.
-
-    SQLite does not look at what is in the pages that a long row goes on on.
-    """
-    are_texts = type(row_id) is str and type(model_id) is str
-    if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
-        return True
-    raise TypeError
-
-
-def _in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in parts for which there is a statement each."""
-    at = 0
-    for size in _PARTS:
-        while len(items) - at >= size:
-            yield items[at : at + size]
-            at += size

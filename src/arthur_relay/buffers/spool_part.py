@@ -13,6 +13,7 @@ from arthur_relay.buffers.spool_file import LOG_BYTES, SpoolFile
 from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError
 from arthur_relay.buffers.spool_salvage import Salvage
 from arthur_relay.errors import ConfigurationError, SpoolError
+from arthur_relay.files import KEPT_ASIDE
 from arthur_relay.row import History, Row
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.worker_logs import WorkerLogger
@@ -38,14 +39,16 @@ class Opening:
     Attributes:
         owner: Who sends their rows.
         power_safe: Whether each commit is forced to the disk.
-        log_bytes: Their logs are written back when they are as long.
         utc_now: Returns the time, for the name of a damaged file.
+        log_bytes: Their logs are written back when they are as long.
+        aside_bytes: What several damaged files may take together.
     """
 
     owner: Callable[[], RowOwner]
     power_safe: bool
     utc_now: Callable[[], datetime]
     log_bytes: int = LOG_BYTES
+    aside_bytes: int = 1 << 30
 
     def file(self, path: Path, owner: RowOwner | None = None) -> SpoolFile:
         """Open a file; raises what `SpoolFile` does."""
@@ -191,12 +194,16 @@ class Part:
         self.is_damaged = True
         if not self.claim.finish():
             fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
-            salvage = Salvage(self.claim.path, last_seq=self.file.last_seq, owner=self.file.owner)
-            found = _write_anew(fresh, salvage, self.opening, gone=self.gone, known=in_memory)
+            last_seq, owner = self.file.last_seq, self.file.owner
+            salvage = Salvage(self.claim.path, until=last_seq, last_seq=last_seq)
+            found = _write_anew(
+                fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
+            )
             self._close_file()
             aside = self.claim.set_aside(self.opening.utc_now())
             self.claim.put_in_place(fresh)
             _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
+            _remove_oldest_aside(self.claim, self.opening)
         self._open_file(self.file.owner)
         there = self.file.which_of(self.retained)
         self.retained = {seq: model for seq, model in self.retained.items() if seq in there}
@@ -231,6 +238,7 @@ def _write_anew(
     *,
     gone: Collection[int] = (),
     known: Mapping[int, Row] = MappingProxyType({}),
+    owner: RowOwner | None = None,
 ) -> int:
     """Write what can be read of a damaged file to a new one. Returns how many rows that are.
 
@@ -240,6 +248,8 @@ def _write_anew(
         opening: How the new one is opened.
         gone: Numbers of rows to leave out.
         known: Rows, by number, that are in memory as they should be.
+        owner: Whose the rows are; None for what the damaged file says, and for us where it is new,
+            or of the first version. Of another one that says nothing they are nobody's.
     """
     seen = set(gone)
     waiting: list[tuple[int, Row, float]] = []
@@ -256,10 +266,15 @@ def _write_anew(
         now = opening.utc_now().timestamp()
         waiting += [(seq, row, now) for seq, row in known.items() if seq not in seen]
         file.restore(waiting, salvage.last_seq)
+        if owner is None:
+            # Whoever has sent rows of theirs knows nothing of the numbers; else they are not there.
+            strays = enumerate(salvage.strays, file.last_seq + 1)
+            file.restore([(seq, row, stored_at) for seq, (row, stored_at) in strays])
         for model_id, description in salvage.models.items():
             file.remember(model_id, description)
-        if salvage.owner is not None:
-            file.belong_to(salvage.owner)
+        owner = owner or salvage.owner
+        if owner is not None or (file.rows and not salvage.never_had_owner):
+            file.belong_to(owner)
         return file.rows
     finally:
         file.close()
@@ -289,6 +304,9 @@ def open_part(claim: Claim, opening: Opening) -> Part:
         except NotASpoolError as error:
             lost = _open_damaged(claim, opening, error)
             file = opening.file(claim.path)
+        if file.missing:
+            tell_missing(claim.path, file.missing)
+            lost += file.missing
     except (ConfigurationError, ForeignSpoolError):
         claim.release()
         raise
@@ -311,13 +329,39 @@ def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
     aside = claim.set_aside(opening.utc_now())
     claim.put_in_place(fresh)
     _tell_damage(claim.path, error, aside, found=found, lost=lost)
+    _remove_oldest_aside(claim, opening)
     return lost
+
+
+def _remove_oldest_aside(claim: Claim, opening: Opening) -> None:
+    removed: list[Path] = []
+    with suppress(OSError):  # with the next one that is damaged
+        removed = claim.remove_oldest_aside(most_bytes=opening.aside_bytes)
+    if removed:
+        logger.warning(
+            "arthur-relay: %d damaged spool files, the oldest ones, were removed, because there"
+            " were more than %d or they took more than spool_bytes: %s. Files are damaged again and"
+            " again: check the disk",
+            len(removed),
+            KEPT_ASIDE,
+            ", ".join([path.name for path in removed]),
+        )
+
+
+def tell_missing(path: Path, rows: int) -> None:
+    """Say that a file has fewer rows than it should have."""
+    logger.warning(
+        "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
+        " delivered them; they are counted as dropped",
+        rows,
+        path,
+    )
 
 
 def _tell_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
     logger.error(
-        "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are"
-        " delivered, %d are missing and counted as dropped; it is kept as %s",
+        "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are in a"
+        " new one, %d are missing and counted as dropped; it is kept as %s",
         path,
         error,
         found,

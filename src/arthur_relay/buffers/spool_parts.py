@@ -4,15 +4,13 @@ import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 
-import orjson
-
 from arthur_relay.buffers import Recover
 from arthur_relay.buffers.spool_directory import Claim
-from arthur_relay.buffers.spool_format import DamagedSpoolError
+from arthur_relay.buffers.spool_models import schema_of
 from arthur_relay.buffers.spool_part import Opening, Part, open_part
-from arthur_relay.errors import ModelError
 from arthur_relay.row import Row
 from arthur_relay.schema import ModelSchema
+from arthur_relay.sqlite_pages import DamagedFileError
 
 
 class PartList(list[Part]):
@@ -55,12 +53,16 @@ class PartList(list[Part]):
         return next(filter(None, [part.claim.trouble() for part in list(self)]), None)
 
     def schemas(self) -> list[ModelSchema]:
-        """Return the models that are remembered, as they were."""
+        """Return the models that are remembered, as they were, as far as they can be read."""
         found: dict[str, ModelSchema] = {}
         for part in self:
-            with suppress(sqlite3.Error, orjson.JSONDecodeError, ModelError):
+            with suppress(sqlite3.Error):  # of damage the file takes note
                 for model_id, description in part.file.models().items():
-                    found[model_id] = ModelSchema.from_json(orjson.loads(description))
+                    schema = schema_of(model_id, description)
+                    if schema is None:
+                        part.file.damage = DamagedFileError("a model is not as it was written")
+                    else:
+                        found[model_id] = schema
         return list(found.values())
 
     def forget(self, model_id: str) -> None:
@@ -89,7 +91,7 @@ class Cursor:
     def read(self, limit: int) -> list[tuple[int, Row]]:
         """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is."""
         if self.part.is_damaged:
-            raise DamagedSpoolError("it is not mended yet")
+            raise DamagedFileError("it is not mended yet")
         until = self.part.file.last_seq if self.until is None else self.until
         if limit <= 0 or self.after >= until:
             return []

@@ -60,16 +60,15 @@ def run_adopt(name: str) -> None:
     found = next((each for each in inspect_spools(path.parent) if each.path == path), None)
     if found is None:
         _fail(f"There is no file {path}.")
-    if found.condition not in (Condition.GOOD, Condition.HELD):
+    if found.condition in (Condition.NEWER, Condition.UNREADABLE):
         _fail(f"{path} can't be adopted: {found.detail}.")
     try:
         claim = SpoolDirectory(path.parent).claim_file(path)
         if claim is None:
             _fail(f"{path} is in use by a process: end that first.")
         try:
-            file = SpoolFile(path, power_safe=True, owner=found.owner or me)
+            file = SpoolFile(path, power_safe=True, owner=me, is_adopted=True)
             try:
-                file.belong_to(me)
                 rows = file.rows
             finally:
                 file.close()
@@ -88,6 +87,8 @@ def _state(found: Finding, me: RowOwner) -> str:
     match found.condition:
         case Condition.HELD:
             return "in use by a process"
+        case Condition.GOOD if found.is_of_nobody:
+            return "left alone: it does not say any more for whom it is"
         case Condition.GOOD if found.owner is None:
             return "for whoever starts next"
         case Condition.GOOD:

@@ -5,21 +5,28 @@ too rare for it to matter. Each call opens the file anew, so forks and threads n
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from arthur_relay.dead_letters import DeadLetter, Key, letter_bytes, read_letter
-from arthur_relay.files import check_file, make_private, set_aside
+from arthur_relay.files import check_file, make_private, remove_aside, set_aside, too_many_aside
 from arthur_relay.forks import unforked
-from arthur_relay.sqlite_pages import Pages
+from arthur_relay.sqlite_pages import DamagedFileError, Pages, is_damaged
+from arthur_relay.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.dead_letters")
 
 FILE_NAME = "dead-letters.sqlite"
 
 VERSION = 1
 """Of the tables below; see `PRAGMA user_version`."""
+
+LATER_VERSIONS = 100
+"""A version that is above ours by no more may be a later release's; any other one is damage."""
 
 WAIT_SECONDS = 1.0
 """How long a write of another process is waited for; then it is tried again with the next one."""
@@ -30,6 +37,9 @@ READ_BYTES = 4 * 1024 * 1024
 
 PAGE_BYTES = 4096
 """What SQLite takes when nothing is said."""
+
+_MOST_SLACK_BYTES = 1024 * 1024
+"""What the file may take beside its letters, beyond as much as they take."""
 
 _BESIDE = ("", "-journal")
 _COLUMNS = (
@@ -82,11 +92,12 @@ class Database:
         """Keep letters; a damaged file is set aside first, what can be read of it goes on."""
         try:
             return self._add(letters)
-        except sqlite3.OperationalError:
-            raise  # locked, or no room: nothing is wrong with the file
-        except sqlite3.DatabaseError:
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                raise  # locked, or no room: nothing is wrong with the file
             aside = set_aside(self._path, datetime.now(UTC), _BESIDE)
-            return self._add([*salvaged(aside), *letters])
+            gone = self._add([*salvaged(aside), *letters])
+            return gone + self._remove_oldest_aside()
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first; of a damaged file what can be read."""
@@ -95,11 +106,10 @@ class Database:
             while rows := self._read(after):
                 yield from rows
                 after = rows[-1][0]
-        except sqlite3.OperationalError as error:
-            if hasattr(error, "sqlite_errorcode"):
+        except sqlite3.Error as error:
+            # Python's own error has no code: a text is none, which it can't read.
+            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
                 raise  # locked, for instance
-            yield from self._salvaged(after)  # a text that is none, which Python can't read
-        except sqlite3.DatabaseError:
             yield from self._salvaged(after)
 
     def set_aside_files(self) -> list[Path]:
@@ -109,8 +119,11 @@ class Database:
     def take_back(self) -> None:
         """Take over what can be read of files that were set aside. Raises what `add` does.
 
-        Nothing gives way to it: whoever takes them back is about to send or to remove them.
+        Nothing gives way to it: whoever takes them back is about to send or to remove them. The
+        file itself is set aside first where it is damaged, as nothing can be removed from it.
         """
+        if self._path.exists() and not self._is_whole():
+            set_aside(self._path, datetime.now(UTC), _BESIDE)
         known = {identity(letter) for _, letter in self.letters()}
         for path in self.set_aside_files():
             found = [each for each in salvaged(path) if identity(each) not in known]
@@ -118,6 +131,42 @@ class Database:
                 self._add(found, gives_way=False)
                 known |= {identity(each) for each in found}
             path.replace(path.with_name(path.name.replace("-damaged-", "-read-")))
+        read = self._path.parent.glob(f"{self._path.stem}-read-*.sqlite")
+        for path in too_many_aside(read, most_bytes=self._max_bytes):
+            remove_aside(path)
+
+    @unforked()
+    def _is_whole(self) -> bool:
+        try:
+            with closing(self._open(to_read=True)) as connection:
+                ((found,),) = connection.execute("PRAGMA quick_check(1)")
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                raise
+            return False
+        return bool(found == "ok")
+
+    def _remove_oldest_aside(self) -> int:
+        """Remove the oldest of the files that were set aside; returns how many letters are lost.
+
+        As a rule the others of them were taken over when the file was set aside.
+        """
+        removed = too_many_aside(self.set_aside_files(), most_bytes=self._max_bytes)
+        if not removed:
+            return 0
+        known = {identity(letter) for _, letter in self.letters()}
+        gone = 0
+        for path in removed:
+            with suppress(OSError):  # with the next one that is damaged
+                gone += len([each for each in salvaged(path) if identity(each) not in known])
+                remove_aside(path)
+        logger.warning(
+            "arthur-relay: %d damaged files of dead letters, the oldest ones, were removed, with %d"
+            " letters that are nowhere else. Files are damaged again and again: check the disk",
+            len(removed),
+            gone,
+        )
+        return gone
 
     def _salvaged(self, after: Key) -> Iterator[tuple[Key, DeadLetter]]:
         yield from [pair for pair in _salvage(self._path) if pair[0] > after]
@@ -127,6 +176,14 @@ class Database:
         """Return how many are kept, by reason."""
         if not self._path.exists():
             return {}
+        try:
+            return self._count()
+        except sqlite3.Error as error:
+            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+                raise
+            return dict(Counter([letter.reason for _, letter in self.letters()]))
+
+    def _count(self) -> dict[str, int]:
         with closing(self._open(to_read=True)) as connection:
             found = connection.execute("SELECT reason, count(*) FROM letters GROUP BY reason")
             return dict(found.fetchall())
@@ -165,7 +222,27 @@ class Database:
             )
             added = sum([letter.size for letter in letters])
             connection.execute("UPDATE held SET size = size + ?", (added,))
+            self._check_size(connection)
             return self._give_way(connection) if gives_way else 0
+
+    def _check_size(self, connection: sqlite3.Connection) -> None:
+        """Set right what the file says that its letters take, where that can't be.
+
+        What is too much would cost all letters, and what is too little would bound nothing.
+        """
+        found = connection.execute("SELECT size FROM held").fetchall()
+        ((pages,),) = connection.execute("PRAGMA page_count")
+        match found:
+            case [(int(size),)] if pages * PAGE_BYTES // 2 <= size + _MOST_SLACK_BYTES and (
+                0 <= size <= self._max_bytes
+            ):
+                return
+        lengths = connection.execute(
+            "SELECT length(body), length(inference_id) + length(model_id) FROM letters"
+        )
+        size = sum([letter_bytes(body, ids) for body, ids in lengths])
+        connection.execute("DELETE FROM held")
+        connection.execute("INSERT INTO held VALUES (?)", (size,))
 
     def _give_way(self, connection: sqlite3.Connection) -> int:
         gone = 0
@@ -196,6 +273,9 @@ class Database:
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=WAIT_SECONDS)
         try:
             ((version,),) = connection.execute("PRAGMA user_version")
+            if version > VERSION + LATER_VERSIONS:
+                what = f"its format is {version}, which no version has"
+                raise DamagedFileError(what)  # noqa: TRY301 - the connection is closed
             if version > VERSION and not to_read:
                 what = f"{self._path} was written by a later version of arthur-relay"
                 raise sqlite3.OperationalError(what)  # noqa: TRY301 - the connection is closed
