@@ -40,6 +40,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "connect_timeout_seconds": ("2.5", 2.5),
     "request_timeout_seconds": ("12", 12.0),
     "connection_max_age_seconds": ("20", 20.0),
+    "client_cert_file": ("client.pem", Path("client.pem")),
+    "client_key_file": ("client.key", Path("client.key")),
     "retry_initial_seconds": ("0.1", 0.1),
     "retry_max_seconds": ("60", 60.0),
     "retry_max_elapsed_seconds": ("99", 99.0),

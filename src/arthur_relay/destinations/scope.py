@@ -21,6 +21,7 @@ from arthur_relay.destinations.results import (
     whole,
 )
 from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.destinations.words import (
     described,
     described_success,
@@ -56,9 +57,10 @@ class ScopeDestination:
         max_age_seconds: For how long new requests are made with a connection.
         retry_after_max_seconds: The longest `Retry-After` that is believed.
         now: Returns the wall clock, timezone-aware.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only
         self,
         credentials: Credentials,
         *,
@@ -67,6 +69,7 @@ class ScopeDestination:
         max_age_seconds: float,
         retry_after_max_seconds: float,
         now: Callable[[], datetime],
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
         self._principal = credentials.owner.principal
@@ -82,6 +85,7 @@ class ScopeDestination:
             timeout_seconds=timeout_seconds,
             max_age_seconds=max_age_seconds,
             unix_socket=path,
+            certificate=certificate,
         )
         self._tokens = self._token_source()
         self._organization = credentials.organization_id
@@ -136,7 +140,11 @@ class ScopeDestination:
 
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
-        """Return a destination that the settings ask for."""
+        """Return a destination that the settings ask for.
+
+        Raises:
+            SettingsError: They name the key of a client certificate, and not the certificate.
+        """
         return cls(
             credentials,
             connections=settings.max_in_flight + 1,
@@ -144,6 +152,7 @@ class ScopeDestination:
             max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,
             now=lambda: datetime.now(UTC),
+            certificate=ClientCertificate.of(settings),
         )
 
     async def __aenter__(self) -> Self:
