@@ -17,9 +17,8 @@ import anyio
 import httpx
 
 from arthur_relay import native
-from arthur_relay.destinations import wire_logs
+from arthur_relay.destinations import pools, wire_logs
 from arthur_relay.destinations.bodies import UnreadableError, decode, read
-from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, Pool, Pools, awake_and_asleep
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
@@ -95,11 +94,11 @@ class HttpClient:
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
         self._warned: set[str] = set()
-        self._pools = Pools(
+        self._pools = pools.Pools(
             self._make_client,
             max_age_seconds=max_age_seconds,
             random=random.random,
-            now=awake_and_asleep,
+            now=pools.AwakeAndAsleep(pools.steady_clock, pools.wall_clock),
         )
 
     async def __aenter__(self) -> Self:
@@ -129,7 +128,7 @@ class HttpClient:
         limits = httpx.Limits(
             max_connections=self._connections,
             max_keepalive_connections=self._connections,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            keepalive_expiry=pools.KEEP_ALIVE_SECONDS,
         )
         transport = proxy = None
         if self._unix_socket is not None:
@@ -234,7 +233,7 @@ class HttpClient:
                 await response.aclose()
         raise TransportError(f"no answer within {self._timeout:g} s", may_have_arrived=True)
 
-    def _look_after(self, pool: Pool, error: BaseException) -> None:
+    def _look_after(self, pool: pools.Pool, error: BaseException) -> None:
         """Give up a pool in which an error says that what is idle may be dead."""
         has_connected = not (isinstance(error, httpx.ConnectError) or _is_untrusted(error))
         if has_connected and pool.answers:
@@ -242,7 +241,7 @@ class HttpClient:
         else:
             self._look_at_trust(pool)
 
-    def _look_at_trust(self, pool: Pool) -> None:
+    def _look_at_trust(self, pool: pools.Pool) -> None:
         """Give up a pool that was made with certificates of which there are newer ones."""
         if self._trust is not None and self._trust.has_changed:
             self._pools.give_up(pool)
