@@ -454,3 +454,29 @@ def test_a_token_is_refreshed_before_it_expires(settings: RelaySettings) -> None
             capture_through([handler])
             assert not handler.flush(30).timed_out
         assert all(request.status != 401 for request in sandbox.requests)
+
+
+def test_every_request_asks_for_an_answer_that_is_not_encoded(
+    sandbox: ArthurSandbox, settings: RelaySettings
+) -> None:
+    sandbox.faults.status(403, routes=("users",))  # so that all routes are asked
+    sandbox.faults.status(404)  # and the model once more
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    capture(relay, "a")
+    assert relay.flush(30).delivered == 1
+    relay.log_ground_truth("a", {"thumbs_up": True})
+    assert relay.flush(30).delivered == 2
+    asked = {(each.method, each.path.partition("/api/v3")[2]) for each in sandbox.requests}
+    model = f"/models/{sandbox.model_id}"
+    assert asked >= {
+        ("POST", "/login"),
+        ("GET", "/users/me"),
+        ("GET", "/users/me/auth_info"),
+        ("POST", f"{model}/inferences"),
+        ("PATCH", f"{model}/inferences"),
+    }
+    assert any(method == "GET" and path.startswith(model) for method, path in asked)
+    assert {each.headers["accept-encoding"] for each in sandbox.requests} == {"identity"}
+    relay.close()
