@@ -137,6 +137,15 @@ class RelaySettings(BaseSettings):
         description="how long a connection is used before another is made, so that a name which"
         " has moved is noticed; seconds, 0.01 to 86400",
     )
+    client_cert_file: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
+        None,
+        description="a PEM file with a client certificate (and its chain) for TLS with Arthur, read"
+        " again when it changes, or none",
+    )
+    client_key_file: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
+        None,
+        description="a PEM file with its key, not encrypted; none where that is in the same file",
+    )
     retry_initial_seconds: Annotated[float, Ge(0.001), Le(3600.0)] = Field(
         0.5, description="the longest first back-off, doubled by each retry; seconds, 0.001 to 3600"
     )

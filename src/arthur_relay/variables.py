@@ -40,11 +40,20 @@ _OF_THE_SDK: Final = (
     "ARTHUR_PASSWORD",
 )
 
+_FAMILIES: Final = tuple(f"{name}_" for name in _OF_THE_SDK)
+"""What an application calls its own beside the SDK's, such as `ARTHUR_MODEL_ID_CHAT`."""
+
+_OF_OTHERS: Final = ("ARTHUR_API_HOST", "ARTHUR_BASE_URL", "ARTHUR_CLIENT_ID", "ARTHUR_TASK_ID")
+"""Of Arthur's other products; not typos, however near they may be to a name that is added."""
+
 _OF_KUBERNETES: Final = re.compile(r"ARTHUR_RELAY_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
 """What Kubernetes puts into every pod's environment when a service is called `arthur-relay`."""
 
+_PREFIXES: Final = ("ARTHUR_", "RELAY_")
+"""What is left of the prefix where a part of it was forgotten."""
+
 _SAME = 0.9
-"""How alike two whole names are of which one is a typo, where not even the prefix is right."""
+"""How alike two names are of which one is a typo, where not even the prefix is right."""
 
 _RELATED: Final = {
     **dict.fromkeys(("REDACTION", "REDACTOR", "REDACTORS", "MASK", "SCRUB"), "REDACT"),
@@ -53,6 +62,11 @@ _RELATED: Final = {
     **dict.fromkeys(("SAMPLE", "SAMPLING", "SAMPLING_RATE"), "SAMPLE_RATE"),
 }
 """Other words for the settings of privacy; few of them are near by their letters."""
+
+_PRIVATE_WORDS: Final = ("REDACT", "HIDE", "HIDDEN", "MASK", "SCRUB", "ANONYM", "PII")
+"""Whoever has a word in a name that begins so wants texts to be kept private, by whatever name."""
+
+_OF_OUTPUTS: Final = re.compile("OUTPUT|ANSWER|COMPLETION|RESPONSE")
 
 _logged: set[str] = set()
 """What was logged in this process: settings are read for each handler, and once is enough."""
@@ -80,9 +94,9 @@ class Unknown(NamedTuple):
 def unknown_variables(names: Collection[str], settings: tuple[str, ...]) -> Iterator[Unknown]:
     """Yield the names that look like a setting's and are none, sorted, each with the nearest one.
 
-    The nearest is a setting's variable or one that the SDK has without `RELAY`; None when no name
-    is near. Where the prefix is wrong too, a name is yielded only when it is very near to one. Case
-    does not matter, as it does not to the settings. Pure.
+    The nearest is a setting's variable or one of the SDK's; None when no name is near. Where the
+    prefix is wrong too, or a part of it is missing, a name is yielded only when it is very near to
+    one, or asks for privacy. Case does not matter, as it does not to the settings. Pure.
 
     Args:
         names: The variables' names.
@@ -95,7 +109,7 @@ def unknown_variables(names: Collection[str], settings: tuple[str, ...]) -> Iter
         if upper.startswith(ENVIRONMENT_PREFIX):
             if _OF_KUBERNETES.fullmatch(upper) is None:
                 yield Unknown(name, _nearest(upper, settings))
-        elif (upper.startswith("ARTHUR") and upper not in _OF_THE_SDK) or "_RELAY" in upper:
+        elif upper.startswith(("ARTHUR", "RELAY_")) or "_RELAY" in upper:
             meant = _with_prefix(upper, settings)
             if meant is not None:
                 yield Unknown(name, meant)
@@ -153,7 +167,8 @@ def _privacy_of_daemon(name: str) -> str | None:
     Only one that is very near: an application does not know what settings the daemon has.
     """
     rest = name.upper().removeprefix(DAEMON_PREFIX)
-    return next((each for each in PRIVACY if _alike(ENVIRONMENT_PREFIX + rest, each)), None)
+    near = (each for each in PRIVACY if _alike(ENVIRONMENT_PREFIX + rest, each))
+    return next(near, None) or _private_by_word(rest)
 
 
 @lru_cache(maxsize=256)
@@ -166,16 +181,40 @@ def _nearest(name: str, settings: tuple[str, ...]) -> str | None:
     if related := _RELATED.get(rest):
         return ENVIRONMENT_PREFIX + related
     known = [setting.removeprefix(ENVIRONMENT_PREFIX) for setting in settings]
-    found = get_close_matches(rest.strip("_"), known, n=1)
-    return ENVIRONMENT_PREFIX + found[0] if found else None
+    close = get_close_matches(rest.strip("_"), known, n=1)
+    found = ENVIRONMENT_PREFIX + close[0] if close else None
+    return found if found in PRIVACY else _private_by_word(rest) or found
 
 
 @lru_cache(maxsize=256)
 def _with_prefix(name: str, settings: tuple[str, ...]) -> str | None:
-    """Return the setting that a name means whose prefix is wrong too, or None."""
-    for setting in settings:
-        if name == setting.replace("RELAY_", "", 1) or _alike(name, setting):
-            return setting
+    """Return the variable that a name means whose prefix is wrong too, or None."""
+    if name in _OF_OTHERS or name.startswith(_FAMILIES) or name in _OF_THE_SDK:
+        return None
+    for each in (*settings, *_OF_THE_SDK):
+        if _alike(name, each):
+            return each
+    prefix = next((each for each in _PREFIXES if name.startswith(each)), None)
+    if prefix is None:
+        return None
+    rest = name.removeprefix(prefix)
+    meant = ENVIRONMENT_PREFIX + _RELATED.get(rest, rest)
+    if meant not in settings:
+        near = (each for each in settings if _alike(rest, each.removeprefix(ENVIRONMENT_PREFIX)))
+        meant = next(near, None) or _private_by_word(rest, ("REDACT", "HIDE")) or ""
+    if prefix == "RELAY_" and meant.endswith("_SAMPLE_RATE"):
+        return None  # other programs of that name have one
+    return meant or None
+
+
+def _private_by_word(rest: str, words: tuple[str, ...] = _PRIVATE_WORDS) -> str | None:
+    """Return the setting of privacy that a name without its prefix asks for in other words."""
+    for word in rest.split("_"):
+        if word.startswith(words):
+            if not word.startswith(("HIDE", "HIDDEN")):
+                return ENVIRONMENT_PREFIX + "REDACT"
+            which = "HIDE_OUTPUTS" if _OF_OUTPUTS.search(rest) else "HIDE_INPUTS"
+            return ENVIRONMENT_PREFIX + which
     return None
 
 

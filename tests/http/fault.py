@@ -99,6 +99,14 @@ def unknown_and_in_between(place: Stage) -> None:
     place.faults.not_json(status=404, routes=("models",))
 
 
+def pages_at_login_and_model(place: Stage) -> None:
+    """A page answers the login, then Arthur the rows with 404, and a page the model's question."""
+    place.faults.expire_tokens()
+    place.faults.status(404)
+    for route in ("login", "models"):
+        place.faults.not_json(status=200, routes=(route,))
+
+
 def in_between_at_login(place: Stage) -> None:
     place.faults.expire_tokens()
     place.faults.not_json(status=403, times=None, routes=("login",))

@@ -30,6 +30,7 @@ from tests.http.fault import (
     logins_answer,
     no_entry,
     nothing,
+    pages_at_login_and_model,
     passes_after,
     refused,
     stays,
@@ -238,6 +239,14 @@ TABLE: dict[str, dict[str, Fault]] = {
             delivered=0,
             rejected={"malformed answer": 3},
             lines=1,
+        ),
+        "a page of what is before Arthur": passes_after(4, arthur("not_json", status=200, times=4)),
+        "a page of what is before Arthur, and no end": stays(
+            arthur("not_json", status=200, times=None), "http 200 with text/html"
+        ),
+        "a success without a body": passes_after(4, arthur("status", 204, times=4)),
+        "the model and a login, that a page answers": passes_after(
+            2, pages_at_login_and_model, logins=3
         ),
     },
     "Tokens and logins": {

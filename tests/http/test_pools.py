@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
-from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, Pools
+from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, AwakeAndAsleep, Pools
 from arthur_relay.destinations.scope import ScopeDestination
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, read_message
@@ -74,6 +75,33 @@ def test_after_a_time_out_what_was_idle_beside_it_is_not_used(sandbox: ArthurSan
         relay.close()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.usefixtures("left_sockets_are_collected")
+@pytest.mark.parametrize("seconds", [KEEP_ALIVE_SECONDS + 1, 3600.0])
+def test_after_a_silence_a_flush_does_not_wait_for_a_dead_connection(
+    seconds: float, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = 0.0  # seconds in which only the wall clock goes on, as where a machine is asleep
+    monkeypatch.setattr("arthur_relay.destinations.pools.wall_clock", lambda: time.time() + away)
+    with Forgetful(int(sandbox.url.rpartition(":")[2])) as front:
+        relay = Relay.from_credentials(
+            sandbox.model_id,
+            f"http://127.0.0.1:{front.port}",
+            sandbox.login,
+            sandbox.password,
+            settings=RelaySettings(),  # a request may take 30 s
+        )
+        capture(relay, "before")
+        assert relay.flush(30).delivered == 1
+        front.forget()
+        away += seconds
+        capture(relay, "thawed")
+        result = relay.flush(5)
+        assert (result.delivered, result.pending) == (2, 0)
+        assert relay.stats().retries == 0
+        relay.close()
+
+
 def test_a_steady_stream_does_not_stay_with_a_connection_for_ever(sandbox: ArthurSandbox) -> None:
     with Forgetful(int(sandbox.url.rpartition(":")[2])) as front:
         relay = Relay.from_credentials(
@@ -93,7 +121,11 @@ def test_a_steady_stream_does_not_stay_with_a_connection_for_ever(sandbox: Arthu
         relay.close()
 
 
-def test_a_renewal_which_sighup_asks_for_makes_new_connections(sandbox: ArthurSandbox) -> None:
+def test_a_renewal_which_sighup_asks_for_makes_new_connections(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None is made for another reason, however slow the machine is.
+    monkeypatch.setattr("arthur_relay.destinations.pools.KEEP_ALIVE_SECONDS", 3600.0)
     with Forgetful(int(sandbox.url.rpartition(":")[2])) as front:
         credentials = resolve_credentials(
             url=f"http://127.0.0.1:{front.port}",
@@ -163,7 +195,7 @@ def test_a_pool_is_replaced_at_its_age_and_closed_when_nobody_uses_it(
         pools.enter()
         long = pools.take()
         while clock.now < 1280:
-            clock.now += 20
+            clock.now += KEEP_ALIVE_SECONDS
             await pools.tidy()
             pool = pools.take()
             assert pool is long
@@ -200,6 +232,44 @@ def test_a_pool_that_nobody_used_while_the_machine_was_asleep_is_not_used_again(
         await pools.leave()
 
     anyio.run(use)
+
+
+def test_a_request_on_its_way_keeps_no_idle_connections_beside_it(
+    pools: Pools, clients: Clients, clock: Clock
+) -> None:
+    async def use() -> None:
+        pools.enter()
+        slow, other = pools.take(), pools.take()
+        assert slow is other
+        pools.put_back(other)
+        clock.now += 60  # asleep
+        assert pools.take() is not slow
+        await pools.tidy()
+        assert clients.open == [0, 1]
+        pools.put_back(slow)
+        await pools.tidy()
+        assert clients.open == [1]
+        await pools.leave()
+
+    anyio.run(use)
+
+
+def test_the_clock_counts_what_any_clock_does() -> None:
+    steady, wall = Clock(), Clock()
+    now = AwakeAndAsleep(steady, wall)
+    assert now() == 0
+    steady.now += 3
+    wall.now += 3
+    assert now() == 3
+    wall.now += 100  # asleep, on macOS
+    assert now() == 103
+    steady.now += 100  # asleep on Linux, and the wall clock is set later
+    assert now() == 203
+    wall.now -= 5000  # set back
+    steady.now += 1
+    assert now() == 204
+    steady.now += 1
+    assert now() == 205
 
 
 def test_connections_are_renewed_when_that_is_asked_for(

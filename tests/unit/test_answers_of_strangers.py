@@ -14,7 +14,12 @@ from arthur_relay.destinations.bodies import ANSWER_BYTES, UnreadableError, deco
 from arthur_relay.destinations.http import Answer
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.results import interpret_results
-from arthur_relay.destinations.words import described, is_arthurs
+from arthur_relay.destinations.words import (
+    described,
+    described_success,
+    is_arthurs,
+    is_success_of_another,
+)
 from arthur_relay.row import Batch, Failure, Row
 
 if TYPE_CHECKING:
@@ -239,3 +244,54 @@ def test_a_status_that_http_has_not_is_not_understood(status: int) -> None:
     rows = (Row("a", "m", b"{}"), Row("b", "m", b"{}"))
     body = b'{"results": [{"status": 200}, {"status": %d}]}' % status
     assert interpret_results(Batch("m", rows), body).failure is Failure.MALFORMED
+
+
+RESULTS = b'{"counts": {}, "results": [{"status": 200}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "content"),
+    [
+        (200, "text/html; charset=utf-8", b"<html></html>", "text/html"),
+        (200, "text/plain", b"ok", "text/plain"),
+        (202, "text/plain", b'{"status": "ok"}', "text/plain"),
+        (200, "", b"ok", "something else"),
+        (200, "canary", b"ok", "something else"),
+        (200, "text/html\x1b[2J", b"ok", "something else"),
+        (200, "text/canary", b"ok", "something else"),
+        (200, "application/json", b'{"status": "ok"}', "JSON that is not Arthur's"),
+        (200, "application/json", b"[]", "JSON that is not Arthur's"),
+        (200, "application/json", b"", "nothing"),
+        (204, "", b"", "nothing"),
+        (204, "application/json", b"", "nothing"),
+    ],
+)
+def test_a_success_of_another(status: int, media_type: str, body: bytes, content: str) -> None:
+    answer = Answer(status, {"content-type": media_type}, body, {})
+    assert is_success_of_another(answer)
+    told = described_success(answer, ["text/CANARY"])
+    assert told.startswith(f"http {status} with {content}")
+    assert "canary" not in told
+    assert told.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "problem"),
+    [
+        (207, "application/json", RESULTS, ""),
+        (200, "application/json; charset=utf-8", RESULTS, ""),
+        (200, "application/problem+json", b"{", ""),
+        (200, "text/plain", RESULTS, ""),
+        (200, "", RESULTS, ""),
+        (200, "application/json", RESULTS[:-5], ""),
+        (200, "application/json", b"<html></html>", ""),
+        (200, "application/json", b"", "the answer can't be decoded"),
+        (207, "text/html", b"<html></html>", ""),
+        (207, "application/json", b"", ""),
+    ],
+)
+def test_a_success_that_may_be_arthurs(
+    status: int, media_type: str, body: bytes, problem: str
+) -> None:
+    answer = Answer(status, {"content-type": media_type}, body, {}, problem)
+    assert not is_success_of_another(answer)

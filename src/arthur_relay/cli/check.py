@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -19,6 +20,7 @@ from arthur_relay.credentials import Credentials, credentials_from_environment, 
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
@@ -59,6 +61,7 @@ def _check(report: Report) -> None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
     credentials = check_credentials(report, settings)
+    can_ask = check_client_certificate(report, settings, credentials)
     check_spool(report, settings, None if credentials is None else credentials.owner)
     check_dead_letter_file(report, settings.dead_letter_file)
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
@@ -66,7 +69,7 @@ def _check(report: Report) -> None:
         report.wrong(
             "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
         )
-    if credentials is None or not model_id:
+    if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
     schema = ask_arthur(
@@ -124,6 +127,31 @@ def check_credentials(report: Report, settings: RelaySettings) -> Credentials | 
     if not found.verify_ssl:
         report.warn("Credentials", "VERIFY_SSL is false: anyone on the way can pose as Arthur.")
     return found
+
+
+def check_client_certificate(
+    report: Report, settings: RelaySettings, credentials: Credentials | None
+) -> bool:
+    """Look whether the certificate that is shown to Arthur, if there is one, can be loaded.
+
+    Returns:
+        Whether Arthur can be asked.
+    """
+    try:
+        found = ClientCertificate.of(settings)
+        if found is None or credentials is None:
+            return True
+        if not credentials.url.startswith("https://"):
+            report.warn(
+                "Certificate", "The client certificate is not used: the address has no TLS."
+            )
+            return True
+        found.load(ssl.create_default_context())
+    except ConfigurationError as error:
+        report.wrong("Certificate", str(error))
+        return False
+    report.fine("Certificate", f"The client certificate {found.certificate} can be loaded.")
+    return True
 
 
 def ask_arthur(

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from arthur_relay.cli.check import ask_arthur, check_credentials, warn_of_unknown_variables
+from arthur_relay.cli.check import (
+    ask_arthur,
+    check_client_certificate,
+    check_credentials,
+    warn_of_unknown_variables,
+)
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
@@ -123,7 +128,7 @@ def _check_address(report: Report, subject: str, address: str, *, running: bool)
 def _check_arthur(report: Report, configuration: Configuration) -> None:
     settings = configuration.relay
     credentials = check_credentials(report, settings)
-    if credentials is None:
+    if credentials is None or not check_client_certificate(report, settings, credentials):
         return
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:

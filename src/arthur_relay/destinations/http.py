@@ -17,11 +17,10 @@ import anyio
 import httpx
 
 from arthur_relay import native
-from arthur_relay.destinations import wire_logs
+from arthur_relay.destinations import pools, wire_logs
 from arthur_relay.destinations.bodies import UnreadableError, decode, read
-from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, Pool, Pools, awake_and_asleep
 from arthur_relay.destinations.proxies import route_to
-from arthur_relay.destinations.trust import Trust
+from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -72,6 +71,7 @@ class HttpClient:
         timeout_seconds: How long one request may take, from connecting to the answer's end.
         max_age_seconds: For how long new requests are made with a connection.
         unix_socket: The path of a Unix socket to connect to, whatever the address says.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only
@@ -84,19 +84,21 @@ class HttpClient:
         timeout_seconds: float,
         max_age_seconds: float,
         unix_socket: str | None = None,
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self._base_url = base_url
         self._connections = connections
         self._timeout = timeout_seconds
-        self._trust = Trust(verify=verify_ssl) if base_url.startswith("https://") else None
+        has_tls = base_url.startswith("https://")
+        self._trust = Trust(verify=verify_ssl, ours=certificate) if has_tls else None
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
         self._warned: set[str] = set()
-        self._pools = Pools(
+        self._pools = pools.Pools(
             self._make_client,
             max_age_seconds=max_age_seconds,
             random=random.random,
-            now=awake_and_asleep,
+            now=pools.AwakeAndAsleep(pools.steady_clock, pools.wall_clock),
         )
 
     async def __aenter__(self) -> Self:
@@ -120,12 +122,13 @@ class HttpClient:
         """Make a client.
 
         Raises:
-            ConfigurationError: The authorities that are trusted can't be loaded.
+            ConfigurationError: The authorities that are trusted, or our certificate, can't be
+                loaded.
         """
         limits = httpx.Limits(
             max_connections=self._connections,
             max_keepalive_connections=self._connections,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            keepalive_expiry=pools.KEEP_ALIVE_SECONDS,
         )
         transport = proxy = None
         if self._unix_socket is not None:
@@ -188,6 +191,8 @@ class HttpClient:
                 raise
             else:
                 pool.answers += 1
+                if 400 <= answer.status < 500:  # some say so that they want another certificate
+                    self._look_at_trust(pool)
                 return answer
             finally:
                 self._pools.put_back(pool)
@@ -228,12 +233,17 @@ class HttpClient:
                 await response.aclose()
         raise TransportError(f"no answer within {self._timeout:g} s", may_have_arrived=True)
 
-    def _look_after(self, pool: Pool, error: BaseException) -> None:
+    def _look_after(self, pool: pools.Pool, error: BaseException) -> None:
         """Give up a pool in which an error says that what is idle may be dead."""
-        if isinstance(error, httpx.ConnectError) or _is_untrusted(error):
-            if self._trust is not None and self._trust.has_changed:
-                self._pools.give_up(pool)
-        elif pool.answers:
+        has_connected = not (isinstance(error, httpx.ConnectError) or _is_untrusted(error))
+        if has_connected and pool.answers:
+            self._pools.give_up(pool)
+        else:
+            self._look_at_trust(pool)
+
+    def _look_at_trust(self, pool: pools.Pool) -> None:
+        """Give up a pool that was made with certificates of which there are newer ones."""
+        if self._trust is not None and self._trust.has_changed:
             self._pools.give_up(pool)
 
 
@@ -323,6 +333,13 @@ def _is_untrusted(error: BaseException) -> bool:
     return isinstance(error, kinds) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
+_CERTIFICATE_REFUSED = re.compile(
+    r"\[SSL: \w+_ALERT_((?:NO|BAD|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA)\]"
+)
+"""What a server says by an alert (RFC 8446, 6.2), as OpenSSL names it: only of our certificate, for
+of the server's own we are the judge."""
+
+
 def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind
     match error:
         case httpx.ConnectTimeout():
@@ -331,6 +348,11 @@ def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind
             return (
                 f"its certificate is not trusted ({error}); SSL_CERT_FILE names a file with those"
                 " of your authorities, and VERIFY_SSL=false trusts any"
+            )
+        case _ if refusal := _CERTIFICATE_REFUSED.search(str(error)):
+            return (
+                f"it did not take a client certificate ({refusal[1]});"
+                " ARTHUR_RELAY_CLIENT_CERT_FILE names a file with ours"
             )
         case httpx.ConnectError():
             return f"can't connect ({error})" if str(error) else "can't connect"

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import anyio
 import httpx
 
+from arthur_relay.clocks import monotonic
 from arthur_relay.destinations import wire_logs
 
-KEEP_ALIVE_SECONDS = 60.0
-"""How long an idle connection is kept; load balancers commonly cut them after as long."""
+KEEP_ALIVE_SECONDS = 2.0
+"""How long an idle connection is kept. Rows come by at least once a second where there are any; and
+after a longer silence the connection may be dead, which costs a whole time-out to find out, while
+another one costs some milliseconds. `flush(5)` can't wait for the time-out."""
 
 JITTER = 0.1
 """By what part a pool's age limit is shortened at most, so that processes do not renew together."""
@@ -127,9 +130,9 @@ class Pools:
 
     def _is_over(self, pool: Pool) -> bool:
         # Those that lie idle for longer are dropped one by one by the library, but its clock stands
-        # still while the machine is asleep.
+        # still while the machine is asleep; then also beside a request that was on its way.
         now = self._now()
-        is_stale = pool.in_use == 0 and now - pool.used_at > KEEP_ALIVE_SECONDS
+        is_stale = now - pool.used_at > KEEP_ALIVE_SECONDS
         return pool.is_given_up or is_stale or now >= pool.expires_at
 
     def _renew(self) -> None:
@@ -155,8 +158,38 @@ async def _close(pool: Pool) -> None:
         await pool.client.aclose()
 
 
-def awake_and_asleep() -> float:
-    """Return seconds on a scale that also counts those in which the machine is asleep."""
-    # macOS and Windows count them in the clocks that `time.monotonic` reads, or nowhere.
+class AwakeAndAsleep:
+    """Tells seconds that also count those in which the machine was asleep, or frozen.
+
+    No clock does so everywhere: of macOS and Windows those that measure durations stand still in
+    sleep, and in a virtual machine that is stored and woken up again all but the wall clock do. So
+    the wall clock counts too where it is ahead. Set forward by hand it looks like sleep, and costs
+    new connections. One thread.
+
+    Args:
+        steady: Returns seconds of a clock that nobody sets.
+        wall: Returns seconds of the wall clock.
+    """
+
+    def __init__(self, steady: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._steady, self._wall = steady, wall
+        self._seen = steady(), wall()
+        self._passed = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since it was made."""
+        steady, wall = self._steady(), self._wall()
+        self._passed += max(steady - self._seen[0], wall - self._seen[1], 0.0)
+        self._seen = steady, wall
+        return self._passed
+
+
+def steady_clock() -> float:
+    """Return seconds that nobody sets, on Linux also those in which the machine is asleep."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+    return monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+def wall_clock() -> float:
+    """Return seconds since 1970."""
+    return time.time()

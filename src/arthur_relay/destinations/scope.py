@@ -21,7 +21,13 @@ from arthur_relay.destinations.results import (
     whole,
 )
 from arthur_relay.destinations.retry_after import retry_after_seconds
-from arthur_relay.destinations.words import described, is_arthurs
+from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.destinations.words import (
+    described,
+    described_success,
+    is_arthurs,
+    is_success_of_another,
+)
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -51,9 +57,10 @@ class ScopeDestination:
         max_age_seconds: For how long new requests are made with a connection.
         retry_after_max_seconds: The longest `Retry-After` that is believed.
         now: Returns the wall clock, timezone-aware.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only
         self,
         credentials: Credentials,
         *,
@@ -62,6 +69,7 @@ class ScopeDestination:
         max_age_seconds: float,
         retry_after_max_seconds: float,
         now: Callable[[], datetime],
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
         self._principal = credentials.owner.principal
@@ -77,6 +85,7 @@ class ScopeDestination:
             timeout_seconds=timeout_seconds,
             max_age_seconds=max_age_seconds,
             unix_socket=path,
+            certificate=certificate,
         )
         self._tokens = self._token_source()
         self._organization = credentials.organization_id
@@ -131,7 +140,11 @@ class ScopeDestination:
 
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
-        """Return a destination that the settings ask for."""
+        """Return a destination that the settings ask for.
+
+        Raises:
+            SettingsError: They name the key of a client certificate, and not the certificate.
+        """
         return cls(
             credentials,
             connections=settings.max_in_flight + 1,
@@ -139,6 +152,7 @@ class ScopeDestination:
             max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,
             now=lambda: datetime.now(UTC),
+            certificate=ClientCertificate.of(settings),
         )
 
     async def __aenter__(self) -> Self:
@@ -177,7 +191,7 @@ class ScopeDestination:
         except TransportError as error:
             raise UnreachableError(self._where(str(error))) from error
         if answer.status == 200:
-            return _json(answer)
+            return self._document(answer, "id")
         if may_pass(answer.status) or not is_arthurs(answer):
             raise self._unusable("it", answer)
         if answer.status in (400, 404):
@@ -202,9 +216,11 @@ class ScopeDestination:
             answer = await self._authorised("GET", "/users/me")
         except TransportError as error:
             raise UnreachableError(self._where(str(error))) from error
-        # 403 is said to a user of an outside identity provider.
-        if answer.status == 200 or (answer.status == 403 and is_arthurs(answer)):
+        if answer.status == 200:
+            self._document(answer)
             return
+        if answer.status == 403 and is_arthurs(answer):
+            return  # that is said to a user of an outside identity provider
         if answer.status == 401 and is_arthurs(answer):
             raise CredentialsError(f"Arthur refused access (401): {self._remedy()}")
         raise self._unusable("/users/me", answer)
@@ -255,9 +271,7 @@ class ScopeDestination:
         status = answer.status
         reason = f"http {status}"
         if 200 <= status < 300:
-            if answer.problem:
-                return malformed(batch, answer.problem)
-            return interpret_results(batch, answer.body)
+            return self._interpret_success(batch, answer)
         if status == 413:  # whoever says so, fewer may pass
             outcome = Outcome(Verdict.REJECTED, reason, status)
             return whole(batch, outcome, Failure.TOO_LARGE, reason)
@@ -273,6 +287,14 @@ class ScopeDestination:
             problem = f"Arthur refused access (401): {self._remedy()}"
             return whole(batch, again, Failure.UNAUTHORISED, problem)
         return _refused(batch, reason, status)
+
+    def _interpret_success(self, batch: Batch, answer: Answer) -> Attempt:
+        if is_success_of_another(answer):
+            reason = described_success(answer, self._secrets)
+            return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
+        if answer.problem:
+            return malformed(batch, answer.problem)
+        return interpret_results(batch, answer.body)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
         """Make a request with a token; a refused one is replaced once, where there is another.
@@ -333,8 +355,8 @@ class ScopeDestination:
         if self._organization is None:
             answer = await self._http.request("GET", "/users/me", headers={"Authorization": token})
             if answer.status == 200:
-                found = _json(answer)
-                self._organization = str(_field(found, "organization_id") or "")
+                found = self._document(answer)
+                self._organization = str(found.get("organization_id") or "")
             elif answer.status == 403 and is_arthurs(answer):
                 # a user of an outside identity provider
                 self._organization = await self._outside_organization(token)
@@ -350,7 +372,7 @@ class ScopeDestination:
             return None
         if answer.status != 200:
             raise self._unusable(path, answer)
-        ids = _field(_json(answer), "organization_ids") or []
+        ids = self._document(answer).get("organization_ids") or []
         if len(ids) > 1:
             known = ", ".join(str(found) for found in ids)
             raise CredentialsError(
@@ -377,13 +399,34 @@ class ScopeDestination:
             )
         token = answer.cookies.get("Authorization")
         if answer.status != 200 or not token:
-            raise self._unusable("/login", answer, " without a token")
+            missing = "/login gave no token: it" if answer.status == 200 else "/login"
+            raise self._unusable(missing, answer)
         return token
 
-    def _unusable(self, what: str, answer: Answer, more: str = "") -> RelayError:
+    def _document(self, answer: Answer, key: str | None = None) -> Mapping[str, Any]:
+        """Read the JSON object of a 200, with a key that Arthur's has.
+
+        Raises:
+            UnreachableError: It is none, or another one: Arthur has not said it.
+        """
+        if answer.problem:
+            raise UnreachableError(self._where(f"it was answered, but {answer.problem}"))
+        try:
+            document = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            document = None
+        if isinstance(document, Mapping) and (key is None or key in document):
+            return document
+        kind = "not JSON" if document is None else "not Arthur's"
+        said = described_success(answer, self._secrets)
+        raise UnreachableError(
+            f"The answer is {kind} ({said}): is ARTHUR_ENDPOINT_URL the address of Arthur?"
+        )
+
+    def _unusable(self, what: str, answer: Answer) -> RelayError:
         """Return what to raise for an answer that does not let us in, or not say where to."""
         said = described(answer, self._secrets).removeprefix("http ")
-        problem = self._where(f"{what} answered {said}{more}")
+        problem = self._where(f"{what} answered {said}")
         if not may_pass(answer.status) and is_arthurs(answer):
             return CredentialsError(
                 f"{problem}: make sure that this is the address of Arthur; if it is,"
@@ -418,20 +461,3 @@ def _no_model(model_id: str) -> ModelError:
 
 def _refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
     return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)
-
-
-def _json(answer: Answer) -> Any:
-    if answer.problem:
-        raise UnreachableError(
-            f"It was answered, but {answer.problem}: is ARTHUR_ENDPOINT_URL the address of Arthur?"
-        )
-    try:
-        return orjson.loads(answer.body)
-    except orjson.JSONDecodeError as error:
-        raise UnreachableError(
-            "The answer is not JSON: is ARTHUR_ENDPOINT_URL the address of Arthur?"
-        ) from error
-
-
-def _field(document: Any, name: str) -> Any:
-    return document.get(name) if isinstance(document, Mapping) else None
