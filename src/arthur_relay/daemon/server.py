@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from arthur_relay.credentials import Credentials
+    from arthur_relay.daemon.access import NoEntry, Peer
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
@@ -262,7 +263,12 @@ class Daemon:
             has_tokens=lambda: self._access.has_tokens,
             allowed_hosts=lambda: {own_name, *(self._configuration.daemon.allowed_hosts or ())},
         )
-        return Front(create_app(routes, browsers.refusal), sockets, limits, tls)
+
+        def may_view(peer: Peer) -> NoEntry | None:
+            return self._access.refuse_view(peer)  # as it is now: a reload makes another one
+
+        app = create_app(routes, browsers.refusal, may_view)
+        return Front(app, sockets, limits, tls)
 
     async def _until_told(self, signals: Signals) -> None:
         while not signals.stop.is_set():
