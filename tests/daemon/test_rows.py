@@ -369,6 +369,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
     "depth of the body": lambda n: b"[" * n + b"]" * n,
     "depth of objects": lambda n: b"[%b]" % row(b'"x":' + b'{"a":' * n + b"1" + b"}" * n),
     "shallow brackets": lambda n: b"[%b]" % row(b'"x":[' + b"[]," * n + b"[]]"),
+    "brackets and blanks": lambda n: b"[%b]" % row(b'"x":[' + b"[], " * n + b"[]]"),
     "elements": lambda n: b"[%b1]" % (b"1," * n),
     "odd elements": lambda n: b'["\\ud800"%b]' % (b",1" * n),
     "digits": lambda n: b"[%b]" % row(b'"x":' + b"9" * n),
