@@ -120,6 +120,86 @@ DAEMON: list[dict[str, str]] = [
     {"ARTHUR_API_KEY": "", "ARTHUR_API_KEY_FILE": "{here}/none"},
     {"ARTHUR_ENDPOINT_URL": "http://10.255.255.1"},
     {"VERIFY_SSL": "maybe"},
+    # Doors that get into each other's way.
+    {f"{DAEMON_PREFIX}LISTEN": "127.0.0.1:{free}", f"{DAEMON_PREFIX}METRICS_LISTEN": "{free_too}"},
+    {f"{DAEMON_PREFIX}LISTEN": "{free_too}", f"{DAEMON_PREFIX}METRICS_LISTEN": "{free_too}"},
+    {f"{DAEMON_PREFIX}LISTEN": "localhost:{free}", f"{DAEMON_PREFIX}METRICS_LISTEN": "{free_too}"},
+    {f"{DAEMON_PREFIX}LISTEN": "{free_too}", f"{DAEMON_PREFIX}METRICS_LISTEN": "0.0.0.0:{free}"},
+    {f"{DAEMON_PREFIX}LISTEN": "{free_too}", f"{DAEMON_PREFIX}METRICS_LISTEN": ":{free}"},
+    {f"{DAEMON_PREFIX}LISTEN": "127.0.0.2:{free}", f"{DAEMON_PREFIX}METRICS_LISTEN": "{free_too}"},
+    {f"{DAEMON_PREFIX}LISTEN": "127.0.0.1:0", f"{DAEMON_PREFIX}METRICS_LISTEN": "127.0.0.1:0"},
+    {f"{DAEMON_PREFIX}LISTEN": "[::1"},
+    {f"{DAEMON_PREFIX}LISTEN": "127.0.0.1:-1"},
+    {f"{DAEMON_PREFIX}METRICS_LISTEN": "a b:0"},
+    {f"{DAEMON_PREFIX}METRICS_LISTEN": "\u00fc.invalid:0"},
+    {f"{DAEMON_PREFIX}METRICS_LISTEN": "x" * 300 + ":0"},
+    {f"{DAEMON_PREFIX}METRICS_LISTEN": "256.256.256.256:0"},
+    {f"{DAEMON_PREFIX}METRICS_LISTEN": "192.0.2.1:0"},
+    # A socket in the way of the spool.
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/spool", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/a/../spool", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/spool/s", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/spool/0.spool", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/link/s", "ARTHUR_RELAY_SPOOL_DIR": "{short}/there"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/there/s", "ARTHUR_RELAY_SPOOL_DIR": "{short}/there"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/a", "ARTHUR_RELAY_SPOOL_DIR": "{short}/a/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/a/s", "ARTHUR_RELAY_SPOOL_DIR": "{short}/a/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/spool.new", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/spool", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool.new"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/there", "ARTHUR_RELAY_SPOOL_DIR": "{short}/spool"},
+    # Locks and files in the spool's directory that a start does not use.
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/there"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/link"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/lock-is-directory"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/lock-is-link"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/lock-of-all"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/spool-is-directory"},
+    {"ARTHUR_RELAY_SPOOL_DIR": "{short}/of-all"},
+    # Sockets that are passed.
+    {f"{DAEMON_PREFIX}SOCKET": "none", "LISTEN_FDS": "1", "LISTEN_PID": "1"},
+    {f"{DAEMON_PREFIX}SOCKET": "none", "LISTEN_FDS": "1"},
+    {f"{DAEMON_PREFIX}SOCKET": "{short}/no/s", "LISTEN_FDS": "1", "LISTEN_PID": "1"},
+    {"LISTEN_FDS": "many", "LISTEN_PID": "1"},
+    {"LISTEN_FDS": "many", "LISTEN_PID": "{pid}"},
+    {"LISTEN_FDS": "0", "LISTEN_PID": "{pid}"},
+    {f"{DAEMON_PREFIX}SOCKET": "none", "LISTEN_FDS": "0", "LISTEN_PID": "{pid}"},
+    {f"{DAEMON_PREFIX}SOCKET": "none", "LISTEN_PID": "{pid}"},
+    # Whose certificates are trusted.
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1"},
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1", "SSL_CERT_FILE": "{here}/file"},
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1", "SSL_CERT_FILE": "{here}/none"},
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1", "SSL_CERT_FILE": "{here}"},
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1", "SSL_CERT_FILE": ""},
+    {"ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1", "SSL_CERT_DIR": "{here}/none"},
+    {
+        "ARTHUR_ENDPOINT_URL": "https://127.0.0.1:1",
+        "SSL_CERT_FILE": "{here}/file",
+        "VERIFY_SSL": "false",
+    },
+    {"ARTHUR_ENDPOINT_URL": "http://127.0.0.1:1", "SSL_CERT_FILE": "{here}/file"},
+    # Addresses and who we are.
+    {"ARTHUR_ENDPOINT_URL": ""},
+    {"ARTHUR_ENDPOINT_URL": "http://[::1"},
+    {"ARTHUR_ENDPOINT_URL": "https://"},
+    {"ARTHUR_ENDPOINT_URL": "https://arthur.invalid:99999"},
+    {"ARTHUR_ENDPOINT_URL": "https://arthur.invalid:x"},
+    {"ARTHUR_ENDPOINT_URL": "ftp://localhost"},
+    {"ARTHUR_ENDPOINT_URL": "http://arthur.invalid"},
+    {"ARTHUR_ENDPOINT_URL": "unix://relay.sock"},
+    {"ARTHUR_ENDPOINT_URL": "unix:///proc/none"},
+    {"ARTHUR_ENDPOINT_URL": "unix://{socket}"},
+    {"ARTHUR_API_KEY": "two\nlines"},
+    {"ARTHUR_ORGANIZATION_ID": "\u00fc"},
+    {"ARTHUR_API_KEY": "", "ARTHUR_LOGIN": "me"},
+    {"HTTPS_PROXY": "socks5://127.0.0.1:1", "ARTHUR_ENDPOINT_URL": "https://arthur.invalid"},
+    {"HTTPS_PROXY": "none at all", "ARTHUR_ENDPOINT_URL": "https://arthur.invalid"},
+    # Files of dead letters, and the rest.
+    {"ARTHUR_RELAY_DEAD_LETTER_FILE": "{here}"},
+    {"ARTHUR_RELAY_DEAD_LETTER_FILE": "{here}/none/letters"},
+    {"ARTHUR_RELAY_DEAD_LETTER_FILE": "{socket}"},
+    {f"{DAEMON_PREFIX}ALLOWED_HOSTS": "a b"},
+    {f"{DAEMON_PREFIX}SOCKET_GROUP": "0"},
+    {f"{DAEMON_PREFIX}SOCKET_MODE": "9"},
 ]
 
 
@@ -133,6 +213,9 @@ def places(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[dict[str, str]]:
         socket.socket(socket.AF_UNIX) as taken,
         socket.create_server(("127.0.0.1", 0)) as used,
     ):
+        with socket.create_server(("0.0.0.0", 0)) as found:
+            free = found.getsockname()[1]
+        make_spools(Path(short))
         taken.bind(f"{short}/taken")
         taken.listen()
         with socket.socket(socket.AF_UNIX) as stale:
@@ -143,9 +226,27 @@ def places(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[dict[str, str]]:
             "taken": f"{short}/taken",
             "stale": f"{short}/stale",
             "socket": f"{short}/relay.sock",
+            "short": short,
+            "free": str(free),
+            "free_too": f"127.0.0.1:{free}",
+            "pid": str(os.getpid()),
             "used": f"127.0.0.1:{used.getsockname()[1]}",
             "model": sandbox.model_id,
         }
+
+
+def make_spools(here: Path) -> None:
+    """Make directories in which a start finds something."""
+    names = ("there", "lock-is-directory", "lock-is-link", "lock-of-all", "spool-is-directory")
+    for name in (*names, "of-all"):
+        (here / name).mkdir(mode=0o700)
+    (here / "link").symlink_to(here / "there")
+    (here / "lock-is-directory" / "daemon.lock").mkdir()
+    (here / "lock-is-link" / "daemon.lock").symlink_to(here / "elsewhere")
+    (here / "lock-of-all" / "daemon.lock").touch()
+    (here / "lock-of-all" / "daemon.lock").chmod(0o666)
+    (here / "spool-is-directory" / "0.spool").mkdir()
+    (here / "of-all").chmod(0o777)
 
 
 def put(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], places: dict[str, str]) -> None:
@@ -167,7 +268,7 @@ def starts_daemon() -> str:
     """Start a daemon, and end it once it runs. Returns why it can't, or ""."""
 
     async def until_it_runs(found: Configuration) -> None:
-        daemon = Daemon(found, load, environment={})
+        daemon = Daemon(found, load)
         running = asyncio.create_task(daemon.run())
         while not running.done():
             state = getattr(daemon, "state", None)

@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.sandbox import ArthurSandbox
+from arthur_relay.terminal import printable
 from tests.waiting import wait_for
+
+from .test_terminal import is_harmless
+
+NASTY = "a\x1b]0;owned\x07\x9b2J\u202eb"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,3 +135,26 @@ def test_a_file_that_is_damaged_is_not_adopted(
         file.write(b"\xee" * 200)
     assert "damaged" in run("spool", "list")
     assert "can't be adopted: file is not a database" in run("spool", "adopt", "0.spool", status=1)
+
+
+def test_no_name_of_a_file_moves_the_cursor(
+    sandbox: ArthurSandbox, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(sandbox, monkeypatch)
+    (spool / "0.spool").rename(spool / f"{NASTY}.spool")
+    (spool / f"{NASTY}-damaged-1.sqlite").touch()
+    (spool / f"{NASTY}2.spool").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", f"{spool}/../spool")
+    listed = run("spool", "list")
+    assert f"{printable(NASTY)}.spool" in listed
+    assert f"{printable(NASTY)}-damaged-1.sqlite" in listed
+    outputs = [
+        listed,
+        run("spool", "adopt", f"{NASTY}3.spool", status=1),
+        run("spool", "adopt", NASTY, status=1),
+        run("spool", "adopt", f"{NASTY}2.spool", status=1),
+        run("spool", "adopt", f"{printable(NASTY)}.spool"),
+    ]
+    assert "3 inferences in" in outputs[-1]
+    for output in outputs:
+        assert is_harmless(output.replace("\n", "")), output

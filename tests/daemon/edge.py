@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MODEL = "11111111-1111-4111-8111-111111111111"
 PATH = f"/api/v3/models/{MODEL}/inferences"
 
+LARGE_BYTES = 1 << 24
+"""More than the kernel takes for a client that does not read."""
+
 
 @dataclass
 class Taken:
@@ -69,6 +72,10 @@ async def _probe(request: Request) -> Response:
     return PlainTextResponse("{}", media_type="application/json")
 
 
+async def _large(request: Request) -> Response:
+    return PlainTextResponse("x" * LARGE_BYTES)
+
+
 class Edge:
     """One door, served on the running loop.
 
@@ -95,7 +102,15 @@ class Edge:
         self.settings = DaemonSettings(**settings)
         self._directory = tempfile.TemporaryDirectory(prefix="arthur-")
         self._listener = self._listen(door)
-        access = Access(tokens, allowed_uids=None, wall_clock=lambda: 1_000_000.0)
+        self.may_view = asyncio.Event()
+        self.may_view.set()
+        access = Access(
+            tokens, allowed_uids=self.settings.allowed_uids, wall_clock=lambda: 1_000_000.0
+        )
+
+        async def view(request: Request) -> Response:
+            await self.may_view.wait()
+            return PlainTextResponse("{}")
 
         async def no_refusal(model_id: str) -> str:
             return ""
@@ -112,10 +127,12 @@ class Edge:
             has_tokens=lambda: access.has_tokens,
             allowed_hosts=lambda: self.settings.allowed_hosts or (),
         )
-        routes = [Route("/healthz", _probe), Route("/status", _probe), *api.routes()]
+        views = [Route("/status", view), Route("/metrics", _large)]
+        routes = [Route("/healthz", _probe), *views, *api.routes()]
         self.places = Places(door, most, self.counts)
         limits = Limits(door=door, places=self.places, timeout_seconds=lambda: timeout_seconds)
-        self.front = Front(create_app(routes, browsers.refusal), [self._listener], limits)
+        app = create_app(routes, browsers.refusal, access.refuse_view)
+        self.front = Front(app, [self._listener], limits)
 
     def _listen(self, door: Door) -> socket.socket:
         if door is Door.SOCKET:
@@ -139,6 +156,7 @@ class Edge:
         traceback: TracebackType | None,
     ) -> None:
         self.taken.may_answer.set()
+        self.may_view.set()
         self.front.stop_accepting()
         await self.front.finish(0.0)
         self._directory.cleanup()

@@ -183,7 +183,7 @@ def test_bodies_of_all_requests_share_a_bound(
     daemon = start(
         ARTHUR_RELAY_DAEMON_MAX_BODY_BYTES="4096", ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTES="5000"
     ).wait_until_ready()
-    head = f"POST {path(sandbox)} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n["
+    head = f"POST {path(sandbox)} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n{'[':3900}"
     with socket.socket(socket.AF_UNIX) as slow:
         slow.connect(str(daemon.socket))
         slow.sendall(head.encode())

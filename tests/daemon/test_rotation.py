@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
 
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
@@ -10,6 +14,7 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import TracebackType
 
     from arthur_relay.sandbox import ArthurSandbox
 
@@ -41,3 +46,127 @@ def test_a_key_in_a_file_is_read_again(
     wait_for(lambda: arrived(sandbox) == ["a", "b", "before", "c"])
     wait_for(lambda: "arthur_relay_credentials_refused 0.0" in client.get("/metrics").text)
     assert NEW not in daemon.log
+
+
+def test_rows_wait_for_a_key_that_is_refused_from_the_start(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-key-that-was-revoked")
+    daemon = start(ARTHUR_API_KEY="", ARTHUR_API_KEY_FILE=str(file)).wait_until_ready()
+    client = daemon.client()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+    names = ["a", "b", "c"]
+    for name in names:
+        answer = client.post(path, json=[row(name)])
+        assert answer.status_code == 207
+        assert answer.json()["counts"] == {"success": 1, "failure": 0, "total": 1}
+    wait_for(lambda: "arthur_relay_credentials_refused 1.0" in client.get("/metrics").text)
+    metrics = client.get("/metrics").text
+    assert "arthur_relay_pending_rows 3.0" in metrics
+    assert "arthur_relay_rejected_total{" not in metrics
+    assert arrived(sandbox) == []
+    file.write_text(sandbox.api_key)
+    wait_for(lambda: arrived(sandbox) == names)
+    assert sandbox.duplicates == 0
+    wait_for(lambda: "arthur_relay_credentials_refused 0.0" in client.get("/metrics").text)
+
+
+def test_what_was_taken_with_a_refused_key_outlives_the_daemon(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-key-that-was-revoked")
+    # Without it, nobody can say whether the other key is of the same organisation.
+    variables = {
+        "ARTHUR_API_KEY": "",
+        "ARTHUR_API_KEY_FILE": str(file),
+        "ARTHUR_ORGANIZATION_ID": "sandbox-org",
+    }
+    daemon = start(**variables, ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS="0.5").wait_until_ready()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+    assert daemon.client().post(path, json=[row("a")]).status_code == 207
+    daemon.process.kill()
+    daemon.process.wait()
+    file.write_text(sandbox.api_key)
+    start(**variables).wait_until_ready()
+    wait_for(lambda: arrived(sandbox) == ["a"])
+
+
+def test_sighup_renews_the_connections(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    with Counting(sandbox.url) as between:
+        daemon = start(ARTHUR_ENDPOINT_URL=between.url).wait_until_ready()
+        client = daemon.client()
+        path = f"/api/v3/models/{sandbox.model_id}"
+
+        def send(*names: str) -> int:
+            """Send rows one after another. Returns how many connections there have been then."""
+            for name in names:
+                assert client.post(f"{path}/inferences", json=[row(name)]).status_code == 207
+                wait_for(lambda: name in arrived(sandbox))  # noqa: B023 - it is over by then
+            return between.connections
+
+        before = send("a", "b")
+        assert send("c", "d") == before, "they are kept"
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded: ")
+        after = send("e")
+        assert after > before
+        assert send("f", "g") == after
+
+
+class Counting:
+    """Passes all on to a server, and counts connections."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        self._to = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        self._run(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+    def _run(self, target: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self._to)
+                self._sockets += [client, server]
+                self._run(self._pass, client, server)
+                self._run(self._pass, server, client)
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from arthur_relay.daemon import json_rows
 from arthur_relay.daemon.rows import NotRowsError, Split, TooManyRowsError, split
 from arthur_relay.row import RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 values = st.recursive(
     st.none()
@@ -284,3 +288,106 @@ def test_the_depth_is_that_of_the_brackets(found: list[Any], more: int) -> None:
         level += (character in "[{") - (character in "]}")
         depth = max(depth, level)
     assert json_rows._is_too_deep(text.encode()) == (depth > json_rows.MAX_DEPTH)
+
+
+@pytest.mark.parametrize("text", ["x", "x" * json_rows.LONG_BYTES])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (2**64 - 1, None),
+        (-(2**63), None),
+        (2**64, json_rows.LARGE_INTEGER),
+        (-(2**63) - 1, json_rows.LARGE_INTEGER),
+        ("1" * 40, None),
+        ('\\"[[' * 300 + "1" * 40, None),
+        (1e300, None),
+    ],
+)
+def test_however_a_row_is_written(
+    value: Any, reason: str | None, separators: tuple[str, str], text: str
+) -> None:
+    document = {"partner_inference_id": "a", "inference_data": {"text": text, "x": value}}
+    found = read(f"[{json.dumps(document, separators=separators)}]".encode(), max_row_bytes=100_000)
+    assert [each[1] for each in found.refused.values()] == ([] if reason is None else [reason])
+
+
+@pytest.mark.parametrize("text", ["x", "x" * json_rows.LONG_BYTES])
+@pytest.mark.parametrize(("more", "reason"), [(0, None), (1, json_rows.TOO_DEEP)])
+@pytest.mark.parametrize("blank", [b"", b" "])
+def test_the_depth_that_is_taken_however_a_row_is_written(
+    more: int, reason: str | None, blank: bytes, text: str
+) -> None:
+    depth = json_rows.MAX_DEPTH - 2 + more
+    nested = b"[" * depth + b"]" * depth
+    content = b'[{"partner_inference_id":%b"a","inference_data":{"t":"%b","x":%b}}]'
+    found = read(content % (blank, text.encode(), nested), max_row_bytes=100_000)
+    assert [each[1] for each in found.refused.values()] == ([] if reason is None else [reason])
+
+
+def test_a_key_that_comes_twice_hides_nothing() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    for hidden, reason in ((deep, json_rows.TOO_DEEP), (b"9" * 30, json_rows.LARGE_INTEGER)):
+        for content in (b'"x":%b,"x":1' % hidden, b'"x": %b, "x": 1' % hidden):
+            assert reasons(b"[%b]" % row(content)) == [reason]
+
+
+class Steps:
+    """Counts the lines of Python that run: what a body takes, whatever machine it is."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> Steps:
+        self.lines += event == "line"
+        return self
+
+
+def steps_for(body: bytes) -> int:
+    steps = Steps()
+    before = sys.gettrace()
+    sys.settrace(steps)
+    try:
+        split(
+            body,
+            model_id="m",
+            kind=RowKind.INFERENCE,
+            max_rows=1000,
+            max_row_bytes=16 * 1024 * 1024,
+        )
+    except (NotRowsError, TooManyRowsError):
+        pass
+    finally:
+        sys.settrace(before)
+    return steps.lines
+
+
+BOMBS: dict[str, Callable[[int], bytes]] = {
+    "depth in a row": lambda n: b"[%b]" % row(b'"x":' + b"[" * n + b"]" * n),
+    "depth in a row that is not closed": lambda n: b"[%b" % row(b'"x":' + b"[" * n),
+    "depth and an odd text": lambda n: b"[%b]" % row(b'"y":"\\ud800","x":' + b"[" * n + b"]" * n),
+    "depth of the body": lambda n: b"[" * n + b"]" * n,
+    "depth of objects": lambda n: b"[%b]" % row(b'"x":' + b'{"a":' * n + b"1" + b"}" * n),
+    "shallow brackets": lambda n: b"[%b]" % row(b'"x":[' + b"[]," * n + b"[]]"),
+    "brackets and blanks": lambda n: b"[%b]" % row(b'"x":[' + b"[], " * n + b"[]]"),
+    "elements": lambda n: b"[%b1]" % (b"1," * n),
+    "odd elements": lambda n: b'["\\ud800"%b]' % (b",1" * n),
+    "digits": lambda n: b"[%b]" % row(b'"x":' + b"9" * n),
+    "digits of a float": lambda n: b"[%b]" % row(b'"x":0.' + b"9" * n),
+    "an exponent": lambda n: b"[%b]" % row(b'"x":1e' + b"9" * n),
+    "many integers": lambda n: b"[%b]" % row(b'"x":[' + b"1234567890123456789," * n + b"1]"),
+    "backslashes": lambda n: b"[%b]" % row(b'"x":"' + b"\\\\" * n + b'"'),
+    "quotes": lambda n: b"[%b]" % row(b'"x":"' + b'\\"' * n + b'"'),
+    "blanks": lambda n: b"[" + b" " * n + row(b'"x":1') + b" " * n + b"]",
+    "blanks and an odd text": lambda n: b"[" + b" " * n + b'"\\ud800"' + b" " * n + b"]",
+    "keys that are the same": lambda n: b"[%b]" % row(b'"x":1,' * n + b'"y":1'),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_no_body_takes_more_steps_than_it_has_bytes(bomb: Callable[[int], bytes]) -> None:
+    """Twice the body takes at most twice the steps, and none more than a part of its bytes."""
+    small, large = bomb(20_000), bomb(40_000)
+    few, many = steps_for(small), steps_for(large)
+    assert many <= 2 * few + 100
+    assert many <= len(large) + 1000

@@ -9,11 +9,14 @@ import socket
 import stat
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from arthur_relay.daemon.configuration import load
+from arthur_relay.daemon.server import Daemon
 from tests.daemon.process import PATIENT, DaemonProcess, arrived, row
 from tests.waiting import wait_for
 
@@ -391,3 +394,34 @@ def test_a_reload_tells_of_mistyped_variables_and_refuses_those_of_privacy(
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_log("nothing is reloaded, all goes on as it was: ARTHUR_RELAY_REDCT")
     assert daemon.end() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ARTHUR_RELAY_DAEMON_TOKENS_FILE=/nowhere/tokens",
+        "ARTHUR_RELAY_DAEMON_MAX_ROWS=many",
+        "ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTES=2048",
+    ],
+)
+def test_a_reload_that_is_refused_leaves_the_environment_as_it_was(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = dict(os.environ)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", "http://localhost:1")
+    monkeypatch.setenv("ARTHUR_API_KEY", "key")
+    variables = tmp_path / "variables"
+    variables.write_text("HTTPS_PROXY=http://old.invalid\n")
+    read = partial(load, variables, started_with=dict(os.environ))
+    try:
+        daemon = Daemon(read(), read, environment={})
+        before = dict(os.environ)
+        assert before["HTTPS_PROXY"] == "http://old.invalid"
+        variables.write_text(f"HTTPS_PROXY=http://new.invalid\nSSL_CERT_FILE=/nowhere\n{line}\n")
+        daemon._apply_reload()
+        assert "nothing is reloaded, all goes on as it was" in caplog.text
+        assert dict(os.environ) == before
+    finally:
+        os.environ.clear()
+        os.environ.update(whole)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -18,7 +19,7 @@ from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.places import Places
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
-from tests.waiting import wait_for
+from tests.waiting import SECONDS, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,15 +87,114 @@ async def test_who_waits_for_an_answer_does_not_make_room() -> None:
             await each.close()
 
 
-async def test_views_take_places_and_leave_the_probes_theirs() -> None:
-    async with Edge(Door.VIEWS, most=2) as edge:
-        seeing = [await edge.connect() for _ in range(2)]
-        for each in seeing:
-            await each.send(request(path="/status"))
-            assert (await each.answer())[0] == 200
-        assert statuses(await edge.exchange(request(path="/status"))) == [503]
+async def test_idle_views_keep_nobody_out() -> None:
+    for door in (Door.VIEWS, Door.SOCKET):
+        async with Edge(door, most=4) as edge:
+            seeing = [await edge.connect() for _ in range(4)]
+            for each in seeing:
+                await each.send(request(path="/status"))
+                assert (await each.answer())[0] == 200
+            assert statuses(await edge.exchange(request(path="/status"))) == [200]
+            assert statuses(await edge.exchange(request())) == [200]
+            if door is Door.SOCKET:
+                known = [await edge.connect() for _ in range(4)]
+                for each in known:
+                    await each.send(rows("a"))
+                    assert (await each.answer())[0] == 207
+                seeing += known
+            for each in seeing:
+                await each.close()
+
+
+async def test_views_that_are_answered_are_few_and_leave_others_their_places() -> None:
+    for door in (Door.VIEWS, Door.SOCKET):
+        async with Edge(door, most=4) as edge:
+            edge.may_view.clear()
+            seeing = [await edge.connect() for _ in range(2)]
+            for each in seeing:
+                await each.send(request(path="/status"))
+            late = await edge.connect()
+            await late.send(request(path="/status"))
+            assert (await late.answer())[0] == 503
+            assert statuses(await edge.exchange(request())) == [200]
+            if door is Door.SOCKET:
+                assert statuses(await edge.exchange(rows("a"))) == [207]
+            edge.may_view.set()
+            for each in seeing:
+                assert (await each.answer())[0] == 200
+            assert statuses(await edge.exchange(request(path="/status"))) == [200]
+            for each in (*seeing, late):
+                await each.close()
+
+
+async def test_a_view_that_is_not_read_gives_way_to_one_that_is() -> None:
+    async with Edge(Door.VIEWS, most=4) as edge:
+        deaf = [await edge.connect() for _ in range(4)]
+        for each in deaf:
+            await each.send(request(path="/metrics"))
+            await each.reader.readuntil(b"\r\n\r\n")
+        for _ in range(5):
+            assert statuses(await edge.exchange(request(path="/status"))) == [200]
+        for each in deaf:
+            each.writer.transport.abort()
+
+
+async def test_users_that_may_not_use_the_socket_get_no_view_of_it() -> None:
+    for allowed, expected in (("987654", 403), (str(os.getuid()), 200)):
+        async with Edge(Door.SOCKET, allowed_uids=allowed) as edge:
+            assert statuses(await edge.exchange(request(path="/status"))) == [expected]
+            assert statuses(await edge.exchange(request())) == [200], "a probe is for everybody"
+    async with Edge(Door.VIEWS, allowed_uids="987654") as edge:
+        assert statuses(await edge.exchange(request(path="/status"))) == [200]
+
+
+async def test_who_does_not_read_keeps_no_place() -> None:
+    async with Edge(most=2) as edge:
+        deaf = [await ask_without_reading(edge) for _ in range(2)]
         assert statuses(await edge.exchange(request())) == [200]
-        for each in seeing:
+        assert statuses(await edge.exchange(rows("a"))) == [207]
+        for each in deaf:
+            each.close()
+
+
+async def ask_without_reading(edge: Edge) -> socket.socket:
+    """Ask for what anybody may, until there is no room for the answers any more."""
+    before = set(edge.front._state.connections)
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    client.connect(edge.address)
+    async with asyncio.timeout(SECONDS):
+        while not (found := set(edge.front._state.connections) - before):
+            await asyncio.sleep(0)
+        (connection,) = found
+        rest = asked = request(X_Long="x" * 100)  # so that not too many come at once
+        while not (connection.flow.write_paused and connection.has_whole_request):  # type: ignore[union-attr]
+            with suppress(BlockingIOError):
+                rest = rest[client.send(rest) :] or asked
+            await asyncio.sleep(0)
+    return client
+
+
+async def test_who_announces_much_and_sends_nothing_uses_up_no_room() -> None:
+    settings: dict[str, Any] = {"max_body_bytes": 4096, "max_intake_bytes": 8192}
+    async with Edge(**settings) as edge:
+        quiet = [await edge.connect() for _ in range(10)]
+        for each in quiet:
+            await each.send(f"POST {PATH} HTTP/1.1\r\nContent-Length: 4096\r\n\r\n".encode())
+        assert statuses(await edge.exchange(rows("a" * 3000))) == [207]
+        assert edge.counts.body_bytes == 0
+        for each in quiet:
+            await each.close()
+    async with Edge(**settings) as edge:  # what was sent counts
+        slow = [await edge.connect() for _ in range(2)]
+        for each in slow:
+            await each.send(f"POST {PATH} HTTP/1.1\r\nContent-Length: 4096\r\n\r\n".encode())
+            await each.send(b" " * 4000)
+        async with asyncio.timeout(SECONDS):
+            while edge.counts.body_bytes < 8000:
+                await asyncio.sleep(0)
+        assert statuses(await edge.exchange(rows("a" * 3000))) == [503]
+        for each in slow:
             await each.close()
 
 

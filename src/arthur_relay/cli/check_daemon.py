@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import anyio
 import typer
 
 from arthur_relay.cli.check import (
@@ -16,10 +18,18 @@ from arthur_relay.cli.check import (
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
-from arthur_relay.daemon.configuration import load
+from arthur_relay.daemon.configuration import check_listener, load
 from arthur_relay.daemon.settings import read_address
-from arthur_relay.daemon.sockets import NOTHING_TO_LISTEN_ON, listen_tcp, try_unix
+from arthur_relay.daemon.sockets import (
+    NOTHING_TO_LISTEN_ON,
+    listen_tcp,
+    refuse_in_spool,
+    shown,
+    try_unix,
+)
+from arthur_relay.daemon.systemd import passed_sockets
 from arthur_relay.daemon.tls import load_tls
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -45,13 +55,15 @@ def run_check_daemon(env_file: Path | None) -> None:
     """
     report = Report(secrets=secrets())
     configuration = _check_configuration(report, env_file)
+    is_trusted = False
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)
         running = check_spool(report, configuration.relay, configuration.credentials.owner)
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
-        _check_doors(report, configuration.daemon, running=running)
+        _check_doors(report, configuration, running=running)
+        is_trusted = _check_trust(report, configuration)
     starts = report.count("✗") == 0
-    if configuration is not None:
+    if configuration is not None and is_trusted:
         _check_arthur(report, configuration)
     report.show("What arthur-relay serve would find; nothing is sent or changed.")
     if not starts:
@@ -81,15 +93,16 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     return found
 
 
-def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> None:
-    path, activated = settings.socket, bool(os.environ.get("LISTEN_FDS"))
-    if path is not None and not activated:
-        _check_socket(report, settings, path, running=running)
-    elif settings.listen is None and not activated:
+def _check_doors(report: Report, configuration: Configuration, *, running: bool) -> None:
+    settings = configuration.daemon
+    unix, tcp = _check_passed(report, configuration)
+    if settings.socket is not None and not unix:
+        assert configuration.relay.spool_dir is not None, "the configuration sees to it"
+        spool = configuration.relay.spool_dir
+        _check_socket(report, settings, settings.socket, spool, running=running)
+    elif not (unix or tcp or settings.listen):
         report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
-    for subject, address in (("TCP", settings.listen), ("Views", settings.metrics_listen)):
-        if address is not None:
-            _check_address(report, subject, address, running=running)
+    _check_addresses(report, settings, running=running)
     try:
         if load_tls(settings) is not None:
             report.fine("TLS", "The certificate and its key belong together.")
@@ -100,29 +113,87 @@ def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> 
         report.wrong("TCP", str(error))
 
 
-def _check_socket(report: Report, settings: DaemonSettings, path: Path, *, running: bool) -> None:
-    if running:
-        report.note("Socket", f"{path} is not tried, as a daemon runs.")
-        return
+def _check_passed(report: Report, configuration: Configuration) -> tuple[bool, bool]:
+    """Look at what the service manager passes: to us, or to a shell that becomes the daemon next.
+
+    Returns:
+        Whether a Unix socket is passed, and whether one of TCP is.
+    """
+    pid = next((each for each in (os.getpid(), os.getppid()) if _is_passed_to(each)), os.getpid())
     try:
-        try_unix(path, mode=settings.socket_mode, group=settings.socket_group)
+        unix, tcp = passed_sockets(os.environ, pid)
+        for each in tcp:
+            what = f"A socket that is passed is {shown([each])}"
+            host = each.getsockname()[0]
+            check_listener(configuration.daemon, configuration.relay, host, what)
+    except ConfigurationError as error:
+        report.wrong("Socket", str(error))
+        return True, True
+    for each in (*unix, *tcp):
+        report.fine("Socket", f"One is passed by the service manager: {each.getsockname()}.")
+        each.detach()  # they are for the daemon
+    return bool(unix), bool(tcp)
+
+
+def _is_passed_to(pid: int) -> bool:
+    return os.environ.get("LISTEN_PID") == str(pid)
+
+
+def _check_socket(
+    report: Report, settings: DaemonSettings, path: Path, spool: Path, *, running: bool
+) -> None:
+    try:
+        refuse_in_spool(path, spool)
+        if running:
+            report.note("Socket", f"{path} is not tried, as a daemon runs.")
+            return
+        try_unix(path, mode=settings.socket_mode, group=settings.socket_group, spool=spool)
     except ConfigurationError as error:
         report.wrong("Socket", str(error))
     else:
         report.fine("Socket", f"{path} can be made.")
 
 
-def _check_address(report: Report, subject: str, address: str, *, running: bool) -> None:
-    if running:
-        report.note(subject, f"{address} is not tried, as a daemon runs.")
-        return
+def _check_addresses(report: Report, settings: DaemonSettings, *, running: bool) -> None:
+    """Listen on all addresses at once, as a start does: one may be in the way of another.
+
+    While a daemon runs, which has them, other ports stand in for theirs.
+    """
+    instead: dict[int, int] = {}
+    with ExitStack() as stack:
+        for subject, address in (("TCP", settings.listen), ("Views", settings.metrics_listen)):
+            if address is None:
+                continue
+            host, port = read_address(address)
+            try:
+                found = listen_tcp(host, instead.get(port, 0) if running else port)
+            except ConfigurationError as error:
+                other = f"{address} is the other address as well, or a part of it."
+                report.wrong(subject, other if port in instead else str(error))
+                continue
+            for each in found:
+                stack.callback(each.close)
+            if running:
+                report.note(subject, f"{address} is not tried, as a daemon runs.")
+            else:
+                report.fine(subject, f"{address} can be listened on.")
+            if port:
+                instead[port] = found[0].getsockname()[1]
+
+
+def _check_trust(report: Report, configuration: Configuration) -> bool:
+    """Load the certificates of the authorities that are trusted, as a start does."""
+
+    async def enter() -> None:
+        async with ScopeDestination.of(configuration.credentials, configuration.relay):
+            pass
+
     try:
-        for listener in listen_tcp(*read_address(address)):
-            listener.close()
+        anyio.run(enter)
     except ConfigurationError as error:
-        report.wrong(subject, str(error))
-    else:
-        report.fine(subject, f"{address} can be listened on.")
+        report.wrong("Trust", str(error))
+        return False
+    return True
 
 
 def _check_arthur(report: Report, configuration: Configuration) -> None:

@@ -20,6 +20,7 @@ from arthur_relay.credentials import credentials_from_environment
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import RelaySettings
+from arthur_relay.terminal import printable
 
 WIDTH = 1_000_000
 
@@ -35,13 +36,15 @@ def run_list() -> None:
     for each in found:
         rows = str(each.rows) if each.condition is Condition.GOOD else "?"
         owner = "?" if each.owner is None else str(each.owner)
-        table.add_row(*map(Text, (each.path.name, rows, owner, _state(each, me))))
+        cells = (each.path.name, rows, owner, _state(each, me))
+        table.add_row(*[Text(printable(cell)) for cell in cells])
     if found:
         Console(highlight=False, soft_wrap=True, width=WIDTH).print(table)
     aside = sorted(each.name for each in directory.glob("*-damaged-*.sqlite"))
     print(f"{sum(each.rows for each in found)} inferences wait in {len(found)} files")
     if aside:
-        print(f"{len(aside)} files were damaged and set aside: {', '.join(aside)}")
+        names = printable(", ".join(aside))
+        print(f"{len(aside)} files were damaged and set aside: {names}")
 
 
 def run_adopt(name: str) -> None:
@@ -57,9 +60,14 @@ def run_adopt(name: str) -> None:
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
         _fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
-    found = next((each for each in inspect_spools(path.parent) if each.path == path), None)
+    there = inspect_spools(path.parent)
+    # As it is, or as `list` shows it.
+    found = next((each for each in there if each.path == path), None) or next(
+        (each for each in there if printable(each.path.name) == path.name), None
+    )
     if found is None:
         _fail(f"There is no file {path}.")
+    path = found.path
     if found.condition in (Condition.NEWER, Condition.UNREADABLE):
         _fail(f"{path} can't be adopted: {found.detail}.")
     try:
@@ -76,11 +84,12 @@ def run_adopt(name: str) -> None:
             claim.release()
     except (ConfigurationError, NotASpoolError, OSError, sqlite3.Error) as error:
         _fail(f"{path} can't be adopted: {error}")
-    print(
+    sentence = (
         f"{rows} inferences in {path} go to {me} now, where they were for"
         f" {found.owner or 'nobody in particular'}: by the next process that starts with"
         f" {path.parent}, or by one that runs, within a minute"
     )
+    print(printable(sentence))
 
 
 def _state(found: Finding, me: RowOwner) -> str:
@@ -119,5 +128,5 @@ def _directory() -> Path:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {sentence}", file=sys.stderr)
+    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
     raise typer.Exit(1)

@@ -145,7 +145,9 @@ _ROWS = ("POST", "PATCH")
 
 
 def create_app(
-    routes: Sequence[BaseRoute], refusal: Callable[[str, Mapping[str, str]], str]
+    routes: Sequence[BaseRoute],
+    refusal: Callable[[str, Mapping[str, str]], str],
+    may_view: Callable[[Peer], NoEntry | None],
 ) -> ASGIApp:
     """Return the application of some routes; errors are JSON, and quote nothing.
 
@@ -153,6 +155,7 @@ def create_app(
         routes: The routes.
         refusal: Returns why nothing is answered to a request with this path and these headers, or
             "".
+        may_view: Returns why a client gets no view, or None.
     """
     app = Starlette(
         routes=list(routes),
@@ -165,9 +168,14 @@ def create_app(
                 logger.warning("a request is refused: %s", sentence)
                 await answer_error(403, sentence)(scope, receive, send)
                 return
-            if _is_view(scope) and not _has_place(scope):
-                await _no_place()(scope, receive, send)
-                return
+            if _is_view(scope):
+                if refused := may_view(scope["extensions"][PEER]):
+                    logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
+                    await answer_error(refused.status, refused.sentence)(scope, receive, send)
+                    return
+                if not _has_place(scope, for_view=True):
+                    await _no_place()(scope, receive, send)
+                    return
             await app(scope, receive, send)
         except ClientDisconnect:
             logger.debug("a client went away before its request was whole")
@@ -199,10 +207,10 @@ def _is_view(scope: Scope) -> bool:
     return door is not Door.TCP and path not in PROBES and not path.startswith(API)
 
 
-def _has_place(scope: Scope) -> bool:
-    """Have the connection take a place for good, if there is one."""
+def _has_place(scope: Scope, *, for_view: bool = False) -> bool:
+    """Have the connection take a place, if there is one: for good, unless it is for a view."""
     connection: GuardedProtocol = scope["extensions"][CONNECTION]
-    if connection.take_place():
+    if connection.take_place_for_view() if for_view else connection.take_place():
         return True
     logger.warning("a request is put off: the listener has no more places")
     return False

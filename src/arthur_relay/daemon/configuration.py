@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -148,8 +149,7 @@ def load(
     Raises:
         ConfigurationError: Something can't be used; the environment is as it was then.
     """
-    before = dict(os.environ)
-    try:
+    with environment_unless_refused():
         if started_with is not None:
             os.environ.clear()
             os.environ.update(started_with)
@@ -157,6 +157,14 @@ def load(
             os.environ.update(_read(env_file))
         os.environ.update(given or {})
         return _load()
+
+
+@contextmanager
+def environment_unless_refused() -> Iterator[None]:
+    """Let the environment be as it was before where the block raises, whatever is set in it."""
+    before = dict(os.environ)
+    try:
+        yield
     except BaseException:
         os.environ.clear()
         os.environ.update(before)

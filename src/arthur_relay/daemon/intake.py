@@ -140,7 +140,7 @@ class Intake:
         if len(declared) > _MAX_DIGITS:
             raise _TooLargeError
         if declared.isascii() and declared.isdigit():
-            held.reserve(int(declared))
+            held.expect(int(declared))
         parts = []
         size = 0
         async for part in request.stream():
@@ -165,15 +165,19 @@ class _Held:
     intake: Intake
     size: int = 0
 
-    def reserve(self, size: int) -> None:
-        """Make sure that so many bytes may be held in all."""
+    def expect(self, size: int) -> None:
+        """Make sure that so many bytes could be held now, and hold nothing for what is only said.
+
+        Else a client that announces much and sends nothing would use up the room of others.
+        """
         intake, limits = self.intake, self.intake.settings()
         if size > limits.max_body_bytes:
             raise _TooLargeError
-        more = size - self.size
-        if more <= 0:
-            return
-        if intake.counts.body_bytes + more > limits.max_intake_bytes:
+        if intake.counts.body_bytes + size - self.size > limits.max_intake_bytes:
             raise _NoRoomError
-        intake.counts.body_bytes += more
+
+    def reserve(self, size: int) -> None:
+        """Hold so many bytes in all, no fewer than before."""
+        self.expect(size)
+        self.intake.counts.body_bytes += size - self.size
         self.size = size

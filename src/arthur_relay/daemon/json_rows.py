@@ -41,8 +41,10 @@ def read_row(content: bytes) -> tuple[Any, str]:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None, _why_not(content)
+    if _is_as_written(document, content):
+        return document, ""
     # A mark for each byte says whether to look closer, which is seldom.
-    marks = content.translate(_MARKS)
+    marks = (content if len(content) < LONG_BYTES else _outside_of_texts(content)).translate(_MARKS)
     # Not in what was read of it: of a key that comes twice, that has the last value alone.
     if marks.count(b"[") > MAX_DEPTH and _is_too_deep(content):
         return None, TOO_DEEP
@@ -52,6 +54,22 @@ def read_row(content: bytes) -> tuple[Any, str]:
             return None, LARGE_INTEGER
     return document, ""
 
+
+def _is_as_written(document: Any, content: bytes) -> bool:
+    """Say whether a row has the very bytes that orjson writes for it, as our own clients send it.
+
+    Then nothing is left to look for: orjson goes no deeper than `MAX_DEPTH`, writes no integer that
+    does not fit and no long row of digits for a float, and no key comes twice. This takes a tenth
+    of the closer look where texts are long.
+    """
+    try:
+        return orjson.dumps(document) == content
+    except orjson.JSONEncodeError:  # it is too deep
+        return False
+
+
+LONG_BYTES: Final = 8192
+"""From here on it takes less to leave a row's texts out than to look at each byte of them."""
 
 _MARKS: Final = bytes(
     ord("0" if chr(byte).isdigit() else "[" if chr(byte) in "[{" else " ") for byte in range(128)

@@ -80,12 +80,20 @@ class GuardedProtocol(FramedProtocol):
 
     @property
     def is_dispensable(self) -> bool:
-        """Whether nobody who has sent a whole request waits for its answer."""
-        return not self.has_whole_request
+        """Whether nobody who has sent a whole request waits for its answer, and reads it.
+
+        Who asks and does not read would wait for ever, or for as long as a few bytes now and then
+        make it.
+        """
+        return not self.has_whole_request or self.flow.write_paused
 
     def take_place(self) -> bool:
         """Take a place for good: the client was let in. False when there is none."""
         return self._limits.places.take(self)
+
+    def take_place_for_view(self) -> bool:
+        """Take a place until the view is answered, and read. False when there is none."""
+        return self._limits.places.take_for_view(self)
 
     def end(self) -> None:
         """End the connection at once, also one whose handshake is not over."""
@@ -131,6 +139,11 @@ class GuardedProtocol(FramedProtocol):
         if not self._is_arriving:
             self._cancel_arrival()
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or rest."""
+        super().on_response_complete()
+        self._rest_if_answered()
+
     def pause_writing(self) -> None:
         """Wait for a client that does not read, for as long as it may take."""
         super().pause_writing()
@@ -145,11 +158,16 @@ class GuardedProtocol(FramedProtocol):
             self._unread.cancel()
             self._unread = None
         super().resume_writing()
+        self._rest_if_answered()
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection, also when the client never read its answer."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self._limits.timeout_seconds(), self.transport.abort)
+
+    def _rest_if_answered(self) -> None:
+        if not (self.has_whole_request or self.flow.write_paused):
+            self._limits.places.rest(self)
 
     def _watch_arrival(self) -> None:
         self._arrival = self.loop.call_later(self._limits.timeout_seconds(), self._too_slow)

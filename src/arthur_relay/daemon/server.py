@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
-from arthur_relay.daemon.configuration import check_listener, unknown_variables
+from arthur_relay.daemon.configuration import (
+    check_listener,
+    environment_unless_refused,
+    unknown_variables,
+)
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
@@ -30,6 +34,7 @@ from arthur_relay.daemon.sockets import (
     UnixSocket,
     listen_tcp,
     listen_unix,
+    refuse_in_spool,
     shown,
 )
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from arthur_relay.credentials import Credentials
+    from arthur_relay.daemon.access import NoEntry, Peer
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
@@ -193,6 +199,8 @@ class Daemon:
                 for each in found:
                     stack.callback(each.close)
         if not unix and settings.socket is not None:
+            assert self._configuration.relay.spool_dir is not None, "the configuration sees to it"
+            refuse_in_spool(settings.socket, self._configuration.relay.spool_dir)
             unix.append(
                 listen_unix(settings.socket, mode=settings.socket_mode, group=settings.socket_group)
             )
@@ -262,7 +270,12 @@ class Daemon:
             has_tokens=lambda: self._access.has_tokens,
             allowed_hosts=lambda: {own_name, *(self._configuration.daemon.allowed_hosts or ())},
         )
-        return Front(create_app(routes, browsers.refusal), sockets, limits, tls)
+
+        def may_view(peer: Peer) -> NoEntry | None:
+            return self._access.refuse_view(peer)  # as it is now: a reload makes another one
+
+        app = create_app(routes, browsers.refusal, may_view)
+        return Front(app, sockets, limits, tls)
 
     async def _until_told(self, signals: Signals) -> None:
         while not signals.stop.is_set():
@@ -360,11 +373,13 @@ class Daemon:
         """Take over what has changed and can be; a bad configuration changes nothing."""
         old = self._configuration
         try:
-            new = self._reload()
-            merged = old.with_reloaded(new)
-            self._check_passed(merged.daemon)
-            access = self._read_access(merged.daemon)
-            load_tls(merged.daemon, into=self._tls)
+            # What the environment says of proxies and authorities is read from it later on.
+            with environment_unless_refused():
+                new = self._reload()
+                merged = old.with_reloaded(new)
+                self._check_passed(merged.daemon)
+                access = self._read_access(merged.daemon)
+                load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
             logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
             return

@@ -59,7 +59,7 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
     Raises:
         SettingsError: It can't be made; the message says why.
     """
-    temporary = path.with_name(f"{path.name}.new")
+    temporary = _temporary(path)
     found = _make(path, temporary, mode=mode, group=group)
     try:
         temporary.replace(path)
@@ -71,15 +71,45 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
     return found
 
 
-def try_unix(path: Path, *, mode: int, group: str | None) -> None:
+def try_unix(path: Path, *, mode: int, group: str | None, spool: Path) -> None:
     """Do what `listen_unix` does, but for giving the socket its name; leaves nothing behind.
+
+    Args:
+        path: The socket's.
+        mode: Its permissions.
+        group: Its group.
+        spool: A directory that a start makes first, with those above it: in their place the socket
+            is tried in one that is there.
 
     Raises:
         SettingsError: As `listen_unix`.
     """
-    temporary = path.with_name(f"{path.name}.try")
+    directory, spool = path.absolute().parent, spool.absolute()
+    while not os.path.lexists(directory) and directory in spool.parents:
+        directory = directory.parent
+    temporary = directory / f"{path.name}.try"
     _make(path, temporary, mode=mode, group=group).listener.close()
     temporary.unlink()
+
+
+def refuse_in_spool(path: Path, spool: Path) -> None:
+    """Refuse a socket that is the spool's directory, in it, or where it has to be.
+
+    Raises:
+        SettingsError: It is.
+    """
+    directory = Path(os.path.realpath(spool))
+    for each in (path, _temporary(path)):
+        found = Path(os.path.realpath(each))
+        if found == directory or directory in found.parents or found in directory.parents:
+            raise SettingsError(
+                f"The socket {path} and the spool's directory {spool} are in each other's way: give"
+                " the socket a path of its own (ARTHUR_RELAY_DAEMON_SOCKET)."
+            )
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixSocket:
