@@ -191,13 +191,16 @@ class Dispatcher:
     def waiting_models(self) -> frozenset[str]:
         """Return the models whose rows have to stay in the buffer for now."""
         held = self.admission.troubles.held
+        patient = self.admission.troubles.patience.waiting(anyio.current_time())
         parts, alone = self._traffic.apart()
-        if not (held or parts or alone):  # nearly always
+        if not (held or patient or parts or alone):  # nearly always
             return frozenset()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
         busy = [model for model, count in parts.items() if count >= most]
-        return frozenset([*held, *busy, *(m for m, count in alone.items() if count >= MAX_ALONE)])
+        return frozenset(
+            [*held, *patient, *busy, *(m for m, count in alone.items() if count >= MAX_ALONE)]
+        )
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""

@@ -39,6 +39,46 @@ class _Trouble:
     probes: int = 0
 
 
+class Patience:
+    """What Arthur asked of single models with 429 and `Retry-After`. Loop's thread only."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+        self._last = 0.0
+
+    def ask(self, model_id: str, until: float) -> bool:
+        """Let nothing of a model set off before a time. Returns whether that is news of it."""
+        is_news = model_id not in self._until
+        until = max(until, self._until.pop(model_id, until))
+        while len(self._until) >= MODELS_KEPT:
+            del self._until[next(iter(self._until))]
+        self._until[model_id] = until
+        self._last = max(self._last, until)
+        return is_news
+
+    def wait(self, model_id: str, now: float) -> float:
+        """Return for how many seconds a model has to wait."""
+        return 0.0 if now >= self._last else max(0.0, self._until.get(model_id, now) - now)
+
+    def waiting(self, now: float) -> list[str]:
+        """Return the models that have to wait."""
+        if now >= self._last:  # nearly always
+            return []
+        return [model_id for model_id, until in self._until.items() if until > now]
+
+    def next_end(self, now: float) -> float | None:
+        """Return when the first of them has waited for long enough, or None when none waits."""
+        if now >= self._last:  # nearly always
+            return None
+        return min((until for until in self._until.values() if until > now), default=None)
+
+    def passed(self, model_id: str) -> None:
+        """Note that Arthur takes rows of a model."""
+        self._until.pop(model_id, None)
+        if not self._until:
+            self._last = 0.0
+
+
 class Troubles:
     """Remembers what passes, and the models that do not. Loop's thread only.
 
@@ -51,6 +91,7 @@ class Troubles:
     Attributes:
         passes: How many requests were answered.
         held: The models that are held, those first that were not probed for longest.
+        patience: The models of which fewer requests were asked for.
     """
 
     def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
@@ -59,6 +100,7 @@ class Troubles:
         self._passed_at: dict[str, int] = {}
         self.passes = 0
         self.held: dict[str, Breaker] = {}
+        self.patience = Patience()
 
     def blame(self, delivery: Delivery, *, is_down: bool) -> Blame:
         """Say whose failure the last one of a delivery is.
@@ -72,10 +114,14 @@ class Troubles:
         model_id = delivery.model_id
         if model_id in self.held:
             return Blame.MODEL
-        if self._passed_at.get(model_id, 0) > delivery.seen:
+        if self.passes_beside(delivery):
             is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
             return Blame.ROWS if is_sure else Blame.ARTHUR
         return Blame.MODEL if self.passes > delivery.seen else Blame.ARTHUR
+
+    def passes_beside(self, delivery: Delivery) -> bool:
+        """Say whether others of its model have passed since a delivery first set off."""
+        return self._passed_at.get(delivery.model_id, 0) > delivery.seen
 
     @staticmethod
     def may_divide(delivery: Delivery) -> bool:
@@ -90,6 +136,7 @@ class Troubles:
             del self._passed_at[next(iter(self._passed_at))]
         self._passed_at[model_id] = self.passes
         self._troubled.pop(model_id, None)
+        self.patience.passed(model_id)
         return self.held.pop(model_id, None) is not None
 
     def failed(self, delivery: Delivery, now: float, *, at_once: bool) -> bool:
