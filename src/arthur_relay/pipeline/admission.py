@@ -328,9 +328,13 @@ class Admission:
 
     def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
         """Note that Arthur works; a model may fail all the same, row by row."""
-        self._failing, self._many_fail, self._throttles = None, False, False
-        self._passed_at = now
+        self._failing, self._many_fail = None, False
         self._answers_again(now)
+        if attempt.failure is Failure.MALFORMED:  # which says nothing of anything
+            self.troubles.forget(delivery.model_id)
+            return None
+        self._throttles = False
+        self._passed_at = now
         if attempt.failure is None and all(
             outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
         ):

@@ -44,7 +44,11 @@ from arthur_relay.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.delivery")
 
 MAX_MALFORMED_ANSWERS = 3
-"""Answers not understood before a batch's rows are rejected; each may have stored them again."""
+"""Answers not understood before a batch is divided, and what is one row is rejected.
+
+Each may have stored the rows again, so a part goes on with what the whole has used up: one more
+for several rows, and two for one row.
+"""
 
 PARKED_PER_SLOT = 3
 """Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
@@ -257,6 +261,8 @@ class Dispatcher:
 
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
         try:
+            if delivery.malformed:  # a part of rows that may just have been stored
+                await self._back_off(delivery, self.settings.retry_initial_seconds * self.random())
             policy = retrying(
                 wait=FullJitter(
                     initial_seconds=self.settings.retry_initial_seconds,
@@ -297,12 +303,15 @@ class Dispatcher:
         if attempt.failure is Failure.TOO_LARGE:
             self._make_smaller(group, delivery, attempt.outcomes[0])
             return False
-        if attempt.failure is Failure.REFUSED and self._searches(group, delivery, attempt):
+        is_suspect = attempt.failure is Failure.REFUSED and attempt.outcomes[0].status in STATUSES
+        if is_suspect and self._searches(group, delivery):
             return False
         if attempt.failure is Failure.MALFORMED:
             delivery.malformed += 1
             self.ledger.malformed_answers += 1
             if delivery.malformed >= MAX_MALFORMED_ANSWERS:
+                if self._searches(group, delivery):
+                    return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
         if attempt.failure is Failure.UNAUTHORISED:
@@ -395,10 +404,8 @@ class Dispatcher:
         self.settlement.delivered(rows)
         self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
 
-    def _searches(self, group: TaskGroup, delivery: Delivery, attempt: Attempt) -> bool:
+    def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
-        if attempt.outcomes[0].status not in STATUSES:
-            return False
         rows = len(delivery.rows)
         found = self._suspects.divide(delivery.search, delivery.model_id, rows=rows)
         if found is None:
@@ -413,7 +420,9 @@ class Dispatcher:
         rows, delivery.rows = delivery.rows, ()
         size = -(-len(rows) // parts)
         for at in range(0, len(rows), size):
-            self._start(group, delivery.part(rows[at : at + size]))
+            part = delivery.part(rows[at : at + size])
+            part.malformed = max(0, delivery.malformed - (1 if len(part.rows) > 1 else 2))
+            self._start(group, part)
 
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
