@@ -108,7 +108,7 @@ class Admission:
         if delivery.lane is Lane.PROBE:
             return False
         model_id, patience = delivery.model_id, self.troubles.patience
-        if model_id in self.troubles.held:
+        if self.troubles.is_held(model_id):
             return True
         return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
 
@@ -127,43 +127,33 @@ class Admission:
 
     def due_probes(self, now: float) -> list[str]:
         """Return the held models that may be asked about now, those first that waited longest."""
-        held, patience = self.troubles.held, self.troubles.patience
-        if not held:  # nearly always
+        if not self.troubles.count:  # nearly always
             return []
         probed = self.traffic.probed()
-        if self.is_down:
-            if probed or self.traffic.has_fresh() or self.breaker.wait(now) > 0:
-                return []
-            return [model_id for model_id in held if patience.wait(model_id, now) <= 0]
-        return [
-            model_id
-            for model_id, breaker in held.items()
-            if model_id not in probed and max(breaker.wait(now), patience.wait(model_id, now)) <= 0
-        ]
+        if self.is_down and (probed or self.traffic.has_fresh() or self.breaker.wait(now) > 0):
+            return []
+        return self.troubles.due(now, probed, is_down=self.is_down)
 
     def put_off_probe(self, model_id: str) -> None:
         """Note that nothing of a held model waits: if all is on its way, look again later."""
         if model_id in self.traffic.models():
-            self.troubles.held[model_id].hold(anyio.current_time() + LOOK_AGAIN_SECONDS)
+            self.troubles.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
         else:
             self.troubles.forget(model_id)
 
     def next_probe(self, now: float) -> float | None:
         """Return when there will be a probe to make, or rows to lease, or None without a time."""
-        held, patience = self.troubles.held, self.troubles.patience
-        if not held:  # nearly always
-            return patience.next_end(now)
+        end = self.troubles.patience.next_end(now)
+        if not self.troubles.count:  # nearly always
+            return end
         probed = self.traffic.probed()
-        if self.is_down:
-            is_busy = bool(probed) or self.traffic.has_fresh()
-            waits = [] if is_busy else [self.breaker.wait(now)]
+        if not self.is_down:
+            wait = self.troubles.next_due(now, probed)
+        elif probed or self.traffic.has_fresh():
+            wait = float("inf")
         else:
-            waits = [
-                max(each.wait(now), patience.wait(model, now))
-                for model, each in held.items()
-                if model not in probed
-            ]
-        return min(now + min(waits, default=float("inf")), patience.next_end(now) or float("inf"))
+            wait = self.breaker.wait(now)
+        return now + wait if end is None else min(now + wait, end)
 
     @asynccontextmanager
     async def slot(self, delivery: Delivery) -> AsyncIterator[None]:

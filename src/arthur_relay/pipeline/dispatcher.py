@@ -37,6 +37,7 @@ from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterEla
 from arthur_relay.pipeline.settlement import Settlement
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
 from arthur_relay.pipeline.trouble import Blame
+from arthur_relay.pipeline.waiting_models import WaitingModels
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
@@ -142,11 +143,11 @@ class Dispatcher:
     @property
     def held_count(self) -> int:
         """How many models are held: nothing of theirs goes through. Any thread may read it."""
-        return len(self.admission.troubles.held)
+        return self.admission.troubles.count
 
     def is_held(self, model_id: str) -> bool:
         """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
-        return model_id in self.admission.troubles.held and not self.is_down
+        return self.admission.troubles.is_held(model_id) and not self.is_down
 
     @property
     def held_models(self) -> str:
@@ -192,19 +193,16 @@ class Dispatcher:
             return traffic.ordinary < slots
         return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
 
-    def waiting_models(self) -> frozenset[str]:
+    def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        held = self.admission.troubles.held
-        patient = self.admission.troubles.patience.waiting(anyio.current_time())
+        troubles = self.admission.troubles
+        patient = troubles.patience.waiting(anyio.current_time())
         parts, alone = self._traffic.apart()
-        if not (held or patient or parts or alone):  # nearly always
-            return frozenset()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
         busy = [model for model, count in parts.items() if count >= most]
-        return frozenset(
-            [*held, *patient, *busy, *(m for m, count in alone.items() if count >= MAX_ALONE)]
-        )
+        lonely = [model for model, count in alone.items() if count >= MAX_ALONE]
+        return WaitingModels(troubles.held, troubles.crowd, {*patient, *busy, *lonely})
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
@@ -328,7 +326,7 @@ class Dispatcher:
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False
-        if delivery.model_id in self.admission.troubles.held:
+        if self.admission.troubles.is_held(delivery.model_id):
             self._give_back(delivery)
             return False
         if blame is Blame.ROWS and self.admission.troubles.may_divide(delivery):
