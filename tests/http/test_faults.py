@@ -235,7 +235,7 @@ TABLE: dict[str, dict[str, Fault]] = {
         "not JSON": passes_after(2, arthur("not_json", times=2)),
         "not JSON, three times": Fault(
             arthur("not_json", times=None),
-            attempts=3,
+            attempts=10,
             delivered=0,
             rejected={"malformed answer": 3},
             lines=1,

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 import anyio
 import pytest
 
+from arthur_relay.pipeline import trouble
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
 
@@ -103,6 +104,44 @@ def test_models_that_fail_cost_no_other(status: int, bad: int) -> None:
             h.check(delivered=2000 + bad * (1000 // bad + 60), pending=0, rejected=0)
 
     run(test)
+
+
+def test_more_models_than_can_be_held_one_by_one_cost_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trouble, "TROUBLED_KEPT", 20)
+    run(_many_models)
+
+
+async def _many_models() -> None:
+    bad = 150
+    models = {f"bad{number}-" for number in range(bad)}
+    h = harness(failing(503, models=models), batch_size=50, queue_size=100_000)
+    async with h.running():
+        for model in sorted(models):
+            h.capture_many(2, model=model)
+        await anyio.sleep(60)
+        for name, most in (("good", 10), ("later", 2)):
+            began_at = anyio.current_time()
+            h.capture_many(1000, model=name)
+            with anyio.fail_after(600):
+                while sum(each.startswith(name) for each in h.destination.stored) < 1000:
+                    await anyio.sleep(0.1)
+            assert anyio.current_time() - began_at < most
+            await anyio.sleep(60)
+        assert h.worker.dispatcher.held_count == bad
+        before = len(h.destination.requests)
+        await anyio.sleep(300)
+        # Those with a breaker of their own each half minute, a twentieth of the rest as well.
+        assert len(h.destination.requests) - before < 10 * (20 + 130 / 20) * 1.5
+        # One that recovers is found though no other does, and when all do, all arrives soon.
+        h.destination.script = failing(503, models=models - {"bad70-"}).script
+        await anyio.sleep(1200)
+        assert {"bad70-0", "bad70-1"} <= set(h.destination.stored)
+        h.destination.script = lambda batch, _number: delivered(batch)
+        await anyio.sleep(60)
+        h.check(delivered=2000 + 2 * bad, pending=0, rejected=0)
+        assert h.worker.dispatcher.held_count == 0
 
 
 @virtual

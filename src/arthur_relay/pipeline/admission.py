@@ -22,6 +22,9 @@ logger = WorkerLogger("arthur_relay.delivery")
 ANNOUNCE_SECONDS = 0.1
 """The shortest time between probes that are made because something new has come."""
 
+RECENT_SECONDS = 60.0
+"""Where anything has passed within this time, each model that is throttled waits by itself."""
+
 LOOK_AGAIN_SECONDS = 1.0
 """When a held model is looked at again of which all rows are on their way."""
 
@@ -76,6 +79,8 @@ class Admission:
     _apart_slots: anyio.CapacityLimiter = field(init=False)
     _gate: anyio.Event = field(init=False)
     _failing: Evidence | None = None
+    _throttles: bool = False
+    _passed_at: float = float("-inf")
     _many_fail: bool = False
     _announced_at: float = float("-inf")
 
@@ -99,8 +104,13 @@ class Admission:
         return self.breaker.state is not BreakerState.CLOSED
 
     def holds(self, delivery: Delivery) -> bool:
-        """Say whether a delivery's rows have to wait in the buffer, as their model is held."""
-        return delivery.lane is not Lane.PROBE and delivery.model_id in self.troubles.held
+        """Say whether a delivery's rows have to wait in the buffer, as their model has to."""
+        if delivery.lane is Lane.PROBE:
+            return False
+        model_id, patience = delivery.model_id, self.troubles.patience
+        if self.troubles.is_held(model_id):
+            return True
+        return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
 
     def announce(self, delivery: Delivery) -> None:
         """Say that a batch comes of which nothing has failed so far.
@@ -117,38 +127,33 @@ class Admission:
 
     def due_probes(self, now: float) -> list[str]:
         """Return the held models that may be asked about now, those first that waited longest."""
-        held = self.troubles.held
-        if not held:  # nearly always
+        if not self.troubles.count:  # nearly always
             return []
         probed = self.traffic.probed()
-        if self.is_down:
-            is_busy = bool(probed) or self.traffic.has_fresh()
-            return [] if is_busy or self.breaker.wait(now) > 0 else list(held)
-        return [
-            model_id
-            for model_id, breaker in held.items()
-            if model_id not in probed and breaker.wait(now) <= 0
-        ]
+        if self.is_down and (probed or self.traffic.has_fresh() or self.breaker.wait(now) > 0):
+            return []
+        return self.troubles.due(now, probed, is_down=self.is_down)
 
     def put_off_probe(self, model_id: str) -> None:
         """Note that nothing of a held model waits: if all is on its way, look again later."""
         if model_id in self.traffic.models():
-            self.troubles.held[model_id].hold(anyio.current_time() + LOOK_AGAIN_SECONDS)
+            self.troubles.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
         else:
             self.troubles.forget(model_id)
 
     def next_probe(self, now: float) -> float | None:
-        """Return when there will be a probe to make, or None when that is not known."""
-        held = self.troubles.held
-        if not held:  # nearly always
-            return None
+        """Return when there will be a probe to make, or rows to lease, or None without a time."""
+        end = self.troubles.patience.next_end(now)
+        if not self.troubles.count:  # nearly always
+            return end
         probed = self.traffic.probed()
-        if self.is_down:
-            is_busy = bool(probed) or self.traffic.has_fresh()
-            waits = [] if is_busy else [self.breaker.wait(now)]
+        if not self.is_down:
+            wait = self.troubles.next_due(now, probed)
+        elif probed or self.traffic.has_fresh():
+            wait = float("inf")
         else:
-            waits = [each.wait(now) for model, each in held.items() if model not in probed]
-        return now + min(waits, default=float("inf"))
+            wait = self.breaker.wait(now)
+        return now + wait if end is None else min(now + wait, end)
 
     @asynccontextmanager
     async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
@@ -222,10 +227,13 @@ class Admission:
             blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
         elif attempt.failure is Failure.UNAVAILABLE:
             blame = self._judge_failure(delivery, attempt, now, until)
+        elif attempt.failure is Failure.THROTTLED:
+            blame = self._judge_throttling(delivery, now, until)
         else:
-            self.breaker.hold(until)
             blame = self._judge_answer(delivery, attempt, now)
-        if attempt.failure is Failure.THROTTLED or blame is Blame.ARTHUR:
+            if until > now:
+                self.troubles.patience.ask(delivery.model_id, until)
+        if blame is Blame.ARTHUR:
             self.limit.failed(sent.began_in)
         elif attempt.failure is None:
             self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
@@ -278,12 +286,45 @@ class Admission:
             breaker.hold(until)
         return blame
 
-    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
-        """Note that Arthur works; a model may fail all the same, row by row."""
-        self._failing, self._many_fail = None, False
+    def _judge_throttling(self, delivery: Delivery, now: float, until: float) -> Blame:
+        """Have a model wait for as long as was asked; all of them when others fare like it.
+
+        Where a model's own requests pass beside it, they were too many at once, and no more.
+        """
+        model_id, troubles = delivery.model_id, self.troubles
+        is_news = troubles.patience.ask(model_id, until)
+        delivery.not_before = until
+        if self.is_down and not is_news:  # of the others it tells nothing
+            self.breaker.failed(now)
+            self._fail_model(delivery, now, at_once=True, tell=False)
+            return Blame.ARTHUR
+        self._answers_again(now)
+        if troubles.passes_beside(delivery):
+            return Blame.ARTHUR
+        self.traffic.set_apart(delivery)
+        if troubles.blame(delivery, is_down=False) is Blame.MODEL:
+            self._fail_model(delivery, now, at_once=False, tell=True)
+            return Blame.MODEL
+        if is_news and self._throttles and now - self._passed_at >= RECENT_SECONDS:
+            self.breaker.hold(until)
+            self._passed_at = float("inf")  # no more of it before something has passed
+        self._throttles = True
+        return Blame.ARTHUR
+
+    def _answers_again(self, now: float) -> None:
         if self.breaker.succeeded():
             logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self.troubles.probe_all_now(now)
+
+    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
+        """Note that Arthur works; a model may fail all the same, row by row."""
+        self._failing, self._many_fail = None, False
+        self._answers_again(now)
+        if attempt.failure is Failure.MALFORMED:  # which says nothing of anything
+            self.troubles.forget(delivery.model_id)
+            return None
+        self._throttles = False
+        self._passed_at = now
         if attempt.failure is None and all(
             outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
         ):
@@ -312,7 +353,14 @@ class Admission:
         """Say, in the slot, whether the request may set off: something may have come meanwhile."""
         if self.holds(delivery):
             return True  # to be given back
-        return not self.is_held and self.breaker.admit(anyio.current_time()) <= 0
+        now = anyio.current_time()
+        if self.is_held or self._wait_of(delivery, now) > 0:
+            return False
+        return self.breaker.admit(now) <= 0
+
+    def _wait_of(self, delivery: Delivery, now: float) -> float:
+        model_id = delivery.model_id
+        return max(self.breaker.wait(now), self.troubles.patience.wait(model_id, now))
 
     async def _turn_of(self, delivery: Delivery) -> None:
         """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
@@ -322,7 +370,7 @@ class Admission:
         while not self.holds(delivery):
             if self.is_held:
                 await anyio.sleep_forever()  # until it is cancelled
-            wait = self.breaker.wait(anyio.current_time())
+            wait = self._wait_of(delivery, anyio.current_time())
             goes_first = delivery.is_fresh or not self.is_down or not self.traffic.has_fresh()
             if wait <= 0 and goes_first:
                 return

@@ -37,6 +37,7 @@ from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterEla
 from arthur_relay.pipeline.settlement import Settlement
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
 from arthur_relay.pipeline.trouble import Blame
+from arthur_relay.pipeline.waiting_models import WaitingModels
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
@@ -44,7 +45,11 @@ from arthur_relay.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.delivery")
 
 MAX_MALFORMED_ANSWERS = 3
-"""Answers not understood before a batch's rows are rejected; each may have stored them again."""
+"""Answers not understood before a batch is divided, and what is one row is rejected.
+
+Each may have stored the rows again, so a part goes on with what the whole has used up: one more
+for several rows, and two for one row.
+"""
 
 PARKED_PER_SLOT = 3
 """Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
@@ -138,11 +143,11 @@ class Dispatcher:
     @property
     def held_count(self) -> int:
         """How many models are held: nothing of theirs goes through. Any thread may read it."""
-        return len(self.admission.troubles.held)
+        return self.admission.troubles.count
 
     def is_held(self, model_id: str) -> bool:
         """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
-        return model_id in self.admission.troubles.held and not self.is_down
+        return self.admission.troubles.is_held(model_id) and not self.is_down
 
     @property
     def held_models(self) -> str:
@@ -188,16 +193,16 @@ class Dispatcher:
             return traffic.ordinary < slots
         return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
 
-    def waiting_models(self) -> frozenset[str]:
+    def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        held = self.admission.troubles.held
+        troubles = self.admission.troubles
+        patient = troubles.patience.waiting(anyio.current_time())
         parts, alone = self._traffic.apart()
-        if not (held or parts or alone):  # nearly always
-            return frozenset()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
         busy = [model for model, count in parts.items() if count >= most]
-        return frozenset([*held, *busy, *(m for m, count in alone.items() if count >= MAX_ALONE)])
+        lonely = [model for model, count in alone.items() if count >= MAX_ALONE]
+        return WaitingModels(troubles.held, troubles.crowd, {*patient, *busy, *lonely})
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
@@ -254,6 +259,8 @@ class Dispatcher:
 
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
         try:
+            if delivery.malformed:  # a part of rows that may just have been stored
+                await self._back_off(delivery, self.settings.retry_initial_seconds * self.random())
             policy = retrying(
                 wait=FullJitter(
                     initial_seconds=self.settings.retry_initial_seconds,
@@ -294,12 +301,15 @@ class Dispatcher:
         if attempt.failure is Failure.TOO_LARGE:
             self._make_smaller(group, delivery, attempt.outcomes[0])
             return False
-        if attempt.failure is Failure.REFUSED and self._searches(group, delivery, attempt):
+        is_suspect = attempt.failure is Failure.REFUSED and attempt.outcomes[0].status in STATUSES
+        if is_suspect and self._searches(group, delivery):
             return False
         if attempt.failure is Failure.MALFORMED:
             delivery.malformed += 1
             self.ledger.malformed_answers += 1
             if delivery.malformed >= MAX_MALFORMED_ANSWERS:
+                if self._searches(group, delivery):
+                    return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
         if attempt.failure is Failure.UNAUTHORISED:
@@ -316,7 +326,7 @@ class Dispatcher:
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False
-        if delivery.model_id in self.admission.troubles.held:
+        if self.admission.troubles.is_held(delivery.model_id):
             self._give_back(delivery)
             return False
         if blame is Blame.ROWS and self.admission.troubles.may_divide(delivery):
@@ -392,10 +402,8 @@ class Dispatcher:
         self.settlement.delivered(rows)
         self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
 
-    def _searches(self, group: TaskGroup, delivery: Delivery, attempt: Attempt) -> bool:
+    def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
-        if attempt.outcomes[0].status not in STATUSES:
-            return False
         rows = len(delivery.rows)
         found = self._suspects.divide(delivery.search, delivery.model_id, rows=rows)
         if found is None:
@@ -410,7 +418,9 @@ class Dispatcher:
         rows, delivery.rows = delivery.rows, ()
         size = -(-len(rows) // parts)
         for at in range(0, len(rows), size):
-            self._start(group, delivery.part(rows[at : at + size]))
+            part = delivery.part(rows[at : at + size])
+            part.malformed = max(0, delivery.malformed - (1 if len(part.rows) > 1 else 2))
+            self._start(group, part)
 
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
