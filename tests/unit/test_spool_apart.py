@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spill import Spill
-from arthur_relay.row import History, Row
+from arthur_relay.row import RECOVERED, History, Row
 
 from .spools import new_spool
 
@@ -128,3 +129,57 @@ def test_many_rows_are_passed_over_in_parts(tmp_path: Path) -> None:
     assert looks > 2
     assert len(lease_all(spool)) == 12_000
     assert spool.close() == 12_001
+
+
+def test_what_is_passed_over_takes_no_more_memory_than_its_place(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path)
+    spool.open()
+    for _ in range(20):
+        spool.put(rows("bad", 1000))
+        spool.commit()
+    (sent,) = spool.lease(1)
+    spool.give_back([sent])
+    tracemalloc.start()
+    try:
+        lease_all(spool, frozenset({"bad"}))
+        while spool.is_looking:
+            lease_all(spool, frozenset({"bad"}))
+        failed = spool.lease_of("bad", 5000)
+        for row in failed:
+            row.history = History(attempts=1, since=5.0)
+        spool.note(failed)
+        spool.give_back(failed)
+        spool.commit()
+        del failed, row
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert spool.waiting == 20_000
+    assert taken < 20_000 * 50, f"{taken / 20_000:.0f} bytes a row"
+
+
+def test_a_row_comes_again_as_it_has_become_whether_or_not_that_is_written(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path)
+    spool.open()
+    spool.put([Row("old", "bad", b"x", epoch=3)])
+    spool.commit()
+    (old,) = spool.lease(1)
+    spool.put([Row("new", "bad", b"x", epoch=4)])
+    new = spool.lease(1)[0]  # it is in memory only
+    for row in (old, new):
+        row.history = History(attempts=2, since=5.0)
+    spool.note([old, new])
+    spool.give_back([old, new])
+    for _ in range(2):
+        found = spool.lease_of("bad", 2)
+        assert [(row.id, row.epoch, row.history) for row in found] == [
+            ("old", 3, History(attempts=2, since=5.0)),
+            ("new", 4, History(attempts=2, since=5.0)),
+        ]
+        spool.give_back(found)
+        spool.commit()
+    spool.close()
+    later = new_spool(tmp_path)
+    later.open()
+    assert later.lease(5, frozenset({"bad"})) == []
+    assert [row.epoch for row in later.lease_of("bad", 2)] == [RECOVERED, RECOVERED]

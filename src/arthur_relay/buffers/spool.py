@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
-from arthur_relay.buffers.spool_apart import Apart, Place, Waiting
+from arthur_relay.buffers.spool_apart import Apart, Place
 from arthur_relay.buffers.spool_directory import SpoolDirectory
 from arthur_relay.buffers.spool_file import LOG_BYTES
 from arthur_relay.buffers.spool_format import ForeignSpoolError, NotASpoolError, is_damage
@@ -568,7 +568,7 @@ class Spool:
         """Count rows that were to be there and are not: someone has removed them by hand."""
         for part in self._parts:
             known = sum([1 for _ in self._in_memory(part)])
-            known += sum([1 for _ in self._apart.of(part)])
+            known += self._apart.count_of(part)
             lost = part.kept - known
             if lost > 0:
                 tell_missing(part.claim.path, lost)
@@ -687,32 +687,37 @@ class Spool:
         return others
 
     def _set_apart(self, row: Row, place: _Place) -> None:
-        part, seq = place
-        is_on_disk = seq not in part.changed and seq not in part.noted
-        if part is self._parts[0]:
-            is_on_disk = is_on_disk and seq not in self._unwritten
-        waiting = Waiting(place, row.epoch, None if is_on_disk else row)
-        self._apart.add(row.model_id, waiting, was_sent=row.history.attempts > 0)
+        self._apart.add(row.model_id, place, was_sent=row.history.attempts > 0)
 
     def _read_apart(self, model_id: str, limit: int) -> list[tuple[Row, _Place]]:
         """Read rows of a model that were set apart, and forget that they were."""
-        waiting = self._apart.take(model_id, limit)
+        places = self._apart.take(model_id, limit)
         wanted: dict[Part, list[int]] = {}
-        for each in waiting:
-            if each.row is None:
-                wanted.setdefault(each.place[0], []).append(each.place[1])
+        for part, seq in places:
+            wanted.setdefault(part, []).append(seq)
         read: dict[_Place, Row] = {}
         for part, numbers in wanted.items():
-            read.update({(part, seq): row for seq, row in self._read_these(part, numbers)})
+            read.update(self._read_again(part, numbers))
         taken = []
-        for each in waiting:
-            row = each.row or read.get(each.place)
-            if row is not None:
-                row.epoch = each.epoch
-                taken.append((row, each.place))
+        for place in places:
+            if place in read:
+                taken.append((read[place], place))
             elif self._failed_at is not None:
-                self._apart.add(model_id, each, was_sent=True)
+                self._apart.add(model_id, place, was_sent=True)
         return taken
+
+    def _read_again(self, part: Part, numbers: Sequence[int]) -> dict[_Place, Row]:
+        """Read rows by number, each as it has become by now, whether or not that is written."""
+        unwritten = self._unwritten if part is self._parts[0] else {}
+        newer = {
+            seq: row for seq in numbers if (row := unwritten.get(seq) or part.changed.get(seq))
+        }
+        found = newer | dict(self._read_these(part, [seq for seq in numbers if seq not in newer]))
+        for seq, row in found.items():
+            if part is not self._parts[0] or seq < self._first_seq:
+                row.epoch = RECOVERED
+            row.history = part.noted.get(seq, row.history)
+        return {(part, seq): row for seq, row in found.items()}
 
     def _read_these(
         self, part: Part, numbers: list[int], *, is_mended: bool = False

@@ -1,41 +1,74 @@
 """Rows in the spool's files that are passed over for now, by model: their places, no more.
 
 A model that can't be delivered may fill the spool. What waits of it has been read past, so that
-the rows behind it can be read, and is read once more when its turn comes.
+the rows behind it can be read, and is read once more when its turn comes. Until then a row costs
+the eight bytes of its number: a spool may hold a million of them.
 """
 
-from collections import deque
-from collections.abc import Iterator
+from array import array
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import chain
 
 from arthur_relay.buffers.spool_part import Part
-from arthur_relay.row import Row
 
 Place = tuple[Part, int]
 """A file, and the sequence number in it."""
 
+_NUMBERS = "q"
+"""The type of SQLite's row numbers: eight bytes with a sign."""
 
-@dataclass(slots=True, frozen=True)
-class Waiting:
-    """A row that waits.
+_MANY_TAKEN = 1000
+"""Numbers at the start of a run that are done with, before it is made shorter."""
 
-    Attributes:
-        place: Where it is.
-        epoch: The one that it is counted in.
-        row: The row, while the file does not have it as it is; else None.
-    """
 
-    place: Place
-    epoch: int
-    row: Row | None = None
+@dataclass(slots=True, eq=False)
+class _Run:
+    """Numbers of one file, of which the first ones are done with."""
+
+    part: Part
+    numbers: "array[int]" = field(default_factory=lambda: array(_NUMBERS))
+    taken: int = 0
+
+    def __len__(self) -> int:
+        return len(self.numbers) - self.taken
+
+    def take(self, limit: int) -> list[Place]:
+        end = self.taken + limit
+        found = [(self.part, number) for number in self.numbers[self.taken : end]]
+        self.taken += len(found)
+        if self.taken >= max(_MANY_TAKEN, len(self.numbers) // 2):
+            del self.numbers[: self.taken]
+            self.taken = 0
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Places:
+    """Places, first in, first out."""
+
+    runs: list[_Run] = field(default_factory=list)
+
+    def add(self, part: Part, number: int) -> None:
+        if not self.runs or self.runs[-1].part is not part:
+            self.runs.append(_Run(part))
+        self.runs[-1].numbers.append(number)
+
+    def take(self, limit: int) -> list[Place]:
+        taken: list[Place] = []
+        while self.runs and len(taken) < limit:
+            taken += self.runs[0].take(limit - len(taken))
+            if not len(self.runs[0]):
+                del self.runs[0]
+        return taken
 
 
 @dataclass(slots=True, eq=False)
 class _OfModel:
-    fresh: deque[Waiting] = field(default_factory=deque)
-    again: deque[Waiting] = field(default_factory=deque)
+    fresh: _Places = field(default_factory=_Places)
+    again: _Places = field(default_factory=_Places)
+
+    def __bool__(self) -> bool:
+        return bool(self.fresh.runs or self.again.runs)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,21 +81,20 @@ class Apart:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, model_id: str, waiting: Waiting, *, was_sent: bool) -> None:
+    def add(self, model_id: str, place: Place, *, was_sent: bool) -> None:
         """Take in a row's place."""
         found = self._models.setdefault(model_id, _OfModel())
-        (found.again if was_sent else found.fresh).append(waiting)
+        (found.again if was_sent else found.fresh).add(*place)
         self._count += 1
 
-    def take(self, model_id: str, limit: int) -> list[Waiting]:
+    def take(self, model_id: str, limit: int) -> list[Place]:
         """Return the first places of a model, `limit` at most, and forget them."""
         found = self._models.get(model_id)
         if found is None:
             return []
-        taken: list[Waiting] = []
-        while len(taken) < limit and (found.fresh or found.again):
-            taken.append((found.fresh or found.again).popleft())
-        if not (found.fresh or found.again):
+        taken = found.fresh.take(limit)
+        taken += found.again.take(limit - len(taken))
+        if not found:
             del self._models[model_id]
         self._count -= len(taken)
         return taken
@@ -71,9 +103,11 @@ class Apart:
         """Return the models that anything is passed over of."""
         return [model_id for model_id in self._models if model_id not in but]
 
-    def of(self, part: Part) -> Iterator[Waiting]:
-        """Yield what is in one file."""
-        for found in self._models.values():
-            for waiting in chain(found.fresh, found.again):
-                if waiting.place[0] is part:
-                    yield waiting
+    def count_of(self, part: Part) -> int:
+        """Return how many rows of one file are passed over."""
+        return sum(
+            len(run)
+            for found in self._models.values()
+            for run in (*found.fresh.runs, *found.again.runs)
+            if run.part is part
+        )

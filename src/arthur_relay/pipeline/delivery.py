@@ -76,6 +76,14 @@ class Delivery:
         """What fails when it does: the same rows failing once more tell nothing of others."""
         return (*self.rows[0].inference, len(self.rows))
 
+    def let_go(self) -> None:
+        """Forget its rows at its end.
+
+        A policy of tenacity and what it was given refer to each other, so that a delivery stays
+        until Python's collector looks for such; with its rows that may be all that was sent.
+        """
+        self.rows, self.unheard, self.search = (), Unheard(), None
+
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
         """Return a delivery of some of its rows, which goes apart from those that go well."""
         return Delivery(rows, Lane.APART, self.search, self.unheard, seen=self.seen)

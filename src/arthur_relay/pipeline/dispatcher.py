@@ -282,6 +282,7 @@ class Dispatcher:
             raise
         finally:
             self._traffic.end(delivery)
+            delivery.let_go()
             if delivery.lane is Lane.PROBE:
                 self.admission.troubles.end_probe(delivery.model_id, anyio.current_time())
             self.changed()
