@@ -233,7 +233,7 @@ TABLE: dict[str, dict[str, Fault]] = {
         "an answer of 64 MiB": answers(Break(long_answer)),
         "an answer that drips": breaks(Break(drip), doubled=3, settings=IMPATIENT),
         "not JSON": passes_after(2, arthur("not_json", times=2)),
-        "not JSON, three times": Fault(
+        "not JSON, and no end": Fault(
             arthur("not_json", times=None),
             attempts=10,
             delivered=0,

@@ -111,8 +111,8 @@ class SpoolMachine(RuleBasedStateMachine):
         (part,) = self.spool._parts
         if not (self.spool._unwritten or part.is_to_be_written):
             self.on_disk = self.held()
-        else:  # else something may still have fitted into free pages
-            assert self.is_full
+        else:
+            assert self.is_full  # else something may still have fitted into free pages
             if not part.file.rows and self.on_disk:
                 # All that was in it was done with, so the full file made way for an empty one.
                 assert not self.on_disk.keys() & self.held().keys()
