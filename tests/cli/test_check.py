@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 CANARY = "canary-Zq7"
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 TEXTS = ("many", "-1", "0", "1e400", "nan", "perhaps", "none", "true", "7", "0.5", "/proc/none", "")
 """Given to every setting. What each makes of it is its own affair; both have to say the same."""
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 SECONDS = 30.0
 Command = tuple[list[str], dict[str, str]]
 

@@ -349,6 +349,20 @@ def test_a_spool_that_can_not_be_used(start: Callable[..., DaemonProcess], tmp_p
     assert "can't be used" in daemon.log
 
 
+def test_langchain_is_not_loaded(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    # It would take a fifth of the start, and memory for as long as the daemon runs.
+    look = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', 'langchain_core' in sys.modules, flush=True))"
+    )
+    with DaemonProcess(sandbox, tmp_path, before=look) as daemon:
+        client = daemon.wait_until_ready().client()
+        assert client.post(path(sandbox), json=[row("a")]).status_code == 207
+        assert daemon.end() == 0
+        assert arrived(sandbox) == ["a"]
+        assert "loaded: False" in daemon.log
+
+
 def test_a_wrong_model_is_told_at_once_and_costs_no_dead_letter(
     daemon: DaemonProcess, sandbox: ArthurSandbox
 ) -> None:

@@ -16,6 +16,8 @@ from tests.fuzz.outcome import Broken, Outcome
 if TYPE_CHECKING:
     from arthur_relay.daemon.framing import FramedProtocol
 
+pytestmark = pytest.mark.one_python
+
 SEED = 20260607
 
 

@@ -18,6 +18,8 @@ from .rows import INFERENCES, row, truth
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.one_python
+
 
 @contextmanager
 def events(client: httpx.Client) -> Iterator[Iterator[Any]]:

@@ -33,6 +33,8 @@ def raw_deflate(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
+# Each has a name: gzip writes the time into its header, and a test's id made of that would not be
+# the same in two of pytest-xdist's workers.
 @pytest.mark.parametrize(
     ("body", "encodings"),
     [
@@ -45,6 +47,17 @@ def raw_deflate(body: bytes) -> bytes:
         (zlib.compress(TEXT), ["deflate"]),
         (raw_deflate(TEXT), ["deflate"]),
         (gzip.compress(zlib.compress(TEXT)), ["deflate", "gzip"]),
+    ],
+    ids=[
+        "plain",
+        "identity",
+        "gzip",
+        "gzip in other letters",
+        "gzip in two members",
+        "gzip with padding",
+        "deflate",
+        "raw deflate",
+        "gzip of deflate",
     ],
 )
 def test_what_is_encoded_is_decoded(body: bytes, encodings: list[str]) -> None:
@@ -71,6 +84,21 @@ def test_nothing_is_nothing_however_it_is_encoded() -> None:
         (zlib.compress(TEXT)[:-3], ["deflate"]),
         (gzip.compress(TEXT), ["gzip", "gzip"]),
         (gzip.compress(TEXT), ["gzip"] * 1000),
+    ],
+    ids=[
+        "not gzip",
+        "not deflate",
+        "br",
+        "zstd",
+        "unknown",
+        "gzip without its end",
+        "gzip without its body",
+        "gzip and more",
+        "many empty members",
+        "very many empty members",
+        "deflate without its end",
+        "gzip once, not twice",
+        "too many encodings",
     ],
 )
 def test_what_can_not_be_decoded_is_said(body: bytes, encodings: list[str]) -> None:

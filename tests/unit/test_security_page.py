@@ -12,6 +12,8 @@ from arthur_relay.daemon.json_rows import MAX_DEPTH
 from arthur_relay.pipeline import model_ledger
 from arthur_relay.schema import MAX_MODEL_CHARACTERS
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", PAGE, re.MULTILINE))

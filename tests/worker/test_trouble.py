@@ -12,6 +12,8 @@ from arthur_relay.pipeline import trouble
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
 
+pytestmark = pytest.mark.one_python
+
 SECOND = 0.05
 """How long a request takes."""
 
