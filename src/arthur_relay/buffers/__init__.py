@@ -10,6 +10,9 @@ from typing import Protocol
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
 
+ANY_BYTES = 1 << 62
+"""More than all rows have together."""
+
 
 class Recover(Protocol):
     """Counts rows that an earlier process has captured, before anyone can see them here."""
@@ -203,12 +206,19 @@ class Buffer(Protocol):
         """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
-    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
-        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty.
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
+        """Return the oldest waiting rows; they stay held. May be empty.
 
         Args:
             limit: How many rows, at most.
             but: Models whose rows stay where they are.
+            most_bytes: After so many bytes of bodies no more are leased.
         """
         ...
 
@@ -217,10 +227,25 @@ class Buffer(Protocol):
         """Whether a lease ended early, because too many rows were passed over: ask again soon."""
         ...
 
-    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
 
         Those first that were never sent, then those that were given back, in that order.
+        """
+        ...
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for by `lease_put_off`."""
+        ...
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        ...
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held.
+
+        Those that were never sent come first, as for `lease_of`. May be empty.
         """
         ...
 

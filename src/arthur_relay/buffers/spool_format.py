@@ -58,7 +58,11 @@ ALTER TABLE rows ADD COLUMN since REAL;
 ALTER TABLE rows ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE rows ADD COLUMN crc INTEGER;
 CREATE TABLE owner (address TEXT NOT NULL, organization TEXT, principal TEXT);
+ALTER TABLE rows ADD COLUMN unknown_since REAL;
 """
+
+# Files of this version were made without it before; those who made them don't look at it.
+_ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
 
 # On a page of its own: one that is damaged costs no file its owner. Earlier releases of this
 # version don't look at it.
@@ -181,6 +185,11 @@ def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner)
     if version < VERSION:
         _make(connection, "BEGIN IMMEDIATE;" + _SINCE_2, owner)
         return
+    ((is_there,),) = connection.execute(
+        "SELECT count(*) FROM pragma_table_info('rows') WHERE name = 'unknown_since'"
+    )
+    if not is_there:
+        connection.execute(_ADDED_LATER)
     try:
         connection.execute(_OWNER_COPY)
     except sqlite3.Error as error:
@@ -233,16 +242,22 @@ def write_owner(execute: Execute, owner: RowOwner | None) -> None:
 
 
 def history_of(values: Sequence[object]) -> History:
-    """Return a row's history of its three columns; none of what was never written there.
+    """Return a row's history of its four columns; none of what was never written there.
 
     A row's checksum is of its body alone, so a damaged file may hold anything here.
     """
     match values:
-        case (int(attempts), None | float() | int() as since, int(deaths)) if (
+        case (
+            int(attempts),
+            None | float() | int() as since,
+            int(deaths),
+            None | float() | int() as unknown_since,
+        ) if (
             0 <= attempts < _MOST_COUNTED
             and 0 <= deaths < _MOST_COUNTED
             and (since is None or math.isfinite(since))
+            and (unknown_since is None or math.isfinite(unknown_since))
         ):
-            if attempts or deaths or since is not None:
-                return History(attempts, since, deaths)
+            if attempts or deaths or (since, unknown_since) != (None, None):
+                return History(attempts, since, deaths, unknown_since)
     return NO_HISTORY  # as nearly all have: one object for all of them

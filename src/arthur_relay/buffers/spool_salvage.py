@@ -22,6 +22,12 @@ from arthur_relay.sqlite_pages import Pages, Record, Value
 _COLUMNS_OF_1 = 8
 """The columns of a row in the format's first version."""
 
+_DEFAULTS: tuple[Value, ...] = (0, None, 0, None, None)
+"""Of the columns since then."""
+
+_CRC = 3
+"""Which of those is the body's checksum; the others are the history."""
+
 
 @dataclass(slots=True)
 class Salvage:
@@ -109,8 +115,9 @@ def _row(record: Record) -> tuple[int, Row, float] | None:
             float() | int() as stored_at,
             bytes(body),
             *since_2,
-        ) if len(since_2) in (0, 4):
-            *history, crc = since_2 or (0, None, 0, None)
+        ) if len(since_2) in (0, 4, 5):
+            history = [*since_2, *_DEFAULTS[len(since_2) :]]
+            crc = history.pop(_CRC)
         case _:
             return None
     with suppress(ValueError, RecursionError):
