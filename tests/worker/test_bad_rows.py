@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from arthur_relay.inference import CapturedGroundTruth
 from arthur_relay.pipeline.acceptance import Answer, Offer
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
@@ -251,3 +252,27 @@ def test_an_error_while_a_row_is_buried_costs_that_row_alone(
 
     run(test)
     assert PROMPT not in caplog.text
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("error", [LookupError, SystemExit])
+def test_so_does_an_error_while_a_capture_is_buried(
+    error: type[BaseException], is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ground truth without an attribute, which is refused before it is a row."""
+
+    def fail(*_: Any) -> None:
+        raise error(PROMPT)
+
+    async def test() -> None:
+        h = harness()
+        if is_known:
+            h.capture("first")
+            assert await live(h, 1) == 0
+        monkeypatch.setattr(h.worker.dead_letters, "add", fail)
+        h.inlet.put(CapturedGroundTruth("a", "m", {"not_registered": 1}, 100, 1.5))
+        h.capture("b")
+        assert await live(h, 1) == 0, "the worker died"
+        h.check(captured=2 + is_known, delivered=1 + is_known, rejected=1, pending=0)
+
+    run(test)

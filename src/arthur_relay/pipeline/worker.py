@@ -185,7 +185,9 @@ class Worker:
             flushes=self._flushes,
             settings=self.settings,
             pace=self.pace,
-            dead=lambda row, reason: self._bury(row, Outcome(Verdict.REJECTED, reason), 0),
+            dead=lambda row, reason: self.settlement.bury(
+                row, Outcome(Verdict.REJECTED, reason), 0
+            ),
         )
         self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
 
