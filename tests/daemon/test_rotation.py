@@ -8,11 +8,15 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+import pytest
+import trustme
+
 from tests.daemon.process import DaemonProcess, arrived, row
+from tests.http.test_client_certificate import Front, issue
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -170,3 +174,65 @@ class Counting:
             while part := source.recv(65536):
                 target.sendall(part)
             target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def front(sandbox: ArthurSandbox, authority: trustme.CA) -> Iterator[Front]:
+    """An Arthur that lets in whoever has a certificate of an authority."""
+    with Front(trustme.CA(), authority, int(sandbox.url.rpartition(":")[2])) as running:
+        yield running
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the front's, of cut connections
+@pytest.mark.parametrize("by_signal", [True, False])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_client_certificate_that_is_replaced_is_shown_without_a_restart(
+    alone: bool,
+    by_signal: bool,
+    start: Callable[..., DaemonProcess],
+    sandbox: ArthurSandbox,
+    front: Front,
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> None:
+    front.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    files = issue(authority, tmp_path, alone=alone)
+    daemon = start(
+        ARTHUR_ENDPOINT_URL=f"https://127.0.0.1:{front.port}",
+        SSL_CERT_FILE=str(tmp_path / "ca.pem"),
+        SSL_CERT_DIR="",
+        **{f"ARTHUR_RELAY_{name.upper()}": str(path) for name, path in files.items()},
+    ).wait_until_ready()
+    client = daemon.client()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+
+    def send(name: str) -> None:
+        assert client.post(path, json=[row(name)]).status_code == 207
+
+    send("before")
+    wait_for(lambda: arrived(sandbox) == ["before"])
+    another = trustme.CA()
+    if by_signal:
+        # The connections that there are stand, and whoever makes a new one needs the other.
+        front.context = front.context_of(front.authority, another)
+        issue(another, tmp_path, alone=alone)
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded: ")
+        send("a")
+    else:
+        front.take_only(another)
+        send("a")
+        wait_for(lambda: "arthur_relay_breaker_open 1.0" in client.get("/metrics").text)
+        assert arrived(sandbox) == ["before"]
+        issue(another, tmp_path, alone=alone)
+    wait_for(lambda: arrived(sandbox) == ["a", "before"])
+    metrics = client.get("/metrics").text
+    assert "arthur_relay_rejected_total{" not in metrics
+    if by_signal:
+        assert 'arthur_relay_requests_total{outcome="unavailable"}' not in metrics
+    assert daemon.end() == 0
