@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
@@ -47,6 +47,18 @@ class Loss:
     def plus(self, rows: int, epochs: Mapping[int, int] = MappingProxyType({})) -> "Loss":
         """Return this and some more."""
         return Loss(self.rows + rows, Counter(self.epochs) + Counter(epochs))
+
+
+class DamagedFiles(NamedTuple):
+    """What became of damaged files of a spool, in this process.
+
+    Attributes:
+        set_aside: How many were found, and given another name.
+        removed: How many of those that were set aside before gave way to them.
+    """
+
+    set_aside: int = 0
+    removed: int = 0
 
 
 class Compaction(Protocol):
@@ -291,6 +303,11 @@ class Buffer(Protocol):
 
     def lost(self) -> Loss:
         """Return what was lost since the last call; it is held no longer."""
+        ...
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
         ...
 
     def rows_by_model(self) -> Mapping[str, int]:

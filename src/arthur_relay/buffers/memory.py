@@ -14,6 +14,7 @@ from typing import Any
 from arthur_relay.buffers import (
     ANY_BYTES,
     Compaction,
+    DamagedFiles,
     Loss,
     Recover,
     count_nothing,
@@ -206,6 +207,7 @@ class MemoryBuffer:
     is_looking = False
     trouble: str | None = None
     asks_for_owner = False
+    damaged_files = DamagedFiles()
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from arthur_relay.buffers import ANY_BYTES, Compaction, Loss, Recover, count_nothing
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+)
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.row import Row
@@ -225,6 +232,11 @@ class Spill:
     def lost(self) -> Loss:
         """Return what was lost on disk since the last call."""
         return self._spool.lost()
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged."""
+        return self._spool.damaged_files
 
     def rows_by_model(self) -> Mapping[str, int]:
         """Return how many rows of each model are on disk."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from arthur_relay.buffers import (
     ANY_BYTES,
     Compaction,
+    DamagedFiles,
     Loss,
     Recover,
     count_nothing,
@@ -423,6 +424,12 @@ class Spool:
         """Return what was lost since the last call."""
         found, self._loss = self._loss, Loss()
         return found
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
+        counts = self._opening.damaged
+        return DamagedFiles(counts["set_aside"], counts["removed"])
 
     def rows_by_model(self) -> Counter[str]:
         """Return how many rows of each model are held. Reads all files."""
