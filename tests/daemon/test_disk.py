@@ -186,6 +186,9 @@ def test_rows_for_one_arthur_are_not_sent_to_another(
         variables = {**other.environment(), "ARTHUR_MODEL_ID": other.model_id}
         moved = start(**variables).wait_until_ready()
         assert f"has 2 inferences for {sandbox.url}" in moved.log
+        assert "2 rows of others wait" in moved.client().get("/readyz").json()["detail"]
+        detail = moved.client().get("/status").json()["health"]["detail"]
+        assert "2 in the spool's directory are for another Arthur or organisation" in detail
         assert send(moved, other, "c") == 207
         wait_for(lambda: arrived(other) == ["c"])
         assert moved.end() == 0

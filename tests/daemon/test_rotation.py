@@ -97,6 +97,25 @@ def test_what_was_taken_with_a_refused_key_outlives_the_daemon(
     wait_for(lambda: arrived(sandbox) == ["a"])
 
 
+def test_what_was_taken_with_a_mistyped_key_is_delivered_with_the_right_one(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    daemon = start(
+        ARTHUR_API_KEY="mistyped", ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS="0.5"
+    ).wait_until_ready()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+    assert daemon.client().post(path, json=[row("a")]).status_code == 207
+    wait_for(
+        lambda: any(b"refused:" in each.read_bytes() for each in daemon.spool.glob("0.spool*"))
+    )
+    assert daemon.end() == 0
+    right = start().wait_until_ready()
+    wait_for(lambda: arrived(sandbox) == ["a"], 60)
+    assert sandbox.duplicates == 0
+    assert right.end() == 0
+    assert "left alone" not in right.log
+
+
 def test_sighup_renews_the_connections(
     start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
 ) -> None:

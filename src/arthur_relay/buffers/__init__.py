@@ -306,6 +306,14 @@ class Buffer(Protocol):
         ...
 
     @property
+    def left_alone(self) -> int:
+        """Rows of other processes that are for another address or organisation. Any thread.
+
+        So are those of which it is not known yet whether they are.
+        """
+        ...
+
+    @property
     def damaged_files(self) -> DamagedFiles:
         """What became of files that were found damaged. Any thread."""
         ...

@@ -208,6 +208,7 @@ class MemoryBuffer:
     trouble: str | None = None
     asks_for_owner = False
     damaged_files = DamagedFiles()
+    left_alone = 0
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None

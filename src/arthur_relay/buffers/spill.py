@@ -234,6 +234,11 @@ class Spill:
         return self._spool.lost()
 
     @property
+    def left_alone(self) -> int:
+        """Rows on disk that are for others, or perhaps for others."""
+        return self._spool.left_alone
+
+    @property
     def damaged_files(self) -> DamagedFiles:
         """What became of files that were found damaged."""
         return self._spool.damaged_files

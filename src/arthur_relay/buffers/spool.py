@@ -130,6 +130,7 @@ class Spool:
         self._told_failure = False
         self._told_reader = False
         self._told_foreign: set[Path] = set()
+        self._left_alone: dict[Path, int] = {}
         self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
 
@@ -189,6 +190,7 @@ class Spool:
         if not self._parts or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
             return 0
         self._adopted_at = self._monotonic()
+        self._left_alone = {}
         found = 0
         for claim in self._directory.orphans({part.claim.path for part in self._parts}):
             try:
@@ -426,6 +428,11 @@ class Spool:
         return found
 
     @property
+    def left_alone(self) -> int:
+        """Rows in the directory that are for others, or perhaps for others. Any thread."""
+        return sum(list(self._left_alone.values()))
+
+    @property
     def damaged_files(self) -> DamagedFiles:
         """What became of files that were found damaged. Any thread."""
         counts = self._opening.damaged
@@ -585,14 +592,17 @@ class Spool:
     def _learn_owner(self) -> None:
         """Write down whose rows these are once more is known of that, and look for more of them."""
         owner = self._opening.owner()
-        if owner.organization is None:
+        is_known = owner.organization is not None
+        if not (is_known or owner.is_refused):
             return
-        if self.asks_for_owner:
+        if is_known and self.asks_for_owner:
             self.asks_for_owner = False
             self._adopted_at = float("-inf")
         for part in self._parts:
-            if part.file.owner != owner and owner.may_send(part.file.owner):
-                self._adopted_at = float("-inf")
+            theirs = part.file.owner
+            is_news = is_known or theirs.organization is None  # a key that was good has an owner
+            if theirs != owner and is_news and owner.may_send(theirs):
+                self._adopted_at = float("-inf") if is_known else self._adopted_at
                 with suppress(sqlite3.Error):  # another time
                     part.file.belong_to(owner)
 
@@ -667,6 +677,7 @@ class Spool:
         self._told_reader = part.file.is_read_elsewhere
 
     def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
+        self._left_alone[path] = error.rows
         if not error.is_sure:
             self.asks_for_owner = True
             return

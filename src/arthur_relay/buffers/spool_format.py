@@ -68,6 +68,9 @@ _ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
 # version don't look at it.
 _OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
 
+_REFUSED = "refused:"
+"""Before the principal of one whose key was refused; earlier releases take it for somebody else."""
+
 _INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of files that can give pages back."""
 
@@ -144,8 +147,15 @@ def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
             continue
         match found:
             case [(str(address), None | str() as organization, None | str() as principal)]:
-                return RowOwner(address, organization, principal)
+                return owner_of(address, organization, principal)
     return None
+
+
+def owner_of(address: str, organization: str | None, principal: str | None) -> RowOwner:
+    """Return the owner that was written like this."""
+    digest = (principal or "").removeprefix(_REFUSED)
+    is_refused = principal is not None and digest != principal
+    return RowOwner(address, organization, digest if is_refused else principal, is_refused)
 
 
 def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner) -> None:
@@ -236,7 +246,8 @@ def write_owner(execute: Execute, owner: RowOwner | None) -> None:
     execute("DELETE FROM owner", ())
     execute("DELETE FROM owner_copy", ())
     if owner is not None:
-        values = (owner.address, owner.organization, owner.principal)
+        principal = f"{_REFUSED}{owner.principal}" if owner.is_refused else owner.principal
+        values = (owner.address, owner.organization, principal)
         execute("INSERT INTO owner VALUES (?, ?, ?)", values)
         execute("INSERT INTO owner_copy VALUES (?, ?, ?)", values)
 

@@ -12,6 +12,7 @@ from arthur_relay.buffers.spool_format import (
     MOST_SEQ,
     PAGE_BYTES,
     history_of,
+    owner_of,
     times_cut,
 )
 from arthur_relay.buffers.spool_models import schema_of
@@ -89,7 +90,7 @@ class Salvage:
             case (str(model_id), str(description)) if schema_of(model_id, description):
                 self.models[model_id] = description
             case (str(address), None | str() as organization, None | str() as principal):
-                self.owners.add(RowOwner(address, organization, principal))
+                self.owners.add(owner_of(address, organization, principal))
             case ("table", "owner", *_):
                 self.never_had_owner = False
 
