@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 from arthur_relay.buffers import (
@@ -845,22 +844,29 @@ class Spool:
         assert cursor is not None, "the spool is used before it was opened"
         found = self._read(cursor, limit, most_bytes)
         if cursor.after >= cursor.part.file.last_seq:  # else the older ones could not be read
-            rest = self._oldest_unwritten(limit - len(found))
+            left = most_bytes - _body_bytes(found)
+            rest = self._oldest_unwritten(limit - len(found), left)
             if rest:
                 cursor.after = rest[-1][1][1]
             found += rest
         return found
 
-    def _oldest_unwritten(self, limit: int) -> list[tuple[Row, _Place]]:
+    def _oldest_unwritten(
+        self, limit: int, most_bytes: int = ANY_BYTES
+    ) -> list[tuple[Row, _Place]]:
         """Return waiting rows that are in memory only."""
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
         if limit <= 0 or cursor.after >= self._next_seq - 1:
             return []
-        waiting = (
-            (row, (cursor.part, seq)) for seq, row in self._unwritten.items() if seq > cursor.after
-        )
-        return list(islice(waiting, limit))
+        found: list[tuple[Row, _Place]] = []
+        for seq, row in self._unwritten.items():
+            if len(found) >= limit or most_bytes <= 0:
+                break
+            if seq > cursor.after:
+                found.append((row, (cursor.part, seq)))
+                most_bytes -= len(row.body)
+        return found
 
     def _read(
         self, cursor: Cursor, limit: int, most_bytes: int, *, is_mended: bool = False
