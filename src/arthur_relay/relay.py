@@ -316,6 +316,7 @@ class Relay(Flushing):
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
             trouble=parts.worker.buffer.trouble,
+            left_alone=parts.worker.buffer.left_alone,
             lacks_model=self._lacks_model,
         )
 

@@ -85,11 +85,13 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     trouble: str | None = None,
     unanswered: str = "",
     lacks_model: bool = False,
+    left_alone: int = 0,
 ) -> Health:
     """Return how delivery goes, in one word and one sentence.
 
     `unanswered` says why Arthur gave no answer to who asked it beside the pipeline, or "";
-    `lacks_model`, whether inferences have to name their model themselves though nobody chose that.
+    `lacks_model`, whether inferences have to name their model themselves though nobody chose that;
+    `left_alone`, how many in the spool's directory are for somebody else.
     """
     if disabled:
         return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
@@ -102,6 +104,11 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     )
     if unsampled:
         counts += f", {unsampled} are not in the sample"
+    if left_alone:
+        counts += (
+            f"; {left_alone} in the spool's directory are for another Arthur or organisation, as"
+            " far as is known, and left alone: see arthur-relay spool list"
+        )
     if trouble and not closed:
         return Health(HealthStatus.FAILING, f"The spool can't keep rows: {trouble}: {counts}.")
     if lacks_model:

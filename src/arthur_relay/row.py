@@ -27,11 +27,14 @@ class History:
         attempts: How often it was sent.
         since: When it was first sent in vain, in seconds since 1970, or None.
         deaths: In how many lives it was being handled when the worker died.
+        unknown_since: When the destination first said of this ground truth that it does not know
+            the inference, in seconds since 1970, or None.
     """
 
     attempts: int = 0
     since: float | None = None
     deaths: int = 0
+    unknown_since: float | None = None
 
 
 NO_HISTORY = History()

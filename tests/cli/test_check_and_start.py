@@ -190,6 +190,16 @@ DAEMON: list[dict[str, str]] = [
     {"ARTHUR_ENDPOINT_URL": "unix://relay.sock"},
     {"ARTHUR_ENDPOINT_URL": "unix:///proc/none"},
     {"ARTHUR_ENDPOINT_URL": "unix://{socket}"},
+    # Itself.
+    {"ARTHUR_ENDPOINT_URL": "unix://{short}/a/../relay.sock"},
+    {"ARTHUR_ENDPOINT_URL": "unix://{taken}"},
+    {"ARTHUR_ENDPOINT_URL": "http://{free_too}", f"{DAEMON_PREFIX}LISTEN": "{free_too}"},
+    {"ARTHUR_ENDPOINT_URL": "http://{free_too}", f"{DAEMON_PREFIX}LISTEN": "127.0.0.2:{free}"},
+    {
+        "ARTHUR_ENDPOINT_URL": "http://localhost:{free}/api/v3",
+        f"{DAEMON_PREFIX}METRICS_LISTEN": "0.0.0.0:{free}",
+    },
+    {"ARTHUR_ENDPOINT_URL": "http://{used}", f"{DAEMON_PREFIX}LISTEN": "{free_too}"},
     {"ARTHUR_API_KEY": "two\nlines"},
     {"ARTHUR_ORGANIZATION_ID": "\u00fc"},
     {"ARTHUR_API_KEY": "", "ARTHUR_LOGIN": "me"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.spool_format import PAGE_BYTES
+from arthur_relay.files import KEPT_ASIDE
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
@@ -185,6 +186,9 @@ def test_rows_for_one_arthur_are_not_sent_to_another(
         variables = {**other.environment(), "ARTHUR_MODEL_ID": other.model_id}
         moved = start(**variables).wait_until_ready()
         assert f"has 2 inferences for {sandbox.url}" in moved.log
+        assert "2 rows of others wait" in moved.client().get("/readyz").json()["detail"]
+        detail = moved.client().get("/status").json()["health"]["detail"]
+        assert "2 in the spool's directory are for another Arthur or organisation" in detail
         assert send(moved, other, "c") == 207
         wait_for(lambda: arrived(other) == ["c"])
         assert moved.end() == 0
@@ -215,3 +219,25 @@ def test_a_key_that_was_changed_finds_the_rows_of_its_organisation(
     wait_for(lambda: "a" in arrived(sandbox), 60)
     assert again.end() == 0
     assert "left alone" not in again.log
+
+
+def test_damaged_files_that_are_set_aside_and_removed_are_counted(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    daemon = start().wait_until_ready()
+    metrics = daemon.client().get("/metrics").text
+    assert "arthur_relay_spool_damaged_files_total 0.0" in metrics
+    assert "arthur_relay_spool_damaged_files_removed_total 0.0" in metrics
+    assert daemon.end() == 0
+    for number in range(KEPT_ASIDE + 1):
+        (daemon.spool / f"0-damaged-2026010{number + 1}T000000Z.sqlite").touch(0o600)
+    (daemon.spool / "0.spool").write_bytes(b"no database" * 1000)
+    (daemon.spool / "0.spool").chmod(0o600)
+    again = start().wait_until_ready()
+    metrics = again.client().get("/metrics").text
+    assert "arthur_relay_spool_damaged_files_total 1.0" in metrics
+    assert "arthur_relay_spool_damaged_files_removed_total 2.0" in metrics
+    assert len(list(again.spool.glob("*-damaged-*.sqlite"))) == KEPT_ASIDE
+    assert send(again, sandbox, "a") == 207
+    wait_for(lambda: arrived(sandbox) == ["a"])
+    assert again.end() == 0

@@ -8,11 +8,15 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+import pytest
+import trustme
+
 from tests.daemon.process import DaemonProcess, arrived, row
+from tests.http.test_client_certificate import Front, issue
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -93,6 +97,25 @@ def test_what_was_taken_with_a_refused_key_outlives_the_daemon(
     wait_for(lambda: arrived(sandbox) == ["a"])
 
 
+def test_what_was_taken_with_a_mistyped_key_is_delivered_with_the_right_one(
+    start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    daemon = start(
+        ARTHUR_API_KEY="mistyped", ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS="0.5"
+    ).wait_until_ready()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+    assert daemon.client().post(path, json=[row("a")]).status_code == 207
+    wait_for(
+        lambda: any(b"refused:" in each.read_bytes() for each in daemon.spool.glob("0.spool*"))
+    )
+    assert daemon.end() == 0
+    right = start().wait_until_ready()
+    wait_for(lambda: arrived(sandbox) == ["a"], 60)
+    assert sandbox.duplicates == 0
+    assert right.end() == 0
+    assert "left alone" not in right.log
+
+
 def test_sighup_renews_the_connections(
     start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
 ) -> None:
@@ -170,3 +193,65 @@ class Counting:
             while part := source.recv(65536):
                 target.sendall(part)
             target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def front(sandbox: ArthurSandbox, authority: trustme.CA) -> Iterator[Front]:
+    """An Arthur that lets in whoever has a certificate of an authority."""
+    with Front(trustme.CA(), authority, int(sandbox.url.rpartition(":")[2])) as running:
+        yield running
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the front's, of cut connections
+@pytest.mark.parametrize("by_signal", [True, False])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_client_certificate_that_is_replaced_is_shown_without_a_restart(
+    alone: bool,
+    by_signal: bool,
+    start: Callable[..., DaemonProcess],
+    sandbox: ArthurSandbox,
+    front: Front,
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> None:
+    front.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    files = issue(authority, tmp_path, alone=alone)
+    daemon = start(
+        ARTHUR_ENDPOINT_URL=f"https://127.0.0.1:{front.port}",
+        SSL_CERT_FILE=str(tmp_path / "ca.pem"),
+        SSL_CERT_DIR="",
+        **{f"ARTHUR_RELAY_{name.upper()}": str(path) for name, path in files.items()},
+    ).wait_until_ready()
+    client = daemon.client()
+    path = f"/api/v3/models/{sandbox.model_id}/inferences"
+
+    def send(name: str) -> None:
+        assert client.post(path, json=[row(name)]).status_code == 207
+
+    send("before")
+    wait_for(lambda: arrived(sandbox) == ["before"])
+    another = trustme.CA()
+    if by_signal:
+        # The connections that there are stand, and whoever makes a new one needs the other.
+        front.context = front.context_of(front.authority, another)
+        issue(another, tmp_path, alone=alone)
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded: ")
+        send("a")
+    else:
+        front.take_only(another)
+        send("a")
+        wait_for(lambda: "arthur_relay_breaker_open 1.0" in client.get("/metrics").text)
+        assert arrived(sandbox) == ["before"]
+        issue(another, tmp_path, alone=alone)
+    wait_for(lambda: arrived(sandbox) == ["a", "before"])
+    metrics = client.get("/metrics").text
+    assert "arthur_relay_rejected_total{" not in metrics
+    if by_signal:
+        assert 'arthur_relay_requests_total{outcome="unavailable"}' not in metrics
+    assert daemon.end() == 0

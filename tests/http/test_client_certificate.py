@@ -43,7 +43,7 @@ class Front(TlsFront):
 
     def __init__(self, server: trustme.CA, clients: trustme.CA, target: int) -> None:
         super().__init__(self.context_of(server, clients), target)
-        self._server = server
+        self.authority = server
         self._below: list[socket.socket] = []
 
     @staticmethod
@@ -67,7 +67,7 @@ class Front(TlsFront):
 
     def take_only(self, clients: trustme.CA) -> None:
         """Take clients of this authority from now on, and end the connections that there are."""
-        self.context = self.context_of(self._server, clients)
+        self.context = self.context_of(self.authority, clients)
         self.cut_idle()
 
 
@@ -172,7 +172,7 @@ def test_a_renewal_which_sighup_asks_for_shows_the_new_one(
     capture(relay, "before")
     assert relay.flush(30).delivered == 1
     another = trustme.CA()
-    front.context = front.context_of(front._server, another)  # the old connection stays
+    front.context = front.context_of(front.authority, another)  # the old connection stays
     issue(another, tmp_path)
     renewed = threading.Event()
     relay._parts.runtime.call(lambda: destination.renew(credentials))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from arthur_relay.pipeline.worker import SET_ASIDE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -225,6 +227,43 @@ def test_kill_9_at_any_step_between_a_letter_and_its_row_loses_neither(
     was_written = not step.startswith("before the letter")
     assert letters == ["i7"] * (int(again) + was_written)
     assert int(again) == (step != "after the row is deleted")
+    assert set(arrived(sandbox)) == set(names(0, 1, 2, 3, 4, 5, 6, 8, 9))
+
+
+CUT = """
+import signal
+from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.row import Attempt, Failure, Outcome, Verdict
+deliver = ScopeDestination.deliver
+async def delivering(self, batch):
+    if any(row.id == "i7" for row in batch.rows):
+        outcome = Outcome(Verdict.REJECTED, "http 413", 413)
+        return Attempt((outcome,) * len(batch.rows), Failure.TOO_LARGE, "http 413")
+    return await deliver(self, batch)
+ScopeDestination.deliver = delivering
+relay._parts.worker.dispatcher.shrink = lambda row: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_row_that_two_processes_were_killed_of_while_they_cut_it_is_set_aside(
+    scripts: Scripts, sandbox: ArthurSandbox, spool: str
+) -> None:
+    """As where it takes more memory than there is: no process can say so any more."""
+    go_on = "while relay.stats().pending: relay.flush(1); threading.Event().wait(0.01)\n"
+    first = scripts.run(CAPTURE + CUT + "capture(0, 10)\n" + go_on, spool_dir=spool)
+    assert first.status == -signal.SIGKILL, first.stderr
+    second = scripts.run(CAPTURE + CUT + go_on, spool_dir=spool)
+    assert second.status == -signal.SIGKILL, second.stderr
+    third = scripts.run(
+        CAPTURE
+        + CUT
+        + go_on
+        + "print([(each.inference_id, each.reason) for each in relay.dead_letters()])\n"
+        + "print(relay.close().rejected)",
+        spool_dir=spool,
+    )
+    assert third.status == 0, third.stderr
+    assert third.stdout.splitlines() == [f"[('i7', '{SET_ASIDE}')]", "1"]
     assert set(arrived(sandbox)) == set(names(0, 1, 2, 3, 4, 5, 6, 8, 9))
 
 

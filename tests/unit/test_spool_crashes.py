@@ -41,6 +41,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.waiting: Held = {}
         self.leased: list[Row] = []
+        self.put_off: set[Key] = set()
         self.on_disk: Held = {}
         self.number = 0
         self.is_full = False
@@ -66,6 +67,7 @@ class SpoolMachine(RuleBasedStateMachine):
         crash(self.spool)
         shutil.rmtree(self.directory / str(self.generation))
         self.generation += 1
+        self.put_off = set()
         put_back(files, self.directory / str(self.generation))
         return self.start()
 
@@ -141,10 +143,38 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 12))
     def lease(self, limit: int) -> None:
         rows = self.spool.lease(limit)
-        assert len(rows) == min(limit, len(self.waiting))
+        assert len(rows) == min(limit, len(self.waiting) - len(self.put_off))
+        self.has_leased(rows)
+
+    @rule(limit=st.integers(1, 12), most_bytes=st.sampled_from([1, 2_500, 90_000]))
+    def lease_bytes(self, limit: int, most_bytes: int) -> None:
+        rows = self.spool.lease(limit, most_bytes=most_bytes)
+        assert sum(len(row.body) for row in rows[:-1]) < most_bytes, "one row too many"
+        if sum(len(row.body) for row in rows) < most_bytes:
+            assert len(rows) == min(limit, len(self.waiting) - len(self.put_off))
+        self.has_leased(rows)
+
+    def has_leased(self, rows: list[Row]) -> None:
         for row in rows:
+            assert key(row) not in self.put_off
             assert value(row) == self.waiting.pop(key(row))
         self.leased += rows
+
+    @rule(count=st.integers(1, 4))
+    def put_some_off(self, count: int) -> None:
+        rows, self.leased = self.leased[:count], self.leased[count:]
+        self.spool.put_off(rows)
+        self.waiting |= {key(row): value(row) for row in rows}
+        self.put_off |= {key(row) for row in rows}
+
+    @rule(limit=st.integers(1, 4))
+    def lease_some_that_were_put_off(self, limit: int) -> None:
+        rows = self.spool.lease_put_off("m", limit)
+        assert len(rows) == min(limit, len(self.put_off))
+        assert self.put_off >= {key(row) for row in rows}
+        self.put_off -= {key(row) for row in rows}
+        assert self.spool.has_put_off("m") == bool(self.put_off)
+        self.has_leased(rows)
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
@@ -168,6 +198,7 @@ class SpoolMachine(RuleBasedStateMachine):
             assert self.spool._failed_at is not None or not self.waiting
         else:
             assert value(row) == self.waiting.pop(key(row))
+            self.put_off.discard(key(row))
 
     @precondition(lambda self: self.leased)
     @rule()
@@ -180,7 +211,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def release_all(self) -> None:
         self.spool.release_all()
         self.waiting |= {key(row): value(row) for row in self.leased}
-        self.leased = []
+        self.leased, self.put_off = [], set()
 
     @rule()
     def the_disk_becomes_full(self) -> None:
@@ -203,6 +234,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def the_process_ends_well(self) -> None:
         self.the_disk_has_room_again()
         held = self.held()
+        self.put_off = set()
         assert self.spool.close() == len(held)
         assert self.start() == len(held)
         self.waiting, self.leased, self.on_disk = held, [], dict(held)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 A = RowOwner("https://a.example", "org", "me")
+MISTYPED = RowOwner("https://a.example", None, "mistyped", is_refused=True)
 SECRET = "a-secret-key-of-arthur"
 
 
@@ -61,6 +62,13 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
         (RowOwner("https://a.example", None, "another"), A, None),
         (A, RowOwner("https://a.example", None, "another"), False),
         (RowOwner("https://a.example", None, "x"), RowOwner("https://a.example", None, "y"), False),
+        # What was captured with a key that nobody has is for the first one that is taken.
+        (A, MISTYPED, True),
+        (RowOwner("https://b.example", "org", "me"), MISTYPED, False),
+        (RowOwner("https://a.example", None, "another"), MISTYPED, None),
+        (RowOwner("https://a.example", None, "mistyped"), MISTYPED, True),
+        (MISTYPED, A, None),
+        (MISTYPED, RowOwner("https://a.example", None, "mistyped"), True),
     ],
 )
 def test_who_may_send_whose(us: RowOwner, theirs: RowOwner, may: bool | None) -> None:
@@ -344,3 +352,82 @@ def test_a_file_of_the_first_version_has_its_owner_from_the_moment_it_is_taken_o
         spool = new_spool(tmp_path / str(number), owner=A)
         assert spool.open() == len(OLD)
         crash(spool)
+
+
+def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
+    return Spool(
+        SpoolDirectory(path),
+        max_bytes=1 << 20,
+        power_safe=False,
+        monotonic=clock,
+        utc_now=moment,
+        owner=lambda: known[0],
+    )
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_what_was_captured_with_a_refused_key_is_sent_by_the_first_that_is_taken(
+    is_refused: bool, path: Path
+) -> None:
+    """Where Arthur was only away the key may be good, and anybody's."""
+    clock = Clock()
+    known = [RowOwner("https://a.example", None, "mistyped")]
+    first = changing(path, clock, known)
+    first.open()
+    assert first.store(rows_of(3))
+    if is_refused:
+        known[0] = MISTYPED
+    clock.now += RETRY_SECONDS
+    first.commit()
+    assert len(first.lease(3)) == 3, "they are its own all the while"
+    crash(first)
+    again = changing(path, clock, known)
+    assert again.open() == 3, "and of a start with the same key"
+    crash(again)
+    known = [RowOwner("https://a.example", None, "right")]
+    second = changing(path, clock, known)
+    assert second.open() == 0, "whether it is taken is not known yet"
+    assert second.asks_for_owner == is_refused
+    assert second.left_alone == 3
+    known[0] = RowOwner("https://a.example", "org", "right")
+    clock.now += ADOPT_SECONDS
+    second.commit()
+    assert second.adopt() == (3 if is_refused else 0)
+    assert second.left_alone == (0 if is_refused else 3)
+    assert second.close() == (3 if is_refused else 0)
+    third = new_spool(path, owner=RowOwner("https://a.example", "other", "x"))
+    assert third.open() == 0, "they are somebody's from then on"
+
+
+def test_a_key_that_was_good_before_is_no_reason_to_give_its_rows_away(path: Path) -> None:
+    leave(path, A)
+    clock = Clock()
+    known = [RowOwner("https://a.example", None, "me", is_refused=True)]
+    revoked = changing(path, clock, known)
+    assert revoked.open() == 3
+    clock.now += RETRY_SECONDS
+    revoked.commit()
+    assert revoked._parts[0].file.owner == A
+    crash(revoked)
+    other = new_spool(path, owner=RowOwner("https://a.example", "other", "y"))
+    assert other.open() == 0
+
+
+@pytest.mark.parametrize("how", ["page", "header"])
+def test_a_damaged_file_of_a_refused_key_is_one_still(how: str, path: Path) -> None:
+    spool = new_spool(path, owner=RowOwner("https://a.example", None, "mistyped"))
+    spool.open()
+    assert spool.store([Row(f"r{number}", "m", b'{"a": 1}') for number in range(30)])
+    spool._parts[0].file.belong_to(MISTYPED)
+    spool.close()
+    if how == "page":
+        overwrite_pages(path, page_of(path, "owner"))
+    else:
+        with (path / "0.spool").open("r+b") as file:
+            file.write(b"\xff" * 100)
+    other = new_spool(path, owner=B)
+    assert other.open() == 0
+    other.close()
+    mine = new_spool(path, owner=A)
+    assert mine.open() == 30
+    mine.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import anyio
 import pytest
 
+from arthur_relay.inference import CapturedGroundTruth
 from arthur_relay.pipeline.acceptance import Answer, Offer
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
@@ -200,3 +202,77 @@ async def test_a_delivery_that_ends_the_worker_does_so_twice() -> None:
     h.check(captured=300, delivered=299, rejected=1, pending=0)
     ((_, letter),) = h.letters.letters()
     assert (letter.inference_id, letter.reason) == ("m42", SET_ASIDE)
+
+
+def rejecting(batch: Batch, _number: int) -> Attempt:
+    refused = Outcome(Verdict.REJECTED, "row 422", 422)
+    return Attempt(tuple(refused if row.id in ("m3", "m7") else DELIVERED for row in batch.rows))
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        *product(["letter", "callback", "retained"], [OSError, MemoryError, SystemExit]),
+        ("callback", KeyboardInterrupt),
+        ("keeper", LookupError),
+        ("keeper", MemoryError),  # no keeper exits: they are ours
+    ],
+)
+def test_an_error_while_a_row_is_buried_costs_that_row_alone(
+    place: str,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whether the letter can't be made or written, or whoever is told of it fails or exits."""
+    told: list[str] = []
+
+    def fail(letter: Any, *_: Any) -> None:
+        told.append(getattr(letter, "inference_id", ""))
+        raise error(PROMPT)
+
+    async def test() -> None:
+        settings = {"on_dead_letter": fail} if place == "callback" else {}
+        h = harness(ScriptedDestination(rejecting), **settings)
+        if place == "letter":
+            monkeypatch.setattr(h.worker.dead_letters, "add", fail)
+        elif place == "keeper":
+            monkeypatch.setattr(h.letters, "add", fail)
+        elif place == "retained":
+            monkeypatch.setattr(h.buffer, "retain", fail)
+        h.capture_many(10)
+        assert await live(h, 1) == 0, "the worker died"
+        assert told
+        h.check(captured=10, delivered=8, rejected=2, pending=0)
+        h.capture("later")
+        assert await live(h, 1) == 0
+        h.check(captured=11, delivered=9, rejected=2, pending=0)
+        if place == "callback":
+            assert [letter.inference_id for letter in h.dead_letters.letters()] == ["m3", "m7"]
+
+    run(test)
+    assert PROMPT not in caplog.text
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("error", [LookupError, SystemExit])
+def test_so_does_an_error_while_a_capture_is_buried(
+    error: type[BaseException], is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ground truth without an attribute, which is refused before it is a row."""
+
+    def fail(*_: Any) -> None:
+        raise error(PROMPT)
+
+    async def test() -> None:
+        h = harness()
+        if is_known:
+            h.capture("first")
+            assert await live(h, 1) == 0
+        monkeypatch.setattr(h.worker.dead_letters, "add", fail)
+        h.inlet.put(CapturedGroundTruth("a", "m", {"not_registered": 1}, 100, 1.5))
+        h.capture("b")
+        assert await live(h, 1) == 0, "the worker died"
+        h.check(captured=2 + is_known, delivered=1 + is_known, rejected=1, pending=0)
+
+    run(test)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
+
+ANY_BYTES = 1 << 62
+"""More than all rows have together."""
 
 
 class Recover(Protocol):
@@ -44,6 +47,18 @@ class Loss:
     def plus(self, rows: int, epochs: Mapping[int, int] = MappingProxyType({})) -> "Loss":
         """Return this and some more."""
         return Loss(self.rows + rows, Counter(self.epochs) + Counter(epochs))
+
+
+class DamagedFiles(NamedTuple):
+    """What became of damaged files of a spool, in this process.
+
+    Attributes:
+        set_aside: How many were found, and given another name.
+        removed: How many of those that were set aside before gave way to them.
+    """
+
+    set_aside: int = 0
+    removed: int = 0
 
 
 class Compaction(Protocol):
@@ -203,12 +218,19 @@ class Buffer(Protocol):
         """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
-    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
-        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty.
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
+        """Return the oldest waiting rows; they stay held. May be empty.
 
         Args:
             limit: How many rows, at most.
             but: Models whose rows stay where they are.
+            most_bytes: After so many bytes of bodies no more are leased.
         """
         ...
 
@@ -217,10 +239,25 @@ class Buffer(Protocol):
         """Whether a lease ended early, because too many rows were passed over: ask again soon."""
         ...
 
-    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
 
         Those first that were never sent, then those that were given back, in that order.
+        """
+        ...
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for by `lease_put_off`."""
+        ...
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        ...
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held.
+
+        Those that were never sent come first, as for `lease_of`. May be empty.
         """
         ...
 
@@ -266,6 +303,19 @@ class Buffer(Protocol):
 
     def lost(self) -> Loss:
         """Return what was lost since the last call; it is held no longer."""
+        ...
+
+    @property
+    def left_alone(self) -> int:
+        """Rows of other processes that are for another address or organisation. Any thread.
+
+        So are those of which it is not known yet whether they are.
+        """
+        ...
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
         ...
 
     def rows_by_model(self) -> Mapping[str, int]:

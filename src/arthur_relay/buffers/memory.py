@@ -11,7 +11,15 @@ from dataclasses import astuple, dataclass, field
 from functools import partial
 from typing import Any
 
-from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+    inferences_among,
+)
 from arthur_relay.operating_system import private_pages
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.schema import ModelSchema
@@ -130,10 +138,24 @@ class _Apart:
     def add(self, row: Row) -> None:
         (self.again if row.history.attempts else self.fresh).append(row)
 
-    def take(self, limit: int) -> list[Row]:
-        some = min(limit, len(self.fresh))
-        taken = [self.fresh.popleft() for _ in range(some)]
-        return taken + [self.again.popleft() for _ in range(min(limit - some, len(self.again)))]
+    def take(self, limit: int, most_bytes: int) -> list[Row]:
+        taken = _take(self.fresh, limit, most_bytes)
+        most_bytes -= _bytes_of(taken)
+        return taken + _take(self.again, limit - len(taken), most_bytes)
+
+
+def _bytes_of(rows: Sequence[Row]) -> int:
+    return sum([len(row.body) for row in rows])
+
+
+def _take(rows: deque[Row], limit: int, most_bytes: int) -> list[Row]:
+    """Take the first of some rows; the last one may be larger than what is left for it."""
+    taken: list[Row] = []
+    while rows and len(taken) < limit and most_bytes > 0:
+        row = rows.popleft()
+        taken.append(row)
+        most_bytes -= len(row.body)
+    return taken
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +191,8 @@ class MemoryBuffer:
     when it was compressed in a hurry, each time the newest last; in `_begun` while it is compressed
     elsewhere; in none of them when it can't become smaller.
 
-    Rows that were given back, or passed over, wait as they are, by model, in `_apart`.
+    Rows that were given back, or passed over, wait as they are, by model, in `_apart`; those that
+    were put off in `_put_off`.
 
     Made compact, it keeps the blocks that will be needed last compressed: a longer outage fits
     into the same memory.
@@ -184,6 +207,8 @@ class MemoryBuffer:
     is_looking = False
     trouble: str | None = None
     asks_for_owner = False
+    damaged_files = DamagedFiles()
+    left_alone = 0
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None
@@ -201,6 +226,7 @@ class MemoryBuffer:
         self._begun: dict[_Block, None] = {}
         self._leased: dict[Row, None] = {}
         self._apart: dict[str, _Apart] = {}
+        self._put_off: dict[str, _Apart] = {}
         self._waiting = 0
         self._size = 0
 
@@ -313,24 +339,36 @@ class MemoryBuffer:
         else:
             self._list(block)
 
-    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held."""
         leased: list[Row] = []
+        left = most_bytes
         for model_id in [model for model in self._apart if model not in but]:
-            leased += self._take_apart(model_id, limit - len(leased))
+            some = _take_from(self._apart, model_id, limit - len(leased), left)
+            left -= _bytes_of(some)
+            leased += some
         head = self._head
-        while len(leased) < limit and (head or self._open_block(but)):
-            some = [head.popleft() for _ in range(min(limit - len(leased), len(head)))]
-            leased += self._pass_over(some, but) if but else some
+        while left > 0 and len(leased) < limit and (head or self._open_block(but)):
+            some = _take(head, limit - len(leased), left)
+            if but:
+                some = self._pass_over(some, but)
+            left -= _bytes_of(some)
+            leased += some
         self._lend(leased)
         return leased
 
-    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held."""
-        leased = self._take_apart(model_id, limit)
-        while len(leased) < limit:
-            found = [row for row in self._head if row.model_id == model_id][: limit - len(leased)]
-            if found:
+        leased = _take_from(self._apart, model_id, limit, most_bytes)
+        while len(leased) < limit and (left := most_bytes - _bytes_of(leased)) > 0:
+            of_model = deque(row for row in self._head if row.model_id == model_id)
+            if found := _take(of_model, limit - len(leased), left):
                 taken = set(found)
                 self._head = deque(row for row in self._head if row not in taken)
                 leased += found
@@ -345,6 +383,23 @@ class MemoryBuffer:
             del self._leased[row]
             self._set_apart(row)
             self._waiting += 1
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for."""
+        for row in rows:
+            del self._leased[row]
+            self._put_off.setdefault(row.model_id, _Apart()).add(row)
+            self._waiting += 1
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return model_id in self._put_off
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        leased = _take_from(self._put_off, model_id, limit, most_bytes)
+        self._lend(leased)
+        return leased
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -389,8 +444,8 @@ class MemoryBuffer:
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it; those that were set apart are older."""
-        if self._apart:
-            (row,) = self._take_apart(next(iter(self._apart)), 1)
+        if found := self._put_off or self._apart:
+            (row,) = _take_from(found, next(iter(found)), 1)
         elif self._head or self._open_block():
             row = self._head.popleft()
         else:
@@ -404,6 +459,10 @@ class MemoryBuffer:
         self._head.extendleft(reversed(self._leased))
         self._waiting += len(self._leased)
         self._leased.clear()
+        for found in self._put_off.values():
+            for row in (*found.fresh, *found.again):
+                self._set_apart(row)
+        self._put_off.clear()
 
     def _next_to_compact(self, *, quickly: bool) -> _Block | None:
         """Take the newest block, in one piece, that can become smaller off its list."""
@@ -449,16 +508,6 @@ class MemoryBuffer:
     def _set_apart(self, row: Row) -> None:
         self._apart.setdefault(row.model_id, _Apart()).add(row)
 
-    def _take_apart(self, model_id: str, limit: int) -> list[Row]:
-        """Take rows of a model that were set apart."""
-        apart = self._apart.get(model_id)
-        if apart is None:
-            return []
-        taken = apart.take(limit)
-        if not len(apart):
-            del self._apart[model_id]
-        return taken
-
     def _open_block(self, but: AbstractSet[str] = frozenset()) -> bool:
         """Take the oldest block apart for the head, which is empty; False when there is none.
 
@@ -491,3 +540,16 @@ class MemoryBuffer:
             self._size += sum(map(memory_size, rows)) - block.size
         self._head.extend(rows)
         return True
+
+
+def _take_from(
+    models: dict[str, _Apart], model_id: str, limit: int, most_bytes: int = ANY_BYTES
+) -> list[Row]:
+    """Take rows of a model that were set apart, or put off."""
+    found = models.get(model_id)
+    if found is None:
+        return []
+    taken = found.take(limit, most_bytes)
+    if not len(found):
+        del models[model_id]
+    return taken

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+)
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.row import Row
@@ -147,17 +154,45 @@ class Spill:
         """Whether the last lease ended before all that waits was looked through."""
         return self._spool.is_looking
 
-    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
-        rows = [] if but else self._spool.lease_backlog(limit // 2)
-        rows += self._memory.lease(limit - len(rows), but)
-        if len(rows) < limit and (but or not self._memory.waiting):  # what is on disk came later
-            rows += self._spool.lease(limit - len(rows), but)
+        rows = [] if but else self._spool.lease_backlog(limit // 2, most_bytes // 2)
+        left = most_bytes - sum([len(row.body) for row in rows])
+        if left > 0:
+            found = self._memory.lease(limit - len(rows), but, most_bytes=left)
+            left -= sum([len(row.body) for row in found])
+            rows += found
+        if len(rows) < limit and left > 0:  # what is on disk came later
+            rows += self._spool.lease(limit - len(rows), but, most_bytes=left)
         return rows
 
-    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held."""
-        return self._memory.lease_of(model_id, limit) or self._spool.lease_of(model_id, limit)
+        return self._memory.lease_of(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_of(model_id, limit, most_bytes=most_bytes)
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held, until they are asked for."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.put_off((row,))
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return self._memory.has_put_off(model_id) or self._spool.has_put_off(model_id)
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        return self._memory.lease_put_off(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_put_off(model_id, limit, most_bytes=most_bytes)
 
     def give_back(self, rows: Iterable[Row]) -> None:
         """Make leased rows wait again, each where it is held."""
@@ -197,6 +232,16 @@ class Spill:
     def lost(self) -> Loss:
         """Return what was lost on disk since the last call."""
         return self._spool.lost()
+
+    @property
+    def left_alone(self) -> int:
+        """Rows on disk that are for others, or perhaps for others."""
+        return self._spool.left_alone
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged."""
+        return self._spool.damaged_files
 
     def rows_by_model(self) -> Mapping[str, int]:
         """Return how many rows of each model are on disk."""

@@ -11,10 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
-from arthur_relay.buffers import Compaction, Loss, Recover, count_nothing, inferences_among
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+    inferences_among,
+)
 from arthur_relay.buffers.spool_apart import Apart, Place
 from arthur_relay.buffers.spool_directory import SpoolDirectory
 from arthur_relay.buffers.spool_file import LOG_BYTES
@@ -52,7 +59,12 @@ NOBODY = RowOwner("")
 """Whose rows those of a spool are that is not told."""
 
 LOOK_ROWS = 5000
+LOOK_BYTES = 64 * 1024 * 1024
 """Rows that are looked at, at most, while those of some models are passed over."""
+
+READ_ROWS = 500
+READ_BYTES = 2 * 1024 * 1024
+"""How many of those are in memory at a time, about."""
 
 _Place = Place
 _FAILURES = (ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error)
@@ -105,6 +117,7 @@ class Spool:
         self._leased: dict[Row, _Place] = {}
         self._again: deque[tuple[Row, _Place]] = deque()
         self._apart = Apart()
+        self._put_off = Apart()
         self._is_looking = False
         self._rows = 0
         self._epochs: Counter[int] = Counter()  # of what is held
@@ -116,6 +129,7 @@ class Spool:
         self._told_failure = False
         self._told_reader = False
         self._told_foreign: set[Path] = set()
+        self._left_alone: dict[Path, int] = {}
         self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
 
@@ -175,6 +189,7 @@ class Spool:
         if not self._parts or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
             return 0
         self._adopted_at = self._monotonic()
+        self._left_alone = {}
         found = 0
         for claim in self._directory.orphans({part.claim.path for part in self._parts}):
             try:
@@ -259,38 +274,77 @@ class Spool:
         """Whether the last lease ended before all that waits was looked through."""
         return self._is_looking
 
-    def lease(self, limit: int, but: AbstractSet[str] = frozenset()) -> list[Row]:
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
         self._is_looking = False
         if self._is_estranged():
             return []
         taken: list[tuple[Row, _Place]] = []
+        left, looked_at = most_bytes, 0
         for model_id in self._apart.models(but):
-            taken += self._read_apart(model_id, limit - len(taken))
-        looked_at = 0
-        while len(taken) < limit and (found := self._read_next(limit - len(taken))):
+            some = self._read_apart(model_id, limit - len(taken), left)
+            left -= _body_bytes(some)
+            taken += some
+            if left <= 0 or len(taken) >= limit:
+                break
+        while left > 0 and (found := self._read_next(limit - len(taken), left)):
             looked_at += len(found)
-            taken += self._pass_over(found, but) if but else found
+            some = self._pass_over(found, but) if but else found
+            left -= _body_bytes(some)
+            taken += some
             if looked_at >= LOOK_ROWS and len(taken) < limit:
                 self._is_looking = True
                 break
         self._leased.update(taken)
-        is_all = len(taken) < limit and not self._is_looking
-        if is_all and self.waiting > len(self._apart) and self._failed_at is None:
+        is_all = left > 0 and len(taken) < limit and not self._is_looking
+        if is_all and self.waiting > self._passed_over and self._failed_at is None:
             self._lose_removed()
         return [row for row, _ in taken]
 
-    def lease_of(self, model_id: str, limit: int) -> list[Row]:
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held."""
         if self._is_estranged():
             return []
-        taken = self._read_apart(model_id, limit)
-        if not taken:
-            for row, place in self._read_next(LOOK_ROWS):
-                if row.model_id == model_id and len(taken) < limit:
+        taken = self._read_apart(model_id, limit, most_bytes)
+        left = 0 if taken else most_bytes
+        rows_left, bytes_left = LOOK_ROWS, LOOK_BYTES
+        while left > 0 and len(taken) < limit and rows_left > 0 and bytes_left > 0:
+            found = self._read_next(min(rows_left, READ_ROWS), READ_BYTES)
+            if not found:
+                break
+            rows_left -= len(found)
+            bytes_left -= _body_bytes(found)
+            for row, place in found:
+                if row.model_id == model_id and len(taken) < limit and left > 0:
                     taken.append((row, place))
+                    left -= len(row.body)
                 else:
                     self._set_apart(row, place)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._set_apart(row, place, self._put_off)
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return self._put_off.has(model_id)
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        if self._is_estranged():
+            return []
+        taken = self._read_apart(model_id, limit, most_bytes, self._put_off)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
@@ -307,9 +361,9 @@ class Spool:
         """Return which of some inferences are leased themselves."""
         return inferences_among(self._leased, inferences)
 
-    def lease_backlog(self, limit: int) -> list[Row]:
+    def lease_backlog(self, limit: int, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return rows that an earlier process left, `limit` at most; they stay held."""
-        taken = [] if self._is_estranged() else self._read_backlog(limit)
+        taken = [] if self._is_estranged() else self._read_backlog(limit, most_bytes)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
@@ -372,6 +426,17 @@ class Spool:
         found, self._loss = self._loss, Loss()
         return found
 
+    @property
+    def left_alone(self) -> int:
+        """Rows in the directory that are for others, or perhaps for others. Any thread."""
+        return sum(list(self._left_alone.values()))
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
+        counts = self._opening.damaged
+        return DamagedFiles(counts["set_aside"], counts["removed"])
+
     def rows_by_model(self) -> Counter[str]:
         """Return how many rows of each model are held. Reads all files."""
         found = Counter([row.model_id for row in self._unwritten.values()])
@@ -387,6 +452,8 @@ class Spool:
         """
         if self._failed_at is not None:
             found = self._oldest_unwritten(1)
+        elif put_off := self._put_off.models():
+            found = self._read_apart(put_off[0], 1, apart=self._put_off)
         elif apart := self._apart.models():
             found = self._read_apart(apart[0], 1)
         else:
@@ -401,6 +468,7 @@ class Spool:
         """Make every leased row wait again, before the others."""
         self._again.extendleft(reversed(self._leased.items()))
         self._leased.clear()
+        self._apart.take_over(self._put_off)
 
     def schemas(self) -> list[ModelSchema]:
         """Return the models that are remembered, as they were, as far as they can be read."""
@@ -523,14 +591,17 @@ class Spool:
     def _learn_owner(self) -> None:
         """Write down whose rows these are once more is known of that, and look for more of them."""
         owner = self._opening.owner()
-        if owner.organization is None:
+        is_known = owner.organization is not None
+        if not (is_known or owner.is_refused):
             return
-        if self.asks_for_owner:
+        if is_known and self.asks_for_owner:
             self.asks_for_owner = False
             self._adopted_at = float("-inf")
         for part in self._parts:
-            if part.file.owner != owner and owner.may_send(part.file.owner):
-                self._adopted_at = float("-inf")
+            theirs = part.file.owner
+            is_news = is_known or theirs.organization is None  # a key that was good has an owner
+            if theirs != owner and is_news and owner.may_send(theirs):
+                self._adopted_at = float("-inf") if is_known else self._adopted_at
                 with suppress(sqlite3.Error):  # another time
                     part.file.belong_to(owner)
 
@@ -568,7 +639,7 @@ class Spool:
         """Count rows that were to be there and are not: someone has removed them by hand."""
         for part in self._parts:
             known = sum([1 for _ in self._in_memory(part)])
-            known += self._apart.count_of(part)
+            known += sum(apart.count_of(part) for apart in (self._apart, self._put_off))
             lost = part.kept - known
             if lost > 0:
                 tell_missing(part.claim.path, lost)
@@ -605,6 +676,7 @@ class Spool:
         self._told_reader = part.file.is_read_elsewhere
 
     def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
+        self._left_alone[path] = error.rows
         if not error.is_sure:
             self.asks_for_owner = True
             return
@@ -661,18 +733,25 @@ class Spool:
             return
         part.forget(row, seq)
 
-    def _read_next(self, limit: int) -> list[tuple[Row, _Place]]:
+    def _read_next(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[Row, _Place]]:
         """Read what comes next: what was leased before, then old and new ones in turn."""
         taken: list[tuple[Row, _Place]] = []
-        while self._again and len(taken) < limit:
+        while self._again and len(taken) < limit and most_bytes > 0:
             taken.append(self._again.popleft())
+            most_bytes -= len(taken[-1][0].body)
         left = limit - len(taken)
-        if left > 0:
-            self._favours_fresh = not self._favours_fresh  # a lease of one can't be halved
-            fresh = self._read_fresh((left + self._favours_fresh) // 2)
-            older = self._read_backlog(left - len(fresh))
-            taken += older + fresh + self._read_fresh(left - len(fresh) - len(older))
-        return taken
+        if left <= 0 or most_bytes <= 0:
+            return taken
+        self._favours_fresh = not self._favours_fresh  # a lease of one row can't be halved
+        first, second = self._read_backlog, self._read_fresh
+        if self._favours_fresh:
+            first, second = second, first
+        some = first((left + 1) // 2, (most_bytes + 1) // 2)
+        others = second(left - len(some), most_bytes - _body_bytes(some))
+        left -= len(some) + len(others)
+        some += first(left, most_bytes - _body_bytes(some) - _body_bytes(others))
+        older, fresh = (others, some) if self._favours_fresh else (some, others)
+        return taken + older + fresh
 
     def _pass_over(
         self, found: Iterable[tuple[Row, _Place]], but: AbstractSet[str]
@@ -686,24 +765,38 @@ class Spool:
                 others.append((row, place))
         return others
 
-    def _set_apart(self, row: Row, place: _Place) -> None:
-        self._apart.add(row.model_id, place, was_sent=row.history.attempts > 0)
+    @property
+    def _passed_over(self) -> int:
+        return len(self._apart) + len(self._put_off)
 
-    def _read_apart(self, model_id: str, limit: int) -> list[tuple[Row, _Place]]:
+    def _set_apart(self, row: Row, place: _Place, apart: Apart | None = None) -> None:
+        if apart is None:
+            apart = self._apart
+        apart.add(row.model_id, place, len(row.body), was_sent=row.history.attempts > 0)
+
+    def _read_apart(
+        self,
+        model_id: str,
+        limit: int,
+        most_bytes: int = ANY_BYTES,
+        apart: Apart | None = None,
+    ) -> list[tuple[Row, _Place]]:
         """Read rows of a model that were set apart, and forget that they were."""
-        places = self._apart.take(model_id, limit)
+        if apart is None:
+            apart = self._apart
+        waiting = apart.take(model_id, limit, most_bytes)
         wanted: dict[Part, list[int]] = {}
-        for part, seq in places:
+        for (part, seq), _ in waiting:
             wanted.setdefault(part, []).append(seq)
         read: dict[_Place, Row] = {}
         for part, numbers in wanted.items():
             read.update(self._read_again(part, numbers))
         taken = []
-        for place in places:
+        for place, size in waiting:
             if place in read:
                 taken.append((read[place], place))
             elif self._failed_at is not None:
-                self._apart.add(model_id, place, was_sent=True)
+                apart.add(model_id, place, size, was_sent=True)
         return taken
 
     def _read_again(self, part: Part, numbers: Sequence[int]) -> dict[_Place, Row]:
@@ -732,10 +825,11 @@ class Spool:
             self._fail(error)
             return []
 
-    def _read_backlog(self, limit: int) -> list[tuple[Row, _Place]]:
+    def _read_backlog(self, limit: int, most_bytes: int) -> list[tuple[Row, _Place]]:
         found: list[tuple[Row, _Place]] = []
-        while self._backlog and len(found) < limit:
-            rows = self._read(self._backlog[0], limit - len(found))
+        while self._backlog and len(found) < limit and most_bytes > 0:
+            rows = self._read(self._backlog[0], limit - len(found), most_bytes)
+            most_bytes -= _body_bytes(rows)
             found += rows
             if not rows:
                 if self._failed_at is not None:
@@ -743,37 +837,48 @@ class Spool:
                 self._backlog.popleft()
         return found
 
-    def _read_fresh(self, limit: int) -> list[tuple[Row, _Place]]:
+    def _read_fresh(self, limit: int, most_bytes: int) -> list[tuple[Row, _Place]]:
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
-        found = self._read(cursor, limit)
+        found = self._read(cursor, limit, most_bytes)
         if cursor.after >= cursor.part.file.last_seq:  # else the older ones could not be read
-            rest = self._oldest_unwritten(limit - len(found))
+            left = most_bytes - _body_bytes(found)
+            rest = self._oldest_unwritten(limit - len(found), left)
             if rest:
                 cursor.after = rest[-1][1][1]
             found += rest
         return found
 
-    def _oldest_unwritten(self, limit: int) -> list[tuple[Row, _Place]]:
+    def _oldest_unwritten(
+        self, limit: int, most_bytes: int = ANY_BYTES
+    ) -> list[tuple[Row, _Place]]:
         """Return waiting rows that are in memory only."""
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
         if limit <= 0 or cursor.after >= self._next_seq - 1:
             return []
-        waiting = (
-            (row, (cursor.part, seq)) for seq, row in self._unwritten.items() if seq > cursor.after
-        )
-        return list(islice(waiting, limit))
+        found: list[tuple[Row, _Place]] = []
+        for seq, row in self._unwritten.items():
+            if len(found) >= limit or most_bytes <= 0:
+                break
+            if seq > cursor.after:
+                found.append((row, (cursor.part, seq)))
+                most_bytes -= len(row.body)
+        return found
 
     def _read(
-        self, cursor: Cursor, limit: int, *, is_mended: bool = False
+        self, cursor: Cursor, limit: int, most_bytes: int, *, is_mended: bool = False
     ) -> list[tuple[Row, _Place]]:
         part = cursor.part
         try:
-            return [(row, (part, seq)) for seq, row in cursor.read(limit)]
+            return [(row, (part, seq)) for seq, row in cursor.read(limit, most_bytes)]
         except sqlite3.Error as error:
             if not is_damage(error) or is_mended:
                 self._fail(error)
             elif not part.is_damaged and self._mend(part, error):
-                return self._read(cursor, limit, is_mended=True)
+                return self._read(cursor, limit, most_bytes, is_mended=True)
             return []  # else it was told why it can't be mended
+
+
+def _body_bytes(found: Iterable[tuple[Row, _Place]]) -> int:
+    return sum([len(row.body) for row, _ in found])

@@ -2,7 +2,7 @@
 
 A model that can't be delivered may fill the spool. What waits of it has been read past, so that
 the rows behind it can be read, and is read once more when its turn comes. Until then a row costs
-the eight bytes of its number: a spool may hold a million of them.
+the twelve bytes of its number and its size: a spool may hold a million of them.
 """
 
 from array import array
@@ -14,61 +14,53 @@ from arthur_relay.buffers.spool_part import Part
 Place = tuple[Part, int]
 """A file, and the sequence number in it."""
 
-_NUMBERS = "q"
-"""The type of SQLite's row numbers: eight bytes with a sign."""
+_NUMBER = "q"
+_SIZE = "L"
+"""The types that arrays have for SQLite's row numbers, and for bytes."""
 
 _MANY_TAKEN = 1000
-"""Numbers at the start of a run that are done with, before it is made shorter."""
+"""Rows at the start of a run that are done with, before it is made shorter."""
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """Numbers of one file, of which the first ones are done with."""
+    """Rows of one file, of which the first ones are done with."""
 
     part: Part
-    numbers: "array[int]" = field(default_factory=lambda: array(_NUMBERS))
+    numbers: "array[int]" = field(default_factory=lambda: array(_NUMBER))
+    sizes: "array[int]" = field(default_factory=lambda: array(_SIZE))
     taken: int = 0
 
     def __len__(self) -> int:
         return len(self.numbers) - self.taken
 
-    def take(self, limit: int) -> list[Place]:
-        end = self.taken + limit
-        found = [(self.part, number) for number in self.numbers[self.taken : end]]
-        self.taken += len(found)
+    def add(self, number: int, size: int) -> None:
+        self.numbers.append(number)
+        self.sizes.append(size)
+
+    def take(self) -> tuple[Place, int]:
+        found = (self.part, self.numbers[self.taken]), self.sizes[self.taken]
+        self.taken += 1
         if self.taken >= max(_MANY_TAKEN, len(self.numbers) // 2):
-            del self.numbers[: self.taken]
+            del self.numbers[: self.taken], self.sizes[: self.taken]
             self.taken = 0
         return found
 
 
 @dataclass(slots=True, eq=False)
-class _Places:
-    """Places, first in, first out."""
-
-    runs: list[_Run] = field(default_factory=list)
-
-    def add(self, part: Part, number: int) -> None:
-        if not self.runs or self.runs[-1].part is not part:
-            self.runs.append(_Run(part))
-        self.runs[-1].numbers.append(number)
-
-    def take(self, limit: int) -> list[Place]:
-        taken: list[Place] = []
-        while self.runs and len(taken) < limit:
-            taken += self.runs[0].take(limit - len(taken))
-            if not len(self.runs[0]):
-                del self.runs[0]
-        return taken
-
-
-@dataclass(slots=True, eq=False)
 class _OfModel:
-    fresh: _Places = field(default_factory=_Places)
-    again: _Places = field(default_factory=_Places)
+    fresh: list[_Run] = field(default_factory=list)
+    again: list[_Run] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.fresh.runs or self.again.runs)
+        return bool(self.fresh or self.again)
+
+    def take(self) -> tuple[Place, int]:
+        runs = self.fresh or self.again
+        found = runs[0].take()
+        if not len(runs[0]):
+            del runs[0]
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -81,33 +73,58 @@ class Apart:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, model_id: str, place: Place, *, was_sent: bool) -> None:
-        """Take in a row's place."""
+    def add(self, model_id: str, place: Place, size: int, *, was_sent: bool) -> None:
+        """Take in a row's place, and the bytes of its body."""
+        part, number = place
         found = self._models.setdefault(model_id, _OfModel())
-        (found.again if was_sent else found.fresh).add(*place)
+        runs = found.again if was_sent else found.fresh
+        if not runs or runs[-1].part is not part:
+            runs.append(_Run(part))
+        runs[-1].add(number, size)
         self._count += 1
 
-    def take(self, model_id: str, limit: int) -> list[Place]:
-        """Return the first places of a model, `limit` at most, and forget them."""
+    def take(self, model_id: str, limit: int, most_bytes: int) -> list[tuple[Place, int]]:
+        """Return the first places of a model with their rows' bytes, and forget them.
+
+        Args:
+            model_id: The model.
+            limit: So many of them at most.
+            most_bytes: Until their rows have so many bytes; the last one may have more.
+        """
         found = self._models.get(model_id)
         if found is None:
             return []
-        taken = found.fresh.take(limit)
-        taken += found.again.take(limit - len(taken))
+        taken: list[tuple[Place, int]] = []
+        while len(taken) < limit and most_bytes > 0 and found:
+            taken.append(found.take())
+            most_bytes -= taken[-1][1]
         if not found:
             del self._models[model_id]
         self._count -= len(taken)
         return taken
 
+    def has(self, model_id: str) -> bool:
+        """Say whether anything of a model is passed over."""
+        return model_id in self._models
+
     def models(self, but: AbstractSet[str] = frozenset()) -> list[str]:
         """Return the models that anything is passed over of."""
         return [model_id for model_id in self._models if model_id not in but]
+
+    def take_over(self, other: "Apart") -> None:
+        """Take in all that another one has, which has nothing then."""
+        others, other._models = other._models, {}  # noqa: SLF001 - it is one of these
+        self._count, other._count = self._count + other._count, 0  # noqa: SLF001 - the same
+        for model_id, theirs in others.items():
+            ours = self._models.setdefault(model_id, _OfModel())
+            ours.fresh += theirs.fresh
+            ours.again += theirs.again
 
     def count_of(self, part: Part) -> int:
         """Return how many rows of one file are passed over."""
         return sum(
             len(run)
             for found in self._models.values()
-            for run in (*found.fresh.runs, *found.again.runs)
+            for run in (*found.fresh, *found.again)
             if run.part is part
         )

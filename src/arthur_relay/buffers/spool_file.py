@@ -8,6 +8,7 @@ from itertools import repeat
 from pathlib import Path
 from zlib import crc32
 
+from arthur_relay.buffers import ANY_BYTES
 from arthur_relay.buffers.spool_format import (
     MOST_SEQ,
     PAGE_BYTES,
@@ -174,7 +175,13 @@ class SpoolFile:
 
     @unforked()
     def read(
-        self, after: int, until: int, limit: int, *, epoch: int | None = None
+        self,
+        after: int,
+        until: int,
+        limit: int,
+        *,
+        epoch: int | None = None,
+        most_bytes: int = ANY_BYTES,
     ) -> list[tuple[int, Row]]:
         """Return rows with their sequence numbers, oldest first.
 
@@ -183,9 +190,10 @@ class SpoolFile:
             until: And not above that.
             limit: So many of them at most.
             epoch: The epoch that they get; None for that which they had.
+            most_bytes: After so many bytes of bodies no more are read.
         """
         which = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        return self._read(which, (epoch, after, until, limit))
+        return self._read(which, (epoch, after, until, limit), most_bytes)
 
     @unforked()
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
@@ -196,11 +204,13 @@ class SpoolFile:
             found += self._read(which, (None, *some))
         return found
 
-    def _read(self, which: str, values: Sequence[object]) -> list[tuple[int, Row]]:
+    def _read(
+        self, which: str, values: Sequence[object], most_bytes: int = ANY_BYTES
+    ) -> list[tuple[int, Row]]:
         try:
             found = self._connection.execute(
                 "SELECT seq, id, model_id, body, coalesce(?, epoch), shrunk, kind,"  # noqa: S608 - all ours
-                f" crc, attempts, since, deaths FROM rows WHERE {which}",
+                f" crc, attempts, since, deaths, unknown_since FROM rows WHERE {which}",
                 values,
             )
             rows = []
@@ -209,6 +219,10 @@ class SpoolFile:
                 history = history_of(past)
                 row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
                 rows.append((seq, row))
+                most_bytes -= len(body)
+                if most_bytes <= 0:
+                    found.close()
+                    break
         except (ValueError, TypeError):
             raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:

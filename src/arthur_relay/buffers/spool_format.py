@@ -58,11 +58,18 @@ ALTER TABLE rows ADD COLUMN since REAL;
 ALTER TABLE rows ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE rows ADD COLUMN crc INTEGER;
 CREATE TABLE owner (address TEXT NOT NULL, organization TEXT, principal TEXT);
+ALTER TABLE rows ADD COLUMN unknown_since REAL;
 """
+
+# Files of this version were made without it before; those who made them don't look at it.
+_ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
 
 # On a page of its own: one that is damaged costs no file its owner. Earlier releases of this
 # version don't look at it.
 _OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
+
+_REFUSED = "refused:"
+"""Before the principal of one whose key was refused; earlier releases take it for somebody else."""
 
 _INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of files that can give pages back."""
@@ -140,8 +147,15 @@ def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
             continue
         match found:
             case [(str(address), None | str() as organization, None | str() as principal)]:
-                return RowOwner(address, organization, principal)
+                return owner_of(address, organization, principal)
     return None
+
+
+def owner_of(address: str, organization: str | None, principal: str | None) -> RowOwner:
+    """Return the owner that was written like this."""
+    digest = (principal or "").removeprefix(_REFUSED)
+    is_refused = principal is not None and digest != principal
+    return RowOwner(address, organization, digest if is_refused else principal, is_refused)
 
 
 def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner) -> None:
@@ -181,6 +195,11 @@ def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner)
     if version < VERSION:
         _make(connection, "BEGIN IMMEDIATE;" + _SINCE_2, owner)
         return
+    ((is_there,),) = connection.execute(
+        "SELECT count(*) FROM pragma_table_info('rows') WHERE name = 'unknown_since'"
+    )
+    if not is_there:
+        connection.execute(_ADDED_LATER)
     try:
         connection.execute(_OWNER_COPY)
     except sqlite3.Error as error:
@@ -227,22 +246,29 @@ def write_owner(execute: Execute, owner: RowOwner | None) -> None:
     execute("DELETE FROM owner", ())
     execute("DELETE FROM owner_copy", ())
     if owner is not None:
-        values = (owner.address, owner.organization, owner.principal)
+        principal = f"{_REFUSED}{owner.principal}" if owner.is_refused else owner.principal
+        values = (owner.address, owner.organization, principal)
         execute("INSERT INTO owner VALUES (?, ?, ?)", values)
         execute("INSERT INTO owner_copy VALUES (?, ?, ?)", values)
 
 
 def history_of(values: Sequence[object]) -> History:
-    """Return a row's history of its three columns; none of what was never written there.
+    """Return a row's history of its four columns; none of what was never written there.
 
     A row's checksum is of its body alone, so a damaged file may hold anything here.
     """
     match values:
-        case (int(attempts), None | float() | int() as since, int(deaths)) if (
+        case (
+            int(attempts),
+            None | float() | int() as since,
+            int(deaths),
+            None | float() | int() as unknown_since,
+        ) if (
             0 <= attempts < _MOST_COUNTED
             and 0 <= deaths < _MOST_COUNTED
             and (since is None or math.isfinite(since))
+            and (unknown_since is None or math.isfinite(unknown_since))
         ):
-            if attempts or deaths or since is not None:
-                return History(attempts, since, deaths)
+            if attempts or deaths or (since, unknown_since) != (None, None):
+                return History(attempts, since, deaths, unknown_since)
     return NO_HISTORY  # as nearly all have: one object for all of them

@@ -1,6 +1,7 @@
 """What the spool knows of one of its files: what is to be written, and how far it was read."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Opening:
         utc_now: Returns the time, for the name of a damaged file.
         log_bytes: Their logs are written back when they are as long.
         aside_bytes: What several damaged files may take together.
+        damaged: Counts damaged files that were `set_aside`, and `removed`.
     """
 
     owner: Callable[[], RowOwner]
@@ -49,6 +51,7 @@ class Opening:
     utc_now: Callable[[], datetime]
     log_bytes: int = LOG_BYTES
     aside_bytes: int = 1 << 30
+    damaged: Counter[str] = field(default_factory=Counter)
 
     def file(self, path: Path, owner: RowOwner | None = None) -> SpoolFile:
         """Open a file; raises what `SpoolFile` does."""
@@ -334,9 +337,12 @@ def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
 
 
 def _remove_oldest_aside(claim: Claim, opening: Opening) -> None:
+    """Make way for one that was set aside just now."""
+    opening.damaged["set_aside"] += 1
     removed: list[Path] = []
     with suppress(OSError):  # with the next one that is damaged
         removed = claim.remove_oldest_aside(most_bytes=opening.aside_bytes)
+    opening.damaged["removed"] += len(removed)
     if removed:
         logger.warning(
             "arthur-relay: %d damaged spool files, the oldest ones, were removed, because there"

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 
-from arthur_relay.buffers import Recover
+from arthur_relay.buffers import ANY_BYTES, Recover
 from arthur_relay.buffers.spool_directory import Claim
 from arthur_relay.buffers.spool_models import schema_of
 from arthur_relay.buffers.spool_part import Opening, Part, open_part
@@ -88,13 +88,18 @@ class Cursor:
     until: int | None = None
     epoch: int | None = None
 
-    def read(self, limit: int) -> list[tuple[int, Row]]:
-        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is."""
+    def read(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[int, Row]]:
+        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is.
+
+        After `most_bytes` of bodies no more are read.
+        """
         if self.part.is_damaged:
             raise DamagedFileError("it is not mended yet")
         until = self.part.file.last_seq if self.until is None else self.until
-        if limit <= 0 or self.after >= until:
+        if limit <= 0 or most_bytes <= 0 or self.after >= until:
             return []
-        found = self.part.file.read(self.after, until, limit, epoch=self.epoch)
+        found = self.part.file.read(
+            self.after, until, limit, epoch=self.epoch, most_bytes=most_bytes
+        )
         self.after = found[-1][0] if found else until
         return found

@@ -12,6 +12,7 @@ from arthur_relay.buffers.spool_format import (
     MOST_SEQ,
     PAGE_BYTES,
     history_of,
+    owner_of,
     times_cut,
 )
 from arthur_relay.buffers.spool_models import schema_of
@@ -21,6 +22,12 @@ from arthur_relay.sqlite_pages import Pages, Record, Value
 
 _COLUMNS_OF_1 = 8
 """The columns of a row in the format's first version."""
+
+_DEFAULTS: tuple[Value, ...] = (0, None, 0, None, None)
+"""Of the columns since then."""
+
+_CRC = 3
+"""Which of those is the body's checksum; the others are the history."""
 
 
 @dataclass(slots=True)
@@ -83,7 +90,7 @@ class Salvage:
             case (str(model_id), str(description)) if schema_of(model_id, description):
                 self.models[model_id] = description
             case (str(address), None | str() as organization, None | str() as principal):
-                self.owners.add(RowOwner(address, organization, principal))
+                self.owners.add(owner_of(address, organization, principal))
             case ("table", "owner", *_):
                 self.never_had_owner = False
 
@@ -109,8 +116,9 @@ def _row(record: Record) -> tuple[int, Row, float] | None:
             float() | int() as stored_at,
             bytes(body),
             *since_2,
-        ) if len(since_2) in (0, 4):
-            *history, crc = since_2 or (0, None, 0, None)
+        ) if len(since_2) in (0, 4, 5):
+            history = [*since_2, *_DEFAULTS[len(since_2) :]]
+            crc = history.pop(_CRC)
         case _:
             return None
     with suppress(ValueError, RecursionError):

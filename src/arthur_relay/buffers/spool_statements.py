@@ -49,8 +49,8 @@ def write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) 
     """Write what happened to rows, by their numbers."""
     for seq, history in histories:
         execute(
-            "UPDATE rows SET attempts = ?, since = ?, deaths = ? WHERE seq = ?",
-            (history.attempts, history.since, history.deaths, seq),
+            "UPDATE rows SET attempts = ?, since = ?, deaths = ?, unknown_since = ? WHERE seq = ?",
+            (history.attempts, history.since, history.deaths, history.unknown_since, seq),
         )
 
 

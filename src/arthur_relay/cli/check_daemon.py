@@ -18,6 +18,7 @@ from arthur_relay.cli.check import (
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
+from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.configuration import check_listener, load
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import (
@@ -33,6 +34,7 @@ from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from arthur_relay.credentials import Credentials
@@ -95,14 +97,16 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
 
 def _check_doors(report: Report, configuration: Configuration, *, running: bool) -> None:
     settings = configuration.daemon
-    unix, tcp = _check_passed(report, configuration)
-    if settings.socket is not None and not unix:
+    passed = _check_passed(report, configuration)
+    unix, tcp = passed or ([], [])
+    if settings.socket is not None and passed is not None and not unix:
         assert configuration.relay.spool_dir is not None, "the configuration sees to it"
         spool = configuration.relay.spool_dir
         _check_socket(report, settings, settings.socket, spool, running=running)
-    elif not (unix or tcp or settings.listen):
+    elif passed is not None and not (unix or tcp or settings.listen):
         report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
     _check_addresses(report, settings, running=running)
+    _check_circle(report, configuration, unix, tcp)
     try:
         if load_tls(settings) is not None:
             report.fine("TLS", "The certificate and its key belong together.")
@@ -113,11 +117,30 @@ def _check_doors(report: Report, configuration: Configuration, *, running: bool)
         report.wrong("TCP", str(error))
 
 
-def _check_passed(report: Report, configuration: Configuration) -> tuple[bool, bool]:
+def _check_circle(
+    report: Report,
+    configuration: Configuration,
+    unix: Sequence[str],
+    tcp: Sequence[tuple[str, int]],
+) -> None:
+    """Look whether Arthur's address is the daemon's own, or one of the sockets' that are passed."""
+    settings = configuration.daemon
+    sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
+    named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
+    try:
+        refuse_itself(configuration.credentials.url, sockets, [*tcp, *named])
+    except ConfigurationError as error:
+        report.wrong("Circle", str(error))
+
+
+def _check_passed(
+    report: Report, configuration: Configuration
+) -> tuple[list[str], list[tuple[str, int]]] | None:
     """Look at what the service manager passes: to us, or to a shell that becomes the daemon next.
 
     Returns:
-        Whether a Unix socket is passed, and whether one of TCP is.
+        The paths of Unix sockets that are passed, and the addresses of those of TCP; None where
+        something is wrong with them.
     """
     pid = next((each for each in (os.getpid(), os.getppid()) if _is_passed_to(each)), os.getpid())
     try:
@@ -128,11 +151,12 @@ def _check_passed(report: Report, configuration: Configuration) -> tuple[bool, b
             check_listener(configuration.daemon, configuration.relay, host, what)
     except ConfigurationError as error:
         report.wrong("Socket", str(error))
-        return True, True
+        return None
+    found = [str(each.getsockname()) for each in unix], [each.getsockname()[:2] for each in tcp]
     for each in (*unix, *tcp):
         report.fine("Socket", f"One is passed by the service manager: {each.getsockname()}.")
         each.detach()  # they are for the daemon
-    return bool(unix), bool(tcp)
+    return found
 
 
 def _is_passed_to(pid: int) -> bool:

@@ -75,6 +75,19 @@ class DaemonCollector(Collector):
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
+        damaged = state.parts.worker.buffer.damaged_files
+        yield _counter(
+            "spool_damaged_files",
+            "Files of the spool that were found damaged and set aside.",
+            (),
+            {(): damaged.set_aside},
+        )
+        yield _counter(
+            "spool_damaged_files_removed",
+            "Files that were set aside, and gave way to newer ones that are damaged.",
+            (),
+            {(): damaged.removed},
+        )
         yield _gauge(
             "oldest_row_age_seconds",
             "How long the oldest row has waited; 0 when none waits.",

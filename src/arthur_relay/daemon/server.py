@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
+from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.configuration import (
     check_listener,
     environment_unless_refused,
@@ -209,6 +210,11 @@ class Daemon:
             stack.callback(one.remove)
         if not (unix or tcp):
             raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
+        refuse_itself(
+            self._configuration.credentials.url,
+            [one.path or one.listener.getsockname() for one in unix],
+            [each.getsockname()[:2] for each in (*tcp, *views)],
+        )
         return unix, tcp, views
 
     def _check_passed(self, settings: DaemonSettings) -> None:

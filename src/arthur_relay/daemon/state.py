@@ -121,6 +121,7 @@ class DaemonState:
             closed=not parts.is_open,
             running=parts.runtime.is_running,
             trouble=parts.worker.buffer.trouble,
+            left_alone=parts.worker.buffer.left_alone,
             unanswered=self.seen.questions.failure,
         )
 
@@ -193,6 +194,9 @@ class DaemonState:
             return False, f"{_sentence(Refusal.UNWRITABLE)}; rows are put off until it can."
         if not acceptance.has_room():
             return False, f"{_sentence(Refusal.FULL)}; rows are put off until some are delivered."
+        if left_alone := self.parts.worker.buffer.left_alone:
+            others = f"{left_alone} rows of others wait in its directory and are left alone"
+            return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."
 
 

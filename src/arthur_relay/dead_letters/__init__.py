@@ -232,7 +232,7 @@ class DeadLetters:
                 self.evicted += lost if is_read else 0
                 if not self._told_unwritten:
                     self._told_unwritten = True
-                    logger.warning("arthur-relay: dead letters can't be written (%s)", error)
+                    logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
             else:
                 if keeper is self._keepers[0]:
                     safe += [of for _, of in entries if of is not None]
@@ -262,6 +262,15 @@ class DeadLetters:
     def count(self) -> Mapping[str, int]:
         """Return how many are kept, by reason; raises what `letters` does."""
         return self._keepers[0].count() if self._keepers else {}
+
+
+def _why(error: Exception) -> str:
+    """Return what a file or a database says of an error; of another one its type alone.
+
+    That one's text might quote the letter.
+    """
+    is_of_the_disk = isinstance(error, OSError) or type(error).__module__ == "sqlite3"
+    return str(error) if is_of_the_disk else type(error).__name__
 
 
 def _cut(entries: list[_Entry], most_bytes: int) -> int:

@@ -89,6 +89,7 @@ class ScopeDestination:
         )
         self._tokens = self._token_source()
         self._organization = credentials.organization_id
+        self._is_refused = False
 
     def _token_source(self) -> TokenSource:
         api_key = self._credentials.api_key
@@ -131,8 +132,12 @@ class ScopeDestination:
 
         A key that is renewed while the process runs is its own: the rows stay whose they were.
         """
-        owner = replace(self._credentials.owner, principal=self._principal)
-        return replace(owner, organization=self._organization)
+        return replace(
+            self._credentials.owner,
+            principal=self._principal,
+            organization=self._organization,
+            is_refused=self._is_refused and self._organization is None,
+        )
 
     async def learn_owner(self) -> None:
         """Ask Arthur for the organisation; raises what `check_access` does."""
@@ -309,6 +314,8 @@ class ScopeDestination:
         if answer.status == 401 and self._may_be_another(token):
             token = await self._token()
             answer = await self._send(method, path, token.value, content)
+        if answer.status == 401 and is_arthurs(answer) and not self._tokens.can_log_in:
+            self._is_refused = True
         return answer
 
     async def _token(self) -> Token:

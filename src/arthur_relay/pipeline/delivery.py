@@ -190,22 +190,27 @@ def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
     return found
 
 
-def fitting_parts(rows: Iterable[Row], batch_size: int) -> list[list[Row]]:
+def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> list[list[Row]]:
     """Divide rows that were sent in vain, the smaller the oftener that was.
 
     A batch of which one row is bad fails as a whole, and may have been given back since: this is
-    what is known of it, also in another process.
+    what is known of it, also in another process. Ground truth of inferences that did not arrive so
+    far costs no other.
     """
     parts: list[list[Row]] = []
     open_parts: dict[tuple[str, RowKind, int], list[Row]] = {}
+    sizes: dict[tuple[str, RowKind, int], int] = {}
     for row in rows:
-        most = max(1, batch_size >> min(row.history.attempts, 30))
+        attempts = 0 if row.history.unknown_since is not None else row.history.attempts
+        most = max(1, batch_size >> min(attempts, 30))
         key = row.model_id, row.kind, most
         part = open_parts.get(key)
-        if part is None or len(part) >= most:
+        if part is None or len(part) >= most or sizes[key] + row.size > batch_bytes:
             part = open_parts[key] = []
+            sizes[key] = 0
             parts.append(part)
         part.append(row)
+        sizes[key] += row.size
     return parts
 
 
@@ -224,6 +229,18 @@ def note_attempt(rows: Iterable[Row], now: float) -> None:
             since = now if before.since is None else before.since
             after = known[before] = replace(before, attempts=before.attempts + 1, since=since)
         row.history = after
+
+
+def note_unknown(row: Row, now: float) -> None:
+    """Note of ground truth that it was sent, and that its inference has not arrived there.
+
+    Args:
+        row: The row.
+        now: Seconds since 1970.
+    """
+    past = row.history
+    since = now if past.unknown_since is None else past.unknown_since
+    row.history = replace(past, attempts=past.attempts + 1, unknown_since=since)
 
 
 def note_excuse(rows: Iterable[Row]) -> None:
@@ -247,4 +264,5 @@ def note_survival(rows: Iterable[Row]) -> None:
 
 
 def _alive(history: History) -> History:
-    return NO_HISTORY if history.since is None else replace(history, deaths=0)
+    alive = replace(history, deaths=0)
+    return NO_HISTORY if alive == NO_HISTORY else alive

@@ -233,7 +233,8 @@ class Dispatcher:
         One row may pass where any batch has a bad one; where all do again, a batch is quicker.
         """
         is_batch = self.admission.troubles.is_batch_next(model_id)
-        rows = self.buffer.lease_of(model_id, self.settings.batch_size if is_batch else 1)
+        limit = self.settings.batch_size if is_batch else 1
+        rows = self.buffer.lease_of(model_id, limit, most_bytes=self.settings.batch_bytes)
         size, most = 0, 0
         for row in rows:
             size += row.size

@@ -44,7 +44,7 @@ class Settlement:
             attempts: How often it was sent.
             why: The reason in a sentence, for the log, where there is one.
         """
-        self._bury(row, outcome, attempts)
+        self.bury(row, outcome, attempts)
         self._forget((row,))
         self.ledger.reject(outcome.reason, 1, row.model_id)
         self._tell(
@@ -65,7 +65,7 @@ class Settlement:
         reason = DropReason.RETRY_TIME_EXCEEDED
         for row in rows:
             letter = Outcome(Verdict.REJECTED, reason.value, status)
-            self._bury(row, letter, row.history.attempts)
+            self.bury(row, letter, row.history.attempts)
         self._forget(rows)
         self.ledger.drop_held(reason, len(rows), rows[0].model_id)
         self._tell(
@@ -77,10 +77,11 @@ class Settlement:
         self.buffer.settle(rows)
         self.settled(rows)
 
-    def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
+    def bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
+        """Make a dead letter of a row. Never raises: one that can't be made costs no more."""
         try:
             self.dead(row, outcome, attempts)
-        except BaseException as error:  # noqa: BLE001 - a letter that can't be made costs no more
+        except BaseException as error:  # noqa: BLE001 - see above
             self._tell("letter", f"a dead letter could not be made: {without_texts(error)}")
 
     def _tell(self, kind: str, text: str) -> None:

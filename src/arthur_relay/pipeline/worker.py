@@ -23,7 +23,7 @@ from arthur_relay.errors import RelayError
 from arthur_relay.pipeline.acceptance import Acceptance
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.compactor import Compactor, Offload
-from arthur_relay.pipeline.delivery import fitting_parts, note_death
+from arthur_relay.pipeline.delivery import fitting_parts, note_death, note_unknown
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
@@ -45,6 +45,11 @@ AHEAD_BATCHES = 2
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
+
+UNSENT_ROWS = 20_000
+UNSENT_SHARE = 4
+"""Rows that were leased and wait in batches that are not full, at most: so many, and bytes of this
+part of the queue, or of two batches. Beyond, the batch that was begun first is sent as it is."""
 
 LEARN_SECONDS = 10.0
 """How often Arthur is asked who we are."""
@@ -119,6 +124,8 @@ class Worker:
     _hurried_at: float = float("-inf")
     _idle_since: float | None = None
     _captured_before: int = 0
+    _favours_put_off: bool = False
+    _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
         self._begin_anew()
@@ -178,7 +185,9 @@ class Worker:
             flushes=self._flushes,
             settings=self.settings,
             pace=self.pace,
-            dead=lambda row, reason: self._bury(row, Outcome(Verdict.REJECTED, reason), 0),
+            dead=lambda row, reason: self.settlement.bury(
+                row, Outcome(Verdict.REJECTED, reason), 0
+            ),
         )
         self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
 
@@ -214,6 +223,7 @@ class Worker:
         """
         self._wakeup = anyio.Event()
         self._idle_since = anyio.current_time()
+        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
         self._begin_anew()
         self._ready.clear()
         self.buffer.open(self.ledger.recover)
@@ -357,17 +367,16 @@ class Worker:
     def _send_off(self, group: TaskGroup) -> None:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
-        self._ready.extend(self._batcher.add(self._order.due(now), now))
+        due = self._order.due(now, self.buffer.on_their_way)
+        self._ready.extend(self._batcher.add(due, now))
         self.dispatcher.start_probes(group)
         while self.dispatcher.has_capacity:
             self.pace.breathe(self._intake.is_in_a_rush)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
-            elif rows := self.buffer.lease(
-                self.settings.batch_size, self.dispatcher.waiting_models()
-            ):
-                self._form_batches(rows, now)
-            else:
+            elif self._has_enough_unsent:
+                self._ready.extend(self._batcher.oldest())
+            elif not self._lease(now):
                 hurried = len(self._flushes) > 0 or not self.room.has(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
@@ -375,6 +384,39 @@ class Worker:
                     if self.buffer.is_looking:
                         self.wake()  # for the rest of it
                     return
+
+    @property
+    def _has_enough_unsent(self) -> bool:
+        most = max(2 * self.settings.batch_bytes, self.settings.queue_bytes // UNSENT_SHARE)
+        return self._batcher.rows >= UNSENT_ROWS or self._batcher.size >= most
+
+    def _lease(self, now: float) -> bool:
+        """Sort some rows into batches: some that were put off, and others, in turn.
+
+        Returns:
+            Whether there were any.
+        """
+        self._favours_put_off = not self._favours_put_off
+        if self._favours_put_off and self._lease_put_off(now):
+            return True
+        settings = self.settings
+        waiting = self.dispatcher.waiting_models()
+        rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
+        if rows:
+            self._form_batches(rows, now)
+            return True
+        return not self._favours_put_off and self._lease_put_off(now)
+
+    def _lease_put_off(self, now: float) -> bool:
+        """Sort ground truth that was put off into batches. Returns whether there was any."""
+        size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
+        while (model_id := self._order.put_off_due(now)) is not None:
+            if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
+                self._sort_in(rows, now)
+                return True
+            if not self.buffer.has_put_off(model_id):
+                self._order.forget(model_id)
+        return False
 
     def _form_batches(self, rows: Sequence[Row], now: float) -> None:
         """Sort leased rows into batches; should that be the worker's death, they are remembered."""
@@ -391,13 +433,14 @@ class Worker:
             else:
                 outcome = Outcome(Verdict.REJECTED, SET_ASIDE)
                 self.settlement.rejected(row, outcome, attempts=row.history.attempts)
-        for part in fitting_parts(again, self.settings.batch_size):
+        for part in fitting_parts(again, self.settings.batch_size, self.settings.batch_bytes):
             self._sort_in(part, now, as_it_is=True)
         self._in_hand = ()
 
     def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
         outer, self._in_hand = self._in_hand, rows
-        admitted = self._order.admit(list(rows), self.buffer.on_their_way)
+        admitted = self._order.admit(list(rows), self.buffer.on_their_way, now)
+        self.buffer.put_off(self._order.beyond())
         if not as_it_is:
             self._ready.extend(self._batcher.add(admitted, now))
         elif admitted:
@@ -411,7 +454,7 @@ class Worker:
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
         enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
-        if enough and self.dispatcher.waiting_models():
+        if enough and (self._order.has_put_off or self.dispatcher.waiting_models()):
             return False  # what waits may be theirs only
         return enough and self.dispatcher.goes_well and not self.buffer.is_durable
 
@@ -420,9 +463,24 @@ class Worker:
         self._order.settled(rows)
 
     def _postpone(self, row: Row) -> bool:
-        return self._order.postpone(
-            row, anyio.current_time(), urgent=self.dispatcher.admission.urgent
-        )
+        """Have ground truth sent again later; returns whether it is to be, and not given up.
+
+        What outlives this process does not end with it.
+        """
+        now = anyio.current_time()
+        wall, since = now + self._wall_offset, row.history.unknown_since
+        urgent = self.dispatcher.admission.urgent and not self._outlives_us
+        waited = 0.0 if since is None else max(0.0, wall - since)
+        if not self._order.postpone(row, now, waited=waited, urgent=urgent):
+            return False
+        note_unknown(row, wall)
+        self.buffer.note([row])
+        self.buffer.put_off(self._order.beyond())
+        return True
+
+    @property
+    def _outlives_us(self) -> bool:
+        return self.buffer.is_durable or self.settings.spool_dir is not None
 
     def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
         self.dead_letters.add(
