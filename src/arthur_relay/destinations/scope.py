@@ -38,7 +38,7 @@ from arthur_relay.errors import (
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema, is_path_segment
-from arthur_relay.settings import RelaySettings
+from arthur_relay.settings import MOST_HANGING, RelaySettings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -147,7 +147,7 @@ class ScopeDestination:
         """
         return cls(
             credentials,
-            connections=settings.max_in_flight + 1,
+            connections=settings.max_in_flight + MOST_HANGING + 1,
             timeout_seconds=settings.request_timeout_seconds,
             max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,

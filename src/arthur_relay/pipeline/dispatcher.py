@@ -185,28 +185,31 @@ class Dispatcher:
         Rows of batches that have set off can't be given up for newer ones.
         """
         slots, traffic = self.limit.requests, self._traffic
-        if self.admission.is_held or traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+        if self.admission.is_held:
             return False
         if self.is_down:
-            return not traffic.has_fresh()  # the one that will be the probe
+            return self.admission.takes_fresh()
+        if traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+            return False
+        if self.admission.is_clogged:
+            return traffic.ordinary - traffic.unproven < slots
         if not self.goes_well:
             return traffic.ordinary < slots
         return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
 
     def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        troubles = self.admission.troubles
-        patient = troubles.patience.waiting(anyio.current_time())
         parts, alone = self._traffic.apart()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
-        busy = [model for model, count in parts.items() if count >= most]
-        lonely = [model for model, count in alone.items() if count >= MAX_ALONE]
-        return WaitingModels(troubles.held, troubles.crowd, {*patient, *busy, *lonely})
+        busy = {model for model, count in parts.items() if count >= most}
+        busy |= {model for model, count in alone.items() if count >= MAX_ALONE}
+        return WaitingModels(busy, *self.admission.waiting_models())
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
         delivery = Delivery(rows, unheard=Unheard.of(rows))
+        delivery.is_unproven = not self.admission.troubles.goes_well(delivery.model_id)
         if self.admission.holds(delivery):
             self._give_back(delivery)
         else:

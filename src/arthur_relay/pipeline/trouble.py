@@ -6,7 +6,7 @@ rows. So one bad row, or one bad model, can't make the relay believe that Arthur
 many of them there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -132,7 +132,7 @@ class Troubles:
         if is_down:
             return Blame.ARTHUR
         if self.is_held(delivery.model_id):
-            return Blame.MODEL
+            return Blame.MODEL if self.passes else Blame.ARTHUR
         if self.passes_beside(delivery):
             is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
             return Blame.ROWS if is_sure else Blame.ARTHUR
@@ -146,6 +146,10 @@ class Troubles:
     def count(self) -> int:
         """How many models are held. Any thread may read it."""
         return len(self.held) + len(self.crowd)
+
+    def goes_well(self, model_id: str) -> bool:
+        """Say whether a model has passed, and not failed since."""
+        return model_id in self._passed_at and self.is_clear(model_id)
 
     def passes_beside(self, delivery: Delivery) -> bool:
         """Say whether others of its model have passed since a delivery first set off."""
@@ -233,8 +237,10 @@ class Troubles:
             is_down: Whether Arthur as a whole is away: then one of them is enough.
         """
         if is_down:
-            crowd = list(islice(self.crowd, CROWD_PROBES))
-            return [*crowd, *self.held] if self._favours_crowd else [*self.held, *crowd]
+            crowd = list(islice(self.crowd, CROWD_PROBES)) if not self._crowd_breaker.held(now) else []
+            held = [model_id for model_id, breaker in self.held.items() if not breaker.held(now)]
+            found = [*crowd, *held] if self._favours_crowd else [*held, *crowd]
+            return [each for each in found if each not in probed]
         due = [
             model_id
             for model_id, breaker in self.held.items()
@@ -245,15 +251,24 @@ class Troubles:
             due += [each for each in islice(self.crowd, most) if each not in probed]
         return [each for each in due if self.patience.wait(each, now) <= 0]
 
-    def next_due(self, now: float, probed: AbstractSet[str]) -> float:
-        """Return for how many seconds none of them may be asked about; `inf` when not known."""
+    def next_due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> float:
+        """Return for how many seconds none of them may be asked about; `inf` when not known.
+
+        Args:
+            now: The time.
+            probed: Those that are being asked about.
+            is_down: Whether Arthur as a whole is away: then their own breakers do not matter.
+        """
         waits = [
-            max(breaker.wait(now), self.patience.wait(model_id, now))
+            breaker.held(now)
+            if is_down
+            else max(breaker.wait(now), self.patience.wait(model_id, now))
             for model_id, breaker in self.held.items()
             if model_id not in probed
         ]
-        if self.crowd:
-            waits.append(self._crowd_breaker.wait(now))
+        if len(self.crowd) > sum(model_id in self.crowd for model_id in probed):
+            breaker = self._crowd_breaker
+            waits.append(breaker.held(now) if is_down else breaker.wait(now))
         return min(waits, default=float("inf"))
 
     def begin_probe(self, model_id: str, now: float) -> None:
@@ -277,6 +292,7 @@ class Troubles:
         """Ask about a held model later: all that is left of it is on its way."""
         if model_id in self.crowd:
             self._to_the_end(model_id)
+            self._crowd_breaker.hold(until)
         else:
             self.held[model_id].hold(until)
 
@@ -308,3 +324,22 @@ class Troubles:
         for breaker in self.held.values():
             breaker.abandoned(0.0)
         self._crowd_breaker.abandoned(0.0)
+
+
+@dataclass(slots=True, frozen=True)
+class Unproven(Collection[str]):
+    """All models but those that go well, as a collection that knows its members by asking."""
+
+    troubles: Troubles
+
+    def __contains__(self, model_id: object) -> bool:
+        """Say whether a model is none that goes well."""
+        return not (isinstance(model_id, str) and self.troubles.goes_well(model_id))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield nothing: nobody knows them all."""
+        return iter(())
+
+    def __len__(self) -> int:
+        """Return 1, as there may be any number."""
+        return 1

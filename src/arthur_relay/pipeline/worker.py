@@ -358,6 +358,7 @@ class Worker:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
         self._ready.extend(self._batcher.add(self._order.due(now), now))
+        self.dispatcher.admission.look()
         self.dispatcher.start_probes(group)
         while self.dispatcher.has_capacity:
             self.pace.breathe(self._intake.is_in_a_rush)
