@@ -94,7 +94,7 @@ class Admission:
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._places = Places()
-        self._places.set_count(self.limit.requests)
+        self._set_places()
         self._unanswered.clear()
         self._gate = anyio.Event()
         self.breaker.abandoned(0.0)
@@ -116,7 +116,7 @@ class Admission:
             return True
         return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
 
-    def announce(self, delivery: Delivery) -> None:
+    def announce(self) -> None:
         """Say that a batch comes of which nothing has failed so far.
 
         While Arthur seems to be away it need not wait for the next probe where the same rows have
@@ -132,7 +132,11 @@ class Admission:
         It does when nothing of its model has failed, however many others have. So it goes beside
         the probes, and when one of those hangs it is not kept by it.
         """
-        if not self.is_down or self.entry.refusal or not delivery.is_fresh:
+        if not self.is_down or self.entry.refusal:
+            return False
+        if delivery.lane is Lane.PROBE:
+            return delivery.leave_at is not None
+        if not delivery.is_fresh:
             return False
         if not self.troubles.is_clear(delivery.model_id):
             return False
@@ -198,7 +202,7 @@ class Admission:
 
     def takes_fresh(self) -> bool:
         """Say, while Arthur is away, whether one more batch may ask whether it still is."""
-        is_full = len(self._unanswered.waiting) >= self.limit.requests
+        is_full = len(self._unanswered.waiting) >= self.settings.max_in_flight
         return not is_full and not self.traffic.has_fresh(but=self._unanswered)
 
     def waiting_models(self) -> list[Collection[str]]:
@@ -450,7 +454,10 @@ class Admission:
                 self.breaker.probe_now(anyio.current_time())
 
     def _set_places(self) -> None:
-        self._places.set_count(self.limit.requests)
+        # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
+        most = self.settings.max_in_flight
+        count = most if self.is_down else self.limit.requests
+        self._places.set_count(count, some_go_well=self.troubles.passes > 0)
 
     def _new_breaker(self) -> Breaker:
         return Breaker(

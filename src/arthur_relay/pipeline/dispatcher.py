@@ -68,6 +68,10 @@ MANY_ALONE = 500
 ENOUGH_ATTEMPTS = 8
 """Where so many are, one that a whole request failed for so often is bad, and ends."""
 
+MODELS_PER_PROBE = 10
+MOST_PROBES = 20
+"""While Arthur is away, one of so many held models is asked about at a time, and so many most."""
+
 _AGAIN = Outcome(Verdict.RETRY)
 
 
@@ -214,19 +218,27 @@ class Dispatcher:
             self._give_back(delivery)
         else:
             self._start(group, delivery)
-            self.admission.announce(delivery)
+            self.admission.announce()
 
     def start_probes(self, group: TaskGroup) -> None:
         """Send something of each model that is held and may be asked about; returns at once."""
         if self.admission.is_held:
             return
-        now = anyio.current_time()
+        now, begun = anyio.current_time(), 0
+        # While Arthur is away one is enough, whichever model's it is; of very many models most may
+        # fail for longer than Arthur does, so that few would be asked about too seldom.
+        most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
+        most = 1 if self.entry.refusal else most
         for model_id in self.admission.due_probes(now):
             if rows := self._probe_of(model_id):
                 self.admission.troubles.begin_probe(model_id, now)
-                self._start(group, Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows)))
+                probe = Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows))
+                self._start(group, probe)
                 if self.is_down:
-                    return  # one at a time, whichever model's it is
+                    probe.leave_at = now if begun else None  # the first has the breaker's leave
+                    begun += 1
+                    if begun >= most:
+                        return
             else:
                 self.admission.put_off_probe(model_id)
 
@@ -295,6 +307,8 @@ class Dispatcher:
             if self.admission.holds(delivery):
                 self._give_back(delivery)
                 return False
+            if self.is_down:
+                self.changed()  # another may ask now, in case that this one hangs
             sent = await self._ask(delivery)
             blame = self.admission.judge(delivery, sent)  # before another has the slot
         attempt = sent.attempt

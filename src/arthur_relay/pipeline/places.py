@@ -8,12 +8,14 @@ import anyio
 from arthur_relay.pipeline.delivery import Delivery, Lane
 from arthur_relay.settings import MOST_HANGING
 
+MOST_UNPROVEN_HANGING = MOST_HANGING * 5 // 8
+"""Of models that are not known to go well, so many requests that hang take no place, at most."""
+
 MOST_APART_HANGING = MOST_HANGING // 4
-"""Of what goes apart, so many requests that hang take no place, at most; the rest keeps theirs."""
+"""The same of what goes apart."""
 
 MOST_ORDINARY_HANGING = MOST_HANGING - MOST_APART_HANGING
-MOST_UNPROVEN_HANGING = MOST_ORDINARY_HANGING * 5 // 6
-"""The same of all others, and among them of models that are not known to go well."""
+"""The same of all that does not."""
 
 
 class Places:
@@ -29,19 +31,26 @@ class Places:
         self._unproven = anyio.CapacityLimiter(1)
         self._taken: dict[Delivery, list[anyio.CapacityLimiter]] = {}
         self._hanging: dict[Delivery, None] = {}
-        self._apart_hanging: dict[Delivery, None] = {}
+        self._lane_of: dict[Delivery, anyio.CapacityLimiter] = {}
+        self._away = dict.fromkeys((self._all, self._apart, self._unproven), 0)
 
-    def set_count(self, count: int) -> None:
-        """Set how many there are, 1 or more."""
-        hangs = bool(self._hanging or self._apart_hanging)
+    def set_count(self, count: int, *, some_go_well: bool) -> None:
+        """Set how many there are.
+
+        Args:
+            count: 1 or more.
+            some_go_well: Whether any model is known to go well.
+        """
+        hangs = bool(self._hanging) and some_go_well
         self._all.total_tokens = max(2, count) if hangs else count
         self._apart.total_tokens = max(1, count // 2)
         self._unproven.total_tokens = max(1, count - 1) if hangs else count
 
     @property
     def for_unproven(self) -> int:
-        """How many places may be taken of models that are not known to go well."""
-        return int(self._unproven.total_tokens)
+        """How many may be taken now of models that are not known to go well."""
+        kept = sum(self._unproven in self._taken[each] for each in self._hanging)
+        return int(self._unproven.total_tokens) - kept
 
     @asynccontextmanager
     async def take(self, delivery: Delivery) -> AsyncIterator[None]:
@@ -55,31 +64,41 @@ class Places:
         finally:
             self._free(delivery, taken)
             self._hanging.pop(delivery, None)
-            self._apart_hanging.pop(delivery, None)
+            if delivery in self._lane_of:
+                self._away[self._lane_of.pop(delivery)] -= 1
             del self._taken[delivery]
 
     def hang(self, delivery: Delivery) -> bool:
-        """Free the place of a request that hangs. Returns whether it was, and not before."""
+        """Free the place of a request that hangs; also among its like while those are few.
+
+        Returns:
+            Whether it has no place from now on.
+        """
         taken = self._taken.get(delivery)
         if not taken:
             return False
-        if self._apart in taken:
-            hanging, most = self._apart_hanging, MOST_APART_HANGING
-        else:
-            is_unproven = self._unproven in taken
-            hanging, most = self._hanging, MOST_UNPROVEN_HANGING if is_unproven else MOST_ORDINARY_HANGING
-        if len(hanging) >= most:
-            return False
-        hanging[delivery] = None
-        self._free(delivery, taken)
-        return True
+        lane, had_place = taken[0], self._all in taken
+        self._free(delivery, taken, but=1)
+        self._hanging[delivery] = None
+        if self._may_go(lane):
+            self._away[lane] += 1
+            self._lane_of[delivery] = lane
+            self._free(delivery, taken)
+        return had_place and self._all not in taken
+
+    def _may_go(self, lane: anyio.CapacityLimiter) -> bool:
+        away = self._away
+        if lane is self._apart:
+            return away[lane] < MOST_APART_HANGING
+        is_free = away[self._all] + away[self._unproven] < MOST_ORDINARY_HANGING
+        return is_free and (lane is self._all or away[lane] < MOST_UNPROVEN_HANGING)
 
     def _limiters_of(self, delivery: Delivery) -> list[anyio.CapacityLimiter]:
         if delivery.lane is not Lane.ORDINARY:
-            return [self._apart, self._all]
+            return [self._apart, self._unproven, self._all]
         return [self._unproven, self._all] if delivery.is_unproven else [self._all]
 
     @staticmethod
-    def _free(delivery: Delivery, taken: list[anyio.CapacityLimiter]) -> None:
-        while taken:
+    def _free(delivery: Delivery, taken: list[anyio.CapacityLimiter], but: int = 0) -> None:
+        while len(taken) > but:
             taken.pop().release_on_behalf_of(delivery)

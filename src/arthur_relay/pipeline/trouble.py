@@ -237,7 +237,9 @@ class Troubles:
             is_down: Whether Arthur as a whole is away: then one of them is enough.
         """
         if is_down:
-            crowd = list(islice(self.crowd, CROWD_PROBES)) if not self._crowd_breaker.held(now) else []
+            crowd = (
+                list(islice(self.crowd, CROWD_PROBES)) if not self._crowd_breaker.held(now) else []
+            )
             held = [model_id for model_id, breaker in self.held.items() if not breaker.held(now)]
             found = [*crowd, *held] if self._favours_crowd else [*held, *crowd]
             return [each for each in found if each not in probed]
