@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Set as AbstractSet
+from random import Random
 
 import anyio
 import pytest
@@ -61,6 +62,47 @@ def test_rows_that_arthur_answers_with_5xx_cost_no_other(status: int, bad: int) 
             )
 
     run(test)
+
+
+@pytest.mark.parametrize("others", [0, 500])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_great_share_of_bad_rows_costs_the_others_little(share: float, others: int) -> None:
+    """No batch of a usual size ever passes; each row takes a request or so, and no long waits."""
+    random = Random(3)
+    names = {f"m{number}" for number in range(3000) if random.random() < share}
+    good = 3000 - len(names) + others
+
+    async def test() -> None:
+        h = harness(failing(500, rows=names), batch_size=500)
+        async with h.running():
+            h.capture_many(3000)
+            h.capture_many(others, model="other")
+            with anyio.fail_after(100):
+                while len(h.destination.stored) < good:
+                    await anyio.sleep(0.5)
+            assert len(h.destination.requests) < 1.5 * 3000
+            h.check(delivered=good, pending=len(names), rejected=0)
+
+    run(test)
+
+
+@virtual
+async def test_an_outage_of_500_is_found_soon_also_after_bad_rows() -> None:
+    destination = failing(500, rows={f"m{number}" for number in range(0, 100, 3)})
+    h = harness(destination, batch_size=100)
+    async with h.running():
+        h.capture_many(100)
+        await anyio.sleep(60)
+        assert len(destination.stored) == 66
+        destination.script = failing(500, models={"m"}).script
+        before = len(destination.requests)
+        h.capture_many(2000)
+        await anyio.sleep(20)
+        assert h.worker.dispatcher.is_down
+        assert len(destination.requests) - before < 60
+        destination.script = lambda batch, _number: delivered(batch)
+        assert await h.flush()
+        h.check(delivered=2100, pending=0)
 
 
 @virtual

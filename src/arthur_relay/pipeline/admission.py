@@ -124,6 +124,7 @@ class Admission:
         """
         if self.is_down and not self.entry.refusal and not self._many_fail:
             self.breaker.probe_now(self._next_leave())
+        self._set_places()
         self.open_gate()
 
     def _may_ask(self, delivery: Delivery) -> bool:
@@ -457,7 +458,9 @@ class Admission:
         # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
         most = self.settings.max_in_flight
         count = most if self.is_down else self.limit.requests
-        self._places.set_count(count, some_go_well=self.troubles.passes > 0)
+        self._places.set_count(
+            count, is_shared=self.traffic.ordinary > 0, some_go_well=self.troubles.passes > 0
+        )
 
     def _new_breaker(self) -> Breaker:
         return Breaker(

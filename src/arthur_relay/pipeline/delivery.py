@@ -78,6 +78,11 @@ class Delivery:
         return self.lane is Lane.ORDINARY and self.failures == 0
 
     @property
+    def is_bad_row(self) -> bool:
+        """Whether it is one row that failed: those that did not are sent first."""
+        return self.lane is Lane.APART and self.failures > 0 and len(self.rows) == 1
+
+    @property
     def evidence(self) -> "Evidence":
         """What fails when it does: the same rows failing once more tell nothing of others."""
         return (*self.rows[0].inference, len(self.rows))
@@ -101,6 +106,9 @@ class Traffic:
     parked: int = 0
     unproven: int = 0
     _deliveries: dict[Delivery, None] = field(default_factory=dict)
+    _apart_rows: dict[Delivery, int] = field(default_factory=dict)
+    _parts: Counter[str] = field(default_factory=Counter)
+    _alone: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -111,7 +119,8 @@ class Traffic:
 
     def clear(self) -> None:
         """Forget all: their tasks are gone."""
-        self._deliveries.clear()
+        for each in (self._deliveries, self._apart_rows, self._parts, self._alone):
+            each.clear()
         self.ordinary = self.parked = self.unproven = 0
 
     def begin(self, delivery: Delivery) -> None:
@@ -130,6 +139,7 @@ class Traffic:
         if delivery.lane is Lane.ORDINARY:
             self._count(delivery, -1)
             delivery.lane = Lane.APART
+            self._count(delivery, 1)
 
     def set_hanging(self, delivery: Delivery, *, hangs: bool) -> None:
         """Note that a delivery takes no place for now, or that it does again."""
@@ -138,9 +148,20 @@ class Traffic:
         self._count(delivery, 1)
 
     def _count(self, delivery: Delivery, one: int) -> None:
+        if one > 0 and delivery.lane is Lane.APART:
+            self._apart_rows[delivery] = len(delivery.rows)
+            self._of(delivery)[delivery.model_id] += len(delivery.rows)
+        elif delivery in self._apart_rows:
+            counter = self._of(delivery)
+            counter[delivery.model_id] -= self._apart_rows.pop(delivery)
+            if counter[delivery.model_id] <= 0:
+                del counter[delivery.model_id]
         if delivery.lane is Lane.ORDINARY and not delivery.is_hanging:
             self.ordinary += one
             self.unproven += one * delivery.is_unproven
+
+    def _of(self, delivery: Delivery) -> Counter[str]:
+        return self._alone if self._apart_rows[delivery] == 1 else self._parts
 
     def has_fresh(self, but: Container[Delivery] = ()) -> bool:
         """Say whether there is one of which nothing has failed, beside some others."""
@@ -148,14 +169,7 @@ class Traffic:
 
     def apart(self) -> tuple[Counter[str], Counter[str]]:
         """Return how many rows of which model go apart: in parts of batches, and alone."""
-        parts: Counter[str] = Counter()
-        alone: Counter[str] = Counter()
-        if len(self._deliveries) > self.ordinary:  # else there are none
-            for delivery in self._deliveries:
-                if delivery.lane is Lane.APART:
-                    counted = alone if len(delivery.rows) == 1 else parts
-                    counted[delivery.model_id] += len(delivery.rows)
-        return parts, alone
+        return self._parts, self._alone
 
     def models(self) -> set[str]:
         """Return the models that anything is on its way of."""

@@ -35,8 +35,9 @@ from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.repeats import Unheard
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.pipeline.settlement import Settlement
+from arthur_relay.pipeline.sizes import Sizes
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
-from arthur_relay.pipeline.trouble import Blame
+from arthur_relay.pipeline.trouble import FAULT_OF_ROWS, Blame
 from arthur_relay.pipeline.waiting_models import WaitingModels
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
@@ -110,9 +111,11 @@ class Dispatcher:
     observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
     _traffic: Traffic = field(default_factory=Traffic)
     _suspects: Suspects = field(default_factory=Suspects)
+    _sizes: Sizes = field(init=False)
     _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
+        self._sizes = Sizes(self.settings.batch_size)
         self.admission = Admission(
             settings=self.settings, random=self.random, traffic=self._traffic
         )
@@ -216,9 +219,16 @@ class Dispatcher:
         delivery.is_unproven = not self.admission.troubles.goes_well(delivery.model_id)
         if self.admission.holds(delivery):
             self._give_back(delivery)
-        else:
-            self._start(group, delivery)
-            self.admission.announce()
+            return
+        most = self._sizes.of(delivery.model_id)
+        if len(rows) > most:
+            if not self.is_down:
+                self._divide(group, delivery, most)
+                return
+            self.buffer.give_back(rows[most:])
+            delivery.rows = rows[:most]
+        self._start(group, delivery)
+        self.admission.announce()
 
     def start_probes(self, group: TaskGroup) -> None:
         """Send something of each model that is held and may be asked about; returns at once."""
@@ -248,7 +258,7 @@ class Dispatcher:
         One row may pass where any batch has a bad one; where all do again, a batch is quicker.
         """
         is_batch = self.admission.troubles.is_batch_next(model_id)
-        rows = self.buffer.lease_of(model_id, self.settings.batch_size if is_batch else 1)
+        rows = self.buffer.lease_of(model_id, self._sizes.of(model_id) if is_batch else 1)
         size, most = 0, 0
         for row in rows:
             size += row.size
@@ -329,6 +339,13 @@ class Dispatcher:
                     return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
+        is_of_rows = delivery.status == FAULT_OF_ROWS and attempt.failure is Failure.UNAVAILABLE
+        if (
+            is_of_rows
+            and not self.is_down
+            and self.admission.troubles.has_passed(delivery.model_id)
+        ):
+            self._sizes.failed(delivery.model_id, len(delivery.rows))
         if attempt.failure is Failure.UNAUTHORISED:
             note_excuse(delivery.rows)
             self._give_back(delivery)  # its model is held by now
@@ -346,12 +363,12 @@ class Dispatcher:
         if self.admission.troubles.is_held(delivery.model_id):
             self._give_back(delivery)
             return False
-        if blame is Blame.ROWS and self.admission.troubles.may_divide(delivery):
-            if len(delivery.rows) > 1:
-                self._divide(group, delivery, 2)
-                return False
-            return not self._ends_early(delivery)
-        return True
+        rows = len(delivery.rows)
+        is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
+        if rows > 1 and (is_sure or rows > self._sizes.of(delivery.model_id)):
+            self._divide(group, delivery, -(-rows // 2))
+            return False
+        return not (is_sure and self._ends_early(delivery))
 
     async def _ask(self, delivery: Delivery) -> Sent:
         self.ledger.requests += 1
@@ -418,6 +435,7 @@ class Dispatcher:
     def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
         self.settlement.delivered(rows)
         self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
+        self._sizes.passed(delivery.model_id, len(rows))
 
     def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
@@ -427,13 +445,12 @@ class Dispatcher:
             return False
         delivery.search, parts = found
         self._note_attempt(delivery)
-        self._divide(group, delivery, parts)
+        self._divide(group, delivery, -(-rows // parts))
         return True
 
-    def _divide(self, group: TaskGroup, delivery: Delivery, parts: int) -> None:
-        """Send the rows on in so many parts, apart from batches that go well."""
+    def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
+        """Send the rows on in parts of so many rows, apart from batches that go well."""
         rows, delivery.rows = delivery.rows, ()
-        size = -(-len(rows) // parts)
         for at in range(0, len(rows), size):
             part = delivery.part(rows[at : at + size])
             part.malformed = max(0, delivery.malformed - (1 if len(part.rows) > 1 else 2))
@@ -442,8 +459,8 @@ class Dispatcher:
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
         self._note_attempt(delivery)
-        if len(delivery.rows) > 1:
-            self._divide(group, delivery, 2)
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, -(-rows // 2))
             return
         (row,) = delivery.rows
         smaller = self._cut(row)
@@ -472,8 +489,8 @@ class Dispatcher:
         """Find the row that can't be handled: it is rejected, and the others go on."""
         logger.error("arthur-relay: rows could not be handled: %s", without_texts(error))
         self.admission.abandon()
-        if len(delivery.rows) > 1:
-            self._divide(group, delivery, 2)
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, -(-rows // 2))
         elif delivery.rows:
             (row,), delivery.rows = delivery.rows, ()
             outcome = Outcome(Verdict.REJECTED, f"internal error ({type(error).__name__})")

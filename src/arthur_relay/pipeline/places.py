@@ -21,7 +21,7 @@ MOST_ORDINARY_HANGING = MOST_HANGING - MOST_APART_HANGING
 class Places:
     """Hands out places to requests. Belongs to the worker's loop.
 
-    What goes apart has half of the places at most. While requests hang, one place is for models
+    What goes apart has half of the places at most, or all but one while there is nothing else. While requests hang, one place is for models
     that are known to go well, so that what hangs next can't take all of them.
     """
 
@@ -32,18 +32,21 @@ class Places:
         self._taken: dict[Delivery, list[anyio.CapacityLimiter]] = {}
         self._hanging: dict[Delivery, None] = {}
         self._lane_of: dict[Delivery, anyio.CapacityLimiter] = {}
-        self._away = dict.fromkeys((self._all, self._apart, self._unproven), 0)
+        self._again = anyio.CapacityLimiter(1)
+        self._away = dict.fromkeys((self._all, self._apart, self._again, self._unproven), 0)
 
-    def set_count(self, count: int, *, some_go_well: bool) -> None:
+    def set_count(self, count: int, *, is_shared: bool, some_go_well: bool) -> None:
         """Set how many there are.
 
         Args:
             count: 1 or more.
+            is_shared: Whether there are others beside what goes apart.
             some_go_well: Whether any model is known to go well.
         """
         hangs = bool(self._hanging) and some_go_well
         self._all.total_tokens = max(2, count) if hangs else count
-        self._apart.total_tokens = max(1, count // 2)
+        self._apart.total_tokens = max(1, count // 2 if is_shared else count - 1)
+        self._again.total_tokens = max(1, count // 4)
         self._unproven.total_tokens = max(1, count - 1) if hangs else count
 
     @property
@@ -88,14 +91,15 @@ class Places:
 
     def _may_go(self, lane: anyio.CapacityLimiter) -> bool:
         away = self._away
-        if lane is self._apart:
-            return away[lane] < MOST_APART_HANGING
+        if lane in (self._apart, self._again):
+            return away[self._apart] + away[self._again] < MOST_APART_HANGING
         is_free = away[self._all] + away[self._unproven] < MOST_ORDINARY_HANGING
         return is_free and (lane is self._all or away[lane] < MOST_UNPROVEN_HANGING)
 
     def _limiters_of(self, delivery: Delivery) -> list[anyio.CapacityLimiter]:
         if delivery.lane is not Lane.ORDINARY:
-            return [self._apart, self._unproven, self._all]
+            limiters = [self._apart, self._unproven, self._all]
+            return [self._again, *limiters] if delivery.is_bad_row else limiters
         return [self._unproven, self._all] if delivery.is_unproven else [self._all]
 
     @staticmethod

@@ -29,10 +29,15 @@ CROWD_PROBES = 4
 MOST_CROWD_PROBES = 100
 """How many of the crowd are asked about at the same time: a twentieth, so many at least and most"""
 
-SURE_AFTER = {500: 1}
+FAULT_OF_ROWS = 500
+SURE_AFTER = {FAULT_OF_ROWS: 1}
 SURE_AFTER_OTHERS = 2
 """Failures of a batch, by status, while its model passes, before it is divided. A 500 is about what
 was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
+
+FAULTS_IN_A_ROW = 20
+"""With a 500, so many requests of a model that went well are taken for bad rows of it, before the
+model is to blame, or Arthur: so many bad ones may well follow each other."""
 
 
 class Blame(Enum):
@@ -115,6 +120,7 @@ class Troubles:
         self._new_breaker = new_breaker
         self._troubled: dict[str, _Trouble] = {}
         self._passed_at: dict[str, int] = {}
+        self._failed_since: dict[str, int] = {}
         self.passes = 0
         self.held: dict[str, Breaker] = {}
         self.crowd: dict[str, None] = {}
@@ -133,6 +139,8 @@ class Troubles:
             return Blame.ARTHUR
         if self.is_held(delivery.model_id):
             return Blame.MODEL if self.passes else Blame.ARTHUR
+        if delivery.status == FAULT_OF_ROWS and self._may_be_rows(delivery.model_id):
+            return Blame.ROWS
         if self.passes_beside(delivery):
             is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
             return Blame.ROWS if is_sure else Blame.ARTHUR
@@ -151,6 +159,17 @@ class Troubles:
         """Say whether a model has passed, and not failed since."""
         return model_id in self._passed_at and self.is_clear(model_id)
 
+    def _may_be_rows(self, model_id: str) -> bool:
+        """Say whether rows of a model have passed, and not too many failed since."""
+        if model_id not in self._passed_at:
+            return False
+        self._failed_since[model_id] = self._failed_since.get(model_id, 0) + 1
+        return self._failed_since[model_id] <= FAULTS_IN_A_ROW
+
+    def has_passed(self, model_id: str) -> bool:
+        """Say whether anything of a model has passed, as far as is remembered."""
+        return model_id in self._passed_at
+
     def passes_beside(self, delivery: Delivery) -> bool:
         """Say whether others of its model have passed since a delivery first set off."""
         return self._passed_at.get(delivery.model_id, 0) > delivery.seen
@@ -164,8 +183,11 @@ class Troubles:
         """Note that a request was answered. Returns whether the model was held; it is no more."""
         self.passes += 1
         self._passed_at.pop(model_id, None)  # the newest come last
+        self._failed_since.pop(model_id, None)
         while len(self._passed_at) >= MODELS_KEPT:
-            del self._passed_at[next(iter(self._passed_at))]
+            oldest = next(iter(self._passed_at))
+            del self._passed_at[oldest]
+            self._failed_since.pop(oldest, None)
         self._passed_at[model_id] = self.passes
         self._troubled.pop(model_id, None)
         self.patience.passed(model_id)
