@@ -122,7 +122,7 @@ class Admission:
         While Arthur seems to be away it need not wait for the next probe where the same rows have
         failed each time.
         """
-        if self.is_down and not self.entry.refusal and not self._many_fail:
+        if self.is_down and not self.entry.is_unknown and not self._many_fail:
             self.breaker.probe_now(self._next_leave())
         self._set_places()
         self.open_gate()
@@ -133,7 +133,7 @@ class Admission:
         It does when nothing of its model has failed, however many others have. So it goes beside
         the probes, and when one of those hangs it is not kept by it.
         """
-        if not self.is_down or self.entry.refusal:
+        if not self.is_down or self.entry.is_unknown:
             return False
         if delivery.lane is Lane.PROBE:
             return delivery.leave_at is not None
@@ -293,6 +293,8 @@ class Admission:
             blame = self._judge_failure(delivery, attempt, now, until)
         elif attempt.failure is Failure.THROTTLED:
             blame = self._judge_throttling(delivery, now, until)
+        elif attempt.failure is Failure.FORBIDDEN:
+            blame = self._judge_prohibition(delivery, now)
         else:
             blame = self._judge_answer(delivery, attempt, now)
             if until > now:
@@ -322,6 +324,13 @@ class Admission:
                 attempt.reason,
             )
         return None
+
+    def _judge_prohibition(self, delivery: Delivery, now: float) -> Blame:
+        """Have a model wait that we may not write to: Arthur works, and other models may go on."""
+        self._failing, self._many_fail = None, False
+        self._answers_again(now)
+        self._fail_model(delivery, now, at_once=True, tell=True)
+        return Blame.MODEL
 
     def _judge_failure(
         self, delivery: Delivery, attempt: Attempt, now: float, until: float

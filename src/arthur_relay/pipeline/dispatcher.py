@@ -39,7 +39,7 @@ from arthur_relay.pipeline.sizes import Sizes
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
 from arthur_relay.pipeline.trouble import FAULT_OF_ROWS, Blame
 from arthur_relay.pipeline.waiting_models import WaitingModels
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -238,7 +238,7 @@ class Dispatcher:
         # While Arthur is away one is enough, whichever model's it is; of very many models most may
         # fail for longer than Arthur does, so that few would be asked about too seldom.
         most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
-        most = 1 if self.entry.refusal else most
+        most = 1 if self.entry.is_unknown else most
         for model_id in self.admission.due_probes(now):
             if rows := self._probe_of(model_id):
                 self.admission.troubles.begin_probe(model_id, now)
@@ -296,7 +296,10 @@ class Dispatcher:
                 sleep=partial(self._back_off, delivery),
             )
             await policy(partial(self._attempt, group, delivery))
-            self._give_up(delivery, delivery.rows)
+            if delivery.status in ABOUT_US:
+                self._give_back(delivery)  # nothing that is about us costs a row
+            else:
+                self._give_up(delivery, delivery.rows)
         except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more
             self._isolate(group, delivery, error)
         except anyio.get_cancelled_exc_class():
@@ -339,24 +342,27 @@ class Dispatcher:
                     return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
-        is_of_rows = delivery.status == FAULT_OF_ROWS and attempt.failure is Failure.UNAVAILABLE
-        if (
-            is_of_rows
-            and not self.is_down
-            and self.admission.troubles.has_passed(delivery.model_id)
-        ):
-            self._sizes.failed(delivery.model_id, len(delivery.rows))
-        if attempt.failure is Failure.UNAUTHORISED:
+        if attempt.failure is Failure.UNAVAILABLE and delivery.status == FAULT_OF_ROWS:
+            self._note_fault(delivery)
+        if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
             note_excuse(delivery.rows)
             self._give_back(delivery)  # its model is held by now
             return False
         return self._goes_on(group, delivery, blame)
+
+    def _note_fault(self, delivery: Delivery) -> None:
+        """Have smaller batches made, where what was sent may have been at fault."""
+        model_id = delivery.model_id
+        if not self.is_down and self.admission.troubles.has_passed(model_id):
+            self._sizes.failed(model_id, len(delivery.rows))
 
     def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
         """Say whether the rows that are left are to be sent again as they are."""
         if not delivery.rows:
             return False
         self._note_attempt(delivery)
+        if delivery.status in ABOUT_US:
+            note_excuse(delivery.rows)
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False

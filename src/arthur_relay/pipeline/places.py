@@ -21,8 +21,9 @@ MOST_ORDINARY_HANGING = MOST_HANGING - MOST_APART_HANGING
 class Places:
     """Hands out places to requests. Belongs to the worker's loop.
 
-    What goes apart has half of the places at most, or all but one while there is nothing else. While requests hang, one place is for models
-    that are known to go well, so that what hangs next can't take all of them.
+    What goes apart has half of the places at most, or all but one while there is nothing else; a
+    row that failed alone comes after those that did not. While requests hang, one place is for
+    models that are known to go well, so that what hangs next can't take all of them.
     """
 
     def __init__(self) -> None:
