@@ -258,13 +258,15 @@ class Troubles:
             probed: Those that are being asked about.
             is_down: Whether Arthur as a whole is away: then one of them is enough.
         """
+        others = (each for each in self.crowd if each not in probed)
         if is_down:
-            crowd = (
-                list(islice(self.crowd, CROWD_PROBES)) if not self._crowd_breaker.held(now) else []
-            )
-            held = [model_id for model_id, breaker in self.held.items() if not breaker.held(now)]
-            found = [*crowd, *held] if self._favours_crowd else [*held, *crowd]
-            return [each for each in found if each not in probed]
+            crowd = [] if self._crowd_breaker.held(now) else list(islice(others, CROWD_PROBES))
+            held = [
+                model_id
+                for model_id, breaker in self.held.items()
+                if model_id not in probed and not breaker.held(now)
+            ]
+            return [*crowd, *held] if self._favours_crowd else [*held, *crowd]
         due = [
             model_id
             for model_id, breaker in self.held.items()
@@ -272,7 +274,7 @@ class Troubles:
         ]
         if self.crowd and self._crowd_breaker.wait(now) <= 0:
             most = max(CROWD_PROBES, min(MOST_CROWD_PROBES, len(self.crowd) // CROWD_SHARE))
-            due += [each for each in islice(self.crowd, most) if each not in probed]
+            due += islice(others, most)
         return [each for each in due if self.patience.wait(each, now) <= 0]
 
     def next_due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> float:
