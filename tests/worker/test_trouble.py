@@ -245,15 +245,17 @@ def test_a_held_model_of_which_all_is_on_its_way_is_not_looked_at_all_the_time(
     monkeypatch.setattr(Dispatcher, "start_probes", look)
 
     async def script(batch: Batch, number: int) -> Attempt:
-        await anyio.sleep(0.1 if number == 1 else 25)
+        hangs = batch.rows[0].id == "a" and number > 2
+        await anyio.sleep(25 if hangs else 0.1)
         return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503")
 
     async def test() -> None:
         h = harness(
             ScriptedDestination(script),
             batch_size=1,
-            breaker_failures=1,
-            retry_max_elapsed_seconds=0.0,
+            breaker_failures=3,
+            retry_initial_seconds=0.001,
+            retry_max_elapsed_seconds=3.0,
         )
         async with h.running():
             h.capture("a", "b")
