@@ -85,7 +85,10 @@ def test_a_great_share_of_bad_rows_costs_the_others_little(share: float, others:
                 while len(h.destination.stored) < good:
                     await anyio.sleep(0.5)
             assert len(h.destination.requests) < 1.5 * 3000
-            h.check(delivered=good, pending=len(names), rejected=0)
+            # Of so many bad ones those that were sent most often may have ended by now.
+            totals = h.ledger.totals()
+            h.check(delivered=good, pending=len(names) - totals.rejected)
+            assert not names & set(h.destination.stored)
 
     run(test)
 
