@@ -116,7 +116,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     failure = schemas.unreachable if running else "the worker died and is being started again"
     if dispatcher.breaker.state is not BreakerState.CLOSED:
         failure = failure or dispatcher.last_failure
-    failure = failure or unanswered
+    failure = failure or dispatcher.entry.refusal or unanswered
     if closed:
         return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
     if failure:

@@ -160,9 +160,15 @@ class Failure(Enum):
     MALFORMED = "malformed"
     """The answer does not say what became of the rows."""
     REFUSED = "refused"
-    """403, 404 and other 4xx of the destination's own: sending the same again can't help."""
+    """404, 422 and other 4xx of the destination's own: sending the same again can't help."""
     UNAUTHORISED = "unauthorised"
     """It does not take who we are: no row is at fault, and it may be put right at any time."""
+    FORBIDDEN = "forbidden"
+    """It knows us, and we may not do this for the model, or our plan does not have it: the same."""
+
+
+ABOUT_US = frozenset({401, 402, 403})
+"""Statuses that are about who we are, and not about what was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
     return None if value is None else read_function(value)
 
 
+MOST_HANGING = 128
+"""Requests that are unanswered for so long that others go in their place, at most."""
+
+
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
@@ -124,7 +128,9 @@ class RelaySettings(BaseSettings):
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
     )
     max_in_flight: Annotated[int, Ge(1), Le(256)] = Field(
-        4, description="requests on their way at once; 1 to 256"
+        4,
+        description="requests on their way at once, those left out that hang (128 at most); 1 to"
+        " 256",
     )
     connect_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         5.0, description="how long start-up may wait for Arthur to answer; seconds, 0.01 to 3600"

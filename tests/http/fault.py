@@ -172,7 +172,7 @@ def refused(status: int) -> Fault:
     """
     return Fault(
         arthur("status", status, times=None),
-        attempts=5 if status in (400, 409, 422) else 1,
+        attempts=5,
         delivered=0,
         rejected={f"http {status}": 3},
         lines=1,
@@ -185,6 +185,11 @@ def stays(
     """A fault that does not pass: a line says so when the breaker opens, another what is lost."""
     more = {"attempts": 6, "lines": 2, **more}
     return Fault(does, requests=requests, delivered=0, says=says, **more)
+
+
+def forbidden(status: int) -> Fault:
+    """Arthur knows us, and does not let us write to the model: its rows wait until it does."""
+    return stays(arthur("status", status, times=None), f"({status})", attempts=3)
 
 
 def no_entry(does: Callable[[Stage], object], says: str, **more: Any) -> Fault:

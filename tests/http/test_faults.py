@@ -25,6 +25,7 @@ from tests.http.fault import (
     breaks,
     certificate,
     expired_and_busy,
+    forbidden,
     in_between_at_login,
     in_two_minutes,
     logins_answer,
@@ -147,7 +148,8 @@ TABLE: dict[str, dict[str, Fault]] = {
         "a redirect, which is not followed": passes_after(
             2, arthur("redirect", "http://127.0.0.1:9/", times=2)
         ),
-        **{str(status): refused(status) for status in (400, 402, 403, 409, 422)},
+        **{str(status): refused(status) for status in (400, 409, 422)},
+        **{str(status): forbidden(status) for status in (402, 403)},
         "404 for a model that Arthur has": passes_after(2, arthur("status", 404, times=2)),
         "404 for a model that Arthur has, and no end": stays(
             arthur("status", 404, times=None), "http 404 for rows of a model that Arthur has"

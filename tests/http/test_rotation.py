@@ -41,6 +41,37 @@ def make(sandbox: ArthurSandbox, **settings: Any) -> Relay:
     return Relay.from_env(settings=RelaySettings(**{**QUICK, **settings}))
 
 
+@pytest.mark.parametrize("status", [402, 403])
+def test_a_key_that_may_not_write_is_read_again_too(
+    status: int, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", sandbox.url)
+    monkeypatch.setenv("ARTHUR_MODEL_ID", sandbox.model_id)
+    file = in_file(tmp_path / "secret", sandbox.api_key)
+    monkeypatch.setenv("ARTHUR_API_KEY_FILE", str(file))
+    relay = make(sandbox, retry_max_elapsed_seconds=0.0)
+    capture(relay, "before")
+    assert relay.flush(30).delivered == 1
+    sandbox.faults.status(status, times=None)
+    capture(relay, "a", "b")
+    asked = len(sandbox.requests)
+    wait_for(lambda: len(sandbox.requests) > asked + 2, 60)
+    assert (relay.health().status, relay.stats().pending) == ("failing", 2)
+    assert f"({status})" in relay.health().detail
+    rotate(sandbox)  # only now there is another key
+    in_file(file, NEW)
+    asked = len(sandbox.requests)
+    wait_for(lambda: len(sandbox.requests) > asked + 2, 60)
+    answered = [request.status for request in sandbox.requests[asked + 1 :]]
+    assert set(answered) == {status}  # and not 401, as the key is the new one
+    sandbox.faults.reset()
+    assert relay.flush(60).pending == 0
+    stats = relay.stats()
+    assert (stats.delivered, stats.rejected, dict(stats.dropped)) == (3, 0, {})
+    relay.close(5)
+    check_invariant(relay, sandbox)
+
+
 @pytest.mark.parametrize("spool", [False, True])
 @pytest.mark.parametrize("secret", ["key", "password"])
 def test_a_secret_in_a_file_is_read_again(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Set as AbstractSet
+from random import Random
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from arthur_relay.pipeline import trouble
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.pipeline.breaker import Breaker
+from arthur_relay.pipeline.delivery import Delivery, Lane
+from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
 
 pytestmark = pytest.mark.one_python
@@ -63,6 +68,50 @@ def test_rows_that_arthur_answers_with_5xx_cost_no_other(status: int, bad: int) 
             )
 
     run(test)
+
+
+@pytest.mark.parametrize("others", [0, 500])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_great_share_of_bad_rows_costs_the_others_little(share: float, others: int) -> None:
+    """No batch of a usual size ever passes; each row takes a request or so, and no long waits."""
+    random = Random(3)
+    names = {f"m{number}" for number in range(3000) if random.random() < share}
+    good = 3000 - len(names) + others
+
+    async def test() -> None:
+        h = harness(failing(500, rows=names), batch_size=500)
+        async with h.running():
+            h.capture_many(3000)
+            h.capture_many(others, model="other")
+            with anyio.fail_after(100):
+                while len(h.destination.stored) < good:
+                    await anyio.sleep(0.5)
+            assert len(h.destination.requests) < 1.5 * 3000
+            # Of so many bad ones those that were sent most often may have ended by now.
+            totals = h.ledger.totals()
+            h.check(delivered=good, pending=len(names) - totals.rejected)
+            assert not names & set(h.destination.stored)
+
+    run(test)
+
+
+@virtual
+async def test_an_outage_of_500_is_found_soon_also_after_bad_rows() -> None:
+    destination = failing(500, rows={f"m{number}" for number in range(0, 100, 3)})
+    h = harness(destination, batch_size=100)
+    async with h.running():
+        h.capture_many(100)
+        await anyio.sleep(60)
+        assert len(destination.stored) == 66
+        destination.script = failing(500, models={"m"}).script
+        before = len(destination.requests)
+        h.capture_many(2000)
+        await anyio.sleep(20)
+        assert h.worker.dispatcher.is_down
+        assert len(destination.requests) - before < 60
+        destination.script = lambda batch, _number: delivered(batch)
+        assert await h.flush()
+        h.check(delivered=2100, pending=0)
 
 
 @virtual
@@ -182,6 +231,82 @@ async def test_rows_that_fail_one_by_one_take_no_place() -> None:
         assert sorted(h.destination.stored) == sorted(
             name for name in (f"m{n}" for n in range(500)) if not name.endswith("7")
         )
+
+
+def test_a_held_model_of_which_all_is_on_its_way_is_not_looked_at_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One row was given up, and the other hangs: there is nothing to ask about the model with."""
+    looks = 0
+    start_probes = Dispatcher.start_probes
+
+    def look(dispatcher: Dispatcher, group: TaskGroup) -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 500:
+            raise SystemExit("it looks again and again")
+        start_probes(dispatcher, group)
+
+    monkeypatch.setattr(Dispatcher, "start_probes", look)
+
+    async def script(batch: Batch, number: int) -> Attempt:
+        hangs = batch.rows[0].id == "a" and number > 2
+        await anyio.sleep(25 if hangs else 0.1)
+        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503")
+
+    async def test() -> None:
+        h = harness(
+            ScriptedDestination(script),
+            batch_size=1,
+            breaker_failures=3,
+            retry_initial_seconds=0.001,
+            retry_max_elapsed_seconds=3.0,
+        )
+        async with h.running():
+            h.capture("a", "b")
+            await anyio.sleep(20)
+            assert h.worker.dispatcher.is_down
+            h.check(dropped={"retry_time_exceeded": 1}, pending=1)
+
+    run(test)
+    assert looks > 10
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_where_no_model_is_due_the_next_time_is_later(
+    is_down: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models with breakers of their own and a crowd, at each step of a probe of each."""
+    monkeypatch.setattr(trouble, "TROUBLED_KEPT", 3)
+    troubles = trouble.Troubles(
+        lambda: Breaker(
+            failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
+        )
+    )
+    deliveries = {}
+    for number in range(8):
+        row = Row(f"r{number}", f"m{number}", b"{}")
+        deliveries[row.model_id] = Delivery((row,), Lane.PROBE)
+        troubles.failed(deliveries[row.model_id], 0.0, at_once=True)
+    assert (len(troubles.held), len(troubles.crowd)) == (3, 5)
+    probed: set[str] = set()
+    random = Random(7)
+    now = 0.0
+    for _ in range(500):
+        due = troubles.due(now, probed, is_down=is_down)
+        if not due:
+            assert troubles.next_due(now, probed, is_down=is_down) > 0
+        elif random.random() < 0.3:
+            troubles.put_off(due[0], now + 1.0)
+        else:
+            troubles.begin_probe(due[0], now)
+            probed.add(due[0])
+        if probed and random.random() < 0.4:
+            model_id = random.choice(sorted(probed))
+            troubles.failed(deliveries[model_id], now, at_once=True)
+            probed.discard(model_id)
+            troubles.end_probe(model_id, now)
+        now += random.choice([0.0, 0.1, 3.0])
 
 
 def test_in_an_outage_a_row_and_a_batch_ask_in_turn_and_then_all_go(

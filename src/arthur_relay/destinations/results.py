@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 
 RETRY = Outcome(Verdict.RETRY)
 
@@ -65,7 +65,7 @@ def _row_outcome(status: int, kind: RowKind) -> Outcome:
     # Arthur's message is left out: it may quote the row, and reasons must not hold a text.
     if 200 <= status < 300:
         return DELIVERED
-    if status in (408, 425, 429) or status >= 500:
+    if status in (408, 425, 429) or status >= 500 or status in ABOUT_US:
         verdict = Verdict.RETRY
     elif status == 404 and kind is RowKind.GROUND_TRUTH:
         verdict = Verdict.NOT_YET  # another process may have the inference, and Arthur soon

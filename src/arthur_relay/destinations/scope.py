@@ -35,15 +35,19 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema, is_path_segment
-from arthur_relay.settings import RelaySettings
+from arthur_relay.settings import MOST_HANGING, RelaySettings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 PREFIX = "/api/v3"
+_PROHIBITIONS = {
+    402: "Arthur's plan does not include this",
+    403: "Arthur does not permit to write to the model",
+}
 _METHODS = {RowKind.INFERENCE: "POST", RowKind.GROUND_TRUTH: "PATCH"}
 
 
@@ -152,7 +156,7 @@ class ScopeDestination:
         """
         return cls(
             credentials,
-            connections=settings.max_in_flight + 1,
+            connections=settings.max_in_flight + MOST_HANGING + 1,
             timeout_seconds=settings.request_timeout_seconds,
             max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,
@@ -291,6 +295,9 @@ class ScopeDestination:
         if status == 401:
             problem = f"Arthur refused access (401): {self._remedy()}"
             return whole(batch, again, Failure.UNAUTHORISED, problem)
+        if status in ABOUT_US:
+            problem = f"{_PROHIBITIONS[status]} ({status}): {self._remedy()}"
+            return whole(batch, again, Failure.FORBIDDEN, problem)
         return _refused(batch, reason, status)
 
     def _interpret_success(self, batch: Batch, answer: Answer) -> Attempt:
@@ -311,7 +318,11 @@ class ScopeDestination:
         """
         token = await self._token()
         answer = await self._send(method, path, token.value, content)
-        if answer.status == 401 and self._may_be_another(token):
+        if answer.status in (402, 403) and is_arthurs(answer):
+            is_other = self._is_renewed()
+        else:
+            is_other = answer.status == 401 and self._may_be_another(token)
+        if is_other:
             token = await self._token()
             answer = await self._send(method, path, token.value, content)
         if answer.status == 401 and is_arthurs(answer) and not self._tokens.can_log_in:
@@ -337,6 +348,12 @@ class ScopeDestination:
         if self._credentials.api_key == refused.value:
             self._read_again()
         return self._credentials.api_key != refused.value
+
+    def _is_renewed(self) -> bool:
+        """Say whether the files of key and password hold others by now, which are taken."""
+        before = self._credentials
+        self._read_again()
+        return self._credentials is not before
 
     def _read_again(self) -> None:
         """Take the key or the password that its file holds by now, if there is another one."""

@@ -1,6 +1,6 @@
 """When a delivery may send its request, and what the answer means for the others."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,8 +11,10 @@ from arthur_relay.pipeline.breaker import Breaker, BreakerState
 from arthur_relay.pipeline.concurrency import ConcurrencyLimit
 from arthur_relay.pipeline.delivery import Delivery, Evidence, Lane, Traffic
 from arthur_relay.pipeline.entry import Entry
+from arthur_relay.pipeline.places import Places
 from arthur_relay.pipeline.retry import URGENT_SECONDS
-from arthur_relay.pipeline.trouble import Blame, Troubles
+from arthur_relay.pipeline.trouble import Blame, Troubles, Unproven
+from arthur_relay.pipeline.unanswered import Unanswered
 from arthur_relay.row import Attempt, Failure, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
@@ -75,8 +77,8 @@ class Admission:
     model_failure: str = ""
     has_answered: bool = False
     _questions_only: bool = False
-    _slots: anyio.CapacityLimiter = field(init=False)
-    _apart_slots: anyio.CapacityLimiter = field(init=False)
+    _places: Places = field(init=False)
+    _unanswered: Unanswered = field(default_factory=Unanswered)
     _gate: anyio.Event = field(init=False)
     _failing: Evidence | None = None
     _throttles: bool = False
@@ -91,9 +93,9 @@ class Admission:
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
-        self._slots = anyio.CapacityLimiter(1)
-        self._apart_slots = anyio.CapacityLimiter(1)
-        self._set_slots()
+        self._places = Places()
+        self._set_places()
+        self._unanswered.clear()
         self._gate = anyio.Event()
         self.breaker.abandoned(0.0)
         self.troubles.abandon_all()
@@ -108,31 +110,59 @@ class Admission:
         if delivery.lane is Lane.PROBE:
             return False
         model_id, patience = delivery.model_id, self.troubles.patience
-        if self.troubles.is_held(model_id):
+        if self.troubles.is_held(model_id) or model_id in self._unanswered.stalled:
+            return True
+        if delivery.is_unproven and delivery not in self.traffic and self.is_clogged:
             return True
         return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
 
-    def announce(self, delivery: Delivery) -> None:
+    def announce(self) -> None:
         """Say that a batch comes of which nothing has failed so far.
 
-        While Arthur seems to be away it need not wait for the next probe where it can tell more
-        than was known: its model has not failed, or the same rows have failed each time.
+        While Arthur seems to be away it need not wait for the next probe where the same rows have
+        failed each time.
         """
-        now = anyio.current_time()
-        tells_more = not self._many_fail or self.troubles.is_clear(delivery.model_id)
-        if self.is_down and not self.entry.refusal and tells_more:
-            self._announced_at = max(now, self._announced_at + ANNOUNCE_SECONDS)
-            self.breaker.probe_now(self._announced_at)
+        if self.is_down and not self.entry.is_unknown and not self._many_fail:
+            self.breaker.probe_now(self._next_leave())
+        self._set_places()
         self.open_gate()
+
+    def _may_ask(self, delivery: Delivery) -> bool:
+        """Say whether a delivery tells more than is known of an Arthur that seems to be away.
+
+        It does when nothing of its model has failed, however many others have. So it goes beside
+        the probes, and when one of those hangs it is not kept by it.
+        """
+        if not self.is_down or self.entry.is_unknown:
+            return False
+        if delivery.lane is Lane.PROBE:
+            return delivery.leave_at is not None
+        if not delivery.is_fresh:
+            return False
+        if not self.troubles.is_clear(delivery.model_id):
+            return False
+        if delivery.leave_at is None:
+            delivery.leave_at = self._next_leave()
+        return True
+
+    def _next_leave(self) -> float:
+        self._announced_at = max(anyio.current_time(), self._announced_at + ANNOUNCE_SECONDS)
+        return self._announced_at
 
     def due_probes(self, now: float) -> list[str]:
         """Return the held models that may be asked about now, those first that waited longest."""
         if not self.troubles.count:  # nearly always
             return []
-        probed = self.traffic.probed()
-        if self.is_down and (probed or self.traffic.has_fresh() or self.breaker.wait(now) > 0):
+        if self.is_down and (self._is_asking or self.breaker.wait(now) > 0):
             return []
-        return self.troubles.due(now, probed, is_down=self.is_down)
+        return self.troubles.due(now, self.traffic.probed(), is_down=self.is_down)
+
+    @property
+    def _is_asking(self) -> bool:
+        """Whether anything is about to tell whether Arthur is back."""
+        if self.traffic.probed(but=self._unanswered.hanging):
+            return True
+        return self.traffic.has_fresh(but=self._unanswered)
 
     def put_off_probe(self, model_id: str) -> None:
         """Note that nothing of a held model waits: if all is on its way, look again later."""
@@ -142,34 +172,66 @@ class Admission:
             self.troubles.forget(model_id)
 
     def next_probe(self, now: float) -> float | None:
-        """Return when there will be a probe to make, or rows to lease, or None without a time."""
-        end = self.troubles.patience.next_end(now)
-        if not self.troubles.count:  # nearly always
-            return end
-        probed = self.traffic.probed()
-        if not self.is_down:
-            wait = self.troubles.next_due(now, probed)
-        elif probed or self.traffic.has_fresh():
-            wait = float("inf")
-        else:
-            wait = self.breaker.wait(now)
-        return now + wait if end is None else min(now + wait, end)
+        """Return when there will be something to look at, or rows to lease, or None."""
+        times = [self.troubles.patience.next_end(now), self._unanswered.next_look()]
+        if self.troubles.count and not (self.is_down and self._is_asking):  # seldom
+            wait = self.troubles.next_due(now, self.traffic.probed(), is_down=self.is_down)
+            times.append(now + max(wait, self.breaker.wait(now) if self.is_down else 0.0))
+        return min((each for each in times if each is not None), default=None)
+
+    def look(self) -> None:
+        """Let others go in place of what hangs by now, and while its rows' model waits."""
+        unanswered = self._unanswered
+        if not (unanswered.waiting or unanswered.hanging):
+            return
+        news = unanswered.look(anyio.current_time())
+        if any(each.leave_at is None for each in news):
+            self.breaker.overdue(anyio.current_time())
+        freed = [each for each in unanswered.hanging if self._places.hang(each)]
+        for delivery in freed:
+            self.traffic.set_hanging(delivery, hangs=True)
+        if news or freed:
+            self._set_places()
+            self.open_gate()
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether what may hang has all the places that it may have: the rest waits."""
+        if not self._unanswered.hanging:  # nearly always
+            return False
+        return self.traffic.unproven > self._places.for_unproven
+
+    def takes_fresh(self) -> bool:
+        """Say, while Arthur is away, whether one more batch may ask whether it still is."""
+        is_full = len(self._unanswered.waiting) >= self.settings.max_in_flight
+        return not is_full and not self.traffic.has_fresh(but=self._unanswered)
+
+    def waiting_models(self) -> list[Collection[str]]:
+        """Return the models whose rows have to stay in the buffer, in several collections."""
+        troubles, unanswered = self.troubles, self._unanswered
+        parts: list[Collection[str]] = [troubles.held, troubles.crowd, unanswered.stalled]
+        parts.append(troubles.patience.waiting(anyio.current_time()))
+        if self.is_down:
+            parts.append(unanswered.models())  # more of them would tell no more
+        if self.is_clogged:
+            parts.append(Unproven(troubles))
+        return parts
 
     @asynccontextmanager
     async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
         """Wait for leave to send; also where the delivery is to be given back instead."""
         while True:
             await self._turn_of(delivery)
-            if delivery.lane is Lane.ORDINARY:
-                async with self._slots:
-                    if self._admit(delivery):
-                        yield
-                        return
-            else:
-                async with self._apart_slots, self._slots:
-                    if self._admit(delivery):
-                        yield
-                        return
+            async with self._places.take(delivery):
+                if not self._admit(delivery):
+                    continue
+                try:
+                    yield
+                finally:
+                    self._unanswered.end(delivery)
+                    if delivery.is_hanging:
+                        self.traffic.set_hanging(delivery, hangs=False)
+                return
 
     def asked(self, failure: str) -> bool:
         """Take in how a question for a model ended: it counts like a delivery.
@@ -223,12 +285,16 @@ class Admission:
         until = now + (attempt.retry_after_seconds or 0.0)
         blame: Blame | None
         is_refused = self.entry.note(attempt)
+        if attempt.failure is not Failure.UNAVAILABLE:
+            self._unanswered.answered(sent.seconds)
         if attempt.failure is Failure.UNAUTHORISED:
             blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
         elif attempt.failure is Failure.UNAVAILABLE:
             blame = self._judge_failure(delivery, attempt, now, until)
         elif attempt.failure is Failure.THROTTLED:
             blame = self._judge_throttling(delivery, now, until)
+        elif attempt.failure is Failure.FORBIDDEN:
+            blame = self._judge_prohibition(delivery, now)
         else:
             blame = self._judge_answer(delivery, attempt, now)
             if until > now:
@@ -240,7 +306,7 @@ class Admission:
         if self.urgent:
             self.breaker.probe_now(now + URGENT_SECONDS)
             self.troubles.probe_all_now(now + URGENT_SECONDS)
-        self._set_slots()
+        self._set_places()
         self.open_gate()
         return blame
 
@@ -258,6 +324,13 @@ class Admission:
                 attempt.reason,
             )
         return None
+
+    def _judge_prohibition(self, delivery: Delivery, now: float) -> Blame:
+        """Have a model wait that we may not write to: Arthur works, and other models may go on."""
+        self._failing, self._many_fail = None, False
+        self._answers_again(now)
+        self._fail_model(delivery, now, at_once=True, tell=True)
+        return Blame.MODEL
 
     def _judge_failure(
         self, delivery: Delivery, attempt: Attempt, now: float, until: float
@@ -281,6 +354,9 @@ class Admission:
         if blame is not Blame.ROWS:
             # A probe that failed takes no place until its turn comes again.
             at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
+            # One that hangs keeps a request for very long, so it does not do so often.
+            is_sure = blame is Blame.MODEL or not self.troubles.passes
+            at_once |= is_sure and delivery in self._unanswered.hanging
             self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
         if blame is Blame.MODEL and (breaker := self.troubles.held.get(delivery.model_id)):
             breaker.hold(until)
@@ -335,6 +411,7 @@ class Admission:
                 self._fail_model(delivery, now, at_once=False, tell=True)
             return Blame.MODEL
         self.troubles.passed(delivery.model_id)
+        self._unanswered.passed(delivery.model_id)
         return None
 
     def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
@@ -356,11 +433,16 @@ class Admission:
         now = anyio.current_time()
         if self.is_held or self._wait_of(delivery, now) > 0:
             return False
-        return self.breaker.admit(now) <= 0
+        if not self._may_ask(delivery):
+            self.breaker.admit(now)
+        self._unanswered.begin(delivery, now)
+        return True
 
     def _wait_of(self, delivery: Delivery, now: float) -> float:
-        model_id = delivery.model_id
-        return max(self.breaker.wait(now), self.troubles.patience.wait(model_id, now))
+        patience = self.troubles.patience.wait(delivery.model_id, now)
+        if not self._may_ask(delivery):
+            return max(self.breaker.wait(now), patience)
+        return max(self.breaker.held(now), patience, (delivery.leave_at or 0.0) - now)
 
     async def _turn_of(self, delivery: Delivery) -> None:
         """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
@@ -371,7 +453,8 @@ class Admission:
             if self.is_held:
                 await anyio.sleep_forever()  # until it is cancelled
             wait = self._wait_of(delivery, anyio.current_time())
-            goes_first = delivery.is_fresh or not self.is_down or not self.traffic.has_fresh()
+            goes_first = delivery.is_fresh or not self.is_down
+            goes_first = goes_first or not self.traffic.has_fresh(but=self._unanswered.hanging)
             if wait <= 0 and goes_first:
                 return
             wait = wait if goes_first else float("inf")
@@ -380,9 +463,13 @@ class Admission:
             if self.urgent:
                 self.breaker.probe_now(anyio.current_time())
 
-    def _set_slots(self) -> None:
-        self._slots.total_tokens = self.limit.requests
-        self._apart_slots.total_tokens = max(1, self.limit.requests // 2)
+    def _set_places(self) -> None:
+        # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
+        most = self.settings.max_in_flight
+        count = most if self.is_down else self.limit.requests
+        self._places.set_count(
+            count, is_shared=self.traffic.ordinary > 0, some_go_well=self.troubles.passes > 0
+        )
 
     def _new_breaker(self) -> Breaker:
         return Breaker(

@@ -68,7 +68,7 @@ class Breaker:
     def wait(self, now: float) -> float:
         """Return what `admit` would, and change nothing."""
         if now < self._held_until:
-            return self._held_until - now
+            return self.held(now)
         match self.state:
             case BreakerState.CLOSED:
                 return 0.0
@@ -98,18 +98,30 @@ class Breaker:
             return False
         opened = self.state is BreakerState.CLOSED
         self.opened += opened
+        self._open(now)
+        return opened
+
+    def overdue(self, now: float) -> None:
+        """Record that a probe is not answered for long: it keeps no other from being made."""
+        if self.state is BreakerState.PROBING:
+            self._open(now)
+
+    def _open(self, now: float) -> None:
         if self.state is not BreakerState.OPEN:
             ceiling = min(self._max_wait, self._first_wait * 2.0**self._openings)
             self._probe_at = now + ceiling * (0.5 + 0.5 * self._random())
             self._openings = min(self._openings + 1, 62)  # past that a float would overflow
         self.state = BreakerState.OPEN
-        return opened
 
     def abandoned(self, now: float) -> None:
         """Record that an admitted request was cancelled before it could tell anything."""
         if self.state is BreakerState.PROBING:
             self.state = BreakerState.OPEN
             self._probe_at = now
+
+    def held(self, now: float) -> float:
+        """Return for how many seconds the destination has asked that nothing passes."""
+        return max(0.0, self._held_until - now)
 
     def hold(self, until: float) -> None:
         """Let nothing pass before `until`, because the destination asked for it."""

@@ -1,7 +1,7 @@
 """A batch on its way: its rows, and what happened to them so far."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -45,6 +45,9 @@ class Delivery:
         status: The HTTP status that said so, or None.
         refusal: Why the whole of it was refused, in a sentence, or "".
         not_before: Until when the destination asked for patience, on the loop's clock.
+        leave_at: From when on it may ask though Arthur seems to be away, or None.
+        is_unproven: Whether its model was not known to go well when it set off.
+        is_hanging: Whether it is unanswered for so long that it takes no place any more.
         hurry: Set to end its back-off.
     """
 
@@ -60,6 +63,9 @@ class Delivery:
     status: int | None = None
     refusal: str = ""
     not_before: float = 0.0
+    leave_at: float | None = None
+    is_unproven: bool = False
+    is_hanging: bool = False
     hurry: anyio.Event = field(default_factory=anyio.Event)
     model_id: str = field(init=False)
 
@@ -70,6 +76,11 @@ class Delivery:
     def is_fresh(self) -> bool:
         """Whether nothing of it has failed so far."""
         return self.lane is Lane.ORDINARY and self.failures == 0
+
+    @property
+    def is_bad_row(self) -> bool:
+        """Whether it is one row that failed: those that did not are sent first."""
+        return self.lane is Lane.APART and self.failures > 0 and len(self.rows) == 1
 
     @property
     def evidence(self) -> "Evidence":
@@ -94,61 +105,91 @@ class Traffic:
     """The deliveries that have set off and are not settled. Loop's thread only.
 
     Attributes:
-        ordinary: How many of them are in the ordinary lane.
+        ordinary: How many of them are in the ordinary lane, those that hang left out.
         parked: How many of those back off.
+        unproven: How many of those are of models that are not known to go well.
     """
 
     ordinary: int = 0
     parked: int = 0
+    unproven: int = 0
     _deliveries: dict[Delivery, None] = field(default_factory=dict)
+    _apart_rows: dict[Delivery, int] = field(default_factory=dict)
+    _parts: Counter[str] = field(default_factory=Counter)
+    _alone: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self._deliveries)
 
+    def __contains__(self, delivery: object) -> bool:
+        """Say whether a delivery has set off."""
+        return delivery in self._deliveries
+
     def clear(self) -> None:
         """Forget all: their tasks are gone."""
-        self._deliveries.clear()
-        self.ordinary = self.parked = 0
+        for each in (self._deliveries, self._apart_rows, self._parts, self._alone):
+            each.clear()
+        self.ordinary = self.parked = self.unproven = 0
 
     def begin(self, delivery: Delivery) -> None:
         """Take in a delivery that sets off."""
         self._deliveries[delivery] = None
-        self.ordinary += delivery.lane is Lane.ORDINARY
+        self._count(delivery, 1)
 
     def end(self, delivery: Delivery) -> None:
         """Forget a delivery, whose rows are settled or elsewhere."""
         if delivery in self._deliveries:
             del self._deliveries[delivery]
-            self.ordinary -= delivery.lane is Lane.ORDINARY
+            self._count(delivery, -1)
 
     def set_apart(self, delivery: Delivery) -> None:
         """Take a delivery out of the ordinary lane."""
         if delivery.lane is Lane.ORDINARY:
+            self._count(delivery, -1)
             delivery.lane = Lane.APART
-            self.ordinary -= 1
+            self._count(delivery, 1)
 
-    def has_fresh(self) -> bool:
-        """Say whether there is one of which nothing has failed."""
-        return any(delivery.is_fresh for delivery in self._deliveries)
+    def set_hanging(self, delivery: Delivery, *, hangs: bool) -> None:
+        """Note that a delivery takes no place for now, or that it does again."""
+        self._count(delivery, -1)
+        delivery.is_hanging = hangs
+        self._count(delivery, 1)
+
+    def _count(self, delivery: Delivery, one: int) -> None:
+        if one > 0 and delivery.lane is Lane.APART:
+            self._apart_rows[delivery] = len(delivery.rows)
+            self._of(delivery)[delivery.model_id] += len(delivery.rows)
+        elif delivery in self._apart_rows:
+            counter = self._of(delivery)
+            counter[delivery.model_id] -= self._apart_rows.pop(delivery)
+            if counter[delivery.model_id] <= 0:
+                del counter[delivery.model_id]
+        if delivery.lane is Lane.ORDINARY and not delivery.is_hanging:
+            self.ordinary += one
+            self.unproven += one * delivery.is_unproven
+
+    def _of(self, delivery: Delivery) -> Counter[str]:
+        return self._alone if self._apart_rows[delivery] == 1 else self._parts
+
+    def has_fresh(self, but: Container[Delivery] = ()) -> bool:
+        """Say whether there is one of which nothing has failed, beside some others."""
+        return any(each.is_fresh and each not in but for each in self._deliveries)
 
     def apart(self) -> tuple[Counter[str], Counter[str]]:
         """Return how many rows of which model go apart: in parts of batches, and alone."""
-        parts: Counter[str] = Counter()
-        alone: Counter[str] = Counter()
-        if len(self._deliveries) > self.ordinary:  # else there are none
-            for delivery in self._deliveries:
-                if delivery.lane is Lane.APART:
-                    counted = alone if len(delivery.rows) == 1 else parts
-                    counted[delivery.model_id] += len(delivery.rows)
-        return parts, alone
+        return self._parts, self._alone
 
     def models(self) -> set[str]:
         """Return the models that anything is on its way of."""
         return {delivery.model_id for delivery in self._deliveries}
 
-    def probed(self) -> set[str]:
-        """Return the models that a probe is on its way of."""
-        return {delivery.model_id for delivery in self._deliveries if delivery.lane is Lane.PROBE}
+    def probed(self, but: Container[Delivery] = ()) -> set[str]:
+        """Return the models that a probe is on its way of, beside some others."""
+        return {
+            each.model_id
+            for each in self._deliveries
+            if each.lane is Lane.PROBE and each not in but
+        }
 
     def hurry(self, model_id: str | None = None) -> None:
         """End the back-off of all deliveries, or of a model's."""

@@ -35,10 +35,11 @@ from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.repeats import Unheard
 from arthur_relay.pipeline.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.pipeline.settlement import Settlement
+from arthur_relay.pipeline.sizes import Sizes
 from arthur_relay.pipeline.suspects import STATUSES, Suspects
-from arthur_relay.pipeline.trouble import Blame
+from arthur_relay.pipeline.trouble import FAULT_OF_ROWS, Blame
 from arthur_relay.pipeline.waiting_models import WaitingModels
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -67,6 +68,10 @@ MAX_ALONE = 2000
 MANY_ALONE = 500
 ENOUGH_ATTEMPTS = 8
 """Where so many are, one that a whole request failed for so often is bad, and ends."""
+
+MODELS_PER_PROBE = 10
+MOST_PROBES = 20
+"""While Arthur is away, one of so many held models is asked about at a time, and so many most."""
 
 _AGAIN = Outcome(Verdict.RETRY)
 
@@ -106,9 +111,11 @@ class Dispatcher:
     observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
     _traffic: Traffic = field(default_factory=Traffic)
     _suspects: Suspects = field(default_factory=Suspects)
+    _sizes: Sizes = field(init=False)
     _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
+        self._sizes = Sizes(self.settings.batch_size)
         self.admission = Admission(
             settings=self.settings, random=self.random, traffic=self._traffic
         )
@@ -185,45 +192,63 @@ class Dispatcher:
         Rows of batches that have set off can't be given up for newer ones.
         """
         slots, traffic = self.limit.requests, self._traffic
-        if self.admission.is_held or traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+        if self.admission.is_held:
             return False
         if self.is_down:
-            return not traffic.has_fresh()  # the one that will be the probe
+            return self.admission.takes_fresh()
+        if traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+            return False
+        if self.admission.is_clogged:
+            return traffic.ordinary - traffic.unproven < slots
         if not self.goes_well:
             return traffic.ordinary < slots
         return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
 
     def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        troubles = self.admission.troubles
-        patient = troubles.patience.waiting(anyio.current_time())
         parts, alone = self._traffic.apart()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
-        busy = [model for model, count in parts.items() if count >= most]
-        lonely = [model for model, count in alone.items() if count >= MAX_ALONE]
-        return WaitingModels(troubles.held, troubles.crowd, {*patient, *busy, *lonely})
+        busy = {model for model, count in parts.items() if count >= most}
+        busy |= {model for model, count in alone.items() if count >= MAX_ALONE}
+        return WaitingModels(busy, *self.admission.waiting_models())
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
         delivery = Delivery(rows, unheard=Unheard.of(rows))
+        delivery.is_unproven = not self.admission.troubles.goes_well(delivery.model_id)
         if self.admission.holds(delivery):
             self._give_back(delivery)
-        else:
-            self._start(group, delivery)
-            self.admission.announce(delivery)
+            return
+        most = self._sizes.of(delivery.model_id)
+        if len(rows) > most:
+            if not self.is_down:
+                self._divide(group, delivery, most)
+                return
+            self.buffer.give_back(rows[most:])
+            delivery.rows = rows[:most]
+        self._start(group, delivery)
+        self.admission.announce()
 
     def start_probes(self, group: TaskGroup) -> None:
         """Send something of each model that is held and may be asked about; returns at once."""
         if self.admission.is_held:
             return
-        now = anyio.current_time()
+        now, begun = anyio.current_time(), 0
+        # While Arthur is away one is enough, whichever model's it is; of very many models most may
+        # fail for longer than Arthur does, so that few would be asked about too seldom.
+        most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
+        most = 1 if self.entry.is_unknown else most
         for model_id in self.admission.due_probes(now):
             if rows := self._probe_of(model_id):
                 self.admission.troubles.begin_probe(model_id, now)
-                self._start(group, Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows)))
+                probe = Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows))
+                self._start(group, probe)
                 if self.is_down:
-                    return  # one at a time, whichever model's it is
+                    probe.leave_at = now if begun else None  # the first has the breaker's leave
+                    begun += 1
+                    if begun >= most:
+                        return
             else:
                 self.admission.put_off_probe(model_id)
 
@@ -233,7 +258,7 @@ class Dispatcher:
         One row may pass where any batch has a bad one; where all do again, a batch is quicker.
         """
         is_batch = self.admission.troubles.is_batch_next(model_id)
-        limit = self.settings.batch_size if is_batch else 1
+        limit = self._sizes.of(model_id) if is_batch else 1
         rows = self.buffer.lease_of(model_id, limit, most_bytes=self.settings.batch_bytes)
         size, most = 0, 0
         for row in rows:
@@ -272,7 +297,10 @@ class Dispatcher:
                 sleep=partial(self._back_off, delivery),
             )
             await policy(partial(self._attempt, group, delivery))
-            self._give_up(delivery, delivery.rows)
+            if delivery.status in ABOUT_US:
+                self._give_back(delivery)  # nothing that is about us costs a row
+            else:
+                self._give_up(delivery, delivery.rows)
         except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more
             self._isolate(group, delivery, error)
         except anyio.get_cancelled_exc_class():
@@ -294,6 +322,8 @@ class Dispatcher:
             if self.admission.holds(delivery):
                 self._give_back(delivery)
                 return False
+            if self.is_down:
+                self.changed()  # another may ask now, in case that this one hangs
             sent = await self._ask(delivery)
             blame = self.admission.judge(delivery, sent)  # before another has the slot
         attempt = sent.attempt
@@ -314,29 +344,39 @@ class Dispatcher:
                     return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
-        if attempt.failure is Failure.UNAUTHORISED:
+        if attempt.failure is Failure.UNAVAILABLE and delivery.status == FAULT_OF_ROWS:
+            self._note_fault(delivery)
+        if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
             note_excuse(delivery.rows)
             self._give_back(delivery)  # its model is held by now
             return False
         return self._goes_on(group, delivery, blame)
+
+    def _note_fault(self, delivery: Delivery) -> None:
+        """Have smaller batches made, where what was sent may have been at fault."""
+        model_id = delivery.model_id
+        if not self.is_down and self.admission.troubles.has_passed(model_id):
+            self._sizes.failed(model_id, len(delivery.rows))
 
     def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
         """Say whether the rows that are left are to be sent again as they are."""
         if not delivery.rows:
             return False
         self._note_attempt(delivery)
+        if delivery.status in ABOUT_US:
+            note_excuse(delivery.rows)
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False
         if self.admission.troubles.is_held(delivery.model_id):
             self._give_back(delivery)
             return False
-        if blame is Blame.ROWS and self.admission.troubles.may_divide(delivery):
-            if len(delivery.rows) > 1:
-                self._divide(group, delivery, 2)
-                return False
-            return not self._ends_early(delivery)
-        return True
+        rows = len(delivery.rows)
+        is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
+        if rows > 1 and (is_sure or rows > self._sizes.of(delivery.model_id)):
+            self._divide(group, delivery, -(-rows // 2))
+            return False
+        return not (is_sure and self._ends_early(delivery))
 
     async def _ask(self, delivery: Delivery) -> Sent:
         self.ledger.requests += 1
@@ -403,6 +443,7 @@ class Dispatcher:
     def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
         self.settlement.delivered(rows)
         self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
+        self._sizes.passed(delivery.model_id, len(rows))
 
     def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
@@ -412,13 +453,12 @@ class Dispatcher:
             return False
         delivery.search, parts = found
         self._note_attempt(delivery)
-        self._divide(group, delivery, parts)
+        self._divide(group, delivery, -(-rows // parts))
         return True
 
-    def _divide(self, group: TaskGroup, delivery: Delivery, parts: int) -> None:
-        """Send the rows on in so many parts, apart from batches that go well."""
+    def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
+        """Send the rows on in parts of so many rows, apart from batches that go well."""
         rows, delivery.rows = delivery.rows, ()
-        size = -(-len(rows) // parts)
         for at in range(0, len(rows), size):
             part = delivery.part(rows[at : at + size])
             part.malformed = max(0, delivery.malformed - (1 if len(part.rows) > 1 else 2))
@@ -427,8 +467,8 @@ class Dispatcher:
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
         self._note_attempt(delivery)
-        if len(delivery.rows) > 1:
-            self._divide(group, delivery, 2)
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, -(-rows // 2))
             return
         (row,) = delivery.rows
         smaller = self._cut(row)
@@ -457,8 +497,8 @@ class Dispatcher:
         """Find the row that can't be handled: it is rejected, and the others go on."""
         logger.error("arthur-relay: rows could not be handled: %s", without_texts(error))
         self.admission.abandon()
-        if len(delivery.rows) > 1:
-            self._divide(group, delivery, 2)
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, -(-rows // 2))
         elif delivery.rows:
             (row,), delivery.rows = delivery.rows, ()
             outcome = Outcome(Verdict.REJECTED, f"internal error ({type(error).__name__})")

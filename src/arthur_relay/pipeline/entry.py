@@ -11,16 +11,17 @@ class Entry:
 
     Attributes:
         refusal: Why we are not taken, in a sentence, or "". Any thread may read it.
+        is_unknown: Whether that is so for all models, and not only for that of the last rows.
     """
 
     refusal: str = ""
+    is_unknown: bool = False
 
     def note(self, attempt: Attempt) -> bool:
-        """Note an attempt. Returns whether it is the first that was refused."""
-        if attempt.failure is Failure.UNAUTHORISED:
-            is_first = not self.refusal
-            self.refusal = attempt.reason
-            return is_first
-        if attempt.failure is not Failure.UNAVAILABLE:  # of one who is away nobody knows
-            self.refusal = ""
-        return False
+        """Note an attempt. Returns whether it is the first since which we are not known."""
+        if attempt.failure is Failure.UNAVAILABLE:  # of one who is away nobody knows
+            return False
+        was_unknown, self.is_unknown = self.is_unknown, attempt.failure is Failure.UNAUTHORISED
+        is_refused = self.is_unknown or attempt.failure is Failure.FORBIDDEN
+        self.refusal = attempt.reason if is_refused else ""
+        return self.is_unknown and not was_unknown

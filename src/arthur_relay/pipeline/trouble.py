@@ -6,7 +6,7 @@ rows. So one bad row, or one bad model, can't make the relay believe that Arthur
 many of them there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -29,10 +29,15 @@ CROWD_PROBES = 4
 MOST_CROWD_PROBES = 100
 """How many of the crowd are asked about at the same time: a twentieth, so many at least and most"""
 
-SURE_AFTER = {500: 1}
+FAULT_OF_ROWS = 500
+SURE_AFTER = {FAULT_OF_ROWS: 1}
 SURE_AFTER_OTHERS = 2
 """Failures of a batch, by status, while its model passes, before it is divided. A 500 is about what
 was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
+
+FAULTS_IN_A_ROW = 20
+"""With a 500, so many requests of a model that went well are taken for bad rows of it, before the
+model is to blame, or Arthur: so many bad ones may well follow each other."""
 
 
 class Blame(Enum):
@@ -115,6 +120,7 @@ class Troubles:
         self._new_breaker = new_breaker
         self._troubled: dict[str, _Trouble] = {}
         self._passed_at: dict[str, int] = {}
+        self._failed_since: dict[str, int] = {}
         self.passes = 0
         self.held: dict[str, Breaker] = {}
         self.crowd: dict[str, None] = {}
@@ -132,7 +138,9 @@ class Troubles:
         if is_down:
             return Blame.ARTHUR
         if self.is_held(delivery.model_id):
-            return Blame.MODEL
+            return Blame.MODEL if self.passes else Blame.ARTHUR
+        if delivery.status == FAULT_OF_ROWS and self._may_be_rows(delivery.model_id):
+            return Blame.ROWS
         if self.passes_beside(delivery):
             is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
             return Blame.ROWS if is_sure else Blame.ARTHUR
@@ -147,6 +155,21 @@ class Troubles:
         """How many models are held. Any thread may read it."""
         return len(self.held) + len(self.crowd)
 
+    def goes_well(self, model_id: str) -> bool:
+        """Say whether a model has passed, and not failed since."""
+        return model_id in self._passed_at and self.is_clear(model_id)
+
+    def _may_be_rows(self, model_id: str) -> bool:
+        """Say whether rows of a model have passed, and not too many failed since."""
+        if model_id not in self._passed_at:
+            return False
+        self._failed_since[model_id] = self._failed_since.get(model_id, 0) + 1
+        return self._failed_since[model_id] <= FAULTS_IN_A_ROW
+
+    def has_passed(self, model_id: str) -> bool:
+        """Say whether anything of a model has passed, as far as is remembered."""
+        return model_id in self._passed_at
+
     def passes_beside(self, delivery: Delivery) -> bool:
         """Say whether others of its model have passed since a delivery first set off."""
         return self._passed_at.get(delivery.model_id, 0) > delivery.seen
@@ -160,8 +183,11 @@ class Troubles:
         """Note that a request was answered. Returns whether the model was held; it is no more."""
         self.passes += 1
         self._passed_at.pop(model_id, None)  # the newest come last
+        self._failed_since.pop(model_id, None)
         while len(self._passed_at) >= MODELS_KEPT:
-            del self._passed_at[next(iter(self._passed_at))]
+            oldest = next(iter(self._passed_at))
+            del self._passed_at[oldest]
+            self._failed_since.pop(oldest, None)
         self._passed_at[model_id] = self.passes
         self._troubled.pop(model_id, None)
         self.patience.passed(model_id)
@@ -232,9 +258,15 @@ class Troubles:
             probed: Those that are being asked about.
             is_down: Whether Arthur as a whole is away: then one of them is enough.
         """
+        others = (each for each in self.crowd if each not in probed)
         if is_down:
-            crowd = list(islice(self.crowd, CROWD_PROBES))
-            return [*crowd, *self.held] if self._favours_crowd else [*self.held, *crowd]
+            crowd = [] if self._crowd_breaker.held(now) else list(islice(others, CROWD_PROBES))
+            held = [
+                model_id
+                for model_id, breaker in self.held.items()
+                if model_id not in probed and not breaker.held(now)
+            ]
+            return [*crowd, *held] if self._favours_crowd else [*held, *crowd]
         due = [
             model_id
             for model_id, breaker in self.held.items()
@@ -242,18 +274,27 @@ class Troubles:
         ]
         if self.crowd and self._crowd_breaker.wait(now) <= 0:
             most = max(CROWD_PROBES, min(MOST_CROWD_PROBES, len(self.crowd) // CROWD_SHARE))
-            due += [each for each in islice(self.crowd, most) if each not in probed]
+            due += islice(others, most)
         return [each for each in due if self.patience.wait(each, now) <= 0]
 
-    def next_due(self, now: float, probed: AbstractSet[str]) -> float:
-        """Return for how many seconds none of them may be asked about; `inf` when not known."""
+    def next_due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> float:
+        """Return for how many seconds none of them may be asked about; `inf` when not known.
+
+        Args:
+            now: The time.
+            probed: Those that are being asked about.
+            is_down: Whether Arthur as a whole is away: then their own breakers do not matter.
+        """
         waits = [
-            max(breaker.wait(now), self.patience.wait(model_id, now))
+            breaker.held(now)
+            if is_down
+            else max(breaker.wait(now), self.patience.wait(model_id, now))
             for model_id, breaker in self.held.items()
             if model_id not in probed
         ]
-        if self.crowd:
-            waits.append(self._crowd_breaker.wait(now))
+        if len(self.crowd) > sum(model_id in self.crowd for model_id in probed):
+            breaker = self._crowd_breaker
+            waits.append(breaker.held(now) if is_down else breaker.wait(now))
         return min(waits, default=float("inf"))
 
     def begin_probe(self, model_id: str, now: float) -> None:
@@ -277,6 +318,7 @@ class Troubles:
         """Ask about a held model later: all that is left of it is on its way."""
         if model_id in self.crowd:
             self._to_the_end(model_id)
+            self._crowd_breaker.hold(until)
         else:
             self.held[model_id].hold(until)
 
@@ -308,3 +350,22 @@ class Troubles:
         for breaker in self.held.values():
             breaker.abandoned(0.0)
         self._crowd_breaker.abandoned(0.0)
+
+
+@dataclass(slots=True, frozen=True)
+class Unproven(Collection[str]):
+    """All models but those that go well, as a collection that knows its members by asking."""
+
+    troubles: Troubles
+
+    def __contains__(self, model_id: object) -> bool:
+        """Say whether a model is none that goes well."""
+        return not (isinstance(model_id, str) and self.troubles.goes_well(model_id))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield nothing: nobody knows them all."""
+        return iter(())
+
+    def __len__(self) -> int:
+        """Return 1, as there may be any number."""
+        return 1

@@ -27,6 +27,10 @@ class WaitingModels(AbstractSet[str]):
                 return True
         return False
 
+    def __ge__(self, other: AbstractSet[object]) -> bool:
+        """Say whether all of some models have to wait; how many others do is not asked."""
+        return all(model_id in self for model_id in other)
+
     def __iter__(self) -> Iterator[str]:
         """Yield the models, each once."""
         return iter(dict.fromkeys(chain.from_iterable(self._parts)))

@@ -369,6 +369,7 @@ class Worker:
         now = anyio.current_time()
         due = self._order.due(now, self.buffer.on_their_way)
         self._ready.extend(self._batcher.add(due, now))
+        self.dispatcher.admission.look()
         self.dispatcher.start_probes(group)
         while self.dispatcher.has_capacity:
             self.pace.breathe(self._intake.is_in_a_rush)
