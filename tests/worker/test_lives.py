@@ -96,6 +96,29 @@ def test_after_a_long_stop_a_row_is_tried_once_more(tmp_path: Path) -> None:
     run(test)
 
 
+def test_the_time_for_which_we_were_refused_does_not_count(tmp_path: Path) -> None:
+    def script(batch: Batch, _number: int) -> Attempt:
+        if not 20 < anyio.current_time() - began < 60:
+            return unavailable(batch)
+        refused = Outcome(Verdict.RETRY, "http 401", 401)
+        return Attempt((refused,) * len(batch.rows), Failure.UNAUTHORISED, "http 401")
+
+    destination = ScriptedDestination(script)
+
+    async def test() -> None:
+        nonlocal began
+        began = anyio.current_time()
+        first = on_disk(tmp_path, destination, START, retry_max_elapsed_seconds=100)
+        await live(first, 60, lambda h: h.capture("a"))
+        later = START + timedelta(days=2)
+        second = on_disk(tmp_path, destination, later, retry_max_elapsed_seconds=100)
+        await live(second, 60)
+        second.check(captured=1, pending=1, dropped={})
+
+    began = 0.0
+    run(test)
+
+
 def test_a_bad_row_is_found_sooner_by_the_next_process(tmp_path: Path) -> None:
     """What failed as a whole batch is sent in smaller ones, whoever sends it."""
 

@@ -347,7 +347,7 @@ class Dispatcher:
         if attempt.failure is Failure.UNAVAILABLE and delivery.status == FAULT_OF_ROWS:
             self._note_fault(delivery)
         if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
-            note_excuse(delivery.rows)
+            self._excuse(delivery)
             self._give_back(delivery)  # its model is held by now
             return False
         return self._goes_on(group, delivery, blame)
@@ -364,7 +364,7 @@ class Dispatcher:
             return False
         self._note_attempt(delivery)
         if delivery.status in ABOUT_US:
-            note_excuse(delivery.rows)
+            self._excuse(delivery)
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False
@@ -507,6 +507,11 @@ class Dispatcher:
     def _note_attempt(self, delivery: Delivery) -> None:
         """Have it known later that the rows were sent in vain, also by another process."""
         note_attempt(delivery.rows, anyio.current_time() + self._wall_offset)
+        self.buffer.note(delivery.rows)
+
+    def _excuse(self, delivery: Delivery) -> None:
+        """Have the time not counted that rows wait because of who we are."""
+        note_excuse(delivery.rows)
         self.buffer.note(delivery.rows)
 
     def _give_up_the_old(self, delivery: Delivery) -> None:
