@@ -128,7 +128,9 @@ def test_sighup_renews_the_connections(
             """Send rows one after another. Returns how many connections there have been then."""
             for name in names:
                 assert client.post(f"{path}/inferences", json=[row(name)]).status_code == 207
-                wait_for(lambda: name in arrived(sandbox))  # noqa: B023 - it is over by then
+                # Not before the answer is back: else the next one is sent beside it.
+                wait_for(lambda: client.get("/status").json()["rows"]["pending"] == 0)
+                assert name in arrived(sandbox)
             return between.connections
 
         before = send("a", "b")

@@ -97,6 +97,8 @@ def test_after_a_long_stop_a_row_is_tried_once_more(tmp_path: Path) -> None:
 
 
 def test_the_time_for_which_we_were_refused_does_not_count(tmp_path: Path) -> None:
+    began = 0.0
+
     def script(batch: Batch, _number: int) -> Attempt:
         if not 20 < anyio.current_time() - began < 60:
             return unavailable(batch)
@@ -115,7 +117,6 @@ def test_the_time_for_which_we_were_refused_does_not_count(tmp_path: Path) -> No
         await live(second, 60)
         second.check(captured=1, pending=1, dropped={})
 
-    began = 0.0
     run(test)
 
 
