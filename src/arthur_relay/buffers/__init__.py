@@ -331,6 +331,15 @@ class Buffer(Protocol):
         ...
 
 
+MOST_RANKS = 32
+"""Rows that were sent so often are not told apart by it any more."""
+
+
+def attempts_rank(row: Row) -> int:
+    """Return when a row's turn comes among those of its model that wait again: the lowest first."""
+    return min(row.history.attempts, MOST_RANKS)
+
+
 def inferences_among(
     rows: Iterable[Row], wanted: AbstractSet[tuple[str, str]]
 ) -> AbstractSet[tuple[str, str]]:

@@ -17,6 +17,7 @@ from arthur_relay.buffers import (
     DamagedFiles,
     Loss,
     Recover,
+    attempts_rank,
     count_nothing,
     inferences_among,
 )
@@ -127,21 +128,31 @@ def _fields(row: Row) -> tuple[object, ...]:
 
 @dataclass(slots=True, eq=False)
 class _Apart:
-    """Rows of a model that were given back or passed over; those first that were never sent."""
+    """Rows of a model that were given back or passed over; those first that were sent least often.
 
-    fresh: deque[Row] = field(default_factory=deque)
-    again: deque[Row] = field(default_factory=deque)
+    Those that failed alone were sent most often, so they keep none from being tried that failed
+    in their company.
+    """
+
+    queues: dict[int, deque[Row]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.fresh) + len(self.again)
+        return sum([len(queue) for queue in self.queues.values()])
 
     def add(self, row: Row) -> None:
-        (self.again if row.history.attempts else self.fresh).append(row)
+        self.queues.setdefault(attempts_rank(row), deque()).append(row)
 
     def take(self, limit: int, most_bytes: int) -> list[Row]:
-        taken = _take(self.fresh, limit, most_bytes)
-        most_bytes -= _bytes_of(taken)
-        return taken + _take(self.again, limit - len(taken), most_bytes)
+        taken: list[Row] = []
+        for attempts in sorted(self.queues):
+            queue = self.queues[attempts]
+            some = _take(queue, limit - len(taken), most_bytes)
+            most_bytes -= _bytes_of(some)
+            taken += some
+            if queue:
+                break
+            del self.queues[attempts]
+        return taken
 
 
 def _bytes_of(rows: Sequence[Row]) -> int:
@@ -460,8 +471,9 @@ class MemoryBuffer:
         self._waiting += len(self._leased)
         self._leased.clear()
         for found in self._put_off.values():
-            for row in (*found.fresh, *found.again):
-                self._set_apart(row)
+            for queue in found.queues.values():
+                for row in queue:
+                    self._set_apart(row)
         self._put_off.clear()
 
     def _next_to_compact(self, *, quickly: bool) -> _Block | None:

@@ -19,6 +19,7 @@ from arthur_relay.buffers import (
     DamagedFiles,
     Loss,
     Recover,
+    attempts_rank,
     count_nothing,
     inferences_among,
 )
@@ -772,7 +773,7 @@ class Spool:
     def _set_apart(self, row: Row, place: _Place, apart: Apart | None = None) -> None:
         if apart is None:
             apart = self._apart
-        apart.add(row.model_id, place, len(row.body), was_sent=row.history.attempts > 0)
+        apart.add(row.model_id, place, len(row.body), attempts_rank(row))
 
     def _read_apart(
         self,
@@ -796,7 +797,7 @@ class Spool:
             if place in read:
                 taken.append((read[place], place))
             elif self._failed_at is not None:
-                apart.add(model_id, place, size, was_sent=True)
+                apart.add(model_id, place, size, attempts=1)
         return taken
 
     def _read_again(self, part: Part, numbers: Sequence[int]) -> dict[_Place, Row]:

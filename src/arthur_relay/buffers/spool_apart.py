@@ -49,23 +49,34 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class _OfModel:
-    fresh: list[_Run] = field(default_factory=list)
-    again: list[_Run] = field(default_factory=list)
+    """The rows of a model, by how often they were sent; those first that were least often."""
 
-    def __bool__(self) -> bool:
-        return bool(self.fresh or self.again)
+    runs: dict[int, list[_Run]] = field(default_factory=dict)
+
+    def add(self, place: Place, size: int, attempts: int) -> None:
+        part, number = place
+        runs = self.runs.setdefault(attempts, [])
+        if not runs or runs[-1].part is not part:
+            runs.append(_Run(part))
+        runs[-1].add(number, size)
 
     def take(self) -> tuple[Place, int]:
-        runs = self.fresh or self.again
+        attempts = min(self.runs)
+        runs = self.runs[attempts]
         found = runs[0].take()
         if not len(runs[0]):
             del runs[0]
+        if not runs:
+            del self.runs[attempts]
         return found
+
+    def all(self) -> list[_Run]:
+        return [run for runs in self.runs.values() for run in runs]
 
 
 @dataclass(slots=True, eq=False)
 class Apart:
-    """What is passed over; of each model those first that were never sent. Worker's thread only."""
+    """What is passed over; of each model those first that were sent least. Worker's thread only."""
 
     _models: dict[str, _OfModel] = field(default_factory=dict)
     _count: int = 0
@@ -73,14 +84,9 @@ class Apart:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, model_id: str, place: Place, size: int, *, was_sent: bool) -> None:
-        """Take in a row's place, and the bytes of its body."""
-        part, number = place
-        found = self._models.setdefault(model_id, _OfModel())
-        runs = found.again if was_sent else found.fresh
-        if not runs or runs[-1].part is not part:
-            runs.append(_Run(part))
-        runs[-1].add(number, size)
+    def add(self, model_id: str, place: Place, size: int, attempts: int) -> None:
+        """Take in a row's place, the bytes of its body, and how often it was sent."""
+        self._models.setdefault(model_id, _OfModel()).add(place, size, attempts)
         self._count += 1
 
     def take(self, model_id: str, limit: int, most_bytes: int) -> list[tuple[Place, int]]:
@@ -95,10 +101,10 @@ class Apart:
         if found is None:
             return []
         taken: list[tuple[Place, int]] = []
-        while len(taken) < limit and most_bytes > 0 and found:
+        while len(taken) < limit and most_bytes > 0 and found.runs:
             taken.append(found.take())
             most_bytes -= taken[-1][1]
-        if not found:
+        if not found.runs:
             del self._models[model_id]
         self._count -= len(taken)
         return taken
@@ -117,14 +123,11 @@ class Apart:
         self._count, other._count = self._count + other._count, 0  # noqa: SLF001 - the same
         for model_id, theirs in others.items():
             ours = self._models.setdefault(model_id, _OfModel())
-            ours.fresh += theirs.fresh
-            ours.again += theirs.again
+            for attempts, runs in theirs.runs.items():
+                ours.runs.setdefault(attempts, []).extend(runs)
 
     def count_of(self, part: Part) -> int:
         """Return how many rows of one file are passed over."""
         return sum(
-            len(run)
-            for found in self._models.values()
-            for run in (*found.fresh, *found.again)
-            if run.part is part
+            len(run) for found in self._models.values() for run in found.all() if run.part is part
         )

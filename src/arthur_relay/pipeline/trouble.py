@@ -36,8 +36,15 @@ SURE_AFTER_OTHERS = 2
 was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
 
 FAULTS_IN_A_ROW = 20
+USUAL_FAULTS = 10
+MOST_FAULTS = 300
 """With a 500, so many requests of a model that went well are taken for bad rows of it, before the
-model is to blame, or Arthur: so many bad ones may well follow each other."""
+model is to blame, or Arthur: 20, and ten times as many as usually fail between two that pass, up
+to the most. By chance alone that many follow each other once in 20,000 times: (1 - q) ** (10 / q)
+is about exp(-10), whatever share q of them passes."""
+
+_WEIGHT = 0.1
+"""Of the newest in what is usual."""
 
 
 class Blame(Enum):
@@ -121,6 +128,7 @@ class Troubles:
         self._troubled: dict[str, _Trouble] = {}
         self._passed_at: dict[str, int] = {}
         self._failed_since: dict[str, int] = {}
+        self._usual_faults: dict[str, float] = {}
         self.passes = 0
         self.held: dict[str, Breaker] = {}
         self.crowd: dict[str, None] = {}
@@ -139,7 +147,7 @@ class Troubles:
             return Blame.ARTHUR
         if self.is_held(delivery.model_id):
             return Blame.MODEL if self.passes else Blame.ARTHUR
-        if delivery.status == FAULT_OF_ROWS and self._may_be_rows(delivery.model_id):
+        if delivery.status == FAULT_OF_ROWS and self._may_be_rows(delivery):
             return Blame.ROWS
         if self.passes_beside(delivery):
             is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
@@ -159,12 +167,26 @@ class Troubles:
         """Say whether a model has passed, and not failed since."""
         return model_id in self._passed_at and self.is_clear(model_id)
 
-    def _may_be_rows(self, model_id: str) -> bool:
-        """Say whether rows of a model have passed, and not too many failed since."""
+    def _may_be_rows(self, delivery: Delivery) -> bool:
+        """Say whether rows of a model have passed, and not too many failed since.
+
+        One row that fails again and again tells nothing, however many such rows there are.
+        """
+        model_id = delivery.model_id
         if model_id not in self._passed_at:
             return False
+        if delivery.is_bad_row and delivery.failures > 1:
+            return True
         self._failed_since[model_id] = self._failed_since.get(model_id, 0) + 1
-        return self._failed_since[model_id] <= FAULTS_IN_A_ROW
+        most = FAULTS_IN_A_ROW + USUAL_FAULTS * self._usual_faults.get(model_id, 0.0)
+        return self._failed_since[model_id] <= min(most, MOST_FAULTS)
+
+    def _note_run(self, model_id: str, faults: int) -> None:
+        """Note how many requests of a model failed before the one that has passed now."""
+        usual = self._usual_faults.pop(model_id, 0.0)
+        usual += _WEIGHT * (faults - usual)
+        if usual > _WEIGHT / 2:  # nearly no model has any
+            self._usual_faults[model_id] = usual
 
     def has_passed(self, model_id: str) -> bool:
         """Say whether anything of a model has passed, as far as is remembered."""
@@ -183,11 +205,12 @@ class Troubles:
         """Note that a request was answered. Returns whether the model was held; it is no more."""
         self.passes += 1
         self._passed_at.pop(model_id, None)  # the newest come last
-        self._failed_since.pop(model_id, None)
+        self._note_run(model_id, self._failed_since.pop(model_id, 0))
         while len(self._passed_at) >= MODELS_KEPT:
             oldest = next(iter(self._passed_at))
             del self._passed_at[oldest]
             self._failed_since.pop(oldest, None)
+            self._usual_faults.pop(oldest, None)
         self._passed_at[model_id] = self.passes
         self._troubled.pop(model_id, None)
         self.patience.passed(model_id)
