@@ -21,6 +21,14 @@ pytest.register_assert_rewrite(
     "tests.hosts.programs",
 )
 
+LONGEST = ("deploy", "soak", "process", "hosts", "daemon")
+"""Directories whose tests start processes and wait for them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: the last one would keep a single worker of xdist's busy."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def _no_relay_outlives_its_test() -> Iterator[None]:

@@ -85,7 +85,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         settings: RelaySettings | None = None,
     ) -> None:
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
-        from arthur_relay.encoding.text import PLAIN_ROLES  # noqa: PLC0415 - as above
+        from arthur_relay.encoding.messages import PLAIN_ROLES  # noqa: PLC0415 - as above
 
         super().__init__()
         self.relay, self.model_id = sharing.relay_and_model(

@@ -1,7 +1,10 @@
 """Secrets that are in files: what a variable `X_FILE` names, and what systemd hands over."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from arthur_relay.errors import CredentialsError
@@ -11,6 +14,37 @@ _SECRETS = {"ARTHUR_API_KEY": "arthur-api-key", "ARTHUR_PASSWORD": "arthur-passw
 
 DIRECTORY = "CREDENTIALS_DIRECTORY"
 """Where systemd puts a unit's credentials: see `LoadCredential=` in systemd.exec(5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file with one secret in it, which may be replaced at any time.
+
+    Attributes:
+        path: Where it is.
+        what: What names it, for messages.
+    """
+
+    path: Path
+    what: str
+
+    def read(self) -> str:
+        """Return the secret that is in it now.
+
+        Raises:
+            CredentialsError: It can't be read, or is empty.
+        """
+        try:
+            content = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise CredentialsError(
+                f"The file {os.fspath(self.path)} ({self.what}) can't be read: {reason}."
+            ) from None
+        secret = content.strip("\r\n")  # editors end files with a newline
+        if not secret.strip():
+            raise CredentialsError(f"The file {os.fspath(self.path)} ({self.what}) is empty.")
+        return secret
 
 
 def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -23,29 +57,31 @@ def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
         CredentialsError: A file can't be read, is empty, or both are set. No content is quoted.
     """
     found = dict(environment)
-    for name, credential in _SECRETS.items():
-        given = found.get(name, "").strip() != ""
-        named = found.pop(f"{name}_FILE", "").strip()
-        if given and named:
-            raise CredentialsError(f"Both {name} and {name}_FILE are set: set one of them.")
-        if given:
-            continue
-        directory = found.get(DIRECTORY)
-        path = Path(named) if named else Path(directory, credential) if directory else None
-        if path is not None and (named or path.exists()):
-            found[name] = _read(path, f"{name}_FILE" if named else f"the credential {credential}")
+    for name in _SECRETS:
+        file = secret_file(name, environment)
+        found.pop(f"{name}_FILE", None)
+        if file is not None:
+            found[name] = file.read()
     return found
 
 
-def _read(path: Path, what: str) -> str:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise CredentialsError(
-            f"The file {os.fspath(path)} ({what}) can't be read: {reason}."
-        ) from None
-    secret = content.strip("\r\n")  # editors end files with a newline
-    if not secret.strip():
-        raise CredentialsError(f"The file {os.fspath(path)} ({what}) is empty.")
-    return secret
+def secret_file(name: str, environment: Mapping[str, str]) -> SecretFile | None:
+    """Return the file that a variable's secret is in, or None when it is in none.
+
+    Raises:
+        CredentialsError: Both the variable and its `_FILE` are set.
+    """
+    credential = _SECRETS[name]
+    given = environment.get(name, "").strip() != ""
+    named = environment.get(f"{name}_FILE", "").strip()
+    if given and named:
+        raise CredentialsError(f"Both {name} and {name}_FILE are set: set one of them.")
+    if given:
+        return None
+    if named:
+        return SecretFile(Path(named), f"{name}_FILE")
+    directory = environment.get(DIRECTORY)
+    path = Path(directory, credential) if directory else None
+    if path is None or not path.exists():
+        return None
+    return SecretFile(path, f"the credential {credential}")

@@ -4,13 +4,15 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from arthur_relay.credential_files import with_files
+from arthur_relay.credential_files import SecretFile, secret_file, with_files
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.operating_system import check_unix_sockets
+from arthur_relay.row_owner import RowOwner
 
 DEFAULT_URL = "https://app.arthur.ai"
 
@@ -26,6 +28,9 @@ class Credentials:
     """Where Arthur is and how to be let in: an API key, or a login with its password.
 
     Secrets are left out of `repr()`, so that no log line or traceback shows them.
+
+    Attributes:
+        secret_file: The file that the key or the password is from, if it is from one.
     """
 
     url: str
@@ -34,6 +39,31 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
     organization_id: str | None = None
     verify_ssl: bool = True
+    secret_file: SecretFile | None = None
+
+    def renewed(self) -> "Credentials":
+        """Return them with what their file holds now; as they are if it can't be used.
+
+        Never raises: a file that is being replaced is looked at again later.
+        """
+        if self.secret_file is None:
+            return self
+        try:
+            secret = self.secret_file.read()
+            if self.login is not None:
+                return replace(self, password=secret)
+            key = _header_value("ARTHUR_API_KEY", {"ARTHUR_API_KEY": secret})
+        except CredentialsError:
+            return self
+        return replace(self, api_key=key or self.api_key)
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose rows are those that are captured with these credentials."""
+        who = self.login if self.api_key is None else self.api_key
+        text = "\n".join([self.login or "", who or "", self.organization_id or ""])
+        digest = blake2b(text.encode(), digest_size=8, person=b"arthur-relay")
+        return RowOwner(self.url, self.organization_id, digest.hexdigest())
 
 
 def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for tests
@@ -59,7 +89,7 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
         CredentialsError: There is nothing to log in with; the message says what to set.
         ConfigurationError: The URL or `VERIFY_SSL` can't be used.
     """
-    environment = with_files(environment)
+    given, environment = environment, with_files(environment)
     if url is None:
         url = environment.get("ARTHUR_ENDPOINT_URL", "").strip() or DEFAULT_URL
     checked = check_url(url, allow_insecure=allow_insecure)
@@ -74,7 +104,14 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
                 "No Arthur authentication was given: either give a login (arthur_login=..., or"
                 " ARTHUR_LOGIN with from_env) or set ARTHUR_API_KEY in the environment."
             )
-        return Credentials(checked, api_key=key, organization_id=organization, verify_ssl=verify)
+        return Credentials(
+            checked,
+            api_key=key,
+            organization_id=organization,
+            verify_ssl=verify,
+            secret_file=secret_file("ARTHUR_API_KEY", given),
+        )
+    file = secret_file("ARTHUR_PASSWORD", given) if password is None else None
     if password is None:
         password = environment.get("ARTHUR_PASSWORD") or None
     if password is None:
@@ -83,7 +120,12 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
         # Looked up now, so that an application that replaces getpass is heard.
         password = _ask_for_password(login, ask or getpass.getpass)
     return Credentials(
-        checked, login=login, password=password, organization_id=organization, verify_ssl=verify
+        checked,
+        login=login,
+        password=password,
+        organization_id=organization,
+        verify_ssl=verify,
+        secret_file=file,
     )
 
 
@@ -96,8 +138,8 @@ def credentials_from_environment(
         CredentialsError: Neither `ARTHUR_API_KEY` nor `ARTHUR_LOGIN` is set.
         ConfigurationError: `ARTHUR_ENDPOINT_URL` or `VERIFY_SSL` can't be used.
     """
-    environment = with_files(environment)
-    has_key = environment.get("ARTHUR_API_KEY", "").strip() != ""
+    found = with_files(environment)
+    has_key = found.get("ARTHUR_API_KEY", "").strip() != ""
     login = environment.get("ARTHUR_LOGIN", "").strip() or None
     return resolve_credentials(
         url=None,

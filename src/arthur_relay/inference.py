@@ -274,7 +274,11 @@ class CapturedInference:
         self.captured_at = captured_at
         self.attributes = _NO_ATTRIBUTES
         self.size = (
-            CAPTURE_BYTES + getsizeof(inference.input_text) + getsizeof(inference.output_text)
+            CAPTURE_BYTES
+            + getsizeof(inference.input_text)
+            + getsizeof(inference.output_text)
+            + getsizeof(inference_id)
+            + getsizeof(model_id)
         )
         self.unread = 0
         self.rows = 1

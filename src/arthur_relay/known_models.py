@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("arthur_relay")
 
+MODELS_KEPT = 1000
+"""Models that are remembered as asked for, at most, and questions that wait for an answer: an
+application may name any number of models that there are not."""
+
 
 class KnownModels:
     """Outlives a fork, unlike the pipeline that asks. Any thread.
@@ -29,7 +33,7 @@ class KnownModels:
     def __init__(self) -> None:
         self.wanted: dict[str, Wanted] = {}
         self._answers: dict[str, Future[None]] = {}
-        self._asked: set[str] = set()
+        self._asked: dict[str, None] = {}  # in the order in which they were
         self._given: dict[str, ModelSchema] = {}
 
     def give(self, schema: ModelSchema, parts: Parts) -> None:
@@ -51,6 +55,9 @@ class KnownModels:
     def ask(self, model_id: str, parts: Parts, *, timeout_seconds: float) -> None:
         """Wait until Arthur has told of a model, which it is asked once.
 
+        While very many questions have no answer, no other is asked here: the worker asks for a
+        model itself when there is an inference of it.
+
         Raises:
             ConfigurationError: Arthur refused the model, or who we are.
         """
@@ -58,24 +65,44 @@ class KnownModels:
             return
         answer = self._answers.get(model_id)
         if answer is None:
+            if not self._has_room():
+                return
             answer = self._answers[model_id] = parts.worker.schemas.ask(model_id)
             parts.runtime.wake()
         native.wait_for_any((answer,), timeout_seconds)
         try:
             answer.result(0)
         except ConfigurationError:
-            self._answers.pop(model_id, None)  # someone may put it right and try again
+            self._forget(model_id, answer)  # someone may put it right and try again
             raise
         except UnreachableError:
-            pass  # the worker has logged it
+            self._forget(model_id, answer)  # the worker has logged it, and goes on asking
         except FutureTimeoutError:
             logger.warning(
                 "arthur-relay: Arthur has not answered within %g s; will keep asking for model %s",
                 timeout_seconds,
                 model_id,
             )
+        else:
+            self._forget(model_id, answer)
         # Whoever comes from now on does not wait, as a handler is made for each request.
-        self._asked.add(model_id)
+        self._asked[model_id] = None
+        # Copies are one step of C code: other threads may change these meanwhile.
+        for oldest in list(self._asked)[:-MODELS_KEPT]:
+            self._asked.pop(oldest, None)
+
+    def _has_room(self) -> bool:
+        """Return whether one more question may wait for its answer."""
+        if len(self._answers) >= MODELS_KEPT:
+            for model_id, answer in list(self._answers.items()):
+                if answer.done():
+                    self._forget(model_id, answer)
+        return len(self._answers) < MODELS_KEPT
+
+    def _forget(self, model_id: str, answer: Future[None]) -> None:
+        """Drop an answer that came, unless it is asked again by now."""
+        if self._answers.get(model_id) is answer:
+            self._answers.pop(model_id, None)
 
     def learn(self, model_id: str, schema: ModelSchema) -> None:
         """Let the handlers of a model keep nothing of a run but what can be sent."""

@@ -9,8 +9,10 @@ import mmap
 import os
 import signal
 import socket
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EACCES, EAGAIN
 
 from arthur_relay.errors import ConfigurationError
 
@@ -49,6 +51,19 @@ NEEDS = "Linux, macOS or a BSD"
 AS_BYTES = getattr(os, "O_BINARY", 0)
 """For `os.open`: what is written is not changed. (That it is closed in a child Python sees to.)"""
 
+# Without the last one, the opening of a pipe that somebody put there would wait for its other end.
+AS_IT_IS = sum([getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")])
+"""For `os.open`: no link is followed, and nothing but a file is waited for."""
+
+HAS_OWNERS = hasattr(os, "geteuid")
+"""Whether files have owners, and bits that say who may write to them."""
+
+NO_LIMIT = 2**63 - 1
+"""More open files than any process has: what `open_files` returns where nothing limits them."""
+
+_LOCKED_BYTE = 0x3FFFFFFF
+"""The byte before those that SQLite locks (`PENDING_BYTE` in its `os.h`); it need not exist."""
+
 # A forked child shares no memory with its parent. Where there is no fork there is no such flag.
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
@@ -83,6 +98,26 @@ def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> N
         fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
 
 
+def lock_data(descriptor: int) -> bool:
+    """Lock a database's file itself until it is closed, beside the locks that SQLite has on it.
+
+    It is a byte that SQLite does not know, by a lock of the open file (Linux's `F_OFD_SETLK`),
+    which no other descriptor of the process can end by being closed.
+
+    Returns:
+        False when someone has it; True also where there are no such locks.
+    """
+    command = getattr(fcntl, "F_OFD_SETLK", None)
+    if command is None:
+        return True
+    try:
+        # `struct flock`: type, whence, start, length, process.
+        fcntl.fcntl(descriptor, command, struct.pack("hhqqi", fcntl.F_WRLCK, 0, _LOCKED_BYTE, 1, 0))
+    except OSError as error:
+        return error.errno not in (EACCES, EAGAIN)
+    return True
+
+
 def check_unix_sockets(what: str) -> None:
     """Refuse what needs a Unix socket where there are none.
 
@@ -104,6 +139,33 @@ def check_daemon() -> None:
             f"The daemon needs {NEEDS}: this system has no file locks, Unix sockets or SIGHUP."
             " The handler and the relay work here without it."
         )
+
+
+def our_user() -> int:
+    """Return the number of the user whose rights this process has; only where `HAS_OWNERS`."""
+    return os.geteuid()
+
+
+def our_groups() -> set[int]:
+    """Return the numbers of the groups whose rights this process has; only where `HAS_OWNERS`."""
+    return {os.getegid(), *os.getgroups()}
+
+
+def open_files(wanted: int) -> int:
+    """Return how many files the process may have open, after raising it to `wanted` if allowed."""
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return NO_LIMIT
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return NO_LIMIT
+    if limit < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):  # macOS has a bound of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            limit = raised
+    return limit
 
 
 def private_pages(size: int) -> mmap.mmap:

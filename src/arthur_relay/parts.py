@@ -1,6 +1,5 @@
 """The pipeline of one process: what a relay is composed of, and a forked child gets anew."""
 
-import logging
 import os
 import random
 import threading
@@ -15,7 +14,7 @@ from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.clocks import monotonic
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
-from arthur_relay.destinations import Destination
+from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.inference import Capture
 from arthur_relay.pipeline.flushes import Barrier
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
@@ -24,11 +23,12 @@ from arthur_relay.pipeline.model_ledger import ModelLedger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.runtime import JOIN_SECONDS, Runtime
 from arthur_relay.pipeline.worker import Worker
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 
-logger = logging.getLogger("arthur_relay")
+logger = worker_logs.WorkerLogger("arthur_relay", everywhere=True)
 
 KEEPING_SHARE = 0.5
 """The part of an exit's time, at most, that is for keeping what could not be delivered."""
@@ -142,7 +142,7 @@ class Parts:
         )
         worker = Worker(
             inlet=inlet,
-            buffer=chosen_buffer(settings),
+            buffer=chosen_buffer(settings, lambda: _owner(destination)),
             destination=destination,
             ledger=ledger,
             dead_letters=dead_letters,
@@ -271,8 +271,8 @@ class Parts:
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept
             if not self.runtime.is_alive:
+                buffer.let_go(self.dead_letters.commit())
                 kept = buffer.close(lambda: counted or monotonic() >= at_last)
-                self.dead_letters.commit()
             self.ledger.close_out(kept)
             if self.told_end:
                 return
@@ -296,3 +296,9 @@ class Parts:
             return False
         self.inlet.close()
         return True
+
+
+def _owner(destination: Destination) -> RowOwner:
+    if isinstance(destination, HasOwner):
+        return destination.owner
+    return RowOwner(destination.name)

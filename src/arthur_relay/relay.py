@@ -30,6 +30,7 @@ from arthur_relay.pipeline.runtime import JOIN_SECONDS
 from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
 from arthur_relay.row import Row
 from arthur_relay.runs import OpenRuns
+from arthur_relay.schema import check_model_id
 from arthur_relay.settings import RelaySettings
 from arthur_relay.signals import exit_on_sigterm
 from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
@@ -62,6 +63,9 @@ class Relay(Flushing):
         destination: Where rows go; entered and used by the worker only.
         model_id: The model of inferences that do not name one.
         settings: The settings; from the environment when None.
+
+    Raises:
+        ConfigurationError: The model's id can't be one, or the relay can't start.
     """
 
     def __init__(
@@ -72,7 +76,8 @@ class Relay(Flushing):
         settings: RelaySettings | None = None,
     ) -> None:
         self.settings = settings if settings is not None else RelaySettings()
-        self.model_id = model_id
+        self.model_id = None if model_id is None else self._checked(model_id)
+        self._lacks_model = False
         self._destination = destination
         self._lock = ProcessLock()
         self._models = KnownModels()
@@ -135,8 +140,16 @@ class Relay(Flushing):
         """
         settings = settings if settings is not None else RelaySettings()
         credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
-        model_id = os.environ.get("ARTHUR_MODEL_ID") or None
-        return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
+        model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip() or None
+        if model_id is None and not settings.disabled:
+            logger.warning(
+                "arthur-relay: ARTHUR_MODEL_ID is not set: inferences that name no model of their"
+                " own will be rejected"
+            )
+        destination = ScopeDestination.of(credentials, settings)
+        relay = cls(destination, model_id=model_id, settings=settings)
+        relay._lacks_model = model_id is None
+        return relay
 
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
@@ -233,9 +246,7 @@ class Relay(Flushing):
         self.events.unreadable.increment()
         if self._parts.live_in != os.getpid():
             self._move_in()
-        ledger = self._parts.ledger
-        ledger.captured.add(1)
-        ledger.drop(DropReason.UNREADABLE, 1)
+        self._parts.ledger.lose(DropReason.UNREADABLE, 1)
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
@@ -304,6 +315,9 @@ class Relay(Flushing):
             disabled=self.settings.disabled,
             closed=not parts.is_open,
             running=parts.runtime.is_running or parts.live_in != os.getpid(),
+            trouble=parts.worker.buffer.trouble,
+            left_alone=parts.worker.buffer.left_alone,
+            lacks_model=self._lacks_model,
         )
 
     @property
@@ -409,6 +423,10 @@ class Relay(Flushing):
         if not isinstance(model_id, str):
             raise TypeError
         return model_id
+
+    def _checked(self, model_id: str) -> str:
+        # An empty one is none, and a relay that is switched off asks for nothing.
+        return model_id if self.settings.disabled or not model_id else check_model_id(model_id)
 
     def _timeout(self, timeout: float | None) -> float:
         seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from arthur_relay.pipeline.breaker import BreakerState
 from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.pipeline.intake import NAME_ONE, NO_MODEL
 from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
 from arthur_relay.pipeline.schemas import SchemaLoader
 from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
@@ -72,7 +73,7 @@ def report_stats(
     )
 
 
-def report_health(  # noqa: PLR0913 - keyword-only
+def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each state; keyword-only
     ledger: Ledger,
     dispatcher: Dispatcher,
     *,
@@ -81,8 +82,17 @@ def report_health(  # noqa: PLR0913 - keyword-only
     disabled: bool,
     closed: bool,
     running: bool,
+    trouble: str | None = None,
+    unanswered: str = "",
+    lacks_model: bool = False,
+    left_alone: int = 0,
 ) -> Health:
-    """Return how delivery goes, in one word and one sentence."""
+    """Return how delivery goes, in one word and one sentence.
+
+    `unanswered` says why Arthur gave no answer to who asked it beside the pipeline, or "";
+    `lacks_model`, whether inferences have to name their model themselves though nobody chose that;
+    `left_alone`, how many in the spool's directory are for somebody else.
+    """
     if disabled:
         return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
     totals = ledger.totals()
@@ -94,9 +104,19 @@ def report_health(  # noqa: PLR0913 - keyword-only
     )
     if unsampled:
         counts += f", {unsampled} are not in the sample"
+    if left_alone:
+        counts += (
+            f"; {left_alone} in the spool's directory are for another Arthur or organisation, as"
+            " far as is known, and left alone: see arthur-relay spool list"
+        )
+    if trouble and not closed:
+        return Health(HealthStatus.FAILING, f"The spool can't keep rows: {trouble}: {counts}.")
+    if lacks_model:
+        counts += "; ARTHUR_MODEL_ID is not set, so that inferences have to name their model"
     failure = schemas.unreachable if running else "the worker died and is being started again"
     if dispatcher.breaker.state is not BreakerState.CLOSED:
         failure = failure or dispatcher.last_failure
+    failure = failure or dispatcher.entry.refusal or unanswered
     if closed:
         return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
     if failure:
@@ -104,10 +124,16 @@ def report_health(  # noqa: PLR0913 - keyword-only
     objection = ""
     if problem := dispatcher.last_failure or schemas.refused:
         objection = f"Arthur had an objection ({problem})"
+    elif held := dispatcher.held_models:
+        objection = held[0].upper() + held[1:]
+    elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
+        objection = f"{nameless} inferences were rejected because they name no model: {NAME_ONE}"
     elif unreadable:
         objection = f"{unreadable} LangChain events could not be read"
     elif withheld := ledger.redaction_failures:
         objection = f"{withheld} texts were withheld because a redactor failed"
     if objection:
         return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
-    return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")
+    if dispatcher.has_answered or totals.delivered:
+        return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")
+    return Health(HealthStatus.OK, f"Arthur has not been asked for anything so far: {counts}.")

@@ -19,12 +19,33 @@ class RowKind(StrEnum):
     """What became known later of an inference that Arthur has."""
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened to a row that is not settled yet, in this life of the process and before it.
+
+    Attributes:
+        attempts: How often it was sent.
+        since: When it was first sent in vain, in seconds since 1970, or None.
+        deaths: In how many lives it was being handled when the worker died.
+        unknown_since: When the destination first said of this ground truth that it does not know
+            the inference, in seconds since 1970, or None.
+    """
+
+    attempts: int = 0
+    since: float | None = None
+    deaths: int = 0
+    unknown_since: float | None = None
+
+
+NO_HISTORY = History()
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One inference, or its ground truth, encoded once and never decoded again on its way.
 
-    Nothing changes a row after it is made (`frozen` would make that five times as slow); rows are
-    compared by identity.
+    Nothing but its history changes after it is made (`frozen` would make that five times as slow);
+    rows are compared by identity.
 
     Attributes:
         id: The `partner_inference_id`, the same on every attempt.
@@ -33,6 +54,7 @@ class Row:
         epoch: The flush generation it was captured in; a flush waits for its own and older ones.
         shrunk: How often its texts were cut because Arthur found the row alone too large.
         kind: What it tells.
+        history: What happened to it so far; buffers that outlive the process keep it when told to.
     """
 
     id: str
@@ -41,6 +63,7 @@ class Row:
     epoch: int = 0
     shrunk: int = 0
     kind: RowKind = RowKind.INFERENCE
+    history: History = NO_HISTORY
 
     @property
     def size(self) -> int:
@@ -137,7 +160,15 @@ class Failure(Enum):
     MALFORMED = "malformed"
     """The answer does not say what became of the rows."""
     REFUSED = "refused"
-    """401, 403, 404 and other 4xx: sending the same again can't help."""
+    """404, 422 and other 4xx of the destination's own: sending the same again can't help."""
+    UNAUTHORISED = "unauthorised"
+    """It does not take who we are: no row is at fault, and it may be put right at any time."""
+    FORBIDDEN = "forbidden"
+    """It knows us, and we may not do this for the model, or our plan does not have it: the same."""
+
+
+ABOUT_US = frozenset({401, 402, 403})
+"""Statuses that are about who we are, and not about what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +180,11 @@ class Attempt:
         failure: What the whole request's failure says, or None when the destination answered.
         reason: A short text for logs and health, without any row's content.
         retry_after_seconds: The least wait that the destination asked for, or None.
+        is_unheard: Whether the destination may have taken rows without our having heard it.
     """
 
     outcomes: tuple[Outcome, ...]
     failure: Failure | None = None
     reason: str = ""
     retry_after_seconds: float | None = None
+    is_unheard: bool = False

@@ -100,12 +100,12 @@ class OpenRuns:
     @property
     def size(self) -> int:
         """Bytes that the runs take, as accounted."""
-        return max(0, self._size)
+        return max(0, self._size) if self._runs else 0
 
     @property
     def borrowed(self) -> int:
         """Bytes that the runs take beyond their share."""
-        return max(0, self._size - self._max_bytes)
+        return max(0, self.size - self._max_bytes)
 
     def begin(self, run: Run) -> None:
         """Remember a run; the oldest ones make room when there are too many.
@@ -128,22 +128,25 @@ class OpenRuns:
                 return
             if runs.pop(run.key, None) is former:
                 self._size -= former.size
-        self._size += run.size
+        elif not runs:
+            self._size = 0  # should a signal handler have raised between a run and its bytes
         runs[run.key] = run
+        self._size += run.size
 
     def _begin_beside(self, former: Run, run: Run) -> None:
         """Remember a run whose id is that of a call that is open: the application gave it twice."""
         shared = run.key
-        repeats = self.repeats.setdefault(shared, deque())
+        repeats = self.repeats.get(shared, ())
         if any(each.call is run.call for each in list(repeats)):
             return  # a second handler of the same call
+        repeats = self.repeats.setdefault(shared, deque())
         former.repeats += 1
         run.repeat, run.shared_key, run.key = former.repeats, shared, next(self._extra_keys)
+        self._runs[run.key] = run  # first, so that it is given up at last, whatever happens here
+        self._size += run.size
         repeats.append(run)
         if self.repeats.get(shared) is not repeats:  # the last of them ended meanwhile
             self.repeats[shared] = repeats
-        self._size += run.size
-        self._runs[run.key] = run
         _REPEAT.set(run)
 
     def current(self, key: int) -> Run | None:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import orjson
 
@@ -159,7 +160,8 @@ def check_model_id(model_id: object) -> str:
     """Return a model's id that can be asked for.
 
     Raises:
-        ConfigurationError: It is no text, or a blank one.
+        ConfigurationError: It is no text, a blank one, or one that would change the path of a
+            request.
     """
     if not isinstance(model_id, str):
         raise ConfigurationError(
@@ -170,7 +172,46 @@ def check_model_id(model_id: object) -> str:
         raise ConfigurationError(
             "The model's id is empty: give the id that Arthur shows for the model."
         )
+    if len(model_id) > MAX_MODEL_CHARACTERS:
+        raise ConfigurationError(
+            f"The model's id has {len(model_id)} characters, more than the {MAX_MODEL_CHARACTERS}"
+            " that one may have: give the id that Arthur shows for the model."
+        )
+    if not is_path_segment(model_id):
+        raise ConfigurationError(
+            f"The model's id can't be {model_id!r}, which is a step in a path: give the id that"
+            " Arthur shows for the model."
+        )
     return model_id
+
+
+def is_path_segment(model_id: str) -> bool:
+    """Say whether a model's id stays one segment of a URL's path, whoever reads the URL.
+
+    `.` and `..` are steps in a path, which clients and proxies take before Arthur sees it: the
+    request would go to another route, with our credentials. They are refused as parts between
+    slashes too, with parameters (`..;x`, which Java's servers drop), and however often they were
+    encoded, because a proxy may decode once more. So are control characters, which no id has.
+    """
+    decoded = model_id
+    for _ in range(_MOST_ENCODINGS):
+        once_more = unquote(decoded)
+        if once_more == decoded:
+            break
+        decoded = once_more
+    else:
+        return False
+    if any(character < " " or character == "\x7f" for character in decoded):
+        return False
+    return all(part.partition(";")[0].strip() not in _STEPS for part in _SLASHES.split(decoded))
+
+
+MAX_MODEL_CHARACTERS = 255
+"""Of a model's id; Arthur's have 36."""
+
+_MOST_ENCODINGS = 8
+_SLASHES = re.compile(r"[/\\]")
+_STEPS = frozenset({"", ".", ".."})
 
 
 def _types(attributes: Iterable[Attribute], stages: frozenset[str]) -> Mapping[str, str]:

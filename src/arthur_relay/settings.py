@@ -59,17 +59,23 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
     return None if value is None else read_function(value)
 
 
+MOST_HANGING = 128
+"""Requests that are unanswered for so long that others go in their place, at most."""
+
+
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
-    A variable of the environment that looks like one and is none is logged, with the nearest name.
+    A variable of the environment that looks like one and is none is logged, with the nearest name;
+    where that is a setting of privacy, texts would go out that must not, so it is an error.
 
     Two are equal when all values are; functions among the redactors as they compare themselves,
     which for most is identity.
 
     Raises:
         SettingsError: A value is not allowed; the message names the setting, its environment
-            variable, the value and what is allowed.
+            variable, the value and what is allowed. Or a variable's name is near one of a setting
+            of privacy.
     """
 
     model_config = SettingsConfigDict(
@@ -122,13 +128,29 @@ class RelaySettings(BaseSettings):
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
     )
     max_in_flight: Annotated[int, Ge(1), Le(256)] = Field(
-        4, description="requests on their way at once; 1 to 256"
+        4,
+        description="requests on their way at once, those left out that hang (128 at most); 1 to"
+        " 256",
     )
     connect_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         5.0, description="how long start-up may wait for Arthur to answer; seconds, 0.01 to 3600"
     )
     request_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         30.0, description="one request, from connecting to the answer; seconds, 0.01 to 3600"
+    )
+    connection_max_age_seconds: Annotated[float, Ge(0.01), Le(86_400.0)] = Field(
+        300.0,
+        description="how long a connection is used before another is made, so that a name which"
+        " has moved is noticed; seconds, 0.01 to 86400",
+    )
+    client_cert_file: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
+        None,
+        description="a PEM file with a client certificate (and its chain) for TLS with Arthur, read"
+        " again when it changes, or none",
+    )
+    client_key_file: Annotated[Path | None, BeforeValidator(none_by_name)] = Field(
+        None,
+        description="a PEM file with its key, not encrypted; none where that is in the same file",
     )
     retry_initial_seconds: Annotated[float, Ge(0.001), Le(3600.0)] = Field(
         0.5, description="the longest first back-off, doubled by each retry; seconds, 0.001 to 3600"
@@ -192,9 +214,8 @@ class RelaySettings(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         fields = RelaySettings.model_fields
-        variables.warn_of_unknown(
-            os.environ, [ENVIRONMENT_PREFIX + name.upper() for name in fields]
-        )
+        known = tuple(ENVIRONMENT_PREFIX + name.upper() for name in fields)
+        variables.warn_of_unknown(os.environ, known)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -206,6 +227,9 @@ class RelaySettings(BaseSettings):
                 default=lambda name: shown(fields[name].default),
             )
             raise SettingsError(text) from None  # pydantic's own adds nothing
+        if not self.disabled:
+            given = [ENVIRONMENT_PREFIX + name.upper() for name in values]
+            variables.refuse_near_privacy(os.environ, known, given=given)
         if self.overflow is Overflow.SPILL and self.spool_dir is None:
             raise SettingsError(
                 "overflow (or ARTHUR_RELAY_OVERFLOW) can't be 'spill' without a spool: set"

@@ -150,6 +150,7 @@ def snapshot_ground_truth(
     """
     copied, size, unread = snapshot_values(values)
     known_at = now if moment is None or moment.tzinfo is None else moment.timestamp()
-    truth = CapturedGroundTruth(inference_id, model_id, copied, size + CAPTURE_BYTES, known_at)
+    size += CAPTURE_BYTES + len(inference_id) + len(model_id)
+    truth = CapturedGroundTruth(inference_id, model_id, copied, size, known_at)
     truth.unread = unread
     return truth

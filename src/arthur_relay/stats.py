@@ -22,6 +22,8 @@ class DropReason(StrEnum):
     """It is not in the sample that `sample_rate` asks for."""
     UNREADABLE = "unreadable"
     """It could not be read when it was captured: an object raised, or was none that is known."""
+    LOST_IN_SPOOL = "lost_in_spool"
+    """It was in the spool, and can't be read any more: a file was damaged, or rows removed."""
     UNENCODABLE = "unencodable"
     """It could not be turned into a row: a bug here, or an object no one has seen before."""
 

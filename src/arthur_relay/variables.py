@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from difflib import SequenceMatcher, get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from arthur_relay.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
 logger = logging.getLogger("arthur_relay.settings")
 
@@ -17,6 +20,16 @@ ENVIRONMENT_PREFIX: Final = "ARTHUR_RELAY_"
 DAEMON_PREFIX: Final = "ARTHUR_RELAY_DAEMON_"
 """The daemon says itself which of these are none; applications have them in their environment too
 where one file of variables serves both."""
+
+PRIVACY: Final = tuple(
+    ENVIRONMENT_PREFIX + name
+    for name in ("REDACT", "HIDE_INPUTS", "HIDE_OUTPUTS", "MAX_TEXT_BYTES", "SAMPLE_RATE")
+)
+"""What decides how much of the texts leaves the process: a typo here would send more, in silence.
+
+Not `DISABLED`. It is how an operator takes the relay out of the way in an emergency, and an
+application that does not start then is the worse emergency.
+"""
 
 _OF_THE_SDK: Final = (
     "ARTHUR_API_KEY",
@@ -27,20 +40,63 @@ _OF_THE_SDK: Final = (
     "ARTHUR_PASSWORD",
 )
 
+_FAMILIES: Final = tuple(f"{name}_" for name in _OF_THE_SDK)
+"""What an application calls its own beside the SDK's, such as `ARTHUR_MODEL_ID_CHAT`."""
+
+_OF_OTHERS: Final = ("ARTHUR_API_HOST", "ARTHUR_BASE_URL", "ARTHUR_CLIENT_ID", "ARTHUR_TASK_ID")
+"""Of Arthur's other products; not typos, however near they may be to a name that is added."""
+
 _OF_KUBERNETES: Final = re.compile(r"ARTHUR_RELAY_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
 """What Kubernetes puts into every pod's environment when a service is called `arthur-relay`."""
+
+_PREFIXES: Final = ("ARTHUR_", "RELAY_")
+"""What is left of the prefix where a part of it was forgotten."""
+
+_SAME = 0.9
+"""How alike two names are of which one is a typo, where not even the prefix is right."""
+
+_RELATED: Final = {
+    **dict.fromkeys(("REDACTION", "REDACTOR", "REDACTORS", "MASK", "SCRUB"), "REDACT"),
+    **dict.fromkeys(("HIDE", "HIDE_PROMPT", "HIDE_PROMPTS", "HIDE_TEXTS"), "HIDE_INPUTS"),
+    **dict.fromkeys(("HIDE_ANSWERS", "HIDE_COMPLETIONS"), "HIDE_OUTPUTS"),
+    **dict.fromkeys(("SAMPLE", "SAMPLING", "SAMPLING_RATE"), "SAMPLE_RATE"),
+}
+"""Other words for the settings of privacy; few of them are near by their letters."""
+
+_PRIVATE_WORDS: Final = ("REDACT", "HIDE", "HIDDEN", "MASK", "SCRUB", "ANONYM", "PII")
+"""Whoever has a word in a name that begins so wants texts to be kept private, by whatever name."""
+
+_OF_OUTPUTS: Final = re.compile("OUTPUT|ANSWER|COMPLETION|RESPONSE")
 
 _logged: set[str] = set()
 """What was logged in this process: settings are read for each handler, and once is enough."""
 
 
-def unknown_variables(
-    names: Iterable[str], settings: Sequence[str]
-) -> Iterator[tuple[str, str | None]]:
-    """Yield the names that begin like a setting's and are none, sorted, each with the nearest one.
+class Unknown(NamedTuple):
+    """A variable that looks like a setting and is none."""
 
-    The nearest is a setting's variable or one that the SDK has without `RELAY`; None when no name
-    is near. Case does not matter, as it does not to the settings. Pure.
+    name: str
+    nearest: str | None
+    """The variable that was meant, as far as can be told."""
+
+    @property
+    def is_of_privacy(self) -> bool:
+        """Whether a setting of privacy was meant."""
+        return self.nearest in PRIVACY
+
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        hint = f": did you mean {self.nearest}?" if self.nearest else "."
+        return f"{self.name} is not a setting, and is ignored{hint}"
+
+
+def unknown_variables(names: Collection[str], settings: tuple[str, ...]) -> Iterator[Unknown]:
+    """Yield the names that look like a setting's and are none, sorted, each with the nearest one.
+
+    The nearest is a setting's variable or one of the SDK's; None when no name is near. Where the
+    prefix is wrong too, or a part of it is missing, a name is yielded only when it is very near to
+    one, or asks for privacy. Case does not matter, as it does not to the settings. Pure.
 
     Args:
         names: The variables' names.
@@ -48,19 +104,18 @@ def unknown_variables(
     """
     for name in sorted(names):
         upper = name.upper()
-        if not upper.startswith(ENVIRONMENT_PREFIX) or upper in settings:
+        if upper in settings:
             continue
-        if _OF_KUBERNETES.fullmatch(upper) is None:
-            yield name, _nearest(upper, settings)
+        if upper.startswith(ENVIRONMENT_PREFIX):
+            if _OF_KUBERNETES.fullmatch(upper) is None:
+                yield Unknown(name, _nearest(upper, settings))
+        elif upper.startswith(("ARTHUR", "RELAY_")) or "_RELAY" in upper:
+            meant = _with_prefix(upper, settings)
+            if meant is not None:
+                yield Unknown(name, meant)
 
 
-def sentence(name: str, nearest: str | None) -> str:
-    """Say that a variable is unknown."""
-    hint = f": did you mean {nearest}?" if nearest else "."
-    return f"{name} is not a setting, and is ignored{hint}"
-
-
-def warn_of_unknown(names: Iterable[str], settings: Sequence[str]) -> None:
+def warn_of_unknown(names: Collection[str], settings: tuple[str, ...]) -> None:
     """Log each name that is no setting and no one's of the daemon, once in a process.
 
     Only a warning: a variable that is too many must not break an application. Never raises, any
@@ -68,22 +123,100 @@ def warn_of_unknown(names: Iterable[str], settings: Sequence[str]) -> None:
     """
     # Settings are read for each handler: the nearest name is looked for once.
     new = [name for name in names if name not in _logged]
-    own = [name for name in new if not name.upper().startswith(DAEMON_PREFIX)]
-    for name, nearest in unknown_variables(own, settings):
-        _logged.add(name)
-        logger.warning("arthur-relay: %s", sentence(name, nearest))
+    for unknown in unknown_variables([name for name in new if not _of_daemon(name)], settings):
+        _logged.add(unknown.name)
+        logger.warning("arthur-relay: %s", unknown.sentence)
 
 
-def leave_to_command(names: Iterable[str]) -> None:
+def refuse_near_privacy(
+    environment: Mapping[str, str], settings: tuple[str, ...], *, given: Collection[str] = ()
+) -> None:
+    """Refuse a variable that was meant for a setting of privacy: without it, texts would go out.
+
+    Also one with the daemon's prefix, which has no such settings.
+
+    Args:
+        environment: The variables. An empty one says nothing.
+        settings: The names of those that are settings, in capitals.
+        given: The variables whose settings are given in code, where the environment has no say.
+
+    Raises:
+        SettingsError: There is one; the sentence names it, and what was meant.
+    """
+    for unknown in unknown_variables(environment, settings):
+        meant = _privacy_of_daemon(unknown.name) if _of_daemon(unknown.name) else unknown.nearest
+        if meant in PRIVACY and meant not in given and environment[unknown.name].strip():
+            raise SettingsError(
+                f"{unknown.name} is not a setting, and what is near it keeps texts private: did you"
+                f" mean {meant}? Correct the name, or remove the variable."
+            )
+
+
+def leave_to_command(names: Collection[str]) -> None:
     """Have nothing logged of these: a command reports them itself, with the daemon's."""
     _logged.update(names)
 
 
-def _nearest(name: str, settings: Sequence[str]) -> str | None:
+def _of_daemon(name: str) -> bool:
+    return name.upper().startswith(DAEMON_PREFIX)
+
+
+def _privacy_of_daemon(name: str) -> str | None:
+    """Return the setting of privacy that a variable with the daemon's prefix was meant for.
+
+    Only one that is very near: an application does not know what settings the daemon has.
+    """
+    rest = name.upper().removeprefix(DAEMON_PREFIX)
+    near = (each for each in PRIVACY if _alike(ENVIRONMENT_PREFIX + rest, each))
+    return next(near, None) or _private_by_word(rest)
+
+
+@lru_cache(maxsize=256)
+def _nearest(name: str, settings: tuple[str, ...]) -> str | None:
     without_relay = name.replace("RELAY_", "", 1)
     if without_relay in _OF_THE_SDK:
         return without_relay
     # Compared without what all of them begin with, which would make any two look alike.
+    rest = name.removeprefix(ENVIRONMENT_PREFIX)
+    if related := _RELATED.get(rest):
+        return ENVIRONMENT_PREFIX + related
     known = [setting.removeprefix(ENVIRONMENT_PREFIX) for setting in settings]
-    found = get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), known, n=1)
-    return ENVIRONMENT_PREFIX + found[0] if found else None
+    close = get_close_matches(rest.strip("_"), known, n=1)
+    found = ENVIRONMENT_PREFIX + close[0] if close else None
+    return found if found in PRIVACY else _private_by_word(rest) or found
+
+
+@lru_cache(maxsize=256)
+def _with_prefix(name: str, settings: tuple[str, ...]) -> str | None:
+    """Return the variable that a name means whose prefix is wrong too, or None."""
+    if name in _OF_OTHERS or name.startswith(_FAMILIES) or name in _OF_THE_SDK:
+        return None
+    for each in (*settings, *_OF_THE_SDK):
+        if _alike(name, each):
+            return each
+    prefix = next((each for each in _PREFIXES if name.startswith(each)), None)
+    if prefix is None:
+        return None
+    rest = name.removeprefix(prefix)
+    meant = ENVIRONMENT_PREFIX + _RELATED.get(rest, rest)
+    if meant not in settings:
+        near = (each for each in settings if _alike(rest, each.removeprefix(ENVIRONMENT_PREFIX)))
+        meant = next(near, None) or _private_by_word(rest, ("REDACT", "HIDE")) or ""
+    if prefix == "RELAY_" and meant.endswith("_SAMPLE_RATE"):
+        return None  # other programs of that name have one
+    return meant or None
+
+
+def _private_by_word(rest: str, words: tuple[str, ...] = _PRIVATE_WORDS) -> str | None:
+    """Return the setting of privacy that a name without its prefix asks for in other words."""
+    for word in rest.split("_"):
+        if word.startswith(words):
+            if not word.startswith(("HIDE", "HIDDEN")):
+                return ENVIRONMENT_PREFIX + "REDACT"
+            which = "HIDE_OUTPUTS" if _OF_OUTPUTS.search(rest) else "HIDE_INPUTS"
+            return ENVIRONMENT_PREFIX + which
+    return None
+
+
+def _alike(one: str, other: str) -> bool:
+    return SequenceMatcher(None, one, other).ratio() >= _SAME

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from rich.console import Console
 
 from arthur_relay.cli import check as check_module
 from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.report import Report, table
-from arthur_relay.cli.variables import unknown_variables
+from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from arthur_relay.schema import Attribute, ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
+from tests.http.fronts import TlsFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .conftest import Run
+
+pytestmark = pytest.mark.one_python
 
 CANARY = "canary-Zq7"
 
@@ -300,3 +306,33 @@ def test_an_address_that_the_library_can_not_read(
     assert result.exit_code == 1
     assert "can't be read as an address" in marks(result.output, "✗")[0]
     assert CANARY not in result.output
+
+
+def test_a_client_certificate_is_loaded(
+    run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    file = tmp_path / "client.pem"
+    monkeypatch.setenv("ARTHUR_RELAY_CLIENT_CERT_FILE", str(file))
+    file.write_text(CANARY)
+    result = run("check")
+    assert result.exit_code == 0
+    assert "address has no TLS" in marks(result.output, "!")[0]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with TlsFront(context, int(environment["ARTHUR_ENDPOINT_URL"].rpartition(":")[2])) as front:
+        monkeypatch.setenv("ARTHUR_ENDPOINT_URL", f"https://127.0.0.1:{front.port}")
+        result = run("check")
+        assert result.exit_code == 1
+        (line,) = marks(result.output, "✗")
+        assert "no PEM file with a certificate and its key" in line
+        assert CANARY not in result.output
+        found = authority.issue_cert("relay@example.com")
+        found.private_key_and_cert_chain_pem.write_to_path(str(file))
+        result = run("check")
+    assert result.exit_code == 0, result.output
+    assert "The client certificate" in "".join(marks(result.output, "✓"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.inspection import Condition, inspect_spools
-from arthur_relay.buffers.spool_file import VERSION
+from arthur_relay.buffers.spool_format import VERSION
 from tests.daemon.process import DaemonProcess, row
 from tests.waiting import wait_for
 
@@ -170,6 +172,11 @@ def test_what_a_running_daemon_has_is_left_alone(
         assert notes[1] == "0.spool is in use by a process, and not read."
         assert told(found, "-", "Views") == [f"{address} is not tried, as a daemon runs."]
         assert daemon.client().get("/readyz").status_code == 200
+        monkeypatch.setenv("ARTHUR_RELAY_DAEMON_LISTEN", address.replace("127.0.0.1", "localhost"))
+        found = run("check", "--daemon")
+        assert found.exit_code == START, "what it would be started with is no good all the same"
+        assert "is the other address as well" in told(found, "✗", "Views")[0]
+        monkeypatch.delenv("ARTHUR_RELAY_DAEMON_LISTEN")
     # An address that something else has would be in the way of a start.
     monkeypatch.setenv("ARTHUR_RELAY_DAEMON_METRICS_LISTEN", sandbox.url.removeprefix("http://"))
     found = run("check", "--daemon")
@@ -241,3 +248,40 @@ def test_a_password_in_a_file_is_no_reason_to_warn(
     found = run("check", "--daemon")
     assert found.exit_code == 0, found.stdout
     assert told(found, "!", "Credentials") == []
+
+
+PASS = """
+import os, socket, sys
+listener = socket.create_server((sys.argv[1], 0))
+os.dup2(listener.fileno(), 3); os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+if sys.argv[2] == "becomes":
+    os.execv(sys.argv[3], sys.argv[3:])
+status = os.spawnv(os.P_WAIT, sys.argv[3], sys.argv[3:])
+os.fstat(3)
+sys.exit(status)
+"""
+
+
+@pytest.mark.usefixtures("spool")
+@pytest.mark.parametrize("how", ["becomes", "runs"])
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 0), ("0.0.0.0", START)])
+def test_a_socket_that_is_passed_is_looked_at(
+    command: tuple[list[str], dict[str, str]], how: str, host: str, status: int
+) -> None:
+    """Passed to the check itself, or to a shell that runs it and then becomes the daemon."""
+    arguments, _ = command
+    environment = {**os.environ, "ARTHUR_RELAY_DAEMON_SOCKET": "none", "PYTHONWARNINGS": "error"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    found = subprocess.run(
+        [sys.executable, "-c", PASS, host, how, *arguments, "check", "--daemon"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == status, found.stdout + found.stderr
+    if status:
+        assert "TOKENS_FILE" in found.stdout
+    else:
+        assert "One is passed by the service manager" in found.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +11,17 @@ from typer.testing import CliRunner
 
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
+from arthur_relay.dead_letters import DeadLetter
+from arthur_relay.dead_letters.chosen import chosen_keepers
+from arthur_relay.dead_letters.database import FILE_NAME, PAGE_BYTES, Database
+from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.one_python
 
 SECRET = "the words of a user"
 
@@ -116,7 +123,133 @@ def test_a_purge_removes() -> None:
     assert run("list") == "0 dead letters\n"
 
 
+@pytest.mark.usefixtures("_left")
+def test_rows_that_are_none_are_shown_and_not_sent(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    letters = [
+        DeadLetter(
+            inference_id=name,
+            model_id=sandbox.model_id,
+            kind=RowKind.INFERENCE,
+            reason="row 400\x1b[2J",
+            status=400,
+            attempts=1,
+            rejected_at=datetime(2026, 11, 25, tzinfo=UTC),
+            destination=sandbox.url,
+            body=body,
+        )
+        for name, body in {"e": b"", "n": b"\xff{", "s": b'{"a": "\\ud800"}'}.items()
+    ]
+    for keeper in chosen_keepers(RelaySettings()):
+        keeper.add(letters)
+    output = run("list", "--with-text")
+    assert "\x1b" not in output
+    assert "6 dead letters" in output
+    assert json.loads(run("show", "e"))["row"] is None
+    assert json.loads(run("show", "n"))["row_text"] == "\\xff{"
+    assert "ud800" in run("show", "s")
+    sandbox.faults.reset()
+    output = run("replay")
+    assert "3 can't be sent, as their rows are missing or damaged" in output
+    assert "3 of 3 dead letters were delivered" in output
+    assert arrived(sandbox) == ["i0", "i1", "i2", "i3"]
+    assert run("purge") == "3 dead letters were removed\n"
+
+
+@pytest.mark.usefixtures("_left")
+def test_letters_for_another_arthur_are_sent_there_on_purpose_only(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ArthurSandbox(model_id=sandbox.model_id) as other:
+        for name, value in other.environment().items():
+            monkeypatch.setenv(name, value)
+        output = run("replay")
+        assert f"3 were meant for {sandbox.url} and are left alone; --adopt sends them" in output
+        assert other.inferences == []
+        assert "3 of 3 dead letters were delivered" in run("replay", "--adopt")
+        assert arrived(other) == ["i1", "i2", "i3"]
+    assert run("list") == "0 dead letters\n"
+
+
 def test_without_a_place_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOL_DIR", "DEAD_LETTER_FILE"):
         monkeypatch.delenv(f"ARTHUR_RELAY_{name}", raising=False)
     assert "set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE" in run("list", status=1)
+
+
+def letter_of(sandbox: ArthurSandbox, name: str, status: int = 400) -> DeadLetter:
+    row = {
+        "partner_inference_id": name,
+        "inference_timestamp": "2026-11-25T12:00:00Z",
+        "inference_data": {"input_text": SECRET, "output_text": "a"},
+    }
+    return DeadLetter(
+        inference_id=name,
+        model_id=sandbox.model_id,
+        kind=RowKind.INFERENCE,
+        reason=f"row {status}",
+        status=status,
+        attempts=1,
+        rejected_at=datetime(2026, 11, 25, 12, 0, tzinfo=UTC),
+        destination=sandbox.url,
+        body=json.dumps(row).encode(),
+    )
+
+
+def overwrite(file: Path, page: int) -> None:
+    with file.open("r+b") as stream:
+        stream.seek((page - 1) * PAGE_BYTES)
+        stream.write(b"\xee" * PAGE_BYTES)
+
+
+@pytest.fixture
+def spool(sandbox: ArthurSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool with letters in three files: two that were set aside, and one that is damaged."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    directory = tmp_path / "spool"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(directory))
+    keeper = Database(directory, max_bytes=1 << 20)
+    for at, status in ((0, 400), (20, 422), (40, 400)):
+        keeper.add([letter_of(sandbox, f"i{at + number}", status) for number in range(20)])
+        overwrite(directory / FILE_NAME, 1)
+        if at < 40:
+            (directory / FILE_NAME).rename(directory / f"dead-letters-damaged-{at:02}.sqlite")
+    overwrite(directory / "dead-letters-damaged-20.sqlite", 6)  # that costs a few letters
+    return directory
+
+
+def shown() -> set[str]:
+    return {word for word in run("list").split() if word[:1] == "i" and word[1:].isdecimal()}
+
+
+def test_a_replay_sends_what_is_in_damaged_files_and_keeps_what_is_refused(
+    spool: Path, sandbox: ArthurSandbox
+) -> None:
+    there = shown()
+    assert 40 < len(there) < 60, "most of each file can be read"
+    assert run("replay", "--dry-run") == f"{len(there)} dead letters would be sent\n"
+    assert len(list(spool.glob("*-damaged-*"))) == 2, "to look changes nothing"
+    sandbox.faults.fail_rows(containing="i7", status=400)
+    of_400 = {name for name in there if not 20 <= int(name[1:]) < 40}
+    output = run("replay", "--reason", "row 400", status=1)
+    assert f"{len(of_400) - 1} of {len(of_400)} dead letters were delivered, 1 are kept" in output
+    assert set(arrived(sandbox)) == of_400 - {"i7"}
+    assert shown() == there - of_400 | {"i7"}
+    sandbox.faults.reset()
+    run("replay")
+    assert set(arrived(sandbox)) == there
+    assert len(arrived(sandbox)) == len(there), "each once"
+    assert run("replay") == "nothing to send\n"
+    assert shown() == set()
+
+
+def test_a_purge_removes_what_is_in_damaged_files_and_no_more(spool: Path) -> None:
+    there = shown()
+    of_422 = {name for name in there if 20 <= int(name[1:]) < 40}
+    assert run("purge", "--reason", "row 422") == f"{len(of_422)} dead letters were removed\n"
+    assert shown() == there - of_422
+    assert json.loads(run("show", "i41"))["reason"] == "row 400"
+    assert run("purge") == f"{len(there - of_422)} dead letters were removed\n"
+    assert shown() == set()
+    assert not list(spool.glob("*-damaged-*"))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 QUICK = ("--pace", "300", "--outage", "1")
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 
 def completion(text: str) -> dict[str, Any]:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}

@@ -8,6 +8,8 @@ import pytest
 
 from arthur_relay.cli.demo.prompts import PromptsError, read_conversations
 
+pytestmark = pytest.mark.one_python
+
 MT_BENCH = Path(__file__).parents[3] / "shared" / "data" / "mt_bench" / "question.jsonl"
 
 

@@ -22,6 +22,8 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import Stats
 from arthur_relay.testing import MemoryDestination
 
+pytestmark = pytest.mark.one_python
+
 
 def stats(**counts: Any) -> Stats:
     with Relay(MemoryDestination(), settings=RelaySettings(disabled=True)) as relay:

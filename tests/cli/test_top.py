@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 SECONDS = 30.0
 Command = tuple[list[str], dict[str, str]]
 
@@ -265,3 +267,15 @@ def test_it_shows_that_the_daemon_went_away(command: Command, daemon: DaemonProc
         terminal.process.wait()
         os.close(terminal.ours)
         os.close(terminal.theirs)
+
+
+def test_users_that_may_not_use_the_socket_are_told(
+    run: Run, sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    variables = {"ARTHUR_RELAY_DAEMON_ALLOWED_UIDS": "987654"}
+    with DaemonProcess(sandbox, tmp_path, variables=variables) as daemon:
+        daemon.wait_until_ready()
+        found = run("top", "--once", "--socket", str(daemon.socket))
+        assert found.exit_code == 1
+        assert "your user may not use this socket" in found.stderr
+        assert run("healthcheck", "--socket", str(daemon.socket)).exit_code == 0

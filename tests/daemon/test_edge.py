@@ -6,6 +6,8 @@ import json
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -139,15 +141,36 @@ def test_a_client_that_never_reads(
     wait_for(is_gone)
 
 
-def test_too_many_connections(connect: Callable[[], socket.socket], hurried: DaemonProcess) -> None:
-    held = [connect() for _ in range(20)]
-    late = connect()
-    answer = read_all(late)
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 1" in answer
+def test_silent_connections_make_room(
+    connect: Callable[[], socket.socket], hurried: DaemonProcess
+) -> None:
+    held = [connect() for _ in range(50)]  # 20 may be connected
+    assert hurried.client().get("/healthz").status_code == 200
     for each in held:
-        assert read_all(each) == b"", "silent ones are ended in time"
-    wait_for(lambda: hurried.client().get("/readyz").status_code == 200)
+        assert read_all(each) == b"", "silent ones are ended in time, too"
+
+
+def test_too_many_connections(connect: Callable[[], socket.socket], hurried: DaemonProcess) -> None:
+    request = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+    held = [connect() for _ in range(20)]
+    for each in held:
+        each.sendall(request % b"/api/v3/users/me")
+        assert each.recv(1000).startswith(b"HTTP/1.1 200 ")
+    late = connect()
+    late.sendall(request % b"/api/v3/users/me")
+    answer = read_all(late).lower()
+    assert answer.startswith(b"http/1.1 503 ")
+    assert b"retry-after: 1" in answer
+    assert hurried.client().get("/healthz").status_code == 200, "probes are always answered"
+    assert cli_healthcheck(hurried) == 0
+    held[0].close()
+    wait_for(lambda: hurried.client().get("/api/v3/users/me").status_code == 200)
+
+
+def cli_healthcheck(daemon: DaemonProcess) -> int:
+    code = "import arthur_relay.cli; arthur_relay.cli.main()"
+    command = [sys.executable, "-c", code, "healthcheck", "--socket", str(daemon.socket)]
+    return subprocess.run(command, env=daemon.environment, check=False).returncode
 
 
 def test_a_head_that_is_too_large(connect: Callable[[], socket.socket]) -> None:

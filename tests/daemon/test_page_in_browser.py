@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from .process import DaemonProcess
 
+pytestmark = pytest.mark.one_python
+
 EVIL = "<img src=x onerror='window.hacked=1'>"
 
 

@@ -9,11 +9,14 @@ import socket
 import stat
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from arthur_relay.daemon.configuration import load
+from arthur_relay.daemon.server import Daemon
 from tests.daemon.process import PATIENT, DaemonProcess, arrived, row
 from tests.waiting import wait_for
 
@@ -94,7 +97,7 @@ def test_what_is_on_its_way_is_waited_for_also_when_an_earlier_process_took_it_i
 
 
 def test_a_request_in_progress_is_answered(daemon: DaemonProcess, sandbox: ArthurSandbox) -> None:
-    body = b'[{"partner_inference_id": "a"}]'
+    body = b'[{"partner_inference_id": "a", "inference_data": {}}]'
     head = f"POST {path(sandbox)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     with (
         socket.socket(socket.AF_UNIX) as sending,
@@ -346,6 +349,20 @@ def test_a_spool_that_can_not_be_used(start: Callable[..., DaemonProcess], tmp_p
     assert "can't be used" in daemon.log
 
 
+def test_langchain_is_not_loaded(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    # It would take a fifth of the start, and memory for as long as the daemon runs.
+    look = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', 'langchain_core' in sys.modules, flush=True))"
+    )
+    with DaemonProcess(sandbox, tmp_path, before=look) as daemon:
+        client = daemon.wait_until_ready().client()
+        assert client.post(path(sandbox), json=[row("a")]).status_code == 207
+        assert daemon.end() == 0
+        assert arrived(sandbox) == ["a"]
+        assert "loaded: False" in daemon.log
+
+
 def test_a_wrong_model_is_told_at_once_and_costs_no_dead_letter(
     daemon: DaemonProcess, sandbox: ArthurSandbox
 ) -> None:
@@ -375,3 +392,50 @@ def test_log_lines_are_json_and_hold_no_text(
     assert sandbox.api_key not in daemon.log
     for line in daemon.log.splitlines():
         assert re.match(r'\{"time": ".*", "level": "\w+", "logger": ".*", "message": "', line), line
+
+
+def test_a_reload_tells_of_mistyped_variables_and_refuses_those_of_privacy(
+    start: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    variables = tmp_path / "variables"
+    variables.write_text("# nothing\n")
+    daemon = start("--env-file", str(variables)).wait_until_ready()
+    variables.write_text("ARTHUR_RELAY_BATCH_SZIE=1\nARTHUR_RELAY_DAEMON_MAX_ROW=1\n")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_log("did you mean ARTHUR_RELAY_DAEMON_MAX_ROWS?")
+    daemon.wait_for_log("did you mean ARTHUR_RELAY_BATCH_SIZE?")
+    variables.write_text("ARTHUR_RELAY_REDCT=all\n")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_log("nothing is reloaded, all goes on as it was: ARTHUR_RELAY_REDCT")
+    assert daemon.end() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ARTHUR_RELAY_DAEMON_TOKENS_FILE=/nowhere/tokens",
+        "ARTHUR_RELAY_DAEMON_MAX_ROWS=many",
+        "ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTES=2048",
+    ],
+)
+def test_a_reload_that_is_refused_leaves_the_environment_as_it_was(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = dict(os.environ)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", "http://localhost:1")
+    monkeypatch.setenv("ARTHUR_API_KEY", "key")
+    variables = tmp_path / "variables"
+    variables.write_text("HTTPS_PROXY=http://old.invalid\n")
+    read = partial(load, variables, started_with=dict(os.environ))
+    try:
+        daemon = Daemon(read(), read, environment={})
+        before = dict(os.environ)
+        assert before["HTTPS_PROXY"] == "http://old.invalid"
+        variables.write_text(f"HTTPS_PROXY=http://new.invalid\nSSL_CERT_FILE=/nowhere\n{line}\n")
+        daemon._apply_reload()
+        assert "nothing is reloaded, all goes on as it was" in caplog.text
+        assert dict(os.environ) == before
+    finally:
+        os.environ.clear()
+        os.environ.update(whole)

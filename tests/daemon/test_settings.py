@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arthur_relay.daemon.configuration import load
+from arthur_relay.daemon.configuration import load, reloadable_variables
 from arthur_relay.daemon.settings import (
     DAEMON_PREFIX,
     DaemonSettings,
@@ -42,6 +42,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tls_key": ("key", Path("key")),
     "tokens_file": ("tokens", Path("tokens")),
     "metrics_listen": (":9464", ":9464"),
+    "allowed_hosts": ("Relay.example, other", frozenset({"relay.example", "other"})),
     "max_body_bytes": ("2048", 2048),
     "max_rows": ("3", 3),
     "max_row_bytes": ("1025", 1025),
@@ -64,7 +65,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "name", ["socket", "socket_group", "allowed_uids", "listen", "tokens_file"]
+    "name", ["socket", "socket_group", "allowed_uids", "listen", "tokens_file", "allowed_hosts"]
 )
 def test_none_can_be_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DAEMON_PREFIX + name.upper(), "none")
@@ -124,3 +125,141 @@ def test_a_file_of_variables_wins_and_a_bad_one_changes_nothing(
     assert os.environ["ARTHUR_RELAY_BATCH_SIZE"] == "6"
     with pytest.raises(SettingsError, match="can't be read: No such file"):
         load(tmp_path / "nowhere")
+
+
+TOKENS = DAEMON_PREFIX + "TOKENS_FILE"
+
+
+@pytest.fixture
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment with which a daemon starts; returns where its files are."""
+    (tmp_path / "tokens").write_text("one:token-that-is-long-enough\n")
+    monkeypatch.setenv("ARTHUR_API_KEY", "key")
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", ":1", "[::]:1", "192.0.2.1:1", "host:1"])
+def test_tokens_and_prompts_are_not_shown_to_the_network(
+    ready: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DAEMON_PREFIX + "LISTEN", address)
+    monkeypatch.setenv(TOKENS, str(ready / "tokens"))
+    with pytest.raises(SettingsError, match=r"LISTEN is .*without TLS.*ALLOW_INSECURE=true"):
+        load()
+    monkeypatch.setenv("ARTHUR_RELAY_ALLOW_INSECURE", "true")
+    assert load().daemon.listen == address
+    monkeypatch.delenv("ARTHUR_RELAY_ALLOW_INSECURE")
+    monkeypatch.setenv(DAEMON_PREFIX + "TLS_CERTIFICATE", "certificate")
+    monkeypatch.setenv(DAEMON_PREFIX + "TLS_KEY", "key")
+    assert load().daemon.listen == address
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1"])
+def test_on_this_machine_tokens_need_no_tls(
+    ready: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DAEMON_PREFIX + "LISTEN", address)
+    monkeypatch.setenv(TOKENS, str(ready / "tokens"))
+    assert load().daemon.listen == address
+
+
+def other_values(directory: Path) -> dict[str, str]:
+    """For each variable a value that is not its default, and that goes with the others."""
+    from tests.unit.test_settings import OTHER as OF_RELAY
+
+    found = {DAEMON_PREFIX + name.upper(): text for name, (text, _) in OTHER.items()}
+    found |= {f"ARTHUR_RELAY_{name.upper()}": text for name, (text, _) in OF_RELAY.items()}
+    found |= {
+        "ARTHUR_ENDPOINT_URL": "https://other.example",
+        "ARTHUR_ORGANIZATION_ID": "other",
+        "VERIFY_SSL": "false",
+        "ARTHUR_API_KEY": "other",
+        TOKENS: str(directory / "tokens"),
+    }
+    for name in ("disabled", "redact", "hide_inputs", "hide_outputs", "max_text_bytes"):
+        del found[f"ARTHUR_RELAY_{name.upper()}"]  # a daemon refuses these
+    for name in ("sample_rate", "overflow", "spool_bytes"):  # the same, and one that is its own
+        del found[f"ARTHUR_RELAY_{name.upper()}"]
+    for name in ("tls_certificate", "tls_key"):  # go together
+        del found[DAEMON_PREFIX + name.upper()]
+    return found
+
+
+def test_a_reload_takes_a_change_over_or_says_that_it_can_not(
+    ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reloadable = set(reloadable_variables())
+    old = load()
+    for name, value in other_values(ready).items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            new = load()
+        merged, told = old.with_reloaded(new), old.needs_restart(new)
+        assert new != old, name
+        if name in reloadable:
+            assert (merged, told) == (new, []), name
+        else:
+            assert (merged, told) == (old, [name]), name
+
+
+def test_the_readme_lists_what_a_reload_takes_over() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in readme.splitlines() if line.startswith("- **SIGHUP**")]
+    listed = line.partition("reads again: ")[2].partition("; ")[0]
+    names = [name.strip("`").replace("…", DAEMON_PREFIX) for name in listed.split(", ")]
+    assert sorted(names) == reloadable_variables()
+
+
+RELOADS: list[tuple[dict[str, str], dict[str, str], str]] = [
+    (  # LISTEN stays, and would be open to anyone
+        {"LISTEN": "0.0.0.0:1", "TOKENS_FILE": "{tokens}", "TLS_KEY": "k", "TLS_CERTIFICATE": "c"},
+        {},
+        "without ARTHUR_RELAY_DAEMON_TOKENS_FILE anyone",
+    ),
+    ({"MAX_BODY_BYTES": "90000000", "MAX_INTAKE_BYTES": "90000000"}, {}, "MAX_INTAKE_BYTES"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "sentence"), RELOADS)
+def test_a_reload_makes_nothing_that_a_start_refuses(
+    ready: Path,
+    first: dict[str, str],
+    second: dict[str, str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for variables in (first, second):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(DAEMON_PREFIX + name, value.format(tokens=ready / "tokens"))
+            found.append(load())
+    old, new = found
+    with pytest.raises(SettingsError, match=sentence):
+        old.with_reloaded(new)
+
+
+def test_a_key_of_another_arthur_is_not_shown_to_this_one(
+    ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = load()
+    for name, value in {
+        "ARTHUR_ENDPOINT_URL": "https://other.example",
+        "ARTHUR_ORGANIZATION_ID": "other",
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            patch.setenv("ARTHUR_API_KEY", "of-the-other")
+            new = load()
+        assert old.with_reloaded(new).credentials == old.credentials
+        assert old.needs_restart(new) == [name, "ARTHUR_API_KEY"]
+
+
+@pytest.mark.parametrize("name", ["ARTHUR_RELAY_REDCT", "ARTHUR_RELAY_DAEMON_HIDE_INPUTS"])
+def test_a_daemon_does_not_start_with_a_mistyped_setting_of_privacy(
+    ready: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "all")
+    with pytest.raises(SettingsError, match=f"{name} is not a setting.*did you mean"):
+        load()

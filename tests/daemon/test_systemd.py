@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import trustme
 
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
+from arthur_relay.errors import SettingsError
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
 
@@ -117,8 +120,16 @@ def test_the_watchdog_hears_nothing_while_the_worker_hangs(
 
 ACTIVATE = """
 import os, socket, sys
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1]); listener.listen()
+if sys.argv[1].isdigit():
+    listener = socket.socket(socket.AF_INET)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+elif sys.argv[1] == "everywhere":
+    listener = socket.socket(socket.AF_INET)
+    listener.bind(("0.0.0.0", 0))
+else:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+listener.listen()
 os.dup2(listener.fileno(), 3); os.set_inheritable(3, True)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
@@ -141,6 +152,94 @@ def test_a_socket_that_is_passed_is_used_and_left_there(
         assert passed.exists(), "it is the manager's"
 
 
+TOKEN = "0123456789abcdef-passed"
+
+
+def test_a_tcp_socket_that_is_passed_is_the_tcp_door(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"one:{TOKEN}\n")
+    prefix = [sys.executable, "-c", ACTIVATE, "0"]
+    variables = {"ARTHUR_RELAY_DAEMON_TOKENS_FILE": str(tokens)}
+    with DaemonProcess(sandbox, tmp_path, prefix=prefix, variables=variables) as daemon:
+        url = f"http://{daemon.address('taking rows on')}"
+        path = f"/api/v3/models/{sandbox.model_id}/inferences"
+        stranger, known = daemon.client(url), daemon.client(url, headers={"Authorization": TOKEN})
+        assert stranger.post(path, json=[row("a")]).status_code == 401
+        assert known.post(path, json=[row("b")]).status_code == 207
+        for view in ("/status", "/metrics", "/"):
+            assert known.get(view).status_code == 404
+        assert stranger.get("/healthz").status_code == 200
+        assert daemon.client().get("/status").status_code == 200, "the Unix socket is made as well"
+        assert daemon.end() == 0
+    assert arrived(sandbox) == ["b"]
+
+
+def test_a_tcp_socket_that_is_passed_has_its_certificate(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "cert", tmp_path / "key"
+    issued.private_key_pem.write_to_path(key)
+    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    variables = {
+        "ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE": str(certificate),
+        "ARTHUR_RELAY_DAEMON_TLS_KEY": str(key),
+    }
+    prefix = [sys.executable, "-c", ACTIVATE, "0"]
+    with DaemonProcess(sandbox, tmp_path, prefix=prefix, variables=variables) as daemon:
+        address = daemon.address("taking rows on")
+        client = daemon.client(f"https://{address}", verify=context)
+        assert client.get("/api/v3/users/me").status_code == 200
+        assert daemon.end() == 0
+
+
+def test_a_passed_socket_for_other_machines_needs_tokens(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    prefix = [sys.executable, "-c", ACTIVATE, "everywhere"]
+    with DaemonProcess(sandbox, tmp_path, prefix=prefix) as daemon:
+        assert daemon.end(None) == 2
+        assert "A socket that is passed is 0.0.0.0:" in daemon.log
+        assert "TOKENS_FILE" in daemon.log
+
+
+def test_a_passed_socket_for_other_machines_needs_tls_and_keeps_its_tokens(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    tokens, env_file = tmp_path / "tokens", tmp_path / "env"
+    tokens.write_text(f"one:{TOKEN}\n")
+    with_tokens = f"ARTHUR_RELAY_DAEMON_TOKENS_FILE={tokens}\n"
+    env_file.write_text(with_tokens)
+    prefix = [sys.executable, "-c", ACTIVATE, "everywhere"]
+    arguments = ("--env-file", str(env_file))
+    with DaemonProcess(sandbox, tmp_path, *arguments, prefix=prefix) as daemon:
+        assert daemon.end(None) == 2
+        assert "A socket that is passed is 0.0.0.0:" in daemon.log
+        assert "without TLS" in daemon.log
+    env_file.write_text(with_tokens + "ARTHUR_RELAY_ALLOW_INSECURE=true\n")
+    with DaemonProcess(sandbox, tmp_path, *arguments, prefix=prefix) as daemon:
+        address = daemon.address("taking rows on").replace("0.0.0.0", "127.0.0.1")
+        stranger = daemon.client(f"http://{address}")
+        path = f"/api/v3/models/{sandbox.model_id}/inferences"
+        assert stranger.post(path, json=[row("a")]).status_code == 401
+        env_file.write_text("ARTHUR_RELAY_ALLOW_INSECURE=true\n")
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("nothing is reloaded, all goes on as it was: A socket that is passed")
+        assert stranger.post(path, json=[row("a")]).status_code == 401
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "1e3", "99999", "²"])
+def test_a_number_of_sockets_that_is_none(number: str) -> None:
+    with pytest.raises(SettingsError, match="LISTEN_FDS"):
+        passed_sockets({"LISTEN_PID": "7", "LISTEN_FDS": number}, 7)
+
+
 def test_without_a_manager_nothing_happens() -> None:
     notifier = Notifier.of({})
     notifier.ready("up")
@@ -150,4 +249,4 @@ def test_without_a_manager_nothing_happens() -> None:
     assert watchdog_seconds({"WATCHDOG_USEC": "0"}, 7) is None
     assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "8"}, 7) is None
     assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7"}, 7) == 1.5
-    assert passed_sockets({"LISTEN_PID": "8", "LISTEN_FDS": "1"}, 7) == []
+    assert passed_sockets({"LISTEN_PID": "8", "LISTEN_FDS": "1"}, 7) == ([], [])

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tests.process.scripts import PREAMBLE, Ended
+from tests.process.scripts import Ended, preamble
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class Programs:
 
     def script(self, body: str, *arguments: str, **settings: object) -> Program:
         """Start a script with the preamble before it."""
-        source = PREAMBLE.replace("{settings}", repr(settings)) + body
-        return self.start(sys.executable, *arguments, "-c", source)
+        return self.start(sys.executable, *arguments, "-c", preamble(body, settings) + body)
 
     def run(self, body: str, **settings: object) -> Ended:
         """Run a script to its end."""

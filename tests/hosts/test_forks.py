@@ -114,6 +114,7 @@ def test_while_the_worker_encodes_and_threads_hold_every_lock(
         programs,
         sandbox,
         """
+from concurrent.futures import Future
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import spec_from_loader
 from arthur_relay.pipeline.registry import registry
@@ -132,7 +133,9 @@ def hold_lock(name, lock):
     with lock:
         hold(name)
 in_thread(hold_lock, "relay", relay._lock.mine())
-in_thread(hold_lock, "answer", relay._models._answers[handler.model_id]._condition)
+# An answer that is not there yet: a handler may be made while another one waits for it.
+unanswered = relay._models._answers[handler.model_id] = Future()
+in_thread(hold_lock, "answer", unanswered._condition)
 
 class Slow(Loader, MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

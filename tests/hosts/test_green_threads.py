@@ -11,7 +11,7 @@ import trustme
 
 from tests.hosts.arrivals import arrived
 from tests.http.fronts import TlsFront
-from tests.process.scripts import PREAMBLE
+from tests.process.scripts import preamble
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,13 +49,13 @@ def start(
     programs: Programs, library: str, body: str, *, order: str = "first", **settings: object
 ) -> Program:
     """Start a script that patches at some time."""
-    preamble = PREAMBLE.replace("{settings}", repr(settings)) + COUNTS
+    before = preamble(body, settings) + COUNTS
     made = "relay = Relay.from_env(settings=settings)\n"
     patch = PATCHES[library]
     source = {
-        ORDERS[0]: patch + preamble + made,
-        ORDERS[1]: preamble + patch + made,
-        ORDERS[2]: preamble + made + patch,
+        ORDERS[0]: patch + before + made,
+        ORDERS[1]: before + patch + made,
+        ORDERS[2]: before + made + patch,
     }[order]
     return programs.start(sys.executable, "-W", "ignore", "-c", source + body)
 

@@ -29,7 +29,8 @@ class Fault:
         rejected: Reasons of those that were rejected.
         doubled: Inferences that Arthur was given again, all times counted: an answer was lost.
         unheard: Inferences that Arthur has, and the relay does not know it.
-        logins: Logins in all.
+        logins: Logins in all; so many at least when each attempt needs one.
+        logs_in_again: Whether it does.
         minutes: Passed at least between the first attempt and the last, on the relay's clock.
         lines: Lines that it brings into the log, at WARNING.
         says: What `health()` says of a fault that does not pass; else "".
@@ -46,6 +47,7 @@ class Fault:
     doubled: int = 0
     unheard: int = 0
     logins: int = 1
+    logs_in_again: bool = False
     minutes: float = 0.0
     lines: int = 0
     says: str = ""
@@ -89,6 +91,25 @@ def logins_answer(status: int) -> Callable[[Stage], None]:
         place.faults.status(status, times=None, routes=("login",))
 
     return expire
+
+
+def unknown_and_in_between(place: Stage) -> None:
+    """Arthur says 404 once, and its ingress answers the question for the model."""
+    place.faults.status(404)
+    place.faults.not_json(status=404, routes=("models",))
+
+
+def pages_at_login_and_model(place: Stage) -> None:
+    """A page answers the login, then Arthur the rows with 404, and a page the model's question."""
+    place.faults.expire_tokens()
+    place.faults.status(404)
+    for route in ("login", "models"):
+        place.faults.not_json(status=200, routes=(route,))
+
+
+def in_between_at_login(place: Stage) -> None:
+    place.faults.expire_tokens()
+    place.faults.not_json(status=403, times=None, routes=("login",))
 
 
 def expired_and_busy(place: Stage) -> None:
@@ -151,18 +172,10 @@ def refused(status: int) -> Fault:
     """
     return Fault(
         arthur("status", status, times=None),
-        attempts=5 if status in (400, 422) else 1,
+        attempts=5,
         delivered=0,
         rejected={f"http {status}": 3},
         lines=1,
-    )
-
-
-def no_entry(does: Callable[[Stage], object], **more: Any) -> Fault:
-    """Arthur does not let us in, and will not."""
-    rejected = {"login refused": 3}
-    return Fault(
-        does, **{"attempts": 1, "delivered": 0, "logins": 2, **more}, rejected=rejected, lines=1
     )
 
 
@@ -174,9 +187,24 @@ def stays(
     return Fault(does, requests=requests, delivered=0, says=says, **more)
 
 
+def forbidden(status: int) -> Fault:
+    """Arthur knows us, and does not let us write to the model: its rows wait until it does."""
+    return stays(arthur("status", status, times=None), f"({status})", attempts=3)
+
+
+def no_entry(does: Callable[[Stage], object], says: str, **more: Any) -> Fault:
+    """Arthur does not let us in, and goes on so: each attempt asks for another token."""
+    return stays(does, says, **{"attempts": 3, "logins": 2, "logs_in_again": True, **more})
+
+
 def unseen(does: Callable[[Stage], object], says: str, **more: Any) -> Fault:
     """One of those, of which Arthur sees nothing."""
     return stays(does, says, **{"requests": 0, "logins": 0, "asks": False, **more})
+
+
+def answers(does: Break) -> Fault:
+    """An answer that is not understood, once, by what it is wrapped in."""
+    return breaks(does, doubled=3)
 
 
 def breaks(does: Break, **more: Any) -> Fault:

@@ -74,7 +74,7 @@ def _cells(name: str, fault: Fault) -> list[str]:
         str(fault.delivered),
         ", ".join(reasons) or NONE,
         "each time" if fault.unheard else str(fault.doubled or NONE),
-        str(fault.logins or NONE),
+        "each time" if fault.logs_in_again else str(fault.logins or NONE),
         str(fault.lines or NONE),
         _exit(fault),
     ]

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -86,10 +87,15 @@ class TlsFront(Front):
 
     def __init__(self, context: ssl.SSLContext, target: int) -> None:
         super().__init__(target)
-        self._context = context
+        self.context = context
 
     def serve(self, connection: socket.socket, there: socket.socket) -> None:
-        with self._context.wrap_socket(connection, server_side=True) as here:
+        self.pass_on(self.context, connection, there)
+
+    @staticmethod
+    def pass_on(context: ssl.SSLContext, connection: socket.socket, there: socket.socket) -> None:
+        """End TLS on a connection, and pass on what comes until one side ends."""
+        with context.wrap_socket(connection, server_side=True) as here:
             while True:
                 # Records that were read already are not seen by select.
                 ready = [here] if here.pending() else select.select([here, there], [], [])[0]
@@ -181,3 +187,60 @@ def truncate(connection: socket.socket, answer: bytes) -> None:
     half = body[: len(body) // 2]
     head = re.sub(rb"(?i)(\r\ncontent-length: *)\d+", rb"\g<1>%d" % len(half), head)
     connection.sendall(head + b"\r\n\r\n" + half)
+
+
+def encoded(name: str, transform: Callable[[bytes], bytes]) -> Callable[..., None]:
+    """Say that the body is encoded, and send what a function makes of it."""
+
+    def answer(connection: socket.socket, found: bytes) -> None:
+        head, _, body = found.partition(b"\r\n\r\n")
+        _send(connection, head + f"\r\nContent-Encoding: {name}".encode(), transform(body))
+
+    return answer
+
+
+def in_charset(name: str) -> Callable[..., None]:
+    """Say that the body is in a charset."""
+
+    def answer(connection: socket.socket, found: bytes) -> None:
+        head, _, body = found.partition(b"\r\n\r\n")
+        _send(
+            connection,
+            re.sub(rb"application/json", rb"\g<0>; charset=" + name.encode(), head),
+            body,
+        )
+
+    return answer
+
+
+def bomb(_body: bytes) -> bytes:
+    """Return a body that is 256 MiB when it is decoded, and 260 KiB before.
+
+    A block that is flushed needs none before it, so one is repeated: to pack all of it takes so
+    long on a busy machine that Arthur closes the connection behind the wire meanwhile.
+    """
+    packer = zlib.compressobj(wbits=31)
+    block = b" " * 1048576
+    first, other = (packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + 255 * other + packer.flush()
+
+
+def long_answer(connection: socket.socket, found: bytes) -> None:
+    """Send 64 MiB, as far as they are wanted."""
+    head, _, _ = found.partition(b"\r\n\r\n")
+    with suppress(OSError):
+        _send(connection, head, b" " * (64 * 1048576))
+
+
+def drip(connection: socket.socket, found: bytes) -> None:
+    """Send the head, and then now and then one character, for as long as anyone listens."""
+    head, _, _ = found.partition(b"\r\n\r\n")
+    head = re.sub(rb"(?i)(\r\ncontent-length: *)\d+", rb"\g<1>1000000", head)
+    connection.sendall(head + b"\r\n\r\n")
+    while not select.select([connection], [], [], 0.05)[0]:
+        connection.sendall(b" ")
+
+
+def _send(connection: socket.socket, head: bytes, body: bytes) -> None:
+    head = re.sub(rb"(?i)(\r\ncontent-length: *)\d+", rb"\g<1>%d" % len(body), head)
+    connection.sendall(head + b"\r\n\r\n" + body)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from arthur_relay import (
@@ -16,9 +18,13 @@ from arthur_relay import (
     ModelError,
     Relay,
     RelaySettings,
+    UnreachableError,
 )
+from arthur_relay.credentials import resolve_credentials
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from tests.http.conftest import QUICK, capture, logins
+from tests.waiting import wait_for
 
 
 def test_login_and_password(sandbox: ArthurSandbox, settings: RelaySettings) -> None:
@@ -345,8 +351,61 @@ def test_an_address_that_is_not_arthurs(settings: RelaySettings, sandbox: Arthur
     handler = ArthurCallbackHandler.from_credentials(
         sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
     )
-    assert "not JSON" in handler.relay.health().detail
+    detail = handler.relay.health().detail
+    assert "not JSON" in detail
+    assert "text/html" in detail
+    assert "may answer in Arthur's place" in detail
     sandbox.faults.reset()
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [("login", "gave no token: it answered 200 with text/html"), ("models", "200 with text/html")],
+)
+def test_a_page_in_place_of_a_login_or_a_model_is_no_refusal(
+    route: str, told: str, sandbox: ArthurSandbox, settings: RelaySettings
+) -> None:
+    sandbox.faults.not_json(status=200, times=None, routes=(route,))
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    capture(relay, "a")
+    wait_for(lambda: told in relay.health().detail, 30)
+    assert relay.health().status == "failing"
+    assert relay.stats().pending == 1
+    sandbox.faults.reset()
+    assert relay.flush(30).delivered == 1
+    relay.close()
+
+
+@pytest.mark.parametrize("body", ['{"status": "ok"}', "[]", "null", "<html></html>", ""])
+def test_what_is_no_model_rejects_no_rows(
+    body: str, sandbox: ArthurSandbox, settings: RelaySettings
+) -> None:
+    sandbox.faults.not_json(status=200, times=3, routes=("models",))
+    sandbox.faults.active[0].body = body
+    sandbox.faults.active[0].headers = {"Content-Type": "application/json"}
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    capture(relay, "a")
+    assert relay.flush(30).delivered == 1
+    relay.close()
+
+
+def test_access_is_not_seen_in_a_page(sandbox: ArthurSandbox, settings: RelaySettings) -> None:
+    sandbox.faults.not_json(status=200, times=None, routes=("users",))
+    credentials = resolve_credentials(
+        url=sandbox.url, login=sandbox.login, password=sandbox.password, allow_insecure=False
+    )
+    credentials = replace(credentials, organization_id="sandbox-org")
+
+    async def ask() -> None:
+        async with ScopeDestination.of(credentials, settings) as arthur:
+            with pytest.raises(UnreachableError, match="not JSON"):
+                await arthur.check_access()
+
+    anyio.run(ask)
 
 
 @pytest.mark.parametrize("route", ["login", "users"])
@@ -395,3 +454,29 @@ def test_a_token_is_refreshed_before_it_expires(settings: RelaySettings) -> None
             capture_through([handler])
             assert not handler.flush(30).timed_out
         assert all(request.status != 401 for request in sandbox.requests)
+
+
+def test_every_request_asks_for_an_answer_that_is_not_encoded(
+    sandbox: ArthurSandbox, settings: RelaySettings
+) -> None:
+    sandbox.faults.status(403, routes=("users",))  # so that all routes are asked
+    sandbox.faults.status(404)  # and the model once more
+    relay = Relay.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password, settings=settings
+    )
+    capture(relay, "a")
+    assert relay.flush(30).delivered == 1
+    relay.log_ground_truth("a", {"thumbs_up": True})
+    assert relay.flush(30).delivered == 2
+    asked = {(each.method, each.path.partition("/api/v3")[2]) for each in sandbox.requests}
+    model = f"/models/{sandbox.model_id}"
+    assert asked >= {
+        ("POST", "/login"),
+        ("GET", "/users/me"),
+        ("GET", "/users/me/auth_info"),
+        ("POST", f"{model}/inferences"),
+        ("PATCH", f"{model}/inferences"),
+    }
+    assert any(method == "GET" and path.startswith(model) for method, path in asked)
+    assert {each.headers["accept-encoding"] for each in sandbox.requests} == {"identity"}
+    relay.close()

@@ -150,14 +150,14 @@ def test_an_answer_that_is_none_is_an_attempt_that_failed(
 ) -> None:
     # What a test that replaces the client's own method may return: no request is set.
     answers: list[Any] = [MagicMock(), httpx.Response(200, json={}), None, MagicMock(), "answer"]
-    request = httpx.AsyncClient.request
+    send = httpx.AsyncClient.send
 
     async def answer(client: httpx.AsyncClient, *given: Any, **named: Any) -> Any:
         if answers:
             return answers.pop()
-        return await request(client, *given, **named)
+        return await send(client, *given, **named)
 
-    monkeypatch.setattr(httpx.AsyncClient, "request", answer)
+    monkeypatch.setattr(httpx.AsyncClient, "send", answer)
     check_that_all_arrives(make_relay, sandbox)
     assert not answers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,17 +16,10 @@ if TYPE_CHECKING:
 
 PREAMBLE = """
 import asyncio, atexit, os, signal, sys, threading, time
-from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
-from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from arthur_relay import Inference, Relay, RelaySettings
 
 # Nothing leaves by itself: only the exit's flush can deliver, over a connection not yet opened.
 settings = RelaySettings(flush_interval_seconds=3600, connect="lazy", **{settings})
-
-def handler():
-    return ArthurCallbackHandler.from_env(settings=settings)
-
-def chat(*handlers):
-    return FakeListChatModel(responses=["answer"], callbacks=list(handlers))
 
 def ready():
     print("ready", flush=True)
@@ -37,6 +31,27 @@ def ready_for_a_signal():
     while True:
         threading.Event().wait(0.05)
 """
+
+LANGCHAIN = """
+from arthur_relay import ArthurCallbackHandler
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+
+def handler():
+    return ArthurCallbackHandler.from_env(settings=settings)
+
+def chat(*handlers):
+    return FakeListChatModel(responses=["answer"], callbacks=list(handlers))
+"""
+
+
+def preamble(body: str, settings: dict[str, object]) -> str:
+    """Return what stands before a script, with LangChain where the script uses it.
+
+    Its models take longer to import than all the rest of a script does.
+    """
+    before = PREAMBLE.replace("{settings}", repr(settings))
+    uses = re.search(r"\bhandler\(|CallbackHandler|\bchat\(|langchain", body)
+    return before + LANGCHAIN if uses else before
 
 
 @dataclass
@@ -58,7 +73,7 @@ class Script:
         url = sandbox.url.replace("127.0.0.1", "localhost")
         # Coverage's lock may be held at a fork, and hangs the child: see tests/hosts/programs.py.
         left_out = ("ARTHUR", "COVERAGE_PROCESS") if "os.fork" in body else ("ARTHUR",)
-        source = PREAMBLE.replace("{settings}", repr(settings)) + textwrap.dedent(body)
+        source = preamble(body, settings) + textwrap.dedent(body)
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", source],
             env={

@@ -32,9 +32,7 @@ ASKED = {
                 await model.ainvoke("prompt")  # cleaning up may log as well
         asyncio.run(main())
         """,
-    "with an eager handler": """
-        settings = settings.model_copy(update={"connect": "eager"})
-        """
+    "with an eager handler": 'settings = settings.model_copy(update={"connect": "eager"})\n'
     + LOG
     + "ready_for_a_signal()",
 }

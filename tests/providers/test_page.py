@@ -11,6 +11,8 @@ from .not_handed_over import NOT_HANDED_OVER
 from .page import PAGE, page
 from .table import cases, right_values
 
+pytestmark = pytest.mark.one_python
+
 
 def test_the_page_is_the_table() -> None:
     command = "python -m tests.providers.page > docs/providers.md"

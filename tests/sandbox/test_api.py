@@ -17,6 +17,8 @@ from .rows import INFERENCES, row, truth
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.one_python
+
 OK = {"message": "success", "status": 200}
 
 

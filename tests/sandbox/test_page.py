@@ -18,6 +18,8 @@ from .rows import INFERENCES, row, truth
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.one_python
+
 
 @contextmanager
 def events(client: httpx.Client) -> Iterator[Iterator[Any]]:
@@ -181,7 +183,14 @@ def test_events_end_when_the_server_stops(client: httpx.Client, sandbox: ArthurS
     ],
 )
 def test_other_names_for_the_loopback_address(client: httpx.Client, host: str, status: int) -> None:
-    assert client.get("/sandbox/inferences", headers={"Host": host}).status_code == status
+    headers = {"Host": host}
+    for path in ("/", "/sandbox/inferences", "/sandbox/events"):
+        with client.stream("GET", path, headers=headers) as answer:
+            assert answer.status_code == status
+    login = {"login": "admin", "password": "sandbox"}
+    assert client.post("/api/v3/login", json=login, headers=headers).status_code == status
+    key = {**headers, "Authorization": "sandbox-key"}
+    assert client.get("/api/v3/users/me", headers=key).status_code == status
 
 
 def test_any_name_for_other_addresses() -> None:

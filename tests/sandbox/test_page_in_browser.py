@@ -20,6 +20,8 @@ from .rows import INFERENCES, row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.one_python
+
 NONE = "\N{EN DASH}"  # shown for what is not known
 EVIL = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>bold</b>"
 FULL = {

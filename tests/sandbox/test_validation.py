@@ -24,6 +24,8 @@ from arthur_relay.sandbox.validation import (
 
 from .rows import NOW, row, truth
 
+pytestmark = pytest.mark.one_python
+
 
 def schema(**more: str) -> Schema:
     attributes = demo_attributes() + [

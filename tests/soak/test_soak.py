@@ -19,7 +19,10 @@ from tests.soak.verdict import Promise, judge
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.one_python,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 ANY_ROUND = {kind for kind in Kind if kind not in (Kind.NONE, Kind.REFUSING, Kind.MIXED)}
 

@@ -22,6 +22,8 @@ from tests.soak.verdict import (
     judge,
 )
 
+pytestmark = pytest.mark.one_python
+
 
 def digest_of(row_id: str) -> str:
     return f"digest of {row_id}"

@@ -6,9 +6,10 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from arthur_relay.buffers.spool import Spool
+from arthur_relay.buffers.spool import NOBODY, Spool
 from arthur_relay.buffers.spool_directory import SpoolDirectory
 from arthur_relay.row import Row
+from arthur_relay.row_owner import RowOwner
 
 MIB = 1024 * 1024
 
@@ -30,6 +31,7 @@ def new_spool(
     max_bytes: int = 256 * MIB,
     power_safe: bool = False,
     started_at: datetime = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC),
+    owner: RowOwner = NOBODY,
 ) -> Spool:
     monotonic = clock or Clock()
     return Spool(
@@ -38,6 +40,7 @@ def new_spool(
         power_safe=power_safe,
         monotonic=monotonic,
         utc_now=lambda: started_at + timedelta(seconds=monotonic()),
+        owner=lambda: owner,
     )
 
 

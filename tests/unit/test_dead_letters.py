@@ -164,10 +164,10 @@ class Broken(Ring):
         super().__init__(max_bytes=1 << 30)
         self.is_broken = True
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
+    def add(self, letters: Sequence[DeadLetter]) -> int:
         if self.is_broken:
             raise OSError("no space left on device")
-        super().add(letters)
+        return super().add(letters)
 
 
 def test_what_cannot_be_written_waits_in_memory_and_is_bounded(
@@ -184,15 +184,19 @@ def test_what_cannot_be_written_waits_in_memory_and_is_bounded(
     letters.commit()
     kept = [int(letter.inference_id[1:]) for letter in letters.letters()]
     assert kept == list(range(300 - len(kept), 300))
+    assert letters.evicted == 300 - len(kept)
     assert UNWRITTEN_BYTES * 0.8 < sum(each.size for each in letters.letters()) <= UNWRITTEN_BYTES
 
 
-def test_a_function_is_told_and_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_a_function_is_told_and_may_fail(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[str] = []
 
     def tell(letter: DeadLetter) -> None:
         told.append(letter.inference_id)
-        raise RuntimeError("a secret")
+        raise error("a secret")
 
     letters = DeadLetters([Ring(max_bytes=SMALL_BYTES)], told=tell)
     letters.add(letter_of(1))
@@ -201,9 +205,22 @@ def test_a_function_is_told_and_may_fail(caplog: pytest.LogCaptureFixture) -> No
     assert told == ["i1", "i2"]
     assert len(letters.letters()) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "arthur-relay: on_dead_letter raised RuntimeError"
+        f"arthur-relay: on_dead_letter raised {error.__name__}"
     ]
 
 
 def test_a_letter_does_not_show_its_text() -> None:
     assert "xxx" not in repr(letter_of(1))
+
+
+def test_those_that_give_way_are_counted_and_told_once(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    letters = DeadLetters([keeper])
+    for number in range(60):
+        letters.add(letter_of(number, size=1000))
+        letters.commit()
+        assert letters.evicted + sum(letters.count().values()) == number + 1
+    assert letters.evicted > 20
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "the oldest are lost" in line

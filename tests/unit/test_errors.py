@@ -63,21 +63,6 @@ def message_of_a_start() -> str:
 
 
 @pytest.mark.usefixtures("_no_proxies")
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-@pytest.mark.parametrize(
-    "value", ["ftp://ada:canary@proxy:1", "http://ada:canary@proxy:port", "canary:x"]
-)
-def test_a_proxy_that_can_not_be_used_is_named_and_not_quoted(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, value)
-    text = message_of_a_start()
-    assert f"check {name}." in text
-    assert "canary" not in text
-    assert "SSL_CERT" not in text
-
-
-@pytest.mark.usefixtures("_no_proxies")
 def test_certificates_that_can_not_be_loaded_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

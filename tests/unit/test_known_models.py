@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import Inference, ModelError, Relay, RelaySettings
+from arthur_relay import Inference, ModelError, Relay, RelaySettings, known_models
 from arthur_relay.testing import MemoryDestination
 
 if TYPE_CHECKING:
@@ -60,3 +60,27 @@ def test_all_who_ask_for_a_wrong_model_at_once_are_told() -> None:
         assert destination.asked.wait(30)
         destination.answer.set_exception(ModelError("no such model"))
         assert [type(each.exception(30)) for each in asking] == [ModelError] * 4
+
+
+def test_models_that_are_asked_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_models, "MODELS_KEPT", 5)
+    destination = Slow()
+    with relay_to(destination, connect_timeout_seconds=0.01) as relay:
+        for number in range(30):
+            relay.connect(f"m{number}")
+        models = relay._models
+        assert len(models._answers) == 5, "those that have no answer"
+        assert len(models._asked) == 5
+        assert len(relay._parts.worker.schemas._waiting) <= 5
+        destination.answer.set_result(None)
+        relay.capture(Inference(input_text="a", output_text="b", model_id="m29"))
+        assert relay.flush(30).delivered == 1, "the worker asks for it itself"
+    with relay_to(destination, connect_timeout_seconds=30) as relay:
+        for number in range(30):
+            relay.connect(f"m{number}")
+        assert relay._models._answers == {}
+        assert list(relay._models._asked) == [f"m{number}" for number in range(25, 30)]
+        questions = destination.questions
+        relay.connect("m29")
+        assert destination.questions == questions, "what is remembered is not asked again"
+        relay.connect("m0")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import deque
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ import pytest
 import arthur_relay
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.destinations.auth import Token, TokenSource, refresh_time
-from arthur_relay.inference import CapturedInference, Inference, Run, RunOutcome
+from arthur_relay.inference import Capture, CapturedInference, Inference, Run, RunOutcome
 from arthur_relay.pipeline.inlet import Inlet, InletLimits
 from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
 from arthur_relay.row import Row
@@ -115,11 +116,12 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
     dropping, go_on = threading.Event(), threading.Event()
 
     class Slow(Ledger):
-        def drop(self, reason: DropReason, rows: int) -> None:
-            super().drop(reason, rows)
+        def drop_oldest(self, reason: DropReason, waiting: deque[Capture]) -> Capture:
+            oldest = super().drop_oldest(reason, waiting)
             if threading.current_thread() is closer:
                 dropping.set()
                 go_on.wait()
+            return oldest
 
     def end() -> None:
         inlet.close()

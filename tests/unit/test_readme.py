@@ -23,6 +23,8 @@ from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from arthur_relay.testing import MemoryDestination
 from tests.readme import README, ROOT, command, python_block, python_blocks, quoted, section
 
+pytestmark = pytest.mark.one_python
+
 pytest_plugins = ["pytester"]
 
 

@@ -247,6 +247,7 @@ UNITS = [
 ]  # fmt: skip - one a line would be three screens
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_no_text_keeps_a_redactor_busy(name: BuiltInRedactor) -> None:
     """It ends: a pattern that goes back again and again would take hours for one of these."""

@@ -23,8 +23,14 @@ from arthur_relay import (
 )
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.schema import ModelSchema
-from arthur_relay.testing import MemoryDestination, arthur_memory, arthur_sandbox, memory_relay
-from tests.unit.relays import Memory, inference
+from arthur_relay.testing import (
+    LLM_ATTRIBUTES,
+    MemoryDestination,
+    arthur_memory,
+    arthur_sandbox,
+    memory_relay,
+)
+from tests.unit.relays import Gated, Memory, inference
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
@@ -267,3 +273,51 @@ def test_a_cancellation_from_within_is_not_the_end_of_the_worker() -> None:
         relay.capture(inference())
         assert relay.flush(30).delivered == 1
         assert relay.stats().worker_restarts == 1
+
+
+def test_before_anything_was_answered_health_does_not_say_that_delivery_goes_well() -> None:
+    gated = Gated()
+    with Relay(gated, model_id="m") as relay:
+        assert relay.health().status is HealthStatus.OK
+        assert "has not been asked for anything so far" in relay.health().detail
+        relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+        relay.capture(inference())
+        gated.open()
+        relay.flush(30)
+        assert "Delivery goes well" in relay.health().detail
+
+
+def test_inferences_without_a_model_are_told_once_and_health_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Relay(MemoryDestination()) as relay:
+        for _ in range(3):
+            relay.capture(inference())
+        relay.flush(30)
+        assert relay.stats().rejected_reasons == {"no model id": 3}
+        health = relay.health()
+        assert health.status is HealthStatus.DEGRADED
+        assert "3 inferences were rejected because they name no model" in health.detail
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == (
+        "arthur-relay: an inference names no model and is rejected: set ARTHUR_MODEL_ID, or give"
+        " model_id"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_a_relay_of_an_environment_without_a_model_says_so_at_once(
+    value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ARTHUR_API_KEY", "key")
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", "http://localhost:1")
+    monkeypatch.setenv("ARTHUR_MODEL_ID", value)
+    with Relay.from_env() as relay:
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("arthur-relay: ARTHUR_MODEL_ID is not set")
+        assert "ARTHUR_MODEL_ID is not set" in relay.health().detail
+    caplog.clear()
+    monkeypatch.setenv("ARTHUR_MODEL_ID", "m")
+    with Relay.from_env() as relay:
+        assert not caplog.records
+        assert "ARTHUR_MODEL_ID" not in relay.health().detail

@@ -39,6 +39,9 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_in_flight": ("11", 11),
     "connect_timeout_seconds": ("2.5", 2.5),
     "request_timeout_seconds": ("12", 12.0),
+    "connection_max_age_seconds": ("20", 20.0),
+    "client_cert_file": ("client.pem", Path("client.pem")),
+    "client_key_file": ("client.key", Path("client.key")),
     "retry_initial_seconds": ("0.1", 0.1),
     "retry_max_seconds": ("60", 60.0),
     "retry_max_elapsed_seconds": ("99", 99.0),
@@ -397,6 +400,19 @@ def test_a_mistyped_variable_is_told_once_with_the_nearest_name(
     assert "canary" not in line
 
 
+OF_OTHERS = [
+    *["ARTHUR_API_KEY", "ARTHUR_ENDPOINT_URL", "ARTHUR_LOGIN", "ARTHUR_PASSWORD"],
+    *["ARTHUR_ORGANIZATION_ID", "ARTHUR_API_KEY_FILE", "ARTHUR_PASSWORD_FILE"],
+    *["ARTHUR_BASE_URL", "ARTHUR_TASK_ID", "ARTHUR_API_HOST", "ARTHUR_CLIENT_ID"],
+    *["ARTHUR_CLIENT_SECRET", "ARTHUR_MODEL_ID_CHAT", "ARTHUR_MODEL_ID_2", "ARTHUR_MODEL_NAME"],
+    *["ARTHUR_LAST_MODEL_ID", "ARTHUR_HOME", "ARTHUR_ENV", "ARTHUR_PORT", "ARTHUR_SERVICE_HOST"],
+    *["ARTHUR_PORT_443_TCP_ADDR", "ARTHUR_ENGINE_PORT", "ARTHUR_API_PORT", "ARTHUR", "ARTHURS"],
+    *["RELAY_HOST", "RELAY_PORT", "RELAY_MODE", "RELAY_UPSTREAM_URL", "RELAY_API_KEY"],
+    *["RELAY_USERNAME", "RELAY_PASSWORD", "RELAY_SAMPLE_RATE", "RELAY_LOG_LEVEL", "RELAY_"],
+    *["MAIL_RELAY_HOST", "POSTFIX_RELAYHOST", "SENTRY_RELAY_PORT", "RELAYHOST"],
+]
+
+
 @pytest.mark.usefixtures("_nothing_was_logged")
 def test_variables_that_are_meant_for_others_are_not_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -410,6 +426,7 @@ def test_variables_that_are_meant_for_others_are_not_told(
         "ARTHUR_RELAY_PORT_80_TCP": "tcp://10.0.0.1:80",
         "ARTHUR_MODEL_ID": "m",
         "ARTHUR_RELAYS": "3",
+        **dict.fromkeys(OF_OTHERS, "canary"),
     }.items():
         monkeypatch.setenv(name, value)
     assert RelaySettings().batch_size == 5
@@ -425,3 +442,131 @@ def test_a_mistyped_variable_is_told_also_where_another_is_wrong(
     with pytest.raises(SettingsError):
         RelaySettings()
     assert "BATCH_SIZE?" in caplog.text
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ARTHUR_RELAY_REDCT", "REDACT"),
+        ("ARTHUR_RELAY_REDACTS", "REDACT"),
+        ("arthur_relay_redaction", "REDACT"),
+        ("ARTHUR_RELAY__REDACT", "REDACT"),
+        ("ARTHUR_RELY_REDACT", "REDACT"),
+        ("ATHUR_RELAY_REDACT", "REDACT"),
+        ("ARTHUR_REDACT", "REDACT"),
+        ("ARTHUR_RELAY_DAEMON_REDACT", "REDACT"),
+        ("ARTHUR_RELAY_HIDE_INPUT", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDE_PROMPTS", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDEINPUTS", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDE_OUTPUT", "HIDE_OUTPUTS"),
+        ("ARTHUR_RELAY_HIDE_OUPTUTS", "HIDE_OUTPUTS"),
+        ("ARTHUR_RELAY_MAX_TEXT_BYTE", "MAX_TEXT_BYTES"),
+        ("ARTHUR_RELAY_SAMPLERATE", "SAMPLE_RATE"),
+        ("ARTHUR_RELAY_SAMPLING_RATE", "SAMPLE_RATE"),
+        ("ARTHUR_RELAY_HIDE_ALL", "HIDE_INPUTS"),
+        ("ARTHUR_RELAY_HIDE_ALL_ANSWERS", "HIDE_OUTPUTS"),
+        ("ARTHUR_RELAY_PII_MASKING", "REDACT"),
+        ("ARTHUR_RELAY_DAEMON_HIDE_ALL", "HIDE_INPUTS"),
+        ("ARTHUR_HIDE_INPUT", "HIDE_INPUTS"),
+        ("Arthur_Hide_Response", "HIDE_OUTPUTS"),
+        ("ARTHUR_REDACTS", "REDACT"),
+        ("ARTHUR_REDACTION", "REDACT"),
+        ("ARTHUR_REDACT_PII", "REDACT"),
+        ("ARTHUR_MAX_TEXT_BYTE", "MAX_TEXT_BYTES"),
+        ("ARTHUR_SAMPLING_RATE", "SAMPLE_RATE"),
+        ("RELAY_REDACT", "REDACT"),
+        ("RELAY_REDACTORS", "REDACT"),
+        ("RELAY_HIDE_OUTPUT", "HIDE_OUTPUTS"),
+        ("RELAY_MAX_TEXT_BYTES", "MAX_TEXT_BYTES"),
+    ],
+)
+def test_a_mistyped_setting_of_privacy_is_an_error(
+    name: str, nearest: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    for _ in range(2):  # not only the first time
+        with pytest.raises(SettingsError, match=f"^{name} is not a setting") as raised:
+            RelaySettings()
+        assert f"did you mean ARTHUR_RELAY_{nearest}?" in str(raised.value)
+        assert "canary" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+    # Where the application says itself what is to be, the environment has no say.
+    meant: dict[str, Any] = {"redact": "all", "sample_rate": 0.5, "max_text_bytes": 64}
+    setting = nearest.lower()
+    given = RelaySettings(**{setting: meant.get(setting, True)})
+    assert setting in given.model_fields_set
+    monkeypatch.setenv("ARTHUR_RELAY_DISABLED", "true")
+    assert RelaySettings().disabled, "nothing goes out"
+    monkeypatch.delenv("ARTHUR_RELAY_DISABLED")
+    monkeypatch.setenv(name, "")
+    assert RelaySettings().redact is None
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ARTHUR_RELAY_BATCH_SZIE",
+        "ARTHUR_RELAY_MAX_BATCH_BYTES",
+        "ARTHUR_RELAY_REDIS_URL",
+        "ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTE",
+        "ARTHUR_RELAY_DAEMON_MAX_BODY_BYTES",
+        "ARTHUR_RELAY_DISABLE",
+        "RELAY_SAMPLE_RATE",
+        "SENTRY_RELAY_SAMPLE_RATE",
+        "ARTHUR_DENT",
+        "ARTHUR_RELAY_UMASK",
+        "ARTHUR_RELAY_PRIVATE_KEY",
+        "ARTHUR_REDIS_URL",
+        "ARTHUR_ENDPOINT_URI",
+        "RELAY_SAMPLING_RATE",
+        "RELAY_HOST",
+        "HIDE_INPUTS",
+        "REDACT",
+        "MY_RELAY_REDACTOR",
+    ],
+)
+def test_what_is_near_no_setting_of_privacy_stops_no_application(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    assert RelaySettings().redact is None
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+def test_a_mistyped_prefix_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ARTHUR_RELY_BATCH_SIZE", "5")
+    monkeypatch.setenv("ARTHUR_SPOOL_DIR", "/tmp")
+    RelaySettings()
+    assert "did you mean ARTHUR_RELAY_BATCH_SIZE?" in caplog.text
+    assert "did you mean ARTHUR_RELAY_SPOOL_DIR?" in caplog.text
+
+
+@pytest.mark.usefixtures("_nothing_was_logged")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ARTHUR_ENDPOINT_URI", "ARTHUR_ENDPOINT_URL"),
+        ("ARTHUR_APIKEY", "ARTHUR_API_KEY"),
+        ("ARTHUR_ORGANISATION_ID", "ARTHUR_ORGANIZATION_ID"),
+        ("arthur_pasword", "ARTHUR_PASSWORD"),
+        ("ARTUR_API_KEY", None),  # not ours to tell
+        ("ARTHUR_BATCH_SIZES", "ARTHUR_RELAY_BATCH_SIZE"),
+        ("ARTHUR_DISABLED", "ARTHUR_RELAY_DISABLED"),
+        ("RELAY_SPOOL_DIR", "ARTHUR_RELAY_SPOOL_DIR"),
+        ("RELAY_DEAD_LETTERS_FILE", "ARTHUR_RELAY_DEAD_LETTER_FILE"),
+    ],
+)
+def test_what_is_near_with_a_part_of_the_prefix_is_told(
+    name: str,
+    nearest: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    RelaySettings()
+    assert (f"did you mean {nearest}?" in caplog.text) == (nearest is not None)
+    assert "canary" not in caplog.text

@@ -20,7 +20,8 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
-from arthur_relay.encoding.text import PLAIN_ROLES, input_text
+from arthur_relay.encoding.messages import PLAIN_ROLES
+from arthur_relay.encoding.text import input_text
 from arthur_relay.generation_snapshots import snapshot_generation, snapshot_partial
 from arthur_relay.snapshots import snapshot_messages
 from tests.unit.runs import COMPLETION

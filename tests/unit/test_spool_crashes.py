@@ -12,18 +12,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from arthur_relay.buffers.spool import RETRY_SECONDS, Spool
-from arthur_relay.row import RECOVERED, Row, RowKind
+from arthur_relay.row import RECOVERED, History, Row, RowKind
 from tests.unit.spools import Clock, connection_of, crash, new_spool, rows_of
 from tests.unit.sqlite_writes import Files, Writes, put_back
 
 Key = tuple[RowKind, str]
 """An inference and its ground truth have the same id."""
 
-Held = dict[Key, bytes]
+Held = dict[Key, tuple[bytes, int]]
+"""The body, and how often it was sent."""
 
 
 def key(row: Row) -> Key:
     return row.kind, row.id
+
+
+def value(row: Row) -> tuple[bytes, int]:
+    return row.body, row.history.attempts
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -36,6 +41,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.waiting: Held = {}
         self.leased: list[Row] = []
+        self.put_off: set[Key] = set()
         self.on_disk: Held = {}
         self.number = 0
         self.is_full = False
@@ -61,11 +67,12 @@ class SpoolMachine(RuleBasedStateMachine):
         crash(self.spool)
         shutil.rmtree(self.directory / str(self.generation))
         self.generation += 1
+        self.put_off = set()
         put_back(files, self.directory / str(self.generation))
         return self.start()
 
     def held(self) -> Held:
-        return self.waiting | {key(row): row.body for row in self.leased}
+        return self.waiting | {key(row): value(row) for row in self.leased}
 
     def new_rows(self, kinds: list[tuple[int, bool]]) -> list[Row]:
         rows: list[Row] = []
@@ -74,7 +81,7 @@ class SpoolMachine(RuleBasedStateMachine):
             kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
             body = bytes([self.number % 256]) * size
             row = Row(f"r{self.number}", "m", body, kind=kind)
-            if key(row) not in self.held() | self.on_disk | {key(each): b"" for each in rows}:
+            if key(row) not in {*self.held(), *self.on_disk, *map(key, rows)}:
                 rows.append(row)
         return rows
 
@@ -84,14 +91,14 @@ class SpoolMachine(RuleBasedStateMachine):
     def put(self, kinds: list[tuple[int, bool]]) -> None:
         for row in self.new_rows(kinds):
             self.spool.put([row])
-            self.waiting[key(row)] = row.body
+            self.waiting[key(row)] = value(row)
 
     @rule(kinds=new)
     def store(self, kinds: list[tuple[int, bool]]) -> None:
         self.clock.now += RETRY_SECONDS
         rows = self.new_rows(kinds)
         if self.spool.store(rows):
-            self.waiting |= {key(row): row.body for row in rows}
+            self.waiting |= {key(row): value(row) for row in rows}
         else:
             assert self.is_full
         self.wrote()
@@ -104,10 +111,10 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def wrote(self) -> None:
         (part,) = self.spool._parts
-        if not (self.spool._unwritten or part.gone or part.changed):
+        if not (self.spool._unwritten or part.is_to_be_written):
             self.on_disk = self.held()
-        else:  # else something may still have fitted into free pages
-            assert self.is_full
+        else:
+            assert self.is_full  # else something may still have fitted into free pages
             if not part.file.rows and self.on_disk:
                 # All that was in it was done with, so the full file made way for an empty one.
                 assert not self.on_disk.keys() & self.held().keys()
@@ -127,7 +134,7 @@ class SpoolMachine(RuleBasedStateMachine):
         count = self.start_on(self.writes.left[0])
         rows = self.spool.lease(1_000)
         self.spool.release_all()
-        found = {key(row): row.body for row in rows}
+        found = {key(row): value(row) for row in rows}
         assert len(rows) == count
         assert {row.epoch for row in rows} <= {RECOVERED}
         assert found in (before, after)
@@ -136,10 +143,39 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 12))
     def lease(self, limit: int) -> None:
         rows = self.spool.lease(limit)
-        assert len(rows) == min(limit, len(self.waiting))
+        assert len(rows) == min(limit, len(self.waiting) - len(self.put_off))
+        self.has_leased(rows)
+
+    @rule(limit=st.integers(1, 12), most_bytes=st.sampled_from([1, 2_500, 90_000]))
+    def lease_bytes(self, limit: int, most_bytes: int) -> None:
+        rows = self.spool.lease(limit, most_bytes=most_bytes)
+        sizes = [len(row.body) for row in rows]  # old ones come first, whichever was read last
+        assert sum(sizes) - max(sizes, default=0) < most_bytes, "one row too many"
+        if sum(len(row.body) for row in rows) < most_bytes:
+            assert len(rows) == min(limit, len(self.waiting) - len(self.put_off))
+        self.has_leased(rows)
+
+    def has_leased(self, rows: list[Row]) -> None:
         for row in rows:
-            assert row.body == self.waiting.pop(key(row))
+            assert key(row) not in self.put_off
+            assert value(row) == self.waiting.pop(key(row))
         self.leased += rows
+
+    @rule(count=st.integers(1, 4))
+    def put_some_off(self, count: int) -> None:
+        rows, self.leased = self.leased[:count], self.leased[count:]
+        self.spool.put_off(rows)
+        self.waiting |= {key(row): value(row) for row in rows}
+        self.put_off |= {key(row) for row in rows}
+
+    @rule(limit=st.integers(1, 4))
+    def lease_some_that_were_put_off(self, limit: int) -> None:
+        rows = self.spool.lease_put_off("m", limit)
+        assert len(rows) == min(limit, len(self.put_off))
+        assert self.put_off >= {key(row) for row in rows}
+        self.put_off -= {key(row) for row in rows}
+        assert self.spool.has_put_off("m") == bool(self.put_off)
+        self.has_leased(rows)
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
@@ -151,7 +187,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def replace(self) -> None:
         old = self.leased.pop()
-        new = Row(old.id, old.model_id, b"cut", old.epoch, old.shrunk + 1, old.kind)
+        new = Row(old.id, old.model_id, b"cut", old.epoch, old.shrunk + 1, old.kind, old.history)
         self.spool.replace(old, new)
         self.leased.append(new)
 
@@ -162,13 +198,21 @@ class SpoolMachine(RuleBasedStateMachine):
             # Until it is written again, only what is in memory makes room.
             assert self.spool._failed_at is not None or not self.waiting
         else:
-            assert row.body == self.waiting.pop(key(row))
+            assert value(row) == self.waiting.pop(key(row))
+            self.put_off.discard(key(row))
+
+    @precondition(lambda self: self.leased)
+    @rule()
+    def note(self) -> None:
+        row = self.leased[0]
+        row.history = History(row.history.attempts + 1, 5.0)
+        self.spool.note([row])
 
     @rule()
     def release_all(self) -> None:
         self.spool.release_all()
-        self.waiting |= {key(row): row.body for row in self.leased}
-        self.leased = []
+        self.waiting |= {key(row): value(row) for row in self.leased}
+        self.leased, self.put_off = [], set()
 
     @rule()
     def the_disk_becomes_full(self) -> None:
@@ -191,6 +235,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def the_process_ends_well(self) -> None:
         self.the_disk_has_room_again()
         held = self.held()
+        self.put_off = set()
         assert self.spool.close() == len(held)
         assert self.start() == len(held)
         self.waiting, self.leased, self.on_disk = held, [], dict(held)
@@ -204,6 +249,23 @@ class SpoolMachine(RuleBasedStateMachine):
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_full_file_of_which_all_is_done_with_makes_way_for_an_empty_one() -> None:
+    machine = SpoolMachine()
+    try:
+        machine.put(kinds=[(1, False)])
+        machine.commit()
+        machine.evict()
+        machine.the_disk_becomes_full()
+        machine.put(kinds=[(40_000, False)])
+        machine.commit()
+        machine.counts()
+        machine.the_process_is_killed()
+        machine.counts()
+        assert machine.on_disk == {}
+    finally:
+        machine.teardown()
 
 
 def rows_left(files: Files, directory: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers import spool_file
+from arthur_relay.buffers import spool_format
 from arthur_relay.buffers.spool import ADOPT_SECONDS
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
@@ -103,16 +103,18 @@ def write_another_application(file: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("write", [write_noise, write_torn, write_another_application])
+@pytest.mark.parametrize(
+    ("write", "rows"), [(write_noise, 0), (write_torn, 500), (write_another_application, 0)]
+)
 def test_a_damaged_or_foreign_file_is_set_aside(
-    write: Callable[[Path], None], path: Path, caplog: pytest.LogCaptureFixture
+    write: Callable[[Path], None], rows: int, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.mkdir()
     write(path / "0.spool")
     content = (path / "0.spool").read_bytes()
     spool = new_spool(path)
     with caplog.at_level(logging.WARNING):
-        assert spool.open() == 0
+        assert spool.open() == rows
     [record] = caplog.records
     assert record.levelname == "ERROR"
     aside = path / "0-damaged-20261123T123005Z.sqlite"
@@ -120,7 +122,7 @@ def test_a_damaged_or_foreign_file_is_set_aside(
     assert aside.read_bytes() == content
     spool.put(rows_of(1))
     spool.commit()
-    assert spool.close() == 1
+    assert spool.close() == rows + 1
 
 
 def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
@@ -128,7 +130,7 @@ def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
     spool.open()
     spool.put(rows_of(1))
     spool.commit()
-    connection_of(spool).execute(f"PRAGMA user_version = {spool_file.VERSION + 1}")
+    connection_of(spool).execute(f"PRAGMA user_version = {spool_format.VERSION + 1}")
     spool.close()
     before = (path / "0.spool").read_bytes()
     with pytest.raises(SpoolError, match="written by a later version of arthur-relay"):

@@ -60,15 +60,16 @@ class Set:
             ledger=self.ledger,
             flushes=self.flushes,
             wake=self.wake,
-            filled=lambda: None,
+            max_bytes=1 << 20,
+            is_held=lambda model_id: model_id == "held",
             monotonic=lambda: self.now,
         )
 
     def wake(self) -> None:
         self.wakes += 1
 
-    def offer(self, desk: Desk, *ids: str, body: bytes = BODY) -> None:
-        self.acceptance.offer(Offer.of([Row(each, "m", body) for each in ids], desk))
+    def offer(self, desk: Desk, *ids: str, body: bytes = BODY, model: str = "m") -> None:
+        self.acceptance.offer(Offer.of([Row(each, model, body) for each in ids], desk))
 
 
 def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
@@ -98,6 +99,18 @@ def test_what_does_not_fit_is_refused_and_was_never_captured() -> None:
         [(["c", "d"], Refusal.FULL), (["a", "b"], None), (["e"], None)], key=str
     )
     assert it.ledger.totals().captured == it.ledger.totals().pending == 3
+
+
+def test_a_model_that_is_held_leaves_room_for_the_others() -> None:
+    it, desk = Set(), Desk()
+    for name in "abc":
+        it.offer(desk, name, body=b"x" * 300_000, model="held")
+    it.offer(desk, "d", body=b"x" * 300_000)
+    it.acceptance.take_in()
+    assert sorted(desk.told[0], key=str) == sorted(
+        [(["c"], Refusal.HELD), (["a"], None), (["b"], None), (["d"], None)], key=str
+    )
+    assert it.ledger.totals().captured == 3
 
 
 def test_what_can_not_be_written_is_not_held() -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from arthur_relay.inference import CapturedGroundTruth
-from arthur_relay.pipeline.ground_truth import PATIENCE_SECONDS, URGENT_WAITS
+from arthur_relay.pipeline import ground_truth
+from arthur_relay.pipeline.ground_truth import (
+    LONGEST_WAIT_SECONDS,
+    LOOK_SECONDS,
+    PATIENCE_SECONDS,
+    URGENT_WAITS,
+)
 from arthur_relay.pipeline.intake import NO_GROUND_TRUTH
-from arthur_relay.row import DELIVERED, Attempt, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row import DELIVERED, Attempt, Failure, Outcome, Row, RowKind, Verdict
 from tests.worker.harness import (
     RETRY,
     Harness,
@@ -17,6 +24,7 @@ from tests.worker.harness import (
     delivered,
     harness,
     rows_of,
+    run,
     virtual,
 )
 
@@ -128,7 +136,7 @@ async def test_an_unknown_inference_does_not_hold_up_an_exit() -> None:
         log(h, "nowhere")
         await anyio.sleep(3)
         before = anyio.current_time()
-        h.worker.dispatcher.urgent = True
+        h.worker.dispatcher.admission.urgent = True
         assert await h.flush(30)
         assert anyio.current_time() - before <= 1.0 * URGENT_WAITS
     h.check(captured=1, rejected=1, pending=0)
@@ -159,3 +167,51 @@ async def test_one_that_is_too_large_alone_is_rejected() -> None:
         assert await h.flush(30)
     h.check(captured=2, rejected=2, pending=0)
     assert [letter.attempts for letter in h.dead_letters.letters()] == [2, 2]
+
+
+def test_one_models_ground_truth_costs_no_others_and_none_is_given_up_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much of it waits for inferences that never come."""
+    monkeypatch.setattr(ground_truth, "MAX_KEPT_ROWS", 500)
+    there: set[str] = set()
+
+    def script(batch: Batch, _number: int) -> Attempt:
+        return Attempt(tuple(DELIVERED if row.id in there else NOT_YET for row in batch.rows))
+
+    async def test() -> None:
+        h = harness(ScriptedDestination(script), batch_size=100)
+        async with h.running():
+            log(h, *[f"never{number}" for number in range(1000)])
+            await anyio.sleep(120)
+            late = [f"late{number}" for number in range(50)]
+            for inference_id in late:
+                values = {"thumbs_up": True}
+                h.inlet.put(CapturedGroundTruth(inference_id, "other", values, 100, 1.5))
+            await anyio.sleep(300)
+            there.update(late)
+            await anyio.sleep(2 * LONGEST_WAIT_SECONDS)
+            assert set(h.destination.stored) == there
+            h.check(captured=1050, delivered=50, pending=1000)
+            await anyio.sleep(PATIENCE_SECONDS + 10 * LONGEST_WAIT_SECONDS)
+            h.check(captured=1050, delivered=50, rejected=1000, pending=0)
+        attempts = [letter.attempts for letter in h.dead_letters.letters()]
+        assert min(attempts) > 5
+
+    run(test)
+
+
+@virtual
+async def test_ground_truth_is_let_go_when_its_inference_goes_back_and_is_given_up() -> None:
+    h = harness()
+    async with h.running():
+        order = h.worker._order
+        inference, truth = Row("a", "m", b"{}"), Row("a", "m", b"{}", kind=RowKind.GROUND_TRUTH)
+        h.buffer.put([inference, truth])
+        leased = h.buffer.lease(2)
+        assert order.admit(leased, h.buffer.on_their_way, 0.0) == [inference]
+        assert order.due(1.0, h.buffer.on_their_way) == []
+        h.buffer.give_back([inference])
+        assert h.buffer.evict() is inference
+        assert order.due(LOOK_SECONDS, h.buffer.on_their_way) == [truth]
+        h.buffer.settle([truth])

@@ -20,6 +20,7 @@ from tests.worker.harness import (
     harness,
     run,
     unavailable,
+    unreachable,
 )
 
 
@@ -203,5 +204,21 @@ def test_a_queue_smaller_than_a_batch_flows_all_the_same(overflow: str) -> None:
             totals = h.ledger.totals()
             assert totals.delivered >= 50
             assert totals.pending == 0
+
+    run(test)
+
+
+def test_a_flush_does_not_wait_for_captures_that_gave_way_before_their_model_was_known() -> None:
+    async def test() -> None:
+        arthur = ScriptedDestination(schema_errors=unreachable(3))
+        h = harness(arthur, queue_size=50, batch_size=5)
+        async with h.running():
+            for number in range(120):
+                h.capture(f"r{number}")
+                await anyio.sleep(0.01)
+            assert h.ledger.totals().dropped["overflow"] >= 60
+            assert arthur.requests == [], "all of them gave way while the model was not known"
+            assert await h.flush(60.0)
+            h.check(pending=0, delivered=120 - h.ledger.totals().dropped["overflow"])
 
     run(test)

@@ -1,11 +1,17 @@
 """Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from arthur_relay.row import Row, RowKind
 from arthur_relay.schema import ModelSchema
+
+ANY_BYTES = 1 << 62
+"""More than all rows have together."""
 
 
 class Recover(Protocol):
@@ -24,6 +30,35 @@ class Recover(Protocol):
 
 def count_nothing(_rows: int, _by_model: Callable[[], Mapping[str, int]], /) -> None:
     """Leave the counting to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows that were held and can't be read any more.
+
+    Attributes:
+        rows: How many.
+        epochs: How many of which epoch, of those that were captured in this process.
+    """
+
+    rows: int = 0
+    epochs: Mapping[int, int] = field(default_factory=dict)
+
+    def plus(self, rows: int, epochs: Mapping[int, int] = MappingProxyType({})) -> "Loss":
+        """Return this and some more."""
+        return Loss(self.rows + rows, Counter(self.epochs) + Counter(epochs))
+
+
+class DamagedFiles(NamedTuple):
+    """What became of damaged files of a spool, in this process.
+
+    Attributes:
+        set_aside: How many were found, and given another name.
+        removed: How many of those that were set aside before gave way to them.
+    """
+
+    set_aside: int = 0
+    removed: int = 0
 
 
 class Compaction(Protocol):
@@ -64,6 +99,14 @@ class Buffer(Protocol):
         """Whether what is held outlives the process, so that captures should get here soon."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept for a later process now, where it should be; None when it can.
+
+        Any thread; asks the file system, which takes microseconds.
+        """
+        ...
+
     def open(self, recover: Recover = count_nothing) -> int:
         """Get ready; a second time does nothing. Returns how many rows an earlier process left.
 
@@ -93,6 +136,11 @@ class Buffer(Protocol):
 
     def commit(self) -> None:
         """Make safe what has happened since the last time. Called once a turn."""
+        ...
+
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait that may be ours, once it is known who we are."""
         ...
 
     def schemas(self) -> Iterable[ModelSchema]:
@@ -170,8 +218,51 @@ class Buffer(Protocol):
         """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
-    def lease(self, limit: int) -> list[Row]:
-        """Return the oldest waiting rows, `limit` at most; they stay held. May be empty."""
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
+        """Return the oldest waiting rows; they stay held. May be empty.
+
+        Args:
+            limit: How many rows, at most.
+            but: Models whose rows stay where they are.
+            most_bytes: After so many bytes of bodies no more are leased.
+        """
+        ...
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a lease ended early, because too many rows were passed over: ask again soon."""
+        ...
+
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
+
+        Those first that were never sent, then those that were given back, in that order.
+        """
+        ...
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for by `lease_put_off`."""
+        ...
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        ...
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held.
+
+        Those that were never sent come first, as for `lease_of`. May be empty.
+        """
+        ...
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind others of their model that were given back."""
         ...
 
     def on_their_way(
@@ -188,6 +279,49 @@ class Buffer(Protocol):
         """Hold a smaller form of a leased row in its place, leased as well."""
         ...
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows for a later process, where there may be one.
+
+        Args:
+            rows: The rows; those that are not held are passed over.
+            at_once: Whether they are to be safe when this returns, as far as that can be had;
+                else they are with the next commit.
+        """
+        ...
+
+    def retain(self, row: Row) -> object | None:
+        """Settle a leased row, but keep it for a later process, should this one end, until let go.
+
+        Returns:
+            What to let go; None when it is not kept anyway, and still to be settled.
+        """
+        ...
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget what was retained, with the next commit."""
+        ...
+
+    def lost(self) -> Loss:
+        """Return what was lost since the last call; it is held no longer."""
+        ...
+
+    @property
+    def left_alone(self) -> int:
+        """Rows of other processes that are for another address or organisation. Any thread.
+
+        So are those of which it is not known yet whether they are.
+        """
+        ...
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
+        ...
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model are held, where rows can be lost. May take long."""
+        ...
+
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it, or None when none waits."""
         ...
@@ -195,6 +329,15 @@ class Buffer(Protocol):
     def release_all(self) -> None:
         """Make every leased row wait again, in the old order, before the others."""
         ...
+
+
+MOST_RANKS = 32
+"""Rows that were sent so often are not told apart by it any more."""
+
+
+def attempts_rank(row: Row) -> int:
+    """Return when a row's turn comes among those of its model that wait again: the lowest first."""
+    return min(row.history.attempts, MOST_RANKS)
 
 
 def inferences_among(

@@ -1,15 +1,22 @@
 """The buffer that the settings ask for."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.clocks import monotonic
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import Durability, Overflow, RelaySettings
 
 
-def chosen_buffer(settings: RelaySettings) -> Buffer:
-    """Return a buffer that has not been opened."""
+def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buffer:
+    """Return a buffer that has not been opened.
+
+    Args:
+        settings: Which one, and how large.
+        owner: Returns who sends its rows, as far as is known by now.
+    """
     if settings.spool_dir is None:
         return _in_memory(settings)
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
@@ -23,6 +30,7 @@ def chosen_buffer(settings: RelaySettings) -> Buffer:
         power_safe=settings.durability is Durability.POWER,
         monotonic=monotonic,
         utc_now=lambda: datetime.now(UTC),
+        owner=owner,
     )
     return Spill(_in_memory(settings), spool) if settings.overflow is Overflow.SPILL else spool
 

@@ -7,12 +7,22 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
+from typing import Any
 
-from arthur_relay.buffers import Compaction, Recover, count_nothing, inferences_among
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    attempts_rank,
+    count_nothing,
+    inferences_among,
+)
 from arthur_relay.operating_system import private_pages
-from arthur_relay.row import Row, RowKind
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.schema import ModelSchema
 
 ROW_OVERHEAD_BYTES = 400
@@ -76,9 +86,11 @@ class _Block:
     data: Piece = b""
     decompress: Decompress = _as_it_is
     waits: bool = True
+    models: set[str] = field(default_factory=set)
 
     def add(self, rows: Sequence[Row], size: int) -> None:
         self.rows += rows
+        self.models.update([row.model_id for row in rows])
         self.count += len(rows)
         self.size += size
 
@@ -98,15 +110,63 @@ class _Block:
             return self.rows
         packed = marshal.loads(self.decompress(self.data))  # noqa: S302 - written by us, above
         return [
-            Row(row_id, model_id, body, epoch, shrunk, RowKind(kind))
-            for row_id, model_id, body, epoch, shrunk, kind in packed
+            Row(name, model, body, epoch, shrunk, RowKind(kind), _history(*past))
+            for name, model, body, epoch, shrunk, kind, past in packed
         ]
 
 
-def _fields(row: Row) -> tuple[str, str, bytes, int, int, str]:
+def _history(*past: Any) -> History:
+    return History(*past) if past else NO_HISTORY
+
+
+def _fields(row: Row) -> tuple[object, ...]:
     # Marshal refuses texts of a type that is derived from str: ids are the application's.
     names = str.__str__(row.id), str.__str__(row.model_id)
-    return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind)
+    history = () if row.history is NO_HISTORY else astuple(row.history)
+    return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind), history
+
+
+@dataclass(slots=True, eq=False)
+class _Apart:
+    """Rows of a model that were given back or passed over; those first that were sent least often.
+
+    Those that failed alone were sent most often, so they keep none from being tried that failed
+    in their company.
+    """
+
+    queues: dict[int, deque[Row]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum([len(queue) for queue in self.queues.values()])
+
+    def add(self, row: Row) -> None:
+        self.queues.setdefault(attempts_rank(row), deque()).append(row)
+
+    def take(self, limit: int, most_bytes: int) -> list[Row]:
+        taken: list[Row] = []
+        for attempts in sorted(self.queues):
+            queue = self.queues[attempts]
+            some = _take(queue, limit - len(taken), most_bytes)
+            most_bytes -= _bytes_of(some)
+            taken += some
+            if queue:
+                break
+            del self.queues[attempts]
+        return taken
+
+
+def _bytes_of(rows: Sequence[Row]) -> int:
+    return sum([len(row.body) for row in rows])
+
+
+def _take(rows: deque[Row], limit: int, most_bytes: int) -> list[Row]:
+    """Take the first of some rows; the last one may be larger than what is left for it."""
+    taken: list[Row] = []
+    while rows and len(taken) < limit and most_bytes > 0:
+        row = rows.popleft()
+        taken.append(row)
+        most_bytes -= len(row.body)
+    return taken
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +202,9 @@ class MemoryBuffer:
     when it was compressed in a hurry, each time the newest last; in `_begun` while it is compressed
     elsewhere; in none of them when it can't become smaller.
 
+    Rows that were given back, or passed over, wait as they are, by model, in `_apart`; those that
+    were put off in `_put_off`.
+
     Made compact, it keeps the blocks that will be needed last compressed: a longer outage fits
     into the same memory.
 
@@ -152,6 +215,11 @@ class MemoryBuffer:
     """
 
     is_durable = False
+    is_looking = False
+    trouble: str | None = None
+    asks_for_owner = False
+    damaged_files = DamagedFiles()
+    left_alone = 0
     kept = 0
     closing_seconds = 0.0
     oldest_at: float | None = None
@@ -168,6 +236,8 @@ class MemoryBuffer:
         self._quick: dict[_Block, None] = {}
         self._begun: dict[_Block, None] = {}
         self._leased: dict[Row, None] = {}
+        self._apart: dict[str, _Apart] = {}
+        self._put_off: dict[str, _Apart] = {}
         self._waiting = 0
         self._size = 0
 
@@ -280,14 +350,66 @@ class MemoryBuffer:
         else:
             self._list(block)
 
-    def lease(self, limit: int) -> list[Row]:
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
         """Return the oldest waiting rows, `limit` at most; they stay held."""
         leased: list[Row] = []
+        left = most_bytes
+        for model_id in [model for model in self._apart if model not in but]:
+            some = _take_from(self._apart, model_id, limit - len(leased), left)
+            left -= _bytes_of(some)
+            leased += some
         head = self._head
-        while len(leased) < limit and (head or self._open_block()):
-            leased += [head.popleft() for _ in range(min(limit - len(leased), len(head)))]
-        self._waiting -= len(leased)
-        self._leased.update(dict.fromkeys(leased))
+        while left > 0 and len(leased) < limit and (head or self._open_block(but)):
+            some = _take(head, limit - len(leased), left)
+            if but:
+                some = self._pass_over(some, but)
+            left -= _bytes_of(some)
+            leased += some
+        self._lend(leased)
+        return leased
+
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        leased = _take_from(self._apart, model_id, limit, most_bytes)
+        while len(leased) < limit and (left := most_bytes - _bytes_of(leased)) > 0:
+            of_model = deque(row for row in self._head if row.model_id == model_id)
+            if found := _take(of_model, limit - len(leased), left):
+                taken = set(found)
+                self._head = deque(row for row in self._head if row not in taken)
+                leased += found
+            elif not self._open_block_of(model_id):
+                break
+        self._lend(leased)
+        return leased
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind others of their model that were given back."""
+        for row in rows:
+            del self._leased[row]
+            self._set_apart(row)
+            self._waiting += 1
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for."""
+        for row in rows:
+            del self._leased[row]
+            self._put_off.setdefault(row.model_id, _Apart()).add(row)
+            self._waiting += 1
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return model_id in self._put_off
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        leased = _take_from(self._put_off, model_id, limit, most_bytes)
+        self._lend(leased)
         return leased
 
     def on_their_way(
@@ -314,11 +436,31 @@ class MemoryBuffer:
         self._leased[new] = None
         self._size += memory_size(new)
 
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Do nothing: there is no later process, and in this one the rows have it themselves."""
+
+    def retain(self, row: Row) -> None:
+        """Do nothing: there is no later process."""
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Do nothing, for the same reason."""
+
+    def lost(self) -> Loss:
+        """Return nothing: memory does not lose rows."""
+        return Loss()
+
+    def rows_by_model(self) -> dict[str, int]:
+        """Return nothing, for the same reason."""
+        return {}
+
     def evict(self) -> Row | None:
-        """Forget the oldest waiting row and return it."""
-        if not self._head and not self._open_block():
+        """Forget the oldest waiting row and return it; those that were set apart are older."""
+        if found := self._put_off or self._apart:
+            (row,) = _take_from(found, next(iter(found)), 1)
+        elif self._head or self._open_block():
+            row = self._head.popleft()
+        else:
             return None
-        row = self._head.popleft()
         self._waiting -= 1
         self._size -= memory_size(row)
         return row
@@ -328,6 +470,11 @@ class MemoryBuffer:
         self._head.extendleft(reversed(self._leased))
         self._waiting += len(self._leased)
         self._leased.clear()
+        for found in self._put_off.values():
+            for queue in found.queues.values():
+                for row in queue:
+                    self._set_apart(row)
+        self._put_off.clear()
 
     def _next_to_compact(self, *, quickly: bool) -> _Block | None:
         """Take the newest block, in one piece, that can become smaller off its list."""
@@ -356,13 +503,47 @@ class MemoryBuffer:
         self._loose[self._filling] = None
         self._filling = _Block()
 
-    def _open_block(self) -> bool:
-        """Take the oldest block apart for the head, which is empty; False when there is none."""
-        if not self._blocks:
-            if not self._filling.count:
-                return False
+    def _lend(self, rows: Sequence[Row]) -> None:
+        self._waiting -= len(rows)
+        self._leased.update(dict.fromkeys(rows))
+
+    def _pass_over(self, rows: Iterable[Row], but: AbstractSet[str]) -> list[Row]:
+        """Set rows of some models apart, and return the others."""
+        others = []
+        for row in rows:
+            if row.model_id in but:
+                self._set_apart(row)
+            else:
+                others.append(row)
+        return others
+
+    def _set_apart(self, row: Row) -> None:
+        self._apart.setdefault(row.model_id, _Apart()).add(row)
+
+    def _open_block(self, but: AbstractSet[str] = frozenset()) -> bool:
+        """Take the oldest block apart for the head, which is empty; False when there is none.
+
+        Args:
+            but: Blocks with nothing but rows of these models stay as they are.
+        """
+        if self._open_first(lambda block: not block.models <= but):
+            return True
+        if not self._filling.count or self._filling.models <= but:
+            return False
+        self._close_block()
+        return self._open_first(lambda block: not block.models <= but)
+
+    def _open_block_of(self, model_id: str) -> bool:
+        """Take the oldest block with rows of a model apart for the head."""
+        if model_id in self._filling.models:
             self._close_block()
-        block = self._blocks.popleft()
+        return self._open_first(lambda block: model_id in block.models)
+
+    def _open_first(self, is_wanted: Callable[[_Block], bool]) -> bool:
+        block = next((block for block in self._blocks if is_wanted(block)), None)
+        if block is None:
+            return False
+        self._blocks.remove(block)
         block.waits = False
         for blocks in (self._loose, self._packed, self._quick, self._begun):
             blocks.pop(block, None)
@@ -371,3 +552,16 @@ class MemoryBuffer:
             self._size += sum(map(memory_size, rows)) - block.size
         self._head.extend(rows)
         return True
+
+
+def _take_from(
+    models: dict[str, _Apart], model_id: str, limit: int, most_bytes: int = ANY_BYTES
+) -> list[Row]:
+    """Take rows of a model that were set apart, or put off."""
+    found = models.get(model_id)
+    if found is None:
+        return []
+    taken = found.take(limit, most_bytes)
+    if not len(found):
+        del models[model_id]
+    return taken

@@ -1,9 +1,16 @@
 """The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from arthur_relay.buffers import Compaction, Recover, count_nothing
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+)
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.row import Row
@@ -53,6 +60,16 @@ class Spill:
     def kept(self) -> int:
         """Rows that outlive the process, however it ends."""
         return self._spool.kept
+
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait on disk that may be ours."""
+        return self._spool.asks_for_owner
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept on disk now, or None."""
+        return self._spool.trouble
 
     def open(self, recover: Recover = count_nothing) -> int:
         """Open the spool."""
@@ -132,13 +149,56 @@ class Spill:
         """Return work that keeps some of what waits in memory in its smallest form, or None."""
         return self._memory.begin_compaction()
 
-    def lease(self, limit: int) -> list[Row]:
+    @property
+    def is_looking(self) -> bool:
+        """Whether the last lease ended before all that waits was looked through."""
+        return self._spool.is_looking
+
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
-        rows = self._spool.lease_backlog(limit // 2)
-        rows += self._memory.lease(limit - len(rows))
-        if not self._memory.waiting:  # what is on disk came later
-            rows += self._spool.lease(limit - len(rows))
+        rows = [] if but else self._spool.lease_backlog(limit // 2, most_bytes // 2)
+        left = most_bytes - sum([len(row.body) for row in rows])
+        if left > 0:
+            found = self._memory.lease(limit - len(rows), but, most_bytes=left)
+            left -= sum([len(row.body) for row in found])
+            rows += found
+        if len(rows) < limit and left > 0:  # what is on disk came later
+            rows += self._spool.lease(limit - len(rows), but, most_bytes=left)
         return rows
+
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        return self._memory.lease_of(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_of(model_id, limit, most_bytes=most_bytes)
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held, until they are asked for."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.put_off((row,))
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return self._memory.has_put_off(model_id) or self._spool.has_put_off(model_id)
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        return self._memory.lease_put_off(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_put_off(model_id, limit, most_bytes=most_bytes)
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.give_back((row,))
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -156,6 +216,36 @@ class Spill:
         """Hold a smaller form of a leased row in its place."""
         holder = self._memory if self._memory.has_leased(old) else self._spool
         holder.replace(old, new)
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
+        self._spool.note(rows, at_once=at_once)
+
+    def retain(self, row: Row) -> object | None:
+        """Keep a settled row that is on disk there."""
+        return self._spool.retain(row)
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget what was retained."""
+        self._spool.let_go(retained)
+
+    def lost(self) -> Loss:
+        """Return what was lost on disk since the last call."""
+        return self._spool.lost()
+
+    @property
+    def left_alone(self) -> int:
+        """Rows on disk that are for others, or perhaps for others."""
+        return self._spool.left_alone
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged."""
+        return self._spool.damaged_files
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model are on disk."""
+        return self._spool.rows_by_model()
 
     def evict(self) -> Row | None:
         """Forget the oldest row on disk: only that makes room for what comes."""

@@ -3,6 +3,7 @@
 import sys
 
 from arthur_relay.cli.extra import DAEMON_PACKAGES
+from arthur_relay.cli.first import prepare_process
 
 
 def main() -> None:
@@ -12,6 +13,7 @@ def main() -> None:
         SystemExit: Always; 0 when all went well, 1 when something did not, 2 when the command was
             not understood or the extra `daemon` is not installed.
     """
+    prepare_process()
     try:
         from arthur_relay.cli.app import run  # noqa: PLC0415 - needs packages that may be missing
 

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from arthur_relay.cli.extra import fail
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.operating_system import check_daemon
+
 _app = typer.Typer(
     name="arthur-relay",
     help="Logs the LLM inferences of LangChain applications to Arthur, out of their way.",
@@ -95,6 +99,7 @@ def serve(
     pipeline; ARTHUR_RELAY_SPOOL_DIR is needed. SIGTERM drains, SIGHUP reloads. Exits with 0 after
     a clean stop, with 2 when the configuration can't be used, else with 1.
     """
+    _need_what_the_daemon_needs()
     from arthur_relay.cli.serve import run_serve  # noqa: PLC0415 - each command loads its own
 
     given = {"socket": socket, "listen": listen, "metrics_listen": metrics_listen}
@@ -173,6 +178,7 @@ def check(
     start, with 1 when it would start and could not deliver.
     """
     if daemon:
+        _need_what_the_daemon_needs()
         from arthur_relay.cli.check_daemon import run_check_daemon  # noqa: PLC0415 - as below
 
         run_check_daemon(env_file)
@@ -263,11 +269,14 @@ def replay_dead_letters(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many it would be, and send none.")
     ] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Also those that were meant for another Arthur.")
+    ] = False,
 ) -> None:
     """Send dead letters to the Arthur of the environment once more; what it takes is removed."""
     from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
 
-    run_replay(reason=reason, dry_run=dry_run)
+    run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
 
 
 @_dead_letters.command("purge")
@@ -276,3 +285,37 @@ def purge_dead_letters(reason: Reason = None) -> None:
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
     run_purge(reason=reason)
+
+
+_spool = typer.Typer(
+    help="What waits on disk: for whom, and how to send it somewhere else.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_app.add_typer(_spool, name="spool")
+
+
+@_spool.command("list")
+def list_spools() -> None:
+    """List the files of ARTHUR_RELAY_SPOOL_DIR: how many inferences wait in each, and for whom."""
+    from arthur_relay.cli.spool import run_list  # noqa: PLC0415 - each command loads its own
+
+    run_list()
+
+
+@_spool.command("adopt")
+def adopt_spool(
+    file: Annotated[str, typer.Argument(help="The file, as `list` shows it.")],
+) -> None:
+    """Have a file's inferences sent to the Arthur of the environment, whoever they were for."""
+    from arthur_relay.cli.spool import run_adopt  # noqa: PLC0415 - each command loads its own
+
+    run_adopt(file)
+
+
+def _need_what_the_daemon_needs() -> None:
+    """Refuse the daemon where it can't run, before its modules are imported, which could not be."""
+    try:
+        check_daemon()
+    except ConfigurationError as error:
+        fail(str(error), code=2)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import typer
 
 from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.cli.variables import unknown_variables
 from arthur_relay.credential_files import with_files
-from arthur_relay.credentials import Credentials, credentials_from_environment
+from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
+from arthur_relay.daemon.configuration import unknown_variables
+from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.pipeline.resolver import RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
-from arthur_relay.variables import leave_to_command, sentence
+from arthur_relay.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +48,8 @@ def run_check() -> None:
         report.conclude("Not ready: see ✗ above", "bold red")
         raise typer.Exit(1)
     if report.is_disabled:
-        report.conclude("Disabled: all is right, and nothing is sent", "bold yellow")
+        found = "else it would not work: see ! above" if report.is_wrong else "all is right"
+        report.conclude(f"Disabled: {found}, and nothing is sent", "bold yellow")
         return
     report.conclude("Ready: inferences will reach Arthur", "bold green")
 
@@ -55,12 +61,15 @@ def _check(report: Report) -> None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
     credentials = check_credentials(report, settings)
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
+    can_ask = check_client_certificate(report, settings, credentials)
+    check_spool(report, settings, None if credentials is None else credentials.owner)
+    check_dead_letter_file(report, settings.dead_letter_file)
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         report.wrong(
             "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
         )
-    if credentials is None or not model_id:
+    if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
     schema = ask_arthur(
@@ -72,8 +81,8 @@ def _check(report: Report) -> None:
 
 def warn_of_unknown_variables(report: Report) -> None:
     """Note what looks like a setting and is none."""
-    for name, nearest in unknown_variables(os.environ):
-        report.warn("Variable", sentence(name, nearest))
+    for unknown in unknown_variables(os.environ):
+        report.warn("Variable", unknown.sentence)
 
 
 def _check_settings(report: Report) -> RelaySettings | None:
@@ -120,6 +129,31 @@ def check_credentials(report: Report, settings: RelaySettings) -> Credentials | 
     return found
 
 
+def check_client_certificate(
+    report: Report, settings: RelaySettings, credentials: Credentials | None
+) -> bool:
+    """Look whether the certificate that is shown to Arthur, if there is one, can be loaded.
+
+    Returns:
+        Whether Arthur can be asked.
+    """
+    try:
+        found = ClientCertificate.of(settings)
+        if found is None or credentials is None:
+            return True
+        if not credentials.url.startswith("https://"):
+            report.warn(
+                "Certificate", "The client certificate is not used: the address has no TLS."
+            )
+            return True
+        found.load(ssl.create_default_context())
+    except ConfigurationError as error:
+        report.wrong("Certificate", str(error))
+        return False
+    report.fine("Certificate", f"The client certificate {found.certificate} can be loaded.")
+    return True
+
+
 def ask_arthur(
     report: Report,
     credentials: Credentials,
@@ -131,6 +165,9 @@ def ask_arthur(
     Returns:
         The answer, or None when there is none, which was noted.
     """
+    if not is_loopback(urlsplit(credentials.url).hostname or ""):
+        for problem in route_to(credentials.url).problems:
+            report.warn("Proxy", problem)
     began_at = time.perf_counter()
     try:
         answer = _ask(credentials, settings, question)

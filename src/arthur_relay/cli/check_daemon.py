@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import os
-import shutil
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import anyio
 import typer
 
-from arthur_relay.buffers.inspection import Condition, inspect_spools, is_held
-from arthur_relay.cli.check import ask_arthur, check_credentials, warn_of_unknown_variables
+from arthur_relay.cli.check import (
+    ask_arthur,
+    check_client_certificate,
+    check_credentials,
+    warn_of_unknown_variables,
+)
+from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.access import read_tokens
-from arthur_relay.daemon.configuration import load
-from arthur_relay.daemon.lock import NAME
+from arthur_relay.daemon.circles import refuse_itself
+from arthur_relay.daemon.configuration import check_listener, load
 from arthur_relay.daemon.settings import read_address
-from arthur_relay.daemon.sockets import find_group, listen_tcp
+from arthur_relay.daemon.sockets import (
+    NOTHING_TO_LISTEN_ON,
+    listen_tcp,
+    refuse_in_spool,
+    shown,
+    try_unix,
+)
+from arthur_relay.daemon.systemd import passed_sockets
 from arthur_relay.daemon.tls import load_tls
+from arthur_relay.destinations.scope import ScopeDestination
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.operating_system import check_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.settings import DaemonSettings
-    from arthur_relay.settings import RelaySettings
 
 WOULD_NOT_START = 2
 WOULD_NOT_DELIVER = 1
@@ -43,17 +56,16 @@ def run_check_daemon(env_file: Path | None) -> None:
             not deliver.
     """
     report = Report(secrets=secrets())
-    try:
-        check_daemon()
-    except ConfigurationError as error:
-        report.wrong("System", str(error))
     configuration = _check_configuration(report, env_file)
+    is_trusted = False
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)
-        running = _check_spool(report, configuration.relay)
-        _check_doors(report, configuration.daemon, running=running)
+        running = check_spool(report, configuration.relay, configuration.credentials.owner)
+        check_dead_letter_file(report, configuration.relay.dead_letter_file)
+        _check_doors(report, configuration, running=running)
+        is_trusted = _check_trust(report, configuration)
     starts = report.count("✗") == 0
-    if configuration is not None:
+    if configuration is not None and is_trusted:
         _check_arthur(report, configuration)
     report.show("What arthur-relay serve would find; nothing is sent or changed.")
     if not starts:
@@ -83,81 +95,18 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     return found
 
 
-def _check_spool(report: Report, settings: RelaySettings) -> bool:
-    """Look at the spool's directory and files. Returns whether a daemon has it now."""
-    directory = settings.spool_dir
-    assert directory is not None, "the configuration sees to it"
-    if not directory.exists():
-        parent = next(each for each in directory.absolute().parents if each.exists())
-        if os.access(parent, os.W_OK | os.X_OK):
-            report.fine("Spool", f"{directory} is not there yet, and can be made.")
-        else:
-            report.wrong("Spool", f"{directory} is not there, and {parent} can't be written to.")
-        return False
-    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        report.wrong(
-            "Spool",
-            f"{directory} is no directory that this user can write to; run this check as the"
-            " daemon's user.",
-        )
-        return False
-    running = is_held(directory / NAME)
-    if running:
-        report.note("Spool", f"A daemon runs with {directory}: its files are not read.")
-    _check_files(report, directory)
-    _check_room(report, directory, settings)
-    return running
-
-
-def _check_files(report: Report, directory: Path) -> None:
-    rows = files = 0
-    for found in inspect_spools(directory):
-        name = found.path.name
-        match found.condition:
-            case Condition.GOOD:
-                rows += found.rows
-                files += 1
-            case Condition.HELD:
-                report.note("Spool", f"{name} is in use by a process, and not read.")
-            case Condition.NEWER:
-                report.wrong(
-                    "Spool", f"{name} was written by a later version ({found.detail}): install it."
-                )
-            case Condition.UNREADABLE:
-                report.wrong("Spool", f"{name} can't be read ({found.detail}).")
-            case Condition.DAMAGED:
-                # The daemon starts all the same.
-                report.warn(
-                    "Spool",
-                    f"{name} is damaged ({found.detail}): copy it before a start, which may set it"
-                    " aside with what is in it.",
-                )
-    report.fine("Spool", f"{directory}: {rows} rows wait in {files} files, which are intact.")
-
-
-def _check_room(report: Report, directory: Path, settings: RelaySettings) -> None:
-    taken = sum(each.stat().st_size for each in directory.iterdir() if each.is_file())
-    free = shutil.disk_usage(directory).free
-    wanted = settings.spool_bytes + settings.dead_letter_bytes
-    if taken + free < wanted:
-        report.warn(
-            "Disk",
-            f"It has {free >> 20} MiB free; a full spool with its dead letters takes"
-            f" {wanted >> 20} MiB (ARTHUR_RELAY_SPOOL_BYTES, ARTHUR_RELAY_DEAD_LETTER_BYTES).",
-        )
-    else:
-        report.fine("Disk", f"There is room: {free >> 20} MiB free.")
-
-
-def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> None:
-    path, activated = settings.socket, bool(os.environ.get("LISTEN_FDS"))
-    if path is not None and not activated:
-        _check_socket(report, path, settings.socket_group)
-    elif settings.listen is None and not activated:
-        report.wrong("Socket", "There is nothing to take rows on: set SOCKET or LISTEN.")
-    for subject, address in (("TCP", settings.listen), ("Views", settings.metrics_listen)):
-        if address is not None:
-            _check_address(report, subject, address, running=running)
+def _check_doors(report: Report, configuration: Configuration, *, running: bool) -> None:
+    settings = configuration.daemon
+    passed = _check_passed(report, configuration)
+    unix, tcp = passed or ([], [])
+    if settings.socket is not None and passed is not None and not unix:
+        assert configuration.relay.spool_dir is not None, "the configuration sees to it"
+        spool = configuration.relay.spool_dir
+        _check_socket(report, settings, settings.socket, spool, running=running)
+    elif passed is not None and not (unix or tcp or settings.listen):
+        report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
+    _check_addresses(report, settings, running=running)
+    _check_circle(report, configuration, unix, tcp)
     try:
         if load_tls(settings) is not None:
             report.fine("TLS", "The certificate and its key belong together.")
@@ -168,42 +117,116 @@ def _check_doors(report: Report, settings: DaemonSettings, *, running: bool) -> 
         report.wrong("TCP", str(error))
 
 
-def _check_socket(report: Report, path: Path, group: str | None) -> None:
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        report.wrong(
-            "Socket",
-            f"{path} can't be made: {path.parent} is no directory that this user can write to.",
-        )
-        return
+def _check_circle(
+    report: Report,
+    configuration: Configuration,
+    unix: Sequence[str],
+    tcp: Sequence[tuple[str, int]],
+) -> None:
+    """Look whether Arthur's address is the daemon's own, or one of the sockets' that are passed."""
+    settings = configuration.daemon
+    sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
+    named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
     try:
-        if group is not None:
-            find_group(group)
+        refuse_itself(configuration.credentials.url, sockets, [*tcp, *named])
+    except ConfigurationError as error:
+        report.wrong("Circle", str(error))
+
+
+def _check_passed(
+    report: Report, configuration: Configuration
+) -> tuple[list[str], list[tuple[str, int]]] | None:
+    """Look at what the service manager passes: to us, or to a shell that becomes the daemon next.
+
+    Returns:
+        The paths of Unix sockets that are passed, and the addresses of those of TCP; None where
+        something is wrong with them.
+    """
+    pid = next((each for each in (os.getpid(), os.getppid()) if _is_passed_to(each)), os.getpid())
+    try:
+        unix, tcp = passed_sockets(os.environ, pid)
+        for each in tcp:
+            what = f"A socket that is passed is {shown([each])}"
+            host = each.getsockname()[0]
+            check_listener(configuration.daemon, configuration.relay, host, what)
     except ConfigurationError as error:
         report.wrong("Socket", str(error))
-        return
-    report.fine("Socket", f"{path} can be made.")
+        return None
+    found = [str(each.getsockname()) for each in unix], [each.getsockname()[:2] for each in tcp]
+    for each in (*unix, *tcp):
+        report.fine("Socket", f"One is passed by the service manager: {each.getsockname()}.")
+        each.detach()  # they are for the daemon
+    return found
 
 
-def _check_address(report: Report, subject: str, address: str, *, running: bool) -> None:
-    if running:
-        report.note(subject, f"{address} is not tried, as a daemon runs.")
-        return
+def _is_passed_to(pid: int) -> bool:
+    return os.environ.get("LISTEN_PID") == str(pid)
+
+
+def _check_socket(
+    report: Report, settings: DaemonSettings, path: Path, spool: Path, *, running: bool
+) -> None:
     try:
-        for listener in listen_tcp(*read_address(address)):
-            listener.close()
+        refuse_in_spool(path, spool)
+        if running:
+            report.note("Socket", f"{path} is not tried, as a daemon runs.")
+            return
+        try_unix(path, mode=settings.socket_mode, group=settings.socket_group, spool=spool)
     except ConfigurationError as error:
-        report.wrong(subject, str(error))
+        report.wrong("Socket", str(error))
     else:
-        report.fine(subject, f"{address} can be listened on.")
+        report.fine("Socket", f"{path} can be made.")
+
+
+def _check_addresses(report: Report, settings: DaemonSettings, *, running: bool) -> None:
+    """Listen on all addresses at once, as a start does: one may be in the way of another.
+
+    While a daemon runs, which has them, other ports stand in for theirs.
+    """
+    instead: dict[int, int] = {}
+    with ExitStack() as stack:
+        for subject, address in (("TCP", settings.listen), ("Views", settings.metrics_listen)):
+            if address is None:
+                continue
+            host, port = read_address(address)
+            try:
+                found = listen_tcp(host, instead.get(port, 0) if running else port)
+            except ConfigurationError as error:
+                other = f"{address} is the other address as well, or a part of it."
+                report.wrong(subject, other if port in instead else str(error))
+                continue
+            for each in found:
+                stack.callback(each.close)
+            if running:
+                report.note(subject, f"{address} is not tried, as a daemon runs.")
+            else:
+                report.fine(subject, f"{address} can be listened on.")
+            if port:
+                instead[port] = found[0].getsockname()[1]
+
+
+def _check_trust(report: Report, configuration: Configuration) -> bool:
+    """Load the certificates of the authorities that are trusted, as a start does."""
+
+    async def enter() -> None:
+        async with ScopeDestination.of(configuration.credentials, configuration.relay):
+            pass
+
+    try:
+        anyio.run(enter)
+    except ConfigurationError as error:
+        report.wrong("Trust", str(error))
+        return False
+    return True
 
 
 def _check_arthur(report: Report, configuration: Configuration) -> None:
     settings = configuration.relay
     credentials = check_credentials(report, settings)
-    if credentials is None:
+    if credentials is None or not check_client_certificate(report, settings, credentials):
         return
-    model_id = os.environ.get("ARTHUR_MODEL_ID")
-    if model_id is None:
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
+    if not model_id:
         ask_arthur(report, credentials, settings, lambda arthur: arthur.check_access())
         return
     schema = ask_arthur(report, credentials, settings, lambda arthur: arthur.fetch_schema(model_id))

@@ -78,7 +78,9 @@ class Daemon:
             found = json.loads(body)
             if status == 200 and "state" in found:
                 return dict(found)
-        except (ValueError, TypeError):
+            if status == 403:
+                raise NoAnswerError(f"{self.name} shows nothing to us: {found['error']}.")
+        except (ValueError, TypeError, KeyError):
             pass
         raise NoAnswerError(
             f"{self.name} answers {status} to /status: it is no daemon's socket, nor the address of"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 import orjson
@@ -14,11 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arthur_relay.dead_letters import DeadLetter, Keeper, Key
+from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
+from arthur_relay.credentials import credentials_from_environment, socket_path
+from arthur_relay.dead_letters import DeadLetter, Key
 from arthur_relay.dead_letters.chosen import chosen_keepers
+from arthur_relay.dead_letters.database import identity
+from arthur_relay.dead_letters.everywhere import Everywhere
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
+from arthur_relay.terminal import printable
 
 REPLAYED_ROWS = 500
 """Letters that are sent before it is looked at what became of them."""
@@ -34,7 +41,6 @@ Kept = list[tuple[Key, DeadLetter]]
 
 def run_list(*, reason: str | None, with_text: bool) -> None:
     """Print the letters, oldest first, and how many there are of each reason."""
-    letters = _matching(_keeper(_settings()), reason)
     # Wider than any terminal, which breaks lines by itself: an id that is cut is of no use.
     console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     table = Table(box=None, pad_edge=False)
@@ -42,21 +48,28 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
         table.add_column(name, no_wrap=True, overflow="fold")
     if with_text:
         table.add_column("row", overflow="fold")
-    for _, letter in letters:
-        cells = [
-            letter.rejected_at.isoformat(timespec="seconds"),
-            letter.reason,
-            str(letter.attempts),
-            letter.kind.value,
-            letter.model_id,
-            letter.inference_id,
-        ]
-        table.add_row(*map(Text, [*cells, letter.body.decode()] if with_text else cells))
-    if letters:
+    counts: Counter[str] = Counter()
+
+    def fill() -> None:
+        for _, letter in _matching(_everywhere(_settings()), reason):
+            counts[letter.reason] += 1
+            cells = [
+                letter.rejected_at.isoformat(timespec="seconds"),
+                letter.reason,
+                str(letter.attempts),
+                letter.kind.value,
+                letter.model_id,
+                letter.inference_id,
+            ]
+            # Only what is shown is kept: rows may be large.
+            cells += [_text(letter.body)] if with_text else []
+            table.add_row(*[Text(printable(cell)) for cell in cells])
+
+    _try(fill)
+    if counts:
         console.print(table)
-    counts = Counter(letter.reason for _, letter in letters)
-    of_each = "".join(f", {count} {reason}" for reason, count in counts.most_common())
-    print(f"{len(letters)} dead letters{of_each}")
+    of_each = "".join(f", {count} {printable(name)}" for name, count in counts.most_common())
+    print(f"{counts.total()} dead letters{of_each}")
 
 
 def run_show(inference_id: str) -> None:
@@ -65,7 +78,15 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    found = [each for _, each in _kept(_keeper(_settings())) if each.inference_id == inference_id]
+    kept = _matching(_everywhere(_settings()), None)
+    # As it is, or as `list` shows it.
+    found = _try(
+        lambda: [
+            each
+            for _, each in kept
+            if inference_id in (each.inference_id, printable(each.inference_id))
+        ]
+    )
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -76,25 +97,50 @@ def run_show(inference_id: str) -> None:
             "attempts": letter.attempts,
             "rejected_at": letter.rejected_at,
             "destination": letter.destination,
-            "row": orjson.loads(letter.body) if letter.body else None,
+            **({"damage": letter.damage} if letter.damage else {}),
+            **_row(letter.body),
         }
-        print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        print(printable(_json(document), keep="\n"))
     if not found:
-        _fail(f"There is no dead letter of inference {inference_id}.")
+        _fail(f"There is no dead letter of inference {printable(inference_id)}.")
 
 
-def run_replay(*, reason: str | None, dry_run: bool) -> None:
+def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     """Send letters to the Arthur of the environment once more; those that it takes are removed.
+
+    Args:
+        reason: Only those with this reason.
+        dry_run: Whether to send none.
+        adopt: Whether to send also those that were meant for another Arthur.
 
     Raises:
         typer.Exit: With 1 when some are left.
     """
     settings = _settings()
-    keeper = _keeper(settings)
-    letters = [pair for pair in _matching(keeper, reason) if pair[1].body]
+    kept = _everywhere(settings)
+    found = _try(lambda: list(_matching(kept, reason)))
+    letters = [pair for pair in found if pair[1].can_be_sent]
+    if len(letters) < len(found):
+        print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
+    if not adopt and letters:
+        letters = _ours(letters, settings)
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return
+    _try(kept.take_back)
+    # Their keys may be others by now.
+    wanted = {identity(letter) for _, letter in letters}
+    letters = _try(lambda: [pair for pair in kept.letters() if identity(pair[1]) in wanted])
+    taken = _send(letters, settings)
+    _try(lambda: kept.remove(taken))
+    left = len(letters) - len(taken)
+    print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
+    if left:
+        raise typer.Exit(1)
+
+
+def _send(letters: Kept, settings: RelaySettings) -> set[Key]:
+    """Send letters, and return the keys of those that arrived."""
     refused: list[DeadLetter] = []
     # No spool and no file: what is refused again is kept where it is.
     anew = settings.model_copy(
@@ -124,17 +170,34 @@ def run_replay(*, reason: str | None, dry_run: bool) -> None:
                 key for key, letter in part if (letter.inference_id, letter.kind) not in again
             }
         relay.close(0)
-    _try(lambda: keeper.remove(taken))
-    left = len(letters) - len(taken)
-    print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
-    if left:
-        raise typer.Exit(1)
+    return taken
+
+
+def _ours(letters: Kept, settings: RelaySettings) -> Kept:
+    """Leave out, and say so, what was meant for another Arthur than that of the environment."""
+    try:
+        url = credentials_from_environment(allow_insecure=settings.allow_insecure).url
+    except ConfigurationError as error:
+        _fail(str(error))
+    path = socket_path(url)
+    if path is not None:  # a relay: what counts is where that sends to
+        with suppress(NoAnswerError):
+            url = str(Daemon(path).status().get("destination", url))
+    ours = [pair for pair in letters if pair[1].destination == url]
+    others = Counter(letter.destination for _, letter in letters if letter.destination != url)
+    for destination, count in others.items():
+        print(
+            f"{count} were meant for {printable(destination)} and are left alone; --adopt sends"
+            f" them to {printable(url)}"
+        )
+    return ours
 
 
 def run_purge(*, reason: str | None) -> None:
     """Throw letters away."""
-    keeper = _keeper(_settings())
-    removed = _try(lambda: keeper.remove({key for key, _ in _matching(keeper, reason)}))
+    kept = _everywhere(_settings())
+    _try(kept.take_back)
+    removed = _try(lambda: kept.remove({key for key, _ in _matching(kept, reason)}))
     print(f"{removed} dead letters were removed")
 
 
@@ -145,23 +208,40 @@ def _settings() -> RelaySettings:
         _fail(str(error))
 
 
-def _keeper(settings: RelaySettings) -> Keeper:
-    """Return what outlives the applications: the spool's letters, else the file."""
+def _everywhere(settings: RelaySettings) -> Everywhere:
+    """Return what outlives the applications: the spool's letters, and the file's."""
     if settings.spool_dir is None and settings.dead_letter_file is None:
         _fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
             " to what the applications have."
         )
-    keepers = chosen_keepers(settings)
-    return keepers[0] if settings.spool_dir is not None else keepers[-1]
+    keepers = chosen_keepers(settings, with_damaged=True)
+    return Everywhere(keepers if settings.spool_dir is not None else keepers[1:])
 
 
-def _kept(keeper: Keeper) -> Kept:
-    return _try(lambda: list(keeper.letters()))
+def _matching(kept: Everywhere, reason: str | None) -> Iterator[tuple[Key, DeadLetter]]:
+    return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
 
 
-def _matching(keeper: Keeper, reason: str | None) -> Kept:
-    return [pair for pair in _kept(keeper) if reason is None or pair[1].reason == reason]
+def _text(body: bytes) -> str:
+    return body.decode(errors="backslashreplace")
+
+
+def _row(body: bytes) -> dict[str, object]:
+    """Return a row as a part of JSON, where it is none as a text."""
+    if not body:
+        return {"row": None}
+    try:
+        return {"row": orjson.loads(body)}
+    except ValueError:
+        return {"row_text": _text(body)}
+
+
+def _json(document: dict[str, object]) -> str:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # a text that is no whole one, or a number that is too large
+        return json.dumps(document, indent=2, default=str)
 
 
 def _try(action: Callable[[], T]) -> T:
@@ -172,5 +252,5 @@ def _try(action: Callable[[], T]) -> T:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {sentence}", file=sys.stderr)
+    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
     raise typer.Exit(1)

@@ -1,6 +1,9 @@
 """What the command needs beyond the core, and how a command ends with one clear line."""
 
+from contextlib import suppress
 from typing import Final, NoReturn
+
+from arthur_relay.terminal import printable
 
 DAEMON_PACKAGES: Final = frozenset(
     {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
@@ -16,5 +19,6 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     """
     import typer  # noqa: PLC0415 - this module is imported before it is known to be there
 
-    typer.echo(f"arthur-relay: {message}", err=True)
+    with suppress(OSError):  # nobody reads it; the code says enough
+        typer.echo(f"arthur-relay: {printable(message)}", err=True)
     raise typer.Exit(code)

@@ -9,6 +9,7 @@ import typer
 
 from arthur_relay.cli.daemon_client import NoAnswerError
 from arthur_relay.cli.extra import fail
+from arthur_relay.terminal import printable
 
 if TYPE_CHECKING:
     from arthur_relay.cli.daemon_client import Daemon
@@ -27,7 +28,7 @@ def run_healthcheck(daemon: Daemon, *, ready: bool) -> None:
     sentence = _sentence(body)
     if status != 200:
         fail(sentence or f"{daemon.name} answers {status}.")
-    typer.echo(sentence)
+    typer.echo(printable(sentence))
 
 
 def _sentence(body: bytes) -> str:

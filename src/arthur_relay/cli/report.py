@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from arthur_relay.terminal import printable
+
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
 
 
@@ -21,12 +23,15 @@ class Report:
     Attributes:
         secrets: What must not be shown, whatever a message quotes.
         checks: Of each its mark, its subject and one sentence.
-        is_disabled: Whether the settings say that nothing is to be captured.
+        is_disabled: Whether the settings say that nothing is to be captured: then what does not
+            work is a warning, as a start goes on all the same.
+        is_wrong: Whether something does not work.
     """
 
     secrets: tuple[str, ...] = ()
     checks: list[tuple[str, str, str]] = field(default_factory=list)
     is_disabled: bool = False
+    is_wrong: bool = False
 
     def fine(self, subject: str, sentence: str) -> None:
         """Note something that works."""
@@ -34,7 +39,8 @@ class Report:
 
     def wrong(self, subject: str, sentence: str) -> None:
         """Note something that does not."""
-        self._add("✗", subject, sentence)
+        self.is_wrong = True
+        self._add("!" if self.is_disabled else "✗", subject, sentence)
 
     def warn(self, subject: str, sentence: str) -> None:
         """Note something that works, but likely not as it was meant."""
@@ -51,6 +57,7 @@ class Report:
     def _add(self, mark: str, subject: str, sentence: str) -> None:
         for secret in self.secrets:
             sentence = sentence.replace(secret, "***")
+        sentence = printable(sentence)  # it may quote Arthur, a file, or whatever was set
         self.checks.append((mark, subject, sentence))
 
     def show(self, title: str) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from arthur_relay.cli.extra import fail
 from arthur_relay.sandbox import ArthurSandbox
+from arthur_relay.terminal import printable
 
 
 def run_sandbox(*, host: str, port: int, data: Path | None, model_id: str | None = None) -> None:
@@ -29,7 +30,7 @@ def run_sandbox(*, host: str, port: int, data: Path | None, model_id: str | None
             # A comment, so that all of it can be pasted into a shell.
             print(f"# page: {sandbox.url}/", flush=True)
             if sys.stderr.isatty():
-                kept = f"kept in {data}" if data else "in memory, gone at the end"
+                kept = f"kept in {printable(str(data))}" if data else "in memory, gone at the end"
                 print(f"The data is {kept}. Ctrl-C ends the sandbox.", file=sys.stderr)
             sandbox.wait()
 

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from arthur_relay.cli.extra import fail
-from arthur_relay.cli.variables import unknown_variables
-from arthur_relay.daemon.configuration import load
+from arthur_relay.daemon.configuration import load, unknown_variables
 from arthur_relay.daemon.logs import set_up
 from arthur_relay.daemon.server import Daemon
 from arthur_relay.daemon.settings import DAEMON_PREFIX
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.operating_system import check_daemon
-from arthur_relay.variables import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,13 +41,12 @@ def run_serve(*, env_file: Path | None, given: Mapping[str, str | None]) -> None
     variables = {DAEMON_PREFIX + name.upper(): value for name, value in given.items() if value}
     read = partial(load, env_file, given=variables, started_with=dict(os.environ))
     try:
-        check_daemon()
         configuration = read()
-        set_up(configuration.daemon.log_format, configuration.daemon.log_level)
-        for name, nearest in unknown_variables(os.environ):
-            logger.warning("%s", sentence(name, nearest))
+        writer = set_up(configuration.daemon.log_format, configuration.daemon.log_level)
+        for unknown in unknown_variables(os.environ):
+            logger.warning("%s", unknown.sentence)
         _collect_seldom()
-        status = asyncio.run(_serve(Daemon(configuration, read)))
+        status = asyncio.run(_serve(Daemon(configuration, read, log=writer)))
     except ConfigurationError as error:
         fail(str(error), code=2)
     raise typer.Exit(status)

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from arthur_relay.terminal import printable, printable_document
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -34,6 +36,9 @@ def view(
         height: Rows.
         footer: The last line.
     """
+    # Its models' ids and its errors are what clients and Arthur have sent.
+    status = None if status is None else printable_document(status)
+    problem, footer = printable(problem), printable(footer)
     lines: list[RenderableType] = []
     if status is None:
         lines = [Text("arthur-relay", "bold"), _state("bad" if problem else "", problem)]

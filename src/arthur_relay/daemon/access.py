@@ -64,6 +64,11 @@ class Grant:
         """Return whether a model may be used."""
         return self.models is None or model_id in self.models
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there are models that it may not use."""
+        return self.models is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -107,11 +112,16 @@ class Access:
         self._wall_clock = wall_clock
         self._guest_secret = secrets.token_bytes(32)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether TCP asks for a token."""
+        return self._tokens is not None
+
     def admit(self, peer: Peer, credential: str | None) -> Grant | NoEntry:
         """Say what a client may do that gives a credential: a token, a session, or anything."""
         if peer.door is Door.SOCKET:
-            if self._allowed_uids is not None and peer.uid not in self._allowed_uids:
-                return NoEntry(403, "your user may not use this socket")
+            if refused := self.refuse_view(peer):
+                return refused
             return Grant("socket" if peer.uid is None else f"uid {peer.uid}")
         if self._tokens is None:
             return Grant("anyone")
@@ -120,6 +130,14 @@ class Access:
         given = credential.removeprefix("Bearer ").strip()
         found = self._by_secret(given) or self._by_session(given)
         return found or NoEntry(401, "the token is unknown, or the login has expired")
+
+    def refuse_view(self, peer: Peer) -> NoEntry | None:
+        """Say why a client gets no view, which asks for no token; None when it does."""
+        if peer.door is not Door.SOCKET or self._allowed_uids is None:
+            return None
+        if peer.uid in self._allowed_uids:
+            return None
+        return NoEntry(403, "your user may not use this socket")
 
     def log_in(self, peer: Peer, name: object, secret: object) -> str | None:
         """Return a session for a token's name and the token; None when they are not right.

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.rows import Split
 
+NOT_ALLOWED = "the token may not be used for this model, or there is none"
+"""A restricted token gets the same answer for all other models, whether they exist or not."""
+
 _STORED = b'{"message":"success","status":200}'
 
 

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from arthur_relay.daemon.access import Door, NoEntry
-from arthur_relay.daemon.answers import answer_error, answer_json
-from arthur_relay.daemon.protocol import PEER
+from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
+from arthur_relay.daemon.browsers import API, PROBES
+from arthur_relay.daemon.protocol import CONNECTION, PEER
 from arthur_relay.errors import without_texts
+from arthur_relay.schema import MAX_MODEL_CHARACTERS, is_path_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.access import Access, Grant, Peer
     from arthur_relay.daemon.intake import Intake
     from arthur_relay.daemon.models import Models
+    from arthur_relay.daemon.protocol import GuardedProtocol
 
     Handler = Callable[[Request, Grant], Awaitable[Response]]
 
@@ -72,6 +76,8 @@ class Api:
             if isinstance(grant, NoEntry):
                 logger.warning("a client is refused (%d): %s", grant.status, grant.sentence)
                 return answer_error(grant.status, grant.sentence)
+            if not _has_place(request.scope):
+                return _no_place()
             return await handler(request, grant)
 
         return checked
@@ -80,17 +86,28 @@ class Api:
         model_id = request.path_params["model_id"]
         if not grant.allows(model_id):
             return _not_allowed()
+        if not _may_be_model(model_id):
+            return answer_error(404, "no such model")
+        if (
+            _peer(request).door is Door.TCP
+            and not self._access().has_tokens
+            and not _is_json(request.headers.get("content-type", ""))
+        ):
+            # A page of any site may post text to this machine without asking, but not JSON.
+            return answer_error(415, "the Content-Type must be application/json")
         return await self._intake.take(request, model_id)
 
     async def _model(self, request: Request, grant: Grant) -> Response:
+        model_id = request.path_params["model_id"]
         id_type = request.query_params.get("id_type", "id")
         if id_type not in ("id", "partner_model_id"):
             return answer_error(400, "id_type must be id or partner_model_id")
-        return await self._models.answer(
-            request.path_params["model_id"],
-            by_partner_id=id_type == "partner_model_id",
-            grant=grant,
-        )
+        by_partner_id = id_type == "partner_model_id"
+        if not (by_partner_id or grant.allows(model_id)):
+            return _not_allowed()  # nobody is asked: it tells nothing of whether there is one
+        if not _may_be_model(model_id):
+            return _not_allowed() if grant.is_restricted else answer_error(404, "no such model")
+        return await self._models.answer(model_id, by_partner_id=by_partner_id, grant=grant)
 
     async def _log_in(self, request: Request) -> Response:
         body = bytearray()
@@ -127,8 +144,19 @@ class Api:
 _ROWS = ("POST", "PATCH")
 
 
-def create_app(routes: Sequence[BaseRoute]) -> ASGIApp:
-    """Return the application of some routes; errors are JSON, and quote nothing."""
+def create_app(
+    routes: Sequence[BaseRoute],
+    refusal: Callable[[str, Mapping[str, str]], str],
+    may_view: Callable[[Peer], NoEntry | None],
+) -> ASGIApp:
+    """Return the application of some routes; errors are JSON, and quote nothing.
+
+    Args:
+        routes: The routes.
+        refusal: Returns why nothing is answered to a request with this path and these headers, or
+            "".
+        may_view: Returns why a client gets no view, or None.
+    """
     app = Starlette(
         routes=list(routes),
         exception_handlers={HTTPException: _on_http_error},
@@ -136,6 +164,18 @@ def create_app(routes: Sequence[BaseRoute]) -> ASGIApp:
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if sentence := refusal(scope["path"], Headers(scope=scope)):
+                logger.warning("a request is refused: %s", sentence)
+                await answer_error(403, sentence)(scope, receive, send)
+                return
+            if _is_view(scope):
+                if refused := may_view(scope["extensions"][PEER]):
+                    logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
+                    await answer_error(refused.status, refused.sentence)(scope, receive, send)
+                    return
+                if not _has_place(scope, for_view=True):
+                    await _no_place()(scope, receive, send)
+                    return
             await app(scope, receive, send)
         except ClientDisconnect:
             logger.debug("a client went away before its request was whole")
@@ -160,8 +200,38 @@ def _peer(request: Request) -> Peer:
     return peer
 
 
+def _is_view(scope: Scope) -> bool:
+    """Say whether a request is for a view that takes its time: anybody at these doors may ask."""
+    door = scope["extensions"][PEER].door
+    path = scope["path"]
+    return door is not Door.TCP and path not in PROBES and not path.startswith(API)
+
+
+def _has_place(scope: Scope, *, for_view: bool = False) -> bool:
+    """Have the connection take a place, if there is one: for good, unless it is for a view."""
+    connection: GuardedProtocol = scope["extensions"][CONNECTION]
+    if connection.take_place_for_view() if for_view else connection.take_place():
+        return True
+    logger.warning("a request is put off: the listener has no more places")
+    return False
+
+
+def _may_be_model(model_id: str) -> bool:
+    return len(model_id) <= MAX_MODEL_CHARACTERS and is_path_segment(model_id)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
 def _not_allowed() -> Response:
-    return answer_error(403, "the token may not be used for this model")
+    return answer_error(403, NOT_ALLOWED)
+
+
+def _no_place() -> Response:
+    response = answer_error(503, "too many connections", retry_after_seconds=1)
+    response.headers["Connection"] = "close"
+    return response
 
 
 def _user(name: str) -> dict[str, Any]:

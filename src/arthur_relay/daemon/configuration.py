@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
-from arthur_relay.credentials import Credentials, credentials_from_environment
-from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
+from arthur_relay import variables
+from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
 from arthur_relay.errors import SettingsError
-from arthur_relay.settings import Overflow, RelaySettings
-from arthur_relay.variables import leave_to_command
+from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
+
+    from arthur_relay.variables import Unknown
 
 _OF_THE_APPLICATION = ("redact", "hide_inputs", "hide_outputs", "max_text_bytes", "sample_rate")
 """Settings that look into inferences, which the daemon never does."""
@@ -36,6 +39,23 @@ _RELOADABLE = frozenset(
 )
 
 
+_TLS = frozenset({"tls_certificate", "tls_key"})
+"""Reloadable unless they turn TLS on or off: clients would have to know."""
+
+_OF_ARTHUR = {
+    "ARTHUR_ENDPOINT_URL": "url",
+    "ARTHUR_ORGANIZATION_ID": "organization_id",
+    "VERIFY_SSL": "verify_ssl",
+    "ARTHUR_API_KEY": "api_key",
+    "ARTHUR_LOGIN": "login",
+    "ARTHUR_PASSWORD": "password",
+}
+"""The variables of credentials, and what they are there."""
+
+_PLACE = frozenset({"url", "organization_id", "verify_ssl"})
+"""Which Arthur it is. What is in the spool belongs to that one, so only a restart changes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What a daemon is made from.
@@ -51,43 +71,64 @@ class Configuration:
     credentials: Credentials
 
     def with_reloaded(self, new: Configuration) -> Configuration:
-        """Return this one with what a reload can change as it is in a newer one."""
-        if self._turns_tls(new):
-            kept = {name: getattr(self.daemon, name) for name in ("tls_certificate", "tls_key")}
-            new = replace(new, daemon=new.daemon.model_copy(update=kept))
-        changes = {name: getattr(new.daemon, name) for name in _RELOADABLE}
-        return Configuration(
-            self.daemon.model_copy(update=changes),
-            self.relay,
-            replace(
-                new.credentials,
-                url=self.credentials.url,
-                verify_ssl=self.credentials.verify_ssl,
-            ),
-        )
+        """Return this one with what a reload can change as it is in a newer one.
+
+        Raises:
+            SettingsError: A start would refuse what that makes, though neither of the two.
+        """
+        names = _RELOADABLE - (_TLS if self._turns_tls(new) else frozenset())
+        changes = {name: getattr(new.daemon, name) for name in names}
+        daemon = self.daemon.model_copy(update=changes)
+        check_together(daemon, self.relay)
+        # A key of another Arthur, or of another organisation there, is not for this one to see.
+        elsewhere = self._goes_elsewhere(new)
+        return Configuration(daemon, self.relay, self.credentials if elsewhere else new.credentials)
+
+    def needs_restart(self, new: Configuration) -> list[str]:
+        """Return the variables that differ in a newer one, and that a reload can't change."""
+        reloadable = _RELOADABLE - (_TLS if self._turns_tls(new) else frozenset())
+        names = [
+            DAEMON_PREFIX + name.upper()
+            for name in DaemonSettings.model_fields
+            if name not in reloadable and getattr(self.daemon, name) != getattr(new.daemon, name)
+        ]
+        names += [
+            ENVIRONMENT_PREFIX + name.upper()
+            for name in RelaySettings.model_fields
+            if getattr(self.relay, name) != getattr(new.relay, name)
+        ]
+        names += [
+            variable
+            for variable, name in _OF_ARTHUR.items()
+            if (name in _PLACE or self._goes_elsewhere(new))
+            and getattr(self.credentials, name) != getattr(new.credentials, name)
+        ]
+        return names
 
     def _turns_tls(self, new: Configuration) -> bool:
         """Say whether TCP would be with TLS from now on, or without; a certificate is no matter."""
         return (self.daemon.tls_certificate is None) != (new.daemon.tls_certificate is None)
 
-    def needs_restart(self, new: Configuration) -> list[str]:
-        """Return the variables that differ in a newer one, and that a reload can't change."""
-        names = [
-            DAEMON_PREFIX + name.upper()
-            for name in DaemonSettings.model_fields
-            if (name not in _RELOADABLE or (name == "tls_certificate" and self._turns_tls(new)))
-            and getattr(self.daemon, name) != getattr(new.daemon, name)
-        ]
-        names += [
-            f"ARTHUR_RELAY_{name.upper()}"
-            for name in RelaySettings.model_fields
-            if getattr(self.relay, name) != getattr(new.relay, name)
-        ]
-        if self.credentials.url != new.credentials.url:
-            names.append("ARTHUR_ENDPOINT_URL")
-        if self.credentials.verify_ssl != new.credentials.verify_ssl:
-            names.append("VERIFY_SSL")
-        return names
+    def _goes_elsewhere(self, new: Configuration) -> bool:
+        return any(
+            getattr(self.credentials, name) != getattr(new.credentials, name) for name in _PLACE
+        )
+
+
+def reloadable_variables() -> list[str]:
+    """Return the variables that a reload takes over, sorted; without those of files of secrets."""
+    names = [DAEMON_PREFIX + name.upper() for name in _RELOADABLE]
+    return sorted([*names, *(each for each, name in _OF_ARTHUR.items() if name not in _PLACE)])
+
+
+def unknown_variables(names: Collection[str]) -> Iterator[Unknown]:
+    """Yield the names that are no setting of the daemon's, nor of the relay's own.
+
+    See `variables.unknown_variables`.
+    """
+    settings = [DAEMON_PREFIX + name.upper() for name in DaemonSettings.model_fields]
+    settings += [ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields]
+    yield from variables.unknown_variables(names, tuple(settings))
 
 
 def load(
@@ -108,8 +149,7 @@ def load(
     Raises:
         ConfigurationError: Something can't be used; the environment is as it was then.
     """
-    before = dict(os.environ)
-    try:
+    with environment_unless_refused():
         if started_with is not None:
             os.environ.clear()
             os.environ.update(started_with)
@@ -117,6 +157,14 @@ def load(
             os.environ.update(_read(env_file))
         os.environ.update(given or {})
         return _load()
+
+
+@contextmanager
+def environment_unless_refused() -> Iterator[None]:
+    """Let the environment be as it was before where the block raises, whatever is set in it."""
+    before = dict(os.environ)
+    try:
+        yield
     except BaseException:
         os.environ.clear()
         os.environ.update(before)
@@ -124,7 +172,7 @@ def load(
 
 
 def _load() -> Configuration:
-    leave_to_command(os.environ)
+    variables.leave_to_command(os.environ)
     daemon = DaemonSettings()
     relay = RelaySettings()
     if relay.spool_dir is None:
@@ -140,16 +188,50 @@ def _load() -> Configuration:
                 f"ARTHUR_RELAY_{name.upper()} does nothing in the daemon, which never looks into"
                 " rows: set it where inferences are captured, and not here."
             )
-    if daemon.max_body_bytes > relay.spool_bytes // 2:
-        raise SettingsError(
-            f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
-            f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes})."
-        )
+    check_together(daemon, relay)
     # What does not fit in any more is refused, so that its sender keeps it; nothing is given up.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
     return Configuration(
         daemon, relay, credentials_from_environment(allow_insecure=relay.allow_insecure)
     )
+
+
+def check_together(daemon: DaemonSettings, relay: RelaySettings) -> None:
+    """Refuse values that are allowed one by one, and not together.
+
+    Raises:
+        SettingsError: There are some; the sentence names their variables.
+    """
+    daemon.check()
+    if daemon.max_body_bytes > relay.spool_bytes // 2:
+        raise SettingsError(
+            f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
+            f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes})."
+        )
+    if daemon.listen is not None:
+        host, _ = read_address(daemon.listen)
+        check_listener(daemon, relay, host, f"{DAEMON_PREFIX}LISTEN is {daemon.listen}")
+
+
+def check_listener(daemon: DaemonSettings, relay: RelaySettings, host: str, what: str) -> None:
+    """Refuse to take rows from other machines without tokens, or without TLS.
+
+    Args:
+        daemon: Has the tokens and the certificate.
+        relay: Says whether plain text is meant.
+        host: The name or address that is listened on, whoever opened the socket.
+        what: Says so, for the message.
+
+    Raises:
+        SettingsError: It would.
+    """
+    daemon.check_tcp(host, what)
+    if daemon.tls_certificate is None and not relay.allow_insecure and not is_loopback(host):
+        raise SettingsError(
+            f"{what}: without TLS the network sees tokens and prompts. Set"
+            f" {DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY, or"
+            " ARTHUR_RELAY_ALLOW_INSECURE=true if you mean it."
+        )
 
 
 def _read(path: Path) -> dict[str, str]:

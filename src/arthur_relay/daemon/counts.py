@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODELS_KEPT = 1000
-OTHER = "other"
-
 
 @dataclass(slots=True)
 class IntakeCounts:
@@ -21,7 +18,6 @@ class IntakeCounts:
         requests: Requests for rows, by method and status.
         rows: Rows by what became of them: `accepted`, `refused` (they never can be), `deferred`
             (503: the client keeps them).
-        captured: Accepted rows by model, of `MODELS_KEPT` at most; the rest is in `other`.
         connections: Open connections, by door.
         observe: Given, for each request with rows that were accepted, the seconds until then.
         body_bytes: Bytes of requests' bodies that are in memory now.
@@ -29,14 +25,6 @@ class IntakeCounts:
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
-    captured: Counter[str] = field(default_factory=Counter)
     connections: Counter[str] = field(default_factory=Counter)
     observe: list[Callable[[float], None]] = field(default_factory=list)
     body_bytes: int = 0
-
-    def accept(self, model_id: str, rows: int) -> None:
-        """Count rows that were accepted."""
-        self.rows["accepted"] += rows
-        if model_id not in self.captured and len(self.captured) >= MODELS_KEPT:
-            model_id = OTHER  # while Arthur is away, clients may name any that there are not
-        self.captured[model_id] += rows

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
+
 from arthur_relay.daemon.answers import answer_error, answer_rows
+from arthur_relay.daemon.protocol import CONNECTION
 from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
 from arthur_relay.pipeline.acceptance import Refusal
 from arthur_relay.row import RowKind
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.counts import IntakeCounts
     from arthur_relay.daemon.desk import Desk
+    from arthur_relay.daemon.protocol import GuardedProtocol
     from arthur_relay.daemon.rows import Split
     from arthur_relay.daemon.settings import DaemonSettings
 
@@ -29,10 +33,10 @@ logger = logging.getLogger("arthur_relay.daemon.intake")
 COMMIT_SECONDS = 30.0
 """How long rows may take to become safe before the client is told to come again."""
 
-RETRY_SECONDS = {Refusal.FULL: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
+RETRY_SECONDS = {Refusal.FULL: 5, Refusal.HELD: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
 """When to come again, by why not now."""
 
-MAX_MODEL_CHARACTERS = 255
+_MAX_DIGITS = 18
 
 _KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
 
@@ -65,9 +69,7 @@ class Intake:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
         began_at = time.perf_counter()
         method = request.method
-        if len(model_id) > MAX_MODEL_CHARACTERS:
-            response = answer_error(404, "no such model")
-        elif request.headers.get("content-encoding", "identity").lower() != "identity":
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
             response = answer_error(415, "the body must not be compressed")
         else:
             with self._room() as held:
@@ -103,9 +105,13 @@ class Intake:
         del body  # the rows have their own bytes
         if refusal := await self.refusal(model_id):
             return answer_error(404, refusal)
-        return await self._store(found, model_id)
+        # Half-closed by TLS, or cut: nobody would hear that they are safe, and send them again.
+        connection: GuardedProtocol = request.scope["extensions"][CONNECTION]
+        if connection.is_gone:
+            raise ClientDisconnect
+        return await self._store(found)
 
-    async def _store(self, found: Split, model_id: str) -> Response:
+    async def _store(self, found: Split) -> Response:
         rows = self.counts.rows
         if found.rows:
             try:
@@ -117,7 +123,7 @@ class Intake:
                 rows["deferred"] += found.total
                 logger.warning("rows are put off: %s", refusal.value)
                 return answer_error(503, refusal.value, retry_after_seconds=RETRY_SECONDS[refusal])
-            self.counts.accept(model_id, len(found.rows))
+            rows["accepted"] += len(found.rows)
         rows["refused"] += len(found.refused)
         return answer_rows(found)
 
@@ -129,9 +135,12 @@ class Intake:
             _TooLargeError: It is too large.
             _NoRoomError: There are too many others.
         """
-        declared = request.headers.get("content-length", "")
+        # The parser takes any number of zeros, of which Python makes no integer.
+        declared = request.headers.get("content-length", "").lstrip("0")
+        if len(declared) > _MAX_DIGITS:
+            raise _TooLargeError
         if declared.isascii() and declared.isdigit():
-            held.reserve(int(declared))
+            held.expect(int(declared))
         parts = []
         size = 0
         async for part in request.stream():
@@ -156,15 +165,19 @@ class _Held:
     intake: Intake
     size: int = 0
 
-    def reserve(self, size: int) -> None:
-        """Make sure that so many bytes may be held in all."""
+    def expect(self, size: int) -> None:
+        """Make sure that so many bytes could be held now, and hold nothing for what is only said.
+
+        Else a client that announces much and sends nothing would use up the room of others.
+        """
         intake, limits = self.intake, self.intake.settings()
         if size > limits.max_body_bytes:
             raise _TooLargeError
-        more = size - self.size
-        if more <= 0:
-            return
-        if intake.counts.body_bytes + more > limits.max_intake_bytes:
+        if intake.counts.body_bytes + size - self.size > limits.max_intake_bytes:
             raise _NoRoomError
-        intake.counts.body_bytes += more
+
+    def reserve(self, size: int) -> None:
+        """Hold so many bytes in all, no fewer than before."""
+        self.expect(size)
+        self.intake.counts.body_bytes += size - self.size
         self.size = size

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
 from arthur_relay.daemon.settings import LogFormat
+from arthur_relay.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from arthur_relay.daemon.settings import LogLevel
+
+logger = logging.getLogger("arthur_relay.daemon")
 
 BURST = 10
 """Lines of one kind that are written at once, and then one in `EVERY_SECONDS`."""
@@ -69,7 +73,7 @@ class JsonLines(logging.Formatter):
             line["held_back"] = held_back
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return printable(json.dumps(line, default=str))
 
 
 class ConsoleLines(logging.Formatter):
@@ -80,23 +84,34 @@ class ConsoleLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
-        line = super().format(record)
+        # What clients and Arthur have sent may be in it; a traceback has lines of its own.
+        line = printable(super().format(record), keep="\n" if record.exc_info else "")
         held_back = getattr(record, "held_back", 0)
         return f"{line} (and {held_back} more like it)" if held_back else line
 
 
-def set_up(log_format: LogFormat, level: LogLevel) -> None:
-    """Write the process's log to standard error, in place of what was set up before."""
+def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
+    """Write the process's log to standard error, in place of what was set up before.
+
+    Nothing that logs waits for whoever reads it.
+
+    Returns:
+        What writes it, and counts what it could not.
+    """
+    descriptor = standard_error()
     if log_format is LogFormat.AUTO:
-        log_format = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
-    handler = logging.StreamHandler(sys.stderr)
+        is_terminal = descriptor is not None and os.isatty(descriptor)
+        log_format = LogFormat.CONSOLE if is_terminal else LogFormat.JSON
+    handler = LogWriter(descriptor)
     handler.setFormatter(JsonLines() if log_format is LogFormat.JSON else ConsoleLines())
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+    log_what_nobody_catches(lambda where, kind: logger.error("%s raised %s", where, kind))
     set_level(level)
+    return handler
 
 
 def set_level(level: LogLevel) -> None:

@@ -20,6 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from arthur_relay.daemon.access import Door
+from arthur_relay.daemon.observations import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -74,6 +75,19 @@ class DaemonCollector(Collector):
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
+        damaged = state.parts.worker.buffer.damaged_files
+        yield _counter(
+            "spool_damaged_files",
+            "Files of the spool that were found damaged and set aside.",
+            (),
+            {(): damaged.set_aside},
+        )
+        yield _counter(
+            "spool_damaged_files_removed",
+            "Files that were set aside, and gave way to newer ones that are damaged.",
+            (),
+            {(): damaged.removed},
+        )
         yield _gauge(
             "oldest_row_age_seconds",
             "How long the oldest row has waited; 0 when none waits.",
@@ -97,7 +111,28 @@ class DaemonCollector(Collector):
         yield _counter(
             "retries", "Requests that repeated an earlier one.", (), {(): ledger.retries}
         )
+        yield _counter(
+            "questions",
+            "Questions to Arthur for models by what became of them; clients wait for the answers.",
+            ("outcome",),
+            _one({each.value: seen.questions.outcomes[each] for each in Asked}),
+        )
+        yield _gauge(
+            "questions_failing",
+            "1 while the last one had no answer.",
+            int(bool(seen.questions.failure)),
+        )
         yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
+        yield _gauge(
+            "models_held",
+            "Models of which nothing goes through, whatever becomes of the others.",
+            dispatcher.held_count,
+        )
+        yield _gauge(
+            "credentials_refused",
+            "1 while Arthur refuses the credentials, and rows wait.",
+            int(bool(dispatcher.entry.refusal)),
+        )
         yield _counter(
             "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
         )
@@ -111,6 +146,12 @@ class DaemonCollector(Collector):
             "Rows that became dead letters.",
             ("reason",),
             _one(dict(state.parts.dead_letters.added)),
+        )
+        yield _counter(
+            "dead_letters_evicted",
+            "Dead letters that gave way to newer ones, for want of room: they are lost.",
+            (),
+            {(): state.parts.dead_letters.evicted},
         )
         kept = state.dead_letters()
         if kept is not None:
@@ -142,6 +183,12 @@ class DaemonCollector(Collector):
             "How often the worker died and came back.",
             (),
             {(): state.parts.runtime.restarts},
+        )
+        yield _counter(
+            "log_lines_dropped",
+            "Log lines that nobody will see, because standard error was not read, or is closed.",
+            (),
+            {(): 0 if state.log is None else state.log.dropped},
         )
         yield _gauge("loop_lag_seconds", "How late the slower loop is.", state.loop_lag_seconds())
         yield _gauge("ready", "1 while rows are taken.", int(state.readiness()[0]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.answers import answer_error, answer_json
+from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
+from arthur_relay.daemon.observations import Asked
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from arthur_relay.daemon.access import Grant
+    from arthur_relay.daemon.observations import Questions
     from arthur_relay.destinations.scope import ScopeDestination
     from arthur_relay.parts import Parts
+
+logger = logging.getLogger("arthur_relay.daemon.models")
 
 FRESH_SECONDS = 30.0
 """How long an answer of Arthur's is given to others as well: a server's workers start together."""
@@ -63,23 +68,31 @@ class Models:
         arthur: Asked; entered on this loop, and not the worker's.
         parts: The worker's, which keeps copies in the spool.
         timeout_seconds: How long Arthur may take.
+        questions: Told how each question ended.
     """
 
     arthur: ScopeDestination
     parts: Parts
     timeout_seconds: float
+    questions: Questions
     _told: dict[_Key, _Told] = field(default_factory=dict)
     _asking: dict[_Key, asyncio.Task[_Told]] = field(default_factory=dict)
     _away_until: float = 0.0
 
     async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
-        """Answer `GET /models/{id}`."""
+        """Answer `GET /models/{id}`.
+
+        A restricted token's answer says nothing of models that it may not use, not even whether
+        they exist, or are known here.
+        """
         try:
-            found = await self._find((name, by_partner_id))
+            found = await self._find((name, by_partner_id), grant)
         except _NoModelError as error:
+            if grant.is_restricted and error.response.status_code == 404:
+                return answer_error(403, NOT_ALLOWED)
             return error.response
-        if not grant.allows(str(found.get("id", ""))):
-            return answer_error(403, "the token may not be used for this model")
+        if not _allows(grant, found):
+            return answer_error(403, NOT_ALLOWED)
         return answer_json(found)
 
     async def refusal(self, model_id: str) -> str:
@@ -103,13 +116,15 @@ class Models:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return ""
 
-    async def _find(self, key: _Key) -> dict[str, Any]:
+    async def _find(self, key: _Key, grant: Grant) -> dict[str, Any]:
         """Return Arthur's description of a model, or the kept one.
 
         Raises:
             _NoModelError: There is neither.
         """
         kept = self._kept(key)
+        if kept is not None and not _allows(grant, kept):
+            kept = None
         told = self._told.get(key)
         if told is None or time.monotonic() > told.until:
             if kept is not None and time.monotonic() < self._away_until:
@@ -145,6 +160,38 @@ class Models:
         return await asyncio.shield(task)
 
     async def _fetch(self, key: _Key) -> _Told:
+        try:
+            told = await self._told_by_arthur(key)
+        except CredentialsError:
+            self._note(Asked.REFUSED, "it refused the daemon's credentials")
+            raise
+        except UnreachableError as error:
+            self._note(Asked.UNAVAILABLE, str(error))
+            raise
+        self._note(Asked.ANSWERED)
+        while len(self._told) >= ANSWERS_KEPT:
+            del self._told[next(iter(self._told))]
+        self._told[key] = told
+        return told
+
+    def _note(self, outcome: Asked, failure: str = "") -> None:
+        """Count a question as a delivery is: for the breaker, health, metrics and the log."""
+        if self.questions.note(outcome, failure):
+            if failure:
+                logger.warning("Arthur can't be asked for models: %s", failure)
+            else:
+                logger.warning("Arthur answers questions for models again")
+        if outcome is not Asked.REFUSED:  # it is there, so that probes would tell nothing
+            self.parts.worker.schemas.note(failure)
+            self.parts.runtime.wake()
+
+    async def _told_by_arthur(self, key: _Key) -> _Told:
+        """Ask Arthur.
+
+        Raises:
+            UnreachableError: It can't be asked.
+            CredentialsError: It refused the daemon.
+        """
         name, by_partner_id = key
         until = time.monotonic() + FRESH_SECONDS
         try:
@@ -153,18 +200,13 @@ class Models:
         except TimeoutError:
             raise UnreachableError("it has not answered in time") from None
         except ModelError:
-            told = _Told(until, refusal="no such model")
+            return _Told(until, refusal="no such model")
         except CredentialsError:
             raise
         except ConfigurationError as error:
             raise UnreachableError(str(error)) from None
-        else:
-            told = _Told(until, document)
-            self._keep(document)
-        while len(self._told) >= ANSWERS_KEPT:
-            del self._told[next(iter(self._told))]
-        self._told[key] = told
-        return told
+        self._keep(document)
+        return _Told(until, document)
 
     def _keep(self, document: dict[str, Any]) -> None:
         """Have the worker know the model, and keep what was told in the spool."""
@@ -183,3 +225,7 @@ class Models:
             if found == name:
                 return document
         return None
+
+
+def _allows(grant: Grant, document: dict[str, Any]) -> bool:
+    return grant.allows(str(document.get("id", "")))

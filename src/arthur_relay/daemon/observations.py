@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -165,6 +166,51 @@ class History:
         return list(self._points.copy())
 
 
+class Asked(StrEnum):
+    """How a question to Arthur for a model ended."""
+
+    ANSWERED = "answered"
+    """Arthur told of the model, or that there is none."""
+    UNAVAILABLE = "unavailable"
+    """It could not be asked, or not understood."""
+    REFUSED = "refused"
+    """It does not know us."""
+
+
+class Questions:
+    """What became of the questions for models that clients wait for, as they send no row without.
+
+    The daemon's loop notes, any thread reads.
+
+    Attributes:
+        outcomes: How many ended how.
+        last: How the last one ended; None before there was one.
+        failure: Why the last one had no answer; "" when it had one, or a delivery has since.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[Asked] = Counter()
+        self.last: Asked | None = None
+        self.failure = ""
+
+    def note(self, outcome: Asked, failure: str = "") -> bool:
+        """Take in how one ended. Returns whether that is news."""
+        is_news = outcome is not self.last and not (self.last is None and not failure)
+        self.outcomes[outcome] += 1
+        self.last, self.failure = outcome, failure
+        return is_news
+
+    def delivered(self) -> None:
+        """Take in that Arthur took a request with rows: it is there, and knows us."""
+        self.failure = ""
+        self.last = Asked.ANSWERED
+
+    @property
+    def are_refused(self) -> bool:
+        """Whether the last one was refused for who we are."""
+        return self.last is Asked.REFUSED
+
+
 class Observations:
     """All that is observed.
 
@@ -173,6 +219,7 @@ class Observations:
         delivery_seconds: How long each took.
         intake_seconds: How long requests of clients took until they were acknowledged.
         outcomes: Requests to Arthur by what became of them.
+        questions: Questions to Arthur for models.
         troubles: What went wrong lately.
         history: The last minutes.
     """
@@ -183,6 +230,7 @@ class Observations:
         self.delivery_seconds = Histogram(SECONDS)
         self.intake_seconds = Histogram(INTAKE_SECONDS)
         self.outcomes: Counter[str] = Counter()
+        self.questions = Questions()
         self.troubles = Troubles()
         self.history = History()
 
@@ -192,6 +240,8 @@ class Observations:
         self.batch_bytes.observe(batch.size)
         self.delivery_seconds.observe(seconds)
         failure = attempt.failure
+        if failure is None:
+            self.questions.delivered()
         self.outcomes["answered" if failure is None else failure.value.replace(" ", "_")] += 1
         if attempt.reason:
             self.troubles.note(f"A request to Arthur: {attempt.reason}")

@@ -1,8 +1,4 @@
-"""The HTTP protocol at the edge: uvicorn's, with limits on connections, slow senders and readers.
-
-uvicorn itself bounds how long an idle connection is kept, and nothing else of these. Its protocol
-with the C parser, because what a body of rows costs on its way in is most of what the intake does.
-"""
+"""The HTTP protocol at the edge: one connection, its time limits, and who is at its other end."""
 
 from __future__ import annotations
 
@@ -11,9 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from arthur_relay.daemon.access import Door, Peer, peer_uid
+from arthur_relay.daemon.framing import LATE, REASONS, FramedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,22 +17,15 @@ if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from arthur_relay.daemon.counts import IntakeCounts
+    from arthur_relay.daemon.places import Places
 
 logger = logging.getLogger("arthur_relay.daemon.connections")
 
 PEER = "arthur_relay.peer"
 """Where the ASGI scope's extensions have the `Peer`."""
 
-HEAD_BYTES = 32 * 1024
-"""A request's line and headers, at most."""
-
-_LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-    b"Content-Length: 34\r\nConnection: close\r\n\r\n"
-    b'{"error": "too many connections"}\n'
-)
+CONNECTION = "arthur_relay.connection"
+"""Where they have the `GuardedProtocol`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +34,17 @@ class Limits:
 
     Attributes:
         door: Where it came in.
-        counts: Where open connections are counted.
-        max_connections: Open connections of all doors together, at most.
+        places: Who may be connected there.
         timeout_seconds: How long a request may take to arrive, and an answer to be read.
     """
 
     door: Door
-    counts: IntakeCounts
-    max_connections: int
+    places: Places
     timeout_seconds: Callable[[], float]
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection. Its peer is in the ASGI scope's extensions.
+class GuardedProtocol(FramedProtocol):
+    """One connection. Its peer, and itself, are in the ASGI scope's extensions.
 
     Args:
         config: uvicorn's.
@@ -66,6 +52,9 @@ class GuardedProtocol(HttpToolsProtocol):
         loop: The daemon's loop.
         limits: What it may do.
         gone: Called when it has ended.
+
+    Attributes:
+        opening: The task that makes the connection, its handshake included.
     """
 
     def __init__(
@@ -76,38 +65,55 @@ class GuardedProtocol(HttpToolsProtocol):
         limits: Limits,
         gone: Callable[[], None],
     ) -> None:
-        super().__init__(config, state, {}, loop)
+        super().__init__(config, state, loop)
+        self.opening: asyncio.Task[None] | None = None
+        self._is_made = False
         self._limits = limits
         self._gone = gone
-        self._turned_away = False
-        self._counted = False
-        self._began = False  # whether there was a whole head already
-        self._in_head = False
-        self._head_bytes = 0
-        self._is_arriving = False
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether no answer can reach the client any more."""
+        return self.transport.is_closing()
+
+    @property
+    def is_dispensable(self) -> bool:
+        """Whether nobody who has sent a whole request waits for its answer, and reads it.
+
+        Who asks and does not read would wait for ever, or for as long as a few bytes now and then
+        make it.
+        """
+        return not self.has_whole_request or self.flow.write_paused
+
+    def take_place(self) -> bool:
+        """Take a place for good: the client was let in. False when there is none."""
+        return self._limits.places.take(self)
+
+    def take_place_for_view(self) -> bool:
+        """Take a place until the view is answered, and read. False when there is none."""
+        return self._limits.places.take_for_view(self)
+
+    def end(self) -> None:
+        """End the connection at once, also one whose handshake is not over."""
+        if self._is_made:
+            self.transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # wider
-        """Let the connection in, unless there are too many."""
-        counts, limits = self._limits.counts, self._limits
-        if counts.connections.total() >= limits.max_connections:
-            self._turned_away = True
-            transport.write(_BUSY)
-            self._close(transport)
-            logger.warning("a connection is refused: there are %d", limits.max_connections)
-            return
-        counts.connections[limits.door.value] += 1
-        self._counted = True
+        """Begin: the client has some time for its first request."""
         super().connection_made(transport)
+        self._is_made = True
         uid = None
-        if limits.door is Door.SOCKET:
+        if self._limits.door is Door.SOCKET:
             uid = peer_uid(transport.get_extra_info("socket"))
-        peer = Peer(limits.door, uid)
+        extensions = {PEER: Peer(self._limits.door, uid), CONNECTION: self}
         app = self.app
 
         async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = {PEER: peer}
+            scope["extensions"] = extensions
             await app(scope, receive, send)
 
         self.app = with_peer
@@ -115,60 +121,28 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        if self._turned_away:
-            return
-        if self._counted:
-            self._counted = False
-            self._limits.counts.connections[self._limits.door.value] -= 1
+        self._limits.places.leave(self)
         self._stop_watching()
         super().connection_lost(exc)
         self._gone()
 
-    def data_received(self, data: bytes) -> None:
-        """Take what the client sends, as far as it may."""
-        if self._turned_away or self.transport.is_closing():
-            return
-        before = self._head_bytes
-        super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            # A head that began in these bytes is counted too high, by what came before it.
-            self._head_bytes = before + len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self.send_400_response("The request's head is too large.")
-
-    def eof_received(self) -> None:
-        """Let uvicorn end the connection."""
-        if not self._turned_away:
-            super().eof_received()
-
     def on_message_begin(self) -> None:
         """Begin a request, which has to arrive in time."""
         super().on_message_begin()
-        self._unset_keepalive_if_required()  # also for one behind another in the same bytes
-        self._in_head = self._is_arriving = True
-        self._head_bytes = 0
-        self._cancel_arrival()
-        self._watch_arrival()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, if there are not too many."""
-        self._head_bytes += len(name) + len(value)
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """Let the request be answered, unless its head is too large."""
-        self._in_head = False
-        if self._head_bytes > HEAD_BYTES:
-            raise ValueError("the head is too large")  # uvicorn answers 400
-        self._head_bytes = 0
-        super().on_headers_complete()
-        self._began = True
+        if not self._is_replaying:
+            self._cancel_arrival()
+            self._watch_arrival()
 
     def on_message_complete(self) -> None:
         """End a request: it has arrived."""
-        self._is_arriving = False
-        self._cancel_arrival()
         super().on_message_complete()
+        if not self._is_arriving:
+            self._cancel_arrival()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or rest."""
+        super().on_response_complete()
+        self._rest_if_answered()
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read, for as long as it may take."""
@@ -184,11 +158,16 @@ class GuardedProtocol(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
         super().resume_writing()
+        self._rest_if_answered()
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection, also when the client never read its answer."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self._limits.timeout_seconds(), self.transport.abort)
+
+    def _rest_if_answered(self) -> None:
+        if not (self.has_whole_request or self.flow.write_paused):
+            self._limits.places.rest(self)
 
     def _watch_arrival(self) -> None:
         self._arrival = self.loop.call_later(self._limits.timeout_seconds(), self._too_slow)
@@ -207,27 +186,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         """End a connection whose request does not arrive, with 408 where that can be said."""
         self._arrival = None
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._has_ended:
+            return
+        if self._is_arriving:
+            self._refuse(LATE)
             return
         # Browsers that show the page open connections which they may not need.
-        spare = self._limits.door is Door.VIEWS and not self._is_arriving
-        level = logging.DEBUG if spare else logging.WARNING
-        logger.log(level, "a connection is closed: its request has not arrived in time")
-        if self._is_arriving and self._may_answer():
-            self.transport.write(_LATE)
-            self._close(self.transport)
-        else:
-            self.transport.abort()
-
-    def _may_answer(self) -> bool:
-        """Say whether no answer is being sent, to this request or to the one before it."""
-        if not self._began:
-            return True
-        if self._in_head:
-            return self.cycle.response_complete
-        return not self.cycle.response_started and not self.pipeline
-
-    def _close(self, transport: asyncio.Transport) -> None:
-        """Close once all is sent, and soon in any case."""
-        transport.close()
-        self.loop.call_later(self._limits.timeout_seconds(), transport.abort)
+        level = logging.DEBUG if self._limits.door is Door.VIEWS else logging.WARNING
+        logger.log(level, "a connection is closed: %s", REASONS[LATE])
+        self.transport.abort()

@@ -1,14 +1,16 @@
-"""Splits a request's body into rows without decoding what is inside of them. Pure."""
+"""Splits a request's body into rows, which stay the bytes that were sent. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from arthur_relay.daemon.json_rows import read_row
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
 NO_ID = "partner_inference_id is required"
 NO_TEXT_ID = "partner_inference_id must be a string"
-NO_UNICODE_ID = "partner_inference_id is not valid Unicode"
 NO_OBJECT = "the row must be an object"
-NO_UTF8 = "the row is not valid UTF-8"
+TOO_DEEP = "the body is nested too deeply"
+
+DATA = {RowKind.INFERENCE: "inference_data", RowKind.GROUND_TRUTH: "ground_truth_data"}
+"""What a row of each kind tells: an object, without which Arthur takes none, nor can it be cut."""
 
 
 class NotRowsError(ValueError):
@@ -46,21 +50,15 @@ class Split:
     refused: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
-class _Identified(msgspec.Struct, gc=False):  # a string is in no cycle
-    """All that is read of a row."""
-
-    partner_inference_id: str
-
-
-class _Anything(msgspec.Struct):
-    partner_inference_id: Any = None
-
+LEAST_BYTES = 32
+"""What an element has at least, comma included, where all of a body's are made at once: a row has
+more, and an element that is made takes twice as much."""
 
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_identified = msgspec.json.Decoder(_Identified)
-_anything = msgspec.json.Decoder(_Anything)
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# What the splitting does not read, although it costs its own row only: half characters, and numbers
+# that are none.
+_ODD = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity")
 
 
 def split(body: bytes, *, model_id: str, kind: RowKind, max_rows: int, max_row_bytes: int) -> Split:
@@ -70,100 +68,73 @@ def split(body: bytes, *, model_id: str, kind: RowKind, max_rows: int, max_row_b
         NotRowsError: It is not a JSON list, as a whole.
         TooManyRowsError: There are more than `max_rows`.
     """
-    parts = _elements(body)
+    parts = _elements(body, max_rows)
     if len(parts) > max_rows:
-        raise TooManyRowsError(f"the request has {len(parts)} rows; {max_rows} are allowed")
+        raise TooManyRowsError(f"the request has more than the {max_rows} rows that are allowed")
     found = Split(len(parts))
     rows, refused = found.rows, found.refused
-    # The splitting looks at the bytes of texts only as far as their ends go.
-    is_utf8 = _is_utf8(body)
-    decode = _identified.decode
+    data = DATA[kind]
     for index, part in enumerate(parts):
         content = bytes(part)
         if len(content) > max_row_bytes:
             reason = f"the row has {len(content)} bytes; {max_row_bytes} are allowed"
             refused[index] = (413, reason)
             continue
-        try:
-            row_id = decode(content).partner_inference_id
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            row_id, reason = _look_closer(content)
-        else:
-            reason = "" if row_id else NO_ID
-        if not (reason or is_utf8 or _is_utf8(content)):
-            reason = NO_UTF8
-        if reason:
+        document, reason = read_row(content)
+        if reason or (reason := _lacks(document, data)):
             refused[index] = (400, reason)
         else:
-            rows.append(Row(row_id, model_id, content, kind=kind))
+            rows.append(Row(document["partner_inference_id"], model_id, content, kind=kind))
     return found
 
 
-def _is_utf8(text: bytes) -> bool:
-    try:
-        str(text, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _lacks(document: Any, data: str) -> str:
+    """Return what a row needs and does not have, or "".
+
+    Of a key that comes twice the last one counts, as for all who read it later.
+    """
+    if type(document) is not dict:
+        return NO_OBJECT
+    row_id = document.get("partner_inference_id")
+    if row_id is None or row_id == "":
+        return NO_ID
+    if type(row_id) is not str:
+        return NO_TEXT_ID
+    found = document.get(data)
+    if type(found) is not dict:
+        return f"{data} is required" if found is None else f"{data} must be an object"
+    return ""
 
 
-def _elements(body: bytes) -> Sequence[Buffer]:
-    """Return the elements of a JSON list, each as it was sent."""
+def _elements(body: bytes, most: int) -> Sequence[Buffer]:
+    """Return the elements of a JSON list, each as it was sent; of more than `most` not all."""
+    commas = body.count(b",")
     try:
-        return _list.decode(body)
+        if commas < most or commas * LEAST_BYTES <= len(body):
+            return _list.decode(body)
     except msgspec.ValidationError:
         raise NotRowsError("the body must be a JSON list of rows") from None
     except RecursionError:
-        raise NotRowsError("the body is nested too deeply") from None
+        raise NotRowsError(TOO_DEEP) from None
     except msgspec.DecodeError:
-        # It takes no lone surrogates (`"\\ud800"`), which are JSON all the same.
-        if _SURROGATE.search(body) is None:
+        if _ODD.search(body) is None:
             raise NotRowsError("the body is not JSON") from None
     try:
-        return [part.encode() for part, _ in _elements_with_surrogates(body.decode())]
+        # Bytes that are no UTF-8 become half characters, and the same bytes again.
+        text = body.decode("utf-8", "surrogateescape")
+        parts = islice(_odd_elements(text), most + 1)
+        return [part.encode("utf-8", "surrogateescape") for part in parts]
     except (ValueError, RecursionError):
         raise NotRowsError("the body is not JSON") from None
 
 
-def _look_closer(part: bytes) -> tuple[str, str]:
-    """Return the id of a row, else why it has none that can be used."""
-    try:
-        found = _anything.decode(part).partner_inference_id
-    except msgspec.ValidationError:
-        return "", NO_OBJECT
-    except UnicodeDecodeError:
-        return "", NO_UTF8
-    except (msgspec.DecodeError, RecursionError):
-        return _with_surrogates(part)
-    return "", NO_ID if found is None else NO_TEXT_ID
-
-
-def _with_surrogates(part: bytes) -> tuple[str, str]:
-    try:
-        ((_, value),) = _elements_with_surrogates(f"[{str(part, 'utf-8')}]")
-    except (ValueError, RecursionError):
-        return "", NO_OBJECT
-    if not isinstance(value, dict):
-        return "", NO_OBJECT
-    match value.get("partner_inference_id"):
-        case None | "":
-            return "", NO_ID
-        case str() as row_id:
-            fits = not any("\ud800" <= character <= "\udfff" for character in row_id)
-            return (row_id, "") if fits else ("", NO_UNICODE_ID)
-        case _:
-            return "", NO_TEXT_ID
-
-
-def _elements_with_surrogates(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the elements of a JSON list as they were written, and their values; slowly.
+def _odd_elements(text: str) -> Iterator[str]:
+    """Yield the elements of a JSON list as they were written, whatever numbers and texts; slowly.
 
     Raises:
         ValueError: It is not JSON, or no list.
     """
-    decode = json.JSONDecoder(
-        parse_int=len, parse_float=len, parse_constant=_refuse_constant
-    ).raw_decode
+    decode = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
     at = _blank(text, 0)
     if text[at : at + 1] != "[":
         raise ValueError
@@ -174,8 +145,8 @@ def _elements_with_surrogates(text: str) -> Iterator[tuple[str, Any]]:
             if text[at : at + 1] != ",":
                 raise ValueError
             at = _blank(text, at + 1)
-        value, end = decode(text, at)
-        yield text[at:end], value
+        _, end = decode(text, at)
+        yield text[at:end]
         at = _blank(text, end)
         first = False
     if _blank(text, at + 1) != len(text):
@@ -189,7 +160,3 @@ def _blank(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
     assert found is not None  # it matches nothing at all, too
     return found.end()
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -5,22 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.browsers import Browsers
+from arthur_relay.daemon.circles import refuse_itself
+from arthur_relay.daemon.configuration import (
+    check_listener,
+    environment_unless_refused,
+    unknown_variables,
+)
+from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.front import Front
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.lock import hold_directory
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
+from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
-from arthur_relay.daemon.sockets import UnixSocket, listen_tcp, listen_unix, shown
+from arthur_relay.daemon.sockets import (
+    NOTHING_TO_LISTEN_ON,
+    UnixSocket,
+    listen_tcp,
+    listen_unix,
+    refuse_in_spool,
+    shown,
+)
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.tls import load_tls
@@ -31,14 +48,15 @@ from arthur_relay.parts import Parts
 from arthur_relay.pipeline.model_ledger import ModelLedger
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
     from starlette.routing import BaseRoute
 
     from arthur_relay.credentials import Credentials
+    from arthur_relay.daemon.access import NoEntry, Peer
     from arthur_relay.daemon.configuration import Configuration
+    from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -64,6 +82,7 @@ class Daemon:
         configuration: What it is made from.
         reload: Reads the configuration anew, for SIGHUP.
         environment: Where the service manager says what it passes.
+        log: What writes the log, where it is the daemon's own.
     """
 
     def __init__(
@@ -71,15 +90,19 @@ class Daemon:
         configuration: Configuration,
         reload: Callable[[], Configuration],
         environment: Mapping[str, str] = os.environ,
+        log: LogWriter | None = None,
     ) -> None:
         self._configuration = configuration
         self._reload = reload
         self._environment = environment
+        self._log = log
         self._notifier = Notifier.of(environment)
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
         self._parts: Parts
+        self._most_connections: int
         self._renewals: list[Callable[[Credentials], None]] = []
+        self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
     async def run(self) -> int:
@@ -91,7 +114,8 @@ class Daemon:
         settings, relay = self._configuration.daemon, self._configuration.relay
         assert relay.spool_dir is not None, "the configuration sees to it"
         with ExitStack() as stack, Signals() as signals:
-            stack.callback(os.close, hold_directory(relay.spool_dir))
+            for descriptor in hold_directory(relay.spool_dir):
+                stack.callback(os.close, descriptor)
             unix, tcp, views = self._listen(settings, stack)
             self._start_pipeline(stack)
             async with AsyncExitStack() as asynchronous:
@@ -99,7 +123,7 @@ class Daemon:
                 self._renewals.append(arthur.renew)
                 fronts = self._fronts(arthur, unix, tcp, views)
                 for front in fronts.values():
-                    await front.start()
+                    front.start()
                 beat = asyncio.create_task(self._beat())
                 self.state.phase = Phase.RUNNING
                 self._tell_start(unix, tcp, views)
@@ -128,7 +152,11 @@ class Daemon:
             by_model=ModelLedger(),
         )
         self.state = DaemonState(
-            self._configuration.daemon, self._configuration.relay, parts, destination.name
+            self._configuration.daemon,
+            self._configuration.relay,
+            parts,
+            destination.name,
+            self._log,
         )
         stack.enter_context(self.state.seen.troubles.listening())
         parts.runtime.start(parts.worker.wake)
@@ -152,8 +180,15 @@ class Daemon:
         self, settings: DaemonSettings, stack: ExitStack
     ) -> tuple[list[UnixSocket], list[socket.socket], list[socket.socket]]:
         """Open the sockets of the doors: Unix, TCP, views."""
-        unix = [UnixSocket(each) for each in passed_sockets(self._environment, os.getpid())]
-        tcp: list[socket.socket] = []
+        passed, tcp = passed_sockets(self._environment, os.getpid())
+        for each in (*passed, *tcp):
+            stack.callback(each.close)
+        # Whoever opened them, TCP is TCP: with its tokens and its certificate.
+        self._passed_tcp = [
+            (each.getsockname()[0], f"A socket that is passed is {shown([each])}") for each in tcp
+        ]
+        self._check_passed(settings)
+        unix = [UnixSocket(each) for each in passed]
         views: list[socket.socket] = []
         for name, value in (
             ("LISTEN", settings.listen),
@@ -165,6 +200,8 @@ class Daemon:
                 for each in found:
                     stack.callback(each.close)
         if not unix and settings.socket is not None:
+            assert self._configuration.relay.spool_dir is not None, "the configuration sees to it"
+            refuse_in_spool(settings.socket, self._configuration.relay.spool_dir)
             unix.append(
                 listen_unix(settings.socket, mode=settings.socket_mode, group=settings.socket_group)
             )
@@ -172,11 +209,22 @@ class Daemon:
             stack.callback(one.listener.close)
             stack.callback(one.remove)
         if not (unix or tcp):
-            raise SettingsError(
-                "The daemon has nothing to listen on: set ARTHUR_RELAY_DAEMON_SOCKET or"
-                " ARTHUR_RELAY_DAEMON_LISTEN."
-            )
+            raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
+        refuse_itself(
+            self._configuration.credentials.url,
+            [one.path or one.listener.getsockname() for one in unix],
+            [each.getsockname()[:2] for each in (*tcp, *views)],
+        )
         return unix, tcp, views
+
+    def _check_passed(self, settings: DaemonSettings) -> None:
+        """Hold the sockets that were passed against the settings.
+
+        Raises:
+            SettingsError: One of them may not be listened on with these.
+        """
+        for host, what in self._passed_tcp:
+            check_listener(settings, self._configuration.relay, host, what)
 
     def _fronts(
         self,
@@ -187,12 +235,16 @@ class Daemon:
     ) -> dict[Door, Front]:
         state, parts = self.state, self._parts
         relay = self._configuration.relay
-        models = Models(arthur, parts, timeout_seconds=relay.connect_timeout_seconds)
+        models = Models(arthur, parts, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
             desk=Desk(parts.worker.acceptance),
             settings=lambda: self._configuration.daemon,
             counts=state.counts,
             refusal=models.refusal,
+        )
+        self._most_connections = connections_that_fit(
+            self._configuration.daemon.max_connections,
+            listeners=sum(map(bool, (unix, tcp, views))),
         )
         api = Api(lambda: self._access, intake, models).routes()
         probes, others = probe_routes(state), view_routes(state)
@@ -215,11 +267,21 @@ class Daemon:
     ) -> Front:
         limits = Limits(
             door=door,
-            counts=self.state.counts,
-            max_connections=self._configuration.daemon.max_connections,
+            places=Places(door, self._most_connections, self.state.counts),
             timeout_seconds=lambda: self._configuration.daemon.client_timeout_seconds,
         )
-        return Front(create_app(routes), sockets, limits, tls)
+        own_name = socket.gethostname().lower()
+        browsers = Browsers(
+            door,
+            has_tokens=lambda: self._access.has_tokens,
+            allowed_hosts=lambda: {own_name, *(self._configuration.daemon.allowed_hosts or ())},
+        )
+
+        def may_view(peer: Peer) -> NoEntry | None:
+            return self._access.refuse_view(peer)  # as it is now: a reload makes another one
+
+        app = create_app(routes, browsers.refusal, may_view)
+        return Front(app, sockets, limits, tls)
 
     async def _until_told(self, signals: Signals) -> None:
         while not signals.stop.is_set():
@@ -281,7 +343,7 @@ class Daemon:
         # What is cut off may have arrived all the same, and would be sent again; also where it is
         # of an earlier process, whose rows the flush does not wait for.
         dispatcher = self._parts.worker.dispatcher
-        dispatcher.is_held = True
+        dispatcher.admission.is_held = True
         while dispatcher.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
             await asyncio.sleep(POLL_SECONDS)
         self._parts.begin_end()
@@ -317,18 +379,21 @@ class Daemon:
         """Take over what has changed and can be; a bad configuration changes nothing."""
         old = self._configuration
         try:
-            new = self._reload()
-            access = self._read_access(new.daemon)
-            load_tls(new.daemon, into=self._tls)
+            # What the environment says of proxies and authorities is read from it later on.
+            with environment_unless_refused():
+                new = self._reload()
+                merged = old.with_reloaded(new)
+                self._check_passed(merged.daemon)
+                access = self._read_access(merged.daemon)
+                load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
             logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
             return
         fixed = old.needs_restart(new)
-        self._configuration = old.with_reloaded(new)
+        self._configuration = merged
         self._access = access
-        if self._configuration.credentials != old.credentials:
-            for renew in self._renewals:
-                renew(self._configuration.credentials)
+        for renew in self._renewals:  # connections too, whether or not the credentials differ
+            renew(self._configuration.credentials)
         self.state.settings = self._configuration.daemon
         set_level(self._configuration.daemon.log_level)
         logger.info(
@@ -336,6 +401,8 @@ class Daemon:
         )
         if fixed:
             logger.warning("a restart is needed for the changes of: %s", ", ".join(fixed))
+        for unknown in unknown_variables(os.environ):
+            logger.warning("%s", unknown.sentence)
 
     def _read_access(self, settings: DaemonSettings) -> Access:
         path = settings.tokens_file

@@ -61,6 +61,13 @@ def _uids(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> Any:
+    value = none_by_name(value)
+    if isinstance(value, str):
+        return frozenset(each.strip().lower() for each in value.split(",") if each.strip())
+    return value
+
+
 def read_address(text: str) -> tuple[str, int]:
     """Return the host and the port of `host:port`, `[::1]:port` or `:port` (all addresses).
 
@@ -121,8 +128,8 @@ class DaemonSettings(BaseSettings):
     )
     listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None,
-        description="host:port to take rows on by TCP as well, or none; without tokens_file a"
-        " loopback address only",
+        description="host:port to take rows on by TCP as well, or none; beyond this machine only"
+        " with tokens_file, and with TLS or allow_insecure",
     )
     tls_certificate: _Path = Field(
         None, description="a PEM file with the certificate (and its chain) for TCP, or none"
@@ -135,6 +142,11 @@ class DaemonSettings(BaseSettings):
     )
     metrics_listen: Annotated[_Address, BeforeValidator(none_by_name)] = Field(
         None, description="host:port for the views alone (health, metrics, page), or none"
+    )
+    allowed_hosts: Annotated[frozenset[str] | None, BeforeValidator(_names)] = Field(
+        None,
+        description="names by which browsers may ask for the views, and for TCP without tokens,"
+        " beside addresses, localhost and names without a dot; separated by commas, or none",
     )
     max_body_bytes: Annotated[int, Ge(1024), Le(1 << 30)] = Field(
         16 * _MIB, description="bytes of a request's body, at most; 1024 or more"
@@ -150,7 +162,9 @@ class DaemonSettings(BaseSettings):
         description="bytes of all requests' bodies that are in memory at once; 1024 or more",
     )
     max_connections: Annotated[int, Ge(1), Le(1_000_000)] = Field(
-        1000, description="open connections, at most; 1 or more"
+        1000,
+        description="open connections of each listener, at most, and as many from which nothing was"
+        " let in so far; 1 or more",
     )
     client_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         30.0,
@@ -177,10 +191,14 @@ class DaemonSettings(BaseSettings):
                 whose=" of the daemon",
             )
             raise SettingsError(text) from None
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
-        """Refuse what does not go together."""
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            SettingsError: As the class does.
+        """
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError(
                 f"{DAEMON_PREFIX}TLS_CERTIFICATE and {DAEMON_PREFIX}TLS_KEY go together: set both,"
@@ -194,11 +212,22 @@ class DaemonSettings(BaseSettings):
         if self.listen is None:
             return
         host, _ = read_address(self.listen)
+        self.check_tcp(host, f"{DAEMON_PREFIX}LISTEN is {self.listen}")
+
+    def check_tcp(self, host: str, what: str) -> None:
+        """Refuse to take rows from other machines without tokens.
+
+        Args:
+            host: The name or address that is listened on.
+            what: Says so, for the message.
+
+        Raises:
+            SettingsError: It would.
+        """
         if self.tokens_file is None and not is_loopback(host):
             raise SettingsError(
-                f"{DAEMON_PREFIX}LISTEN is {self.listen}: without {DAEMON_PREFIX}TOKENS_FILE anyone"
-                " who can connect may send, so only a loopback address is allowed, such as"
-                " 127.0.0.1:8808."
+                f"{what}: without {DAEMON_PREFIX}TOKENS_FILE anyone who can connect may send, so"
+                " only a loopback address is allowed, such as 127.0.0.1:8808."
             )
 
 

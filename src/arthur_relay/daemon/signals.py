@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
@@ -23,9 +25,11 @@ class Signals:
         self.again = asyncio.Event()
         self._reload = False
         self._any = asyncio.Event()
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        self._before = {number: signal.getsignal(number) for number in _ALL}
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
@@ -38,8 +42,9 @@ class Signals:
         traceback: TracebackType | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number, handler in self._before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # process 1 would ignore them from here on
 
     async def any(self) -> None:
         """Wait for one that has not been taken."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own (somaxconn)."""
 
+NOTHING_TO_LISTEN_ON = "set ARTHUR_RELAY_DAEMON_SOCKET or ARTHUR_RELAY_DAEMON_LISTEN"
+"""What to do where the daemon has no door."""
+
 _MAX_PATH = 107
 """Bytes of a Unix socket's path, on Linux: see unix(7)."""
 
@@ -56,11 +59,65 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
     Raises:
         SettingsError: It can't be made; the message says why.
     """
+    temporary = _temporary(path)
+    found = _make(path, temporary, mode=mode, group=group)
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        found.listener.close()
+        with suppress(OSError):
+            temporary.unlink()
+        raise _not_made(path, error) from error
+    return found
+
+
+def try_unix(path: Path, *, mode: int, group: str | None, spool: Path) -> None:
+    """Do what `listen_unix` does, but for giving the socket its name; leaves nothing behind.
+
+    Args:
+        path: The socket's.
+        mode: Its permissions.
+        group: Its group.
+        spool: A directory that a start makes first, with those above it: in their place the socket
+            is tried in one that is there.
+
+    Raises:
+        SettingsError: As `listen_unix`.
+    """
+    directory, spool = path.absolute().parent, spool.absolute()
+    while not os.path.lexists(directory) and directory in spool.parents:
+        directory = directory.parent
+    temporary = directory / f"{path.name}.try"
+    _make(path, temporary, mode=mode, group=group).listener.close()
+    temporary.unlink()
+
+
+def refuse_in_spool(path: Path, spool: Path) -> None:
+    """Refuse a socket that is the spool's directory, in it, or where it has to be.
+
+    Raises:
+        SettingsError: It is.
+    """
+    directory = Path(os.path.realpath(spool))
+    for each in (path, _temporary(path)):
+        found = Path(os.path.realpath(each))
+        if found == directory or directory in found.parents or found in directory.parents:
+            raise SettingsError(
+                f"The socket {path} and the spool's directory {spool} are in each other's way: give"
+                " the socket a path of its own (ARTHUR_RELAY_DAEMON_SOCKET)."
+            )
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixSocket:
+    """Make a Unix socket under another name than its own."""
     if len(os.fsencode(path)) > _MAX_PATH - 4:
         raise SettingsError(f"The socket's path {path} is too long: {_MAX_PATH - 4} bytes at most.")
     _refuse_taken(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    temporary = path.with_name(f"{path.name}.new")
     try:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -74,21 +131,25 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
         temporary.chmod(mode)
         listener.listen(BACKLOG)
         inode = temporary.stat().st_ino
-        temporary.replace(path)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter for a group's number
         listener.close()
         with suppress(OSError):
             temporary.unlink()
-        raise SettingsError(
-            f"The socket {path} can't be made ({error.strerror or error}): its directory has to"
-            " exist and be writable, and the group one that this process may give."
-        ) from error
+        raise _not_made(path, error) from error
     except SettingsError:
         listener.close()
         with suppress(OSError):
             temporary.unlink()
         raise
     return UnixSocket(listener, path, inode)
+
+
+def _not_made(path: Path, error: Exception) -> SettingsError:
+    reason = getattr(error, "strerror", None) or error
+    return SettingsError(
+        f"The socket {path} can't be made ({reason}): its directory has to exist and be writable,"
+        " and the group one that this process may give."
+    )
 
 
 def _refuse_taken(path: Path) -> None:
@@ -163,7 +224,7 @@ def find_group(group: str) -> int:
     Raises:
         SettingsError: There is none.
     """
-    if group.isdigit():
+    if group.isascii() and group.isdigit():
         return int(group)
     found = group_id(group)
     if found is None:

@@ -17,6 +17,7 @@ from arthur_relay.reporting import EventCounts, report_health, report_stats
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.parts import Parts
     from arthur_relay.pipeline.model_ledger import Accounts
@@ -68,6 +69,7 @@ class DaemonState:
         relay_settings: The pipeline's.
         parts: The pipeline: `parts.ledger`, `parts.worker.dispatcher`, `parts.dead_letters` and so
             on may be read.
+        log: What writes the log, and counts what it could not; None where it is someone else's.
         counts: What the intake counts.
         destination: Where rows go, for people: an address without credentials.
         phase: Where the daemon is between its start and its end.
@@ -81,6 +83,7 @@ class DaemonState:
     relay_settings: RelaySettings
     parts: Parts
     destination: str
+    log: LogWriter | None = None
     counts: IntakeCounts = field(default_factory=IntakeCounts)
     phase: Phase = Phase.STARTING
     started_at: float = field(default_factory=time.monotonic)
@@ -117,6 +120,9 @@ class DaemonState:
             disabled=False,
             closed=not parts.is_open,
             running=parts.runtime.is_running,
+            trouble=parts.worker.buffer.trouble,
+            left_alone=parts.worker.buffer.left_alone,
+            unanswered=self.seen.questions.failure,
         )
 
     def accounts(self) -> Accounts:
@@ -172,7 +178,7 @@ class DaemonState:
             return False, f"The worker's loop has not turned for {lag:.0f} s."
         return True, "The loops turn."
 
-    def readiness(self) -> tuple[bool, str]:
+    def readiness(self) -> tuple[bool, str]:  # noqa: PLR0911 - a sentence each
         """Say whether rows are taken, and a sentence. Arthur's outage does not matter here."""
         if self.phase is Phase.STARTING:
             return False, "The daemon is starting."
@@ -180,12 +186,17 @@ class DaemonState:
             return False, "The daemon is stopping: it takes no more rows."
         if not self.parts.runtime.is_running:
             return False, "The worker died and is being started again."
+        if trouble := self.parts.worker.buffer.trouble:
+            return False, f"The spool can't keep rows: {trouble}."
         acceptance = self.parts.worker.acceptance
         failed = acceptance.fails_for()
         if failed is not None and failed < TROUBLE_SECONDS:
             return False, f"{_sentence(Refusal.UNWRITABLE)}; rows are put off until it can."
         if not acceptance.has_room():
             return False, f"{_sentence(Refusal.FULL)}; rows are put off until some are delivered."
+        if left_alone := self.parts.worker.buffer.left_alone:
+            others = f"{left_alone} rows of others wait in its directory and are left alone"
+            return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.observations import POINT_SECONDS
+from arthur_relay.daemon.observations import POINT_SECONDS, Asked
 from arthur_relay.daemon.state import Phase
 from arthur_relay.stats import HealthStatus
 
@@ -26,6 +26,9 @@ BEHIND_SECONDS = 600.0
 BEHIND = (
     f"A row has waited for more than {BEHIND_SECONDS / 60:.0f} minutes:"
     " Arthur takes fewer than come in."
+)
+REFUSED = (
+    "Rows are taken and wait in the spool. Arthur refused who we are: renew the key, and reload."
 )
 STOPPING = "It takes no more rows. What can't be delivered in time stays in the spool."
 
@@ -71,7 +74,11 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         },
         "delivery": _delivery(state),
         "intake": _intake(state),
-        "dead_letters": {"kept": sum(letters.values()), "by_reason": dict(letters)},
+        "dead_letters": {
+            "kept": sum(letters.values()),
+            "by_reason": dict(letters),
+            "evicted": state.parts.dead_letters.evicted,
+        },
         "models": _models(accounts),
         "errors": [
             {"text": text, "times": times, "at": _moment(at)}
@@ -93,14 +100,17 @@ def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, 
         found = "bad", "The daemon hangs", liveness
     elif not ready:
         found = "bad", "No rows are taken", readiness
+    elif health.status is HealthStatus.FAILING and state.seen.questions.are_refused:
+        found = "warn", "Arthur refuses the credentials", REFUSED
     elif health.status is HealthStatus.FAILING:
-        why = f" ({dispatcher.last_failure})" if dispatcher.last_failure else ""
+        failure = dispatcher.last_failure or state.seen.questions.failure
+        why = f" ({failure})" if failure else ""
         sentence = "Rows are taken and wait in the spool. They are delivered once Arthur answers."
         found = "warn", f"Arthur is away{why}", sentence
-    elif not accounts.captured:
-        found = "good", "Ready", "Rows are taken; none has come in so far."
     elif health.status is not HealthStatus.OK:
         found = "warn", "Delivery has trouble", health.detail
+    elif not accounts.captured:
+        found = "good", "Ready", "Rows are taken; none has come in so far."
     elif queue.oldest_age_seconds > BEHIND_SECONDS:
         found = "warn", "Delivery is behind", BEHIND
     else:
@@ -146,6 +156,7 @@ def _delivery(state: DaemonState) -> dict[str, Any]:
         "requests": ledger.requests,
         "retries": ledger.retries,
         "last_failure": dispatcher.last_failure,
+        "questions": {each.value: seen.questions.outcomes[each] for each in Asked},
         "seconds": _quantiles(seen.delivery_seconds.read()),
     }
 

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arthur_relay.errors import SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,17 +80,37 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
     return microseconds / 2_000_000 if microseconds > 0 else None
 
 
-def passed_sockets(environment: Mapping[str, str], pid: int) -> list[socket.socket]:
-    """Return the listening sockets that the service manager has opened for a process.
+def passed_sockets(
+    environment: Mapping[str, str], pid: int
+) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Return the listening sockets that the service manager has opened: Unix ones, and TCP's.
 
     Raises:
-        OSError: A descriptor is not a socket.
+        SettingsError: One is neither, or it can't be told what was passed; all are closed then.
     """
     if environment.get("LISTEN_PID") != str(pid):
-        return []
-    count = int(environment.get("LISTEN_FDS", "0"))
-    sockets = []
-    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count):
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it has no name
-        sockets.append(socket.socket(fileno=descriptor))
-    return sockets
+        return [], []
+    given = environment.get("LISTEN_FDS", "0")
+    if not (given.isascii() and given.isdigit() and len(given) < 5):
+        raise SettingsError(f"LISTEN_FDS is {given!r}, which is no number of sockets.")
+    found: list[socket.socket] = []
+    problem = ""
+    try:
+        for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(given)):
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - it has no name
+            found.append(socket.socket(fileno=descriptor))
+    except OSError as error:
+        problem = f"no socket ({error.strerror})"
+    if any(each.family not in _FAMILIES or each.type != socket.SOCK_STREAM for each in found):
+        problem = "neither a Unix nor a TCP socket"
+    if problem:
+        for each in found:
+            each.close()
+        raise SettingsError(
+            f"The service manager passes {problem}: use ListenStream= in the socket's unit."
+        )
+    unix = [each for each in found if each.family == socket.AF_UNIX]
+    return unix, [each for each in found if each not in unix]
+
+
+_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)

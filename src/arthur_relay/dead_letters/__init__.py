@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
 
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
@@ -14,11 +16,25 @@ from arthur_relay.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
 
+LETTER_IDS = 200
 LETTER_OVERHEAD_BYTES = 600
 """What a letter costs in memory beside its row, about: the objects around it."""
 
+DAMAGED = "damaged letter"
+"""The reason of a letter that does not say its own any more."""
+
 UNWRITTEN_BYTES = 1024 * 1024
 """Letters that wait in memory while they can't be written, at most."""
+
+
+def letter_bytes(body: int, ids: int) -> int:
+    """Return what a letter takes, as accounted.
+
+    Args:
+        body: The bytes of its row.
+        ids: The characters of its ids together.
+    """
+    return body + LETTER_OVERHEAD_BYTES + max(0, ids - LETTER_IDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +52,7 @@ class DeadLetter:
         destination: Where it was sent.
         body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
             could not be encoded.
+        damage: What is wrong with the letter itself, as it was read; empty as a rule.
     """
 
     inference_id: str
@@ -47,12 +64,79 @@ class DeadLetter:
     rejected_at: datetime
     destination: str
     body: bytes = field(repr=False)  # it holds texts
+    damage: str = ""
 
     @property
     def size(self) -> int:
         """Bytes that it takes, as accounted."""
-        return len(self.body) + LETTER_OVERHEAD_BYTES
+        return letter_bytes(len(self.body), len(self.inference_id) + len(self.model_id))
 
+    def within(self, max_bytes: int) -> DeadLetter:
+        """Return this letter, without its row if it would take more than all letters may."""
+        return self if self.size <= max_bytes else replace(self, body=b"", damage="too large")
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether its row is there, and something that Arthur could read."""
+        if self.damage:
+            return False
+        try:
+            return isinstance(orjson.loads(self.body), dict)
+        except ValueError:
+            return False
+
+
+def damaged(what: str, body: bytes) -> DeadLetter:
+    """Return what is left of a letter that can't be read."""
+    return DeadLetter(
+        inference_id="?",
+        model_id="?",
+        kind=RowKind.INFERENCE,
+        reason=DAMAGED,
+        status=None,
+        attempts=0,
+        rejected_at=datetime.fromtimestamp(0, UTC),
+        destination="?",
+        body=body,
+        damage=what,
+    )
+
+
+def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
+    """Return a letter as an earlier, this, or a later version wrote it; never raises.
+
+    Args:
+        found: What was written, by name.
+        body: The row.
+    """
+    try:
+        return DeadLetter(
+            inference_id=str(found["inference_id"]),
+            model_id=str(found["model_id"]),
+            kind=RowKind(found["kind"]),
+            reason=str(found["reason"]),
+            status=None if found["status"] is None else int(found["status"]),
+            attempts=int(found["attempts"]),
+            rejected_at=_moment(str(found["rejected_at"])),
+            destination=str(found["destination"]),
+            body=body,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        letter = damaged(f"{type(error).__name__} in what was written", body)
+        texts = {
+            name: found[name]
+            for name in ("inference_id", "model_id", "destination", "reason")
+            if isinstance(found.get(name), str)
+        }
+        return replace(letter, **texts)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+_Entry = tuple[DeadLetter, object]
 
 Key = int
 """Says which letter is meant, as long as it is kept."""
@@ -61,8 +145,8 @@ Key = int
 class Keeper(Protocol):
     """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep letters.
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters; returns how many gave way to them, which are lost.
 
         Raises:
             OSError: They can't be written.
@@ -94,6 +178,7 @@ class DeadLetters:
 
     Attributes:
         added: How many were taken, by reason, of which there are no more than `BoundedReasons` has.
+        evicted: How many of those that are read gave way to newer ones, for want of room.
     """
 
     def __init__(
@@ -103,39 +188,67 @@ class DeadLetters:
         self._told = told
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[Keeper, list[DeadLetter]] = {keeper: [] for keeper in keepers}
+        self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
+        self._told_evicted = False
+        self.evicted = 0
 
-    def add(self, letter: DeadLetter) -> None:
-        """Take a letter. Never raises."""
+    def add(self, letter: DeadLetter, of: object | None = None) -> None:
+        """Take a letter. Never raises.
+
+        Args:
+            letter: The letter.
+            of: What `commit` returns once it is safe.
+        """
         self.added[self._reasons.bound(letter.reason)] += 1
-        for letters in self._unwritten.values():
-            letters.append(letter)
+        for entries in self._unwritten.values():
+            entries.append((letter, of))
         if self._told is not None:
             try:
                 self._told(letter)
-            except Exception as error:  # noqa: BLE001 - the application's function
+            except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
                 if not self._told_failure:
                     self._told_failure = True
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
-    def commit(self) -> None:
-        """Have everything kept. Never raises; what can't be written waits, as far as it may."""
-        for keeper, letters in self._unwritten.items():
-            if not letters:
+    def commit(self) -> list[object]:
+        """Have everything kept. Never raises; what can't be written waits, as far as it may.
+
+        Returns:
+            What the letters are of that are safe from now on, those that say so: the first keeper
+            has them.
+        """
+        safe: list[object] = []
+        for keeper, entries in self._unwritten.items():
+            if not entries:
                 continue
+            is_read = keeper is self._keepers[0]
             try:
-                keeper.add(letters)
+                gone = keeper.add([letter for letter, _ in entries])
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                _cut(letters, UNWRITTEN_BYTES)
+                lost = _cut(entries, UNWRITTEN_BYTES)
+                self.evicted += lost if is_read else 0
                 if not self._told_unwritten:
                     self._told_unwritten = True
-                    logger.warning("arthur-relay: dead letters can't be written (%s)", error)
+                    logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
             else:
-                letters.clear()
+                if keeper is self._keepers[0]:
+                    safe += [of for _, of in entries if of is not None]
+                entries.clear()
                 self._told_unwritten = False
+                self._count_evicted(gone if is_read else 0)
+        return safe
+
+    def _count_evicted(self, letters: int) -> None:
+        self.evicted += letters
+        if letters and not self._told_evicted:
+            self._told_evicted = True
+            logger.warning(
+                "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
+                " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
+            )
 
     def letters(self) -> list[DeadLetter]:
         """Return what is kept, oldest first.
@@ -151,11 +264,24 @@ class DeadLetters:
         return self._keepers[0].count() if self._keepers else {}
 
 
-def _cut(letters: list[DeadLetter], most_bytes: int) -> None:
-    """Forget the oldest until the others take no more than so many bytes."""
-    size = sum([letter.size for letter in letters])
+def _why(error: Exception) -> str:
+    """Return what a file or a database says of an error; of another one its type alone.
+
+    That one's text might quote the letter.
+    """
+    is_of_the_disk = isinstance(error, OSError) or type(error).__module__ == "sqlite3"
+    return str(error) if is_of_the_disk else type(error).__name__
+
+
+def _cut(entries: list[_Entry], most_bytes: int) -> int:
+    """Forget the oldest until the others take no more than so many bytes; returns how many.
+
+    Where there is a spool, their rows stay in it, and are sent again by a later process.
+    """
+    size = sum([letter.size for letter, _ in entries])
     gone = 0
     while size > most_bytes:
-        size -= letters[gone].size
+        size -= entries[gone][0].size
         gone += 1
-    del letters[:gone]
+    del entries[:gone]
+    return gone

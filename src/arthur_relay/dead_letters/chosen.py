@@ -6,8 +6,13 @@ from arthur_relay.dead_letters.ring import Ring
 from arthur_relay.settings import RelaySettings
 
 
-def chosen_keepers(settings: RelaySettings) -> list[Keeper]:
-    """Return the keepers; what is in the first one is what the relay itself tells of."""
+def chosen_keepers(settings: RelaySettings, *, with_damaged: bool = False) -> list[Keeper]:
+    """Return the keepers; what is in the first one is what the relay itself tells of.
+
+    Args:
+        settings: Where letters are kept.
+        with_damaged: Whether also what is left of letters that can't be read is told of.
+    """
     keepers: list[Keeper] = []
     if settings.spool_dir is None:
         keepers.append(Ring(max_bytes=settings.dead_letter_ring_bytes))
@@ -17,7 +22,13 @@ def chosen_keepers(settings: RelaySettings) -> list[Keeper]:
 
         keepers.append(Database(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
     if settings.dead_letter_file is not None:
-        keepers.append(JsonLines(settings.dead_letter_file, max_bytes=settings.dead_letter_bytes))
+        keepers.append(
+            JsonLines(
+                settings.dead_letter_file,
+                max_bytes=settings.dead_letter_bytes,
+                with_damaged=with_damaged,
+            )
+        )
     return keepers
 
 

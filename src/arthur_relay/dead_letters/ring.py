@@ -21,15 +21,19 @@ class Ring:
         self._last_key = 0
         self._lock = native.Lock()
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
+    def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters."""
+        gone = 0
         with self._lock:
-            for letter in letters:
+            for given in letters:
+                letter = given.within(self._max_bytes)
                 self._last_key += 1
                 self._letters.append((self._last_key, letter))
                 self._size += letter.size
             while self._size > self._max_bytes:
                 self._size -= self._letters.popleft()[1].size
+                gone += 1
+        return gone
 
     def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
         """Yield what is kept, oldest first."""

@@ -1,9 +1,10 @@
 """Where rows go. What every destination does: one attempt, and an outcome for every row."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from arthur_relay.row import Attempt, Batch
+from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 
 
@@ -33,4 +34,22 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Try once to deliver a batch. Failures are in the result; never raises them."""
+        ...
+
+
+@runtime_checkable
+class HasOwner(Protocol):
+    """A destination that says more of whose the rows are than where they go."""
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose the rows are, as far as is known by now. Any thread."""
+        ...
+
+    async def learn_owner(self) -> None:
+        """Ask the destination, so that all of it is known.
+
+        Raises:
+            RelayError: It could not be asked, or refused to say.
+        """
         ...

@@ -63,6 +63,11 @@ class TokenSource:
         """Whether a refused token can be replaced by another one."""
         return self._log_in is not None
 
+    @property
+    def held(self) -> str:
+        """The token in force, or "" when there is none."""
+        return self._token.value if self._token is not None else ""
+
     async def token(self) -> Token:
         """Return a token that is good as far as can be told, after a login if needed.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
+import random
+import re
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
@@ -17,20 +17,30 @@ import anyio
 import httpx
 
 from arthur_relay import native
-from arthur_relay.destinations import wire_logs
-from arthur_relay.errors import ConfigurationError
+from arthur_relay.destinations import pools, wire_logs
+from arthur_relay.destinations.bodies import UnreadableError, decode, read
+from arthur_relay.destinations.proxies import route_to
+from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
+from arthur_relay.worker_logs import WorkerLogger
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 
-KEEP_ALIVE_SECONDS = 60.0
-"""How long an idle connection is kept; load balancers commonly cut them after as long."""
+logger = WorkerLogger("arthur_relay.delivery")
 
 
 class TransportError(Exception):
-    """No answer came; the text says why, without any content."""
+    """No answer came; the text says why, without any content.
+
+    Attributes:
+        may_have_arrived: Whether the request may have been carried out all the same.
+    """
+
+    def __init__(self, message: str, *, may_have_arrived: bool) -> None:
+        super().__init__(message)
+        self.may_have_arrived = may_have_arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,87 +48,63 @@ class Answer:
     """What the server said. `headers` has lower-case names.
 
     Only the status is in its `repr()`: the cookies of a login are credentials.
+
+    Attributes:
+        problem: Why the body could not be read, in a few words, or "". It is empty then.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     cookies: Mapping[str, str] = field(repr=False)
+    problem: str = ""
 
 
 class HttpClient:
-    """One pooled keep-alive client for one address. A cancellation leaves it usable.
+    """Keep-alive connections to one address. A cancellation leaves it usable.
 
     Args:
         base_url: What every path is appended to.
         connections: Connections at once, at most.
         verify_ssl: Whether certificates are checked.
         use_proxies: Whether the proxies of the environment are used.
-        connect_timeout_seconds: How long connecting may take; the caller bounds the whole.
+        timeout_seconds: How long one request may take, from connecting to the answer's end.
+        max_age_seconds: For how long new requests are made with a connection.
         unix_socket: The path of a Unix socket to connect to, whatever the address says.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only
         self,
         base_url: str,
         *,
         connections: int,
         verify_ssl: bool,
         use_proxies: bool,
-        connect_timeout_seconds: float,
+        timeout_seconds: float,
+        max_age_seconds: float,
         unix_socket: str | None = None,
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self._base_url = base_url
         self._connections = connections
-        self._connect_timeout = connect_timeout_seconds
-        self._verify = verify_ssl
+        self._timeout = timeout_seconds
+        has_tls = base_url.startswith("https://")
+        self._trust = Trust(verify=verify_ssl, ours=certificate) if has_tls else None
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
-        self._client: httpx.AsyncClient | None = None
-        self._parents: list[httpx.AsyncClient] = []
+        self._warned: set[str] = set()
+        self._pools = pools.Pools(
+            self._make_client,
+            max_age_seconds=max_age_seconds,
+            random=random.random,
+            now=pools.AwakeAndAsleep(pools.steady_clock, pools.wall_clock),
+        )
 
     async def __aenter__(self) -> Self:
         wire_logs.install()
-        if self._client is not None:
-            # It is that of the process which forked this one. Kept, so that nothing here ever
-            # finds its connections unused and closes them.
-            self._parents.append(self._client)
-        self._client = self._make_client(trust=self._trust())
+        self._pools.enter()
         return self
-
-    def _make_client(self, *, trust: ssl.SSLContext | bool) -> httpx.AsyncClient:
-        """Make the client.
-
-        Raises:
-            ConfigurationError: A proxy of the environment can't be used.
-        """
-        limits = httpx.Limits(
-            max_connections=self._connections,
-            max_keepalive_connections=self._connections,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-        )
-        transport = None
-        if self._unix_socket is not None:
-            transport = httpx.AsyncHTTPTransport(uds=self._unix_socket, limits=limits)
-        try:
-            return httpx.AsyncClient(
-                transport=transport,
-                limits=limits,
-                timeout=httpx.Timeout(None, connect=self._connect_timeout),
-                verify=trust,
-                trust_env=self._use_proxies,
-                headers={"User-Agent": user_agent(), "Accept": "application/json"},
-            )
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            named = _variables_set(*_PROXIES)
-            if not (self._use_proxies and named):
-                raise
-            # Not by its text: it may quote the proxy's address, with a password in it.
-            package = f": {error}" if isinstance(error, ImportError) else ""
-            raise ConfigurationError(
-                f"A proxy of the environment can't be used ({type(error).__name__}{package}):"
-                f" check {named}."
-            ) from error
 
     async def __aexit__(
         self,
@@ -126,29 +112,50 @@ class HttpClient:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            # It ends the worker's life, and an error in it would begin another one.
-            with wire_logs.unlogged(), suppress(Exception):
-                await client.aclose()
+        await self._pools.leave()
 
-    def _trust(self) -> ssl.SSLContext | bool:
-        """Return which certificates are trusted: those of the environment, proxies or none.
+    def renew(self) -> None:
+        """Make connections anew, from the next request on. Loop's thread only."""
+        self._pools.give_up()
+
+    def _make_client(self) -> httpx.AsyncClient:
+        """Make a client.
 
         Raises:
-            ConfigurationError: They can't be loaded.
+            ConfigurationError: The authorities that are trusted, or our certificate, can't be
+                loaded.
         """
-        if not self._base_url.startswith("https://"):
-            return self._verify
-        try:
-            return httpx.create_ssl_context(verify=self._verify, trust_env=True)
-        except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
-            named = _variables_set(*_CERTIFICATES)
-            advice = f": check {named}" if named else ""
-            raise ConfigurationError(
-                "The certificates of the authorities that are trusted can't be loaded"
-                f" ({type(error).__name__}: {error}){advice}."
-            ) from error
+        limits = httpx.Limits(
+            max_connections=self._connections,
+            max_keepalive_connections=self._connections,
+            keepalive_expiry=pools.KEEP_ALIVE_SECONDS,
+        )
+        transport = proxy = None
+        if self._unix_socket is not None:
+            transport = httpx.AsyncHTTPTransport(uds=self._unix_socket, limits=limits)
+        elif self._use_proxies:
+            route = route_to(self._base_url)
+            proxy = route.proxy
+            self._warn(route.problems)
+        return httpx.AsyncClient(
+            transport=transport,
+            proxy=proxy,
+            limits=limits,
+            timeout=httpx.Timeout(None, connect=self._timeout),
+            verify=self._trust.context() if self._trust is not None else False,
+            trust_env=False,
+            headers={
+                "User-Agent": user_agent(),
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    def _warn(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            if problem not in self._warned:
+                self._warned.add(problem)
+                logger.warning("arthur-relay: %s", problem)
 
     async def request(
         self,
@@ -160,13 +167,13 @@ class HttpClient:
     ) -> Answer:
         """Make one request; redirects are answers.
 
-        Whatever is raised in it is an attempt that failed, also what no one knows: an application's
-        tests put something of their own in the place of the network.
+        Whatever is raised in it is an attempt that failed, also what no one knows: the libraries
+        below do not map all that a broken connection or TLS raises, and an application's tests put
+        something of their own in the place of the network.
 
         Raises:
             TransportError: No whole answer came.
         """
-        assert self._client is not None, "the client is used outside of its context"
         sent = dict(headers or {})
         if content is not None:
             sent["Content-Type"] = "application/json"
@@ -175,28 +182,95 @@ class HttpClient:
             sent["Content-Length"] = str(content.size)
         body = _parts_of(content) if isinstance(content, Batch) else content
         try:
-            with wire_logs.unlogged():
-                response = await self._client.request(
-                    method, self._base_url + path, headers=sent, content=body
-                )
-            return _answer(response)
+            await self._pools.tidy()
+            pool = self._pools.take()
+            try:
+                answer = await self._exchange(pool.client, method, path, headers=sent, content=body)
+            except BaseException as error:
+                self._look_after(pool, error)
+                raise
+            else:
+                pool.answers += 1
+                if 400 <= answer.status < 500:  # some say so that they want another certificate
+                    self._look_at_trust(pool)
+                return answer
+            finally:
+                self._pools.put_back(pool)
+                # Arthur sends the token as a cookie too; we say who we are by header only.
+                pool.client.cookies.clear()
         except (GeneratorExit, anyio.get_cancelled_exc_class()) as error:
             if _is_cancelled(error):
                 raise
-            raise TransportError(_explain(error)) from error
+            raise _transport_error(error) from error
+        except TransportError:
+            raise
         except BaseException as error:
-            raise TransportError(_explain(error)) from error
-        finally:
-            # Arthur sends the token as a cookie too; we say who we are by header only.
-            self._client.cookies.clear()
+            raise _transport_error(error) from error
+
+    async def _exchange(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterator[bytes] | None,
+    ) -> Answer:
+        """Make a request.
+
+        Raises:
+            TransportError: It took too long.
+            BaseException: Whatever the libraries raise.
+        """
+        with anyio.move_on_after(self._timeout), wire_logs.unlogged():
+            request = client.build_request(
+                method, self._base_url + path, headers=headers, content=content
+            )
+            response = await client.send(request, stream=True, follow_redirects=False)
+            try:
+                return await _answer(response)
+            finally:
+                await response.aclose()
+        raise TransportError(f"no answer within {self._timeout:g} s", may_have_arrived=True)
+
+    def _look_after(self, pool: pools.Pool, error: BaseException) -> None:
+        """Give up a pool in which an error says that what is idle may be dead."""
+        has_connected = not (isinstance(error, httpx.ConnectError) or _is_untrusted(error))
+        if has_connected and pool.answers:
+            self._pools.give_up(pool)
+        else:
+            self._look_at_trust(pool)
+
+    def _look_at_trust(self, pool: pools.Pool) -> None:
+        """Give up a pool that was made with certificates of which there are newer ones."""
+        if self._trust is not None and self._trust.has_changed:
+            self._pools.give_up(pool)
 
 
-def _answer(response: httpx.Response) -> Answer:
+async def _answer(response: httpx.Response) -> Answer:
+    """Read an answer.
+
+    Raises:
+        BaseException: It breaks off.
+    """
+    problem = ""
+    body = b""
+    try:
+        try:
+            body = response.content  # of one that a mock library made whole
+        except httpx.ResponseNotRead:
+            encodings = response.headers.get("content-encoding", "").split(",")
+            body = decode(await read(response.aiter_raw()), encodings)
+    except UnreadableError as error:
+        problem = str(error)
+    if not isinstance(body, bytes):
+        raise TypeError("an answer of something that is no server")
     return Answer(
         int(response.status_code),
         {name.lower(): value for name, value in response.headers.items()},
-        response.content,
+        body,
         {cookie.name: cookie.value or "" for cookie in response.cookies.jar},
+        problem,
     )
 
 
@@ -247,28 +321,49 @@ def user_agent() -> str:
     return f"arthur-relay/{number} (system={platform.system()})"
 
 
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+def _transport_error(error: BaseException) -> TransportError:
+    kinds = httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
+    has_connected = not (isinstance(error, kinds) or _is_untrusted(error))
+    return TransportError(_explain(error), may_have_arrived=has_connected)
 
 
-def _variables_set(*names: str) -> str:
-    """Return those of some variables that are set, as they are written there, or ""."""
-    found = [name for name in sorted(os.environ) if name.upper() in names and os.environ[name]]
-    return " and ".join(found)
+def _is_untrusted(error: BaseException) -> bool:
+    """Say whether it is the certificate; httpcore 1.0.0 passes on what `ssl` raised."""
+    kinds = httpx.ConnectError | ssl.SSLError
+    return isinstance(error, kinds) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
-def _explain(error: BaseException) -> str:
+_CERTIFICATE_REFUSED = re.compile(
+    r"\[SSL: \w+_ALERT_((?:NO|BAD|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA)\]"
+)
+"""What a server says by an alert (RFC 8446, 6.2), as OpenSSL names it: only of our certificate, for
+of the server's own we are the judge."""
+
+
+def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind
     match error:
         case httpx.ConnectTimeout():
             return "connecting took too long"
-        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        case _ if _is_untrusted(error):
             return (
                 f"its certificate is not trusted ({error}); SSL_CERT_FILE names a file with those"
                 " of your authorities, and VERIFY_SSL=false trusts any"
             )
+        case _ if refusal := _CERTIFICATE_REFUSED.search(str(error)):
+            return (
+                f"it did not take a client certificate ({refusal[1]});"
+                " ARTHUR_RELAY_CLIENT_CERT_FILE names a file with ours"
+            )
         case httpx.ConnectError():
             return f"can't connect ({error})" if str(error) else "can't connect"
-        case httpx.RemoteProtocolError() | httpx.ReadError():
+        case httpx.ProxyError():
+            status = re.match(r"\d{3}\b", str(error))
+            return f"the proxy refused to connect{f' ({status[0]})' if status else ''}"
+        case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
             return "the connection was cut"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or type(error).__name__})"
+        case OSError() | anyio.BrokenResourceError() | anyio.ClosedResourceError():
+            return f"the connection was cut ({type(error).__name__})"
         case _:
             return f"transport error ({type(error).__name__})"

@@ -11,9 +11,23 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from arthur_relay.credentials import Credentials, is_loopback, socket_path
-from arthur_relay.destinations.auth import TokenSource
+from arthur_relay.destinations.auth import Token, TokenSource
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError
+from arthur_relay.destinations.results import (
+    RETRY,
+    interpret_results,
+    malformed,
+    may_pass,
+    whole,
+)
 from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.destinations.words import (
+    described,
+    described_success,
+    is_arthurs,
+    is_success_of_another,
+)
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -21,16 +35,20 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
-from arthur_relay.schema import ModelSchema
-from arthur_relay.settings import RelaySettings
+from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.schema import ModelSchema, is_path_segment
+from arthur_relay.settings import MOST_HANGING, RelaySettings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 PREFIX = "/api/v3"
+_PROHIBITIONS = {
+    402: "Arthur's plan does not include this",
+    403: "Arthur does not permit to write to the model",
+}
 _METHODS = {RowKind.INFERENCE: "POST", RowKind.GROUND_TRUTH: "PATCH"}
-_RETRY = Outcome(Verdict.RETRY)
 
 
 class ScopeDestination:
@@ -39,21 +57,26 @@ class ScopeDestination:
     Args:
         credentials: Where Arthur is and who we are.
         connections: Connections at once, at most.
-        connect_timeout_seconds: How long connecting may take.
+        timeout_seconds: How long one request may take, from connecting to the answer's end.
+        max_age_seconds: For how long new requests are made with a connection.
         retry_after_max_seconds: The longest `Retry-After` that is believed.
         now: Returns the wall clock, timezone-aware.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only
         self,
         credentials: Credentials,
         *,
         connections: int,
-        connect_timeout_seconds: float,
+        timeout_seconds: float,
+        max_age_seconds: float,
         retry_after_max_seconds: float,
         now: Callable[[], datetime],
+        certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
+        self._principal = credentials.owner.principal
         self._retry_after_max = retry_after_max_seconds
         self._now = now
         path = socket_path(credentials.url)
@@ -63,11 +86,14 @@ class ScopeDestination:
             verify_ssl=credentials.verify_ssl,
             # A proxy can't reach what is on this machine.
             use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
-            connect_timeout_seconds=connect_timeout_seconds,
+            timeout_seconds=timeout_seconds,
+            max_age_seconds=max_age_seconds,
             unix_socket=path,
+            certificate=certificate,
         )
         self._tokens = self._token_source()
         self._organization = credentials.organization_id
+        self._is_refused = False
 
     def _token_source(self) -> TokenSource:
         api_key = self._credentials.api_key
@@ -78,9 +104,24 @@ class ScopeDestination:
         )
 
     def renew(self, credentials: Credentials) -> None:
-        """Say who we are from the next request on; the address stays. Loop's thread only."""
-        self._credentials = replace(credentials, url=self._credentials.url)
-        self._organization = credentials.organization_id
+        """Say who we are from the next request on, by new connections; the address stays.
+
+        Loop's thread only.
+        """
+        credentials = replace(credentials, url=self._credentials.url)
+        if credentials != self._credentials:
+            self._take(credentials)
+            self._organization = credentials.organization_id
+        self._http.renew()
+
+    @property
+    def _secrets(self) -> list[str]:
+        """What an answer may echo and nobody is told."""
+        who = self._credentials
+        return [each for each in (who.api_key, who.password, self._tokens.held) if each]
+
+    def _take(self, credentials: Credentials) -> None:
+        self._credentials = credentials
         self._tokens = self._token_source()
         self._tokens.enter()
 
@@ -89,15 +130,38 @@ class ScopeDestination:
         """Arthur's address."""
         return self._credentials.url
 
+    @property
+    def owner(self) -> RowOwner:
+        """Whose the rows are: the organisation is known once Arthur was asked for it.
+
+        A key that is renewed while the process runs is its own: the rows stay whose they were.
+        """
+        return replace(
+            self._credentials.owner,
+            principal=self._principal,
+            organization=self._organization,
+            is_refused=self._is_refused and self._organization is None,
+        )
+
+    async def learn_owner(self) -> None:
+        """Ask Arthur for the organisation; raises what `check_access` does."""
+        await self.check_access()
+
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
-        """Return a destination that the settings ask for."""
+        """Return a destination that the settings ask for.
+
+        Raises:
+            SettingsError: They name the key of a client certificate, and not the certificate.
+        """
         return cls(
             credentials,
-            connections=settings.max_in_flight + 1,
-            connect_timeout_seconds=settings.request_timeout_seconds,
+            connections=settings.max_in_flight + MOST_HANGING + 1,
+            timeout_seconds=settings.request_timeout_seconds,
+            max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,
             now=lambda: datetime.now(UTC),
+            certificate=ClientCertificate.of(settings),
         )
 
     async def __aenter__(self) -> Self:
@@ -127,25 +191,24 @@ class ScopeDestination:
         Raises:
             Whatever `fetch_schema` does.
         """
+        if not is_path_segment(model_id):
+            raise _no_model(model_id)
         id_type = "partner_model_id" if by_partner_id else "id"
         path = f"/models/{quote(model_id, safe='')}?id_type={id_type}&expand=attributes"
         try:
             answer = await self._authorised("GET", path)
         except TransportError as error:
             raise UnreachableError(self._where(str(error))) from error
+        if answer.status == 200:
+            return self._document(answer, "id")
+        if may_pass(answer.status) or not is_arthurs(answer):
+            raise self._unusable("it", answer)
         if answer.status in (400, 404):
-            raise ModelError(
-                f"Arthur has no model with id {model_id}: make sure that the id is that of a model"
-                " which is registered with your Arthur account."
-            )
+            raise _no_model(model_id)
         if answer.status in (401, 403):
             raise CredentialsError(
                 f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
             )
-        if answer.status == 200:
-            return _json(answer)
-        if _may_pass(answer.status):
-            raise self._unusable("it", answer)
         raise ConfigurationError(
             f"Arthur refused to tell of model {model_id} ({answer.status}): make sure that the id"
             f" is right, and that {self._credentials.url} is the address of Arthur."
@@ -162,56 +225,141 @@ class ScopeDestination:
             answer = await self._authorised("GET", "/users/me")
         except TransportError as error:
             raise UnreachableError(self._where(str(error))) from error
-        if answer.status == 401:
+        if answer.status == 200:
+            self._document(answer)
+            return
+        if answer.status == 403 and is_arthurs(answer):
+            return  # that is said to a user of an outside identity provider
+        if answer.status == 401 and is_arthurs(answer):
             raise CredentialsError(f"Arthur refused access (401): {self._remedy()}")
-        if answer.status not in (200, 403):  # 403: a user of an outside identity provider
-            raise self._unusable("/users/me", answer)
+        raise self._unusable("/users/me", answer)
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
+        if not is_path_segment(batch.model_id):  # it would be a request for something else
+            return _refused(batch, "no such model")
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
         except TransportError as error:
-            return _whole(batch, _RETRY, Failure.UNAVAILABLE, str(error))
-        except UnreachableError as error:
-            failure = Failure.THROTTLED if error.throttled else Failure.UNAVAILABLE
-            return _whole(batch, _RETRY, failure, str(error), error.retry_after_seconds)
-        except CredentialsError as error:
-            outcome = Outcome(Verdict.REJECTED, "login refused")
-            return _whole(batch, outcome, Failure.REFUSED, str(error))
+            unheard = error.may_have_arrived
+            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), is_unheard=unheard)
+        except RelayError as error:
+            return self._in_vain(batch, error)
+        if answer.status == 404 and is_arthurs(answer):
+            return await self._without_model(batch)
         return self._interpret(batch, answer)
+
+    def _in_vain(self, batch: Batch, error: RelayError) -> Attempt:
+        """Return what a batch comes to when Arthur did not let us so far as to send it."""
+        match error:
+            case CredentialsError():
+                return whole(batch, RETRY, Failure.UNAUTHORISED, str(error))
+            case UnreachableError(throttled=True):
+                wait = error.retry_after_seconds
+                return whole(batch, RETRY, Failure.THROTTLED, str(error), wait)
+            case UnreachableError():
+                wait = error.retry_after_seconds
+                return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), wait)
+            case _:
+                return whole(batch, RETRY, Failure.UNAVAILABLE, str(error))
+
+    async def _without_model(self, batch: Batch) -> Attempt:
+        """Ask whether there is no such model, which a 404 for its rows may also be without."""
+        try:
+            await self.fetch_model(batch.model_id)
+        except ModelError:
+            return _refused(batch, "http 404", 404)
+        except RelayError as error:
+            return self._in_vain(batch, error)
+        reason = "http 404 for rows of a model that Arthur has"
+        return whole(batch, Outcome(Verdict.RETRY, "http 404", 404), Failure.UNAVAILABLE, reason)
 
     def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
         """Say what an answer to a batch means."""
         status = answer.status
         reason = f"http {status}"
         if 200 <= status < 300:
-            return interpret_results(batch, answer.body)
-        if status == 413:
+            return self._interpret_success(batch, answer)
+        if status == 413:  # whoever says so, fewer may pass
             outcome = Outcome(Verdict.REJECTED, reason, status)
-            return _whole(batch, outcome, Failure.TOO_LARGE, reason)
-        if _may_pass(status):
-            again = Outcome(Verdict.RETRY, reason, status)
+            return whole(batch, outcome, Failure.TOO_LARGE, reason)
+        again = Outcome(Verdict.RETRY, reason, status)
+        if may_pass(status) or not is_arthurs(answer):
             failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
-            return _whole(batch, again, failure, reason, self._retry_after(answer))
+            wait = self._retry_after(answer)
+            unheard = status >= 500
+            return whole(
+                batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard
+            )
+        if status == 401:
+            problem = f"Arthur refused access (401): {self._remedy()}"
+            return whole(batch, again, Failure.UNAUTHORISED, problem)
+        if status in ABOUT_US:
+            problem = f"{_PROHIBITIONS[status]} ({status}): {self._remedy()}"
+            return whole(batch, again, Failure.FORBIDDEN, problem)
         return _refused(batch, reason, status)
 
+    def _interpret_success(self, batch: Batch, answer: Answer) -> Attempt:
+        if is_success_of_another(answer):
+            reason = described_success(answer, self._secrets)
+            return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
+        if answer.problem:
+            return malformed(batch, answer.problem)
+        return interpret_results(batch, answer.body)
+
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
-        """Make a request with a token; a refused one is replaced by a login, once.
+        """Make a request with a token; a refused one is replaced once, where there is another.
 
         Raises:
             TransportError: No answer came.
             CredentialsError: The login was refused, or the organisation is not clear.
             UnreachableError: The login got no answer that can be used.
         """
-        token = await self._tokens.token()
+        token = await self._token()
         answer = await self._send(method, path, token.value, content)
-        if answer.status == 401 and self._tokens.can_log_in:
-            self._tokens.refused(token)
-            token = await self._tokens.token()
+        if answer.status in (402, 403) and is_arthurs(answer):
+            is_other = self._is_renewed()
+        else:
+            is_other = answer.status == 401 and self._may_be_another(token)
+        if is_other:
+            token = await self._token()
             answer = await self._send(method, path, token.value, content)
+        if answer.status == 401 and is_arthurs(answer) and not self._tokens.can_log_in:
+            self._is_refused = True
         return answer
+
+    async def _token(self) -> Token:
+        """Return a token; where the login is refused, also by a password that is new by now."""
+        tokens = self._tokens
+        try:
+            return await tokens.token()
+        except CredentialsError:
+            self._read_again()
+            if self._tokens is tokens:
+                raise
+        return await self._tokens.token()
+
+    def _may_be_another(self, refused: Token) -> bool:
+        """Forget a token that was refused, and say whether there may be another one."""
+        if self._tokens.can_log_in:
+            self._tokens.refused(refused)
+            return True
+        if self._credentials.api_key == refused.value:
+            self._read_again()
+        return self._credentials.api_key != refused.value
+
+    def _is_renewed(self) -> bool:
+        """Say whether the files of key and password hold others by now, which are taken."""
+        before = self._credentials
+        self._read_again()
+        return self._credentials is not before
+
+    def _read_again(self) -> None:
+        """Take the key or the password that its file holds by now, if there is another one."""
+        found = self._credentials.renewed()
+        if found != self._credentials:
+            self._take(found)
 
     async def _send(self, method: str, path: str, token: str, content: Batch | None) -> Answer:
         headers = {"Authorization": token}
@@ -231,9 +379,10 @@ class ScopeDestination:
         if self._organization is None:
             answer = await self._http.request("GET", "/users/me", headers={"Authorization": token})
             if answer.status == 200:
-                found = _json(answer)
-                self._organization = str(_field(found, "organization_id") or "")
-            elif answer.status == 403:  # a user of an outside identity provider
+                found = self._document(answer)
+                self._organization = str(found.get("organization_id") or "")
+            elif answer.status == 403 and is_arthurs(answer):
+                # a user of an outside identity provider
                 self._organization = await self._outside_organization(token)
             elif answer.status != 401:
                 raise self._unusable("/users/me", answer)
@@ -247,7 +396,7 @@ class ScopeDestination:
             return None
         if answer.status != 200:
             raise self._unusable(path, answer)
-        ids = _field(_json(answer), "organization_ids") or []
+        ids = self._document(answer).get("organization_ids") or []
         if len(ids) > 1:
             known = ", ".join(str(found) for found in ids)
             raise CredentialsError(
@@ -267,20 +416,42 @@ class ScopeDestination:
         who = self._credentials
         body = orjson.dumps({"login": who.login, "password": who.password})
         answer = await self._http.request("POST", "/login", content=body)
-        if answer.status in (400, 401, 403):
+        if answer.status in (400, 401, 403) and is_arthurs(answer):
             raise CredentialsError(
                 f"Arthur refused the login {who.login}: check the login and its password"
                 " (arthur_login and arthur_password, or ARTHUR_LOGIN and ARTHUR_PASSWORD)."
             )
         token = answer.cookies.get("Authorization")
         if answer.status != 200 or not token:
-            raise self._unusable("/login", answer, " without a token")
+            missing = "/login gave no token: it" if answer.status == 200 else "/login"
+            raise self._unusable(missing, answer)
         return token
 
-    def _unusable(self, what: str, answer: Answer, more: str = "") -> RelayError:
+    def _document(self, answer: Answer, key: str | None = None) -> Mapping[str, Any]:
+        """Read the JSON object of a 200, with a key that Arthur's has.
+
+        Raises:
+            UnreachableError: It is none, or another one: Arthur has not said it.
+        """
+        if answer.problem:
+            raise UnreachableError(self._where(f"it was answered, but {answer.problem}"))
+        try:
+            document = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            document = None
+        if isinstance(document, Mapping) and (key is None or key in document):
+            return document
+        kind = "not JSON" if document is None else "not Arthur's"
+        said = described_success(answer, self._secrets)
+        raise UnreachableError(
+            f"The answer is {kind} ({said}): is ARTHUR_ENDPOINT_URL the address of Arthur?"
+        )
+
+    def _unusable(self, what: str, answer: Answer) -> RelayError:
         """Return what to raise for an answer that does not let us in, or not say where to."""
-        problem = self._where(f"{what} answered {answer.status}{more}")
-        if not _may_pass(answer.status):
+        said = described(answer, self._secrets).removeprefix("http ")
+        problem = self._where(f"{what} answered {said}")
+        if not may_pass(answer.status) and is_arthurs(answer):
             return CredentialsError(
                 f"{problem}: make sure that this is the address of Arthur; if it is,"
                 f" {self._remedy()}"
@@ -305,76 +476,12 @@ class ScopeDestination:
         return f"check what the login {self._credentials.login} may do."
 
 
-def _may_pass(status: int) -> bool:
-    """Say whether a status that is no success may pass by itself; which do is undocumented.
-
-    A redirect is unexpected: following one could show prompts to a stranger.
-    """
-    return status in (408, 425, 429) or status >= 500 or status < 400
-
-
-def interpret_results(batch: Batch, body: bytes) -> Attempt:
-    """Map the results of a 207 to the batch's rows, by index: they carry no id.
-
-    An answer of another length can't be mapped, unless its counts say that all went well.
-    """
-    try:
-        document = orjson.loads(body)
-        results = document["results"]
-        statuses = [int(result["status"]) for result in results]
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        return _whole(batch, _RETRY, Failure.MALFORMED, "malformed answer")
-    if len(statuses) != len(batch.rows):
-        if _all_stored(document.get("counts"), len(batch.rows)):
-            return _whole(batch, DELIVERED)
-        return _whole(batch, _RETRY, Failure.MALFORMED, "answer of another length")
-    of_status = {status: _row_outcome(status, batch.kind) for status in set(statuses)}
-    outcomes = tuple(map(of_status.__getitem__, statuses))
-    return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
-
-
-def _row_outcome(status: int, kind: RowKind) -> Outcome:
-    # Arthur's message is left out: it may quote the row, and reasons must not hold a text.
-    if 200 <= status < 300:
-        return DELIVERED
-    if status in (408, 425, 429) or status >= 500:
-        verdict = Verdict.RETRY
-    elif status == 404 and kind is RowKind.GROUND_TRUTH:
-        verdict = Verdict.NOT_YET  # another process may have the inference, and Arthur soon
-    else:
-        verdict = Verdict.REJECTED
-    return Outcome(verdict, f"row {status}", status)
-
-
-def _all_stored(counts: object, rows: int) -> bool:
-    return isinstance(counts, Mapping) and (counts.get("success"), counts.get("failure")) == (
-        rows,
-        0,
+def _no_model(model_id: str) -> ModelError:
+    return ModelError(
+        f"Arthur has no model with id {model_id}: make sure that the id is that of a model which is"
+        " registered with your Arthur account."
     )
 
 
-def _whole(
-    batch: Batch,
-    outcome: Outcome,
-    failure: Failure | None = None,
-    reason: str = "",
-    retry_after: float | None = None,
-) -> Attempt:
-    return Attempt((outcome,) * len(batch.rows), failure, reason, retry_after)
-
-
 def _refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
-    return _whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)
-
-
-def _json(answer: Answer) -> Any:
-    try:
-        return orjson.loads(answer.body)
-    except orjson.JSONDecodeError as error:
-        raise UnreachableError(
-            "The answer is not JSON: is ARTHUR_ENDPOINT_URL the address of Arthur?"
-        ) from error
-
-
-def _field(document: Any, name: str) -> Any:
-    return document.get(name) if isinstance(document, Mapping) else None
+    return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)

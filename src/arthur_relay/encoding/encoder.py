@@ -102,12 +102,18 @@ class Encoder:
         """Return the row with its texts cut to half, for a destination that finds it too large.
 
         Returns:
-            None when nothing is left to cut. This is the one place where a row is decoded.
+            None when nothing is left to cut, or the row is not like those that are made here: a
+            daemon's come from anyone. This is the one place where a row is decoded.
         """
         if row.kind is not RowKind.INFERENCE:
             return None
-        document = orjson.loads(row.body)
-        data = document["inference_data"]
+        try:
+            document = orjson.loads(row.body)
+        except orjson.JSONDecodeError:
+            return None
+        data = document.get("inference_data") if isinstance(document, dict) else None
+        if not isinstance(data, dict):
+            return None
         texts = {
             name: value
             for name in (self.schema.input_text, self.schema.output_text)

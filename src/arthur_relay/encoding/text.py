@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, get_buffer_string
 
 from arthur_relay.plain_values import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from langchain_core.messages import BaseMessage
+    from collections.abc import Callable
 
     from arthur_relay.inference import MessageSnapshot
-
-PLAIN_ROLES: Mapping[type, str] = {HumanMessage: "Human", AIMessage: "AI", SystemMessage: "System"}
-"""The classes whose text `get_buffer_string` prints behind their role, with any calls behind it.
-
-The classes themselves, not what is derived of them.
-"""
 
 
 def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
@@ -31,35 +22,15 @@ def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
     """
     if prompt is None:
         return ""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(
-        [
-            f"{PLAIN_ROLES[cls]}: {kept}" if isinstance(kept, str) else _printed(_revive(cls, kept))
-            for cls, kept in prompt
-        ]
-    )
+    return prompt if isinstance(prompt, str) else _printer()(prompt)
 
 
-def _revive(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
-    """Make a message of a snapshot again, without validation: it was a message before."""
-    message = cls.__new__(cls)
-    # What pydantic's model_construct sets; that method is not used because subclasses override
-    # it, and because it would fill in defaults for fields that the application had deleted.
-    object.__setattr__(message, "__dict__", fields)
-    object.__setattr__(message, "__pydantic_fields_set__", set(fields))
-    object.__setattr__(message, "__pydantic_extra__", None)
-    object.__setattr__(message, "__pydantic_private__", None)
-    return message
+@cache
+def _printer() -> Callable[[list[MessageSnapshot]], str]:
+    """Return what prints messages; a handler has imported it before it took a snapshot of one."""
+    from arthur_relay.encoding.messages import print_messages  # noqa: PLC0415 - see that module
 
-
-def _printed(message: BaseMessage) -> str:
-    try:
-        return get_buffer_string([message])
-    except Exception:  # noqa: BLE001 - one odd message must not cost the text of the others
-        role = getattr(message, "type", type(message).__name__)
-        content = getattr(message, "content", "")
-        return f"{role}: {content if isinstance(content, str) else ''}"
+    return print_messages
 
 
 def sendable(value: Any) -> Any:

@@ -19,6 +19,9 @@ from arthur_relay.row import Row
 COMMIT_BYTES = 8 * 1024 * 1024
 """Rows of one commit, about: the answers to all of them wait for it."""
 
+HELD_SHARE = 0.8
+"""How much of the buffer rows of models may fill of which nothing goes through."""
+
 ROOM_BYTES = 256 * 1024
 """A hundred rows of 2 KB, and some."""
 
@@ -27,6 +30,7 @@ class Refusal(Enum):
     """Why rows are not held."""
 
     FULL = "the spool is full"
+    HELD = "the spool's last fifth is for other models, and nothing of this one goes through"
     UNWRITABLE = "the spool can't be written"
     CLOSED = "the relay is closed"
 
@@ -74,7 +78,8 @@ class Acceptance:
         ledger: Counts those that are held; those that are refused were never captured.
         flushes: Told of what was taken.
         wake: Wakes the worker; thread-safe, never blocks.
-        filled: Told when rows were put into the buffer.
+        max_bytes: What the buffer may hold.
+        is_held: Says whether nothing of a model goes through, while others' rows do.
         monotonic: Returns seconds on any scale.
     """
 
@@ -82,7 +87,8 @@ class Acceptance:
     ledger: Ledger
     flushes: Flushes
     wake: Callable[[], None]
-    filled: Callable[[], None]
+    max_bytes: int
+    is_held: Callable[[str], bool]
     monotonic: Callable[[], float] = monotonic
     _offers: deque[Offer] = field(default_factory=deque)
     _woken: bool = False
@@ -128,8 +134,14 @@ class Acceptance:
                 offer = self._offers.popleft()
             except IndexError:  # also where `close` was quicker
                 break
-            if not self.buffer.has_room(rows=len(rows) + len(offer.rows), size=size + offer.size):
+            count, more = len(rows) + len(offer.rows), size + offer.size
+            if not self.buffer.has_room(rows=count, size=more):
                 answers.append((offer, Refusal.FULL))
+                continue
+            if self.is_held(offer.rows[0].model_id) and not self.buffer.has_room(
+                rows=count, size=more + int(self.max_bytes * (1 - HELD_SHARE))
+            ):
+                answers.append((offer, Refusal.HELD))
                 continue
             chosen.append(offer)
             rows += offer.rows
@@ -169,7 +181,6 @@ class Acceptance:
         for offer in offers:
             self.ledger.accept(len(offer.rows), offer.rows[0].model_id)
         self.flushes.take(len(rows))
-        self.filled()
         return [(offer, None) for offer in offers]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from arthur_relay.row import Batch, Row, RowKind
 
@@ -33,6 +34,10 @@ class Batcher:
         self._max_bytes = max_bytes
         self._linger = linger_seconds
         self._open: dict[_Key, _OpenBatch] = {}
+        self.rows = 0
+        """Rows in batches that are open."""
+        self.size = 0
+        """Their bytes, separators included."""
 
     def add(self, rows: Iterable[Row], now: float) -> list[Batch]:
         """Take rows, and return the batches that are full because of them, oldest first."""
@@ -48,6 +53,8 @@ class Batcher:
                 opened = batches[key] = _OpenBatch(opened_at=now)
             opened.rows.append(row)
             opened.size += size
+            self.rows += 1
+            self.size += size
             if len(opened.rows) >= max_rows or opened.size >= max_bytes:
                 full.append(self._close(key))
         return full
@@ -65,10 +72,17 @@ class Batcher:
         """Return all open batches, whatever their age."""
         return [self._close(key) for key in list(self._open)]
 
+    def oldest(self) -> list[Batch]:
+        """Return the batch that was opened first, whatever its age; none when none is open."""
+        return [self._close(key) for key in list(islice(self._open, 1))]
+
     def next_due(self) -> float | None:
         """Return when the next batch will be due, or None when none is open."""
         opened = min((batch.opened_at for batch in self._open.values()), default=None)
         return None if opened is None else opened + self._linger
 
     def _close(self, key: _Key) -> Batch:
-        return Batch(key[0], tuple(self._open.pop(key).rows))
+        closed = self._open.pop(key)
+        self.rows -= len(closed.rows)
+        self.size -= closed.size
+        return Batch(key[0], tuple(closed.rows))

@@ -60,18 +60,22 @@ class Breaker:
             0 when the request may be made now; an open breaker counts it as its probe. Else
             the seconds after which asking again makes sense; `inf` while a probe is on its way.
         """
+        wait = self.wait(now)
+        if wait <= 0 and self.state is BreakerState.OPEN:
+            self.state = BreakerState.PROBING
+        return wait
+
+    def wait(self, now: float) -> float:
+        """Return what `admit` would, and change nothing."""
         if now < self._held_until:
-            return self._held_until - now
+            return self.held(now)
         match self.state:
             case BreakerState.CLOSED:
                 return 0.0
             case BreakerState.PROBING:
                 return float("inf")
             case BreakerState.OPEN:
-                if now < self._probe_at:
-                    return self._probe_at - now
-                self.state = BreakerState.PROBING
-                return 0.0
+                return max(0.0, self._probe_at - now)
 
     def succeeded(self) -> bool:
         """Record that the destination answered. Returns True when that closed the breaker."""
@@ -81,25 +85,43 @@ class Breaker:
         self._openings = 0
         return was_open
 
-    def failed(self, now: float) -> bool:
-        """Record that the destination is in trouble. Returns True when that opened the breaker."""
+    def failed(self, now: float, *, at_once: bool = False) -> bool:
+        """Record that the destination is in trouble. Returns True when that opened the breaker.
+
+        Args:
+            now: The time.
+            at_once: Whether one failure is enough to open it.
+        """
         self.failures_in_a_row += 1
-        if self.state is BreakerState.CLOSED and self.failures_in_a_row < self._threshold:
+        is_enough = at_once or self.failures_in_a_row >= self._threshold
+        if self.state is BreakerState.CLOSED and not is_enough:
             return False
         opened = self.state is BreakerState.CLOSED
         self.opened += opened
+        self._open(now)
+        return opened
+
+    def overdue(self, now: float) -> None:
+        """Record that a probe is not answered for long: it keeps no other from being made."""
+        if self.state is BreakerState.PROBING:
+            self._open(now)
+
+    def _open(self, now: float) -> None:
         if self.state is not BreakerState.OPEN:
             ceiling = min(self._max_wait, self._first_wait * 2.0**self._openings)
             self._probe_at = now + ceiling * (0.5 + 0.5 * self._random())
             self._openings = min(self._openings + 1, 62)  # past that a float would overflow
         self.state = BreakerState.OPEN
-        return opened
 
     def abandoned(self, now: float) -> None:
         """Record that an admitted request was cancelled before it could tell anything."""
         if self.state is BreakerState.PROBING:
             self.state = BreakerState.OPEN
             self._probe_at = now
+
+    def held(self, now: float) -> float:
+        """Return for how many seconds the destination has asked that nothing passes."""
+        return max(0.0, self._held_until - now)
 
     def hold(self, until: float) -> None:
         """Let nothing pass before `until`, because the destination asked for it."""

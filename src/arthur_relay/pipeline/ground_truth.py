@@ -2,40 +2,43 @@
 
 While the inference is on its way from here, its ground truth waits until that is settled. When
 Arthur does not know the inference, another process may still have it: then it is asked again.
+
+Few of these rows are in memory while they wait. The others are put off: the buffer has them, and
+some of each model are sent from there now and then.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from arthur_relay.row import Row, RowKind
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
-"""The waits before Arthur is asked again; doubled each time, with jitter on their upper half."""
+"""The waits before Arthur is asked again: for as long as the row has waited, with jitter on the
+upper half."""
 
 PATIENCE_SECONDS = 3600.0
-"""How long an inference that Arthur does not know may take to get there."""
+"""How long an inference that Arthur does not know may take to get there, in all lives of the
+process."""
 
-MAX_POSTPONED = 10_000
-"""Rows that wait for inferences of others, at most: each one is held in memory."""
+MAX_KEPT_ROWS = 10_000
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""What waits in memory, at most; what is beyond is put off."""
 
 URGENT_WAIT_SECONDS = 0.25
 URGENT_WAITS = 4
 """The same while the relay closes: a neighbour that closes as well may be delivering just now."""
 
+LOOK_SECONDS = 5.0
+"""How often it is looked whether the inferences that are waited for are still on their way."""
+
 Inference = tuple[str, str]
 """The model and the id."""
 
-
-@dataclass(slots=True)
-class _Patience:
-    """How long a row has been waiting for an inference that Arthur does not know."""
-
-    since: float
-    waits: int = 0
+OnTheirWay = Callable[[AbstractSet[Inference]], AbstractSet[Inference]]
+"""Returns which of some inferences are leased and not settled."""
 
 
 class GroundTruthOrder:
@@ -48,21 +51,22 @@ class GroundTruthOrder:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._behind: defaultdict[Inference, list[Row]] = defaultdict(list)
+        self._looked_at = 0.0
         self._free: list[Row] = []
         self._postponed: list[tuple[float, int, Row]] = []
-        self._patience: dict[Row, _Patience] = {}
+        self._urgent_waits: dict[Row, int] = {}
+        self._beyond: list[Row] = []
+        self._put_off: dict[str, float] = {}  # when each model's are due
         self._number = 0
+        self._rows = self._bytes = 0
 
-    def admit(
-        self,
-        rows: list[Row],
-        on_their_way: Callable[[AbstractSet[Inference]], AbstractSet[Inference]],
-    ) -> list[Row]:
+    def admit(self, rows: list[Row], on_their_way: OnTheirWay, now: float = 0.0) -> list[Row]:
         """Take rows that were leased, and return those that may go now, in their order.
 
         Args:
             rows: The rows.
             on_their_way: Returns which of some inferences are leased and not settled.
+            now: The time.
         """
         truth = RowKind.GROUND_TRUTH  # found once: Python 3.11 takes long to find a member
         wanted = {row.inference for row in rows if row.kind is truth}
@@ -71,53 +75,114 @@ class GroundTruthOrder:
         busy = on_their_way(wanted)
         may_go = []
         for row in rows:
-            if row.kind is truth and row.inference in busy:
-                self._behind[row.inference].append(row)
-            else:
+            if row.kind is not truth or row.inference not in busy:
                 may_go.append(row)
+            elif self._keep(row, now + FIRST_WAIT_SECONDS):
+                if not self._behind:
+                    self._looked_at = now
+                self._behind[row.inference].append(row)
         return may_go
 
     def settled(self, rows: Iterable[Row]) -> None:
         """Let go what was waiting for these rows."""
-        if not (self._behind or self._patience):  # nearly always
+        if not (self._behind or self._urgent_waits or self._put_off):  # nearly always
             return
         for row in rows:
-            self._patience.pop(row, None)
             if row.kind is RowKind.INFERENCE:
                 self._free += self._behind.pop(row.inference, ())
+                continue
+            self._urgent_waits.pop(row, None)
+            if row.model_id in self._put_off:  # one more may go, as this one did
+                self._put_off[row.model_id] = float("-inf")
 
-    def postpone(self, row: Row, now: float, *, urgent: bool = False) -> bool:
+    def postpone(self, row: Row, now: float, *, waited: float, urgent: bool = False) -> bool:
         """Keep a row of which Arthur does not know the inference, to ask again later.
+
+        Args:
+            row: The row.
+            now: The time.
+            waited: For how many seconds its inference has been unknown.
+            urgent: Whether the end is near.
 
         Returns:
             Whether that still makes sense; if not, the row is given back.
         """
-        patience = self._patience.setdefault(row, _Patience(now))
-        too_long = (
-            patience.waits >= URGENT_WAITS if urgent else now - patience.since >= PATIENCE_SECONDS
-        )
-        if too_long or len(self._postponed) >= MAX_POSTPONED:
+        if waited >= PATIENCE_SECONDS:
             return False
-        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(patience.waits, 30))
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS + max(0.0, waited))
         wait *= 0.5 + 0.5 * self._random()
-        patience.waits += 1
-        self._number += 1
-        due = now + (URGENT_WAIT_SECONDS if urgent else wait)
-        heappush(self._postponed, (due, self._number, row))
+        if urgent:
+            waits = self._urgent_waits[row] = self._urgent_waits.get(row, 0) + 1
+            if waits > URGENT_WAITS:
+                return False
+            wait = URGENT_WAIT_SECONDS
+        if self._keep(row, now + wait):
+            self._number += 1
+            heappush(self._postponed, (now + wait, self._number, row))
         return True
 
-    def due(self, now: float) -> list[Row]:
+    def beyond(self) -> list[Row]:
+        """Return the rows that don't fit in here, and that the buffer is to put off."""
+        beyond, self._beyond = self._beyond, []
+        return beyond
+
+    def due(self, now: float, on_their_way: OnTheirWay) -> list[Row]:
         """Return the rows that may go by now."""
+        if self._behind and now >= self._looked_at + LOOK_SECONDS:
+            # An inference that went back into the buffer may never be settled by us.
+            self._looked_at = now
+            for left in self._behind.keys() - on_their_way(self._behind.keys()):
+                self._free += self._behind.pop(left)
         due, self._free = self._free, []
         while self._postponed and self._postponed[0][0] <= now:
             due.append(heappop(self._postponed)[2])
+        self._rows -= len(due)
+        self._bytes -= sum([len(row.body) for row in due])
         return due
+
+    @property
+    def has_put_off(self) -> bool:
+        """Whether anything was put off."""
+        return bool(self._put_off)
+
+    def put_off_due(self, now: float) -> str | None:
+        """Return a model of which rows that were put off may go; the next one with the next call.
+
+        Those that the buffer has of it after that are due later; `forget` it when there are none.
+        """
+        for model_id, due in self._put_off.items():
+            if due <= now:
+                del self._put_off[model_id]  # to the end
+                self._put_off[model_id] = now + LONGEST_WAIT_SECONDS
+                return model_id
+        return None
+
+    def forget(self, model_id: str) -> None:
+        """Take note that nothing of a model is put off any more."""
+        self._put_off.pop(model_id, None)
 
     def next_due(self) -> float | None:
         """Return when the next row may go, or None when none waits for a time."""
-        return self._postponed[0][0] if self._postponed else None
+        dues = [*self._put_off.values()]
+        if self._postponed:
+            dues.append(self._postponed[0][0])
+        if self._behind:
+            dues.append(self._looked_at + LOOK_SECONDS)
+        return min(dues, default=None)
 
     def hurry(self, now: float) -> None:
         """Let everything that waits for a time go now."""
         self._postponed = [(now, number, row) for _, number, row in self._postponed]
-        self._postponed.sort()
+        heapify(self._postponed)
+        self._put_off = dict.fromkeys(self._put_off, now)
+
+    def _keep(self, row: Row, due: float) -> bool:
+        """Count a row that waits in memory; one too many is put off. Returns whether it is not."""
+        size = len(row.body)
+        if self._rows < MAX_KEPT_ROWS and self._bytes + size <= MAX_KEPT_BYTES:
+            self._rows += 1
+            self._bytes += size
+            return True
+        self._beyond.append(row)
+        self._put_off[row.model_id] = min(due, self._put_off.get(row.model_id, due))
+        return False

@@ -2,12 +2,13 @@
 
 `collections.deque` appends and pops in one step of C code, and so do the counters of the ledger.
 The byte counts are plain integers that CPython changes without a thread switch between load and
-store; should an implementation switch there, a lost update makes the count too small, and the
-worker sets it right whenever it finds the queue empty.
+store. Should an implementation switch there, or a signal handler raise between a capture and its
+bytes, the worker sets them right whenever it finds the queue empty.
 """
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -80,7 +81,6 @@ class Inlet:
     wake: Callable[[], None]
     spare: Callable[[], int] = lambda: 0
     may_block: bool = field(init=False)
-    _count: Callable[[int], None] = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _wake_items: int = field(init=False)
     _wake_size: int = field(init=False)
@@ -94,7 +94,6 @@ class Inlet:
 
     def __post_init__(self) -> None:
         self.may_block = self.limits.block_seconds is not None
-        self._count = self.ledger.captured.add
         self._wake_items, self._wake_size = self.limits.wake
 
     def __len__(self) -> int:
@@ -103,7 +102,7 @@ class Inlet:
     @property
     def size(self) -> int:
         """Bytes that wait, as accounted."""
-        return max(0, self._size_in - self._size_out)
+        return max(0, self._size_in - self._size_out) if self._items else 0
 
     @property
     def borrowed(self) -> int:
@@ -112,19 +111,18 @@ class Inlet:
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
         """Take a capture. Returns False when it was dropped, which is counted."""
-        rows, size = capture.rows, capture.size
-        self._count(rows)
+        size = capture.size
         if self._closed:
-            self.ledger.drop(DropReason.CLOSED, rows)
+            self.ledger.lose(DropReason.CLOSED, capture.rows)
             return False
         items, limits = self._items, self.limits
         if (
             len(items) >= limits.items or self._size_in - self._size_out >= limits.size
         ) and not self._make_room(size, may_wait=may_wait):
-            self.ledger.drop(DropReason.OVERFLOW, rows)
+            self.ledger.lose(DropReason.OVERFLOW, capture.rows)
             return False
+        items.extend(self.ledger.entering(capture))  # one step: see `ledger`
         self._size_in += size
-        items.append(capture)
         if not self._woken and (
             self._idle
             or len(items) >= self._wake_items
@@ -187,6 +185,8 @@ class Inlet:
         """
         # The order matters: a caller appends before it looks at the flags, so one of us sees.
         self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
+        if not self._items:
+            self._size_out = self._size_in
         self._woken = False
         self._idle = idle
         return not (self._items and (idle or self._reaches(self._wake_items, self._wake_size)))
@@ -204,8 +204,9 @@ class Inlet:
         """
         if self._finished is None:
             self._finished = reason
-        while taken := self.take(1):
-            self.ledger.drop(self._finished, taken[0].rows)
+        with suppress(IndexError):
+            while True:
+                self._size_out += self.ledger.drop_oldest(self._finished, self._items).size
 
     def _is_full(self) -> bool:
         return self._reaches(self.limits.items, self.limits.size)
@@ -221,13 +222,12 @@ class Inlet:
             # As many bytes as come in, or small captures would make room for large ones.
             while size > 0 and self._is_full():
                 try:
-                    oldest = self._items.popleft()
+                    oldest = self.ledger.drop_oldest(DropReason.OVERFLOW, self._items)
                 except IndexError:
                     break
                 # Taken off what came in, because what went out is the worker's to count.
                 self._size_in -= oldest.size
                 size -= oldest.size
-                self.ledger.drop(DropReason.OVERFLOW, oldest.rows)
             return True
         if self.limits.block_seconds is None or not may_wait:
             return False

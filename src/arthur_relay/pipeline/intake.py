@@ -44,6 +44,7 @@ RUSH_FULLNESS = 0.4
 """How full the inlet may be before the worker pauses less."""
 
 NO_MODEL = "no model id"
+NAME_ONE = "set ARTHUR_MODEL_ID, or give model_id"
 NO_GROUND_TRUTH = "no ground truth"
 """The model has registered none of the attributes that were given."""
 
@@ -74,6 +75,7 @@ class Intake:
     pace: Pace
     dead: Callable[[Row, str], None]
     _told_unencodable: bool = False
+    _told_nameless: bool = False
     _slices: int = 0
 
     def resume(self, group: TaskGroup) -> None:
@@ -103,7 +105,8 @@ class Intake:
 
     async def encode_staged(self) -> None:
         """Encode, or reject, what was staged for models about which Arthur has told by now."""
-        for model_id in self.staging.models():
+        while self.schemas.told:
+            model_id = self.schemas.told.popleft()
             encoder = self.schemas.encoder(model_id)
             reason = self.schemas.refusal(model_id)
             if encoder is None and reason is None:
@@ -155,11 +158,16 @@ class Intake:
         if encoder is not None:  # it has just become known; older ones go first
             self.staging.put(capture, epoch)
         elif not model_id:
+            if not self._told_nameless:
+                self._told_nameless = True
+                logger.warning(
+                    "arthur-relay: an inference names no model and is rejected: %s", NAME_ONE
+                )
             self._refuse(NO_MODEL, capture, epoch)
         elif (reason := self.schemas.refusal(model_id)) is not None:
             self._refuse(reason, capture, epoch)
         else:
-            self.room.make_for(capture.size)
+            self.room.make_for(self.staging.cost(capture))
             self.staging.put(capture, epoch)
             self.schemas.load(group, model_id)
         return []

@@ -1,36 +1,51 @@
-"""The one place where every inference is accounted for: captured, delivered, rejected, dropped."""
+"""The one place where every inference is accounted for: captured, delivered, rejected, dropped.
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from itertools import count
+A signal handler may raise between any two steps of Python's, also inside a capture. So what has to
+happen together there is one step of C code: an iterator that does the one thing and then the other,
+run by a call that Python does not interrupt.
+"""
 
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count, islice, tee
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from arthur_relay.inference import Capture
 from arthur_relay.pipeline.model_ledger import ModelLedger
 from arthur_relay.stats import DropReason
+
+_run = deque[Any](maxlen=0).extend
+"""Runs an iterator to its end, in one step of C code, and keeps nothing."""
+
+_first = itemgetter(0)
+_rows_of = attrgetter("rows")
 
 
 class AtomicCounter:
     """Counts up from any thread, signal handler or finaliser without a lock.
 
     `itertools.count` advances in one step of C code, and its `repr` tells where it stands.
+
+    Attributes:
+        increment: Counts up by one.
+        steps: An iterator that counts up by one with each step.
     """
 
-    __slots__ = ("_count", "increment")
+    __slots__ = ("increment", "steps")
 
     def __init__(self) -> None:
-        self._count = count()
-        self.increment = self._count.__next__
+        self.steps = count()
+        self.increment = self.steps.__next__
 
     def add(self, amount: int) -> None:
-        """Count up by `amount`, 0 or more; other threads may see a part of it."""
-        if amount == 1:  # nearly always
-            self.increment()
-            return
-        for _ in range(amount):
-            self.increment()
+        """Count up by `amount`, 0 or more."""
+        _run(islice(self.steps, amount))
 
     def value(self) -> int:
         """Return the count. Any thread or signal handler; takes no lock."""
-        return int(repr(self._count)[6:-1])  # count(7)
+        return int(repr(self.steps)[6:-1])  # count(7)
 
 
 class Totals:
@@ -96,6 +111,35 @@ class Ledger:
         self.left_at_end: int | None = None
         self.kept_at_end = 0
 
+    def entering(self, capture: Capture) -> Iterator[Capture]:
+        """Return an iterator that yields a capture once, and has counted it by then. Any thread."""
+        steps, rows = self.captured.steps, capture.rows
+        if rows == 1:  # nearly always
+            return map(_first, zip((capture,), steps, strict=False))
+        return map(_first, zip((capture,), map(_run, (islice(steps, rows),)), strict=False))
+
+    def lose(self, reason: DropReason, rows: int) -> None:
+        """Record that something was captured, and given up in the same breath. Any thread."""
+        captured = islice(self.captured.steps, rows)
+        if self._sealed:
+            _run(captured)
+        else:
+            _run(zip(captured, islice(self._dropped[reason].steps, rows), strict=False))
+
+    def drop_oldest(self, reason: DropReason, waiting: deque[Capture]) -> Capture:
+        """Take the oldest capture out of what waits, and record that it is given up. Any thread.
+
+        Raises:
+            IndexError: Nothing waits.
+        """
+        if self._sealed:
+            return waiting.popleft()
+        found: list[Capture] = []
+        oldest, again = tee(islice(iter(waiting.popleft, None), 1))
+        steps = map(partial(islice, self._dropped[reason].steps), map(_rows_of, again))
+        found.extend(map(_first, zip(oldest, map(_run, steps), strict=False)))
+        return found[0]
+
     def accept(self, rows: int, model_id: str) -> None:
         """Record rows that came encoded, and are held. The worker's thread."""
         self.captured.add(rows)
@@ -113,6 +157,21 @@ class Ledger:
             self._dropped[reason].add(rows)
             if self.by_model is not None:
                 self.by_model.drop(reason.value, rows, model_id)
+
+    def lose_held(
+        self, reason: DropReason, rows: int, left: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Record that rows which were held are gone, it is not known which.
+
+        Args:
+            reason: Why.
+            rows: How many.
+            left: Returns how many of each model are held yet; asked if it matters.
+        """
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+            if self.by_model is not None:
+                self.by_model.lose(reason.value, rows, left())
 
     def deliver(self, rows: int, model_id: str) -> None:
         """Record that Arthur acknowledged rows."""

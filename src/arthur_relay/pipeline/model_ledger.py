@@ -75,6 +75,27 @@ class ModelLedger:
         """Record that rows were given up."""
         self._dropped[self._label(model_id), reason] += rows
 
+    def lose(self, reason: str, rows: int, left: Mapping[str, int]) -> None:
+        """Record that rows are gone: those that are pending and not held any more.
+
+        Args:
+            reason: Why.
+            rows: How many.
+            left: How many of each model are held.
+        """
+        held: Counter[str] = Counter()
+        for model_id, count in left.items():
+            held[self._label(model_id)] += count
+        pending = self.accounts().pending
+        # First where rows are missing; what can't be told apart is taken where there is any.
+        for surplus in (held, Counter[str]()):
+            for label, count in pending.items():
+                gone = min(rows, max(0, count - surplus[label]))
+                pending[label] -= gone
+                rows -= gone
+                if gone:
+                    self._dropped[label, reason] += gone
+
     def accounts(self) -> Accounts:
         """Return a consistent reading. Any thread."""
         # Each copy is one step of C code; captured is read last, as what is settled was captured

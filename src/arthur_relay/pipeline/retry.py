@@ -25,18 +25,27 @@ class FullJitter(wait_base):
         initial_seconds: The ceiling of the first wait.
         max_seconds: The highest ceiling.
         random: Returns a number in 0..1.
+        attempts_before: Attempts that count too, and were made elsewhere.
     """
 
     def __init__(
-        self, *, initial_seconds: float, max_seconds: float, random: Callable[[], float]
+        self,
+        *,
+        initial_seconds: float,
+        max_seconds: float,
+        random: Callable[[], float],
+        attempts_before: int = 0,
     ) -> None:
+        self._before = attempts_before
         self._initial = initial_seconds
         self._max = max_seconds
         self._random = random
 
     def __call__(self, retry_state: RetryCallState) -> float:
         """Return the wait before the next attempt, in seconds."""
-        exponent = min(retry_state.attempt_number - 1, 62)  # past that a float would overflow
+        exponent = min(
+            self._before + retry_state.attempt_number - 1, 62
+        )  # past that a float would overflow
         return self._random() * min(self._max, self._initial * 2.0**exponent)
 
 

@@ -1,12 +1,19 @@
 """Captures that can't be encoded yet because Arthur has not told their model's schema."""
 
 from collections import deque
+from sys import getsizeof
 
 from arthur_relay.inference import Encodable
+
+MODEL_BYTES = 1200
+"""What a model costs beside its captures and its id, here and where it waits to be asked for:
+measured with tracemalloc."""
 
 
 class Staging:
     """Waiting captures by model, oldest first, with their number of rows and bytes.
+
+    Bytes are those of the models too: inferences may name any number of them.
 
     Only the worker's thread uses it. Each capture is kept with the epoch it was taken in.
     """
@@ -18,9 +25,18 @@ class Staging:
 
     def put(self, capture: Encodable, epoch: int) -> None:
         """Hold a capture."""
-        self._by_model.setdefault(capture.model_id, deque()).append((capture, epoch))
+        waiting = self._by_model.get(capture.model_id)
+        if waiting is None:
+            waiting = self._by_model[capture.model_id] = deque()
+            self.size += _model_size(capture.model_id)
+        waiting.append((capture, epoch))
         self.rows += capture.rows
         self.size += capture.size
+
+    def cost(self, capture: Encodable) -> int:
+        """Return the bytes that a capture would take here."""
+        model_id = capture.model_id
+        return capture.size + (0 if model_id in self._by_model else _model_size(model_id))
 
     def holds(self, model_id: str) -> bool:
         """Return whether anything waits for the model."""
@@ -29,13 +45,15 @@ class Staging:
     def take(self, model_id: str, limit: int) -> list[tuple[Encodable, int]]:
         """Return the oldest captures of a model with their epochs, `limit` at most."""
         waiting = self._by_model.get(model_id)
-        if not waiting:
-            self._by_model.pop(model_id, None)
+        if waiting is None:
             return []
         taken = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
         for capture, _ in taken:
             self.rows -= capture.rows
             self.size -= capture.size
+        if not waiting:
+            del self._by_model[model_id]
+            self.size -= _model_size(model_id)
         return taken
 
     def models(self) -> list[str]:
@@ -44,7 +62,10 @@ class Staging:
 
     def evict(self) -> tuple[Encodable, int] | None:
         """Forget the oldest capture of the model that waits longest, and return it."""
-        for model_id in list(self._by_model):
-            for found in self.take(model_id, 1):
-                return found
+        for model_id in self._by_model:
+            return self.take(model_id, 1)[0]
         return None
+
+
+def _model_size(model_id: str) -> int:
+    return MODEL_BYTES + getsizeof(model_id)

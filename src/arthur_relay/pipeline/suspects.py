@@ -1,62 +1,71 @@
-"""Which rows a batch was refused for: it is halved until they are found, within bounds.
+"""Which rows a batch was refused for: it is halved until they are found.
 
 Arthur answers rows one by one, but says 400 to a whole request that it can't read. One row that
-makes it do so must not cost those beside it, which may be other people's.
+makes it do so must not cost those beside it, which may be other people's. So the search goes on
+until each row was either taken or refused by itself.
 """
 
 from dataclasses import dataclass, field
 
-STATUSES = frozenset({400, 422})
+STATUSES = frozenset({400, 409, 422})
 """What a request is answered with for what is in it, and not for who sends it or where to."""
 
-MAX_REQUESTS = 64
-"""Spent on one batch: enough for three rows in 500 that are each alone, at 2 · log2(500) a row."""
+MODELS_KEPT = 1000
+"""Models of which it is known that a search found nothing, at most."""
 
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """The search in one batch, shared by the parts that it was halved into.
+    """The search in one batch, shared by the parts that it was divided into.
 
     Attributes:
-        requests_left: How many more may be made.
+        left: Rows that are neither taken nor refused by themselves.
         found_good: Whether any row of the batch was taken.
     """
 
-    requests_left: int = MAX_REQUESTS
+    left: int
     found_good: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Suspects:
-    """Decides whether a batch that was refused is worth a search. Pure.
+    """Decides into how many parts refused rows are divided. Pure.
 
-    Where a whole search found no row that was taken, it is not for a row of its own that the next
-    batch will be refused, and no other is begun until something is taken again.
+    A batch of n rows of which k are bad takes about 2 · k · log2(n / k) requests more, and never
+    more than 2 · n: each row by itself, and the halves above it. Where a whole search found no row
+    that was taken, the next one goes without the halves, until something is taken again.
     """
 
-    _hopeless: set[str] = field(default_factory=set)
+    _hopeless: dict[str, None] = field(default_factory=dict)
 
-    def search(self, search: Search | None, model_id: str, *, rows: int) -> Search | None:
-        """Return the search to go on with in the halves of refused rows, or None to give up.
+    def divide(
+        self, search: Search | None, model_id: str, *, rows: int
+    ) -> tuple[Search, int] | None:
+        """Return the search that refused rows are part of, and in how many parts they go on.
 
         Args:
-            search: That which the rows are part of, if any.
+            search: That which they are part of, if any.
             model_id: Their model.
             rows: How many they are.
+
+        Returns:
+            None when nothing can be divided: the one row is what was refused.
         """
-        if search is None:
-            if model_id in self._hopeless:
-                return None
-            search = Search()
-        if rows > 1 and search.requests_left >= 2:
-            search.requests_left -= 2
-            return search
-        if search.requests_left < 2 and not search.found_good:
-            self._hopeless.add(model_id)
+        if rows > 1:
+            if search is None:
+                search = Search(rows)
+            return search, rows if model_id in self._hopeless else 2
+        if search is not None:
+            search.left -= 1
+            if search.left <= 0 and not search.found_good:
+                while len(self._hopeless) >= MODELS_KEPT:
+                    del self._hopeless[next(iter(self._hopeless))]
+                self._hopeless[model_id] = None
         return None
 
-    def taken(self, search: Search | None, model_id: str) -> None:
+    def taken(self, search: Search | None, model_id: str, *, rows: int) -> None:
         """Note that rows were taken."""
         if search is not None:
             search.found_good = True
-        self._hopeless.discard(model_id)
+            search.left -= rows
+        self._hopeless.pop(model_id, None)

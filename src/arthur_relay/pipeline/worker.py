@@ -7,6 +7,7 @@ before it is in the buffer is in `intake`, what gives way when nothing fits in a
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,11 +17,13 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.dead_letters import DeadLetter, DeadLetters
-from arthur_relay.destinations import Destination
+from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.errors import RelayError
 from arthur_relay.pipeline.acceptance import Acceptance
 from arthur_relay.pipeline.batcher import Batcher
 from arthur_relay.pipeline.compactor import Compactor, Offload
+from arthur_relay.pipeline.delivery import fitting_parts, note_death, note_unknown
 from arthur_relay.pipeline.dispatcher import Dispatcher
 from arthur_relay.pipeline.flushes import Barrier, Flushes
 from arthur_relay.pipeline.ground_truth import GroundTruthOrder
@@ -30,16 +33,31 @@ from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.pace import Pace
 from arthur_relay.pipeline.room import Room
 from arthur_relay.pipeline.schemas import SchemaLoader
+from arthur_relay.pipeline.settlement import Settlement
 from arthur_relay.pipeline.staging import Staging
-from arthur_relay.row import Batch, Outcome, Row, Verdict
+from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
+from arthur_relay.stats import DropReason
 
 AHEAD_BATCHES = 2
 """Batches encoded before there is capacity to send them: more would only take memory."""
 
 HURRY_SECONDS = 1.0
 """The shortest time between flushes that make waiting deliveries try at once."""
+
+UNSENT_ROWS = 20_000
+UNSENT_SHARE = 4
+"""Rows that were leased and wait in batches that are not full, at most: so many, and bytes of this
+part of the queue, or of two batches. Beyond, the batch that was begun first is sent as it is."""
+
+LEARN_SECONDS = 10.0
+"""How often Arthur is asked who we are."""
+
+MAX_DEATHS = 2
+"""Lives of the worker that may end while a row is being handled, before it is set aside."""
+
+SET_ASIDE = "the worker died of it"
 
 SWEEP_SECONDS = 10.0
 """How often open runs are looked through for those that never ended; oftener for a short age."""
@@ -89,6 +107,7 @@ class Worker:
     idle_seconds: float | None = None
     may_idle: Callable[[], bool] = lambda: True
     dispatcher: Dispatcher = field(init=False)
+    settlement: Settlement = field(init=False)
     schemas: SchemaLoader = field(init=False)
     room: Room = field(init=False)
     acceptance: Acceptance = field(init=False)
@@ -99,37 +118,45 @@ class Worker:
     _controls: deque[Barrier] = field(default_factory=deque)
     _flushes: Flushes = field(default_factory=Flushes)
     _ready: deque[Batch] = field(default_factory=deque)
+    _in_hand: Sequence[Row] = ()
     _wakeup: anyio.Event | None = None
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
     _idle_since: float | None = None
     _captured_before: int = 0
+    _favours_put_off: bool = False
+    _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
         self._begin_anew()
+        self.settlement = Settlement(
+            buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
+        )
         self.dispatcher = Dispatcher(
             destination=self.destination,
             buffer=self.buffer,
             ledger=self.ledger,
+            settlement=self.settlement,
             settings=self.settings,
             random=self.random,
             shrink=self._shrink,
-            settled=self._settled,
-            dead=self._bury,
             postpone=self._postpone,
             changed=self.wake,
+            utc_now=self.utc_now,
         )
+        staging = Staging()
         self.schemas = SchemaLoader(
             destination=self.destination,
             buffer=self.buffer,
+            staging=staging,
             settings=self.settings,
             random=self.random,
             omitted=self.ledger.omit,
             privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
             learned=self.learned,
             changed=self.wake,
+            asked=self.dispatcher.asked,
         )
-        staging = Staging()
         self.room = Room(
             buffer=self.buffer,
             staging=staging,
@@ -146,7 +173,8 @@ class Worker:
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
-            filled=self.room.filled,
+            max_bytes=self.settings.buffer_bytes,
+            is_held=lambda model_id: self.dispatcher.is_held(model_id),  # noqa: PLW0108 - made below
         )
         self._intake = Intake(
             inlet=self.inlet,
@@ -157,7 +185,9 @@ class Worker:
             flushes=self._flushes,
             settings=self.settings,
             pace=self.pace,
-            dead=lambda row, reason: self._bury(row, Outcome(Verdict.REJECTED, reason), 0),
+            dead=lambda row, reason: self.settlement.bury(
+                row, Outcome(Verdict.REJECTED, reason), 0
+            ),
         )
         self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
 
@@ -193,9 +223,14 @@ class Worker:
         """
         self._wakeup = anyio.Event()
         self._idle_since = anyio.current_time()
+        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
         self._begin_anew()
         self._ready.clear()
         self.buffer.open(self.ledger.recover)
+        if self._in_hand:  # an earlier run died of them, or close to them
+            note_death(self._in_hand)
+            self.buffer.note(self._in_hand, at_once=True)
+            self._in_hand = ()
         self.buffer.release_all()
         self.dispatcher.enter()
         self.schemas.enter()
@@ -203,6 +238,8 @@ class Worker:
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self._compactor.run)
+            if self.buffer.asks_for_owner:
+                group.start_soon(self._learn_owner)
             self._intake.resume(group)
             self.schemas.resume(group)
             while not (await self._turn(group) or (is_idle := self._is_idle())):
@@ -214,8 +251,21 @@ class Worker:
             # for its own end, and without an error the worker would not come back.
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
+            self._keep_letters()
             self.buffer.close()  # a later run opens it again
         return is_idle
+
+    async def _learn_owner(self) -> None:
+        """Find out who we are, where rows wait that may be ours; while Arthur is away, keep asking.
+
+        With a key that is new, nothing else may ever be asked of Arthur.
+        """
+        destination = self.destination
+        while self.buffer.asks_for_owner and isinstance(destination, HasOwner):
+            with suppress(RelayError):
+                await destination.learn_owner()
+                self.wake()
+            await anyio.sleep(LEARN_SECONDS)
 
     def _is_idle(self) -> bool:
         """Say whether there has been nothing to do for so long that the run should end."""
@@ -251,13 +301,13 @@ class Worker:
             self._flushes.begin(barrier, len(self.inlet))
             self._hurry(closing=barrier.closing or barrier.urgent)
         self.schemas.turn(group)
-        if self.acceptance.take_in():
+        self._keep_letters()
+        if self.acceptance.take_in():  # it may commit what is settled
             self.wake()  # for the rest of it
         await self._intake.encode_staged()
         waits = self._is_ahead() and not self.inlet.is_half_full
         await self._intake.take_in(group, at_most=0 if waits else len(self.inlet))
-        self.buffer.commit()
-        self.dead_letters.commit()
+        self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
             open_runs = self.sweep()
@@ -265,11 +315,24 @@ class Worker:
         self.room.tell()
         return any(flush.closing for flush in self._flushes.complete())
 
+    def _keep(self) -> None:
+        """Make safe what has happened: dead letters before their rows leave the buffer."""
+        self._keep_letters()
+        self.buffer.commit()
+        loss = self.buffer.lost()
+        if loss.rows:
+            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            for epoch, rows in loss.epochs.items():
+                self._flushes.settle(rows, epoch)
+
+    def _keep_letters(self) -> None:
+        self.buffer.let_go(self.dead_letters.commit())
+
     def _hurry(self, *, closing: bool) -> None:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
         now = anyio.current_time()
         if closing:
-            self.dispatcher.urgent = self.schemas.urgent = True
+            self.dispatcher.admission.urgent = self.schemas.urgent = True
         elif now < self._hurried_at + HURRY_SECONDS:
             return  # a flush for each request must not become a storm on an Arthur in trouble
         self._hurried_at = now
@@ -282,6 +345,8 @@ class Worker:
         assert self._wakeup is not None
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
+        if (probe_at := self.dispatcher.admission.next_probe(now)) is not None:
+            timers.append(probe_at)
         if self.dispatcher.has_capacity:  # without it, the end of a delivery wakes us
             dues = self._batcher.next_due(), self._order.next_due()
             timers += [due for due in dues if due is not None]
@@ -302,20 +367,86 @@ class Worker:
     def _send_off(self, group: TaskGroup) -> None:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
-        self._ready.extend(self._batcher.add(self._order.due(now), now))
+        due = self._order.due(now, self.buffer.on_their_way)
+        self._ready.extend(self._batcher.add(due, now))
+        self.dispatcher.admission.look()
+        self.dispatcher.start_probes(group)
         while self.dispatcher.has_capacity:
             self.pace.breathe(self._intake.is_in_a_rush)
             if self._ready:
                 self.dispatcher.start(group, self._ready.popleft().rows)
-            elif rows := self.buffer.lease(self.settings.batch_size):
-                rows = self._order.admit(rows, self.buffer.on_their_way)
-                self._ready.extend(self._batcher.add(rows, now))
-            else:
+            elif self._has_enough_unsent:
+                self._ready.extend(self._batcher.oldest())
+            elif not self._lease(now):
                 hurried = len(self._flushes) > 0 or not self.room.has(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
+                    if self.buffer.is_looking:
+                        self.wake()  # for the rest of it
                     return
+
+    @property
+    def _has_enough_unsent(self) -> bool:
+        most = max(2 * self.settings.batch_bytes, self.settings.queue_bytes // UNSENT_SHARE)
+        return self._batcher.rows >= UNSENT_ROWS or self._batcher.size >= most
+
+    def _lease(self, now: float) -> bool:
+        """Sort some rows into batches: some that were put off, and others, in turn.
+
+        Returns:
+            Whether there were any.
+        """
+        self._favours_put_off = not self._favours_put_off
+        if self._favours_put_off and self._lease_put_off(now):
+            return True
+        settings = self.settings
+        waiting = self.dispatcher.waiting_models()
+        rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
+        if rows:
+            self._form_batches(rows, now)
+            return True
+        return not self._favours_put_off and self._lease_put_off(now)
+
+    def _lease_put_off(self, now: float) -> bool:
+        """Sort ground truth that was put off into batches. Returns whether there was any."""
+        size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
+        while (model_id := self._order.put_off_due(now)) is not None:
+            if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
+                self._sort_in(rows, now)
+                return True
+            if not self.buffer.has_put_off(model_id):
+                self._order.forget(model_id)
+        return False
+
+    def _form_batches(self, rows: Sequence[Row], now: float) -> None:
+        """Sort leased rows into batches; should that be the worker's death, they are remembered."""
+        again = [row for row in rows if row.history is not NO_HISTORY]
+        if not again:  # nearly always
+            self._sort_in(rows, now)
+            return
+        self._sort_in([row for row in rows if row.history is NO_HISTORY], now)
+        self._in_hand = again.copy()
+        for row in [row for row in again if row.history.deaths]:
+            again.remove(row)
+            if row.history.deaths < MAX_DEATHS:
+                self._sort_in([row], now, as_it_is=True)
+            else:
+                outcome = Outcome(Verdict.REJECTED, SET_ASIDE)
+                self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+        for part in fitting_parts(again, self.settings.batch_size, self.settings.batch_bytes):
+            self._sort_in(part, now, as_it_is=True)
+        self._in_hand = ()
+
+    def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
+        outer, self._in_hand = self._in_hand, rows
+        admitted = self._order.admit(list(rows), self.buffer.on_their_way, now)
+        self.buffer.put_off(self._order.beyond())
+        if not as_it_is:
+            self._ready.extend(self._batcher.add(admitted, now))
+        elif admitted:
+            self._ready.append(Batch(admitted[0].model_id, tuple(admitted)))
+        self._in_hand = outer
 
     @property
     def _sweep_seconds(self) -> float:
@@ -324,6 +455,8 @@ class Worker:
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
         enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        if enough and (self._order.has_put_off or self.dispatcher.waiting_models()):
+            return False  # what waits may be theirs only
         return enough and self.dispatcher.goes_well and not self.buffer.is_durable
 
     def _settled(self, rows: Sequence[Row]) -> None:
@@ -331,7 +464,24 @@ class Worker:
         self._order.settled(rows)
 
     def _postpone(self, row: Row) -> bool:
-        return self._order.postpone(row, anyio.current_time(), urgent=self.dispatcher.urgent)
+        """Have ground truth sent again later; returns whether it is to be, and not given up.
+
+        What outlives this process does not end with it.
+        """
+        now = anyio.current_time()
+        wall, since = now + self._wall_offset, row.history.unknown_since
+        urgent = self.dispatcher.admission.urgent and not self._outlives_us
+        waited = 0.0 if since is None else max(0.0, wall - since)
+        if not self._order.postpone(row, now, waited=waited, urgent=urgent):
+            return False
+        note_unknown(row, wall)
+        self.buffer.note([row])
+        self.buffer.put_off(self._order.beyond())
+        return True
+
+    @property
+    def _outlives_us(self) -> bool:
+        return self.buffer.is_durable or self.settings.spool_dir is not None
 
     def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
         self.dead_letters.add(
@@ -345,7 +495,8 @@ class Worker:
                 rejected_at=self.utc_now(),
                 destination=self.destination.name,
                 body=row.body,
-            )
+            ),
+            self.buffer.retain(row),
         )
 
     def _shrink(self, row: Row) -> Row | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route as Path
 
@@ -15,13 +16,14 @@ from arthur_relay.sandbox.gate import PREFIX, ROW_FAULTS, Gate
 from arthur_relay.sandbox.models import InvalidModelError
 from arthur_relay.sandbox.page import page_routes
 from arthur_relay.sandbox.store import ModelExistsError
+from arthur_relay.web_origins import foreign_host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from arthur_relay.sandbox.core import Core
     from arthur_relay.sandbox.ticks import Ticks
@@ -58,7 +60,25 @@ def build_app(core: Core, stopping: Ticks) -> ASGIApp:
         ],
         exception_handlers={HTTPException: answer_error},
     )
-    return Gate(app, faults=core.faults, journal=core.journal, stopping=stopping)
+    gate = Gate(app, faults=core.faults, journal=core.journal, stopping=stopping)
+    return _without_other_sites(gate) if core.loopback_only else gate
+
+
+def _without_other_sites(app: ASGIApp) -> ASGIApp:
+    """Return an application that refuses what was asked for by a foreign name.
+
+    A site that a browser shows can point its own name at the loopback address (DNS rebinding), and
+    would then read the prompts, and send others.
+    """
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        if foreign_host(Headers(scope=scope).get("host", "")):
+            sentence = "open the sandbox by its IP address or as localhost"
+            await answer_json({"error": sentence}, 403)(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return checked
 
 
 class _Api:

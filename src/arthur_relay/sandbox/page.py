@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import re
 from pathlib import Path
@@ -52,7 +51,7 @@ def page_routes(core: Core, stopping: Ticks) -> list[Route]:
         ("POST", "/sandbox/faults", page.set_fault),
         ("DELETE", "/sandbox/faults", page.reset_faults),
     ]
-    return [Route(path, page.guarded(handler), methods=[method]) for method, path, handler in paths]
+    return [Route(path, handler, methods=[method]) for method, path, handler in paths]
 
 
 class _Page:
@@ -70,22 +69,6 @@ class _Page:
             f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'"
         )
-
-    def guarded(
-        self, handler: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """A handler that keeps other sites out.
-
-        A site that a browser shows can point its own name at the loopback address (DNS rebinding)
-        and would then read the prompts.
-        """
-
-        async def checked(request: Request) -> Response:
-            if self._core.loopback_only and not _is_local(request.url.hostname or ""):
-                raise HTTPException(403, "open this page by its IP address or as localhost")
-            return await handler(request)
-
-        return checked
 
     async def html(self, request: Request) -> Response:  # noqa: ARG002  # Starlette's signature
         headers = {
@@ -158,14 +141,6 @@ async def _first(one: Awaitable[Any], other: Awaitable[Any] | None, seconds: flo
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def _is_local(hostname: str) -> bool:
-    try:
-        ipaddress.ip_address(hostname)
-    except ValueError:
-        return hostname == "localhost" or hostname.endswith(".localhost")
-    return True
 
 
 def _number(text: str | None, name: str) -> int | None:

@@ -86,7 +86,7 @@ def saturate(bench: Bench, *, seconds: float, fixed: int) -> dict[str, Any]:
     relay = handler.relay
     dispatcher = relay._parts.worker.dispatcher
     if fixed:
-        dispatcher.limit = FixedLimit(fixed)
+        dispatcher.admission.limit = FixedLimit(fixed)
     moments = []
     emitted = 0
     end = time.monotonic() + seconds

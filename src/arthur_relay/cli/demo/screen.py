@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arthur_relay.cli.demo.view import counters, excerpt
+from arthur_relay.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,8 @@ class ScreenView:
             Panel(self._counters(), title="arthur-relay", height=rows, padding=(1, 1, 0, 1)),
         )
         notes = [
-            Text(f" {note}", style="dim", overflow="ellipsis", no_wrap=True) for note in self._notes
+            Text(f" {printable(note)}", style="dim", overflow="ellipsis", no_wrap=True)
+            for note in self._notes
         ]
         blank = [Text("")] * (_NOTES - len(notes))
         return Group(top, self._timeline(columns), self._address(), *notes, *blank)
@@ -169,7 +171,7 @@ class ScreenView:
 
 
 def _line(who: str, text: str, style: str) -> Text:
-    return Text.assemble((f"{who:<6}", f"bold {style}"), text)
+    return Text.assemble((f"{who:<6}", f"bold {style}"), printable(text, keep="\n"))
 
 
 def _bars(values: Sequence[float], slices: Sequence[Slice]) -> Text:

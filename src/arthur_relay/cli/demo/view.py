@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from arthur_relay.terminal import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -87,7 +89,7 @@ class PlainView:
 
     def _write(self, line: str) -> None:
         with self._lock:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
 
 def counters(stats: Stats) -> dict[str, int]:

@@ -1,0 +1,121 @@
+"""What a check finds on disk: the spool's directory and files, and the dead letters' file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from arthur_relay.buffers.inspection import Condition, inspect_spools, is_held, try_directory
+from arthur_relay.daemon.lock import NAME
+from arthur_relay.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arthur_relay.cli.report import Report
+    from arthur_relay.row_owner import RowOwner
+    from arthur_relay.settings import RelaySettings
+
+
+def check_spool(report: Report, settings: RelaySettings, me: RowOwner | None) -> bool:
+    """Look at the spool's directory and files, and change nothing.
+
+    Args:
+        report: Where it is said what was found.
+        settings: Where the spool is, and how large it may be.
+        me: Who would send the rows, as far as is known.
+
+    Returns:
+        Whether a daemon has it now.
+    """
+    directory = settings.spool_dir
+    if directory is None:
+        return False
+    is_there = os.path.lexists(directory)
+    if is_there and not (directory.is_dir() and os.access(directory, os.R_OK | os.W_OK | os.X_OK)):
+        report.wrong(
+            "Spool",
+            f"{directory} is no directory that this user can write to; run this check as the"
+            " user that it is for.",
+        )
+        return False
+    try:
+        try_directory(directory, settings)
+    except ConfigurationError as error:
+        report.wrong("Spool", str(error))
+        return False
+    if not is_there:
+        report.fine("Spool", f"{directory} is not there yet, and can be made.")
+        return False
+    running = is_held(directory / NAME)
+    if running:
+        report.note("Spool", f"A daemon runs with {directory}: its files are not read.")
+    _check_files(report, directory, me)
+    _check_room(report, directory, settings)
+    return running
+
+
+def _check_files(report: Report, directory: Path, me: RowOwner | None) -> None:
+    rows = files = 0
+    for found in inspect_spools(directory):
+        name = found.path.name
+        match found.condition:
+            case Condition.GOOD if me and found.owner and me.may_send(found.owner) is False:
+                report.warn(
+                    "Spool",
+                    f"{name} has {found.rows} rows for {found.owner}: it is left alone, unless"
+                    f" arthur-relay spool adopt {name} says otherwise.",
+                )
+            case Condition.GOOD:
+                rows += found.rows
+                files += 1
+            case Condition.HELD:
+                report.note("Spool", f"{name} is in use by a process, and not read.")
+            case Condition.NEWER:
+                report.wrong(
+                    "Spool", f"{name} was written by a later version ({found.detail}): install it."
+                )
+            case Condition.UNREADABLE:
+                report.wrong("Spool", f"{name} can't be read ({found.detail}).")
+            case Condition.DAMAGED:
+                # The daemon starts all the same.
+                report.warn(
+                    "Spool",
+                    f"{name} is damaged ({found.detail}): a start delivers what can be read of it,"
+                    " counts the rest as dropped, and keeps the file under another name.",
+                )
+    report.fine("Spool", f"{directory}: {rows} rows wait in {files} files, which are intact.")
+
+
+def _check_room(report: Report, directory: Path, settings: RelaySettings) -> None:
+    taken = sum(each.stat().st_size for each in directory.iterdir() if each.is_file())
+    free = shutil.disk_usage(directory).free
+    wanted = settings.spool_bytes + settings.dead_letter_bytes
+    if taken + free < wanted:
+        report.warn(
+            "Disk",
+            f"It has {free >> 20} MiB free; a full spool with its dead letters takes"
+            f" {wanted >> 20} MiB (ARTHUR_RELAY_SPOOL_BYTES, ARTHUR_RELAY_DEAD_LETTER_BYTES).",
+        )
+    else:
+        report.fine("Disk", f"There is room: {free >> 20} MiB free.")
+
+
+def check_dead_letter_file(report: Report, path: Path | None) -> None:
+    """Warn of a file of dead letters that can't be written: a start goes on, and loses them."""
+    if path is None:
+        return
+    try:
+        if os.path.lexists(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        else:
+            with TemporaryFile(dir=path.parent):
+                pass
+    except OSError as error:
+        report.warn(
+            "Letters",
+            f"{path} can't be written ({error.strerror}): rejected rows would not be in it"
+            " (ARTHUR_RELAY_DEAD_LETTER_FILE).",
+        )

@@ -1,0 +1,132 @@
+"""`arthur-relay spool`: what waits on disk, whose it is, and how to send it somewhere else."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arthur_relay.buffers.inspection import Condition, Finding, inspect_spools
+from arthur_relay.buffers.spool_directory import SUFFIX, SpoolDirectory
+from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool_format import NotASpoolError
+from arthur_relay.credentials import credentials_from_environment
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.settings import RelaySettings
+from arthur_relay.terminal import printable
+
+WIDTH = 1_000_000
+
+
+def run_list() -> None:
+    """Print the spool's files: how many inferences wait in each, for whom, and who has it."""
+    directory = _directory()
+    me = _me()
+    table = Table(box=None, pad_edge=False)
+    for name in ("file", "inferences", "for", "state"):
+        table.add_column(name, no_wrap=True, overflow="fold")
+    found = inspect_spools(directory) if directory.is_dir() else []
+    for each in found:
+        rows = str(each.rows) if each.condition is Condition.GOOD else "?"
+        owner = "?" if each.owner is None else str(each.owner)
+        cells = (each.path.name, rows, owner, _state(each, me))
+        table.add_row(*[Text(printable(cell)) for cell in cells])
+    if found:
+        Console(highlight=False, soft_wrap=True, width=WIDTH).print(table)
+    aside = sorted(each.name for each in directory.glob("*-damaged-*.sqlite"))
+    print(f"{sum(each.rows for each in found)} inferences wait in {len(found)} files")
+    if aside:
+        names = printable(", ".join(aside))
+        print(f"{len(aside)} files were damaged and set aside: {names}")
+
+
+def run_adopt(name: str) -> None:
+    """Say that a file's inferences are for the Arthur of the environment from now on.
+
+    Args:
+        name: The file, by its path or as `list` shows it.
+
+    Raises:
+        typer.Exit: With 1 when it can't be.
+    """
+    directory, me = _directory(), _me()
+    path = Path(name) if Path(name).exists() else directory / name
+    if path.suffix != SUFFIX:
+        _fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
+    there = inspect_spools(path.parent)
+    # As it is, or as `list` shows it.
+    found = next((each for each in there if each.path == path), None) or next(
+        (each for each in there if printable(each.path.name) == path.name), None
+    )
+    if found is None:
+        _fail(f"There is no file {path}.")
+    path = found.path
+    if found.condition in (Condition.NEWER, Condition.UNREADABLE):
+        _fail(f"{path} can't be adopted: {found.detail}.")
+    try:
+        claim = SpoolDirectory(path.parent).claim_file(path)
+        if claim is None:
+            _fail(f"{path} is in use by a process: end that first.")
+        try:
+            file = SpoolFile(path, power_safe=True, owner=me, is_adopted=True)
+            try:
+                rows = file.rows
+            finally:
+                file.close()
+        finally:
+            claim.release()
+    except (ConfigurationError, NotASpoolError, OSError, sqlite3.Error) as error:
+        _fail(f"{path} can't be adopted: {error}")
+    sentence = (
+        f"{rows} inferences in {path} go to {me} now, where they were for"
+        f" {found.owner or 'nobody in particular'}: by the next process that starts with"
+        f" {path.parent}, or by one that runs, within a minute"
+    )
+    print(printable(sentence))
+
+
+def _state(found: Finding, me: RowOwner) -> str:
+    match found.condition:
+        case Condition.HELD:
+            return "in use by a process"
+        case Condition.GOOD if found.is_of_nobody:
+            return "left alone: it does not say any more for whom it is"
+        case Condition.GOOD if found.owner is None:
+            return "for whoever starts next"
+        case Condition.GOOD:
+            may_send = me.may_send(found.owner or me)
+            if may_send is None:
+                return "ours, if the organisation is"
+            return "ours" if may_send else f"left alone: we send to {me}"
+        case _:
+            return f"{found.condition.value}: {found.detail}"
+
+
+def _me() -> RowOwner:
+    try:
+        settings = RelaySettings()
+        return credentials_from_environment(allow_insecure=settings.allow_insecure).owner
+    except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _directory() -> Path:
+    try:
+        directory = RelaySettings().spool_dir
+    except ConfigurationError as error:
+        _fail(str(error))
+    if directory is None:
+        _fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
+    return directory
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
+    raise typer.Exit(1)

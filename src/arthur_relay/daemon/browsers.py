@@ -1,0 +1,52 @@
+"""What keeps pages of other sites, in a browser on this machine, from writing and reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arthur_relay.daemon.access import Door
+from arthur_relay.web_origins import foreign_host, foreign_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PROBES = frozenset({"/healthz", "/readyz"})
+"""They say nothing worth keeping, and are asked by whatever name there is."""
+
+API = "/api/"
+
+FOREIGN_HOST = (
+    "the daemon is asked for by a name that is not its own: use its address or localhost, or put"
+    " the name into ARTHUR_RELAY_DAEMON_ALLOWED_HOSTS"
+)
+FOREIGN_ORIGIN = "the request comes from another site's page"
+
+
+@dataclass(frozen=True, slots=True)
+class Browsers:
+    """Judges requests of one door.
+
+    Attributes:
+        door: Where they come in.
+        has_tokens: Returns whether the door asks for tokens, which no page has.
+        allowed_hosts: Returns names that the daemon may be asked for by, in lower case.
+    """
+
+    door: Door
+    has_tokens: Callable[[], bool]
+    allowed_hosts: Callable[[], Collection[str]]
+
+    def refusal(self, path: str, headers: Mapping[str, str]) -> str:
+        """Return why a request is refused, or ""."""
+        if path in PROBES or (self.door is Door.TCP and self.has_tokens()):
+            return ""
+        host = headers.get("host", "")
+        if foreign_origin(headers.get("origin", ""), host):
+            return FOREIGN_ORIGIN
+        # The API on a Unix socket is out of a browser's reach, and its clients give any name; its
+        # page may have been forwarded to a port.
+        if self.door is Door.SOCKET and path.startswith(API):
+            return ""
+        return FOREIGN_HOST if foreign_host(host, self.allowed_hosts()) else ""

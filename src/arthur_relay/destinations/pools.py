@@ -1,0 +1,195 @@
+"""Pools of connections, one after the other: each is given up when it is old, or seen to be dead.
+
+A connection that nobody has used for a while may be dead without a sign: a firewall forgot it, the
+machine was asleep. Where one was, those beside it are too, and each would cost a time-out. And one
+that is used without a pause would go on to an address that the name has long left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+import httpx
+
+from arthur_relay.clocks import monotonic
+from arthur_relay.destinations import wire_logs
+
+KEEP_ALIVE_SECONDS = 2.0
+"""How long an idle connection is kept. Rows come by at least once a second where there are any; and
+after a longer silence the connection may be dead, which costs a whole time-out to find out, while
+another one costs some milliseconds. `flush(5)` can't wait for the time-out."""
+
+JITTER = 0.1
+"""By what part a pool's age limit is shortened at most, so that processes do not renew together."""
+
+CLOSE_SECONDS = 1.0
+"""How long closing a pool may take."""
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Connections that were opened in one period.
+
+    Attributes:
+        client: Has them.
+        expires_at: When no more requests are made with them, on `now`'s scale.
+        used_at: When a request was last begun or ended, on `now`'s scale.
+        in_use: Requests on their way.
+        answers: Answers that came: without any, no connection in it is idle.
+        is_given_up: Whether it is closed as soon as no request is on its way in it.
+    """
+
+    client: httpx.AsyncClient
+    expires_at: float
+    used_at: float
+    in_use: int = 0
+    answers: int = 0
+    is_given_up: bool = False
+
+
+class Pools:
+    """Gives each request the pool in force. One loop; a cancellation leaves it usable.
+
+    Args:
+        make: Makes a client.
+        max_age_seconds: How long a pool is in force, at most.
+        random: Returns a number in 0..1.
+        now: Returns seconds, also those in which the machine was asleep.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], httpx.AsyncClient],
+        *,
+        max_age_seconds: float,
+        random: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._make = make
+        self._max_age = max_age_seconds
+        self._random = random
+        self._now = now
+        self._current: Pool | None = None
+        self._given_up: list[Pool] = []
+        self._parents: list[Pool] = []
+
+    def enter(self) -> None:
+        """Get ready for a loop, also in a forked process.
+
+        Raises:
+            Exception: Whatever `make` does.
+        """
+        # They are of the process which forked this one. Kept, so that nothing here ever finds
+        # their connections unused and closes them.
+        self._parents += self._given_up
+        if self._current is not None:
+            self._parents.append(self._current)
+        self._given_up = []
+        self._current = self._open()
+
+    async def leave(self) -> None:
+        """Close everything. Never raises but for a cancellation."""
+        pools = [*self._given_up, *([self._current] if self._current is not None else [])]
+        self._given_up, self._current = [], None
+        for pool in pools:
+            await _close(pool)
+
+    async def tidy(self) -> None:
+        """Put another pool in force if it is time, and close those that nobody uses any more."""
+        if self._current is not None and self._is_over(self._current):
+            self._renew()
+        unused = [pool for pool in self._given_up if not pool.in_use]
+        self._given_up = [pool for pool in self._given_up if pool.in_use]
+        for pool in unused:
+            await _close(pool)
+
+    def take(self) -> Pool:
+        """Return the pool in force, for one request; to be put back."""
+        assert self._current is not None, "the client is used outside of its context"
+        if self._is_over(self._current):
+            self._renew()
+        pool = self._current
+        pool.in_use += 1
+        pool.used_at = self._now()
+        return pool
+
+    def put_back(self, pool: Pool) -> None:
+        """Say that the request is over, however it ended."""
+        pool.in_use -= 1
+        pool.used_at = self._now()
+
+    def give_up(self, pool: Pool | None = None) -> None:
+        """Make no more requests with a pool, that in force by default; it is closed in time."""
+        current = self._current
+        if current is not None and pool in (None, current):
+            current.is_given_up = True
+
+    def _is_over(self, pool: Pool) -> bool:
+        # Those that lie idle for longer are dropped one by one by the library, but its clock stands
+        # still while the machine is asleep; then also beside a request that was on its way.
+        now = self._now()
+        is_stale = now - pool.used_at > KEEP_ALIVE_SECONDS
+        return pool.is_given_up or is_stale or now >= pool.expires_at
+
+    def _renew(self) -> None:
+        assert self._current is not None
+        self._current.is_given_up = True
+        self._given_up.append(self._current)
+        self._current = self._open()
+
+    def _open(self) -> Pool:
+        now = self._now()
+        age = self._max_age * (1 - JITTER * self._random())
+        return Pool(self._make(), now + age, now)
+
+
+async def _close(pool: Pool) -> None:
+    # An error in it would be one of whoever makes a request, or end the worker.
+    with (
+        anyio.CancelScope(shield=True),
+        anyio.move_on_after(CLOSE_SECONDS),
+        wire_logs.unlogged(),
+        suppress(Exception),
+    ):
+        await pool.client.aclose()
+
+
+class AwakeAndAsleep:
+    """Tells seconds that also count those in which the machine was asleep, or frozen.
+
+    No clock does so everywhere: of macOS and Windows those that measure durations stand still in
+    sleep, and in a virtual machine that is stored and woken up again all but the wall clock do. So
+    the wall clock counts too where it is ahead. Set forward by hand it looks like sleep, and costs
+    new connections. One thread.
+
+    Args:
+        steady: Returns seconds of a clock that nobody sets.
+        wall: Returns seconds of the wall clock.
+    """
+
+    def __init__(self, steady: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._steady, self._wall = steady, wall
+        self._seen = steady(), wall()
+        self._passed = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since it was made."""
+        steady, wall = self._steady(), self._wall()
+        self._passed += max(steady - self._seen[0], wall - self._seen[1], 0.0)
+        self._seen = steady, wall
+        return self._passed
+
+
+def steady_clock() -> float:
+    """Return seconds that nobody sets, on Linux also those in which the machine is asleep."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+def wall_clock() -> float:
+    """Return seconds since 1970."""
+    return time.time()
