@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +30,11 @@ KINDS: dict[str, Make] = {
 
 
 @pytest.fixture(params=list(KINDS))
-def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Buffer:
+def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Buffer]:
     found = KINDS[request.param](tmp_path)
     found.open()
-    return found
+    yield found
+    found.close()
 
 
 def rows(model: str, count: int) -> list[Row]:
@@ -155,6 +156,7 @@ def test_what_is_passed_over_takes_no_more_memory_than_its_place(tmp_path: Path)
     finally:
         tracemalloc.stop()
     assert spool.waiting == 20_000
+    spool.close()
     assert taken < 20_000 * 50, f"{taken / 20_000:.0f} bytes a row"
 
 
@@ -183,3 +185,4 @@ def test_a_row_comes_again_as_it_has_become_whether_or_not_that_is_written(tmp_p
     later.open()
     assert later.lease(5, frozenset({"bad"})) == []
     assert [row.epoch for row in later.lease_of("bad", 2)] == [RECOVERED, RECOVERED]
+    later.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_rows_of_thousands_of_models_are_not_all_in_memory(tmp_path: Path) -> No
                 while h.buffer.rows:
                     await anyio.sleep(0.5)
         assert peaks[0] <= UNSENT_BYTES + IN_FLIGHT_BYTES
+        h.buffer.close()
         h.check(delivered=6000, pending=0)
         assert len(set(h.destination.stored)) == 6000
 
@@ -93,6 +95,7 @@ def test_rows_are_leased_by_their_bytes_too(tmp_path: Path) -> None:
         async with h.running():
             await anyio.sleep(100)
         assert peaks[0] <= UNSENT_BYTES + IN_FLIGHT_BYTES
+        h.buffer.close()
         h.check(delivered=300, pending=0)
 
     run(test)
@@ -126,6 +129,7 @@ def test_ground_truth_behind_an_inference_that_takes_long_is_not_all_in_memory(
             may_answer.set()
             await anyio.sleep(300)
         assert peaks[0] <= MAX_KEPT_BYTES + UNSENT_BYTES + IN_FLIGHT_BYTES
+        h.buffer.close()
         h.check(delivered=3501, pending=0)
         stored = h.destination.stored
         assert stored.index("slow") == 500, "the inference itself comes before its ground truth"
@@ -134,10 +138,11 @@ def test_ground_truth_behind_an_inference_that_takes_long_is_not_all_in_memory(
 
 
 @pytest.fixture(params=list(KINDS))
-def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Buffer:
+def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Buffer]:
     found = KINDS[request.param](tmp_path)
     found.open()
-    return found
+    yield found
+    found.close()
 
 
 def of_model(model: str, count: int) -> list[Row]:
