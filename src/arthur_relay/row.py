@@ -1,6 +1,6 @@
 """The currency of the pipeline: a row, one inference's encoded bytes, and what became of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -76,6 +76,11 @@ class Row:
         return self.model_id, self.id
 
 
+def body_bytes(rows: Iterable[Row]) -> int:
+    """Return the bytes of some rows' bodies together."""
+    return sum([len(row.body) for row in rows])
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of one model and kind that travel in one request; never empty, in order of capture."""
@@ -91,7 +96,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Bytes of the request's body."""
-        return sum([len(row.body) for row in self.rows]) + len(self.rows) + 1
+        return body_bytes(self.rows) + len(self.rows) + 1
 
     def body(self) -> bytes:
         """Return the request's body, a JSON array, UTF-8."""

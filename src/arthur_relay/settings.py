@@ -128,9 +128,7 @@ class RelaySettings(BaseSettings):
         10.0, description="how long `overflow = block` may hold the caller; seconds, 0 or more"
     )
     max_in_flight: Annotated[int, Ge(1), Le(256)] = Field(
-        4,
-        description="requests on their way at once, those left out that hang (128 at most); 1 to"
-        " 256",
+        4, description="requests on their way at once, beside up to 128 that hang; 1 to 256"
     )
     connect_timeout_seconds: Annotated[float, Ge(0.01), Le(3600.0)] = Field(
         5.0, description="how long start-up may wait for Arthur to answer; seconds, 0.01 to 3600"

@@ -186,3 +186,46 @@ def test_a_row_comes_again_as_it_has_become_whether_or_not_that_is_written(tmp_p
     assert later.lease(5, frozenset({"bad"})) == []
     assert [row.epoch for row in later.lease_of("bad", 2)] == [RECOVERED, RECOVERED]
     later.close()
+
+
+def of_model(model: str, count: int) -> list[Row]:
+    return [Row(f"{model}{n}", model, b"x" * 1000, epoch=RECOVERED) for n in range(count)]
+
+
+def test_a_lease_ends_with_its_bytes(buffer: Buffer) -> None:
+    buffer.put([*of_model("a", 10), *of_model("b", 10)])
+    buffer.commit()
+    assert len(buffer.lease(20, most_bytes=4500)) == 5
+    assert len(buffer.lease(20, most_bytes=1)) == 1, "one of any size"
+    found = buffer.lease(20, frozenset({"a"}), most_bytes=3000)
+    assert {row.model_id for row in found} == {"b"}
+    assert len(found) == 3
+    buffer.give_back(found)
+    assert len(buffer.lease_of("b", 20, most_bytes=2000)) == 2
+    while buffer.lease(20, most_bytes=2000):
+        pass
+    assert (buffer.rows, buffer.waiting) == (20, 0)
+
+
+def test_what_is_put_off_is_leased_when_it_is_asked_for(buffer: Buffer) -> None:
+    buffer.put([*of_model("a", 3), *of_model("b", 3)])
+    buffer.commit()
+    rows = buffer.lease(10)
+    buffer.put_off([row for row in rows if row.model_id == "a"])
+    assert (buffer.rows, buffer.waiting) == (6, 3)
+    assert buffer.lease(10) == []
+    assert buffer.lease_of("a", 10) == []
+    assert (buffer.has_put_off("a"), buffer.has_put_off("b")) == (True, False)
+    assert buffer.lease_put_off("b", 10) == []
+    assert len(buffer.lease_put_off("a", 10, most_bytes=1500)) == 2
+    assert buffer.evict() is not None
+    assert (buffer.has_put_off("a"), buffer.rows, buffer.waiting) == (False, 5, 0)
+    assert buffer.lost().rows == 0
+
+
+def test_after_a_death_what_was_put_off_waits_as_the_others_do(buffer: Buffer) -> None:
+    buffer.put(of_model("a", 3))
+    buffer.commit()
+    buffer.put_off(buffer.lease(10))
+    buffer.release_all()
+    assert len(buffer.lease(10)) == 3

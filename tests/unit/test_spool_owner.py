@@ -49,6 +49,17 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
     crash(spool)
 
 
+def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
+    return Spool(
+        SpoolDirectory(path),
+        max_bytes=1 << 20,
+        power_safe=False,
+        monotonic=clock,
+        utc_now=moment,
+        owner=lambda: known[0],
+    )
+
+
 @pytest.mark.parametrize(
     ("us", "theirs", "may"),
     [
@@ -144,14 +155,7 @@ def test_an_organisation_that_is_learned_later_decides(path: Path) -> None:
     leave(path, A)
     clock = Clock()
     known = [RowOwner("https://a.example", None, "a new key")]
-    spool = Spool(
-        SpoolDirectory(path),
-        max_bytes=1 << 20,
-        power_safe=False,
-        monotonic=clock,
-        utc_now=moment,
-        owner=lambda: known[0],
-    )
+    spool = changing(path, clock, known)
     assert spool.open() == 0
     assert spool.store(rows_of(1, 50))
     clock.now += ADOPT_SECONDS
@@ -168,14 +172,7 @@ def test_an_organisation_that_is_learned_later_decides(path: Path) -> None:
 def test_who_becomes_somebody_else_sends_nothing(path: Path) -> None:
     known = [A]
     clock = Clock()
-    spool = Spool(
-        SpoolDirectory(path),
-        max_bytes=1 << 20,
-        power_safe=False,
-        monotonic=clock,
-        utc_now=moment,
-        owner=lambda: known[0],
-    )
+    spool = changing(path, clock, known)
     spool.open()
     assert spool.store(rows_of(2))
     known[0] = RowOwner("https://a.example", "other", "me")
@@ -352,17 +349,6 @@ def test_a_file_of_the_first_version_has_its_owner_from_the_moment_it_is_taken_o
         spool = new_spool(tmp_path / str(number), owner=A)
         assert spool.open() == len(OLD)
         crash(spool)
-
-
-def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
-    return Spool(
-        SpoolDirectory(path),
-        max_bytes=1 << 20,
-        power_safe=False,
-        monotonic=clock,
-        utc_now=moment,
-        owner=lambda: known[0],
-    )
 
 
 @pytest.mark.parametrize("is_refused", [True, False])

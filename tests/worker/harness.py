@@ -188,6 +188,15 @@ def harness(destination: ScriptedDestination | None = None, **settings: Any) -> 
     return Harness(destination or ScriptedDestination(), RelaySettings(**chosen))
 
 
+async def seconds_until(h: Harness, stored: int, *, limit: float) -> float:
+    """Wait until so many rows are stored, `limit` seconds at most; returns how many it took."""
+    began_at = anyio.current_time()
+    with anyio.fail_after(limit):
+        while len(h.destination.stored) < stored:
+            await anyio.sleep(0.1)
+    return anyio.current_time() - began_at
+
+
 def run(test: Callable[[], Awaitable[None]]) -> None:
     """Run a test on a clock that jumps whenever everything waits."""
     # Not by anyio.run: until anyio 4.14 it does not pass the clock on.

@@ -10,7 +10,14 @@ import pytest
 from arthur_relay.pipeline.dispatcher import MOST_PROBES
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.settings import MOST_HANGING
-from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
+from tests.worker.harness import (
+    ScriptedDestination,
+    delivered,
+    harness,
+    run,
+    seconds_until,
+    virtual,
+)
 
 TIME_OUT = 30.0
 """The default of `request_timeout_seconds`."""
@@ -37,14 +44,6 @@ class Hanging(ScriptedDestination):
         finally:
             self.at_once[batch.model_id] -= 1
         return delivered(batch)
-
-
-async def seconds_until(h: Harness, stored: int, *, limit: float) -> float:
-    began_at = anyio.current_time()
-    with anyio.fail_after(limit):
-        while len(h.destination.stored) < stored:
-            await anyio.sleep(0.1)
-    return anyio.current_time() - began_at
 
 
 @pytest.mark.parametrize(("bad", "places"), [(1, 1), (40, 1), (5, 4), (200, 4), (40, 16)])

@@ -8,7 +8,14 @@ import anyio
 import pytest
 
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
-from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
+from tests.worker.harness import (
+    ScriptedDestination,
+    delivered,
+    harness,
+    run,
+    seconds_until,
+    virtual,
+)
 
 ROW_429 = Outcome(Verdict.RETRY, "row 429", 429)
 
@@ -28,14 +35,6 @@ def throttling(*models: str, retry_after: float | None = None) -> ScriptedDestin
         return delivered(batch)
 
     return ScriptedDestination(script)
-
-
-async def seconds_until(h: Harness, stored: int, *, limit: float) -> float:
-    began_at = anyio.current_time()
-    with anyio.fail_after(limit):
-        while len(h.destination.stored) < stored:
-            await anyio.sleep(0.1)
-    return anyio.current_time() - began_at
 
 
 @pytest.mark.parametrize("retry_after", [None, 60.0])

@@ -242,7 +242,7 @@ class Buffer(Protocol):
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
 
-        Those first that were never sent, then those that were given back, in that order.
+        Those that were sent least often come first.
         """
         ...
 
@@ -257,12 +257,12 @@ class Buffer(Protocol):
     def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return rows of one model that were put off, `limit` at most; they stay held.
 
-        Those that were never sent come first, as for `lease_of`. May be empty.
+        Those that were sent least often come first, as for `lease_of`. May be empty.
         """
         ...
 
     def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, behind others of their model that were given back."""
+        """Make leased rows wait again, behind those of their model that were sent as often."""
         ...
 
     def on_their_way(
@@ -332,7 +332,7 @@ class Buffer(Protocol):
 
 
 MOST_RANKS = 32
-"""Rows that were sent so often are not told apart by it any more."""
+"""Rows that were sent so often, or oftener, have their turn in the order in which they came."""
 
 
 def attempts_rank(row: Row) -> int:

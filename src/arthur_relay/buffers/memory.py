@@ -22,7 +22,7 @@ from arthur_relay.buffers import (
     inferences_among,
 )
 from arthur_relay.operating_system import private_pages
-from arthur_relay.row import NO_HISTORY, History, Row, RowKind
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
 from arthur_relay.schema import ModelSchema
 
 ROW_OVERHEAD_BYTES = 400
@@ -147,16 +147,12 @@ class _Apart:
         for attempts in sorted(self.queues):
             queue = self.queues[attempts]
             some = _take(queue, limit - len(taken), most_bytes)
-            most_bytes -= _bytes_of(some)
+            most_bytes -= body_bytes(some)
             taken += some
             if queue:
                 break
             del self.queues[attempts]
         return taken
-
-
-def _bytes_of(rows: Sequence[Row]) -> int:
-    return sum([len(row.body) for row in rows])
 
 
 def _take(rows: deque[Row], limit: int, most_bytes: int) -> list[Row]:
@@ -294,7 +290,7 @@ class MemoryBuffer:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Hold rows."""
-        size = sum([len(row.body) for row in rows]) + ROW_OVERHEAD_BYTES * len(rows)
+        size = body_bytes(rows) + ROW_OVERHEAD_BYTES * len(rows)
         if self._filling.size + size < self._block_bytes:
             self._filling.add(rows, size)
         else:  # somewhere among them a block is full
@@ -362,14 +358,16 @@ class MemoryBuffer:
         left = most_bytes
         for model_id in [model for model in self._apart if model not in but]:
             some = _take_from(self._apart, model_id, limit - len(leased), left)
-            left -= _bytes_of(some)
+            left -= body_bytes(some)
             leased += some
+            if left <= 0 or len(leased) >= limit:
+                break
         head = self._head
         while left > 0 and len(leased) < limit and (head or self._open_block(but)):
             some = _take(head, limit - len(leased), left)
             if but:
                 some = self._pass_over(some, but)
-            left -= _bytes_of(some)
+            left -= body_bytes(some)
             leased += some
         self._lend(leased)
         return leased
@@ -377,7 +375,7 @@ class MemoryBuffer:
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Return waiting rows of one model, `limit` at most; they stay held."""
         leased = _take_from(self._apart, model_id, limit, most_bytes)
-        while len(leased) < limit and (left := most_bytes - _bytes_of(leased)) > 0:
+        while len(leased) < limit and (left := most_bytes - body_bytes(leased)) > 0:
             of_model = deque(row for row in self._head if row.model_id == model_id)
             if found := _take(of_model, limit - len(leased), left):
                 taken = set(found)
@@ -389,7 +387,7 @@ class MemoryBuffer:
         return leased
 
     def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, behind others of their model that were given back."""
+        """Make leased rows wait again, behind those of their model that were sent as often."""
         for row in rows:
             del self._leased[row]
             self._set_apart(row)

@@ -13,7 +13,7 @@ from arthur_relay.buffers import (
 )
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool import Spool
-from arthur_relay.row import Row
+from arthur_relay.row import Row, body_bytes
 from arthur_relay.schema import ModelSchema
 
 MOVED_ROWS = 500
@@ -109,7 +109,7 @@ class Spill:
         """Move to the disk what is in memory, as far as it fits, and let go of the files."""
         self._memory.release_all()
         while not out_of_time() and (rows := self._memory.lease(MOVED_ROWS)):
-            size = sum([len(row.body) for row in rows])
+            size = body_bytes(rows)
             if not self._spool.has_room(rows=len(rows), size=size):
                 break
             self._spool.put(rows)
@@ -127,7 +127,7 @@ class Spill:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Hold rows."""
-        if self._fits_into_memory(len(rows), sum([len(row.body) for row in rows])):
+        if self._fits_into_memory(len(rows), body_bytes(rows)):
             self._memory.put(rows)
         else:
             self._spool.put(rows)
@@ -163,10 +163,10 @@ class Spill:
     ) -> list[Row]:
         """Return waiting rows, `limit` at most; they stay held."""
         rows = [] if but else self._spool.lease_backlog(limit // 2, most_bytes // 2)
-        left = most_bytes - sum([len(row.body) for row in rows])
+        left = most_bytes - body_bytes(rows)
         if left > 0:
             found = self._memory.lease(limit - len(rows), but, most_bytes=left)
-            left -= sum([len(row.body) for row in found])
+            left -= body_bytes(found)
             rows += found
         if len(rows) < limit and left > 0:  # what is on disk came later
             rows += self._spool.lease(limit - len(rows), but, most_bytes=left)

@@ -37,7 +37,7 @@ from arthur_relay.buffers.spool_part import (
 )
 from arthur_relay.buffers.spool_parts import Cursor, PartList
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.row import RECOVERED, Row
+from arthur_relay.row import RECOVERED, Row, body_bytes
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.worker_logs import WorkerLogger
@@ -289,7 +289,7 @@ class Spool:
         taken: list[tuple[Row, _Place]] = []
         left, looked_at = most_bytes, 0
         for model_id in self._apart.models(but):
-            some = self._read_apart(model_id, limit - len(taken), left)
+            some = self._read_apart(self._apart, model_id, limit - len(taken), left)
             left -= _body_bytes(some)
             taken += some
             if left <= 0 or len(taken) >= limit:
@@ -312,7 +312,7 @@ class Spool:
         """Return waiting rows of one model, `limit` at most; they stay held."""
         if self._is_estranged():
             return []
-        taken = self._read_apart(model_id, limit, most_bytes)
+        taken = self._read_apart(self._apart, model_id, limit, most_bytes)
         left = 0 if taken else most_bytes
         rows_left, bytes_left = LOOK_ROWS, LOOK_BYTES
         while left > 0 and len(taken) < limit and rows_left > 0 and bytes_left > 0:
@@ -326,7 +326,7 @@ class Spool:
                     taken.append((row, place))
                     left -= len(row.body)
                 else:
-                    self._set_apart(row, place)
+                    self._set_apart(self._apart, row, place)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
@@ -335,7 +335,7 @@ class Spool:
         for row in rows:
             place = self._leased.pop(row, None)
             if place is not None:
-                self._set_apart(row, place, self._put_off)
+                self._set_apart(self._put_off, row, place)
 
     def has_put_off(self, model_id: str) -> bool:
         """Say whether rows of a model are put off."""
@@ -345,16 +345,16 @@ class Spool:
         """Return rows of one model that were put off, `limit` at most; they stay held."""
         if self._is_estranged():
             return []
-        taken = self._read_apart(model_id, limit, most_bytes, self._put_off)
+        taken = self._read_apart(self._put_off, model_id, limit, most_bytes)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
     def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, behind others of their model that were given back."""
+        """Make leased rows wait again, behind those of their model that were sent as often."""
         for row in rows:
             place = self._leased.pop(row, None)
             if place is not None:
-                self._set_apart(row, place)
+                self._set_apart(self._apart, row, place)
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -454,9 +454,9 @@ class Spool:
         if self._failed_at is not None:
             found = self._oldest_unwritten(1)
         elif put_off := self._put_off.models():
-            found = self._read_apart(put_off[0], 1, apart=self._put_off)
+            found = self._read_apart(self._put_off, put_off[0], 1)
         elif apart := self._apart.models():
-            found = self._read_apart(apart[0], 1)
+            found = self._read_apart(self._apart, apart[0], 1)
         else:
             found = self._read_next(1)
         if not found:
@@ -761,7 +761,7 @@ class Spool:
         others = []
         for row, place in found:
             if row.model_id in but:
-                self._set_apart(row, place)
+                self._set_apart(self._apart, row, place)
             else:
                 others.append((row, place))
         return others
@@ -770,21 +770,14 @@ class Spool:
     def _passed_over(self) -> int:
         return len(self._apart) + len(self._put_off)
 
-    def _set_apart(self, row: Row, place: _Place, apart: Apart | None = None) -> None:
-        if apart is None:
-            apart = self._apart
+    @staticmethod
+    def _set_apart(apart: Apart, row: Row, place: _Place) -> None:
         apart.add(row.model_id, place, len(row.body), attempts_rank(row))
 
     def _read_apart(
-        self,
-        model_id: str,
-        limit: int,
-        most_bytes: int = ANY_BYTES,
-        apart: Apart | None = None,
+        self, apart: Apart, model_id: str, limit: int, most_bytes: int = ANY_BYTES
     ) -> list[tuple[Row, _Place]]:
         """Read rows of a model that were set apart, and forget that they were."""
-        if apart is None:
-            apart = self._apart
         waiting = apart.take(model_id, limit, most_bytes)
         wanted: dict[Part, list[int]] = {}
         for (part, seq), _ in waiting:
@@ -882,4 +875,4 @@ class Spool:
 
 
 def _body_bytes(found: Iterable[tuple[Row, _Place]]) -> int:
-    return sum([len(row.body) for row, _ in found])
+    return body_bytes([row for row, _ in found])

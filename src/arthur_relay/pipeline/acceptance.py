@@ -14,7 +14,7 @@ from arthur_relay.buffers import Buffer
 from arthur_relay.clocks import monotonic
 from arthur_relay.pipeline.flushes import Flushes
 from arthur_relay.pipeline.ledger import Ledger
-from arthur_relay.row import Row
+from arthur_relay.row import Row, body_bytes
 
 COMMIT_BYTES = 8 * 1024 * 1024
 """Rows of one commit, about: the answers to all of them wait for it."""
@@ -52,7 +52,7 @@ class Offer:
     @classmethod
     def of(cls, rows: Sequence[Row], desk: "Desk") -> "Offer":
         """Return an offer of rows."""
-        return cls(rows, sum([len(row.body) for row in rows]), desk)
+        return cls(rows, body_bytes(rows), desk)
 
 
 Answer = tuple[Offer, Refusal | None]

@@ -374,7 +374,7 @@ class Dispatcher:
         rows = len(delivery.rows)
         is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
         if rows > 1 and (is_sure or rows > self._sizes.of(delivery.model_id)):
-            self._divide(group, delivery, -(-rows // 2))
+            self._divide(group, delivery, _part_of(rows, 2))
             return False
         return not (is_sure and self._ends_early(delivery))
 
@@ -453,7 +453,7 @@ class Dispatcher:
             return False
         delivery.search, parts = found
         self._note_attempt(delivery)
-        self._divide(group, delivery, -(-rows // parts))
+        self._divide(group, delivery, _part_of(rows, parts))
         return True
 
     def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
@@ -468,7 +468,7 @@ class Dispatcher:
         """Send what is too large in two parts, or one row with its texts cut."""
         self._note_attempt(delivery)
         if (rows := len(delivery.rows)) > 1:
-            self._divide(group, delivery, -(-rows // 2))
+            self._divide(group, delivery, _part_of(rows, 2))
             return
         (row,) = delivery.rows
         smaller = self._cut(row)
@@ -498,7 +498,7 @@ class Dispatcher:
         logger.error("arthur-relay: rows could not be handled: %s", without_texts(error))
         self.admission.abandon()
         if (rows := len(delivery.rows)) > 1:
-            self._divide(group, delivery, -(-rows // 2))
+            self._divide(group, delivery, _part_of(rows, 2))
         elif delivery.rows:
             (row,), delivery.rows = delivery.rows, ()
             outcome = Outcome(Verdict.REJECTED, f"internal error ({type(error).__name__})")
@@ -572,6 +572,11 @@ class Dispatcher:
         ages = [wall - at for row in delivery.rows if (at := row.history.since) is not None]
         age = max(0.0, min(ages)) if len(ages) == len(delivery.rows) else 0.0
         return now - age + self.settings.retry_max_elapsed_seconds
+
+
+def _part_of(rows: int, parts: int) -> int:
+    """Return how many rows each part has, rounded up."""
+    return -(-rows // parts)
 
 
 def _all(

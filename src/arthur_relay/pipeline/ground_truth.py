@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
-from arthur_relay.row import Row, RowKind
+from arthur_relay.row import Row, RowKind, body_bytes
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
@@ -137,7 +137,7 @@ class GroundTruthOrder:
         while self._postponed and self._postponed[0][0] <= now:
             due.append(heappop(self._postponed)[2])
         self._rows -= len(due)
-        self._bytes -= sum([len(row.body) for row in due])
+        self._bytes -= body_bytes(due)
         return due
 
     @property

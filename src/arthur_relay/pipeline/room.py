@@ -10,7 +10,7 @@ from arthur_relay.pipeline.flushes import Flushes
 from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.pipeline.overflow import OverflowNotice
 from arthur_relay.pipeline.staging import Staging
-from arthur_relay.row import Row
+from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.worker_logs import WorkerLogger
@@ -73,9 +73,7 @@ class Room:
 
     def hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer."""
-        if not self.gives_up_oldest or self.has(
-            sum([len(row.body) for row in rows]), rows=len(rows)
-        ):
+        if not self.gives_up_oldest or self.has(body_bytes(rows), rows=len(rows)):
             # What may not be dropped was taken because there was room; it may go a little beyond.
             self.buffer.put(rows)
         else:

@@ -382,7 +382,7 @@ class Unproven(Collection[str]):
     troubles: Troubles
 
     def __contains__(self, model_id: object) -> bool:
-        """Say whether a model is none that goes well."""
+        """Say whether a model is not known to go well."""
         return not (isinstance(model_id, str) and self.troubles.goes_well(model_id))
 
     def __iter__(self) -> Iterator[str]:
