@@ -84,6 +84,20 @@ def test_what_is_given_back_waits_behind_what_was_never_sent(buffer: Buffer) -> 
     assert (buffer.rows, buffer.lease_of("bad", 1)) == (0, [])
 
 
+def test_what_was_sent_least_often_comes_first(buffer: Buffer) -> None:
+    """Rows that failed alone, and so once more, keep none from its turn that failed with them."""
+    buffer.put(rows("bad", 4))
+    buffer.commit()
+    leased = buffer.lease(4)
+    for row, attempts in zip(leased, (9, 3, 9, 2), strict=True):
+        row.history = History(attempts=attempts, since=5.0)
+    buffer.note(leased)
+    buffer.give_back(leased)
+    buffer.commit()
+    assert ids(buffer.lease_of("bad", 1)) == ["bad3"]
+    assert ids(buffer.lease(10)) == ["bad1", "bad0", "bad2"]
+
+
 def test_a_probe_finds_a_row_of_its_model_behind_others(buffer: Buffer) -> None:
     buffer.put([*rows("good", 20), *rows("bad", 3)])
     buffer.commit()

@@ -40,8 +40,10 @@ async def test_rows_of_a_model_that_is_forbidden_wait_for_any_time() -> None:
         assert 100 < len(h.destination.requests) - before < 200
         h.check(delivered=500, pending=500, rejected=0, dropped={})
         h.destination.script = lambda batch, _number: delivered(batch)
+        before = len(h.destination.requests)
         assert await h.flush()
         h.check(delivered=1000, pending=0)
+        assert len(h.destination.requests) - before < 15, "they go in whole batches, as new ones"
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])

@@ -111,6 +111,22 @@ async def test_models_that_went_well_and_hang_all_at_once_cost_no_other() -> Non
 
 
 @virtual
+async def test_requests_that_hang_are_bounded_however_many_models_do() -> None:
+    arthur = Hanging()
+    arthur.is_over = True
+    h = harness(arthur, batch_size=10, queue_size=100_000, request_timeout_seconds=300.0)
+    async with h.running():
+        for _ in range(2):
+            for number in range(400):
+                h.capture_many(10, model=f"bad{number}-")
+            if arthur.is_over:
+                assert await h.flush(100)
+            arthur.is_over = False
+        await anyio.sleep(290)
+        assert 64 < arthur.most_at_once <= 4 + 128
+
+
+@virtual
 async def test_a_model_that_hangs_is_held_after_one_time_out() -> None:
     arthur = Hanging()
     h = harness(arthur, batch_size=50)

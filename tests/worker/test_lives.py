@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from arthur_relay.buffers.spool import Spool
 from arthur_relay.buffers.spool_directory import SpoolDirectory
@@ -96,14 +97,19 @@ def test_after_a_long_stop_a_row_is_tried_once_more(tmp_path: Path) -> None:
     run(test)
 
 
-def test_the_time_for_which_we_were_refused_does_not_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("failure", "status"), [(Failure.UNAUTHORISED, 401), (Failure.FORBIDDEN, 403)]
+)
+def test_the_time_for_which_we_were_refused_does_not_count(
+    failure: Failure, status: int, tmp_path: Path
+) -> None:
     began = 0.0
 
     def script(batch: Batch, _number: int) -> Attempt:
         if not 20 < anyio.current_time() - began < 60:
             return unavailable(batch)
-        refused = Outcome(Verdict.RETRY, "http 401", 401)
-        return Attempt((refused,) * len(batch.rows), Failure.UNAUTHORISED, "http 401")
+        refused = Outcome(Verdict.RETRY, f"http {status}", status)
+        return Attempt((refused,) * len(batch.rows), failure, refused.reason)
 
     destination = ScriptedDestination(script)
 
