@@ -119,6 +119,8 @@ def test_ids_are_accounted_for_by_their_length() -> None:
         for number in range(100):
             name = f"{number:0{length}}"
             relay.capture(Inference(input_text="in", output_text="out", model_id=name))
+        # Between the inlet and there, the worker has some in its hands.
+        wait_for(lambda: relay._parts.worker.room.staging.rows == 100)
         try:
             return relay.stats().pending_bytes
         finally:
