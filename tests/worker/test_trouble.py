@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Set as AbstractSet
 from random import Random
 
@@ -14,8 +15,27 @@ from arthur_relay.pipeline import trouble
 from arthur_relay.pipeline.breaker import Breaker
 from arthur_relay.pipeline.delivery import Delivery, Lane
 from arthur_relay.pipeline.dispatcher import Dispatcher
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
-from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
+from arthur_relay.row import (
+    DELIVERED,
+    NO_HISTORY,
+    RECOVERED,
+    Attempt,
+    Batch,
+    Failure,
+    History,
+    Outcome,
+    Row,
+    Verdict,
+)
+from tests.worker.harness import (
+    RETRY,
+    ScriptedDestination,
+    delivered,
+    harness,
+    run,
+    seconds_until,
+    virtual,
+)
 
 pytestmark = pytest.mark.one_python
 
@@ -66,6 +86,29 @@ def test_rows_that_arthur_answers_with_5xx_cost_no_other(status: int, bad: int) 
             assert all(
                 len(ids) == 1 for _, ids in h.destination.requests[before:] if names & set(ids)
             )
+
+    run(test)
+
+
+@pytest.mark.parametrize("attempts", [0, 20])
+def test_a_row_that_fails_alone_takes_no_place_from_others(attempts: int) -> None:
+    """Also where it comes back from the buffer by itself, and nothing else is sent meanwhile."""
+
+    async def test() -> None:
+        script = failing(502, rows={"bad"})
+        h = harness(script, batch_size=500, max_in_flight=1, breaker_failures=50)
+        async with h.running():
+            h.capture("good")
+            await seconds_until(h, 1, limit=5)
+            h.ledger.recover(1)
+            past = History(attempts, since=time.time()) if attempts else NO_HISTORY
+            h.buffer.put([Row("bad", "m", b"{}", epoch=RECOVERED, history=past)])
+            h.worker.wake()
+            while len(h.destination.requests) < 7:
+                await anyio.sleep(0.1)
+            h.capture_many(3000, model="later")
+            await seconds_until(h, 3001, limit=5)
+            h.check(delivered=3001, pending=1)
 
     run(test)
 

@@ -107,11 +107,13 @@ class Traffic:
     Attributes:
         ordinary: How many of them are in the ordinary lane, those that hang left out.
         parked: How many of those back off.
+        parked_alone: How many of those are single rows.
         unproven: How many of those are of models that are not known to go well.
     """
 
     ordinary: int = 0
     parked: int = 0
+    parked_alone: int = 0
     unproven: int = 0
     _deliveries: dict[Delivery, None] = field(default_factory=dict)
     _apart_rows: dict[Delivery, int] = field(default_factory=dict)
@@ -129,7 +131,7 @@ class Traffic:
         """Forget all: their tasks are gone."""
         for each in (self._deliveries, self._apart_rows, self._parts, self._alone):
             each.clear()
-        self.ordinary = self.parked = self.unproven = 0
+        self.ordinary = self.parked = self.parked_alone = self.unproven = 0
 
     def begin(self, delivery: Delivery) -> None:
         """Take in a delivery that sets off."""

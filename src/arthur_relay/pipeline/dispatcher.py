@@ -201,7 +201,7 @@ class Dispatcher:
         if self.admission.is_clogged:
             return traffic.ordinary - traffic.unproven < slots
         if not self.goes_well:
-            return traffic.ordinary < slots
+            return traffic.ordinary - traffic.parked_alone < slots
         return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
 
     def waiting_models(self) -> WaitingModels:
@@ -251,6 +251,10 @@ class Dispatcher:
                         return
             else:
                 self.admission.put_off_probe(model_id)
+
+    def _may_be_bad(self, delivery: Delivery) -> bool:
+        """Say of what has failed whether it may be one bad row: no other waits for its back-off."""
+        return len(delivery.rows) == 1 and self.admission.troubles.has_passed(delivery.model_id)
 
     def _probe_of(self, model_id: str) -> tuple[Row, ...]:
         """Lease what to ask about a model with: a row and a batch in turn.
@@ -552,7 +556,9 @@ class Dispatcher:
     async def _back_off(self, delivery: Delivery, seconds: float) -> None:
         traffic = self._traffic
         is_ordinary = delivery.lane is Lane.ORDINARY
+        is_alone = is_ordinary and self._may_be_bad(delivery)
         traffic.parked += is_ordinary
+        traffic.parked_alone += is_alone
         self.changed()
         delivery.hurry = anyio.Event()
         urgent = self.admission.urgent
@@ -564,6 +570,7 @@ class Dispatcher:
                 await anyio.sleep_until(delivery.not_before)
         finally:
             traffic.parked -= is_ordinary
+            traffic.parked_alone -= is_alone
 
     def _end_of(self, delivery: Delivery) -> float:
         """Return when the last row of a delivery will have failed for too long."""
