@@ -15,7 +15,7 @@ import anyio
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
 from arthur_relay.destinations.scope import ScopeDestination
-from arthur_relay.pipeline import runtime
+from arthur_relay.pipeline import runtime, unanswered
 from arthur_relay.pipeline.resolver import AddressInfo, RelayLoop
 from arthur_relay.pipeline.side_thread import SideThread
 from arthur_relay.sandbox import ArthurSandbox
@@ -234,6 +234,8 @@ def stage(monkeypatch: pytest.MonkeyPatch, *, speed: float = 1.0) -> Iterator[St
         place = Stage(sandbox, monkeypatch, exits, port=int(sandbox.url.rpartition(":")[2]))
         hasty = partial(Hasty, speed=speed, lookup=place.lookup)
         monkeypatch.setattr(runtime, "RelayLoop", hasty)
+        # A request must not seem to hang only because the clock runs that fast.
+        monkeypatch.setattr(unanswered, "LEAST_SECONDS", speed * unanswered.LEAST_SECONDS)
         logger = logging.getLogger("arthur_relay")
         logger.addHandler(place.told)
         exits.callback(logger.removeHandler, place.told)
