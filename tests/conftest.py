@@ -9,6 +9,15 @@ import pytest
 
 from arthur_relay.pipeline.registry import registry
 
+try:
+    from hypothesis import settings
+except ImportError:  # the environments of some tests do without it
+    pass
+else:
+    # A busy machine takes its time; how long a test takes proves nothing.
+    settings.register_profile("arthur-relay", deadline=None)
+    settings.load_profile("arthur-relay")
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -46,7 +46,8 @@ def test_all_conversations(arthur: Arthur) -> None:
     assert len(expected) == 160
     rows = arthur.rows()
     data = [row["inference_data"] for row in rows]
-    assert [(row["input_text"], row["output_text"]) for row in data] == expected
+    # Batches may pass each other: of their order nothing is promised.
+    assert sorted((row["input_text"], row["output_text"]) for row in data) == sorted(expected)
     assert len({row["partner_inference_id"] for row in rows}) == 160
     assert {row["outcome"] for row in data} == {"ok"}
     assert all(0 < row["time_to_first_token"] <= row["duration"] for row in data)
