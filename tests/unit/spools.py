@@ -13,6 +13,9 @@ from arthur_relay.row_owner import RowOwner
 
 MIB = 1024 * 1024
 
+made: list[Spool] = []
+"""The spools of the test that runs; `tests/unit/conftest.py` closes their files after it."""
+
 
 class Clock:
     """Seconds that pass when a test says so."""
@@ -34,7 +37,7 @@ def new_spool(
     owner: RowOwner = NOBODY,
 ) -> Spool:
     monotonic = clock or Clock()
-    return Spool(
+    spool = Spool(
         SpoolDirectory(path),
         max_bytes=max_bytes,
         power_safe=power_safe,
@@ -42,6 +45,8 @@ def new_spool(
         utc_now=lambda: started_at + timedelta(seconds=monotonic()),
         owner=lambda: owner,
     )
+    made.append(spool)
+    return spool
 
 
 def connection_of(spool: Spool) -> sqlite3.Connection:

@@ -19,7 +19,7 @@ from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.unit.spools import Clock, connection_of, crash, ids, made, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spool_format import OLD, make_first_version
 
@@ -50,7 +50,7 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
 
 
 def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
-    return Spool(
+    spool = Spool(
         SpoolDirectory(path),
         max_bytes=1 << 20,
         power_safe=False,
@@ -58,6 +58,8 @@ def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
         utc_now=moment,
         owner=lambda: known[0],
     )
+    made.append(spool)
+    return spool
 
 
 @pytest.mark.parametrize(
