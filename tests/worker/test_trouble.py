@@ -139,6 +139,32 @@ def test_a_great_share_of_bad_rows_costs_the_others_little(share: float, others:
 
 
 @virtual
+async def test_a_batch_that_fails_late_is_cut_to_the_size_that_passes_by_now() -> None:
+    """By halves most of its parts would fail, and so many failures look like an outage."""
+
+    async def script(batch: Batch, _number: int) -> Attempt:
+        await anyio.sleep(SECOND)
+        if len(batch.rows) > 2:
+            bad = Outcome(Verdict.RETRY, "http 500", 500)
+            return Attempt((bad,) * len(batch.rows), Failure.UNAVAILABLE, "http 500")
+        return delivered(batch)
+
+    h = harness(ScriptedDestination(script), batch_size=64)
+    async with h.running():
+        h.capture("first")
+        await seconds_until(h, 1, limit=5)
+        h.capture_many(64)
+        while len(h.destination.requests) < 2:
+            await anyio.sleep(SECOND / 10)
+        h.worker.dispatcher._sizes.failed("m", 4)  # as other batches find meanwhile
+        await seconds_until(h, 65, limit=60)
+        sizes = [len(ids) for _, ids in h.destination.requests]
+        assert sizes[:2] == [1, 64]
+        assert max(sizes[2:]) <= 4
+        h.check(delivered=65)
+
+
+@virtual
 async def test_an_outage_of_500_is_found_soon_also_after_bad_rows() -> None:
     destination = failing(500, rows={f"m{number}" for number in range(0, 100, 3)})
     h = harness(destination, batch_size=100)

@@ -376,9 +376,12 @@ class Dispatcher:
             self._give_back(delivery)
             return False
         rows = len(delivery.rows)
+        most = self._sizes.of(delivery.model_id)
         is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
-        if rows > 1 and (is_sure or rows > self._sizes.of(delivery.model_id)):
-            self._divide(group, delivery, _part_of(rows, 2))
+        if rows > 1 and (is_sure or rows > most):
+            # By halves, every part above the size that passes would fail once more, so many one
+            # after the other that Arthur would seem to be away.
+            self._divide(group, delivery, min(most, _part_of(rows, 2)))
             return False
         return not (is_sure and self._ends_early(delivery))
 
