@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.pipeline.registry import registry
+from arthur_relay.runtime.process_registry import registry
 
 try:
     from hypothesis import settings

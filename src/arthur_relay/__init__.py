@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from arthur_relay.inference import Inference
     from arthur_relay.relay import Relay
     from arthur_relay.settings import RelaySettings
-    from arthur_relay.signals import exit_on_sigterm
+    from arthur_relay.shutdown import exit_on_sigterm
     from arthur_relay.stats import (
         DropReason,
         FlushResult,
@@ -61,7 +61,7 @@ _MODULES = {
     "Relay": "relay",
     "RelaySettings": "settings",
     "Stats": "stats",
-    "exit_on_sigterm": "signals",
+    "exit_on_sigterm": "shutdown",
     "lifespan": "asgi",
 }
 

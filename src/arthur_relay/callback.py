@@ -14,15 +14,16 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from arthur_relay.clocks import Clocks
-from arthur_relay.contents import has_content
-from arthur_relay.generation_snapshots import (
+from arthur_relay.capture.contents import has_content
+from arthur_relay.capture.generation_snapshots import (
     chat_streams_lose_chunks,
     join_pieces,
     snapshot_generation,
     snapshot_partial,
     with_last_chunk,
 )
+from arthur_relay.capture.open_runs import salt_of
+from arthur_relay.capture.snapshots import snapshot_messages, snapshot_request, snapshot_values
 from arthur_relay.inference import (
     CAPTURE_BYTES,
     MAX_ERROR_CHARACTERS,
@@ -31,8 +32,7 @@ from arthur_relay.inference import (
     StreamedChunks,
 )
 from arthur_relay.lifecycle import Closing
-from arthur_relay.runs import salt_of
-from arthur_relay.snapshots import snapshot_messages, snapshot_request, snapshot_values
+from arthur_relay.system.clocks import Clocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,10 @@ from hashlib import blake2b
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from arthur_relay.credential_files import SecretFile, secret_file, with_files
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.operating_system import check_unix_sockets
 from arthur_relay.row_owner import RowOwner
+from arthur_relay.settings.credential_files import SecretFile, secret_file, with_files
+from arthur_relay.system.operating_system import check_unix_sockets
 
 DEFAULT_URL = "https://app.arthur.ai"
 

@@ -11,30 +11,30 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.clocks import Clocks, monotonic
+from arthur_relay.capture.open_runs import OpenRuns
+from arthur_relay.capture.snapshots import snapshot_ground_truth, snapshot_values
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
     resolve_credentials,
 )
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.schema import check_model_id
 from arthur_relay.errors import unable_to_start
-from arthur_relay.forks import ProcessLock
-from arthur_relay.idling import RelayIdling
 from arthur_relay.inference import CapturedInference, CapturedRow
-from arthur_relay.known_models import KnownModels
 from arthur_relay.lifecycle import Flushing
-from arthur_relay.parts import Parts
-from arthur_relay.pipeline.registry import registry
-from arthur_relay.pipeline.runtime import JOIN_SECONDS
-from arthur_relay.reporting import EventCounts, report_flush, report_health, report_stats
 from arthur_relay.row import Row
-from arthur_relay.runs import OpenRuns
-from arthur_relay.schema import check_model_id
+from arthur_relay.runtime.idling import RelayIdling
+from arthur_relay.runtime.process_registry import registry
+from arthur_relay.runtime.thread import JOIN_SECONDS
 from arthur_relay.settings import RelaySettings
-from arthur_relay.signals import exit_on_sigterm
-from arthur_relay.snapshots import snapshot_ground_truth, snapshot_values
+from arthur_relay.shutdown import exit_on_sigterm
 from arthur_relay.stats import DropReason
+from arthur_relay.system.clocks import Clocks, monotonic
+from arthur_relay.system.fork_safety import ProcessLock
+from arthur_relay.worker.known_models import KnownModels
+from arthur_relay.worker.pipeline import Parts
+from arthur_relay.worker.report import EventCounts, report_flush, report_health, report_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.destinations import Destination
+    from arthur_relay.encoding.schema import ModelSchema
     from arthur_relay.inference import Capture, Inference, Run
-    from arthur_relay.schema import ModelSchema
     from arthur_relay.stats import FlushResult, Health, Stats
 
 logger = logging.getLogger("arthur_relay")

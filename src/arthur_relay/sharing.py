@@ -11,12 +11,12 @@ from arthur_relay.credentials import (
     credentials_from_environment,
     resolve_credentials,
 )
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.arthurai_sdk import credentials_of, schema_of
+from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.schema import check_model_id
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.pipeline.registry import registry
 from arthur_relay.relay import Relay
-from arthur_relay.schema import check_model_id
-from arthur_relay.sdk import credentials_of, schema_of
+from arthur_relay.runtime.process_registry import registry
 from arthur_relay.settings import Connect, RelaySettings
 
 

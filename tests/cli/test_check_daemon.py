@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.inspection import Condition, inspect_spools
-from arthur_relay.buffers.spool_format import VERSION
+from arthur_relay.buffers.spool.file_format import VERSION
+from arthur_relay.buffers.spool.inspection import Condition, inspect_spools
 from tests.daemon.process import DaemonProcess, row
 from tests.waiting import wait_for
 

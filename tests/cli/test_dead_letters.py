@@ -13,7 +13,7 @@ from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.dead_letters.chosen import chosen_keepers
-from arthur_relay.dead_letters.database import FILE_NAME, PAGE_BYTES, Database
+from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, Database
 from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.sandbox import ArthurSandbox
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 from tests.waiting import wait_for
 
 from .test_terminal import is_harmless

@@ -20,7 +20,7 @@ from arthur_relay.cli.top_view import view
 from arthur_relay.daemon.logs import ConsoleLines, JsonLines
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.row import RowKind
-from arthur_relay.terminal import printable, printable_document
+from arthur_relay.system.terminal import printable, printable_document
 
 NASTY = "a\x1b]0;owned\x07\x9b2J\u202eb\u200b\u2066\ufeff\u2028\x7f\r\n\u00ad\U000e0041"
 ESCAPED = (

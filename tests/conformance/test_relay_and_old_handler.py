@@ -42,7 +42,7 @@ from langchain_core.outputs import (
 )
 
 from arthur_relay import ArthurCallbackHandler, RelaySettings
-from arthur_relay.pipeline.registry import registry
+from arthur_relay.runtime.process_registry import registry
 from arthur_relay.sandbox import ArthurSandbox, demo_attributes
 
 if TYPE_CHECKING:

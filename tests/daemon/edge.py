@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.desk import Desk
     from arthur_relay.daemon.models import Models
     from arthur_relay.daemon.protocol import GuardedProtocol
-    from arthur_relay.pipeline.acceptance import Refusal
     from arthur_relay.row import Row
+    from arthur_relay.worker.ingest import Refusal
 
 MODEL = "11111111-1111-4111-8111-111111111111"
 PATH = f"/api/v3/models/{MODEL}/inferences"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool_format import PAGE_BYTES
-from arthur_relay.files import KEPT_ASIDE
+from arthur_relay.buffers.spool.file_format import PAGE_BYTES
 from arthur_relay.sandbox import ArthurSandbox
+from arthur_relay.system.files import KEPT_ASIDE
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
 

@@ -110,7 +110,7 @@ def test_a_file_that_may_not_grow(sandbox: ArthurSandbox, tmp_path: Path) -> Non
 
 
 DIE = """
-from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 write = SpoolFile.write
 died = []
 def writing(self, fresh, gone, changed, **now):

@@ -78,7 +78,7 @@ def test_a_life_as_the_manager_hears_it(
 BLOCK = """
 import threading
 import arthur_relay.daemon.state as state
-from arthur_relay.buffers.spool_file import SpoolFile
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 state.STALLED_SECONDS = 0.3
 write = SpoolFile.write
 def writing(self, fresh, gone, changed, **now):

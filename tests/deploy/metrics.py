@@ -10,10 +10,10 @@ from arthur_relay.credentials import Credentials
 from arthur_relay.daemon.metrics import DaemonCollector
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.daemon.state import DaemonState
-from arthur_relay.destinations.scope import ScopeDestination
-from arthur_relay.parts import Parts
-from arthur_relay.pipeline.model_ledger import ModelLedger
+from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker.pipeline import Parts
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

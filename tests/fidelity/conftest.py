@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
-from arthur_relay.encoding.values import RUN_VALUES
+from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import attribute
 from tests.fidelity.judged import Judged
 from tests.langchain.arthur import TEXT_ONLY

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
+from arthur_relay.encoding.schema import Attribute
 from arthur_relay.sandbox.validation import Schema, check_inference
-from arthur_relay.schema import Attribute
 from arthur_relay.testing import MemoryDestination
 
 if TYPE_CHECKING:

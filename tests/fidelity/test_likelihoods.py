@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from arthur_relay.encoding.likelihoods import token_likelihoods
+from arthur_relay.encoding.logprobs import token_likelihoods
 
 if TYPE_CHECKING:
     from collections.abc import Callable

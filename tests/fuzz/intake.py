@@ -18,6 +18,7 @@ import orjson
 
 from arthur_relay.daemon.rows import TOO_DEEP, NotRowsError, TooManyRowsError, split
 from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Batch, Row, RowKind
 from arthur_relay.sandbox import core
 from arthur_relay.sandbox.models import build_model, demo_attributes
@@ -27,7 +28,6 @@ from arthur_relay.sandbox.validation import (
     check_ground_truth,
     check_inference,
 )
-from arthur_relay.schema import ModelSchema
 from tests.fuzz.outcome import Broken, Outcome
 
 if TYPE_CHECKING:

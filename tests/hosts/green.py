@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import async_to_sync
 
 from arthur_relay import ArthurCallbackHandler, RelaySettings
-from arthur_relay.pipeline.registry import registry
+from arthur_relay.runtime.process_registry import registry
 from tests.hosts import hosted
 
 if TYPE_CHECKING:

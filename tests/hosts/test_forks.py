@@ -117,7 +117,7 @@ def test_while_the_worker_encodes_and_threads_hold_every_lock(
 from concurrent.futures import Future
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import spec_from_loader
-from arthur_relay.pipeline.registry import registry
+from arthur_relay.runtime.process_registry import registry
 
 def scrub(text):
     hold("redactor")
@@ -194,7 +194,7 @@ def test_while_a_request_is_on_its_way_and_the_side_threads_are_busy(
         sandbox,
         """
 import socket
-from arthur_relay.pipeline.resolver import RelayLoop
+from arthur_relay.runtime.event_loop import RelayLoop
 
 def offload(function):
     runtime = relay._parts.runtime
@@ -274,7 +274,7 @@ def test_children_of_a_parent_whose_spool_is_busy(
 ) -> None:
     # SQLite has locks of its own, for all of a process; a child that has inherited one as held
     # hangs when it opens its spool. They are held for microseconds, so it takes some forks to see:
-    # without the gate of `arthur_relay.forks`, one in fifteen.
+    # without the gate of `arthur_relay.system.fork_safety`, one in fifteen.
     ended = programs.run(
         FORKS
         + """

@@ -242,7 +242,7 @@ def test_what_the_worker_logs_holds_no_greenlet_up(
         library,
         """
 import logging
-from arthur_relay.worker_logs import WorkerLogger
+from arthur_relay.system.worker_logs import WorkerLogger
 
 class Slow(logging.Handler):
     def emit(self, record):

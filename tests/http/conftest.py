@@ -14,7 +14,7 @@ import pytest
 from langchain_core.outputs import Generation, LLMResult
 
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
-from arthur_relay.destinations import wire_logs
+from arthur_relay.destinations import http_logging
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def told_of(error: BaseException) -> str:
 def everything() -> Iterator[Everything]:
     """Put every logger to DEBUG, and collect."""
     collector = Everything()
-    names = [None, *logging.root.manager.loggerDict, *wire_logs.LOGGERS, "asyncio"]
+    names = [None, *logging.root.manager.loggerDict, *http_logging.LOGGERS, "asyncio"]
     loggers = {logging.getLogger(name) for name in names}
     levels = {logger: logger.level for logger in loggers}
     for logger in loggers:

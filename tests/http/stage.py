@@ -14,12 +14,13 @@ import anyio
 
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
-from arthur_relay.destinations.scope import ScopeDestination
-from arthur_relay.pipeline import runtime, unanswered
-from arthur_relay.pipeline.resolver import AddressInfo, RelayLoop
-from arthur_relay.pipeline.side_thread import SideThread
+from arthur_relay.delivery import open_requests
+from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.runtime import thread
+from arthur_relay.runtime.event_loop import AddressInfo, RelayLoop
+from arthur_relay.runtime.side_thread import SideThread
 from arthur_relay.sandbox import ArthurSandbox
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, held, logins, posts
 from tests.http.fronts import Wire
@@ -233,9 +234,9 @@ def stage(monkeypatch: pytest.MonkeyPatch, *, speed: float = 1.0) -> Iterator[St
         exits.callback(sandbox.faults.reset)
         place = Stage(sandbox, monkeypatch, exits, port=int(sandbox.url.rpartition(":")[2]))
         hasty = partial(Hasty, speed=speed, lookup=place.lookup)
-        monkeypatch.setattr(runtime, "RelayLoop", hasty)
+        monkeypatch.setattr(thread, "RelayLoop", hasty)
         # A request must not seem to hang only because the clock runs that fast.
-        monkeypatch.setattr(unanswered, "LEAST_SECONDS", speed * unanswered.LEAST_SECONDS)
+        monkeypatch.setattr(open_requests, "LEAST_SECONDS", speed * open_requests.LEAST_SECONDS)
         logger = logging.getLogger("arthur_relay")
         logger.addHandler(place.told)
         exits.callback(logger.removeHandler, place.told)

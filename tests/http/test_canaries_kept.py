@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay.dead_letters.json_lines import JsonLines
+from arthur_relay.dead_letters.jsonl import JsonLines
 from arthur_relay.encoding.privacy import HIDDEN, WITHHELD
 from arthur_relay.sandbox import ArthurSandbox
 from tests.http.canaries import (

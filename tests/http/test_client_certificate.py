@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from arthur_relay import Relay, RelaySettings, SettingsError
 from arthur_relay.credentials import credentials_from_environment
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from tests.http.conftest import QUICK, capture, check_invariant
 from tests.http.fronts import TlsFront
 from tests.http.test_rotation import in_file

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.pipeline.repeats import Unheard
+from arthur_relay.delivery.possibly_delivered import Unheard
 from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Failure, History, Outcome, Row, Verdict
 from tests.http.conftest import capture
 

@@ -21,7 +21,7 @@ from arthur_relay import (
     UnreachableError,
 )
 from arthur_relay.credentials import resolve_credentials
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from tests.http.conftest import QUICK, capture, logins
 from tests.waiting import wait_for

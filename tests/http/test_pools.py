@@ -14,7 +14,7 @@ import pytest
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
 from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, AwakeAndAsleep, Pools
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, read_message
 

@@ -281,7 +281,7 @@ class Doorbell(MemoryDestination):
 async def test_a_run_that_is_too_old(
     chat_openai: Make, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.pipeline.worker.SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("arthur_relay.worker.worker.SWEEP_SECONDS", 0.01)
     destination = Doorbell()
     settings = RelaySettings(run_max_age_seconds=0.05, flush_interval_seconds=0.01)
     with Relay(destination, model_id="model", settings=settings) as relay:

@@ -111,8 +111,8 @@ def test_closing_and_coming_back_from_idleness(sandbox: ArthurSandbox) -> None:
     ended = run(
         sandbox,
         """
-import time, arthur_relay.idling
-arthur_relay.idling.IDLE_SECONDS = 0.01
+import time, arthur_relay.runtime.idling
+arthur_relay.runtime.idling.IDLE_SECONDS = 0.01
 with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0.01)) as relay:
     for number in (1, 2):
         relay.capture(Inference(input_text="in", output_text="out"))
@@ -133,7 +133,7 @@ def test_an_outage_longer_than_the_memory_is_compressed(sandbox: ArthurSandbox) 
 os.environ["ARTHUR_ENDPOINT_URL"] = "http://127.0.0.1:9"
 settings = RelaySettings(queue_bytes=4 << 20, connect="lazy", shutdown_timeout_seconds=0.1)
 import time
-from arthur_relay.schema import ModelSchema
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 with Relay.from_env(settings=settings) as relay:
     relay.register(ModelSchema("m", LLM_ATTRIBUTES))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.pipeline.worker import SET_ASIDE
+from arthur_relay.worker.worker import SET_ASIDE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +141,7 @@ def test_an_end_between_a_rejection_and_its_letter_loses_neither(
     sandbox.faults.fail_rows(containing="i7", status=400, routes=("inferences",))
     ended = scripts.run(
         CAPTURE
-        + "from arthur_relay.dead_letters.database import Database\n"
+        + "from arthur_relay.dead_letters.sqlite import Database\n"
         + "Database.add = lambda self, letters: os._exit(9)\n"
         + "capture(0, 10)\n"
         + "relay.flush(30)",
@@ -179,10 +179,10 @@ def killing_after(owner, name, when=lambda *_, **__: True):
             kill()
         return result
     setattr(owner, name, wrapped)
-from arthur_relay.buffers.spool import Spool
-from arthur_relay.buffers.spool_file import SpoolFile
-from arthur_relay.buffers.spool_part import Part
-from arthur_relay.dead_letters.database import Database
+from arthur_relay.buffers.spool.buffer import Spool
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
+from arthur_relay.buffers.spool.segment import Part
+from arthur_relay.dead_letters.sqlite import Database
 has_let_go = []
 killing_row_gone = lambda self, fresh, gone, *_, **__: bool(has_let_go and gone)
 let_go = Part.let_go
@@ -232,7 +232,7 @@ def test_kill_9_at_any_step_between_a_letter_and_its_row_loses_neither(
 
 CUT = """
 import signal
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.row import Attempt, Failure, Outcome, Verdict
 deliver = ScopeDestination.deliver
 async def delivering(self, batch):

@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from arthur_relay.buffers.spool_file import CHECKPOINT_PAGES
-from arthur_relay.buffers.spool_format import PAGE_BYTES
+from arthur_relay.buffers.spool.file_format import PAGE_BYTES
+from arthur_relay.buffers.spool.sqlite_file import CHECKPOINT_PAGES
 from tests.soak.evidence import Arrival, Evidence, Kill, Sample
 from tests.soak.faults import TELLING
 

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.inference import GenerationSnapshot, Run
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference
-from arthur_relay.schema import ModelSchema
 
 RUN_ID = UUID("01a2045c-a970-7254-95c8-6185761cc1f4")
 MODEL = {"id": "m", "attributes": demo_attributes()}

@@ -6,8 +6,8 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from arthur_relay.buffers.spool import NOBODY, Spool
-from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.buffers.spool.buffer import NOBODY, Spool
+from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
 

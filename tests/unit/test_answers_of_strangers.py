@@ -13,8 +13,8 @@ import pytest
 from arthur_relay.destinations.bodies import ANSWER_BYTES, UnreadableError, decode, read
 from arthur_relay.destinations.http import Answer
 from arthur_relay.destinations.proxies import route_to
-from arthur_relay.destinations.results import interpret_results
-from arthur_relay.destinations.words import (
+from arthur_relay.destinations.scope.results import interpret_results
+from arthur_relay.destinations.scope.words import (
     described,
     described_success,
     is_arthurs,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import Relay, RelaySettings, worker_logs
+from arthur_relay import Relay, RelaySettings
 from arthur_relay.errors import UnreachableError
+from arthur_relay.system import worker_logs
 from arthur_relay.testing import MemoryDestination
 from tests.unit.relays import inference
 from tests.waiting import SECONDS, wait_for
@@ -22,7 +23,7 @@ from tests.waiting import SECONDS, wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from arthur_relay.schema import ModelSchema
+    from arthur_relay.encoding.schema import ModelSchema
 
 
 class Blocking(logging.Handler):
@@ -142,7 +143,7 @@ def test_a_line_is_where_it_belongs_when_nothing_blocks(caplog: pytest.LogCaptur
         relay.capture(inference())
         relay.flush(SECONDS)
         (record,) = caplog.records
-        assert record.pathname.endswith("intake.py")
+        assert record.pathname.endswith("encode_stage.py")
         assert record.threadName != "arthur-relay-log"
     assert not logs_wait()
 

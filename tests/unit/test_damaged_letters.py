@@ -11,16 +11,16 @@ import orjson
 import pytest
 
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
-from arthur_relay.dead_letters.database import (
+from arthur_relay.dead_letters.everywhere import Everywhere
+from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.sqlite import (
     FILE_NAME,
     LATER_VERSIONS,
     PAGE_BYTES,
     VERSION,
     Database,
 )
-from arthur_relay.dead_letters.everywhere import Everywhere
-from arthur_relay.dead_letters.json_lines import JsonLines
-from arthur_relay.files import KEPT_ASIDE
+from arthur_relay.system.files import KEPT_ASIDE
 from tests.unit.test_dead_letters import KEEPERS, SMALL_BYTES, letter_of
 
 if TYPE_CHECKING:

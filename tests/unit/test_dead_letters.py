@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.dead_letters import UNWRITTEN_BYTES, DeadLetter, DeadLetters
-from arthur_relay.dead_letters.database import FILE_NAME, VERSION, Database
-from arthur_relay.dead_letters.json_lines import JsonLines
-from arthur_relay.dead_letters.ring import Ring
+from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.memory import Ring
+from arthur_relay.dead_letters.sqlite import FILE_NAME, VERSION, Database
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:

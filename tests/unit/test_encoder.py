@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.schema import Attribute, ModelSchema
 from arthur_relay.encoding.text import sendable, truncate_text
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
-from arthur_relay.plain_values import clean_text
 from arthur_relay.sandbox.validation import check_inference
-from arthur_relay.schema import Attribute, ModelSchema
 from tests.unit.runs import (
     CHAT,
     COMPLETION,

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from arthur_relay.forks import ForkGate, ProcessLock
+from arthur_relay.system.fork_safety import ForkGate, ProcessLock
 
 
 def test_a_fork_waits_until_the_gate_is_open() -> None:

@@ -23,9 +23,9 @@ from arthur_relay import (
     Relay,
     RelaySettings,
 )
-from arthur_relay.pipeline.registry import registry
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
-from arthur_relay.schema import ModelSchema
+from arthur_relay.runtime.process_registry import registry
 from arthur_relay.testing import LLM_ATTRIBUTES, MemoryDestination, arthur_sandbox
 from tests.unit.relays import inference
 from tests.waiting import wait_for
@@ -56,12 +56,12 @@ class Watched(MemoryDestination):
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.idling.IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("arthur_relay.runtime.idling.IDLE_SECONDS", 0.02)
 
 
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.idling.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("arthur_relay.runtime.idling.IDLE_SECONDS", 0.0)
 
 
 def make_relay(**settings: Any) -> tuple[Relay, Watched]:
@@ -277,7 +277,7 @@ def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
 ) -> None:
     relay, destination = rested
     with monkeypatch.context() as patch:
-        patch.setattr("arthur_relay.native.start_new_thread", refuse)
+        patch.setattr("arthur_relay.system.native.start_new_thread", refuse)
         relay.capture(inference())
         result = relay.flush(0.1)
         assert (result.pending, result.timed_out) == (1, True)
@@ -293,7 +293,7 @@ def test_where_no_other_thread_can_be_had_the_one_that_starts_them_is_the_worker
     """As at the end of the main thread with Python 3.12."""
     relay, destination = rested
     with monkeypatch.context() as patch:
-        patch.setattr("arthur_relay.native.BackgroundThread.start", refuse)
+        patch.setattr("arthur_relay.system.native.BackgroundThread.start", refuse)
         relay.capture(inference())
         assert relay.flush(30).delivered == 2
     relay.capture(inference())

@@ -17,9 +17,9 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 import arthur_relay
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
+from arthur_relay.accounting import Ledger
+from arthur_relay.capture.queue import Inlet, InletLimits
 from arthur_relay.inference import CAPTURE_BYTES, Run
-from arthur_relay.pipeline.inlet import Inlet, InletLimits
-from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.stats import DropReason
 from arthur_relay.testing import MemoryDestination
 from tests.unit.relays import inference

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import Inference, ModelError, Relay, RelaySettings, known_models
+from arthur_relay import Inference, ModelError, Relay, RelaySettings
 from arthur_relay.testing import MemoryDestination
+from arthur_relay.worker import known_models
 
 if TYPE_CHECKING:
-    from arthur_relay.schema import ModelSchema
+    from arthur_relay.encoding.schema import ModelSchema
 
 
 class Slow(MemoryDestination):

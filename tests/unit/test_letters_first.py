@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay.buffers.spool import Spool
+from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.dead_letters import UNWRITTEN_BYTES, DeadLetters
 from arthur_relay.row import RECOVERED, Row
 from tests.unit.spools import MIB, Clock, crash, ids, new_spool, rows_of

@@ -54,7 +54,7 @@ def test_there_are_lines_to_look_at() -> None:
 def test_with_unconfigured_logging_an_exit_says_whose_inferences_are_dropped() -> None:
     script = """
 from arthur_relay import Inference, Relay, RelaySettings
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 settings = RelaySettings(connect="lazy", shutdown_timeout_seconds=0.1)
 relay = Relay.from_credentials("m", "http://127.0.0.1:9", "login", "password", settings=settings)
 relay.capture(Inference(input_text="in", output_text="out"))

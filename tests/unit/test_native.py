@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay import native, worker_logs
 from arthur_relay.errors import ConfigurationError, unable_to_start
-from arthur_relay.pipeline.resolver import RelayLoop
-from arthur_relay.pipeline.runtime import Runtime
-from arthur_relay.pipeline.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayLoop
+from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.thread import Runtime
+from arthur_relay.system import native, worker_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from arthur_relay.pipeline.pace import (
+from arthur_relay.worker.gil import (
     LOOK_SECONDS,
     PAUSE_SECONDS,
     RUSH_SECONDS,

@@ -16,13 +16,13 @@ import anyio.lowlevel
 import pytest
 
 import arthur_relay
+from arthur_relay.accounting import AtomicCounter, Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.destinations.auth import Token, TokenSource, refresh_time
+from arthur_relay.capture.open_runs import OpenRuns
+from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.destinations.scope.auth import Token, TokenSource, refresh_time
 from arthur_relay.inference import Capture, CapturedInference, Inference, Run, RunOutcome
-from arthur_relay.pipeline.inlet import Inlet, InletLimits
-from arthur_relay.pipeline.ledger import AtomicCounter, Ledger
 from arthur_relay.row import Row
-from arthur_relay.runs import OpenRuns
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 

@@ -15,9 +15,9 @@ import pytest
 
 import arthur_relay
 from arthur_relay import Relay
+from arthur_relay.capture.queue import InletLimits
 from arthur_relay.daemon.settings import DaemonSettings, shown_default
-from arthur_relay.encoding.values import RUN_VALUES
-from arthur_relay.pipeline.inlet import InletLimits
+from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from arthur_relay.testing import MemoryDestination
@@ -101,14 +101,7 @@ def test_every_file_that_the_guides_name_exists() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     source = ROOT / "src" / "arthur_relay"
     for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", contributing):
-        folders = [
-            source,
-            source / "pipeline",
-            source / "encoding",
-            source / "destinations",
-            source / "daemon",
-            ROOT,
-        ]
+        folders = [ROOT, source, *(each.parent for each in source.rglob("__init__.py"))]
         assert any((folder / name).exists() for folder in folders), name
 
 

@@ -21,8 +21,8 @@ from arthur_relay import (
     Relay,
     RelaySettings,
 )
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Attempt, Batch
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import (
     LLM_ATTRIBUTES,
     MemoryDestination,

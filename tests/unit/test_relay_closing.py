@@ -12,17 +12,11 @@ import anyio.lowlevel
 import pytest
 from langchain_core.outputs import Generation, LLMResult
 
-from arthur_relay import (
-    ArthurCallbackHandler,
-    HealthStatus,
-    Relay,
-    RelaySettings,
-    lifespan,
-    parts,
-)
-from arthur_relay.buffers import spill
+from arthur_relay import ArthurCallbackHandler, HealthStatus, Relay, RelaySettings, lifespan
+from arthur_relay.buffers import overflow
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import MemoryDestination, arthur_memory
+from arthur_relay.worker import pipeline
 from tests.unit.relays import Gated, Memory, inference
 from tests.waiting import wait_for
 
@@ -109,8 +103,8 @@ def test_what_a_spill_has_no_time_to_keep_is_counted_as_dropped(tmp_path: Path) 
 def test_a_spill_has_a_part_of_the_time_to_keep_what_could_not_be_delivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "KEEPING_SHARE", 1.0)  # all of it, so that the test need not wait
-    monkeypatch.setattr(spill, "MOVED_BYTES_PER_SECOND", 1e-6)
+    monkeypatch.setattr(pipeline, "KEEPING_SHARE", 1.0)  # all of it, so that the test need not wait
+    monkeypatch.setattr(overflow, "MOVED_BYTES_PER_SECOND", 1e-6)
     settings = RelaySettings(overflow="spill", spool_dir=tmp_path, flush_interval_seconds=0)
     relay = Relay(Gated(), model_id="m", settings=settings)
     for _ in range(2_000):

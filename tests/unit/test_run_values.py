@@ -9,11 +9,11 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
-from arthur_relay.encoding import values
+from arthur_relay.capture.generation_snapshots import snapshot_generation
+from arthur_relay.encoding import run_fields
 from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.encoding.likelihoods import token_likelihoods
+from arthur_relay.encoding.logprobs import token_likelihoods
 from arthur_relay.encoding.tool_calls import tool_calls
-from arthur_relay.generation_snapshots import snapshot_generation
 from arthur_relay.inference import GenerationSnapshot
 from tests.unit.runs import CHAT, COMPLETION, SCHEMA, data, generation, make_run
 
@@ -78,9 +78,9 @@ def test_usage_prefers_usage_metadata() -> None:
     def counts(generation: GenerationSnapshot) -> tuple[int | None, ...]:
         run = make_run()
         return (
-            values.prompt_tokens(run, generation),
-            values.completion_tokens(run, generation),
-            values.total_tokens(run, generation),
+            run_fields.prompt_tokens(run, generation),
+            run_fields.completion_tokens(run, generation),
+            run_fields.total_tokens(run, generation),
         )
 
     assert counts(snapshot(output, usage_metadata=told)) == (1, 2, 3)
@@ -105,7 +105,7 @@ def test_usage_prefers_usage_metadata() -> None:
     ],
 )
 def test_doubled_finish_reasons(told: Any, streamed: bool, expected: str | None) -> None:
-    found = values.finish_reason(make_run(), generation(finish_reason=told, streamed=streamed))
+    found = run_fields.finish_reason(make_run(), generation(finish_reason=told, streamed=streamed))
     assert found == expected
 
 
@@ -113,17 +113,21 @@ def test_where_the_model_name_and_the_finish_reason_come_from() -> None:
     response = {"model_name": "gpt-4ogpt-4o", "stop_reason": "end_turn"}
     streamed = snapshot(response_metadata=response)
     streamed.streamed = True
-    assert values.model_name(make_run(asked_for="asked"), streamed) == "gpt-4o"
-    assert values.finish_reason(make_run(), streamed) == "end_turn"
-    assert values.finish_reason(make_run(), snapshot(info={"finish_reason": "first"})) == "first"
-    assert values.model_name(make_run(), snapshot({"model_name": "b"}, {"model_name": "a"})) == "a"
+    assert run_fields.model_name(make_run(asked_for="asked"), streamed) == "gpt-4o"
+    assert run_fields.finish_reason(make_run(), streamed) == "end_turn"
+    assert (
+        run_fields.finish_reason(make_run(), snapshot(info={"finish_reason": "first"})) == "first"
+    )
+    assert (
+        run_fields.model_name(make_run(), snapshot({"model_name": "b"}, {"model_name": "a"})) == "a"
+    )
     # LangChain's own rule (`_gen_info_and_msg_metadata`).
     assert snapshot(info={"logprobs": 1}, response_metadata={"logprobs": 2}).logprobs == 2
     assert snapshot(info={"logprobs": 1}).logprobs == 1
     assert snapshot(response_metadata={"logprobs": 2, "model": "c"}).logprobs == 2
-    assert values.model_name(make_run(), snapshot({"model_name": "b"})) == "b"
-    assert values.model_name(make_run(asked_for="asked"), generation()) == "asked"
-    assert values.model_name(make_run(), generation()) is None
+    assert run_fields.model_name(make_run(), snapshot({"model_name": "b"})) == "b"
+    assert run_fields.model_name(make_run(asked_for="asked"), generation()) == "asked"
+    assert run_fields.model_name(make_run(), generation()) is None
 
 
 def test_tool_calls_are_json() -> None:

@@ -9,8 +9,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arthur_relay.encoding.sampling import is_sampled, split_sample
 from arthur_relay.inference import Capture, CapturedInference, Inference, Run
-from arthur_relay.pipeline.sampling import is_sampled, split_sample
 from tests.unit.runs import make_run
 
 RATES = st.floats(0.0, 1.0)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arthur_relay.encoding.schema import Attribute, ModelSchema, NotCoercible, coercer
 from arthur_relay.errors import ModelError
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference
-from arthur_relay.schema import Attribute, ModelSchema, NotCoercible, coercer
 
 IN = Attribute("in", "UNSTRUCTURED_TEXT", "PIPELINE_INPUT")
 OUT = Attribute("out", "UNSTRUCTURED_TEXT", "PREDICTED_VALUE")

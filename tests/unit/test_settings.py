@@ -10,8 +10,8 @@ import pytest
 from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.redaction import BuiltInRedactor
 from arthur_relay.settings import Connect, Durability, Overflow
+from arthur_relay.settings.redaction import BuiltInRedactor
 
 
 @pytest.fixture(autouse=True)
@@ -370,7 +370,7 @@ def test_plain_http_elsewhere_has_to_be_asked_for() -> None:
 
 @pytest.fixture
 def _nothing_was_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.variables._logged", set())
+    monkeypatch.setattr("arthur_relay.settings.variables._logged", set())
 
 
 @pytest.mark.usefixtures("_nothing_was_logged")

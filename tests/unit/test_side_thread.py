@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from arthur_relay.pipeline.resolver import RelayLoop
-from arthur_relay.pipeline.runtime import Runtime
-from arthur_relay.pipeline.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayLoop
+from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.thread import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 
+from arthur_relay.capture.generation_snapshots import snapshot_generation, snapshot_partial
+from arthur_relay.capture.snapshots import snapshot_messages
 from arthur_relay.encoding.messages import PLAIN_ROLES
 from arthur_relay.encoding.text import input_text
-from arthur_relay.generation_snapshots import snapshot_generation, snapshot_partial
-from arthur_relay.snapshots import snapshot_messages
 from tests.unit.runs import COMPLETION
 
 MESSAGES: list[BaseMessage] = [

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.buffers.spill import MOVED_ROWS, Spill
+from arthur_relay.buffers.overflow import MOVED_ROWS, Spill
 from arthur_relay.row import Row
 from tests.unit.spools import MIB, crash, ids, new_spool, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from arthur_relay.buffers.spool import Spool
+    from arthur_relay.buffers.spool.buffer import Spool
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay.buffers.spool import RETRY_SECONDS, UNWRITTEN_BYTES
+from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, UNWRITTEN_BYTES
 from arthur_relay.row import RECOVERED
 from tests.unit.spools import MIB, Clock, connection_of, crash, ids, new_spool, rows_of
 

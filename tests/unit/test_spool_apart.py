@@ -10,7 +10,7 @@ import pytest
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.buffers.spill import Spill
+from arthur_relay.buffers.overflow import Spill
 from arthur_relay.row import RECOVERED, History, Row
 
 from .spools import new_spool

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.inspection import Condition, inspect_spools
-from arthur_relay.buffers.spool_format import LATER_VERSIONS, PAGE_BYTES, VERSION
+from arthur_relay.buffers.spool.file_format import LATER_VERSIONS, PAGE_BYTES, VERSION
+from arthur_relay.buffers.spool.inspection import Condition, inspect_spools
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import SpoolError
-from arthur_relay.files import KEPT_ASIDE
 from arthur_relay.row import NO_HISTORY, RECOVERED, History
-from arthur_relay.schema import ModelSchema
+from arthur_relay.system.files import KEPT_ASIDE
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool
 from tests.unit.test_spool_damage import Counts, deliver_all, rows_of
@@ -153,7 +153,7 @@ def test_damage_that_comes_again_at_once_is_tried_again_later(
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         raise error
 
-    name = "arthur_relay.buffers.spool_file.SpoolFile."
+    name = "arthur_relay.buffers.spool.sqlite_file.SpoolFile."
     with monkeypatch.context() as patched:
         for method in ("write", "read", "read_these"):
             patched.setattr(name + method, damaged)

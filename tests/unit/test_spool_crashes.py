@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from arthur_relay.buffers.spool import RETRY_SECONDS, Spool
+from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, Spool
 from arthur_relay.row import RECOVERED, History, Row, RowKind
 from tests.unit.spools import Clock, connection_of, crash, new_spool, rows_of
 from tests.unit.sqlite_writes import Files, Writes, put_back

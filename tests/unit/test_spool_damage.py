@@ -14,16 +14,16 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool_file import SpoolFile
-from arthur_relay.buffers.spool_format import PAGE_BYTES
+from arthur_relay.buffers.spool.file_format import PAGE_BYTES
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.row import RECOVERED, History, Row, RowKind
-from arthur_relay.sqlite_pages import Pages
+from arthur_relay.system.sqlite_pages import Pages
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from arthur_relay.buffers.spool import Spool
+    from arthur_relay.buffers.spool.buffer import Spool
 
 ROWS = 600
 

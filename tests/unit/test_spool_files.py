@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers import spool_format
-from arthur_relay.buffers.spool import ADOPT_SECONDS
+from arthur_relay.buffers.spool import file_format
+from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
 
@@ -130,7 +130,7 @@ def test_a_file_of_a_later_version_is_refused_and_untouched(path: Path) -> None:
     spool.open()
     spool.put(rows_of(1))
     spool.commit()
-    connection_of(spool).execute(f"PRAGMA user_version = {spool_format.VERSION + 1}")
+    connection_of(spool).execute(f"PRAGMA user_version = {file_format.VERSION + 1}")
     spool.close()
     before = (path / "0.spool").read_bytes()
     with pytest.raises(SpoolError, match="written by a later version of arthur-relay"):

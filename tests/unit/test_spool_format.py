@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool_format import VERSION
+from arthur_relay.buffers.spool.file_format import VERSION
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import NO_HISTORY, RECOVERED, History, Row, RowKind
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back
@@ -111,7 +111,7 @@ def test_a_crash_while_it_is_taken_over_leaves_the_old_file_or_the_new_one(
         return connection
 
     with monkeypatch.context() as patched:
-        patched.setattr("arthur_relay.buffers.spool_file.sqlite3.connect", connected)
+        patched.setattr("arthur_relay.buffers.spool.sqlite_file.sqlite3.connect", connected)
         spool = new_spool(path)
         assert spool.open() == 3
         crash(spool)

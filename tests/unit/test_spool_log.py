@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool_format import PAGE_BYTES
-from arthur_relay.sqlite_pages import has_unread_commits
+from arthur_relay.buffers.spool.file_format import PAGE_BYTES
+from arthur_relay.system.sqlite_pages import has_unread_commits
 from tests.unit.spools import crash, new_spool
 from tests.unit.test_spool_damage import Counts, deliver_all, rows_of
 

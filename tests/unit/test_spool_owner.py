@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.inspection import inspect_spools
-from arthur_relay.buffers.spool import ADOPT_SECONDS, RETRY_SECONDS, Spool
-from arthur_relay.buffers.spool_directory import SpoolDirectory
-from arthur_relay.buffers.spool_file import SpoolFile
-from arthur_relay.buffers.spool_format import PAGE_BYTES, set_up_tables
+from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS, RETRY_SECONDS, Spool
+from arthur_relay.buffers.spool.directory import SpoolDirectory
+from arthur_relay.buffers.spool.file_format import PAGE_BYTES, set_up_tables
+from arthur_relay.buffers.spool.inspection import inspect_spools
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, made, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay import files
-from arthur_relay.buffers.spool import ADOPT_SECONDS, RETRY_SECONDS
-from arthur_relay.buffers.spool_file import SpoolFile
-from arthur_relay.dead_letters.database import FILE_NAME, Database
-from arthur_relay.dead_letters.json_lines import JsonLines
+from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS, RETRY_SECONDS
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
+from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.sqlite import FILE_NAME, Database
 from arthur_relay.errors import SpoolError
+from arthur_relay.system import files
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
 from tests.unit.test_dead_letters import letter_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from arthur_relay.buffers.spool import Spool
+    from arthur_relay.buffers.spool.buffer import Spool
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_link_that_comes_after_the_look_is_not_followed_either(
 ) -> None:
     path.mkdir(mode=0o700)
     (path / name).symlink_to(tmp_path / "not there")
-    monkeypatch.setattr("arthur_relay.buffers.spool_directory.check_spool_directory", lambda _: 0)
+    monkeypatch.setattr("arthur_relay.buffers.spool.directory.check_spool_directory", lambda _: 0)
     refuse(path, "is a link, and links are not followed")
     assert not (tmp_path / "not there").exists()
 

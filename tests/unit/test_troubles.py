@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from arthur_relay.pipeline.breaker import Breaker
-from arthur_relay.pipeline.delivery import Delivery, Lane
-from arthur_relay.pipeline.trouble import FAULTS_IN_A_ROW, Blame, Troubles
+from arthur_relay.delivery.circuit_breaker import Breaker
+from arthur_relay.delivery.in_flight import Delivery, Lane
+from arthur_relay.delivery.model_health import FAULTS_IN_A_ROW, Blame, Troubles
 from arthur_relay.row import Row
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from arthur_relay.destinations import wire_logs
+from arthur_relay.destinations import http_logging
 from arthur_relay.destinations.http import Answer
 from arthur_relay.errors import without_texts
 from arthur_relay.row import Batch, Row
@@ -31,7 +31,7 @@ def test_every_logger_of_the_http_library_is_known() -> None:
     for package in ("httpcore", "httpx"):
         found = set(re.findall(r'getLogger\("([^"]+)"\)', sources_of(package)))
         assert found
-        assert found <= set(wire_logs.LOGGERS)
+        assert found <= set(http_logging.LOGGERS)
     # What they are built on has none that could tell.
     assert "getLogger" not in sources_of("h11")
 
@@ -47,24 +47,24 @@ def test_an_import_changes_no_logger() -> None:
 
 def test_installing_it_twice_is_harmless() -> None:
     for _ in range(3):
-        wire_logs.install()
-    for name in wire_logs.LOGGERS:
-        assert logging.getLogger(name).filters.count(wire_logs._NOT_OURS) == 1
+        http_logging.install()
+    for name in http_logging.LOGGERS:
+        assert logging.getLogger(name).filters.count(http_logging._NOT_OURS) == 1
 
 
 def test_a_logger_that_a_later_version_adds_is_covered() -> None:
     later = logging.getLogger("httpcore.quic")
-    wire_logs.install()
-    assert wire_logs._NOT_OURS in later.filters
+    http_logging.install()
+    assert http_logging._NOT_OURS in later.filters
 
 
 def test_only_what_happens_within_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    wire_logs.install()
+    http_logging.install()
     caplog.set_level(logging.DEBUG, logger="httpcore.http11")
     log = logging.getLogger("httpcore.http11").debug
 
     async def ours(started: anyio.Event, go_on: anyio.Event) -> None:
-        with wire_logs.unlogged():
+        with http_logging.unlogged():
             log("ours")
             async with anyio.create_task_group() as group:
                 group.start_soon(child)

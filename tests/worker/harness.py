@@ -12,21 +12,21 @@ import anyio
 import trio
 from trio.testing import MockClock
 
+from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.capture.queue import Inlet, InletLimits
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.ring import Ring
+from arthur_relay.dead_letters.memory import Ring
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
-from arthur_relay.pipeline.compactor import Offload
-from arthur_relay.pipeline.flushes import Barrier
-from arthur_relay.pipeline.inlet import Inlet, InletLimits
-from arthur_relay.pipeline.ledger import Ledger
-from arthur_relay.pipeline.pace import Pace
-from arthur_relay.pipeline.worker import Worker
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
-from arthur_relay.schema import ModelSchema
 from arthur_relay.settings import RelaySettings
 from arthur_relay.testing import LLM_ATTRIBUTES
+from arthur_relay.worker.compactor import Offload
+from arthur_relay.worker.flush import Barrier
+from arthur_relay.worker.gil import Pace
+from arthur_relay.worker.worker import Worker
 
 if TYPE_CHECKING:
     from types import TracebackType

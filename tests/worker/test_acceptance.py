@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.pipeline.acceptance import Acceptance, Answer, Offer, Refusal
-from arthur_relay.pipeline.flushes import Flushes
-from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.row import Row
+from arthur_relay.worker.flush import Flushes
+from arthur_relay.worker.ingest import Acceptance, Answer, Offer, Refusal
 
 BODY = b'{"x":1}'
 

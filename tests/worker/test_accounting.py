@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from arthur_relay.pipeline.ledger import Ledger
-from arthur_relay.reporting import EventCounts, report_stats
+from arthur_relay.accounting import Ledger
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.worker.report import EventCounts, report_stats
 from tests.worker.harness import RETRY, ScriptedDestination, harness, virtual
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
+from arthur_relay.delivery.batcher import Batcher
+from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.inference import CapturedGroundTruth
-from arthur_relay.pipeline.acceptance import Answer, Offer
-from arthur_relay.pipeline.batcher import Batcher
-from arthur_relay.pipeline.ground_truth import GroundTruthOrder
-from arthur_relay.pipeline.worker import MAX_DEATHS, SET_ASIDE
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.worker.ingest import Answer, Offer
+from arthur_relay.worker.worker import MAX_DEATHS, SET_ASIDE
 from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
 
 TEXT = "x" * 5000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arthur_relay.pipeline.concurrency import ConcurrencyLimit
+from arthur_relay.delivery.concurrency import ConcurrencyLimit
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import ScriptedDestination, delivered, harness, virtual
 

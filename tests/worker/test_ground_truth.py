@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from arthur_relay.inference import CapturedGroundTruth
-from arthur_relay.pipeline import ground_truth
-from arthur_relay.pipeline.ground_truth import (
+from arthur_relay.delivery import ground_truth
+from arthur_relay.delivery.ground_truth import (
     LONGEST_WAIT_SECONDS,
     LOOK_SECONDS,
     PATIENCE_SECONDS,
     URGENT_WAITS,
 )
-from arthur_relay.pipeline.intake import NO_GROUND_TRUTH
+from arthur_relay.inference import CapturedGroundTruth
 from arthur_relay.row import DELIVERED, Attempt, Failure, Outcome, Row, RowKind, Verdict
+from arthur_relay.worker.encode_stage import NO_GROUND_TRUTH
 from tests.worker.harness import (
     RETRY,
     Harness,

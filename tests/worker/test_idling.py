@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from arthur_relay.pipeline.flushes import Barrier
+from arthur_relay.worker.flush import Barrier
 from tests.worker.harness import (
     Harness,
     ScriptedDestination,

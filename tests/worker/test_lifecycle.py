@@ -9,13 +9,13 @@ from typing import Any
 import anyio
 import pytest
 
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
-from arthur_relay.pipeline.flushes import Barrier
-from arthur_relay.pipeline.schemas import REFUSAL_SECONDS, REFUSALS_KEPT
-from arthur_relay.pipeline.worker import SWEEP_SECONDS
 from arthur_relay.row import Attempt, Batch
-from arthur_relay.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
+from arthur_relay.worker.flush import Barrier
+from arthur_relay.worker.schema_registry import REFUSAL_SECONDS, REFUSALS_KEPT
+from arthur_relay.worker.worker import SWEEP_SECONDS
 from tests.worker.harness import (
     ScriptedDestination,
     delivered,

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from arthur_relay.buffers.spool import Spool
-from arthur_relay.buffers.spool_directory import SpoolDirectory
+from arthur_relay.buffers.spool.buffer import Spool
+from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.delivery.ground_truth import PATIENCE_SECONDS
+from arthur_relay.delivery.in_flight import note_unknown
 from arthur_relay.inference import CapturedGroundTruth
-from arthur_relay.pipeline.delivery import note_unknown
-from arthur_relay.pipeline.ground_truth import PATIENCE_SECONDS
 from arthur_relay.row import (
     NO_HISTORY,
     Attempt,

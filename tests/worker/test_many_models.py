@@ -9,13 +9,13 @@ import anyio
 
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.errors import UnreachableError
-from arthur_relay.pipeline.schemas import MODELS_AT_ONCE
 from arthur_relay.testing import MemoryDestination
+from arthur_relay.worker.schema_registry import MODELS_AT_ONCE
 from tests.waiting import wait_for
 from tests.worker.harness import ScriptedDestination, harness, virtual
 
 if TYPE_CHECKING:
-    from arthur_relay.schema import ModelSchema
+    from arthur_relay.encoding.schema import ModelSchema
 
 AWAY = "Arthur at nowhere: can't connect"
 

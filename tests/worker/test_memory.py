@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from arthur_relay.pipeline.delivery import Delivery
+from arthur_relay.delivery.in_flight import Delivery
 from arthur_relay.row import Attempt, Batch, Row
 from tests.worker.harness import ScriptedDestination, delivered, harness, run, unavailable
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import anyio
 import pytest
 
+from arthur_relay.accounting import Ledger
+from arthur_relay.capture.queue import Inlet, InletLimits
 from arthur_relay.inference import CapturedInference, Inference
-from arthur_relay.pipeline.inlet import Inlet, InletLimits
-from arthur_relay.pipeline.ledger import Ledger
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.settings import RelaySettings
 from tests.worker.harness import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.pipeline.sampling import is_sampled
+from arthur_relay.encoding.sampling import is_sampled
 from arthur_relay.row import Attempt, Batch
 from tests.worker.harness import (
     ScriptedDestination,

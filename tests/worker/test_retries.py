@@ -10,9 +10,9 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from arthur_relay.pipeline.breaker import BreakerState
-from arthur_relay.pipeline.flushes import Barrier
+from arthur_relay.delivery.circuit_breaker import BreakerState
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
+from arthur_relay.worker.flush import Barrier
 from tests.worker.harness import (
     RETRY,
     ScriptedDestination,

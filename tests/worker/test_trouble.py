@@ -11,10 +11,10 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from arthur_relay.pipeline import trouble
-from arthur_relay.pipeline.breaker import Breaker
-from arthur_relay.pipeline.delivery import Delivery, Lane
-from arthur_relay.pipeline.dispatcher import Dispatcher
+from arthur_relay.delivery import model_health
+from arthur_relay.delivery.circuit_breaker import Breaker
+from arthur_relay.delivery.in_flight import Delivery, Lane
+from arthur_relay.delivery.sender import Dispatcher
 from arthur_relay.row import (
     DELIVERED,
     NO_HISTORY,
@@ -229,7 +229,7 @@ def test_models_that_fail_cost_no_other(status: int, bad: int) -> None:
 def test_more_models_than_can_be_held_one_by_one_cost_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trouble, "TROUBLED_KEPT", 20)
+    monkeypatch.setattr(model_health, "TROUBLED_KEPT", 20)
     run(_many_models)
 
 
@@ -346,8 +346,8 @@ def test_where_no_model_is_due_the_next_time_is_later(
     is_down: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Models with breakers of their own and a crowd, at each step of a probe of each."""
-    monkeypatch.setattr(trouble, "TROUBLED_KEPT", 3)
-    troubles = trouble.Troubles(
+    monkeypatch.setattr(model_health, "TROUBLED_KEPT", 3)
+    troubles = model_health.Troubles(
         lambda: Breaker(
             failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
         )

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 import anyio
 import pytest
 
-from arthur_relay.pipeline.dispatcher import MAX_MALFORMED_ANSWERS
+from arthur_relay.delivery.sender import MAX_MALFORMED_ANSWERS
 from arthur_relay.row import Attempt, Batch, Failure
 from tests.worker.harness import RETRY, ScriptedDestination, delivered, harness, run, virtual
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from arthur_relay.pipeline.ground_truth import MAX_KEPT_BYTES
+from arthur_relay.delivery.ground_truth import MAX_KEPT_BYTES
 from arthur_relay.row import Attempt, Batch, Row, RowKind
 from tests.unit.spools import MIB, new_spool
 from tests.worker.harness import Harness, ScriptedDestination, delivered, run

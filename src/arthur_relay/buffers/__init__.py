@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row, RowKind
-from arthur_relay.schema import ModelSchema
 
 ANY_BYTES = 1 << 62
 """More than all rows have together."""

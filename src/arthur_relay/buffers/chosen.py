@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.clocks import monotonic
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import Durability, Overflow, RelaySettings
+from arthur_relay.system.clocks import monotonic
 
 
 def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buffer:
@@ -20,9 +20,9 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
     if settings.spool_dir is None:
         return _in_memory(settings)
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
-    from arthur_relay.buffers.spill import Spill  # noqa: PLC0415 - see above
-    from arthur_relay.buffers.spool import Spool  # noqa: PLC0415 - see above
-    from arthur_relay.buffers.spool_directory import SpoolDirectory  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.overflow import Spill  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.spool.directory import SpoolDirectory  # noqa: PLC0415 - see above
 
     spool = Spool(
         SpoolDirectory(settings.spool_dir),

@@ -21,9 +21,9 @@ from arthur_relay.buffers import (
     count_nothing,
     inferences_among,
 )
-from arthur_relay.operating_system import private_pages
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
-from arthur_relay.schema import ModelSchema
+from arthur_relay.system.operating_system import private_pages
 
 ROW_OVERHEAD_BYTES = 400
 """What a row costs beside its body: the objects around it, measured with tracemalloc."""

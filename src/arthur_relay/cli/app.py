@@ -9,7 +9,7 @@ import typer
 
 from arthur_relay.cli.extra import fail
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.operating_system import check_daemon
+from arthur_relay.system.operating_system import check_daemon
 
 _app = typer.Typer(
     name="arthur-relay",

@@ -15,22 +15,22 @@ import typer
 from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.credential_files import with_files
 from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.proxies import route_to
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.pipeline.resolver import RelayLoop
-from arthur_relay.pipeline.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayLoop
+from arthur_relay.runtime.side_thread import SideThread
 from arthur_relay.settings import RelaySettings
-from arthur_relay.variables import leave_to_command
+from arthur_relay.settings.credential_files import with_files
+from arthur_relay.settings.variables import leave_to_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from arthur_relay.schema import ModelSchema
+    from arthur_relay.encoding.schema import ModelSchema
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ from arthur_relay.daemon.sockets import (
 )
 from arthur_relay.daemon.systemd import passed_sockets
 from arthur_relay.daemon.tls import load_tls
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from errno import ENOTSUP
 from typing import Any
 from urllib.parse import urlsplit
 
-from arthur_relay.operating_system import HAS_UNIX_SOCKETS
+from arthur_relay.system.operating_system import HAS_UNIX_SOCKETS
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
 DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"

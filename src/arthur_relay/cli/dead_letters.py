@@ -20,12 +20,12 @@ from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.credentials import credentials_from_environment, socket_path
 from arthur_relay.dead_letters import DeadLetter, Key
 from arthur_relay.dead_letters.chosen import chosen_keepers
-from arthur_relay.dead_letters.database import identity
 from arthur_relay.dead_letters.everywhere import Everywhere
+from arthur_relay.dead_letters.sqlite import identity
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 REPLAYED_ROWS = 500
 """Letters that are sent before it is looked at what became of them."""

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 DAEMON_PACKAGES: Final = frozenset(
     {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}

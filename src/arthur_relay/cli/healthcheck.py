@@ -9,7 +9,7 @@ import typer
 
 from arthur_relay.cli.daemon_client import NoAnswerError
 from arthur_relay.cli.extra import fail
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
     from arthur_relay.cli.daemon_client import Daemon

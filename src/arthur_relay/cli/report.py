@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
 

@@ -12,7 +12,7 @@ from types import FrameType
 
 from arthur_relay.cli.extra import fail
 from arthur_relay.sandbox import ArthurSandbox
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 
 def run_sandbox(*, host: str, port: int, data: Path | None, model_id: str | None = None) -> None:

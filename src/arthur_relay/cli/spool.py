@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arthur_relay.buffers.inspection import Condition, Finding, inspect_spools
-from arthur_relay.buffers.spool_directory import SUFFIX, SpoolDirectory
-from arthur_relay.buffers.spool_file import SpoolFile
-from arthur_relay.buffers.spool_format import NotASpoolError
+from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
+from arthur_relay.buffers.spool.file_format import NotASpoolError
+from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
+from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import credentials_from_environment
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import RelaySettings
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 WIDTH = 1_000_000
 

@@ -15,7 +15,7 @@ from rich.live import Live
 from arthur_relay.cli.daemon_client import NoAnswerError
 from arthur_relay.cli.extra import fail
 from arthur_relay.cli.top_view import view
-from arthur_relay.operating_system import HAS_TERMINALS, keys_at_once
+from arthur_relay.system.operating_system import HAS_TERMINALS, keys_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

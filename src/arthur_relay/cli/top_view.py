@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from arthur_relay.terminal import printable, printable_document
+from arthur_relay.system.terminal import printable, printable_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,8 +16,8 @@ from arthur_relay.daemon.access import Door, NoEntry
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.browsers import API, PROBES
 from arthur_relay.daemon.protocol import CONNECTION, PEER
+from arthur_relay.encoding.schema import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import without_texts
-from arthur_relay.schema import MAX_MODEL_CHARACTERS, is_path_segment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

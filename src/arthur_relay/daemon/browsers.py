@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Door
-from arthur_relay.web_origins import foreign_host, foreign_origin
+from arthur_relay.http_server.web_origins import foreign_host, foreign_origin
 
 if TYPE_CHECKING:
     from collections.abc import Collection

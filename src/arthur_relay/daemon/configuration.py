@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
-from arthur_relay import variables
 from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
 from arthur_relay.errors import SettingsError
-from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings
+from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from arthur_relay.variables import Unknown
+    from arthur_relay.settings.variables import Unknown
 
 _OF_THE_APPLICATION = ("redact", "hide_inputs", "hide_outputs", "max_text_bytes", "sample_rate")
 """Settings that look into inferences, which the daemon never does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from arthur_relay.operating_system import open_files
+from arthur_relay.system.operating_system import open_files
 
 logger = logging.getLogger("arthur_relay.daemon")
 

@@ -6,13 +6,13 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from arthur_relay.pipeline.acceptance import Offer, Refusal
+from arthur_relay.worker.ingest import Offer, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from arthur_relay.pipeline.acceptance import Acceptance, Answer
     from arthur_relay.row import Row
+    from arthur_relay.worker.ingest import Acceptance, Answer
 
 
 class Desk:

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from arthur_relay.daemon.answers import answer_error, answer_rows
 from arthur_relay.daemon.protocol import CONNECTION
 from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
-from arthur_relay.pipeline.acceptance import Refusal
 from arthur_relay.row import RowKind
+from arthur_relay.worker.ingest import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

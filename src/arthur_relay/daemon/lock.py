@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SpoolError
-from arthur_relay.files import check_directory, open_private
-from arthur_relay.operating_system import check_daemon, lock_file
+from arthur_relay.system.files import check_directory, open_private
+from arthur_relay.system.operating_system import check_daemon, lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
 from arthur_relay.daemon.settings import LogFormat
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

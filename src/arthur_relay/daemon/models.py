@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.observations import Asked
+from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -17,15 +18,14 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.schema import ModelSchema
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from arthur_relay.daemon.access import Grant
     from arthur_relay.daemon.observations import Questions
-    from arthur_relay.destinations.scope import ScopeDestination
-    from arthur_relay.parts import Parts
+    from arthur_relay.destinations.scope.client import ScopeDestination
+    from arthur_relay.worker.pipeline import Parts
 
 logger = logging.getLogger("arthur_relay.daemon.models")
 

@@ -42,10 +42,10 @@ from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.tls import load_tls
 from arthur_relay.daemon.views import probe_routes, view_routes
-from arthur_relay.destinations.scope import ScopeDestination
+from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
-from arthur_relay.parts import Parts
-from arthur_relay.pipeline.model_ledger import ModelLedger
+from arthur_relay.model_ledger import ModelLedger
+from arthur_relay.worker.pipeline import Parts
 
 if TYPE_CHECKING:
     import ssl

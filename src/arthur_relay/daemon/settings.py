@@ -15,10 +15,10 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from arthur_relay import variables
 from arthur_relay.credentials import is_loopback
 from arthur_relay.errors import SettingsError
-from arthur_relay.setting_texts import explain, none_by_name, shown
+from arthur_relay.settings import variables
+from arthur_relay.settings.types import explain, none_by_name, shown
 
 DAEMON_PREFIX = variables.DAEMON_PREFIX
 

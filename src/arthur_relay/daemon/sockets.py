@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
-from arthur_relay.operating_system import group_id
+from arthur_relay.system.operating_system import group_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

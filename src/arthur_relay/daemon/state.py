@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.observations import Observations, Point
-from arthur_relay.pipeline.acceptance import Refusal
-from arthur_relay.reporting import EventCounts, report_health, report_stats
+from arthur_relay.worker.ingest import Refusal
+from arthur_relay.worker.report import EventCounts, report_health, report_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
-    from arthur_relay.parts import Parts
-    from arthur_relay.pipeline.model_ledger import Accounts
+    from arthur_relay.model_ledger import Accounts
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
+    from arthur_relay.worker.pipeline import Parts
 
 BEAT_SECONDS = 0.5
 """How often the loops are looked at."""

@@ -12,7 +12,7 @@ import orjson
 
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
-from arthur_relay.worker_logs import WorkerLogger
+from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
 

@@ -1,8 +1,8 @@
 """Where the settings ask for dead letters to be kept."""
 
 from arthur_relay.dead_letters import DeadLetters, Keeper
-from arthur_relay.dead_letters.json_lines import JsonLines
-from arthur_relay.dead_letters.ring import Ring
+from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.memory import Ring
 from arthur_relay.settings import RelaySettings
 
 
@@ -18,7 +18,7 @@ def chosen_keepers(settings: RelaySettings, *, with_damaged: bool = False) -> li
         keepers.append(Ring(max_bytes=settings.dead_letter_ring_bytes))
     else:
         # Loaded here, because SQLite's import takes longer than that of the rest of this package.
-        from arthur_relay.dead_letters.database import Database  # noqa: PLC0415 - see above
+        from arthur_relay.dead_letters.sqlite import Database  # noqa: PLC0415 - see above
 
         keepers.append(Database(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
     if settings.dead_letter_file is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
 from arthur_relay.dead_letters import DeadLetter, Keeper, Key
-from arthur_relay.dead_letters.database import Database, identity, salvaged
+from arthur_relay.dead_letters.sqlite import Database, identity, salvaged
 
 
 class Everywhere:

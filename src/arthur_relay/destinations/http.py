@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import httpx
 
-from arthur_relay import native
-from arthur_relay.destinations import pools, wire_logs
+from arthur_relay.destinations import http_logging, pools
 from arthur_relay.destinations.bodies import UnreadableError, decode, read
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
-from arthur_relay.worker_logs import WorkerLogger
+from arthur_relay.system import native
+from arthur_relay.system.worker_logs import WorkerLogger
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,7 +102,7 @@ class HttpClient:
         )
 
     async def __aenter__(self) -> Self:
-        wire_logs.install()
+        http_logging.install()
         self._pools.enter()
         return self
 
@@ -222,7 +222,7 @@ class HttpClient:
             TransportError: It took too long.
             BaseException: Whatever the libraries raise.
         """
-        with anyio.move_on_after(self._timeout), wire_logs.unlogged():
+        with anyio.move_on_after(self._timeout), http_logging.unlogged():
             request = client.build_request(
                 method, self._base_url + path, headers=headers, content=content
             )

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import anyio
 import httpx
 
-from arthur_relay.clocks import monotonic
-from arthur_relay.destinations import wire_logs
+from arthur_relay.destinations import http_logging
+from arthur_relay.system.clocks import monotonic
 
 KEEP_ALIVE_SECONDS = 2.0
 """How long an idle connection is kept. Rows come by at least once a second where there are any; and
@@ -152,7 +152,7 @@ async def _close(pool: Pool) -> None:
     with (
         anyio.CancelScope(shield=True),
         anyio.move_on_after(CLOSE_SECONDS),
-        wire_logs.unlogged(),
+        http_logging.unlogged(),
         suppress(Exception),
     ):
         await pool.client.aclose()

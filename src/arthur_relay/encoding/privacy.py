@@ -7,15 +7,15 @@ from typing import Any, Self
 
 import orjson
 
+from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.redactors import BUILT_IN
+from arthur_relay.encoding.run_fields import RUN_VALUES
+from arthur_relay.encoding.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.encoding.text import truncate_text
-from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
-from arthur_relay.plain_values import clean_text
-from arthur_relay.redaction import BuiltInRedactor
-from arthur_relay.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.settings import RelaySettings
-from arthur_relay.worker_logs import WorkerLogger
+from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.privacy")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.plain_values import clean_text
+from arthur_relay.encoding.plain_values import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

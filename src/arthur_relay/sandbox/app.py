@@ -10,13 +10,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route as Path
 
+from arthur_relay.http_server.web_origins import foreign_host
 from arthur_relay.sandbox.answers import answer_error, answer_json, read_json_object
 from arthur_relay.sandbox.core import NotRowsError
 from arthur_relay.sandbox.gate import PREFIX, ROW_FAULTS, Gate
 from arthur_relay.sandbox.models import InvalidModelError
 from arthur_relay.sandbox.page import page_routes
 from arthur_relay.sandbox.store import ModelExistsError
-from arthur_relay.web_origins import foreign_host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

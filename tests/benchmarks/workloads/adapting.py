@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from arthur_relay.pipeline.concurrency import ConcurrencyLimit
+from arthur_relay.delivery.concurrency import ConcurrencyLimit
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.inferences import inferences
 from tests.benchmarks.lineup import Stage

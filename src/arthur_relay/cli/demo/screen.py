@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arthur_relay.cli.demo.view import counters, excerpt
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from arthur_relay.terminal import printable
+from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,0 +1,239 @@
+"""The one place where every inference is accounted for: captured, delivered, rejected, dropped.
+
+A signal handler may raise between any two steps of Python's, also inside a capture. So what has to
+happen together there is one step of C code: an iterator that does the one thing and then the other,
+run by a call that Python does not interrupt.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count, islice, tee
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from arthur_relay.inference import Capture
+from arthur_relay.model_ledger import ModelLedger
+from arthur_relay.stats import DropReason
+
+_run = deque[Any](maxlen=0).extend
+"""Runs an iterator to its end, in one step of C code, and keeps nothing."""
+
+_first = itemgetter(0)
+_rows_of = attrgetter("rows")
+
+
+class AtomicCounter:
+    """Counts up from any thread, signal handler or finaliser without a lock.
+
+    `itertools.count` advances in one step of C code, and its `repr` tells where it stands.
+
+    Attributes:
+        increment: Counts up by one.
+        steps: An iterator that counts up by one with each step.
+    """
+
+    __slots__ = ("increment", "steps")
+
+    def __init__(self) -> None:
+        self.steps = count()
+        self.increment = self.steps.__next__
+
+    def add(self, amount: int) -> None:
+        """Count up by `amount`, 0 or more."""
+        _run(islice(self.steps, amount))
+
+    def value(self) -> int:
+        """Return the count. Any thread or signal handler; takes no lock."""
+        return int(repr(self.steps)[6:-1])  # count(7)
+
+
+class Totals:
+    """A consistent reading of the ledger."""
+
+    __slots__ = (
+        "captured",
+        "delivered",
+        "dropped",
+        "pending",
+        "recovered",
+        "rejected",
+        "rejected_reasons",
+    )
+
+    def __init__(self, ledger: "Ledger") -> None:
+        # Captured is read last: what is settled was captured before, so pending is never negative.
+        self.delivered = ledger.delivered
+        self.rejected_reasons: Mapping[str, int] = dict(ledger.rejected)
+        self.rejected = sum(self.rejected_reasons.values())
+        dropped = ledger.dropped_by_reason()
+        settled = self.delivered + self.rejected + sum(dropped.values())
+        self.recovered = ledger.recovered
+        self.captured = ledger.captured.value() + self.recovered
+        self.pending = self.captured - settled
+        if ledger.left_at_end is not None:
+            # Derived, so that nothing which a straggler still does can count an inference twice.
+            cut = min(ledger.left_at_end, self.pending)
+            kept = min(ledger.kept_at_end, cut)
+            for reason, rows in (
+                (DropReason.SHUTDOWN, cut - kept),
+                (DropReason.CLOSED, self.pending - cut),
+            ):
+                if rows > 0:
+                    dropped[reason.value] = dropped.get(reason.value, 0) + rows
+            self.pending = kept
+        self.dropped: Mapping[str, int] = dropped
+
+
+class Ledger:
+    """Counts what became of inferences, in rows.
+
+    `captured` and `drop()` may be used by any thread. The rest belongs to the worker, after
+    `seal()` to whoever sealed it.
+
+    Args:
+        by_model: Counts the same by model, where somebody wants to know.
+    """
+
+    def __init__(self, by_model: ModelLedger | None = None) -> None:
+        self.by_model = by_model
+        self.captured = AtomicCounter()
+        self.delivered = 0
+        self.rejected: Counter[str] = Counter()
+        self._dropped = {reason: AtomicCounter() for reason in DropReason}
+        self.requests = 0
+        self.retries = 0
+        self.malformed_answers = 0
+        self.attributes_omitted = 0
+        self.redaction_failures = 0
+        self._sealed = False
+        self.recovered = 0
+        self.left_at_end: int | None = None
+        self.kept_at_end = 0
+
+    def entering(self, capture: Capture) -> Iterator[Capture]:
+        """Return an iterator that yields a capture once, and has counted it by then. Any thread."""
+        steps, rows = self.captured.steps, capture.rows
+        if rows == 1:  # nearly always
+            return map(_first, zip((capture,), steps, strict=False))
+        return map(_first, zip((capture,), map(_run, (islice(steps, rows),)), strict=False))
+
+    def lose(self, reason: DropReason, rows: int) -> None:
+        """Record that something was captured, and given up in the same breath. Any thread."""
+        captured = islice(self.captured.steps, rows)
+        if self._sealed:
+            _run(captured)
+        else:
+            _run(zip(captured, islice(self._dropped[reason].steps, rows), strict=False))
+
+    def drop_oldest(self, reason: DropReason, waiting: deque[Capture]) -> Capture:
+        """Take the oldest capture out of what waits, and record that it is given up. Any thread.
+
+        Raises:
+            IndexError: Nothing waits.
+        """
+        if self._sealed:
+            return waiting.popleft()
+        found: list[Capture] = []
+        oldest, again = tee(islice(iter(waiting.popleft, None), 1))
+        steps = map(partial(islice, self._dropped[reason].steps), map(_rows_of, again))
+        found.extend(map(_first, zip(oldest, map(_run, steps), strict=False)))
+        return found[0]
+
+    def accept(self, rows: int, model_id: str) -> None:
+        """Record rows that came encoded, and are held. The worker's thread."""
+        self.captured.add(rows)
+        if self.by_model is not None:
+            self.by_model.capture(rows, model_id)
+
+    def drop(self, reason: DropReason, rows: int) -> None:
+        """Record that captures were given up. Any thread; lock-free."""
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+
+    def drop_held(self, reason: DropReason, rows: int, model_id: str) -> None:
+        """Record that rows which were held are given up."""
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+            if self.by_model is not None:
+                self.by_model.drop(reason.value, rows, model_id)
+
+    def lose_held(
+        self, reason: DropReason, rows: int, left: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Record that rows which were held are gone, it is not known which.
+
+        Args:
+            reason: Why.
+            rows: How many.
+            left: Returns how many of each model are held yet; asked if it matters.
+        """
+        if not self._sealed:
+            self._dropped[reason].add(rows)
+            if self.by_model is not None:
+                self.by_model.lose(reason.value, rows, left())
+
+    def deliver(self, rows: int, model_id: str) -> None:
+        """Record that Arthur acknowledged rows."""
+        if not self._sealed:
+            self.delivered += rows
+            if self.by_model is not None:
+                self.by_model.deliver(rows, model_id)
+
+    def reject(self, reason: str, rows: int, model_id: str) -> None:
+        """Record that Arthur refused rows for good."""
+        if not self._sealed:
+            self.rejected[reason] += rows
+            if self.by_model is not None:
+                self.by_model.reject(reason, rows, model_id)
+
+    def recover(self, rows: int, by_model: Callable[[], Mapping[str, int]] = dict) -> None:
+        """Record rows that an earlier process had captured.
+
+        Args:
+            rows: How many.
+            by_model: Returns how many of which model, as far as is known; asked if it matters.
+        """
+        self.recovered += rows
+        if self.by_model is not None and rows:
+            self.by_model.recover(rows, by_model())
+
+    def omit(self, _name: str) -> None:
+        """Count an attribute's value that could not be sent as its type demands."""
+        self.attributes_omitted += 1
+
+    def redaction_failed(self) -> None:
+        """Count a text that was withheld because its redactor raised."""
+        self.redaction_failures += 1
+
+    def dropped_by_reason(self) -> dict[str, int]:
+        """Return how many rows were dropped for each reason that happened."""
+        values = {reason.value: counter.value() for reason, counter in self._dropped.items()}
+        return {reason: value for reason, value in values.items() if value}
+
+    def totals(self) -> Totals:
+        """Return a consistent reading; takes locks, not for the caller's path."""
+        return Totals(self)
+
+    def close_out(self, kept: int = 0) -> int:
+        """Count all that is pending as dropped at shutdown, and then only what comes after that.
+
+        Args:
+            kept: So many of them are not: they wait, on disk, for a later process.
+
+        For a worker that could not be stopped in time: what it may still do is no longer
+        counted, so that no inference is counted twice.
+
+        Returns:
+            How many rows that were.
+        """
+        if self.left_at_end is None:
+            self._sealed = True
+            # Not from `totals`, which says that nothing is left once another thread has set it.
+            dropped = sum(counter.value() for counter in self._dropped.values())
+            settled = self.delivered + sum(self.rejected.values()) + dropped
+            left = self.captured.value() + self.recovered - settled
+            if self.left_at_end is None:
+                self.kept_at_end = kept
+                self.left_at_end = left
+        return self.left_at_end

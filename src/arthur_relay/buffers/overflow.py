@@ -1,0 +1,260 @@
+"""The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    count_nothing,
+)
+from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.buffers.spool.buffer import Spool
+from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.row import Row, body_bytes
+
+MOVED_ROWS = 500
+"""Rows that go from memory to the disk at a time, when the process ends."""
+
+MOVED_BYTES_PER_SECOND = 4 * 1024 * 1024
+"""Bytes in memory that can be unpacked and written in a second; rows that are not compressed need
+a twentieth of that, but what is kept too early is only delivered later."""
+
+
+class Spill:
+    """Rows in memory first. See `Buffer` for what each method does.
+
+    Rows keep their order: once something is on disk, what comes goes there too, until all of it
+    has been leased. What an earlier process left takes up to half of each lease.
+
+    Args:
+        memory: Where rows wait while they fit in.
+        spool: Where the others do, and all that is left when the process ends.
+    """
+
+    is_durable = False
+
+    def __init__(self, memory: MemoryBuffer, spool: Spool) -> None:
+        self._memory = memory
+        self._spool = spool
+
+    @property
+    def rows(self) -> int:
+        """Rows held, leased ones included."""
+        return self._memory.rows + self._spool.rows
+
+    @property
+    def size(self) -> int:
+        """Bytes held, leased ones included."""
+        return self._memory.size + self._spool.size
+
+    @property
+    def waiting(self) -> int:
+        """Rows that can be leased."""
+        return self._memory.waiting + self._spool.waiting
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process, however it ends."""
+        return self._spool.kept
+
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait on disk that may be ours."""
+        return self._spool.asks_for_owner
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept on disk now, or None."""
+        return self._spool.trouble
+
+    def open(self, recover: Recover = count_nothing) -> int:
+        """Open the spool."""
+        return self._spool.open(recover)
+
+    def adopt(self, recover: Recover = count_nothing) -> int:
+        """Take over what others have left."""
+        return self._spool.adopt(recover)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row on disk was stored."""
+        return self._spool.oldest_at
+
+    def commit(self) -> None:
+        """Make safe what is on disk."""
+        self._spool.commit()
+
+    def schemas(self) -> Iterable[ModelSchema]:
+        """Return the models that are remembered."""
+        return self._spool.schemas()
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Keep a model's schema."""
+        self._spool.remember(schema)
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer."""
+        self._spool.forget(model_id)
+
+    @property
+    def closing_seconds(self) -> float:
+        """How long it takes to move to the disk what is in memory."""
+        return self._memory.size / MOVED_BYTES_PER_SECOND
+
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:
+        """Move to the disk what is in memory, as far as it fits, and let go of the files."""
+        self._memory.release_all()
+        while not out_of_time() and (rows := self._memory.lease(MOVED_ROWS)):
+            size = body_bytes(rows)
+            if not self._spool.has_room(rows=len(rows), size=size):
+                break
+            self._spool.put(rows)
+            self._spool.commit()
+            self._memory.settle(rows)
+        return self._spool.close()
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        self._spool.abandon()
+
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Say whether that many more rows fit in, here or there."""
+        return self._fits_into_memory(rows, size) or self._spool.has_room(rows=rows, size=size)
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows."""
+        if self._fits_into_memory(len(rows), body_bytes(rows)):
+            self._memory.put(rows)
+        else:
+            self._spool.put(rows)
+
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Hold rows, and return True: in memory they are as safe as can be here."""
+        self.put(rows)
+        return True
+
+    def pack(self) -> None:
+        """Keep some of what waits in memory in a form for a long wait."""
+        self._memory.pack()
+
+    def compact(self, *, quickly: bool = False) -> bool:
+        """Keep some of what waits in memory in a smaller form."""
+        return self._memory.compact(quickly=quickly)
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return work that keeps some of what waits in memory in its smallest form, or None."""
+        return self._memory.begin_compaction()
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the last lease ended before all that waits was looked through."""
+        return self._spool.is_looking
+
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
+        """Return waiting rows, `limit` at most; they stay held."""
+        rows = [] if but else self._spool.lease_backlog(limit // 2, most_bytes // 2)
+        left = most_bytes - body_bytes(rows)
+        if left > 0:
+            found = self._memory.lease(limit - len(rows), but, most_bytes=left)
+            left -= body_bytes(found)
+            rows += found
+        if len(rows) < limit and left > 0:  # what is on disk came later
+            rows += self._spool.lease(limit - len(rows), but, most_bytes=left)
+        return rows
+
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        return self._memory.lease_of(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_of(model_id, limit, most_bytes=most_bytes)
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held, until they are asked for."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.put_off((row,))
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return self._memory.has_put_off(model_id) or self._spool.has_put_off(model_id)
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        return self._memory.lease_put_off(
+            model_id, limit, most_bytes=most_bytes
+        ) or self._spool.lease_put_off(model_id, limit, most_bytes=most_bytes)
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, each where it is held."""
+        for row in rows:
+            holder = self._memory if self._memory.has_leased(row) else self._spool
+            holder.give_back((row,))
+
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences are leased themselves."""
+        return self._memory.on_their_way(inferences) | self._spool.on_their_way(inferences)
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows."""
+        rows = list(rows)
+        self._memory.settle(rows)  # each takes its own
+        self._spool.settle(rows)
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Hold a smaller form of a leased row in its place."""
+        holder = self._memory if self._memory.has_leased(old) else self._spool
+        holder.replace(old, new)
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
+        self._spool.note(rows, at_once=at_once)
+
+    def retain(self, row: Row) -> object | None:
+        """Keep a settled row that is on disk there."""
+        return self._spool.retain(row)
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget what was retained."""
+        self._spool.let_go(retained)
+
+    def lost(self) -> Loss:
+        """Return what was lost on disk since the last call."""
+        return self._spool.lost()
+
+    @property
+    def left_alone(self) -> int:
+        """Rows on disk that are for others, or perhaps for others."""
+        return self._spool.left_alone
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged."""
+        return self._spool.damaged_files
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return how many rows of each model are on disk."""
+        return self._spool.rows_by_model()
+
+    def evict(self) -> Row | None:
+        """Forget the oldest row on disk: only that makes room for what comes."""
+        return self._spool.evict() or self._memory.evict()
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, before the others."""
+        self._memory.release_all()
+        self._spool.release_all()
+
+    def _fits_into_memory(self, rows: int, size: int) -> bool:
+        return not self._spool.has_fresh and self._memory.has_room(rows=rows, size=size)

@@ -1,0 +1,878 @@
+"""The buffer on disk: rows are safe once committed, and only those being sent are in memory.
+
+All writing is in `commit`, once a turn of the worker: new rows, those that are done with and those
+that were cut, in one transaction. Until then they are in memory too, so that a disk that is full
+loses nothing that fits into memory, and delivery goes on.
+"""
+
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from arthur_relay.buffers import (
+    ANY_BYTES,
+    Compaction,
+    DamagedFiles,
+    Loss,
+    Recover,
+    attempts_rank,
+    count_nothing,
+    inferences_among,
+)
+from arthur_relay.buffers.spool.directory import SpoolDirectory
+from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError, is_damage
+from arthur_relay.buffers.spool.quarantine import Apart, Place
+from arthur_relay.buffers.spool.schemas import describe
+from arthur_relay.buffers.spool.segment import (
+    ROW_OVERHEAD_BYTES,
+    Opening,
+    Part,
+    bytes_of,
+    tell_missing,
+)
+from arthur_relay.buffers.spool.segments import Cursor, PartList
+from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
+from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.row import RECOVERED, Row, body_bytes
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.system.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.spool")
+
+UNWRITTEN_BYTES = 8 * 1024 * 1024
+"""Rows that wait in memory while they can't be written, overhead included, at most."""
+
+RETRY_SECONDS = 1.0
+"""The time between attempts to write while the disk is full or fails."""
+
+ADOPT_SECONDS = 30.0
+"""How often a living process looks for what dead ones have left."""
+
+LOG_SHARE = 16
+"""The log of a small spool is written back when it takes this part of what the spool may."""
+
+NOBODY = RowOwner("")
+"""Whose rows those of a spool are that is not told."""
+
+LOOK_ROWS = 5000
+LOOK_BYTES = 64 * 1024 * 1024
+"""Rows that are looked at, at most, while those of some models are passed over."""
+
+READ_ROWS = 500
+READ_BYTES = 2 * 1024 * 1024
+"""How many of those are in memory at a time, about."""
+
+_Place = Place
+_FAILURES = (ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error)
+
+
+class Spool:
+    """Rows in files of a directory. See `Buffer` for what each method does.
+
+    A lease takes half of its rows from those that earlier processes left, oldest first, and half
+    from the new ones, so that neither waits for the other.
+
+    Args:
+        directory: Makes the directory and hands out its files.
+        max_bytes: Bytes that the files may take, with their logs.
+        power_safe: Whether each commit is forced to the disk.
+        monotonic, utc_now: Return seconds on any scale, and the time for damaged files' names.
+        owner: Returns who sends the rows, as far as is known by now.
+    """
+
+    is_durable = True
+    closing_seconds = 0.0
+
+    def __init__(
+        self,
+        directory: SpoolDirectory,
+        *,
+        max_bytes: int,
+        power_safe: bool,
+        monotonic: Callable[[], float],
+        utc_now: Callable[[], datetime],
+        owner: Callable[[], RowOwner] = lambda: NOBODY,
+    ) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._opening = Opening(
+            owner,
+            power_safe,
+            utc_now,
+            log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE),
+            aside_bytes=max_bytes,
+        )
+        self._monotonic = monotonic
+        self._parts = PartList()  # the first one is written to
+        self._backlog: deque[Cursor] = deque()
+        self._fresh: Cursor | None = None
+        self._favours_fresh = False
+        self._unwritten: dict[int, Row] = {}
+        self._unwritten_bytes = 0
+        self._next_seq = 1
+        self._leased: dict[Row, _Place] = {}
+        self._again: deque[tuple[Row, _Place]] = deque()
+        self._apart = Apart()
+        self._put_off = Apart()
+        self._is_looking = False
+        self._rows = 0
+        self._epochs: Counter[int] = Counter()  # of what is held
+        self._first_seq = 1  # of this process, in the file that is written to
+        self._loss = Loss()
+        self._recover: Recover = count_nothing
+        self._failed_at: float | None = None
+        self._failure = ""
+        self._told_failure = False
+        self._told_reader = False
+        self._told_foreign: set[Path] = set()
+        self._left_alone: dict[Path, int] = {}
+        self.asks_for_owner = False
+        self._adopted_at = self._looked_at = float("-inf")
+
+    @property
+    def rows(self) -> int:
+        """Rows held, leased ones included."""
+        return self._rows
+
+    @property
+    def size(self) -> int:
+        """Bytes held, leased ones included; 0 when nothing is, unless a reader keeps a log."""
+        is_taken = self._rows or any(part.file.is_read_elsewhere for part in self._parts)
+        return self._held_bytes() if is_taken else 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that can be leased."""
+        return self._rows - len(self._leased)
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process; never too many, also while a commit goes on."""
+        return self._parts.kept
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row on disk was stored, in seconds since 1970, or None. Any thread."""
+        return self._parts.oldest_at
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be kept now, in a sentence's part, or None. Any thread."""
+        return self._parts.trouble() or self._failure or None
+
+    def open(self, recover: Recover = count_nothing) -> int:
+        """Claim a file, and those that no one holds any more; returns how many rows are in them.
+
+        Raises:
+            ConfigurationError: It can't be opened, or a later version has written it.
+        """
+        if self._parts:
+            return 0
+        self._recover = recover
+        own = self._enter_first(recover)
+        self._next_seq = self._first_seq = own.file.last_seq + 1
+        self._backlog.append(Cursor(own, 0, own.file.last_seq, RECOVERED))
+        self._fresh = Cursor(own, own.file.last_seq)
+        self._hold(own)
+        return own.file.rows + self.adopt(recover)
+
+    def adopt(self, recover: Recover = count_nothing) -> int:
+        """Take over, now and then, what processes that are gone have left.
+
+        Returns:
+            How many rows that are.
+        """
+        if not self._parts or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
+            return 0
+        self._adopted_at = self._monotonic()
+        self._left_alone = {}
+        found = 0
+        for claim in self._directory.orphans({part.claim.path for part in self._parts}):
+            try:
+                part = self._parts.enter(claim, recover, self._opening)
+            except ForeignSpoolError as error:
+                self._tell_foreign(claim.path, error)
+                continue
+            except ConfigurationError as error:
+                logger.debug("a spool was left alone: %s", error)  # its own process will say so
+                continue
+            self._hold(part)  # before it may be found damaged
+            for schema in self.schemas():
+                self.remember(schema)  # this file may be gone before ours
+            if part.file.rows:
+                self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
+                found += part.file.rows
+            else:
+                self._leave(part, keep=False)
+        return found
+
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Say whether that many more rows fit in; while it can't be written, into memory."""
+        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._parts):
+            return True
+        more = size + rows * ROW_OVERHEAD_BYTES
+        if self._failed_at is not None:
+            return self._unwritten_bytes + more <= UNWRITTEN_BYTES
+        return self._held_bytes() + self._parts.logs_may_grow + more <= self._max_bytes
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows; they are safe with the next commit that succeeds."""
+        for row in rows:
+            self._unwritten[self._next_seq] = row
+            self._unwritten_bytes += bytes_of(row)
+            self._next_seq += 1
+            self._epochs[row.epoch] += 1
+        self._rows += len(rows)
+
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Write rows at once; what can't be written is not held."""
+        if self._unwritten or self._failed_at is not None:
+            self.commit()
+        if self._unwritten or self._failed_lately():
+            return False
+        if not self._write(self._parts[0], list(enumerate(rows, self._next_seq))):
+            return False
+        self._next_seq += len(rows)
+        self._rows += len(rows)
+        for row in rows:
+            self._epochs[row.epoch] += 1
+        return True
+
+    def commit(self) -> None:
+        """Write what has happened; what can't be written waits in memory for the next time."""
+        if self._failed_lately() or not self._look():
+            return
+        for part in list(self._parts):
+            fresh = list(self._unwritten.items()) if part is self._parts[0] else []
+            if not (fresh or part.is_to_be_written):
+                continue
+            if not self._write(part, fresh):
+                return
+            if fresh:
+                self._all_written()
+            if not part.file.rows and part is not self._parts[0]:
+                self._leave(part, keep=False)
+        self._failed_at, self._failure = None, ""
+
+    def pack(self) -> None:
+        """Do nothing: what waits is on disk."""
+
+    def compact(self, *, quickly: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False: rows wait as they are, ready to be sent."""
+        return False
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return None, for the same reason."""
+        return None
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the last lease ended before all that waits was looked through."""
+        return self._is_looking
+
+    def lease(
+        self,
+        limit: int,
+        but: AbstractSet[str] = frozenset(),
+        *,
+        most_bytes: int = ANY_BYTES,
+    ) -> list[Row]:
+        """Return waiting rows, `limit` at most; they stay held."""
+        self._is_looking = False
+        if self._is_estranged():
+            return []
+        taken: list[tuple[Row, _Place]] = []
+        left, looked_at = most_bytes, 0
+        for model_id in self._apart.models(but):
+            some = self._read_apart(self._apart, model_id, limit - len(taken), left)
+            left -= _body_bytes(some)
+            taken += some
+            if left <= 0 or len(taken) >= limit:
+                break
+        while left > 0 and (found := self._read_next(limit - len(taken), left)):
+            looked_at += len(found)
+            some = self._pass_over(found, but) if but else found
+            left -= _body_bytes(some)
+            taken += some
+            if looked_at >= LOOK_ROWS and len(taken) < limit:
+                self._is_looking = True
+                break
+        self._leased.update(taken)
+        is_all = left > 0 and len(taken) < limit and not self._is_looking
+        if is_all and self.waiting > self._passed_over and self._failed_at is None:
+            self._lose_removed()
+        return [row for row, _ in taken]
+
+    def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return waiting rows of one model, `limit` at most; they stay held."""
+        if self._is_estranged():
+            return []
+        taken = self._read_apart(self._apart, model_id, limit, most_bytes)
+        left = 0 if taken else most_bytes
+        rows_left, bytes_left = LOOK_ROWS, LOOK_BYTES
+        while left > 0 and len(taken) < limit and rows_left > 0 and bytes_left > 0:
+            found = self._read_next(min(rows_left, READ_ROWS), READ_BYTES)
+            if not found:
+                break
+            rows_left -= len(found)
+            bytes_left -= _body_bytes(found)
+            for row, place in found:
+                if row.model_id == model_id and len(taken) < limit and left > 0:
+                    taken.append((row, place))
+                    left -= len(row.body)
+                else:
+                    self._set_apart(self._apart, row, place)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    def put_off(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, until they are asked for."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._set_apart(self._put_off, row, place)
+
+    def has_put_off(self, model_id: str) -> bool:
+        """Say whether rows of a model are put off."""
+        return self._put_off.has(model_id)
+
+    def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        if self._is_estranged():
+            return []
+        taken = self._read_apart(self._put_off, model_id, limit, most_bytes)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, behind those of their model that were sent as often."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._set_apart(self._apart, row, place)
+
+    def on_their_way(
+        self, inferences: AbstractSet[tuple[str, str]]
+    ) -> AbstractSet[tuple[str, str]]:
+        """Return which of some inferences are leased themselves."""
+        return inferences_among(self._leased, inferences)
+
+    def lease_backlog(self, limit: int, most_bytes: int = ANY_BYTES) -> list[Row]:
+        """Return rows that an earlier process left, `limit` at most; they stay held."""
+        taken = [] if self._is_estranged() else self._read_backlog(limit, most_bytes)
+        self._leased.update(taken)
+        return [row for row, _ in taken]
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether rows of this process wait that have not been leased yet."""
+        return self._fresh is not None and self._fresh.after < self._next_seq - 1
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows."""
+        for row in rows:
+            place = self._leased.pop(row, None)
+            if place is not None:
+                self._forget(row, place)
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Hold a smaller form of a leased row in its place."""
+        part, seq = self._leased[new] = self._leased.pop(old)
+        if seq in self._unwritten and part is self._parts[0]:
+            self._unwritten[seq] = new
+            self._unwritten_bytes += bytes_of(new) - bytes_of(old)
+        else:
+            part.changed[seq] = new
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows for a later process; never raises for a disk."""
+        with_unwritten = False
+        for row in rows:
+            place = self._leased.get(row)
+            if place is None:
+                continue
+            part, seq = place
+            if part is self._parts[0] and seq in self._unwritten:
+                with_unwritten = True  # it is written with the history that it has then
+            else:
+                part.noted[seq] = row.history
+        if at_once:
+            self._write_notes(with_unwritten=with_unwritten)
+
+    def retain(self, row: Row) -> object | None:
+        """Settle a leased row, and keep it on disk until its dead letter is safe."""
+        part, seq = place = self._leased.get(row, (None, 0))
+        if part is None or (part is self._parts[0] and seq in self._unwritten):
+            return None
+        del self._leased[row]
+        self._rows -= 1
+        self._epochs[row.epoch] -= 1
+        part.retained[seq] = row.model_id
+        return place
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget rows that were retained with the next commit."""
+        for found in retained:
+            match found:
+                case (Part() as part, int(seq)):
+                    part.let_go(seq)
+
+    def lost(self) -> Loss:
+        """Return what was lost since the last call."""
+        found, self._loss = self._loss, Loss()
+        return found
+
+    @property
+    def left_alone(self) -> int:
+        """Rows in the directory that are for others, or perhaps for others. Any thread."""
+        return sum(list(self._left_alone.values()))
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """What became of files that were found damaged. Any thread."""
+        counts = self._opening.damaged
+        return DamagedFiles(counts["set_aside"], counts["removed"])
+
+    def rows_by_model(self) -> Counter[str]:
+        """Return how many rows of each model are held. Reads all files."""
+        found = Counter([row.model_id for row in self._unwritten.values()])
+        for part in self._parts:
+            found.update(part.rows_by_model())
+            found.subtract([*part.gone.values(), *part.retained.values()])
+        return found
+
+    def evict(self) -> Row | None:
+        """Forget the oldest waiting row and return it.
+
+        While it can't be written, the oldest of those in memory: only that makes room.
+        """
+        if self._failed_at is not None:
+            found = self._oldest_unwritten(1)
+        elif put_off := self._put_off.models():
+            found = self._read_apart(self._put_off, put_off[0], 1)
+        elif apart := self._apart.models():
+            found = self._read_apart(self._apart, apart[0], 1)
+        else:
+            found = self._read_next(1)
+        if not found:
+            return None
+        row, place = found[0]
+        self._forget(row, place)
+        return row
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, before the others."""
+        self._again.extendleft(reversed(self._leased.items()))
+        self._leased.clear()
+        self._apart.take_over(self._put_off)
+
+    def schemas(self) -> list[ModelSchema]:
+        """Return the models that are remembered, as they were, as far as they can be read."""
+        found = self._parts.schemas()
+        return self._parts.schemas() if self._mend_noticed() else found
+
+    def remember(self, schema: ModelSchema) -> None:
+        """Keep a model's schema for a start while Arthur is away."""
+        with suppress(sqlite3.Error):  # it is asked for again
+            self._parts[0].file.remember(schema.model_id, describe(schema))
+
+    def forget(self, model_id: str) -> None:
+        """Keep it no longer."""
+        self._parts.forget(model_id)
+
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
+        """Write what can be written, and let go of the files. Returns how many rows they keep."""
+        self._failed_at, self._looked_at = None, float("-inf")  # one more attempt
+        self.commit()
+        kept = self.kept
+        knows_models = bool(self.schemas())  # those of the others are in our own as well
+        for number, part in enumerate(list(self._parts)):
+            self._leave(part, keep=part.file.rows > 0 or (number == 0 and knows_models))
+        return kept
+
+    def abandon(self) -> None:
+        """Leave everything to the parent, in a forked child."""
+        for part in self._parts:
+            part.claim.release()
+
+    def _all_written(self) -> None:
+        self._unwritten.clear()
+        self._unwritten_bytes = 0
+
+    def _enter_first(self, recover: Recover) -> Part:
+        """Open the first file that nobody holds and that is not somebody else's."""
+        skipped: set[Path] = set()
+        while True:
+            claim = self._directory.claim(skipped)
+            try:
+                return self._parts.enter(claim, recover, self._opening)
+            except ForeignSpoolError as error:
+                skipped.add(claim.path)
+                self._tell_foreign(claim.path, error)
+
+    def _hold(self, part: Part) -> None:
+        """Count what is in a file that was opened, and what is missing in it."""
+        self._rows += part.file.rows
+        self._epochs[RECOVERED] += part.file.rows
+        self._loss = self._loss.plus(part.lost)
+
+    def _write(
+        self, part: Part, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
+    ) -> bool:
+        """Write new rows to a file, and what has happened to the others. Returns whether it is."""
+        if part.is_damaged or self._is_estranged():
+            return False
+        try:
+            part.write(fresh)
+        except sqlite3.Error as error:
+            if is_damage(error) and not is_mended:
+                return self._mend(part, error) and self._write(part, fresh, is_mended=True)
+            part.trouble = part.claim.trouble()
+            self._fail(error)
+            if part.is_done_with and part.trouble is None:
+                with suppress(*_FAILURES):
+                    part.start_over()
+            return False
+        self._failed_at, self._failure = None, ""
+        if self._told_failure:
+            self._told_failure = False
+            logger.warning("arthur-relay: the spool can be written again")
+        self._tell_reader(part)
+        self._mend_noticed()
+        return True
+
+    def _write_notes(self, *, with_unwritten: bool) -> None:
+        """Write what happened to rows and no more: what is done with may have to wait."""
+        for part in self._parts:
+            fresh = self._unwritten if with_unwritten and part is self._parts[0] else {}
+            if not (part.noted or fresh) or part.is_damaged or self._failed_lately():
+                continue
+            try:
+                part.write_notes(fresh.items())
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    self._mend(part, error)
+                else:
+                    self._fail(error)
+            else:
+                if fresh:
+                    self._all_written()
+
+    def _look(self) -> bool:
+        """Look now and then whether the files are where they were. Returns whether they are."""
+        now = self._monotonic()
+        if now < self._looked_at + RETRY_SECONDS:
+            return True
+        self._looked_at = now
+        self._learn_owner()
+        for part in self._parts:
+            part.claim.renew_lock()
+            part.trouble = part.claim.trouble()
+            if part.trouble is not None:
+                self._fail(part.trouble)
+                return False
+            if part.is_damaged and not self._mend(part, NotASpoolError("as before")):
+                return False
+        self._mend_noticed()
+        return True
+
+    def _mend_noticed(self) -> bool:
+        """Mend files that were found damaged by calls that went on. Returns whether any was."""
+        found = False
+        for part in self._parts:
+            if part.file.damage is not None and not part.is_damaged and not self._failed_lately():
+                found = self._mend(part, part.file.damage) or found
+        return found
+
+    def _learn_owner(self) -> None:
+        """Write down whose rows these are once more is known of that, and look for more of them."""
+        owner = self._opening.owner()
+        is_known = owner.organization is not None
+        if not (is_known or owner.is_refused):
+            return
+        if is_known and self.asks_for_owner:
+            self.asks_for_owner = False
+            self._adopted_at = float("-inf")
+        for part in self._parts:
+            theirs = part.file.owner
+            is_news = is_known or theirs.organization is None  # a key that was good has an owner
+            if theirs != owner and is_news and owner.may_send(theirs):
+                self._adopted_at = float("-inf") if is_known else self._adopted_at
+                with suppress(sqlite3.Error):  # another time
+                    part.file.belong_to(owner)
+
+    def _is_estranged(self) -> bool:
+        """Say whether we have become somebody whose rows these are not."""
+        owner = self._opening.owner()
+        if not self._parts or owner.may_send(self._parts[0].file.owner) is not False:
+            return False
+        self._fail(f"its rows belong to {self._parts[0].file.owner}, not to {owner}")
+        return True
+
+    def _mend(self, part: Part, error: Exception) -> bool:
+        """Make a damaged file anew, and count what is missing. Returns whether that was possible.
+
+        What is on its way is in memory, so it is not lost with its page.
+        """
+        before = part.kept
+        in_memory = dict(self._in_memory(part))
+        try:
+            part.mend(error, in_memory)
+        except _FAILURES as failure:
+            self._fail(failure)
+            return False
+        part.trouble = part.claim.trouble()
+        self._lose(part, before - part.file.rows + len(part.retained))
+        return True
+
+    def _in_memory(self, part: Part) -> Iterator[tuple[int, Row]]:
+        """Yield the rows of a file that were read and are not done with, by number."""
+        for row, (its_part, seq) in (*self._leased.items(), *self._again):
+            if its_part is part and not (part is self._parts[0] and seq in self._unwritten):
+                yield seq, row
+
+    def _lose_removed(self) -> None:
+        """Count rows that were to be there and are not: someone has removed them by hand."""
+        for part in self._parts:
+            known = sum([1 for _ in self._in_memory(part)])
+            known += sum(apart.count_of(part) for apart in (self._apart, self._put_off))
+            lost = part.kept - known
+            if lost > 0:
+                tell_missing(part.claim.path, lost)
+                part.file.rows -= lost
+                part.is_miscounted = True
+                self._lose(part, lost)
+
+    def _lose(self, part: Part, rows: int) -> None:
+        """Count rows as lost; a negative number are some that were thought to be settled."""
+        self._rows -= rows
+        if rows < 0:
+            self._recover(-rows, dict)
+            self._epochs[RECOVERED] -= rows
+            return
+        left = Counter([row.epoch for row in self._unwritten.values()])
+        if part is self._parts[0]:
+            with suppress(sqlite3.Error):
+                left.update(part.file.epochs(self._first_seq - 1))
+            lost = {epoch: held - left[epoch] for epoch, held in self._epochs.items()}
+            lost = {e: n for e, n in lost.items() if n > 0 and e != RECOVERED}
+        else:
+            lost = {}
+        self._epochs.subtract(lost)
+        self._epochs[RECOVERED] -= max(0, rows - sum(lost.values()))
+        self._loss = self._loss.plus(rows, lost)
+
+    def _tell_reader(self, part: Part) -> None:
+        if part.file.is_read_elsewhere and not self._told_reader:
+            logger.warning(
+                "arthur-relay: another process reads the spool file %s and keeps its log from"
+                " shrinking; the log counts in spool_bytes",
+                part.claim.path,
+            )
+        self._told_reader = part.file.is_read_elsewhere
+
+    def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
+        self._left_alone[path] = error.rows
+        if not error.is_sure:
+            self.asks_for_owner = True
+            return
+        if path in self._told_foreign:
+            return
+        self._told_foreign.add(path)
+        if error.owner is None:
+            logger.warning(
+                "arthur-relay: the spool file %s has %d inferences and does not say any more for"
+                " whom: it is left alone. To send them to %s: arthur-relay spool adopt %s",
+                path,
+                error.rows,
+                self._opening.owner(),
+                path,
+            )
+            return
+        logger.warning(
+            "arthur-relay: the spool file %s has %d inferences for %s, and this process sends to"
+            " %s: it is left alone. To send them here all the same: arthur-relay spool adopt %s",
+            path,
+            error.rows,
+            error.owner,
+            self._opening.owner(),
+            path,
+        )
+
+    def _failed_lately(self) -> bool:
+        failed = self._failed_at
+        return failed is not None and self._monotonic() < failed + RETRY_SECONDS
+
+    def _leave(self, part: Part, *, keep: bool) -> None:
+        self._parts.remove(part)
+        self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
+        part.close(keep=keep)
+
+    def _fail(self, error: object) -> None:
+        self._failure = f"it can't be used ({error})"
+        if not self._told_failure:
+            self._told_failure = True
+            logger.warning(
+                "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
+            )
+        self._failed_at = self._monotonic()
+
+    def _held_bytes(self) -> int:
+        return self._parts.size + self._unwritten_bytes
+
+    def _forget(self, row: Row, place: _Place) -> None:
+        part, seq = place
+        self._rows -= 1
+        self._epochs[row.epoch] -= 1
+        if part is self._parts[0] and self._unwritten.pop(seq, None) is not None:
+            self._unwritten_bytes -= bytes_of(row)
+            return
+        part.forget(row, seq)
+
+    def _read_next(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[Row, _Place]]:
+        """Read what comes next: what was leased before, then old and new ones in turn."""
+        taken: list[tuple[Row, _Place]] = []
+        while self._again and len(taken) < limit and most_bytes > 0:
+            taken.append(self._again.popleft())
+            most_bytes -= len(taken[-1][0].body)
+        left = limit - len(taken)
+        if left <= 0 or most_bytes <= 0:
+            return taken
+        self._favours_fresh = not self._favours_fresh  # a lease of one row can't be halved
+        first, second = self._read_backlog, self._read_fresh
+        if self._favours_fresh:
+            first, second = second, first
+        some = first((left + 1) // 2, (most_bytes + 1) // 2)
+        others = second(left - len(some), most_bytes - _body_bytes(some))
+        left -= len(some) + len(others)
+        some += first(left, most_bytes - _body_bytes(some) - _body_bytes(others))
+        older, fresh = (others, some) if self._favours_fresh else (some, others)
+        return taken + older + fresh
+
+    def _pass_over(
+        self, found: Iterable[tuple[Row, _Place]], but: AbstractSet[str]
+    ) -> list[tuple[Row, _Place]]:
+        """Set rows of some models apart, and return the others."""
+        others = []
+        for row, place in found:
+            if row.model_id in but:
+                self._set_apart(self._apart, row, place)
+            else:
+                others.append((row, place))
+        return others
+
+    @property
+    def _passed_over(self) -> int:
+        return len(self._apart) + len(self._put_off)
+
+    @staticmethod
+    def _set_apart(apart: Apart, row: Row, place: _Place) -> None:
+        apart.add(row.model_id, place, len(row.body), attempts_rank(row))
+
+    def _read_apart(
+        self, apart: Apart, model_id: str, limit: int, most_bytes: int = ANY_BYTES
+    ) -> list[tuple[Row, _Place]]:
+        """Read rows of a model that were set apart, and forget that they were."""
+        waiting = apart.take(model_id, limit, most_bytes)
+        wanted: dict[Part, list[int]] = {}
+        for (part, seq), _ in waiting:
+            wanted.setdefault(part, []).append(seq)
+        read: dict[_Place, Row] = {}
+        for part, numbers in wanted.items():
+            read.update(self._read_again(part, numbers))
+        taken = []
+        for place, size in waiting:
+            if place in read:
+                taken.append((read[place], place))
+            elif self._failed_at is not None:
+                apart.add(model_id, place, size, attempts=1)
+        return taken
+
+    def _read_again(self, part: Part, numbers: Sequence[int]) -> dict[_Place, Row]:
+        """Read rows by number, each as it has become by now, whether or not that is written."""
+        unwritten = self._unwritten if part is self._parts[0] else {}
+        newer = {
+            seq: row for seq in numbers if (row := unwritten.get(seq) or part.changed.get(seq))
+        }
+        found = newer | dict(self._read_these(part, [seq for seq in numbers if seq not in newer]))
+        for seq, row in found.items():
+            if part is not self._parts[0] or seq < self._first_seq:
+                row.epoch = RECOVERED
+            row.history = part.noted.get(seq, row.history)
+        return {(part, seq): row for seq, row in found.items()}
+
+    def _read_these(
+        self, part: Part, numbers: list[int], *, is_mended: bool = False
+    ) -> list[tuple[int, Row]]:
+        """Read rows by number; those that can't be read now are looked for again later."""
+        try:
+            return part.file.read_these(numbers)
+        except sqlite3.Error as error:
+            is_to_be_mended = is_damage(error) and not part.is_damaged and not is_mended
+            if is_to_be_mended and self._mend(part, error):
+                return self._read_these(part, numbers, is_mended=True)  # as far as they were whole
+            self._fail(error)
+            return []
+
+    def _read_backlog(self, limit: int, most_bytes: int) -> list[tuple[Row, _Place]]:
+        found: list[tuple[Row, _Place]] = []
+        while self._backlog and len(found) < limit and most_bytes > 0:
+            rows = self._read(self._backlog[0], limit - len(found), most_bytes)
+            most_bytes -= _body_bytes(rows)
+            found += rows
+            if not rows:
+                if self._failed_at is not None:
+                    break
+                self._backlog.popleft()
+        return found
+
+    def _read_fresh(self, limit: int, most_bytes: int) -> list[tuple[Row, _Place]]:
+        cursor = self._fresh
+        assert cursor is not None, "the spool is used before it was opened"
+        found = self._read(cursor, limit, most_bytes)
+        if cursor.after >= cursor.part.file.last_seq:  # else the older ones could not be read
+            left = most_bytes - _body_bytes(found)
+            rest = self._oldest_unwritten(limit - len(found), left)
+            if rest:
+                cursor.after = rest[-1][1][1]
+            found += rest
+        return found
+
+    def _oldest_unwritten(
+        self, limit: int, most_bytes: int = ANY_BYTES
+    ) -> list[tuple[Row, _Place]]:
+        """Return waiting rows that are in memory only."""
+        cursor = self._fresh
+        assert cursor is not None, "the spool is used before it was opened"
+        if limit <= 0 or cursor.after >= self._next_seq - 1:
+            return []
+        found: list[tuple[Row, _Place]] = []
+        for seq, row in self._unwritten.items():
+            if len(found) >= limit or most_bytes <= 0:
+                break
+            if seq > cursor.after:
+                found.append((row, (cursor.part, seq)))
+                most_bytes -= len(row.body)
+        return found
+
+    def _read(
+        self, cursor: Cursor, limit: int, most_bytes: int, *, is_mended: bool = False
+    ) -> list[tuple[Row, _Place]]:
+        part = cursor.part
+        try:
+            return [(row, (part, seq)) for seq, row in cursor.read(limit, most_bytes)]
+        except sqlite3.Error as error:
+            if not is_damage(error) or is_mended:
+                self._fail(error)
+            elif not part.is_damaged and self._mend(part, error):
+                return self._read(cursor, limit, most_bytes, is_mended=True)
+            return []  # else it was told why it can't be mended
+
+
+def _body_bytes(found: Iterable[tuple[Row, _Place]]) -> int:
+    return body_bytes([row for row, _ in found])

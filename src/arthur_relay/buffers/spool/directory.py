@@ -1,0 +1,359 @@
+"""The directory that the spools of a host's processes share: whose file is whose.
+
+Each process has a file of its own, the first one that nobody holds: so a process that starts again
+goes on where it stopped, and worker processes of one server share a setting. A lock is held by
+`flock`, so it is free as soon as its process is gone, however that ended. Where there are locks of
+open files, the spool's file is locked too: whoever takes the lock file away, as those do who clean
+directories of what is old, does not give one spool to two processes.
+"""
+
+import os
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from errno import EACCES
+from itertools import count
+from pathlib import Path
+
+from arthur_relay.errors import SpoolError
+from arthur_relay.system.files import (
+    UntrustedError,
+    check_directory,
+    check_file,
+    make_private,
+    open_private,
+    remove_aside,
+    set_aside,
+    too_many_aside,
+)
+from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data, lock_file
+
+SUFFIX = ".spool"
+FRESH = ".salvaged"
+"""The ending of a file into which a damaged one is read, until it takes its place."""
+
+ASIDE = "-damaged-*.sqlite"
+"""The names of damaged files, behind that of the spool's file."""
+
+_LOG = "-wal"
+_BESIDE = ("", _LOG, "-shm")
+_OURS = (
+    SUFFIX,
+    ".lock",
+    FRESH,
+    ".sqlite",
+    ".sqlite-journal",
+    *(f"{SUFFIX}{ending}" for ending in _BESIDE),
+)
+
+
+@dataclass(slots=True)
+class Claim:
+    """A file that is ours until it is released or the process ends.
+
+    `trouble` may be asked by any thread, the rest is for the one that uses the file.
+
+    Attributes:
+        path: The file.
+        shared: Whether its group may write to it.
+    """
+
+    path: Path
+    shared: bool
+    _lock: int
+    _data: int
+    _log: os.stat_result | None = None
+
+    def trouble(self) -> str | None:
+        """Say why a later process would not find what is written now, or None when it would.
+
+        Asks the file system, which takes microseconds.
+        """
+        for kind, path, known in self._known():
+            try:
+                if not os.path.samestat(known, path.lstat()):
+                    return f"its {kind} {path} was replaced"
+            except OSError:
+                return f"its {kind} {path} is gone"
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            return f"its directory {self.path.parent} can't be written to"
+        return None
+
+    def is_opened(self) -> None:
+        """Take note of the log that SQLite has made beside the file."""
+        with suppress(FileNotFoundError):
+            self._log = Path(f"{self.path}{_LOG}").lstat()
+
+    def is_closed(self) -> None:
+        """Take note that SQLite has the file no longer; its log may be gone."""
+        self._log = None
+
+    def renew_lock(self) -> None:
+        """Make the lock file anew when someone has taken it away. Never raises."""
+        with suppress(OSError):
+            descriptor = _locked(self.path.with_suffix(".lock"), shared=self.shared, but=self._lock)
+            if descriptor is not None:
+                os.close(self._lock)
+                self._lock = descriptor
+
+    def release(self) -> None:
+        """Let others have the file. In a forked child: let the parent alone have it."""
+        for descriptor in (self._data, self._lock):
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def remove(self) -> None:
+        """Delete the file, which nobody has open."""
+        for ending in _BESIDE:
+            Path(f"{self.path}{ending}").unlink(missing_ok=True)
+
+    def begin_anew(self) -> None:
+        """Hold the file that is there now by this name, made if need be, in place of another.
+
+        Raises:
+            OSError: It can't be made, or another process has it.
+        """
+        descriptor = open_private(self.path, shared=self.shared)
+        if not lock_data(descriptor):
+            os.close(descriptor)
+            raise OSError(EACCES, "another process has it")
+        os.close(self._data)
+        self._data = descriptor
+
+    def make_fresh(self) -> Path:
+        """Make the file that will take this one's place, empty, and return its name.
+
+        Raises:
+            OSError: It can't be made.
+        """
+        fresh = self.path.with_suffix(FRESH)
+        for ending in _BESIDE:
+            Path(f"{fresh}{ending}").unlink(missing_ok=True)
+        make_private(fresh, shared=self.shared)
+        return fresh
+
+    def set_aside(self, moment: datetime) -> Path:
+        """Give the file, which nobody has open, a dated name that no relay looks at.
+
+        Returns:
+            The new name.
+        """
+        return set_aside(self.path, moment, _BESIDE)
+
+    def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
+        """Remove the oldest of the directory's damaged files, so that they are bounded.
+
+        Args:
+            most_bytes: Bytes that they may take together, if they are more than one.
+
+        Returns:
+            Those that were removed.
+        """
+        files = self.path.parent.glob(f"*{ASIDE}")
+        spools = [path for path in files if path.name.partition("-")[0].isdecimal()]
+        removed = too_many_aside(spools, most_bytes=most_bytes)
+        for path in removed:
+            remove_aside(path)
+        return removed
+
+    def put_in_place(self, fresh: Path) -> None:
+        """Give a file of `make_fresh`, which is closed and whole, this one's name.
+
+        Raises:
+            OSError: It can't be.
+        """
+        fresh.replace(self.path)
+        self.begin_anew()
+
+    def finish(self) -> bool:
+        """Put a whole fresh file in its place, if only that was left to do. Returns whether so."""
+        if not _finish_salvage(self.path):
+            return False
+        self.begin_anew()
+        return True
+
+    def _known(self) -> Iterator[tuple[str, Path, os.stat_result]]:
+        with suppress(OSError):  # it is being released
+            yield "file", self.path, os.fstat(self._data)
+            log = self._log
+            if log is not None:
+                yield "log", Path(f"{self.path}{_LOG}"), log
+
+
+class SpoolDirectory:
+    """Hands out claims. Any process of the host, any thread.
+
+    Args:
+        path: The directory; made, for its owner only, when it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shared = False
+
+    def claim(self, but: Container[Path] = ()) -> Claim:
+        """Claim the first file that nobody holds, which may be one that a process left behind.
+
+        Args:
+            but: Files not to claim.
+
+        Raises:
+            SpoolError: None can be claimed, it is not a directory that can be written to, or others
+                may write to it, or to a file in it.
+        """
+        self.prepare()
+        for number in count():
+            if self._path / f"{number}{SUFFIX}" in but:
+                continue
+            try:
+                found = self._claim(self._path / f"{number}{SUFFIX}", make=True)
+            except OSError as error:
+                raise self.unusable(error) from error
+            if found is not None:
+                return found
+        raise AssertionError  # count() does not end
+
+    def orphans(self, ours: Container[Path] = ()) -> Iterator[Claim]:
+        """Claim, one by one, the files that nobody holds; one that can't be claimed is no error.
+
+        Args:
+            ours: Files not to look at: to open one that SQLite has open would cost its locks.
+        """
+        for path in sorted(self._path.glob(f"*{SUFFIX}")):
+            if path in ours:
+                continue
+            found = None
+            with suppress(OSError):  # its permissions, or no descriptor is left; another time
+                found = self._claim(path, make=False)
+            if found is not None:
+                yield found
+
+    def claim_file(self, path: Path) -> Claim | None:
+        """Claim one file that is there; None when a process has it.
+
+        Raises:
+            SpoolError: It can't be claimed, or the directory can't be used.
+        """
+        self.prepare()
+        try:
+            path.lstat()
+            return self._claim(path, make=False)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def prepare(self) -> None:
+        """Make the directory, when it is not there.
+
+        Raises:
+            SpoolError: It can't be made, or used.
+        """
+        path = self._path
+        if not HAS_FILE_LOCKS:
+            raise SpoolError(
+                f"spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs {NEEDS}: this system has no file"
+                " locks that end with their process. Without it, what waits is kept in memory."
+            )
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._shared = check_spool_directory(path)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def unusable(self, error: OSError) -> SpoolError:
+        """Return the error that says that the directory can't be used."""
+        if isinstance(error, UntrustedError):
+            return SpoolError(
+                f"spool_dir {self._path} can't be used: {error.strerror} (spool_dir, or"
+                " ARTHUR_RELAY_SPOOL_DIR)."
+            )
+        return SpoolError(
+            f"spool_dir {self._path} can't be used ({error.strerror}): give a directory that this"
+            " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
+        )
+
+    def _claim(self, path: Path, *, make: bool) -> Claim | None:
+        lock = _locked(path.with_suffix(".lock"), shared=self._shared)
+        if lock is None:
+            return None
+        try:
+            _finish_salvage(path)
+            data = open_private(path, os.O_RDWR | (os.O_CREAT if make else 0), shared=self._shared)
+        except FileNotFoundError:
+            os.close(lock)
+            if make:
+                raise
+            return None  # its owner has ended well meanwhile
+        except BaseException:
+            os.close(lock)
+            raise
+        if lock_data(data):
+            return Claim(path, self._shared, lock, data)
+        os.close(data)
+        os.close(lock)
+        return None
+
+
+def check_spool_directory(path: Path) -> bool:
+    """Look at whether a directory, and each file of ours in it, is ours alone to write to.
+
+    Returns:
+        Whether a group may write to it, which was meant so.
+
+    Raises:
+        UntrustedError: Others may.
+        OSError: It is no directory that can be used.
+    """
+    shared = check_directory(path)
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES))
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.endswith(_OURS):
+                with suppress(FileNotFoundError):  # another process is at work here
+                    check_file(Path(entry.path), entry.stat(follow_symlinks=False), shared=shared)
+    return shared
+
+
+def _locked(lock: Path, *, shared: bool, but: int | None = None) -> int | None:
+    """Lock a file, made if need be; not one that was taken away meanwhile.
+
+    Args:
+        lock: The file.
+        shared: Whether its group may write to it.
+        but: A descriptor with the lock of one that is perhaps still there.
+
+    Returns:
+        A descriptor, or None when someone has the lock, or `but` has it.
+    """
+    while True:
+        if but is not None and _is_at(lock, but):
+            return None
+        descriptor = open_private(lock, shared=shared)
+        try:
+            lock_file(descriptor)
+        except OSError:
+            os.close(descriptor)
+            return None
+        if _is_at(lock, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _finish_salvage(path: Path) -> bool:
+    """Put a file in its place that was made for a damaged one, if that is out of the way already.
+
+    While the damaged one is there the other may be a part of it only.
+    """
+    fresh = path.with_suffix(FRESH)
+    if not fresh.exists() or path.exists():
+        return False
+    fresh.replace(path)
+    return True

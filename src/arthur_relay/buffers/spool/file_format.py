@@ -1,0 +1,274 @@
+"""The tables of a spool's file: how they are made, and how an older version's become today's."""
+
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from arthur_relay.errors import SpoolError
+from arthur_relay.row import NO_HISTORY, History
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged
+
+Execute = Callable[[str, Sequence[object]], object]
+
+APPLICATION_ID = 0x41525359
+"""Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
+
+VERSION = 2
+"""Of the tables below; see `PRAGMA user_version`. The first one had no histories, no checksums
+and no owners."""
+
+LATER_VERSIONS = 100
+"""A version that is above ours by no more may be a later release's; any other one is damage."""
+
+MOST_SEQ = 1 << 62
+"""No sequence number gets there; SQLite's numbers end at twice as much."""
+
+PAGE_BYTES = 16384
+"""A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
+
+_BEFORE_FIRST_TABLE = f"""
+PRAGMA page_size = {PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+"""
+
+_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE rows (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    shrunk INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE models (model_id TEXT PRIMARY KEY, description TEXT NOT NULL);
+CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
+INSERT INTO held VALUES (0, 0);
+"""
+
+# A file of today is one of the first version with these, so that both have the same columns in the
+# same order. Columns with a default are added without writing any row.
+_SINCE_2 = """
+ALTER TABLE rows ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rows ADD COLUMN since REAL;
+ALTER TABLE rows ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rows ADD COLUMN crc INTEGER;
+CREATE TABLE owner (address TEXT NOT NULL, organization TEXT, principal TEXT);
+ALTER TABLE rows ADD COLUMN unknown_since REAL;
+"""
+
+# Files of this version were made without it before; those who made them don't look at it.
+_ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
+
+# On a page of its own: one that is damaged costs no file its owner. Earlier releases of this
+# version don't look at it.
+_OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
+
+_REFUSED = "refused:"
+"""Before the principal of one whose key was refused; earlier releases take it for somebody else."""
+
+_INCREMENTAL = 2
+"""What `PRAGMA auto_vacuum` says of files that can give pages back."""
+
+_MOST_COUNTED = 1 << 31
+"""Nothing is tried as often."""
+
+_MARKS = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+
+class NewerSpoolError(SpoolError):
+    """A later version of this package wrote the file; it is left as it is."""
+
+
+class NotASpoolError(Exception):
+    """The file is damaged, or something else; the text says which."""
+
+
+class ForeignSpoolError(Exception):
+    """The file's rows belong to another address or organisation; it is left as it is.
+
+    So it is when it does not say any more to whom, because that page was damaged.
+
+    Attributes:
+        owner: Whose they are, or None when it does not say so.
+        rows: How many.
+        is_sure: Whether it is known that they do, and will not turn out later.
+    """
+
+    def __init__(self, owner: RowOwner | None, *, rows: int, is_sure: bool) -> None:
+        super().__init__(f"{rows} rows for {owner or 'nobody that it names'}")
+        self.owner = owner
+        self.rows = rows
+        self.is_sure = is_sure
+
+
+def times_cut(value: object) -> int:
+    """Return how often a row was cut, of what its column holds; 0 of what was never written."""
+    return value if type(value) is int and 0 <= value < _MOST_COUNTED else 0
+
+
+def is_damage(error: Exception) -> bool:
+    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    return isinstance(error, NotASpoolError) or is_damaged(error)
+
+
+def names_owner(connection: sqlite3.Connection) -> bool:
+    """Say whether a file is of a format that says whose rows are in it.
+
+    Raises:
+        sqlite3.Error: It can't be read.
+    """
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    return bool(application == APPLICATION_ID and 2 <= version <= VERSION)
+
+
+def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
+    """Return whose rows are in a file that names its owner, or None when it does not any more.
+
+    Raises:
+        sqlite3.Error: It can't be read.
+    """
+    columns = "SELECT address, organization, principal FROM"
+    for table in ("owner", "owner_copy"):
+        try:
+            found = connection.execute(f"{columns} {table}").fetchall()
+        except sqlite3.OperationalError as error:
+            # Python's own error, of a text that is not UTF-8, has no code; nor need the copy be.
+            if hasattr(error, "sqlite_errorcode") and table == "owner":
+                raise
+            continue
+        match found:
+            case [(str(address), None | str() as organization, None | str() as principal)]:
+                return owner_of(address, organization, principal)
+    return None
+
+
+def owner_of(address: str, organization: str | None, principal: str | None) -> RowOwner:
+    """Return the owner that was written like this."""
+    digest = (principal or "").removeprefix(_REFUSED)
+    is_refused = principal is not None and digest != principal
+    return RowOwner(address, organization, digest if is_refused else principal, is_refused)
+
+
+def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner) -> None:
+    """Make the tables of a new file, or bring those of an older version up to date.
+
+    Each in one transaction: a crash leaves the file as it was before, or as it is afterwards.
+
+    Args:
+        connection: To the file, in autocommit mode.
+        path: The file's name, for the error.
+        owner: Whose the rows are of a file that does not say so yet.
+
+    Raises:
+        NewerSpoolError: See there.
+        NotASpoolError: See there.
+        sqlite3.Error: It can't be read or written.
+    """
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+    if application == version == tables == 0:
+        ((pages,),) = connection.execute("PRAGMA page_count")
+        if pages > 1:
+            raise NotASpoolError("its tables are gone")
+        connection.executescript(_BEFORE_FIRST_TABLE)
+        _make(connection, _TABLES + _SINCE_2, owner)
+        return
+    if application != APPLICATION_ID:
+        raise NotASpoolError("it is another application's")
+    if VERSION < version <= VERSION + LATER_VERSIONS:
+        raise NewerSpoolError(
+            f"The spool file {path} was written by a later version of arthur-relay (its"
+            f" format is {version}, this version knows {VERSION}): install that version, or"
+            " give another spool_dir."
+        )
+    check_tables(connection, version)
+    if version < VERSION:
+        _make(connection, "BEGIN IMMEDIATE;" + _SINCE_2, owner)
+        return
+    ((is_there,),) = connection.execute(
+        "SELECT count(*) FROM pragma_table_info('rows') WHERE name = 'unknown_since'"
+    )
+    if not is_there:
+        connection.execute(_ADDED_LATER)
+    try:
+        connection.execute(_OWNER_COPY)
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise  # else the disk is full, for instance, which is no reason not to open it
+
+
+def check_tables(connection: sqlite3.Connection, version: int) -> None:
+    """Look at whether the tables are those of a version that is not above ours.
+
+    Raises:
+        DamagedFileError: They are not.
+        sqlite3.Error: The same, or they can't be read.
+    """
+    if not 1 <= version <= VERSION:
+        raise DamagedFileError(f"its format is {version}, which no version has")
+    ((vacuum,),) = connection.execute("PRAGMA auto_vacuum")
+    if vacuum != _INCREMENTAL:
+        raise DamagedFileError("its header is not as it was written")
+    names = "SELECT count(*) FROM sqlite_master WHERE name = 'owner'"
+    ((owners,),) = connection.execute(names)
+    if bool(owners) != (version > 1):
+        raise DamagedFileError(f"its tables are not those of format {version}")
+    since_2 = ", attempts, since, deaths, crc" if version > 1 else ""
+    columns = f"seq, id, model_id, kind, epoch, shrunk, stored_at, body{since_2}"
+    connection.execute(f"SELECT {columns} FROM rows LIMIT 0")  # noqa: S608 - all ours
+    connection.execute("SELECT model_id, description FROM models LIMIT 0")
+
+
+def _make(connection: sqlite3.Connection, script: str, owner: RowOwner) -> None:
+    try:
+        connection.executescript(script + _MARKS)
+        write_owner(connection.execute, owner)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def write_owner(execute: Execute, owner: RowOwner | None) -> None:
+    """Say whose the rows are, within a transaction; None for nobody that is known."""
+    execute(_OWNER_COPY, ())
+    execute("DELETE FROM owner", ())
+    execute("DELETE FROM owner_copy", ())
+    if owner is not None:
+        principal = f"{_REFUSED}{owner.principal}" if owner.is_refused else owner.principal
+        values = (owner.address, owner.organization, principal)
+        execute("INSERT INTO owner VALUES (?, ?, ?)", values)
+        execute("INSERT INTO owner_copy VALUES (?, ?, ?)", values)
+
+
+def history_of(values: Sequence[object]) -> History:
+    """Return a row's history of its four columns; none of what was never written there.
+
+    A row's checksum is of its body alone, so a damaged file may hold anything here.
+    """
+    match values:
+        case (
+            int(attempts),
+            None | float() | int() as since,
+            int(deaths),
+            None | float() | int() as unknown_since,
+        ) if (
+            0 <= attempts < _MOST_COUNTED
+            and 0 <= deaths < _MOST_COUNTED
+            and (since is None or math.isfinite(since))
+            and (unknown_since is None or math.isfinite(unknown_since))
+        ):
+            if attempts or deaths or (since, unknown_since) != (None, None):
+                return History(attempts, since, deaths, unknown_since)
+    return NO_HISTORY  # as nearly all have: one object for all of them

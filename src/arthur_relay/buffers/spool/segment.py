@@ -1,0 +1,376 @@
+"""What the spool knows of one of its files: what is to be written, and how far it was read."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from arthur_relay.buffers.spool.directory import Claim
+from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError
+from arthur_relay.buffers.spool.salvage import Salvage
+from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
+from arthur_relay.errors import ConfigurationError, SpoolError
+from arthur_relay.row import History, Row
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.system.files import KEPT_ASIDE
+from arthur_relay.system.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.spool")
+
+ROW_OVERHEAD_BYTES = 64
+"""What a row takes in the file beside its body, about: ids, lengths, its place in the tree."""
+
+SALVAGED_ROWS = 500
+"""Rows of a damaged file that are written to the new one at a time."""
+
+
+def bytes_of(row: Row) -> int:
+    """Return what a row takes in a file, about."""
+    return len(row.body) + ROW_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How files are opened.
+
+    Attributes:
+        owner: Who sends their rows.
+        power_safe: Whether each commit is forced to the disk.
+        utc_now: Returns the time, for the name of a damaged file.
+        log_bytes: Their logs are written back when they are as long.
+        aside_bytes: What several damaged files may take together.
+        damaged: Counts damaged files that were `set_aside`, and `removed`.
+    """
+
+    owner: Callable[[], RowOwner]
+    power_safe: bool
+    utc_now: Callable[[], datetime]
+    log_bytes: int = LOG_BYTES
+    aside_bytes: int = 1 << 30
+    damaged: Counter[str] = field(default_factory=Counter)
+
+    def file(self, path: Path, owner: RowOwner | None = None) -> SpoolFile:
+        """Open a file; raises what `SpoolFile` does."""
+        return SpoolFile(
+            path,
+            power_safe=self.power_safe,
+            owner=owner or self.owner(),
+            log_bytes=self.log_bytes,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A file of ours, with what is to be written to it.
+
+    Attributes:
+        claim: What makes it ours.
+        file: The file.
+        opening: How it is opened.
+        gone: The models of rows that are done with, by sequence number: their texts are not kept.
+        gone_bytes: What they take in the file, about.
+        retained: By sequence number, the models of rows that are done with, and whose dead letters
+            are not safe.
+        changed: Rows that were cut, by sequence number.
+        noted: What happened to rows, by sequence number.
+        lost: Rows that it should have had when it was opened, and that could not be read.
+        trouble: Why what is written now would not be found by a later process, or None.
+        is_damaged: Whether it has to be made anew before it can be used.
+        is_miscounted: Whether the file says that it has more rows than it has.
+    """
+
+    claim: Claim
+    file: SpoolFile
+    opening: Opening
+    gone: dict[int, str] = field(default_factory=dict)
+    gone_bytes: int = 0
+    retained: dict[int, str] = field(default_factory=dict)
+    changed: dict[int, Row] = field(default_factory=dict)
+    noted: dict[int, History] = field(default_factory=dict)
+    lost: int = 0
+    trouble: str | None = None
+    is_damaged: bool = False
+    is_miscounted: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes once what is gone is forgotten, about."""
+        return self.file.size - self.gone_bytes
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process; never too many, also while a commit goes on."""
+        if self.trouble:
+            return 0
+        # What is gone is read first: a commit in between makes it too few.
+        return -len(self.gone) - len(self.retained) + self.file.rows
+
+    @property
+    def is_done_with(self) -> bool:
+        """Whether no row in the file is wanted any more, though it may still be there."""
+        return self.file.rows == len(self.gone) > 0
+
+    @property
+    def is_to_be_written(self) -> bool:
+        """Whether the file is not as it should be."""
+        return bool(self.gone or self.changed or self.noted or self.is_miscounted)
+
+    def write(self, fresh: Collection[tuple[int, Row]]) -> None:
+        """Write new rows, and what has happened to the others. Raises sqlite3.Error."""
+        self.file.write(
+            list(fresh),
+            list(self.gone),
+            list(self.changed.items()),
+            noted=self.noted.items(),
+            now=self.opening.utc_now().timestamp(),
+            trouble=self.claim.trouble,
+        )
+        self._written()
+
+    def write_notes(self, fresh: Collection[tuple[int, Row]]) -> None:
+        """Write new rows, and no more than what happened to others. Raises sqlite3.Error."""
+        now = self.opening.utc_now().timestamp()
+        noted = self.noted.items()
+        self.file.write(list(fresh), (), (), noted=noted, now=now, trouble=self.claim.trouble)
+        self.noted = {}
+
+    def forget(self, row: Row, seq: int) -> None:
+        """Take note that a row is done with."""
+        self.gone[seq] = row.model_id
+        self.gone_bytes += bytes_of(row)
+        self.changed.pop(seq, None)
+        self.noted.pop(seq, None)
+
+    def let_go(self, seq: int) -> None:
+        """Forget a row that was retained with the next write."""
+        model_id = self.retained.pop(seq, None)
+        if model_id is not None:
+            self.gone[seq] = model_id
+            self.changed.pop(seq, None)
+            self.noted.pop(seq, None)
+
+    def rows_by_model(self) -> dict[str, int]:
+        """Return how many rows of each model are in the file; none when it can't be read."""
+        try:
+            return self.file.rows_by_model()
+        except sqlite3.Error:
+            return {}
+
+    def start_over(self) -> None:
+        """Replace the file, once it is done with, by one without rows.
+
+        On a full disk forgetting rows may need more room than there is; this frees it.
+
+        Raises:
+            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It can't
+                be; to be tried again.
+        """
+        models: dict[str, str] = {}
+        with suppress(sqlite3.Error):  # they are asked for again
+            models = self.file.models()
+        last_seq, owner = self.file.last_seq, self.file.owner
+        self._close_file()
+        self.claim.remove()
+        self.claim.begin_anew()
+        self._open_file(owner)
+        self.file.last_seq = last_seq
+        self._written()
+        with suppress(sqlite3.Error):
+            for model_id, description in models.items():
+                self.file.remember(model_id, description)
+
+    def mend(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
+        """Make a damaged file anew from what can be read of it, and what is in memory.
+
+        Args:
+            error: What SQLite said.
+            in_memory: Rows that are being sent, by sequence number.
+
+        Raises:
+            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It can't
+                be; to be tried again.
+        """
+        self.is_damaged = True
+        if not self.claim.finish():
+            fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
+            last_seq, owner = self.file.last_seq, self.file.owner
+            salvage = Salvage(self.claim.path, until=last_seq, last_seq=last_seq)
+            found = _write_anew(
+                fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
+            )
+            self._close_file()
+            aside = self.claim.set_aside(self.opening.utc_now())
+            self.claim.put_in_place(fresh)
+            _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
+            _remove_oldest_aside(self.claim, self.opening)
+        self._open_file(self.file.owner)
+        there = self.file.which_of(self.retained)
+        self.retained = {seq: model for seq, model in self.retained.items() if seq in there}
+        self._written()
+        self.is_damaged = False
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the file, and delete it unless it is to be kept."""
+        self._close_file()
+        if not keep and not self.claim.trouble():
+            self.claim.remove()
+        self.claim.release()
+
+    def _written(self) -> None:
+        self.gone, self.gone_bytes, self.changed, self.noted = {}, 0, {}, {}
+        self.is_miscounted = False
+
+    def _close_file(self) -> None:
+        with suppress(sqlite3.Error):
+            self.file.close()
+        self.claim.is_closed()
+
+    def _open_file(self, owner: RowOwner) -> None:
+        self.file = self.opening.file(self.claim.path, owner)
+        self.claim.is_opened()
+
+
+def _write_anew(
+    fresh: Path,
+    salvage: Salvage,
+    opening: Opening,
+    *,
+    gone: Collection[int] = (),
+    known: Mapping[int, Row] = MappingProxyType({}),
+    owner: RowOwner | None = None,
+) -> int:
+    """Write what can be read of a damaged file to a new one. Returns how many rows that are.
+
+    Args:
+        fresh: The new file, which is empty.
+        salvage: Reads the damaged one.
+        opening: How the new one is opened.
+        gone: Numbers of rows to leave out.
+        known: Rows, by number, that are in memory as they should be.
+        owner: Whose the rows are; None for what the damaged file says, and for us where it is new,
+            or of the first version. Of another one that says nothing they are nobody's.
+    """
+    seen = set(gone)
+    waiting: list[tuple[int, Row, float]] = []
+    file = opening.file(fresh)
+    try:
+        for seq, row, stored_at in salvage.read():
+            if seq in seen:
+                continue
+            seen.add(seq)
+            waiting.append((seq, known.get(seq, row), stored_at))
+            if len(waiting) == SALVAGED_ROWS:
+                file.restore(waiting)
+                waiting = []
+        now = opening.utc_now().timestamp()
+        waiting += [(seq, row, now) for seq, row in known.items() if seq not in seen]
+        file.restore(waiting, salvage.last_seq)
+        if owner is None:
+            # Whoever has sent rows of theirs knows nothing of the numbers; else they are not there.
+            strays = enumerate(salvage.strays, file.last_seq + 1)
+            file.restore([(seq, row, stored_at) for seq, (row, stored_at) in strays])
+        for model_id, description in salvage.models.items():
+            file.remember(model_id, description)
+        owner = owner or salvage.owner
+        if owner is not None or (file.rows and not salvage.never_had_owner):
+            file.belong_to(owner)
+        return file.rows
+    finally:
+        file.close()
+
+
+def open_part(claim: Claim, opening: Opening) -> Part:
+    """Open a file. Of a damaged one what can be read goes into a new one; another's is set aside.
+
+    Args:
+        claim: What makes it ours; released when it can't be opened.
+        opening: How.
+
+    Raises:
+        ConfigurationError: It can't be opened, or a later version has written it.
+        ForeignSpoolError: Its rows belong to somebody else.
+    """
+    lost = 0
+    try:
+        try:
+            file = opening.file(claim.path)
+        except ForeignSpoolError as error:
+            if error.rows:
+                raise
+            claim.remove()  # nor are the models in it ours
+            claim.begin_anew()
+            file = opening.file(claim.path)
+        except NotASpoolError as error:
+            lost = _open_damaged(claim, opening, error)
+            file = opening.file(claim.path)
+        if file.missing:
+            tell_missing(claim.path, file.missing)
+            lost += file.missing
+    except (ConfigurationError, ForeignSpoolError):
+        claim.release()
+        raise
+    except (OSError, sqlite3.Error, NotASpoolError) as error:
+        claim.release()
+        raise SpoolError(
+            f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
+            " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
+        ) from error
+    claim.is_opened()
+    return Part(claim, file, opening, lost=lost)
+
+
+def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
+    """Put a new file in a damaged one's place. Returns how many rows are missing in it."""
+    salvage = Salvage(claim.path)
+    fresh = claim.make_fresh()
+    found = _write_anew(fresh, salvage, opening)
+    lost = max(0, (salvage.rows or 0) - found)
+    aside = claim.set_aside(opening.utc_now())
+    claim.put_in_place(fresh)
+    _tell_damage(claim.path, error, aside, found=found, lost=lost)
+    _remove_oldest_aside(claim, opening)
+    return lost
+
+
+def _remove_oldest_aside(claim: Claim, opening: Opening) -> None:
+    """Make way for one that was set aside just now."""
+    opening.damaged["set_aside"] += 1
+    removed: list[Path] = []
+    with suppress(OSError):  # with the next one that is damaged
+        removed = claim.remove_oldest_aside(most_bytes=opening.aside_bytes)
+    opening.damaged["removed"] += len(removed)
+    if removed:
+        logger.warning(
+            "arthur-relay: %d damaged spool files, the oldest ones, were removed, because there"
+            " were more than %d or they took more than spool_bytes: %s. Files are damaged again and"
+            " again: check the disk",
+            len(removed),
+            KEPT_ASIDE,
+            ", ".join([path.name for path in removed]),
+        )
+
+
+def tell_missing(path: Path, rows: int) -> None:
+    """Say that a file has fewer rows than it should have."""
+    logger.warning(
+        "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
+        " delivered them; they are counted as dropped",
+        rows,
+        path,
+    )
+
+
+def _tell_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
+    logger.error(
+        "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are in a"
+        " new one, %d are missing and counted as dropped; it is kept as %s",
+        path,
+        error,
+        found,
+        lost,
+        aside.name,
+    )

@@ -1,0 +1,105 @@
+"""The files that are a spool's, together, and how far each of them was read."""
+
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+
+from arthur_relay.buffers import ANY_BYTES, Recover
+from arthur_relay.buffers.spool.directory import Claim
+from arthur_relay.buffers.spool.schemas import schema_of
+from arthur_relay.buffers.spool.segment import Opening, Part, open_part
+from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.row import Row
+from arthur_relay.system.sqlite_pages import DamagedFileError
+
+
+class PartList(list[Part]):
+    """The parts that are ours. What is not said to be for any thread is for the worker's."""
+
+    def enter(self, claim: Claim, recover: Recover, opening: Opening) -> Part:
+        """Open one more and return it. Raises what `open_part` does."""
+        part = open_part(claim, opening)
+        # First: whoever finds as many rows kept as are pending takes those pending for safe.
+        recover(part.file.rows + part.lost, part.rows_by_model)
+        self.append(part)
+        return part
+
+    @property
+    def kept(self) -> int:
+        """Rows that outlive the process; never too many, also while a commit goes on."""
+        return sum([part.kept for part in self])
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take, about."""
+        return sum([part.size for part in self])
+
+    @property
+    def logs_may_grow(self) -> int:
+        """Bytes that their logs may still grow by."""
+        return sum([part.file.log_may_grow for part in self])
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row was stored, in seconds since 1970, or None. Any thread."""
+        found = [part.file.oldest_at for part in list(self)]
+        return min([moment for moment in found if moment is not None], default=None)
+
+    def trouble(self) -> str | None:
+        """Say why what is written now would not be found by a later process, or None. Any thread.
+
+        Asks the file system.
+        """
+        return next(filter(None, [part.claim.trouble() for part in list(self)]), None)
+
+    def schemas(self) -> list[ModelSchema]:
+        """Return the models that are remembered, as they were, as far as they can be read."""
+        found: dict[str, ModelSchema] = {}
+        for part in self:
+            with suppress(sqlite3.Error):  # of damage the file takes note
+                for model_id, description in part.file.models().items():
+                    schema = schema_of(model_id, description)
+                    if schema is None:
+                        part.file.damage = DamagedFileError("a model is not as it was written")
+                    else:
+                        found[model_id] = schema
+        return list(found.values())
+
+    def forget(self, model_id: str) -> None:
+        """Keep a model no longer."""
+        for part in self:
+            with suppress(sqlite3.Error):
+                part.file.forget(model_id)
+
+
+@dataclass(slots=True, eq=False)
+class Cursor:
+    """How far a part has been read.
+
+    Attributes:
+        part: The part.
+        after: The last sequence number that was read.
+        until: The last one to read; None for all, new ones included.
+        epoch: What the rows' epochs become; None leaves them.
+    """
+
+    part: Part
+    after: int
+    until: int | None = None
+    epoch: int | None = None
+
+    def read(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[int, Row]]:
+        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is.
+
+        After `most_bytes` of bodies no more are read.
+        """
+        if self.part.is_damaged:
+            raise DamagedFileError("it is not mended yet")
+        until = self.part.file.last_seq if self.until is None else self.until
+        if limit <= 0 or most_bytes <= 0 or self.after >= until:
+            return []
+        found = self.part.file.read(
+            self.after, until, limit, epoch=self.epoch, most_bytes=most_bytes
+        )
+        self.after = found[-1][0] if found else until
+        return found

@@ -1,0 +1,74 @@
+"""The statements that write rows into a spool's file, and how a row is told from damage."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+from zlib import crc32
+
+from arthur_relay.buffers.spool.file_format import Execute
+from arthur_relay.row import History, Row, RowKind
+
+T = TypeVar("T")
+
+_PARTS = (1024, 256, 64, 16, 4, 1)
+"""Rows of one statement. Python lets go of its lock in each step of one, and where another thread
+computes, as the daemon's intake does, getting it back may take longer than the step."""
+
+_COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body, crc"
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = {
+    size: f"INSERT INTO rows ({_COLUMNS}) VALUES {', '.join([_VALUES] * size)}"  # noqa: S608 - all ours
+    for size in _PARTS
+}
+DELETE = {
+    size: f"DELETE FROM rows WHERE seq IN ({', '.join('?' * size)})"  # noqa: S608 - no values in it
+    for size in _PARTS
+}
+"""Deletes rows by their numbers; by how many there are, as `in_parts` yields them."""
+
+_INFERENCE = RowKind.INFERENCE.value
+
+
+def insert_rows(
+    execute: Execute, fresh: Sequence[tuple[int, Row]], moments: Iterable[float]
+) -> None:
+    """Write new rows, with their numbers and the moments when they were stored."""
+    moment = iter(moments)
+    for part in in_parts(fresh):
+        values: list[object] = []
+        for seq, row in part:
+            # Reading an enum's value takes longer than all else that is done here to a row.
+            kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
+            epoch, shrunk = row.epoch, row.shrunk
+            body = row.body
+            values += (seq, row.id, row.model_id, kind, epoch, shrunk)
+            values += (next(moment), body, crc32(body))
+        execute(_INSERT[len(part)], values)
+
+
+def write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) -> None:
+    """Write what happened to rows, by their numbers."""
+    for seq, history in histories:
+        execute(
+            "UPDATE rows SET attempts = ?, since = ?, deaths = ?, unknown_since = ? WHERE seq = ?",
+            (history.attempts, history.since, history.deaths, history.unknown_since, seq),
+        )
+
+
+def check_row(row_id: object, model_id: object, body: object, crc: object) -> None:
+    """Raise TypeError when a row is not as it was written.
+
+    SQLite does not look at what is in the pages that a long row goes on on.
+    """
+    are_texts = type(row_id) is str and type(model_id) is str
+    if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
+        return
+    raise TypeError
+
+
+def in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in parts for which there is a statement each."""
+    at = 0
+    for size in _PARTS:
+        while len(items) - at >= size:
+            yield items[at : at + size]
+            at += size

@@ -1,0 +1,1 @@
+"""Takes in what LangChain tells, on the caller's thread."""

@@ -1,0 +1,325 @@
+"""What is kept of a model's answer on the caller's thread: what was told, and not what it means.
+
+Nothing here looks at the characters of a text, so the cost does not depend on their number. What
+can't be read costs itself and is counted; the rest of the answer is kept.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from sys import getsizeof
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.capture.copies import copy_value, size_of
+from arthur_relay.inference import GenerationSnapshot, PartKind
+from arthur_relay.provider_names import (
+    ANSWERS,
+    KEPT,
+    KEPT_OF_EXTRAS,
+    LOG_PROBABILITIES,
+    REASONING,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from arthur_relay.inference import AnswerPart, StreamedChunks
+
+
+GENERATION_BYTES = 600
+"""What a generation's snapshot costs beside its texts, measured with tracemalloc."""
+
+_LOGPROB_BYTES = 1000
+"""What one token's log probabilities with five candidates cost, measured with tracemalloc."""
+
+_KEPT_WITH_REASONING = KEPT_OF_EXTRAS | frozenset(REASONING)
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_NOT_REFUSED: Mapping[str, Any] = {"refusal": None}
+"""What `langchain-openai` puts into the `additional_kwargs` of an answer that is no refusal."""
+
+_LOGPROBS = frozenset(LOG_PROBABILITIES)
+_LARGE = _LOGPROBS | frozenset((*REASONING, *ANSWERS, "finish_message", "stop_details"))
+"""Facts whose bytes are counted one by one; of the others there are a few hundred."""
+
+_SMALL = (KEPT - _LARGE) | {"created", "created_at", "logprobs", "object", "output_version"}
+"""What a message's metadata holds as a rule; copying it whole takes a third of the time."""
+
+_KINDS = {
+    None: PartKind.TEXT,  # a block without a type; LangChain takes its text
+    "text": PartKind.TEXT,
+    "output_text": PartKind.TEXT,
+    "refusal": PartKind.REFUSAL,
+    "reasoning": PartKind.REASONING,
+    "reasoning_content": PartKind.REASONING,
+    "thinking": PartKind.REASONING,
+    "server_tool_use": PartKind.CALL,
+    "mcp_tool_use": PartKind.CALL,
+    "executable_code": PartKind.CALL,
+    "invalid_tool_call": None,  # the message's own list has these
+    "tool_call": None,
+    "function_call": None,
+    "custom_tool_call": None,
+}
+"""By a content block's type. Of others those are calls that end so, by the Responses API's names
+(`web_search_call`, `code_interpreter_call`), and LangChain's (`server_tool_call`)."""
+
+
+def snapshot_generation(
+    generation: Any,
+    output: Mapping[str, Any] | None = None,
+    *,
+    streamed: bool = False,
+    reasoning: bool = True,
+) -> tuple[GenerationSnapshot, int]:
+    """Keep what the encoder reads of a generation, and nothing else of its message.
+
+    In particular not the HTTP headers and bodies that LangChain puts into a failed run's response.
+
+    Args:
+        generation: LangChain's.
+        output: The result's `llm_output`, which tells what the message does not.
+        streamed: Whether tokens came before. A model with `streaming=True` merges chunks in
+            `invoke()` too, and LangChain makes an ordinary generation of them.
+        reasoning: Whether the model's reasoning is kept.
+
+    Returns:
+        The snapshot, and the bytes that it keeps in memory, as accounted.
+
+    Raises:
+        Exception: Its text can't be read, for whatever reason; nothing else raises.
+    """
+    text = generation.text
+    kept = GenerationSnapshot(text, streamed or type(generation).__name__.endswith("Chunk"))
+    size = GENERATION_BYTES + getsizeof(text)
+    try:
+        message = getattr(generation, "message", None)
+        if message is None:
+            metadata = _NOTHING
+        else:
+            # These are the steps of `_take_each`, written out for the caller's path: by subscript,
+            # as each AIMessage has these fields. Messages of other classes are left to it.
+            fields = message.__dict__
+            kept.message_id = fields["id"]
+            if type(content := fields["content"]) is list:
+                size += _take_content(kept, content, reasoning)
+            if metadata := fields["response_metadata"]:
+                if _SMALL.issuperset(metadata) and metadata.get("logprobs") is None:
+                    kept.facts = (metadata.copy(),)  # nearly always
+                else:
+                    size += _take_metadata(kept, metadata)
+            if (extras := fields["additional_kwargs"]) and extras != _NOT_REFUSED:
+                size += _take_extras(kept, extras, reasoning)
+            if usage := fields["usage_metadata"]:
+                kept.usage = usage.copy()
+            if calls := (fields["tool_calls"] or fields["invalid_tool_calls"]):
+                size += _take_calls(kept, calls, message)
+        # LangChain copies the other two into the message's metadata; results that were made by
+        # hand have them alone.
+        if (info := generation.generation_info) and _tells_more(info, metadata):
+            size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
+        if output and _tells_more(output, metadata):
+            size += _add_facts(kept, output, KEPT)
+    except Exception:  # noqa: BLE001 - a provider's own class may raise anything
+        kept = GenerationSnapshot(text, kept.streamed)
+        size = GENERATION_BYTES + getsizeof(text) + _take_each(kept, generation, output, reasoning)
+    return kept, size
+
+
+def _tells_more(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Say whether a mapping has a value, other than None, that the known one has no name for."""
+    for name, value in source.items():  # noqa: SIM110 - any() takes longer, on the caller's path
+        if value is not None and name not in known:
+            return True
+    return False
+
+
+def _take_each(
+    kept: GenerationSnapshot,
+    generation: Any,
+    output: Mapping[str, Any] | None,
+    reasoning: bool,  # noqa: FBT001 - as the functions below
+) -> int:
+    """Take what can be read of a generation that has something which can't; count the latter."""
+    message = getattr(generation, "message", None)
+    fields = getattr(message, "__dict__", {})
+    kept.message_id = fields.get("id")
+    size = 0
+    calls = fields.get("tool_calls") or fields.get("invalid_tool_calls")
+    steps: tuple[tuple[Callable[..., int], Any, Any], ...] = (
+        (_take_content, fields.get("content"), reasoning),
+        (_take_metadata, fields.get("response_metadata"), None),
+        (_take_extras, fields.get("additional_kwargs"), reasoning),
+        (_take_usage, fields.get("usage_metadata"), None),
+        (_take_calls, calls, message),
+        (_add_facts, generation.generation_info, _KEPT_WITH_REASONING if reasoning else KEPT),
+        (_add_facts, output, KEPT),
+    )
+    for take, value, more in steps:
+        try:
+            size += take(kept, value, more) if value else 0
+        except Exception:  # noqa: BLE001 - see above
+            kept.unread += 1
+    return size
+
+
+def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
+    """Return the one answer whose chunks were handed over as generations, in order."""
+    whole = pieces[-1]
+    whole.text = "".join([piece.text for piece in pieces if isinstance(piece.text, str)])
+    whole.facts = tuple(facts for piece in reversed(pieces) for facts in piece.facts)
+    whole.streamed = True
+    return whole
+
+
+def snapshot_partial(
+    generation: Any, output: Mapping[str, Any] | None, *, reasoning: bool
+) -> tuple[GenerationSnapshot, int]:
+    """Keep what had been answered when a run ended early; see `snapshot_generation`."""
+    kept, size = snapshot_generation(generation, output, reasoning=reasoning)
+    fields = getattr(getattr(generation, "message", None), "__dict__", _NOTHING)
+    kept.is_last = fields.get("chunk_position") == "last"
+    return kept, size
+
+
+def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
+    """Return a partial answer with the chunk that the consumer took before it went away.
+
+    Args:
+        partial: LangChain's, or None.
+        chunks: What has been streamed.
+    """
+    last = chunks.last
+    if last is None or partial is None:
+        return last if partial is None else partial
+    if hasattr(last, "message") and hasattr(partial, "message"):
+        return partial + last
+    # A completion model's client may tell of a chunk before or after the consumer gets it.
+    is_lost = len(partial.text) + len(last.text) == chunks.length
+    text = partial.text + last.text if is_lost else partial.text
+    info = {**(partial.generation_info or {}), **_told_last(last)}
+    return type(partial)(text=text, generation_info=info or None)
+
+
+def _told_last(chunk: Any) -> dict[str, Any]:
+    """Return what a stream's last chunk tells; of a chat model within, its message does."""
+    message = getattr(chunk, "message", None)
+    info = chunk.generation_info or getattr(message, "response_metadata", None) or {}
+    return {name: value for name, value in info.items() if value is not None}
+
+
+@cache
+def chat_streams_lose_chunks() -> bool:
+    """Return whether this langchain-core loses the last chunk of a chat model's stream."""
+    parts = version("langchain-core").split(".")[:3]
+    return tuple(int(part) for part in parts if part.isdigit()) < (0, 3, 60)
+
+
+def _take_content(kept: GenerationSnapshot, content: Any, reasoning: bool) -> int:  # noqa: FBT001 - by place, for it is on the caller's path
+    if type(content) is not list:
+        return 0
+    kept.parts, size = _parts(content, reasoning=reasoning)
+    return size
+
+
+def _take_metadata(kept: GenerationSnapshot, metadata: Any, _more: object = None) -> int:
+    size = _add_facts(kept, metadata, KEPT)
+    if "ResponseMetadata" in metadata:  # Amazon's, with all HTTP headers
+        request_id = metadata["ResponseMetadata"].get("RequestId")
+        kept.facts = (*kept.facts, {"request_id": request_id})
+    return size
+
+
+def _take_extras(kept: GenerationSnapshot, extras: Any, reasoning: bool) -> int:  # noqa: FBT001 - as above
+    return _add_facts(kept, extras, _KEPT_WITH_REASONING if reasoning else KEPT_OF_EXTRAS)
+
+
+def _take_usage(kept: GenerationSnapshot, usage: Any, _more: object = None) -> int:
+    kept.usage = usage.copy()
+    return 0
+
+
+def _take_calls(kept: GenerationSnapshot, calls: Any, message: Any) -> int:
+    invalid = getattr(message, "invalid_tool_calls", None) or ()
+    kept.tool_calls, size = copy_value([*calls, *(invalid if calls is not invalid else ())])
+    if chunks := getattr(message, "tool_call_chunks", None):
+        kept.call_chunks, held = copy_value(chunks)
+        size += held
+    return size
+
+
+def _add_facts(kept: GenerationSnapshot, source: Mapping[str, Any], names: frozenset[str]) -> int:
+    """Keep the facts of these names, and return their bytes beyond those of a generation."""
+    facts = {name: value for name, value in source.items() if name in names and value is not None}
+    size = 0
+    if not _LARGE.isdisjoint(facts):
+        for name in _LARGE & facts.keys():
+            if name in _LOGPROBS:
+                logprobs = facts.pop(name)
+                if kept.logprobs is None:
+                    kept.logprobs = logprobs
+                    size += _logprobs_size(logprobs)
+            else:
+                facts[name], held = copy_value(_of_interest(name, facts[name]))
+                size += held
+    if facts:
+        kept.facts = (*kept.facts, facts)
+    return size
+
+
+def _of_interest(name: str, value: Any) -> Any:
+    """Leave out what is large: an audio answer's sound."""
+    if name == "audio" and type(value) is dict:
+        return {"transcript": value.get("transcript")}
+    return value
+
+
+def _parts(content: list[Any], *, reasoning: bool) -> tuple[list[AnswerPart], int]:
+    """Return the content blocks that are read, with the bytes that they keep.
+
+    Images, sounds, files and what the provider's own tools have found are megabytes that are not
+    sent.
+    """
+    parts: list[AnswerPart] = []
+    size = 0
+    for block in content:
+        if isinstance(block, str):
+            parts.append((PartKind.TEXT, block))
+            size += getsizeof(block)
+        elif isinstance(block, dict):
+            part = _part(block, reasoning=reasoning)
+            if part is not None:
+                parts.append(part)
+                size += size_of(part[1])
+    return parts, size
+
+
+def _part(block: dict[str, Any], *, reasoning: bool) -> AnswerPart | None:
+    kind = block.get("type")
+    if kind == "non_standard" and isinstance(block.get("value"), dict):
+        block = block["value"]  # LangChain's wrapping of what its standard does not know
+        kind = block.get("type")
+    what = _KINDS.get(kind) if kind in _KINDS else _kind_by_ending(kind)
+    if what == PartKind.TEXT:
+        text = block.get("text")
+        return (what, text) if isinstance(text, str) else None
+    if what == PartKind.REFUSAL:
+        return what, block.get("refusal")
+    if what is None or (what == PartKind.REASONING and not reasoning):
+        return None
+    return what, copy_value(block)[0]
+
+
+def _kind_by_ending(kind: Any) -> str | None:
+    return PartKind.CALL if isinstance(kind, str) and kind.endswith("_call") else None
+
+
+def _logprobs_size(logprobs: Any) -> int:
+    found = logprobs
+    if isinstance(logprobs, dict):
+        names = ("content", "tokens", "top_logprobs", "token_logprobs")
+        found = next((logprobs[name] for name in names if logprobs.get(name)), ())
+    return _LOGPROB_BYTES * len(found) if isinstance(found, (list, tuple)) else _LOGPROB_BYTES

@@ -1,0 +1,248 @@
+"""The hand-over from any thread to the worker: a bounded, byte-accounted queue without a lock.
+
+`collections.deque` appends and pops in one step of C code, and so do the counters of the ledger.
+The byte counts are plain integers that CPython changes without a thread switch between load and
+store. Should an implementation switch there, or a signal handler raise between a capture and its
+bytes, the worker sets them right whenever it finds the queue empty.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+
+from arthur_relay.accounting import Ledger
+from arthur_relay.inference import Capture
+from arthur_relay.settings import Overflow, RelaySettings
+from arthur_relay.stats import DropReason
+from arthur_relay.system import native
+from arthur_relay.system.clocks import monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InletLimits:
+    """How much may wait, and what happens beyond.
+
+    Attributes:
+        items: Captures that may wait.
+        size: Bytes that may wait; one capture may go beyond, so that a large one costs no other.
+        wake: Captures, and bytes, that are worth waking the worker for.
+        drop_oldest: Whether a full queue gives up its oldest capture rather than the new one.
+        block_seconds: How long a full queue may hold the caller, else None.
+    """
+
+    items: int
+    size: int
+    wake: tuple[int, int]
+    drop_oldest: bool = True
+    block_seconds: float | None = None
+
+    @property
+    def half(self) -> tuple[int, int]:
+        """Captures, and bytes, of a queue that is half full."""
+        return (self.items + 1) // 2, (self.size + 1) // 2
+
+    @classmethod
+    def of(cls, settings: RelaySettings) -> "InletLimits":
+        """Return the limits that the settings ask for."""
+        blocks = settings.overflow is Overflow.BLOCK
+        return cls(
+            items=settings.queue_size,
+            size=settings.inlet_bytes,
+            wake=(
+                min(settings.batch_size, settings.queue_size),
+                min(settings.batch_bytes, settings.inlet_bytes),
+            ),
+            drop_oldest=settings.overflow is Overflow.DROP_OLDEST,
+            block_seconds=settings.block_timeout_seconds if blocks else None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Inlet:
+    """Captures on their way from the callers to the worker.
+
+    `put` may be called from any thread, from a signal handler and from a finaliser; it takes no
+    lock, makes no system call but the wake-up, and never raises. The other methods belong to the
+    worker's thread.
+
+    Attributes:
+        limits: How much may wait.
+        ledger: Counts what is captured and what is dropped.
+        wake: Wakes the worker; thread-safe, never blocks, never raises.
+        spare: Returns the bytes that nothing else of the relay takes just now: large captures may
+            have them.
+        may_block: Whether a full queue holds callers.
+    """
+
+    limits: InletLimits
+    ledger: Ledger
+    wake: Callable[[], None]
+    spare: Callable[[], int] = lambda: 0
+    may_block: bool = field(init=False)
+    _items: deque[Capture] = field(default_factory=deque)
+    _wake_items: int = field(init=False)
+    _wake_size: int = field(init=False)
+    _size_in: int = 0
+    _size_out: int = 0
+    _idle: bool = False
+    _woken: bool = False
+    _closed: bool = False
+    _finished: DropReason | None = None
+    _room: native.Event = field(default_factory=native.Event)
+
+    def __post_init__(self) -> None:
+        self.may_block = self.limits.block_seconds is not None
+        self._wake_items, self._wake_size = self.limits.wake
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait, as accounted."""
+        return max(0, self._size_in - self._size_out) if self._items else 0
+
+    @property
+    def borrowed(self) -> int:
+        """Bytes that wait beyond what may wait here."""
+        return max(0, self._size_in - self._size_out - self.limits.size)
+
+    def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
+        """Take a capture. Returns False when it was dropped, which is counted."""
+        size = capture.size
+        if self._closed:
+            self.ledger.lose(DropReason.CLOSED, capture.rows)
+            return False
+        items, limits = self._items, self.limits
+        if (
+            len(items) >= limits.items or self._size_in - self._size_out >= limits.size
+        ) and not self._make_room(size, may_wait=may_wait):
+            self.ledger.lose(DropReason.OVERFLOW, capture.rows)
+            return False
+        items.extend(self.ledger.entering(capture))  # one step: see `ledger`
+        self._size_in += size
+        if not self._woken and (
+            self._idle
+            or len(items) >= self._wake_items
+            or self._size_in - self._size_out >= self._wake_size
+        ):
+            self._woken = True
+            self.wake()
+        if self._finished is not None:  # the worker ended between the check above and the append
+            self.discard(self._finished)
+        return True
+
+    def take(self, limit: int, *, enough_bytes: float = inf) -> list[Capture]:
+        """Return the oldest captures, `limit` at most; empty when there is none.
+
+        Args:
+            limit: How many.
+            enough_bytes: No more are taken when those that were have so many bytes.
+        """
+        taken: list[Capture] = []
+        size = 0
+        pop = self._items.popleft
+        try:
+            while len(taken) < limit and size < enough_bytes:
+                capture = pop()
+                taken.append(capture)
+                size += capture.size
+        except IndexError:
+            if not taken:
+                # Only a lost update makes a difference here: see the module's docstring.
+                self._size_out = min(self._size_out, self._size_in)
+        self._size_out += size
+        return taken
+
+    def made_room(self) -> None:
+        """Let callers go on that `overflow = block` holds."""
+        if self.limits.block_seconds is not None:
+            self._room.set()
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether it is half full: captures are taken then, though rows enough are ready."""
+        return self._reaches(*self.limits.half)
+
+    @property
+    def fullness(self) -> float:
+        """How much of what may wait here does: 0 when it is empty, 1 and more when it is full."""
+        size = self._size_in - self._size_out
+        return max(len(self._items) / self.limits.items, size / self.limits.size)
+
+    def rest(self, *, idle: bool, ahead: bool = False) -> bool:
+        """Say that the worker is about to wait.
+
+        Args:
+            idle: The worker has nothing to do and no timer, so the next capture must wake it.
+            ahead: Rows enough for the next requests are ready, so captures may wait here until
+                the queue is half full.
+
+        Returns:
+            True when it may wait; False when there is something to take first.
+        """
+        # The order matters: a caller appends before it looks at the flags, so one of us sees.
+        self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
+        if not self._items:
+            self._size_out = self._size_in
+        self._woken = False
+        self._idle = idle
+        return not (self._items and (idle or self._reaches(self._wake_items, self._wake_size)))
+
+    def close(self) -> None:
+        """Take nothing more; what is in the queue stays. Any thread."""
+        self._closed = True
+        self._room.set()
+
+    def discard(self, reason: DropReason) -> None:
+        """Drop what is in the queue, and whatever still comes. Any thread, after `close`.
+
+        The first reason given stands: a caller that was in `put` meanwhile helps to empty the
+        queue, and what it finds there was lost for the same reason.
+        """
+        if self._finished is None:
+            self._finished = reason
+        with suppress(IndexError):
+            while True:
+                self._size_out += self.ledger.drop_oldest(self._finished, self._items).size
+
+    def _is_full(self) -> bool:
+        return self._reaches(self.limits.items, self.limits.size)
+
+    def _reaches(self, items: int, size: int) -> bool:
+        return len(self._items) >= items or self._size_in - self._size_out >= size
+
+    def _make_room(self, size: int, *, may_wait: bool) -> bool:
+        """Apply the overflow policy. Returns whether the new capture may come in."""
+        if len(self._items) < self.limits.items and self.spare() >= size:
+            return True
+        if self.limits.drop_oldest:
+            # As many bytes as come in, or small captures would make room for large ones.
+            while size > 0 and self._is_full():
+                try:
+                    oldest = self.ledger.drop_oldest(DropReason.OVERFLOW, self._items)
+                except IndexError:
+                    break
+                # Taken off what came in, because what went out is the worker's to count.
+                self._size_in -= oldest.size
+                size -= oldest.size
+            return True
+        if self.limits.block_seconds is None or not may_wait:
+            return False
+        return self._wait_for_room(self.limits.block_seconds)
+
+    def _wait_for_room(self, seconds: float) -> bool:
+        deadline = monotonic() + seconds
+        self.wake()
+        while True:
+            self._room.clear()
+            if self._closed:
+                return False
+            if not self._is_full():
+                return True
+            left = deadline - monotonic()
+            if left <= 0.0:
+                return False
+            self._room.wait(min(left, 0.05))  # another waiter's clear() may have taken our wake-up

@@ -1,0 +1,169 @@
+"""Dead letters in a file, one JSON object a line: rotated by size, shared by processes."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arthur_relay.dead_letters import DeadLetter, Key, damaged, read_letter
+from arthur_relay.system.files import open_private
+from arthur_relay.system.operating_system import lock_file
+
+
+class JsonLines:
+    """Letters in a file, and in the one that was rotated last. See `Keeper`.
+
+    Each write is made under a lock of the file, by a descriptor that is closed again, so processes
+    may share it and forks need no care. A letter's key is a digest of its line: its place would
+    change when an application rotates the file while someone looks at it. Where files have no
+    locks, each process needs a file of its own.
+
+    Args:
+        path: The file; made, for its owner only, with the first letter.
+        max_bytes: When it is as large, it becomes `PATH.1`, in place of the one before.
+        with_damaged: Whether lines that are no letters, or half of one, are told of.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, with_damaged: bool = False) -> None:
+        self._path = path
+        self._rotated = path.with_name(path.name + ".1")
+        self._max_bytes = max_bytes
+        self._with_damaged = with_damaged
+
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Append letters; those of the file before the last one give way."""
+        lines = b"".join([_line(letter) for letter in letters])
+        with self._locked() as descriptor:
+            return self._append(descriptor, lines)
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first; lines that were cut off only if asked for."""
+        for line in self._lines():
+            letter = _letter(line)
+            if letter is not None:
+                yield _key(line), letter
+            elif self._with_damaged and line.strip():
+                yield _key(line), damaged("the line is no letter", line.strip())
+
+    def count(self) -> Counter[str]:
+        """Return how many are kept, by reason."""
+        return Counter([letter.reason for _, letter in self.letters()])
+
+    def remove(self, keys: Collection[Key]) -> int:
+        """Write both files anew, as one, without these; whatever came meanwhile is in it."""
+        fresh = self._path.with_name(self._path.name + ".new")
+        with self._locked():
+            lines = list(self._lines())
+            kept = [line for line in lines if _key(line) not in keys]
+            fresh.unlink(missing_ok=True)  # someone may have been ended in here
+            with open(open_private(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:  # noqa: PTH123 - a descriptor
+                file.writelines(kept)
+            # In this order nothing is lost, wherever it ends.
+            fresh.replace(self._path)
+            self._rotated.unlink(missing_ok=True)
+            return len(lines) - len(kept)
+
+    def _append(self, descriptor: int, lines: bytes) -> int:
+        before = os.fstat(descriptor).st_size
+        if before and before + len(lines) > self._max_bytes:
+            gone = sum([1 for _ in _lines_of(self._rotated)])
+            self._path.replace(self._rotated)
+            with self._locked() as fresh:
+                return gone + self._append(fresh, lines)
+        view = memoryview(lines)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, before)  # half a line would spoil the next one
+            raise
+        return 0
+
+    def _lines(self) -> Iterator[bytes]:
+        for path in (self._rotated, self._path):
+            yield from _lines_of(path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Open the file for appending, alone; not one that was rotated meanwhile."""
+        while True:
+            descriptor = open_private(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+            try:
+                lock_file(descriptor, wait=True)
+                if self._is_current(descriptor):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; none where there is no file."""
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        yield from file
+
+
+def _key(line: bytes) -> Key:
+    return int.from_bytes(sha256(line).digest()[:8], "big")
+
+
+def _line(letter: DeadLetter) -> bytes:
+    document = {
+        "rejected_at": letter.rejected_at,
+        "reason": letter.reason,
+        "status": letter.status,
+        "attempts": letter.attempts,
+        "destination": letter.destination,
+        "model_id": letter.model_id,
+        "inference_id": letter.inference_id,
+        "kind": letter.kind.value,
+        **_row(letter.body),
+    }
+    return orjson.dumps(document) + b"\n"
+
+
+def _row(body: bytes) -> dict[str, Any]:
+    """Return a row as it is, where the line stays a line of JSON with it."""
+    if not body:
+        return {"row": None}
+    try:
+        orjson.loads(body)
+    except ValueError:
+        return {"row_base64": b64encode(body).decode()}
+    return {"row": orjson.Fragment(body.replace(b"\n", b" "))}  # no text has a raw one in it
+
+
+_BEFORE_ROW = b',"row":'
+"""In a text the quote would be escaped."""
+
+
+def _letter(line: bytes) -> DeadLetter | None:
+    """Return the letter of a line; its row as it was, also where that is no JSON."""
+    head, mark, tail = line.rstrip().partition(_BEFORE_ROW)
+    body = tail.removesuffix(b"}") if mark else b""
+    try:
+        found = orjson.loads(head + b"}" if mark else line)
+        encoded = found.get("row_base64")
+        if encoded is not None:
+            body = b64decode(encoded, validate=True)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return read_letter(found, b"" if body == b"null" else body)

@@ -1,0 +1,54 @@
+"""Dead letters in memory: as many of the newest as fit."""
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+
+from arthur_relay.dead_letters import DeadLetter, Key
+from arthur_relay.system import native
+
+
+class Ring:
+    """Letters in memory. See `Keeper` for what each method does; none raises.
+
+    Args:
+        max_bytes: Bytes that they may take, as accounted.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._letters: deque[tuple[Key, DeadLetter]] = deque()
+        self._size = 0
+        self._last_key = 0
+        self._lock = native.Lock()
+
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters."""
+        gone = 0
+        with self._lock:
+            for given in letters:
+                letter = given.within(self._max_bytes)
+                self._last_key += 1
+                self._letters.append((self._last_key, letter))
+                self._size += letter.size
+            while self._size > self._max_bytes:
+                self._size -= self._letters.popleft()[1].size
+                gone += 1
+        return gone
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first."""
+        with self._lock:
+            kept = list(self._letters)
+        yield from kept
+
+    def count(self) -> Counter[str]:
+        """Return how many are kept, by reason."""
+        return Counter([letter.reason for _, letter in self.letters()])
+
+    def remove(self, keys: Collection[Key]) -> int:
+        """Keep these no longer."""
+        with self._lock:
+            before = len(self._letters)
+            self._letters = deque(pair for pair in self._letters if pair[0] not in keys)
+            self._size = sum([letter.size for _, letter in self._letters])
+            return before - len(self._letters)

@@ -1,0 +1,342 @@
+"""Dead letters in the spool's directory: one SQLite file that all its processes share.
+
+It has a rollback journal, not a log: with that any number of processes may write, and letters are
+too rare for it to matter. Each call opens the file anew, so forks and threads need no care.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from arthur_relay.dead_letters import DeadLetter, Key, letter_bytes, read_letter
+from arthur_relay.system.files import (
+    check_file,
+    make_private,
+    remove_aside,
+    set_aside,
+    too_many_aside,
+)
+from arthur_relay.system.fork_safety import unforked
+from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged
+from arthur_relay.system.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.dead_letters")
+
+FILE_NAME = "dead-letters.sqlite"
+
+VERSION = 1
+"""Of the tables below; see `PRAGMA user_version`."""
+
+LATER_VERSIONS = 100
+"""A version that is above ours by no more may be a later release's; any other one is damage."""
+
+WAIT_SECONDS = 1.0
+"""How long a write of another process is waited for; then it is tried again with the next one."""
+
+READ_ROWS = 100
+READ_BYTES = 4 * 1024 * 1024
+"""Letters read at a time: a reader must not keep writers out for long."""
+
+PAGE_BYTES = 4096
+"""What SQLite takes when nothing is said."""
+
+_MOST_SLACK_BYTES = 1024 * 1024
+"""What the file may take beside its letters, beyond as much as they take."""
+
+_BESIDE = ("", "-journal")
+_COLUMNS = (
+    "inference_id",
+    "model_id",
+    "kind",
+    "reason",
+    "status",
+    "attempts",
+    "rejected_at",
+    "destination",
+    "body",
+)
+
+_TABLES = f"""
+PRAGMA auto_vacuum = FULL;
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS letters (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    inference_id TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    status INTEGER,
+    attempts INTEGER NOT NULL,
+    rejected_at TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS held (size INTEGER NOT NULL);
+INSERT INTO held SELECT 0 WHERE NOT EXISTS (SELECT * FROM held);
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""  # noqa: S608 - nothing in it comes from outside
+
+
+class Database:
+    """Letters in a file of a directory. See `Keeper` for what each method does.
+
+    Args:
+        directory: The spool's.
+        max_bytes: Bytes that they may take, about.
+    """
+
+    def __init__(self, directory: Path, *, max_bytes: int) -> None:
+        self._path = directory / FILE_NAME
+        self._max_bytes = max_bytes
+
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Keep letters; a damaged file is set aside first, what can be read of it goes on."""
+        try:
+            return self._add(letters)
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                raise  # locked, or no room: nothing is wrong with the file
+            aside = set_aside(self._path, datetime.now(UTC), _BESIDE)
+            gone = self._add([*salvaged(aside), *letters])
+            return gone + self._remove_oldest_aside()
+
+    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+        """Yield what is kept, oldest first; of a damaged file what can be read."""
+        after = 0
+        try:
+            while rows := self._read(after):
+                yield from rows
+                after = rows[-1][0]
+        except sqlite3.Error as error:
+            # Python's own error has no code: a text is none, which it can't read.
+            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+                raise  # locked, for instance
+            yield from self._salvaged(after)
+
+    def set_aside_files(self) -> list[Path]:
+        """Return the files that were damaged, oldest first."""
+        return sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*.sqlite"))
+
+    def take_back(self) -> None:
+        """Take over what can be read of files that were set aside. Raises what `add` does.
+
+        Nothing gives way to it: whoever takes them back is about to send or to remove them. The
+        file itself is set aside first where it is damaged, as nothing can be removed from it.
+        """
+        if self._path.exists() and not self._is_whole():
+            set_aside(self._path, datetime.now(UTC), _BESIDE)
+        known = {identity(letter) for _, letter in self.letters()}
+        for path in self.set_aside_files():
+            found = [each for each in salvaged(path) if identity(each) not in known]
+            if found:
+                self._add(found, gives_way=False)
+                known |= {identity(each) for each in found}
+            path.replace(path.with_name(path.name.replace("-damaged-", "-read-")))
+        read = self._path.parent.glob(f"{self._path.stem}-read-*.sqlite")
+        for path in too_many_aside(read, most_bytes=self._max_bytes):
+            remove_aside(path)
+
+    @unforked()
+    def _is_whole(self) -> bool:
+        try:
+            with closing(self._open(to_read=True)) as connection:
+                ((found,),) = connection.execute("PRAGMA quick_check(1)")
+        except sqlite3.Error as error:
+            if not is_damaged(error):
+                raise
+            return False
+        return bool(found == "ok")
+
+    def _remove_oldest_aside(self) -> int:
+        """Remove the oldest of the files that were set aside; returns how many letters are lost.
+
+        As a rule the others of them were taken over when the file was set aside.
+        """
+        removed = too_many_aside(self.set_aside_files(), most_bytes=self._max_bytes)
+        if not removed:
+            return 0
+        known = {identity(letter) for _, letter in self.letters()}
+        gone = 0
+        for path in removed:
+            with suppress(OSError):  # with the next one that is damaged
+                gone += len([each for each in salvaged(path) if identity(each) not in known])
+                remove_aside(path)
+        logger.warning(
+            "arthur-relay: %d damaged files of dead letters, the oldest ones, were removed, with %d"
+            " letters that are nowhere else. Files are damaged again and again: check the disk",
+            len(removed),
+            gone,
+        )
+        return gone
+
+    def _salvaged(self, after: Key) -> Iterator[tuple[Key, DeadLetter]]:
+        yield from [pair for pair in _salvage(self._path) if pair[0] > after]
+
+    @unforked()
+    def count(self) -> dict[str, int]:
+        """Return how many are kept, by reason."""
+        if not self._path.exists():
+            return {}
+        try:
+            return self._count()
+        except sqlite3.Error as error:
+            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+                raise
+            return dict(Counter([letter.reason for _, letter in self.letters()]))
+
+    def _count(self) -> dict[str, int]:
+        with closing(self._open(to_read=True)) as connection:
+            found = connection.execute("SELECT reason, count(*) FROM letters GROUP BY reason")
+            return dict(found.fetchall())
+
+    @unforked()
+    def remove(self, keys: Collection[Key]) -> int:
+        """Keep these no longer."""
+        if not self._path.exists():
+            return 0
+        with closing(self._open()) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            return sum([_delete(connection, key) for key in keys])
+
+    @unforked()
+    def _add(self, letters: Sequence[DeadLetter], *, gives_way: bool = True) -> int:
+        with closing(self._open()) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            letters = [letter.within(self._max_bytes) for letter in letters]
+            connection.executemany(
+                "INSERT INTO letters (inference_id, model_id, kind, reason, status, attempts,"
+                " rejected_at, destination, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        letter.inference_id,
+                        letter.model_id,
+                        letter.kind.value,
+                        letter.reason,
+                        letter.status,
+                        letter.attempts,
+                        letter.rejected_at.isoformat(),
+                        letter.destination,
+                        letter.body,
+                    )
+                    for letter in letters
+                ],
+            )
+            added = sum([letter.size for letter in letters])
+            connection.execute("UPDATE held SET size = size + ?", (added,))
+            self._check_size(connection)
+            return self._give_way(connection) if gives_way else 0
+
+    def _check_size(self, connection: sqlite3.Connection) -> None:
+        """Set right what the file says that its letters take, where that can't be.
+
+        What is too much would cost all letters, and what is too little would bound nothing.
+        """
+        found = connection.execute("SELECT size FROM held").fetchall()
+        ((pages,),) = connection.execute("PRAGMA page_count")
+        match found:
+            case [(int(size),)] if pages * PAGE_BYTES // 2 <= size + _MOST_SLACK_BYTES and (
+                0 <= size <= self._max_bytes
+            ):
+                return
+        lengths = connection.execute(
+            "SELECT length(body), length(inference_id) + length(model_id) FROM letters"
+        )
+        size = sum([letter_bytes(body, ids) for body, ids in lengths])
+        connection.execute("DELETE FROM held")
+        connection.execute("INSERT INTO held VALUES (?)", (size,))
+
+    def _give_way(self, connection: sqlite3.Connection) -> int:
+        gone = 0
+        while True:
+            ((size,),) = connection.execute("SELECT size FROM held")
+            oldest = connection.execute("SELECT min(key) FROM letters").fetchone()[0]
+            if size <= self._max_bytes or oldest is None:
+                return gone
+            gone += _delete(connection, oldest)
+
+    @unforked()
+    def _read(self, after: Key) -> list[tuple[Key, DeadLetter]]:
+        if not self._path.exists():
+            return []
+        letters: list[tuple[Key, DeadLetter]] = []
+        size = 0
+        with closing(self._open(to_read=True)) as connection:
+            asked = f"SELECT key, {', '.join(_COLUMNS)} FROM letters WHERE key > ? ORDER BY key"  # noqa: S608 - all ours
+            for key, *values in connection.execute(asked, (after,)):
+                letters.append((key, _letter(values)))
+                size += letters[-1][1].size
+                if len(letters) == READ_ROWS or size > READ_BYTES:
+                    break
+        return letters
+
+    def _open(self, *, to_read: bool = False) -> sqlite3.Connection:
+        make_private(self._path)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=WAIT_SECONDS)
+        try:
+            ((version,),) = connection.execute("PRAGMA user_version")
+            if version > VERSION + LATER_VERSIONS:
+                what = f"its format is {version}, which no version has"
+                raise DamagedFileError(what)  # noqa: TRY301 - the connection is closed
+            if version > VERSION and not to_read:
+                what = f"{self._path} was written by a later version of arthur-relay"
+                raise sqlite3.OperationalError(what)  # noqa: TRY301 - the connection is closed
+            if version < VERSION:
+                connection.executescript(_TABLES)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _delete(connection: sqlite3.Connection, key: Key) -> int:
+    asked = (
+        "SELECT length(body), length(inference_id) + length(model_id) FROM letters WHERE key = ?"
+    )
+    found = connection.execute(asked, (key,)).fetchone()
+    if found is None:
+        return 0
+    size = letter_bytes(*found)
+    connection.execute("DELETE FROM letters WHERE key = ?", (key,))
+    connection.execute("UPDATE held SET size = size - ?", (size,))
+    return 1
+
+
+def _letter(values: Sequence[Any]) -> DeadLetter:
+    found = dict(zip(_COLUMNS, values, strict=True))
+    body = found["body"]
+    if isinstance(body, str):
+        body = body.encode()
+    return read_letter(found, body if isinstance(body, bytes) else b"")
+
+
+def identity(letter: DeadLetter) -> tuple[object, ...]:
+    """Return what two copies of a letter have in common."""
+    return letter.inference_id, letter.model_id, letter.kind, letter.reason, letter.rejected_at
+
+
+def salvaged(path: Path) -> list[DeadLetter]:
+    """Return the letters that can be read of a damaged file, oldest first.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    return [letter for _, letter in _salvage(path)]
+
+
+def _salvage(path: Path) -> list[tuple[Key, DeadLetter]]:
+    check_file(path, path.lstat())
+    pages = Pages(path, page_bytes=PAGE_BYTES)
+    try:
+        found = {
+            key: _letter(values[1:])
+            for key, values in pages.records()
+            if len(values) == len(_COLUMNS) + 1 and values[0] is None and key > 0
+        }
+    finally:
+        pages.close()
+    return sorted(found.items())

@@ -1,0 +1,480 @@
+"""When a delivery may send its request, and what the answer means for the others."""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import anyio
+
+from arthur_relay.delivery.authorization import Entry
+from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
+from arthur_relay.delivery.concurrency import ConcurrencyLimit
+from arthur_relay.delivery.in_flight import Delivery, Evidence, Lane, Traffic
+from arthur_relay.delivery.model_health import Blame, Troubles, Unproven
+from arthur_relay.delivery.open_requests import Unanswered
+from arthur_relay.delivery.request_slots import Places
+from arthur_relay.delivery.retry import URGENT_SECONDS
+from arthur_relay.row import Attempt, Failure, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.system.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.delivery")
+
+ANNOUNCE_SECONDS = 0.1
+"""The shortest time between probes that are made because something new has come."""
+
+RECENT_SECONDS = 60.0
+"""Where anything has passed within this time, each model that is throttled waits by itself."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""When a held model is looked at again of which all rows are on their way."""
+
+
+class Sent(NamedTuple):
+    """A request that was answered, or was not."""
+
+    attempt: Attempt
+    began_in: int
+    """See `ConcurrencyLimit.begin`."""
+    seconds: float
+    size: int
+    """Bytes of its body."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Admission:
+    """Gives deliveries leave to send: slots, the breaker, and models that are held.
+
+    Belongs to the worker's loop; what is said to be read by any thread may be.
+
+    Attributes:
+        settings: Time limits and counts.
+        random: Returns a number in 0..1.
+        traffic: The deliveries.
+        breaker: Whether Arthur as a whole is away. Any thread may read it.
+        limit: How many requests may be on their way. Any thread may read it.
+        troubles: Which models are held.
+        urgent: Whether the relay is closing, and waits have to be short.
+        is_held: Whether no request may set off any more: those on their way end, the rest stays
+            in the buffer. Any thread may set it.
+        entry: Whether Arthur takes who we are. Any thread may read it.
+        last_failure: Why the last request failed, or "". Any thread may read it.
+        model_failure: Why a model was held lately, or "". Any thread may read it.
+        has_answered: Whether Arthur has answered anything so far. Any thread may read it.
+    """
+
+    settings: RelaySettings
+    random: Callable[[], float]
+    traffic: Traffic
+    breaker: Breaker = field(init=False)
+    limit: ConcurrencyLimit = field(init=False)
+    troubles: Troubles = field(init=False)
+    urgent: bool = False
+    is_held: bool = False
+    entry: Entry = field(default_factory=Entry)
+    last_failure: str = ""
+    model_failure: str = ""
+    has_answered: bool = False
+    _questions_only: bool = False
+    _places: Places = field(init=False)
+    _unanswered: Unanswered = field(default_factory=Unanswered)
+    _gate: anyio.Event = field(init=False)
+    _failing: Evidence | None = None
+    _throttles: bool = False
+    _passed_at: float = float("-inf")
+    _many_fail: bool = False
+    _announced_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.breaker = self._new_breaker()
+        self.limit = ConcurrencyLimit(self.settings.max_in_flight)
+        self.troubles = Troubles(self._new_breaker)
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._places = Places()
+        self._set_places()
+        self._unanswered.clear()
+        self._gate = anyio.Event()
+        self.breaker.abandoned(0.0)
+        self.troubles.abandon_all()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether Arthur is known to be away."""
+        return self.breaker.state is not BreakerState.CLOSED
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Say whether a delivery's rows have to wait in the buffer, as their model has to."""
+        if delivery.lane is Lane.PROBE:
+            return False
+        model_id, patience = delivery.model_id, self.troubles.patience
+        if self.troubles.is_held(model_id) or model_id in self._unanswered.stalled:
+            return True
+        if delivery.is_unproven and delivery not in self.traffic and self.is_clogged:
+            return True
+        return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
+
+    def announce(self) -> None:
+        """Say that a batch comes of which nothing has failed so far.
+
+        While Arthur seems to be away it need not wait for the next probe where the same rows have
+        failed each time.
+        """
+        if self.is_down and not self.entry.is_unknown and not self._many_fail:
+            self.breaker.probe_now(self._next_leave())
+        self._set_places()
+        self.open_gate()
+
+    def _may_ask(self, delivery: Delivery) -> bool:
+        """Say whether a delivery tells more than is known of an Arthur that seems to be away.
+
+        It does when nothing of its model has failed, however many others have. So it goes beside
+        the probes, and when one of those hangs it is not kept by it.
+        """
+        if not self.is_down or self.entry.is_unknown:
+            return False
+        if delivery.lane is Lane.PROBE:
+            return delivery.leave_at is not None
+        if not delivery.is_fresh:
+            return False
+        if not self.troubles.is_clear(delivery.model_id):
+            return False
+        if delivery.leave_at is None:
+            delivery.leave_at = self._next_leave()
+        return True
+
+    def _next_leave(self) -> float:
+        self._announced_at = max(anyio.current_time(), self._announced_at + ANNOUNCE_SECONDS)
+        return self._announced_at
+
+    def due_probes(self, now: float) -> list[str]:
+        """Return the held models that may be asked about now, those first that waited longest."""
+        if not self.troubles.count:  # nearly always
+            return []
+        if self.is_down and (self._is_asking or self.breaker.wait(now) > 0):
+            return []
+        return self.troubles.due(now, self.traffic.probed(), is_down=self.is_down)
+
+    @property
+    def _is_asking(self) -> bool:
+        """Whether anything is about to tell whether Arthur is back."""
+        if self.traffic.probed(but=self._unanswered.hanging):
+            return True
+        return self.traffic.has_fresh(but=self._unanswered)
+
+    def put_off_probe(self, model_id: str) -> None:
+        """Note that nothing of a held model waits: if all is on its way, look again later."""
+        if model_id in self.traffic.models():
+            self.troubles.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
+        else:
+            self.troubles.forget(model_id)
+
+    def next_probe(self, now: float) -> float | None:
+        """Return when there will be something to look at, or rows to lease, or None."""
+        times = [self.troubles.patience.next_end(now), self._unanswered.next_look()]
+        if self.troubles.count and not (self.is_down and self._is_asking):  # seldom
+            wait = self.troubles.next_due(now, self.traffic.probed(), is_down=self.is_down)
+            times.append(now + max(wait, self.breaker.wait(now) if self.is_down else 0.0))
+        return min((each for each in times if each is not None), default=None)
+
+    def look(self) -> None:
+        """Let others go in place of what hangs by now, and while its rows' model waits."""
+        unanswered = self._unanswered
+        if not (unanswered.waiting or unanswered.hanging):
+            return
+        news = unanswered.look(anyio.current_time())
+        if any(each.leave_at is None for each in news):
+            self.breaker.overdue(anyio.current_time())
+        freed = [each for each in unanswered.hanging if self._places.hang(each)]
+        for delivery in freed:
+            self.traffic.set_hanging(delivery, hangs=True)
+        if news or freed:
+            self._set_places()
+            self.open_gate()
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether what may hang has all the places that it may have: the rest waits."""
+        if not self._unanswered.hanging:  # nearly always
+            return False
+        return self.traffic.unproven > self._places.for_unproven
+
+    def takes_fresh(self) -> bool:
+        """Say, while Arthur is away, whether one more batch may ask whether it still is."""
+        is_full = len(self._unanswered.waiting) >= self.settings.max_in_flight
+        return not is_full and not self.traffic.has_fresh(but=self._unanswered)
+
+    def waiting_models(self) -> list[Collection[str]]:
+        """Return the models whose rows have to stay in the buffer, in several collections."""
+        troubles, unanswered = self.troubles, self._unanswered
+        parts: list[Collection[str]] = [troubles.held, troubles.crowd, unanswered.stalled]
+        parts.append(troubles.patience.waiting(anyio.current_time()))
+        if self.is_down:
+            parts.append(unanswered.models())  # more of them would tell no more
+        if self.is_clogged:
+            parts.append(Unproven(troubles))
+        return parts
+
+    @asynccontextmanager
+    async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
+        """Wait for leave to send; also where the delivery is to be given back instead."""
+        while True:
+            await self._turn_of(delivery)
+            async with self._places.take(delivery):
+                if not self._admit(delivery):
+                    continue
+                try:
+                    yield
+                finally:
+                    self._unanswered.end(delivery)
+                    if delivery.is_hanging:
+                        self.traffic.set_hanging(delivery, hangs=False)
+                return
+
+    def asked(self, failure: str) -> bool:
+        """Take in how a question for a model ended: it counts like a delivery.
+
+        One that was answered closes the breaker only when it was questions that opened it: what
+        tells of models may work where what takes rows does not.
+
+        Args:
+            failure: Why there was no answer, or "". Whoever asked logs it.
+
+        Returns:
+            Whether it closed the breaker.
+        """
+        if failure:
+            self._questions_only = self._questions_only or self.breaker.failures_in_a_row == 0
+            self.last_failure = failure
+            self.breaker.failed(anyio.current_time())
+            return False
+        self.has_answered = True
+        if not self._questions_only:
+            return False
+        self._questions_only = False
+        self.last_failure = ""
+        self.breaker.succeeded()
+        self.open_gate()
+        return True
+
+    def hurry(self) -> None:
+        """Let the next probes go at once. What Arthur asked for is still obeyed."""
+        now = anyio.current_time()
+        self.breaker.probe_now(now)
+        self.troubles.probe_all_now(now)
+        self.open_gate()
+
+    def abandon(self) -> None:
+        """Note that a request was given up before it could tell anything."""
+        self.breaker.abandoned(anyio.current_time())
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """Have those who wait look again."""
+        self._gate.set()
+        self._gate = anyio.Event()
+
+    def judge(self, delivery: Delivery, sent: Sent) -> Blame | None:
+        """Take in what became of a request. Returns whose failure it was, or None without one."""
+        now, attempt = anyio.current_time(), sent.attempt
+        self.last_failure = attempt.reason
+        self._questions_only = False
+        self.has_answered |= attempt.failure is not Failure.UNAVAILABLE
+        until = now + (attempt.retry_after_seconds or 0.0)
+        blame: Blame | None
+        is_refused = self.entry.note(attempt)
+        if attempt.failure is not Failure.UNAVAILABLE:
+            self._unanswered.answered(sent.seconds)
+        if attempt.failure is Failure.UNAUTHORISED:
+            blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
+        elif attempt.failure is Failure.UNAVAILABLE:
+            blame = self._judge_failure(delivery, attempt, now, until)
+        elif attempt.failure is Failure.THROTTLED:
+            blame = self._judge_throttling(delivery, now, until)
+        elif attempt.failure is Failure.FORBIDDEN:
+            blame = self._judge_prohibition(delivery, now)
+        else:
+            blame = self._judge_answer(delivery, attempt, now)
+            if until > now:
+                self.troubles.patience.ask(delivery.model_id, until)
+        if blame is Blame.ARTHUR:
+            self.limit.failed(sent.began_in)
+        elif attempt.failure is None:
+            self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
+        if self.urgent:
+            self.breaker.probe_now(now + URGENT_SECONDS)
+            self.troubles.probe_all_now(now + URGENT_SECONDS)
+        self._set_places()
+        self.open_gate()
+        return blame
+
+    def _judge_refusal(
+        self, delivery: Delivery, attempt: Attempt, now: float, *, tell: bool
+    ) -> Blame | None:
+        """Let nothing but a probe now and then go to an Arthur that does not take who we are."""
+        self._many_fail = True  # another batch would tell no more
+        self.breaker.failed(now, at_once=True)
+        self._fail_model(delivery, now, at_once=True, tell=False)
+        if tell:
+            logger.warning(
+                "arthur-relay: %s Inferences wait until Arthur lets us in again; a key or a"
+                " password in a file is read again by itself",
+                attempt.reason,
+            )
+        return None
+
+    def _judge_prohibition(self, delivery: Delivery, now: float) -> Blame:
+        """Have a model wait that we may not write to: Arthur works, and other models may go on."""
+        self._failing, self._many_fail = None, False
+        self._answers_again(now)
+        self._fail_model(delivery, now, at_once=True, tell=True)
+        return Blame.MODEL
+
+    def _judge_failure(
+        self, delivery: Delivery, attempt: Attempt, now: float, until: float
+    ) -> Blame:
+        delivery.failures += 1
+        delivery.status = attempt.outcomes[0].status
+        was_down = self.is_down
+        blame = self.troubles.blame(delivery, is_down=was_down)
+        if blame is Blame.ARTHUR:
+            self.breaker.hold(until)
+            self._many_fail |= self._failing not in (None, delivery.evidence)
+            self._failing = delivery.evidence
+            if self.breaker.failed(now):
+                logger.warning(
+                    "arthur-relay: Arthur can't be reached (%s); inferences wait until it can",
+                    attempt.reason,
+                )
+        else:
+            delivery.not_before = until
+            self.traffic.set_apart(delivery)
+        if blame is not Blame.ROWS:
+            # A probe that failed takes no place until its turn comes again.
+            at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
+            # One that hangs keeps a request for very long, so it does not do so often.
+            is_sure = blame is Blame.MODEL or not self.troubles.passes
+            at_once |= is_sure and delivery in self._unanswered.hanging
+            self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
+        if blame is Blame.MODEL and (breaker := self.troubles.held.get(delivery.model_id)):
+            breaker.hold(until)
+        return blame
+
+    def _judge_throttling(self, delivery: Delivery, now: float, until: float) -> Blame:
+        """Have a model wait for as long as was asked; all of them when others fare like it.
+
+        Where a model's own requests pass beside it, they were too many at once, and no more.
+        """
+        model_id, troubles = delivery.model_id, self.troubles
+        is_news = troubles.patience.ask(model_id, until)
+        delivery.not_before = until
+        if self.is_down and not is_news:  # of the others it tells nothing
+            self.breaker.failed(now)
+            self._fail_model(delivery, now, at_once=True, tell=False)
+            return Blame.ARTHUR
+        self._answers_again(now)
+        if troubles.passes_beside(delivery):
+            return Blame.ARTHUR
+        self.traffic.set_apart(delivery)
+        if troubles.blame(delivery, is_down=False) is Blame.MODEL:
+            self._fail_model(delivery, now, at_once=False, tell=True)
+            return Blame.MODEL
+        if is_news and self._throttles and now - self._passed_at >= RECENT_SECONDS:
+            self.breaker.hold(until)
+            self._passed_at = float("inf")  # no more of it before something has passed
+        self._throttles = True
+        return Blame.ARTHUR
+
+    def _answers_again(self, now: float) -> None:
+        if self.breaker.succeeded():
+            logger.warning("arthur-relay: Arthur answers again; delivery goes on")
+            self.troubles.probe_all_now(now)
+
+    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
+        """Note that Arthur works; a model may fail all the same, row by row."""
+        self._failing, self._many_fail = None, False
+        self._answers_again(now)
+        if attempt.failure is Failure.MALFORMED:  # which says nothing of anything
+            self.troubles.forget(delivery.model_id)
+            return None
+        self._throttles = False
+        self._passed_at = now
+        if attempt.failure is None and all(
+            outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
+        ):
+            is_news = delivery.lane is not Lane.APART or len(delivery.rows) > 1
+            delivery.failures += 1
+            self.traffic.set_apart(delivery)
+            if is_news:
+                self._fail_model(delivery, now, at_once=False, tell=True)
+            return Blame.MODEL
+        self.troubles.passed(delivery.model_id)
+        self._unanswered.passed(delivery.model_id)
+        return None
+
+    def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
+        if not self.troubles.failed(delivery, now, at_once=at_once):
+            return
+        self.traffic.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
+        self.model_failure = self.last_failure
+        if tell:
+            logger.warning(
+                "arthur-relay: nothing of a model can be delivered (%s); its inferences wait until"
+                " it can, those of others go on",
+                self.last_failure,
+            )
+
+    def _admit(self, delivery: Delivery) -> bool:
+        """Say, in the slot, whether the request may set off: something may have come meanwhile."""
+        if self.holds(delivery):
+            return True  # to be given back
+        now = anyio.current_time()
+        if self.is_held or self._wait_of(delivery, now) > 0:
+            return False
+        if not self._may_ask(delivery):
+            self.breaker.admit(now)
+        self._unanswered.begin(delivery, now)
+        return True
+
+    def _wait_of(self, delivery: Delivery, now: float) -> float:
+        patience = self.troubles.patience.wait(delivery.model_id, now)
+        if not self._may_ask(delivery):
+            return max(self.breaker.wait(now), patience)
+        return max(self.breaker.held(now), patience, (delivery.leave_at or 0.0) - now)
+
+    async def _turn_of(self, delivery: Delivery) -> None:
+        """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
+
+        A probe is never the batch that failed last, as long as there is another.
+        """
+        while not self.holds(delivery):
+            if self.is_held:
+                await anyio.sleep_forever()  # until it is cancelled
+            wait = self._wait_of(delivery, anyio.current_time())
+            goes_first = delivery.is_fresh or not self.is_down
+            goes_first = goes_first or not self.traffic.has_fresh(but=self._unanswered.hanging)
+            if wait <= 0 and goes_first:
+                return
+            wait = wait if goes_first else float("inf")
+            with anyio.move_on_after(min(wait, URGENT_SECONDS) if self.urgent else wait):
+                await self._gate.wait()
+            if self.urgent:
+                self.breaker.probe_now(anyio.current_time())
+
+    def _set_places(self) -> None:
+        # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
+        most = self.settings.max_in_flight
+        count = most if self.is_down else self.limit.requests
+        self._places.set_count(
+            count, is_shared=self.traffic.ordinary > 0, some_go_well=self.troubles.passes > 0
+        )
+
+    def _new_breaker(self) -> Breaker:
+        return Breaker(
+            failures=self.settings.breaker_failures,
+            first_wait_seconds=min(1.0, self.settings.breaker_max_seconds),
+            max_wait_seconds=self.settings.breaker_max_seconds,
+            random=self.random,
+        )

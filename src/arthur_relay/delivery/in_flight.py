@@ -1,0 +1,311 @@
+"""A batch on its way: its rows, and what happened to them so far."""
+
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import anyio
+
+from arthur_relay.delivery.bisect import Search
+from arthur_relay.delivery.possibly_delivered import Unheard
+from arthur_relay.row import NO_HISTORY, History, Outcome, Row, RowKind, Verdict
+
+
+class Lane(Enum):
+    """Which deliveries a delivery has to share the request slots with."""
+
+    ORDINARY = "ordinary"
+    APART = "apart"
+    """Its rows failed while others passed: few such are on their way at once, so that the others
+    keep their places."""
+    PROBE = "probe"
+    """As `APART`; it asks whether a model that failed can be delivered again."""
+
+
+Evidence = tuple[str, str, int]
+"""Says which rows failed: the first one's model and id, and how many they are."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A batch on its way. Belongs to the worker's loop.
+
+    Attributes:
+        rows: Those that are not settled, of one model and kind.
+        lane: Whom it shares the request slots with.
+        search: For the rows that a batch was refused for, of which this is a part.
+        unheard: The rows that Arthur may have without our having heard it.
+        attempts: How often it was sent, in this form.
+        failures: How often Arthur was in trouble then.
+        malformed: How often the answer was not understood.
+        seen: How many requests had been answered before the first of these failures set off.
+        model_id: The model of its rows.
+        reason: Why the last attempt failed, or "".
+        status: The HTTP status that said so, or None.
+        refusal: Why the whole of it was refused, in a sentence, or "".
+        not_before: Until when the destination asked for patience, on the loop's clock.
+        leave_at: From when on it may ask though Arthur seems to be away, or None.
+        is_unproven: Whether its model was not known to go well when it set off.
+        is_hanging: Whether it is unanswered for so long that it takes no place any more.
+        hurry: Set to end its back-off.
+    """
+
+    rows: tuple[Row, ...]
+    lane: Lane = Lane.ORDINARY
+    search: Search | None = None
+    unheard: Unheard = field(default_factory=Unheard)
+    attempts: int = 0
+    failures: int = 0
+    malformed: int = 0
+    seen: int = -1
+    reason: str = ""
+    status: int | None = None
+    refusal: str = ""
+    not_before: float = 0.0
+    leave_at: float | None = None
+    is_unproven: bool = False
+    is_hanging: bool = False
+    hurry: anyio.Event = field(default_factory=anyio.Event)
+    model_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model_id = self.rows[0].model_id
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing of it has failed so far."""
+        return self.lane is Lane.ORDINARY and self.failures == 0
+
+    @property
+    def is_bad_row(self) -> bool:
+        """Whether it is one row that failed: those that did not are sent first."""
+        return self.lane is Lane.APART and self.failures > 0 and len(self.rows) == 1
+
+    @property
+    def evidence(self) -> "Evidence":
+        """What fails when it does: the same rows failing once more tell nothing of others."""
+        return (*self.rows[0].inference, len(self.rows))
+
+    def let_go(self) -> None:
+        """Forget its rows at its end.
+
+        A policy of tenacity and what it was given refer to each other, so that a delivery stays
+        until Python's collector looks for such; with its rows that may be all that was sent.
+        """
+        self.rows, self.unheard, self.search = (), Unheard(), None
+
+    def part(self, rows: tuple[Row, ...]) -> "Delivery":
+        """Return a delivery of some of its rows, which goes apart from those that go well."""
+        return Delivery(rows, Lane.APART, self.search, self.unheard, seen=self.seen)
+
+
+@dataclass(slots=True, eq=False)
+class Traffic:
+    """The deliveries that have set off and are not settled. Loop's thread only.
+
+    Attributes:
+        ordinary: How many of them are in the ordinary lane, those that hang left out.
+        parked: How many of those back off.
+        parked_alone: How many of those are single rows.
+        unproven: How many of those are of models that are not known to go well.
+    """
+
+    ordinary: int = 0
+    parked: int = 0
+    parked_alone: int = 0
+    unproven: int = 0
+    _deliveries: dict[Delivery, None] = field(default_factory=dict)
+    _apart_rows: dict[Delivery, int] = field(default_factory=dict)
+    _parts: Counter[str] = field(default_factory=Counter)
+    _alone: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def __contains__(self, delivery: object) -> bool:
+        """Say whether a delivery has set off."""
+        return delivery in self._deliveries
+
+    def clear(self) -> None:
+        """Forget all: their tasks are gone."""
+        for each in (self._deliveries, self._apart_rows, self._parts, self._alone):
+            each.clear()
+        self.ordinary = self.parked = self.parked_alone = self.unproven = 0
+
+    def begin(self, delivery: Delivery) -> None:
+        """Take in a delivery that sets off."""
+        self._deliveries[delivery] = None
+        self._count(delivery, 1)
+
+    def end(self, delivery: Delivery) -> None:
+        """Forget a delivery, whose rows are settled or elsewhere."""
+        if delivery in self._deliveries:
+            del self._deliveries[delivery]
+            self._count(delivery, -1)
+
+    def set_apart(self, delivery: Delivery) -> None:
+        """Take a delivery out of the ordinary lane."""
+        if delivery.lane is Lane.ORDINARY:
+            self._count(delivery, -1)
+            delivery.lane = Lane.APART
+            self._count(delivery, 1)
+
+    def set_hanging(self, delivery: Delivery, *, hangs: bool) -> None:
+        """Note that a delivery takes no place for now, or that it does again."""
+        self._count(delivery, -1)
+        delivery.is_hanging = hangs
+        self._count(delivery, 1)
+
+    def _count(self, delivery: Delivery, one: int) -> None:
+        if one > 0 and delivery.lane is Lane.APART:
+            self._apart_rows[delivery] = len(delivery.rows)
+            self._of(delivery)[delivery.model_id] += len(delivery.rows)
+        elif delivery in self._apart_rows:
+            counter = self._of(delivery)
+            counter[delivery.model_id] -= self._apart_rows.pop(delivery)
+            if counter[delivery.model_id] <= 0:
+                del counter[delivery.model_id]
+        if delivery.lane is Lane.ORDINARY and not delivery.is_hanging:
+            self.ordinary += one
+            self.unproven += one * delivery.is_unproven
+
+    def _of(self, delivery: Delivery) -> Counter[str]:
+        return self._alone if self._apart_rows[delivery] == 1 else self._parts
+
+    def has_fresh(self, but: Container[Delivery] = ()) -> bool:
+        """Say whether there is one of which nothing has failed, beside some others."""
+        return any(each.is_fresh and each not in but for each in self._deliveries)
+
+    def apart(self) -> tuple[Counter[str], Counter[str]]:
+        """Return how many rows of which model go apart: in parts of batches, and alone."""
+        return self._parts, self._alone
+
+    def models(self) -> set[str]:
+        """Return the models that anything is on its way of."""
+        return {delivery.model_id for delivery in self._deliveries}
+
+    def probed(self, but: Container[Delivery] = ()) -> set[str]:
+        """Return the models that a probe is on its way of, beside some others."""
+        return {
+            each.model_id
+            for each in self._deliveries
+            if each.lane is Lane.PROBE and each not in but
+        }
+
+    def hurry(self, model_id: str | None = None) -> None:
+        """End the back-off of all deliveries, or of a model's."""
+        for delivery in self._deliveries:
+            if model_id in (None, delivery.model_id):
+                delivery.hurry.set()
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The rows of a batch by what an attempt did to them, each kind in the batch's order."""
+
+    delivered: list[Row] = field(default_factory=list)
+    again: list[Row] = field(default_factory=list)
+    not_yet: list[tuple[Row, Outcome]] = field(default_factory=list)
+    rejected: list[tuple[Row, Outcome]] = field(default_factory=list)
+    status: int | None = None
+    """Of the last row that is to be sent again."""
+
+
+def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
+    """Sort the rows of a batch.
+
+    Raises:
+        ValueError: There is not one outcome for each row.
+    """
+    found = Sorted()
+    for row, outcome in zip(rows, outcomes, strict=True):
+        match outcome.verdict:
+            case Verdict.DELIVERED:
+                found.delivered.append(row)
+            case Verdict.RETRY:
+                found.again.append(row)
+                found.status = outcome.status
+            case Verdict.NOT_YET:
+                found.not_yet.append((row, outcome))
+            case _:
+                found.rejected.append((row, outcome))
+    return found
+
+
+def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> list[list[Row]]:
+    """Divide rows that were sent in vain, the smaller the oftener that was.
+
+    A batch of which one row is bad fails as a whole, and may have been given back since: this is
+    what is known of it, also in another process. Ground truth of inferences that did not arrive so
+    far costs no other.
+    """
+    parts: list[list[Row]] = []
+    open_parts: dict[tuple[str, RowKind, int], list[Row]] = {}
+    sizes: dict[tuple[str, RowKind, int], int] = {}
+    for row in rows:
+        attempts = 0 if row.history.unknown_since is not None else row.history.attempts
+        most = max(1, batch_size >> min(attempts, 30))
+        key = row.model_id, row.kind, most
+        part = open_parts.get(key)
+        if part is None or len(part) >= most or sizes[key] + row.size > batch_bytes:
+            part = open_parts[key] = []
+            sizes[key] = 0
+            parts.append(part)
+        part.append(row)
+        sizes[key] += row.size
+    return parts
+
+
+def note_attempt(rows: Iterable[Row], now: float) -> None:
+    """Note of rows that they were sent in vain.
+
+    Args:
+        rows: The rows.
+        now: Seconds since 1970.
+    """
+    known: dict[History, History] = {}  # those of a batch are nearly always the same
+    for row in rows:
+        before = row.history
+        after = known.get(before)
+        if after is None:
+            since = now if before.since is None else before.since
+            after = known[before] = replace(before, attempts=before.attempts + 1, since=since)
+        row.history = after
+
+
+def note_unknown(row: Row, now: float) -> None:
+    """Note of ground truth that it was sent, and that its inference has not arrived there.
+
+    Args:
+        row: The row.
+        now: Seconds since 1970.
+    """
+    past = row.history
+    since = now if past.unknown_since is None else past.unknown_since
+    row.history = replace(past, attempts=past.attempts + 1, unknown_since=since)
+
+
+def note_excuse(rows: Iterable[Row]) -> None:
+    """Note of rows that they wait for no fault of Arthur's or theirs: that time does not count."""
+    for row in rows:
+        if row.history.since is not None:
+            row.history = replace(row.history, since=None)
+
+
+def note_death(rows: Iterable[Row]) -> None:
+    """Note of rows that the worker died while it handled them."""
+    for row in rows:
+        row.history = replace(row.history, deaths=row.history.deaths + 1)
+
+
+def note_survival(rows: Iterable[Row]) -> None:
+    """Take back what `note_death` has noted."""
+    for row in rows:
+        deaths = max(0, row.history.deaths - 1)
+        row.history = replace(row.history, deaths=deaths) if deaths else _alive(row.history)
+
+
+def _alive(history: History) -> History:
+    alive = replace(history, deaths=0)
+    return NO_HISTORY if alive == NO_HISTORY else alive

@@ -1,0 +1,97 @@
+"""Requests that are on their way, and those of them that hang: unanswered for longer than usual.
+
+A model for which Arthur never answers keeps each of its requests for the whole time limit. So a
+request that hangs makes room for others long before, and its model waits until it has ended.
+"""
+
+from arthur_relay.delivery.in_flight import Delivery
+
+LEAST_SECONDS = 2.0
+"""No request hangs before so long."""
+
+USUAL_TIMES = 4.0
+"""It hangs after so many times as long as answers take usually."""
+
+SMOOTHING = 0.1
+"""Weight of the newest answer in what is usual."""
+
+
+class Unanswered:
+    """The requests that were sent and not answered. Pure; loop's thread only.
+
+    Attributes:
+        waiting: Those that do not hang, the oldest first, and since when.
+        hanging: Those that do.
+        stalled: Models of which nothing has passed since a request that hangs, and of how many.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[Delivery, float] = {}
+        self.hanging: dict[Delivery, None] = {}
+        self.stalled: dict[str, int] = {}
+        self._passed_since: set[Delivery] = set()
+        self._usual = 0.0
+
+    def __contains__(self, delivery: object) -> bool:
+        """Say whether a delivery is on its way and unanswered."""
+        return delivery in self.waiting or delivery in self.hanging
+
+    def clear(self) -> None:
+        """Forget all: their tasks are gone."""
+        self.waiting.clear()
+        self.hanging.clear()
+        self.stalled.clear()
+        self._passed_since.clear()
+
+    def begin(self, delivery: Delivery, now: float) -> None:
+        """Note that a request sets off."""
+        self.waiting[delivery] = now
+
+    def end(self, delivery: Delivery) -> None:
+        """Note that it was answered, or given up."""
+        self.waiting.pop(delivery, None)
+        self._passed_since.discard(delivery)
+        if delivery not in self.hanging:
+            return
+        del self.hanging[delivery]
+        left = self.stalled.pop(delivery.model_id, 0) - 1
+        if left > 0:
+            self.stalled[delivery.model_id] = left
+
+    def answered(self, seconds: float) -> None:
+        """Note how long an answer took."""
+        self._usual += SMOOTHING * (seconds - self._usual) if self._usual else seconds
+
+    def passed(self, model_id: str) -> None:
+        """Note that rows of a model passed: what hangs of it hangs for what is in it."""
+        self.stalled.pop(model_id, None)
+        for delivery in self.waiting:
+            if delivery.model_id == model_id:
+                self._passed_since.add(delivery)
+
+    @property
+    def _limit(self) -> float:
+        return max(LEAST_SECONDS, USUAL_TIMES * self._usual)
+
+    def look(self, now: float) -> list[Delivery]:
+        """Return the requests that hang from now on."""
+        found = []
+        for delivery, since in self.waiting.items():
+            if now < since + self._limit:
+                break
+            found.append(delivery)
+        for delivery in found:
+            del self.waiting[delivery]
+            self.hanging[delivery] = None
+            if delivery not in self._passed_since:
+                self.stalled[delivery.model_id] = self.stalled.get(delivery.model_id, 0) + 1
+        return found
+
+    def next_look(self) -> float | None:
+        """Return when the next one will hang, or None."""
+        since = next(iter(self.waiting.values()), None)
+        return None if since is None else since + self._limit
+
+    def models(self) -> set[str]:
+        """Return the models of all that is unanswered."""
+        return {each.model_id for each in (*self.waiting, *self.hanging)}

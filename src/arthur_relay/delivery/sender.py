@@ -1,0 +1,595 @@
+"""Batches on their way: attempts, retries, parts, until each row is settled or waits again.
+
+A batch whose request fails while others pass goes apart: into another lane, with few requests at
+once, which takes no place from batches that go well. There it is divided until the bad rows are
+alone. A model of which nothing passes is held: its rows wait in the buffer, and one of them asks
+now and then. See `trouble` for whom a failure is blamed on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from arthur_relay.accounting import Ledger
+from arthur_relay.buffers import Buffer
+from arthur_relay.delivery.authorization import Entry
+from arthur_relay.delivery.batch_sizes import Sizes
+from arthur_relay.delivery.bisect import STATUSES, Suspects
+from arthur_relay.delivery.circuit_breaker import Breaker
+from arthur_relay.delivery.concurrency import ConcurrencyLimit
+from arthur_relay.delivery.flow_control import Admission, Sent
+from arthur_relay.delivery.in_flight import (
+    Delivery,
+    Lane,
+    Traffic,
+    note_attempt,
+    note_death,
+    note_excuse,
+    note_survival,
+    sort_rows,
+)
+from arthur_relay.delivery.model_health import FAULT_OF_ROWS, Blame
+from arthur_relay.delivery.possibly_delivered import Unheard
+from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
+from arthur_relay.delivery.settlement import Settlement
+from arthur_relay.delivery.waiting_models import WaitingModels
+from arthur_relay.destinations import Destination
+from arthur_relay.errors import without_texts
+from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.system.worker_logs import WorkerLogger
+
+logger = WorkerLogger("arthur_relay.delivery")
+
+MAX_MALFORMED_ANSWERS = 3
+"""Answers not understood before a batch is divided, and what is one row is rejected.
+
+Each may have stored the rows again, so a part goes on with what the whole has used up: one more
+for several rows, and two for one row.
+"""
+
+PARKED_PER_SLOT = 3
+"""Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
+
+SPARE_BATCHES = 1
+"""Batches that are ready when a slot becomes free."""
+
+APART_BATCHES = 2
+ALL_APART_BATCHES = 20
+"""Rows that go apart, in full batches: of one model, and of all, before more of them wait."""
+
+MAX_ALONE = 2000
+"""Rows of one model that are sent again each by itself, before more of it waits in the buffer."""
+
+MANY_ALONE = 500
+ENOUGH_ATTEMPTS = 8
+"""Where so many are, one that a whole request failed for so often is bad, and ends."""
+
+MODELS_PER_PROBE = 10
+MOST_PROBES = 20
+"""While Arthur is away, one of so many held models is asked about at a time, and so many most."""
+
+_AGAIN = Outcome(Verdict.RETRY)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Dispatcher:
+    """Delivers batches until each row is settled. Belongs to the worker's loop.
+
+    Attributes:
+        destination: Makes one attempt.
+        buffer: Takes back what has to wait.
+        ledger: Counts requests.
+        settlement: Told what became of rows.
+        settings: Time limits and counts.
+        random: Returns a number in 0..1.
+        shrink: Returns a smaller form of a row that is too large alone, or None.
+        postpone: Takes ground truth that is to be sent again later; returns whether it did.
+        changed: Told when there may be capacity again.
+        utc_now: Returns the wall clock, for times that later processes go on with.
+        admission: Says when a request may set off.
+        sending: Requests that are on their way at this moment. Any thread may read it.
+        observers: Told of each attempt, and how many seconds it took; must not raise.
+    """
+
+    destination: Destination
+    buffer: Buffer
+    ledger: Ledger
+    settlement: Settlement
+    settings: RelaySettings
+    random: Callable[[], float]
+    shrink: Callable[[Row], Row | None]
+    postpone: Callable[[Row], bool]
+    changed: Callable[[], None]
+    utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    admission: Admission = field(init=False)
+    sending: int = 0
+    observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
+    _traffic: Traffic = field(default_factory=Traffic)
+    _suspects: Suspects = field(default_factory=Suspects)
+    _sizes: Sizes = field(init=False)
+    _wall_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._sizes = Sizes(self.settings.batch_size)
+        self.admission = Admission(
+            settings=self.settings, random=self.random, traffic=self._traffic
+        )
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._traffic.clear()
+        self.sending = 0
+        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
+        self.admission.enter()
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether Arthur as a whole is away. Any thread may read it."""
+        return self.admission.breaker
+
+    @property
+    def limit(self) -> ConcurrencyLimit:
+        """How many requests may be on their way at once. Any thread may read it."""
+        return self.admission.limit
+
+    @property
+    def entry(self) -> Entry:
+        """Whether Arthur takes who we are. Any thread may read it."""
+        return self.admission.entry
+
+    @property
+    def last_failure(self) -> str:
+        """Why the last request failed, or "". Any thread may read it."""
+        return self.admission.last_failure
+
+    @property
+    def held_count(self) -> int:
+        """How many models are held: nothing of theirs goes through. Any thread may read it."""
+        return self.admission.troubles.count
+
+    def is_held(self, model_id: str) -> bool:
+        """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
+        return self.admission.troubles.is_held(model_id) and not self.is_down
+
+    @property
+    def held_models(self) -> str:
+        """What is wrong with models that are held, in a sentence's part, or "". Any thread."""
+        count = self.held_count
+        if not count:
+            return ""
+        which = "one model" if count == 1 else f"{count} models"
+        return f"nothing of {which} can be delivered ({self.admission.model_failure})"
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the destination has answered anything so far. Any thread may read it."""
+        return self.admission.has_answered
+
+    @property
+    def in_progress(self) -> int:
+        """Batches that have set off and are not settled. Any thread may read it."""
+        return len(self._traffic)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the destination is known to be away."""
+        return self.admission.is_down
+
+    @property
+    def goes_well(self) -> bool:
+        """Whether the last request was answered as it should be."""
+        return self.breaker.failures_in_a_row == 0
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether one more batch may set off; few while the destination is in trouble.
+
+        Rows of batches that have set off can't be given up for newer ones.
+        """
+        slots, traffic = self.limit.requests, self._traffic
+        if self.admission.is_held:
+            return False
+        if self.is_down:
+            return self.admission.takes_fresh()
+        if traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+            return False
+        if self.admission.is_clogged:
+            return traffic.ordinary - traffic.unproven < slots
+        if not self.goes_well:
+            return traffic.ordinary - traffic.parked_alone < slots
+        return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
+
+    def waiting_models(self) -> WaitingModels:
+        """Return the models whose rows have to stay in the buffer for now."""
+        parts, alone = self._traffic.apart()
+        rows = self.settings.batch_size
+        most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
+        busy = {model for model, count in parts.items() if count >= most}
+        busy |= {model for model, count in alone.items() if count >= MAX_ALONE}
+        return WaitingModels(busy, *self.admission.waiting_models())
+
+    def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
+        """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
+        delivery = Delivery(rows, unheard=Unheard.of(rows))
+        delivery.is_unproven = not self.admission.troubles.goes_well(delivery.model_id)
+        if self.admission.holds(delivery):
+            self._give_back(delivery)
+            return
+        most = self._sizes.of(delivery.model_id)
+        if len(rows) > most:
+            if not self.is_down:
+                self._divide(group, delivery, most)
+                return
+            self.buffer.give_back(rows[most:])
+            delivery.rows = rows[:most]
+        self._start(group, delivery)
+        self.admission.announce()
+
+    def start_probes(self, group: TaskGroup) -> None:
+        """Send something of each model that is held and may be asked about; returns at once."""
+        if self.admission.is_held:
+            return
+        now, begun = anyio.current_time(), 0
+        # While Arthur is away one is enough, whichever model's it is; of very many models most may
+        # fail for longer than Arthur does, so that few would be asked about too seldom.
+        most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
+        most = 1 if self.entry.is_unknown else most
+        for model_id in self.admission.due_probes(now):
+            if rows := self._probe_of(model_id):
+                self.admission.troubles.begin_probe(model_id, now)
+                probe = Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows))
+                self._start(group, probe)
+                if self.is_down:
+                    probe.leave_at = now if begun else None  # the first has the breaker's leave
+                    begun += 1
+                    if begun >= most:
+                        return
+            else:
+                self.admission.put_off_probe(model_id)
+
+    def _may_be_bad(self, delivery: Delivery) -> bool:
+        """Say of what has failed whether it may be one bad row: no other waits for its back-off."""
+        return len(delivery.rows) == 1 and self.admission.troubles.has_passed(delivery.model_id)
+
+    def _probe_of(self, model_id: str) -> tuple[Row, ...]:
+        """Lease what to ask about a model with: a row and a batch in turn.
+
+        One row may pass where any batch has a bad one; where all do again, a batch is quicker.
+        """
+        is_batch = self.admission.troubles.is_batch_next(model_id)
+        limit = self._sizes.of(model_id) if is_batch else 1
+        rows = self.buffer.lease_of(model_id, limit, most_bytes=self.settings.batch_bytes)
+        size, most = 0, 0
+        for row in rows:
+            size += row.size
+            if most and (row.kind is not rows[0].kind or size > self.settings.batch_bytes):
+                break
+            most += 1
+        self.buffer.give_back(rows[most:])
+        return tuple(rows[:most])
+
+    def asked(self, failure: str = "") -> None:
+        """Take in how a question for a model ended. See `Admission.asked`."""
+        if self.admission.asked(failure):
+            self.changed()
+
+    def hurry(self) -> None:
+        """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
+        self._traffic.hurry()
+        self.admission.hurry()
+
+    def _start(self, group: TaskGroup, delivery: Delivery) -> None:
+        self._traffic.begin(delivery)
+        group.start_soon(self._deliver, group, delivery)
+
+    async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
+        try:
+            if delivery.malformed:  # a part of rows that may just have been stored
+                await self._back_off(delivery, self.settings.retry_initial_seconds * self.random())
+            policy = retrying(
+                wait=FullJitter(
+                    initial_seconds=self.settings.retry_initial_seconds,
+                    max_seconds=self.settings.retry_max_seconds,
+                    random=self.random,
+                ),
+                stop=StopAfterElapsed(deadline=self._end_of(delivery), clock=anyio.current_time),
+                sleep=partial(self._back_off, delivery),
+            )
+            await policy(partial(self._attempt, group, delivery))
+            if delivery.status in ABOUT_US:
+                self._give_back(delivery)  # nothing that is about us costs a row
+            else:
+                self._give_up(delivery, delivery.rows)
+        except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more
+            self._isolate(group, delivery, error)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException:  # the worker's death; if they are what it dies of, it will be again
+            note_death(delivery.rows)
+            self.buffer.note(delivery.rows, at_once=True)
+            raise
+        finally:
+            self._traffic.end(delivery)
+            delivery.let_go()
+            if delivery.lane is Lane.PROBE:
+                self.admission.troubles.end_probe(delivery.model_id, anyio.current_time())
+            self.changed()
+
+    async def _attempt(self, group: TaskGroup, delivery: Delivery) -> bool:
+        """Make one attempt. Returns True when rows are left for another one."""
+        async with self.admission.slot(delivery):
+            if self.admission.holds(delivery):
+                self._give_back(delivery)
+                return False
+            if self.is_down:
+                self.changed()  # another may ask now, in case that this one hangs
+            sent = await self._ask(delivery)
+            blame = self.admission.judge(delivery, sent)  # before another has the slot
+        attempt = sent.attempt
+        delivery.unheard = delivery.unheard.after(attempt, delivery.rows)
+        delivery.reason = attempt.reason
+        delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
+        if attempt.failure is Failure.TOO_LARGE:
+            self._make_smaller(group, delivery, attempt.outcomes[0])
+            return False
+        is_suspect = attempt.failure is Failure.REFUSED and attempt.outcomes[0].status in STATUSES
+        if is_suspect and self._searches(group, delivery):
+            return False
+        if attempt.failure is Failure.MALFORMED:
+            delivery.malformed += 1
+            self.ledger.malformed_answers += 1
+            if delivery.malformed >= MAX_MALFORMED_ANSWERS:
+                if self._searches(group, delivery):
+                    return False
+                attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
+        self._sort_out(delivery, attempt)
+        if attempt.failure is Failure.UNAVAILABLE and delivery.status == FAULT_OF_ROWS:
+            self._note_fault(delivery)
+        if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
+            self._excuse(delivery)
+            self._give_back(delivery)  # its model is held by now
+            return False
+        return self._goes_on(group, delivery, blame)
+
+    def _note_fault(self, delivery: Delivery) -> None:
+        """Have smaller batches made, where what was sent may have been at fault."""
+        model_id = delivery.model_id
+        if not self.is_down and self.admission.troubles.has_passed(model_id):
+            self._sizes.failed(model_id, len(delivery.rows))
+
+    def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
+        """Say whether the rows that are left are to be sent again as they are."""
+        if not delivery.rows:
+            return False
+        self._note_attempt(delivery)
+        if delivery.status in ABOUT_US:
+            self._excuse(delivery)
+        self._give_up_the_old(delivery)
+        if not delivery.rows:
+            return False
+        if self.admission.troubles.is_held(delivery.model_id):
+            self._give_back(delivery)
+            return False
+        rows = len(delivery.rows)
+        most = self._sizes.of(delivery.model_id)
+        is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
+        if rows > 1 and (is_sure or rows > most):
+            # By halves, every part above the size that passes would fail once more, so many one
+            # after the other that Arthur would seem to be away.
+            self._divide(group, delivery, min(most, _part_of(rows, 2)))
+            return False
+        return not (is_sure and self._ends_early(delivery))
+
+    async def _ask(self, delivery: Delivery) -> Sent:
+        self.ledger.requests += 1
+        self.ledger.retries += delivery.attempts > 0
+        delivery.attempts += 1
+        if delivery.seen < 0:
+            delivery.seen = self.admission.troubles.passes
+        batch = Batch(delivery.model_id, delivery.rows)
+        began_in, began_at = self.limit.begin(), anyio.current_time()
+        self.sending += 1
+        try:
+            attempt = await self._send(batch)
+        finally:
+            self.sending -= 1
+        seconds = anyio.current_time() - began_at
+        for observe in self.observers:
+            observe(batch, attempt, seconds)
+        attempt = delivery.unheard.judge(attempt, delivery.rows)
+        return Sent(attempt, began_in, seconds, batch.size)
+
+    async def _send(self, batch: Batch) -> Attempt:
+        limit = self.settings.request_timeout_seconds
+        try:
+            with anyio.move_on_after(limit):
+                attempt = await self.destination.deliver(batch)
+                if len(attempt.outcomes) == len(batch.rows):
+                    return attempt
+                other = _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")
+                return replace(other, is_unheard=True)
+        except anyio.get_cancelled_exc_class():
+            self.admission.abandon()
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in it must cost its batch, not the worker
+            logger.error(  # noqa: TRY400 - the error's text might quote a prompt
+                "arthur-relay: a destination raised, which none may: %s", without_texts(error)
+            )
+            reason = f"internal error ({type(error).__name__})"
+            failed = _all(batch.rows, _AGAIN, Failure.MALFORMED, reason)
+        else:
+            reason = f"no answer within {limit:g} s"
+            failed = _all(batch.rows, _AGAIN, Failure.UNAVAILABLE, reason)
+        return replace(failed, is_unheard=True)
+
+    def _sort_out(self, delivery: Delivery, attempt: Attempt) -> None:
+        """Settle what is delivered or rejected, and leave the rows to try again."""
+        rows = delivery.rows
+        if attempt.outcomes.count(DELIVERED) == len(rows):  # nearly always
+            delivery.rows = ()
+            self._settle_delivered(delivery, rows)
+            return
+        found = sort_rows(rows, attempt.outcomes)
+        delivery.rows = tuple(found.again)
+        if found.again:
+            delivery.status = found.status
+            if len(found.again) < len(rows):
+                self._traffic.set_apart(delivery)
+        if found.delivered:
+            self._settle_delivered(delivery, tuple(found.delivered))
+        unsettled = [pair for pair in found.not_yet if not self.postpone(pair[0])]
+        for row, outcome in (*unsettled, *found.rejected):
+            attempts = row.history.attempts + 1
+            self.settlement.rejected(row, outcome, attempts=attempts, why=delivery.refusal)
+
+    def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
+        self.settlement.delivered(rows)
+        self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
+        self._sizes.passed(delivery.model_id, len(rows))
+
+    def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
+        """Look for the rows that these were refused for. Returns whether there is a need to."""
+        rows = len(delivery.rows)
+        found = self._suspects.divide(delivery.search, delivery.model_id, rows=rows)
+        if found is None:
+            return False
+        delivery.search, parts = found
+        self._note_attempt(delivery)
+        self._divide(group, delivery, _part_of(rows, parts))
+        return True
+
+    def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
+        """Send the rows on in parts of so many rows, apart from batches that go well."""
+        rows, delivery.rows = delivery.rows, ()
+        for at in range(0, len(rows), size):
+            part = delivery.part(rows[at : at + size])
+            part.malformed = max(0, delivery.malformed - (1 if len(part.rows) > 1 else 2))
+            self._start(group, part)
+
+    def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
+        """Send what is too large in two parts, or one row with its texts cut."""
+        self._note_attempt(delivery)
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, _part_of(rows, 2))
+            return
+        (row,) = delivery.rows
+        smaller = self._cut(row)
+        delivery.rows = ()
+        if smaller is None:
+            self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+            return
+        smaller.history = row.history
+        self.buffer.replace(row, smaller)
+        self.buffer.note([smaller])
+        self._start(group, delivery.part((smaller,)))
+
+    def _cut(self, row: Row) -> Row | None:
+        """Return a smaller form of a row; the one place where it is read, so with care."""
+        note_death([row])  # should it be one, the next process knows what it died of
+        self.buffer.note([row], at_once=True)
+        try:
+            return self.shrink(row)
+        except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
+            logger.warning("arthur-relay: a row could not be read: %s", without_texts(error))
+            return None
+        finally:
+            note_survival([row])
+
+    def _isolate(self, group: TaskGroup, delivery: Delivery, error: Exception) -> None:
+        """Find the row that can't be handled: it is rejected, and the others go on."""
+        logger.error("arthur-relay: rows could not be handled: %s", without_texts(error))
+        self.admission.abandon()
+        if (rows := len(delivery.rows)) > 1:
+            self._divide(group, delivery, _part_of(rows, 2))
+        elif delivery.rows:
+            (row,), delivery.rows = delivery.rows, ()
+            outcome = Outcome(Verdict.REJECTED, f"internal error ({type(error).__name__})")
+            self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+
+    def _note_attempt(self, delivery: Delivery) -> None:
+        """Have it known later that the rows were sent in vain, also by another process."""
+        note_attempt(delivery.rows, anyio.current_time() + self._wall_offset)
+        self.buffer.note(delivery.rows)
+
+    def _excuse(self, delivery: Delivery) -> None:
+        """Have the time not counted that rows wait because of who we are."""
+        note_excuse(delivery.rows)
+        self.buffer.note(delivery.rows)
+
+    def _give_up_the_old(self, delivery: Delivery) -> None:
+        now = anyio.current_time() + self._wall_offset
+        oldest = now - self.settings.retry_max_elapsed_seconds
+        over = tuple(row for row in delivery.rows if (row.history.since or now) <= oldest)
+        self._give_up(delivery, over)
+
+    def _give_up(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
+        """Drop what failed for too long."""
+        if rows:
+            delivery.rows = tuple(row for row in delivery.rows if row not in rows)
+            self.settlement.given_up(
+                rows,
+                seconds=self.settings.retry_max_elapsed_seconds,
+                why=delivery.reason,
+                status=delivery.status,
+            )
+
+    def _ends_early(self, delivery: Delivery) -> bool:
+        """Reject a bad row that was sent often enough, where too many others wait like it."""
+        (row,) = delivery.rows
+        if row.history.attempts < ENOUGH_ATTEMPTS:
+            return False
+        _, alone = self._traffic.apart()
+        if alone[delivery.model_id] < MANY_ALONE:
+            return False
+        delivery.rows = ()
+        outcome = Outcome(Verdict.REJECTED, delivery.reason, delivery.status)
+        self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+        return True
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Have rows wait in the buffer, where they take no place."""
+        rows, delivery.rows = delivery.rows, ()
+        self.buffer.give_back(rows)
+
+    async def _back_off(self, delivery: Delivery, seconds: float) -> None:
+        traffic = self._traffic
+        is_ordinary = delivery.lane is Lane.ORDINARY
+        is_alone = is_ordinary and self._may_be_bad(delivery)
+        traffic.parked += is_ordinary
+        traffic.parked_alone += is_alone
+        self.changed()
+        delivery.hurry = anyio.Event()
+        urgent = self.admission.urgent
+        try:
+            with anyio.move_on_after(min(seconds, URGENT_SECONDS) if urgent else seconds):
+                await delivery.hurry.wait()
+            if not self.admission.holds(delivery):
+                # What was asked for is obeyed, whoever is in a hurry.
+                await anyio.sleep_until(delivery.not_before)
+        finally:
+            traffic.parked -= is_ordinary
+            traffic.parked_alone -= is_alone
+
+    def _end_of(self, delivery: Delivery) -> float:
+        """Return when the last row of a delivery will have failed for too long."""
+        now = anyio.current_time()
+        wall = now + self._wall_offset
+        ages = [wall - at for row in delivery.rows if (at := row.history.since) is not None]
+        age = max(0.0, min(ages)) if len(ages) == len(delivery.rows) else 0.0
+        return now - age + self.settings.retry_max_elapsed_seconds
+
+
+def _part_of(rows: int, parts: int) -> int:
+    """Return how many rows each part has, rounded up."""
+    return -(-rows // parts)
+
+
+def _all(
+    rows: tuple[Row, ...], outcome: Outcome, failure: Failure | None = None, reason: str = ""
+) -> Attempt:
+    return Attempt((outcome,) * len(rows), failure=failure, reason=reason)

@@ -1,0 +1,1 @@
+"""Arthur Scope: REST, JSON rows."""

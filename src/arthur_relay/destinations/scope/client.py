@@ -1,0 +1,487 @@
+"""Arthur Scope, REST API v3: one attempt to post a batch, and what the answer means for rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from arthur_relay.credentials import Credentials, is_loopback, socket_path
+from arthur_relay.destinations.http import Answer, HttpClient, TransportError
+from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.destinations.scope.auth import Token, TokenSource
+from arthur_relay.destinations.scope.results import (
+    RETRY,
+    interpret_results,
+    malformed,
+    may_pass,
+    whole,
+)
+from arthur_relay.destinations.scope.words import (
+    described,
+    described_success,
+    is_arthurs,
+    is_success_of_another,
+)
+from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.encoding.schema import ModelSchema, is_path_segment
+from arthur_relay.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ModelError,
+    RelayError,
+    UnreachableError,
+)
+from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row_owner import RowOwner
+from arthur_relay.settings import MOST_HANGING, RelaySettings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PREFIX = "/api/v3"
+_PROHIBITIONS = {
+    402: "Arthur's plan does not include this",
+    403: "Arthur does not permit to write to the model",
+}
+_METHODS = {RowKind.INFERENCE: "POST", RowKind.GROUND_TRUTH: "PATCH"}
+
+
+class ScopeDestination:
+    """Posts rows to Arthur Scope.
+
+    Args:
+        credentials: Where Arthur is and who we are.
+        connections: Connections at once, at most.
+        timeout_seconds: How long one request may take, from connecting to the answer's end.
+        max_age_seconds: For how long new requests are made with a connection.
+        retry_after_max_seconds: The longest `Retry-After` that is believed.
+        now: Returns the wall clock, timezone-aware.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only
+        self,
+        credentials: Credentials,
+        *,
+        connections: int,
+        timeout_seconds: float,
+        max_age_seconds: float,
+        retry_after_max_seconds: float,
+        now: Callable[[], datetime],
+        certificate: ClientCertificate | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._principal = credentials.owner.principal
+        self._retry_after_max = retry_after_max_seconds
+        self._now = now
+        path = socket_path(credentials.url)
+        self._http = HttpClient(
+            (credentials.url if path is None else "http://localhost") + PREFIX,
+            connections=connections,
+            verify_ssl=credentials.verify_ssl,
+            # A proxy can't reach what is on this machine.
+            use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
+            timeout_seconds=timeout_seconds,
+            max_age_seconds=max_age_seconds,
+            unix_socket=path,
+            certificate=certificate,
+        )
+        self._tokens = self._token_source()
+        self._organization = credentials.organization_id
+        self._is_refused = False
+
+    def _token_source(self) -> TokenSource:
+        api_key = self._credentials.api_key
+        return TokenSource(
+            log_in=self._log_in if api_key is None else None,
+            api_key=api_key,
+            wall_clock=lambda: self._now().timestamp(),
+        )
+
+    def renew(self, credentials: Credentials) -> None:
+        """Say who we are from the next request on, by new connections; the address stays.
+
+        Loop's thread only.
+        """
+        credentials = replace(credentials, url=self._credentials.url)
+        if credentials != self._credentials:
+            self._take(credentials)
+            self._organization = credentials.organization_id
+        self._http.renew()
+
+    @property
+    def _secrets(self) -> list[str]:
+        """What an answer may echo and nobody is told."""
+        who = self._credentials
+        return [each for each in (who.api_key, who.password, self._tokens.held) if each]
+
+    def _take(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._tokens = self._token_source()
+        self._tokens.enter()
+
+    @property
+    def name(self) -> str:
+        """Arthur's address."""
+        return self._credentials.url
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose the rows are: the organisation is known once Arthur was asked for it.
+
+        A key that is renewed while the process runs is its own: the rows stay whose they were.
+        """
+        return replace(
+            self._credentials.owner,
+            principal=self._principal,
+            organization=self._organization,
+            is_refused=self._is_refused and self._organization is None,
+        )
+
+    async def learn_owner(self) -> None:
+        """Ask Arthur for the organisation; raises what `check_access` does."""
+        await self.check_access()
+
+    @classmethod
+    def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
+        """Return a destination that the settings ask for.
+
+        Raises:
+            SettingsError: They name the key of a client certificate, and not the certificate.
+        """
+        return cls(
+            credentials,
+            connections=settings.max_in_flight + MOST_HANGING + 1,
+            timeout_seconds=settings.request_timeout_seconds,
+            max_age_seconds=settings.connection_max_age_seconds,
+            retry_after_max_seconds=settings.retry_after_max_seconds,
+            now=lambda: datetime.now(UTC),
+            certificate=ClientCertificate.of(settings),
+        )
+
+    async def __aenter__(self) -> Self:
+        self._tokens.enter()
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(exc_type, exc_value, traceback)
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        """Ask for a model. See `Destination.fetch_schema`."""
+        return ModelSchema.from_json(await self.fetch_model(model_id))
+
+    async def fetch_model(self, model_id: str, *, by_partner_id: bool = False) -> Any:
+        """Ask for a model, and return Arthur's whole description.
+
+        Args:
+            model_id: Arthur's id of it, or its partner's.
+            by_partner_id: Whether it is the partner's.
+
+        Raises:
+            Whatever `fetch_schema` does.
+        """
+        if not is_path_segment(model_id):
+            raise _no_model(model_id)
+        id_type = "partner_model_id" if by_partner_id else "id"
+        path = f"/models/{quote(model_id, safe='')}?id_type={id_type}&expand=attributes"
+        try:
+            answer = await self._authorised("GET", path)
+        except TransportError as error:
+            raise UnreachableError(self._where(str(error))) from error
+        if answer.status == 200:
+            return self._document(answer, "id")
+        if may_pass(answer.status) or not is_arthurs(answer):
+            raise self._unusable("it", answer)
+        if answer.status in (400, 404):
+            raise _no_model(model_id)
+        if answer.status in (401, 403):
+            raise CredentialsError(
+                f"Arthur refused access to model {model_id} ({answer.status}): {self._remedy()}"
+            )
+        raise ConfigurationError(
+            f"Arthur refused to tell of model {model_id} ({answer.status}): make sure that the id"
+            f" is right, and that {self._credentials.url} is the address of Arthur."
+        )
+
+    async def check_access(self) -> None:
+        """Ask Arthur who we are, to see that it is there and lets us in.
+
+        Raises:
+            CredentialsError: It does not.
+            UnreachableError: It could not be asked.
+        """
+        try:
+            answer = await self._authorised("GET", "/users/me")
+        except TransportError as error:
+            raise UnreachableError(self._where(str(error))) from error
+        if answer.status == 200:
+            self._document(answer)
+            return
+        if answer.status == 403 and is_arthurs(answer):
+            return  # that is said to a user of an outside identity provider
+        if answer.status == 401 and is_arthurs(answer):
+            raise CredentialsError(f"Arthur refused access (401): {self._remedy()}")
+        raise self._unusable("/users/me", answer)
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        """Send a batch once. See `Destination.deliver`."""
+        if not is_path_segment(batch.model_id):  # it would be a request for something else
+            return _refused(batch, "no such model")
+        path = f"/models/{quote(batch.model_id, safe='')}/inferences"
+        try:
+            answer = await self._authorised(_METHODS[batch.kind], path, batch)
+        except TransportError as error:
+            unheard = error.may_have_arrived
+            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), is_unheard=unheard)
+        except RelayError as error:
+            return self._in_vain(batch, error)
+        if answer.status == 404 and is_arthurs(answer):
+            return await self._without_model(batch)
+        return self._interpret(batch, answer)
+
+    def _in_vain(self, batch: Batch, error: RelayError) -> Attempt:
+        """Return what a batch comes to when Arthur did not let us so far as to send it."""
+        match error:
+            case CredentialsError():
+                return whole(batch, RETRY, Failure.UNAUTHORISED, str(error))
+            case UnreachableError(throttled=True):
+                wait = error.retry_after_seconds
+                return whole(batch, RETRY, Failure.THROTTLED, str(error), wait)
+            case UnreachableError():
+                wait = error.retry_after_seconds
+                return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), wait)
+            case _:
+                return whole(batch, RETRY, Failure.UNAVAILABLE, str(error))
+
+    async def _without_model(self, batch: Batch) -> Attempt:
+        """Ask whether there is no such model, which a 404 for its rows may also be without."""
+        try:
+            await self.fetch_model(batch.model_id)
+        except ModelError:
+            return _refused(batch, "http 404", 404)
+        except RelayError as error:
+            return self._in_vain(batch, error)
+        reason = "http 404 for rows of a model that Arthur has"
+        return whole(batch, Outcome(Verdict.RETRY, "http 404", 404), Failure.UNAVAILABLE, reason)
+
+    def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
+        """Say what an answer to a batch means."""
+        status = answer.status
+        reason = f"http {status}"
+        if 200 <= status < 300:
+            return self._interpret_success(batch, answer)
+        if status == 413:  # whoever says so, fewer may pass
+            outcome = Outcome(Verdict.REJECTED, reason, status)
+            return whole(batch, outcome, Failure.TOO_LARGE, reason)
+        again = Outcome(Verdict.RETRY, reason, status)
+        if may_pass(status) or not is_arthurs(answer):
+            failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
+            wait = self._retry_after(answer)
+            unheard = status >= 500
+            return whole(
+                batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard
+            )
+        if status == 401:
+            problem = f"Arthur refused access (401): {self._remedy()}"
+            return whole(batch, again, Failure.UNAUTHORISED, problem)
+        if status in ABOUT_US:
+            problem = f"{_PROHIBITIONS[status]} ({status}): {self._remedy()}"
+            return whole(batch, again, Failure.FORBIDDEN, problem)
+        return _refused(batch, reason, status)
+
+    def _interpret_success(self, batch: Batch, answer: Answer) -> Attempt:
+        if is_success_of_another(answer):
+            reason = described_success(answer, self._secrets)
+            return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
+        if answer.problem:
+            return malformed(batch, answer.problem)
+        return interpret_results(batch, answer.body)
+
+    async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
+        """Make a request with a token; a refused one is replaced once, where there is another.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: The login was refused, or the organisation is not clear.
+            UnreachableError: The login got no answer that can be used.
+        """
+        token = await self._token()
+        answer = await self._send(method, path, token.value, content)
+        if answer.status in (402, 403) and is_arthurs(answer):
+            is_other = self._is_renewed()
+        else:
+            is_other = answer.status == 401 and self._may_be_another(token)
+        if is_other:
+            token = await self._token()
+            answer = await self._send(method, path, token.value, content)
+        if answer.status == 401 and is_arthurs(answer) and not self._tokens.can_log_in:
+            self._is_refused = True
+        return answer
+
+    async def _token(self) -> Token:
+        """Return a token; where the login is refused, also by a password that is new by now."""
+        tokens = self._tokens
+        try:
+            return await tokens.token()
+        except CredentialsError:
+            self._read_again()
+            if self._tokens is tokens:
+                raise
+        return await self._tokens.token()
+
+    def _may_be_another(self, refused: Token) -> bool:
+        """Forget a token that was refused, and say whether there may be another one."""
+        if self._tokens.can_log_in:
+            self._tokens.refused(refused)
+            return True
+        if self._credentials.api_key == refused.value:
+            self._read_again()
+        return self._credentials.api_key != refused.value
+
+    def _is_renewed(self) -> bool:
+        """Say whether the files of key and password hold others by now, which are taken."""
+        before = self._credentials
+        self._read_again()
+        return self._credentials is not before
+
+    def _read_again(self) -> None:
+        """Take the key or the password that its file holds by now, if there is another one."""
+        found = self._credentials.renewed()
+        if found != self._credentials:
+            self._take(found)
+
+    async def _send(self, method: str, path: str, token: str, content: Batch | None) -> Answer:
+        headers = {"Authorization": token}
+        organization = await self._organization_id(token)
+        if organization:
+            headers["Arthur-Organization-ID"] = organization
+        return await self._http.request(method, path, headers=headers, content=content)
+
+    async def _organization_id(self, token: str) -> str:
+        """Return the organisation for the header, asked for once; empty when there is none.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: Arthur refused to say, or there are several organisations.
+            UnreachableError: Arthur's answer can't be used.
+        """
+        if self._organization is None:
+            answer = await self._http.request("GET", "/users/me", headers={"Authorization": token})
+            if answer.status == 200:
+                found = self._document(answer)
+                self._organization = str(found.get("organization_id") or "")
+            elif answer.status == 403 and is_arthurs(answer):
+                # a user of an outside identity provider
+                self._organization = await self._outside_organization(token)
+            elif answer.status != 401:
+                raise self._unusable("/users/me", answer)
+        # With a token that is refused, the request itself will say so, and make us log in again.
+        return self._organization or ""
+
+    async def _outside_organization(self, token: str) -> str | None:
+        path = "/users/me/auth_info"
+        answer = await self._http.request("GET", path, headers={"Authorization": token})
+        if answer.status == 401:
+            return None
+        if answer.status != 200:
+            raise self._unusable(path, answer)
+        ids = self._document(answer).get("organization_ids") or []
+        if len(ids) > 1:
+            known = ", ".join(str(found) for found in ids)
+            raise CredentialsError(
+                f"These credentials give access to several organisations ({known}):"
+                " set ARTHUR_ORGANIZATION_ID to the one to use."
+            )
+        return str(ids[0]) if ids else ""
+
+    async def _log_in(self) -> str:
+        """Log in and return the JWT.
+
+        Raises:
+            TransportError: No answer came.
+            CredentialsError: Arthur refused the login.
+            UnreachableError: Arthur's answer can't be used.
+        """
+        who = self._credentials
+        body = orjson.dumps({"login": who.login, "password": who.password})
+        answer = await self._http.request("POST", "/login", content=body)
+        if answer.status in (400, 401, 403) and is_arthurs(answer):
+            raise CredentialsError(
+                f"Arthur refused the login {who.login}: check the login and its password"
+                " (arthur_login and arthur_password, or ARTHUR_LOGIN and ARTHUR_PASSWORD)."
+            )
+        token = answer.cookies.get("Authorization")
+        if answer.status != 200 or not token:
+            missing = "/login gave no token: it" if answer.status == 200 else "/login"
+            raise self._unusable(missing, answer)
+        return token
+
+    def _document(self, answer: Answer, key: str | None = None) -> Mapping[str, Any]:
+        """Read the JSON object of a 200, with a key that Arthur's has.
+
+        Raises:
+            UnreachableError: It is none, or another one: Arthur has not said it.
+        """
+        if answer.problem:
+            raise UnreachableError(self._where(f"it was answered, but {answer.problem}"))
+        try:
+            document = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            document = None
+        if isinstance(document, Mapping) and (key is None or key in document):
+            return document
+        kind = "not JSON" if document is None else "not Arthur's"
+        said = described_success(answer, self._secrets)
+        raise UnreachableError(
+            f"The answer is {kind} ({said}): is ARTHUR_ENDPOINT_URL the address of Arthur?"
+        )
+
+    def _unusable(self, what: str, answer: Answer) -> RelayError:
+        """Return what to raise for an answer that does not let us in, or not say where to."""
+        said = described(answer, self._secrets).removeprefix("http ")
+        problem = self._where(f"{what} answered {said}")
+        if not may_pass(answer.status) and is_arthurs(answer):
+            return CredentialsError(
+                f"{problem}: make sure that this is the address of Arthur; if it is,"
+                f" {self._remedy()}"
+            )
+        return UnreachableError(
+            problem,
+            retry_after_seconds=self._retry_after(answer),
+            throttled=answer.status == 429,
+        )
+
+    def _retry_after(self, answer: Answer) -> float | None:
+        return retry_after_seconds(
+            answer.headers.get("retry-after"), now=self._now(), maximum=self._retry_after_max
+        )
+
+    def _where(self, what: str) -> str:
+        return f"Arthur at {self._credentials.url}: {what}"
+
+    def _remedy(self) -> str:
+        if self._credentials.api_key is not None:
+            return "check the API key (ARTHUR_API_KEY) and what it may do."
+        return f"check what the login {self._credentials.login} may do."
+
+
+def _no_model(model_id: str) -> ModelError:
+    return ModelError(
+        f"Arthur has no model with id {model_id}: make sure that the id is that of a model which is"
+        " registered with your Arthur account."
+    )
+
+
+def _refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
+    return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)

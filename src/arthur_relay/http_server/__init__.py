@@ -1,0 +1,1 @@
+"""What the daemon's and the sandbox's HTTP servers share."""

@@ -1,0 +1,1 @@
+"""The worker's thread, its event loop, and the ends of the process."""

@@ -1,0 +1,190 @@
+"""The one registry of the package: the relays of this process, for its exit and its forks.
+
+A relay is kept alive here while its thread runs. Without one it is only known: whoever has it can
+use it, its thread comes back with the next capture, and where nobody has it, it is forgotten.
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Any, Protocol
+from weakref import WeakSet, WeakValueDictionary
+
+from arthur_relay.runtime.exits import hook_exits
+from arthur_relay.settings import RelaySettings
+from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.fork_safety import ProcessLock
+from arthur_relay.system.operating_system import after_fork_in_child
+
+
+class Closable(Protocol):
+    """What the registry holds: a relay, seen from below."""
+
+    settings: RelaySettings
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it was started in this process, and has no thread because it has no work."""
+        ...
+
+    def begin_flush(self) -> "Future[None]":
+        """Start a flush without waiting; done when everything captured before is settled."""
+        ...
+
+    def begin_close(self) -> float:
+        """Start closing without waiting; returns the seconds it may take."""
+        ...
+
+    def finish_close(self, deadline: float) -> object:
+        """Wait until closed, until `deadline` on `time.monotonic()`'s scale at most."""
+        ...
+
+    def forget_parent(self) -> None:
+        """Become fresh in a forked child: what is queued and connected is the parent's."""
+        ...
+
+
+class Registry:
+    """The relays of this process: shared ones by key, and all that have a thread.
+
+    Only the latter are kept alive, and those that have something to show. Made once a process;
+    after a fork the child's is empty again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ProcessLock()
+        self._shared: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
+        self._running: dict[int, dict[int, Closable]] = {}
+        self._known: WeakSet[Closable] = WeakSet()
+        self._kept: dict[int, Closable] = {}
+        self._hooked_in: int | None = None
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return the relay of a key, made if there is none. Any thread."""
+        with self._lock.mine():
+            relay = self._shared.get(key)
+            if relay is None:
+                relay = self._shared[key] = make()
+            return relay
+
+    def unshare(self, relay: object) -> bool:
+        """Hand a relay out no more; the next to ask gets a new one.
+
+        Returns:
+            Whether it was shared.
+        """
+        with self._lock.mine():
+            keys = [key for key, value in self._shared.items() if value is relay]
+            for key in keys:
+                del self._shared[key]
+            return bool(keys)
+
+    def started(self, relay: Closable) -> None:
+        """Remember a relay whose thread runs, to close it when the process exits."""
+        with self._lock.mine():
+            self._ours()[id(relay)] = relay
+            self._known.add(relay)
+            if self._hooked_in is None:
+                atexit.register(self.close_all)
+                after_fork_in_child(self.after_fork)
+            if self._hooked_in != os.getpid():
+                self._hooked_in = os.getpid()
+                hook_exits(self, self.close_all)
+
+    def ended(self, relay: Closable) -> None:
+        """Forget a relay whose thread has ended."""
+        with self._lock.mine():
+            self._ours().pop(id(relay), None)
+            self._kept.pop(id(relay), None)
+        self.unshare(relay)
+
+    def can_spare(self, relay: Closable) -> bool:
+        """Say whether a relay that has nothing to do may be without a thread. Any thread.
+
+        One of those with the same spool has to stay: it takes over what other processes leave.
+        """
+        spool = relay.settings.spool_dir
+        if spool is None:
+            return True
+        others = [other for other in self.running() if other is not relay]
+        return any(other.settings.spool_dir == spool for other in others)
+
+    def let_go(self, relay: Closable, *, keep: bool = False) -> bool:
+        """Take note that a relay's thread ends. Returns whether it may end.
+
+        Args:
+            relay: The relay; alive from now on only while somebody refers to it.
+            keep: Whether the registry does.
+        """
+        with self._lock.mine():
+            if not self.can_spare(relay):
+                return False
+            if keep:
+                self._kept[id(relay)] = relay
+            self._ours().pop(id(relay), None)
+            return True
+
+    def take_back(self, relay: Closable) -> None:
+        """Keep a relay alive again, because its thread is about to start.
+
+        Any thread, signal handler and finaliser: it takes no lock.
+        """
+        self._ours()[id(relay)] = relay
+
+    def running(self) -> list[Closable]:
+        """Return the relays whose threads run. Any thread."""
+        with self._lock.mine():
+            return list(self._ours().values())
+
+    def _in_use(self) -> list[Closable]:
+        """Return those, and the relays whose threads may come back."""
+        with self._lock.mine():
+            running = self._ours()
+            known = [relay for relay in self._known if id(relay) not in running]
+            return [*running.values(), *(relay for relay in known if relay.is_at_rest)]
+
+    def begin_flush_all(self) -> "tuple[list[Future[None]], float]":
+        """Start to flush every relay; returns the flushes, and the seconds they may take."""
+        relays = self.running()
+        seconds = max((relay.settings.shutdown_timeout_seconds for relay in relays), default=0.0)
+        return [relay.begin_flush() for relay in relays], seconds
+
+    def close_all(self) -> None:
+        """Close every relay, all within the longest of their shutdown times.
+
+        Also those without a thread, or what is captured from now on would not be counted.
+        """
+        relays = self._in_use()
+        start = monotonic()
+        try:
+            deadline = start + max((relay.begin_close() for relay in relays), default=0.0)
+            for relay in relays:
+                relay.finish_close(deadline)
+        except KeyboardInterrupt:
+            for relay in relays:
+                relay.begin_close()
+                relay.finish_close(start)  # whoever presses Ctrl-C wants no more waiting
+            raise
+
+    def after_fork(self) -> None:
+        """Make everything fresh in a forked child.
+
+        Shared relays stay shared: each has forgotten the parent and serves the child. So has one
+        that was never used in the parent, or no longer: what it took from *its* parent it would
+        share with this child else, the next inference's id for instance.
+        """
+        for relay in list(self._known):
+            relay.forget_parent()
+
+    def _ours(self) -> dict[int, Closable]:
+        """Return the relays whose threads run in this process, and not in one that forked it."""
+        return self._running.setdefault(os.getpid(), {})
+
+
+_registry = Registry()
+
+
+def registry() -> Registry:
+    """Return this process's registry."""
+    return _registry

@@ -1,0 +1,65 @@
+"""An opt-in for bare scripts: SIGTERM ends the process like `sys.exit`, so that it flushes."""
+
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import Future
+from types import FrameType
+
+from arthur_relay.runtime.process_registry import registry
+from arthur_relay.system.clocks import monotonic
+
+logger = logging.getLogger("arthur_relay")
+
+EXIT_STATUS = 128 + signal.SIGTERM
+"""What a shell reports for a process that SIGTERM ended."""
+
+
+def exit_on_sigterm() -> bool:
+    """Make SIGTERM raise `SystemExit` in the main thread; then `finally` blocks and flush run.
+
+    The flush begins with the signal, in the background, so that it does not matter what else holds
+    up the exit: a thread that never ends, for instance. While it goes on, another SIGTERM changes
+    nothing; once all is delivered, or the flush's deadline has passed, another one kills the
+    process.
+
+    Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. A handler
+    that someone else has set is left alone. Whatever keeps it from being set is logged.
+
+    Returns:
+        Whether the handler is in place: False outside of the main thread, or when another is.
+    """
+    present = signal.getsignal(signal.SIGTERM)
+    if isinstance(present, _Exit):
+        return True
+    obstacle = ""
+    if present is not signal.SIG_DFL:
+        obstacle = "something else handles SIGTERM, and has to end the process or call close()"
+    else:
+        try:
+            signal.signal(signal.SIGTERM, _Exit())
+        except ValueError:  # `threading` does not know the main thread where threads are greenlets
+            obstacle = "only the main thread can do that"
+    if obstacle:
+        logger.warning("arthur-relay: SIGTERM is not made to flush: %s", obstacle)
+    return not obstacle
+
+
+class _Exit:
+    """The signal's handler."""
+
+    def __init__(self) -> None:
+        self._came_in: int | None = None  # a forked child has not been told to end yet
+        self._flushes: list[Future[None]] = []
+        self._deadline = 0.0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self._came_in != os.getpid():
+            self._came_in = os.getpid()
+            self._flushes, seconds = registry().begin_flush_all()
+            self._deadline = monotonic() + seconds
+            sys.exit(EXIT_STATUS)
+        if monotonic() >= self._deadline or all(flush.done() for flush in self._flushes):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

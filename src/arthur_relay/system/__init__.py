@@ -1,0 +1,1 @@
+"""What this operating system, this Python and this terminal have."""

@@ -1,0 +1,190 @@
+"""Files that hold prompts: for their owner only, and under a dated name once they are damaged.
+
+Whoever may write to such a file, or put another one in its place, could read what we write there,
+or have us read what we did not. So a file that another user owns or may write to is refused, and
+so is a link, wherever it leads. A file of our own that others may only read is as its owner wants.
+
+A directory may also be root's. One that a group may write to is taken for meant so when it has the
+set-group-id bit and the group is one of ours, which is how Kubernetes hands out volumes; then the
+group may write to the files in it too. So is the top of a volume of root's that everybody may write
+to, without the sticky bit: an `emptyDir` is one, and only its pod has it. What is above the
+directory is its administrator's business: who can replace the directory can't read our files, and
+that it was replaced is noticed.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from errno import ELOOP, ENOTDIR, EPERM
+from itertools import count
+from pathlib import Path
+
+from arthur_relay.system import native
+from arthur_relay.system.operating_system import (
+    AS_BYTES,
+    AS_IT_IS,
+    HAS_OWNERS,
+    our_groups,
+    our_user,
+)
+
+KEPT_ASIDE = 5
+"""Files that were set aside and are kept, at most: enough to look for what damages them."""
+
+_MARK = "-damaged-"
+
+
+class UntrustedError(OSError):
+    """Another user could write to a file or a directory; `strerror` says how, and what to do."""
+
+
+def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: bool = False) -> int:
+    """Open a file that only we can write to; when it is made, only we can read it.
+
+    Args:
+        path: The file. The last part of it must not be a link.
+        flags: As for `os.open`.
+        shared: Whether its group may write to it as well.
+
+    Returns:
+        A descriptor.
+
+    Raises:
+        UntrustedError: It is a link, no regular file, or others may write to it.
+        OSError: It can't be opened.
+    """
+    try:
+        descriptor = native.open_file(path, flags | AS_IT_IS | AS_BYTES, 0o600)
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise UntrustedError(EPERM, f"{path} is a link, and links are not followed") from None
+        raise
+    try:
+        check_file(path, os.fstat(descriptor), shared=shared)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> None:
+    """Look at whose a file is.
+
+    Args:
+        path: For the error.
+        status: What `lstat` or `fstat` says of it.
+        shared: Whether its group may write to it.
+
+    Raises:
+        UntrustedError: It is a link, no regular file, or others may write to it.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        raise UntrustedError(EPERM, f"{path} is a link, and links are not followed")
+    if not stat.S_ISREG(status.st_mode):
+        raise UntrustedError(EPERM, f"{path} is no regular file")
+    if not HAS_OWNERS:
+        return
+    if status.st_uid != our_user():
+        raise UntrustedError(
+            EPERM, f"{path} belongs to another user ({status.st_uid}): remove it, or run as that"
+        )
+    if status.st_mode & (stat.S_IWOTH if shared else stat.S_IWOTH | stat.S_IWGRP):
+        raise UntrustedError(EPERM, f"other users may write to {path}: chmod go-w {path}")
+
+
+def check_directory(path: Path) -> bool:
+    """Look at who may write to a directory.
+
+    Returns:
+        Whether a group may, which was meant so.
+
+    Raises:
+        UntrustedError: Others may.
+        OSError: It is no directory, or can't be looked at.
+    """
+    link, status = path.lstat(), path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+    if not HAS_OWNERS:
+        return False
+    for owner in (link.st_uid, status.st_uid):
+        if owner not in (0, our_user()):
+            raise UntrustedError(
+                EPERM, f"it belongs to another user ({owner}): make one of your own, or run as that"
+            )
+    if status.st_uid == 0 and not status.st_mode & stat.S_ISVTX and path.is_mount():
+        return True
+    shared = bool(status.st_mode & stat.S_IWGRP)
+    is_meant = status.st_mode & stat.S_ISGID and status.st_gid in our_groups()
+    if status.st_mode & stat.S_IWOTH or (shared and not is_meant):
+        raise UntrustedError(EPERM, f"other users may write to it: chmod go-w {path}")
+    return shared
+
+
+def make_private(path: Path, *, shared: bool = False) -> None:
+    """Make a file that only its owner can read, when it is not there.
+
+    Raises:
+        OSError: As `open_private`.
+    """
+    os.close(open_private(path, shared=shared))
+
+
+def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:
+    """Give a file, which nobody has open, a dated name that no relay looks at.
+
+    Args:
+        path: The file.
+        moment: For the name.
+        beside: Endings of the files that belong to it; the empty one is itself.
+
+    Returns:
+        The new name.
+
+    Raises:
+        OSError: It can't be renamed.
+    """
+    for number in count():
+        dated = f"{moment:%Y%m%dT%H%M%SZ}" + (f"-{number}" if number else "")
+        aside = path.with_name(f"{path.stem}{_MARK}{dated}.sqlite")
+        if not aside.exists():
+            break
+    for ending in beside:
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").replace(f"{aside}{ending}")
+    return aside
+
+
+def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
+    """Return which of the files that were set aside are not to be kept, oldest first.
+
+    Args:
+        paths: The files, those beside them not among them. The newest one is kept at any size.
+        most_bytes: Bytes that the others may take with it.
+    """
+    newest_first = sorted(paths, key=_set_aside_at, reverse=True)
+    size = 0
+    for kept, path in enumerate(newest_first):
+        with suppress(FileNotFoundError):  # another process has removed it
+            size += sum([each.stat().st_size for each in _with_beside(path)])
+        if kept and (kept == KEPT_ASIDE or size > most_bytes):
+            return newest_first[kept:][::-1]
+    return []
+
+
+def remove_aside(path: Path) -> None:
+    """Remove a file that was set aside, with those beside it."""
+    for each in _with_beside(path):
+        each.unlink(missing_ok=True)
+
+
+def _with_beside(path: Path) -> list[Path]:
+    return [path, *path.parent.glob(f"{path.name}-*")]
+
+
+def _set_aside_at(path: Path) -> tuple[str, int]:
+    date, _, number = re.split("-(?:damaged|read)-", path.stem)[-1].partition("-")
+    return date, int(number) if number.isdecimal() else 0

@@ -1,0 +1,226 @@
+"""What the worker logs: written by others, because a handler of the application's may block.
+
+A handler that writes into a pipe which nobody reads, or to a host that does not answer, holds up
+whoever logs, for ever maybe. So the worker hands its lines to a thread that lives as long as there
+are any, and waits a moment for it, so that lines are where they belong among others.
+
+Where greenlets are threads, one of the application's writes them. The locks of `logging` are the
+library's there. They are made for the greenlets of one thread: when a thread of ours and a greenlet
+wanted one at once, with eventlet the greenlet waited for ever, and now and then with gevent. So a
+line of ours waits until the library's loop comes to it.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from arthur_relay.system import native
+
+if TYPE_CHECKING:
+    Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    Adapter = logging.LoggerAdapter
+
+T = TypeVar("T")
+
+MAX_LINES = 1000
+"""So many lines wait at most, the newest: an application that never rests writes none."""
+
+
+PATIENCE_SECONDS = 0.05
+"""How long a line is waited for."""
+
+
+class WorkerLogger(Adapter):
+    """A logger for all threads, the worker's among them.
+
+    Args:
+        name: The logger's.
+        everywhere: Whether other threads than the worker's must not be held up either.
+    """
+
+    def __init__(self, name: str, *, everywhere: bool = False) -> None:
+        super().__init__(logging.getLogger(name), {})
+        self._everywhere = everywhere
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Change nothing."""
+        return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a line; in a thread of ours have it logged."""
+        if not self.logger.isEnabledFor(level):
+            return
+        is_ours = native.is_background_thread()
+        if native.is_patched():
+            if is_ours:
+                _lines.put(self.logger, level, msg, args)
+                return
+        elif is_ours or self._everywhere:
+            file, line, function, _ = self.logger.findCaller(stacklevel=2)
+            name = self.logger.name
+            _writers.put(
+                self.logger,
+                self.logger.makeRecord(name, level, file, line, msg, args, None, function),
+            )
+            return
+        self.logger.log(level, msg, *args, **{"stacklevel": 2, **kwargs})
+
+
+class _Ours(logging.Filter):
+    """Has what asyncio logs in a thread of ours written as our own lines are."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not (native.is_patched() and native.is_background_thread()):
+            return True
+        _lines.put(logging.getLogger(record.name), record.levelno, record.getMessage(), ())
+        return False
+
+
+_OURS = _Ours()
+
+
+class _Queue(Generic[T]):
+    """What waits to be written; the oldest give way, and are told of. Any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[T] = deque()
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, line: T) -> None:
+        with suppress(IndexError):
+            while len(self._waiting) >= MAX_LINES:
+                self._waiting.popleft()
+                self._dropped += 1
+        self._waiting.append(line)
+
+    def take(self) -> T:
+        """Return the next line, behind one that says how many are missing before it.
+
+        Raises:
+            IndexError: There is none.
+        """
+        line = self._waiting.popleft()
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            with suppress(Exception):  # a handler's of the application
+                logging.getLogger("arthur_relay").warning(
+                    "arthur-relay: %d log lines are missing here: a handler of the application"
+                    " did not take them in time",
+                    dropped,
+                )
+        return line
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._dropped = 0
+
+
+class _Lines:
+    """The lines that wait. Any thread puts, a greenlet writes."""
+
+    def __init__(self) -> None:
+        self._waiting: _Queue[tuple[logging.Logger, int, object, tuple[object, ...]]] = _Queue()
+        self._wake: Callable[[], object] = lambda: None
+        self._written_in: int | None = None
+
+    def start(self) -> None:
+        """See to it that they are written in this process. Not for a thread of ours."""
+        if native.is_patched() and self._written_in != os.getpid():
+            self._written_in = os.getpid()
+            self._waiting.clear()  # in a forked child they are the parent's
+            logging.getLogger("asyncio").addFilter(_OURS)  # keeps it once
+            gevent = sys.modules.get("gevent")
+            self._wake = self._by_callback(gevent) if gevent else self._by_greenlet()
+
+    def put(
+        self, logger: logging.Logger, level: int, message: object, values: tuple[object, ...]
+    ) -> None:
+        self._waiting.put((logger, level, message, values))
+        with suppress(Exception):  # the loop has ended: the end of the relay writes them
+            self._wake()
+
+    def write(self) -> None:
+        """Write what waits. Not for a thread of ours."""
+        with suppress(IndexError):
+            while True:
+                logger, level, message, values = self._waiting.take()
+                logger.log(level, message, *values)
+
+    def _by_callback(self, gevent: Any) -> Callable[[], object]:
+        # Of no weight: an application that waits until its loop has nothing more to do has to end.
+        watcher = gevent.get_hub().loop.async_(ref=False)
+        watcher.start(gevent.spawn, self.write)
+        return watcher.send  # type: ignore[no-any-return] # gevent has no types for it
+
+    def _by_greenlet(self) -> Callable[[], object]:
+        waiter = native.new_waiter()
+        threading.Thread(
+            target=self._write_whenever, args=(os.getpid(), waiter), daemon=True
+        ).start()
+        return waiter.wake
+
+    def _write_whenever(self, process: int, waiter: native.Waiter) -> None:
+        while waiter.wait(native.A_YEAR) and process == os.getpid():
+            self.write()
+        waiter.close()  # in a forked child, which has writers of its own
+
+
+class _Writers:
+    """The lines that wait for a handler, and the thread that waits for it. Any thread puts."""
+
+    def __init__(self) -> None:
+        self._waiting: _Queue[tuple[logging.Logger, logging.LogRecord]] = _Queue()
+        self._busy_in: int | None = None  # the process: a forked child has no such thread
+
+    def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Have a line written; waits for it no longer than `PATIENCE_SECONDS`."""
+        self._waiting.put((logger, record))
+        if self._busy_in == os.getpid():  # it can't write now: this one comes behind the others
+            return
+        self._busy_in = os.getpid()
+        written = native.Lock()
+        written.acquire()
+        try:
+            threading.Thread(
+                target=self._write, args=(written,), name="arthur-relay-log", daemon=True
+            ).start()
+        except RuntimeError:  # the interpreter ends, or there is no thread to be had
+            self._write(written)
+        else:
+            written.acquire(timeout=PATIENCE_SECONDS)
+
+    def _write(self, written: threading.Lock) -> None:
+        while self._waiting:
+            self._busy_in = os.getpid()
+            with suppress(IndexError):
+                while True:
+                    logger, record = self._waiting.take()
+                    with suppress(Exception):  # a filter's of the application
+                        logger.handle(record)
+            self._busy_in = None  # and then look again: who came meanwhile relies on this thread
+        written.release()
+
+
+_writers = _Writers()
+_lines = _Lines()
+
+
+def start() -> None:
+    """Have lines of the worker written in this process. A thread or greenlet of others."""
+    _lines.start()
+
+
+def write() -> None:
+    """Write the lines that wait. A thread or greenlet of others."""
+    _lines.write()

@@ -1,0 +1,1 @@
+"""The one loop that all rows pass, and what it is composed of."""

@@ -1,0 +1,215 @@
+"""Takes captures in from the inlet: samples them, and encodes or stages them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from arthur_relay.accounting import Ledger
+from arthur_relay.capture.queue import Inlet
+from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.sampling import split_sample
+from arthur_relay.inference import (
+    Capture,
+    CapturedGroundTruth,
+    CapturedRow,
+    Encodable,
+    inference_id_of,
+)
+from arthur_relay.row import Row, RowKind
+from arthur_relay.settings import RelaySettings
+from arthur_relay.stats import DropReason
+from arthur_relay.system.worker_logs import WorkerLogger
+from arthur_relay.worker.admission import Room
+from arthur_relay.worker.awaiting_schema import Staging
+from arthur_relay.worker.flush import Flushes
+from arthur_relay.worker.gil import Pace
+from arthur_relay.worker.schema_registry import SchemaLoader
+
+logger = WorkerLogger("arthur_relay.worker")
+
+SLICE_CAPTURES = 16
+SLICE_BYTES = 32 * 1024
+"""Captures, and bytes, encoded before the worker looks whether others want to go on: 0.1 to 0.2 ms.
+
+Each look, and each group of rows that is put into the buffer, costs as much as half a row.
+"""
+
+SLICES_A_TURN = 16
+"""Slices before the loop turns, so that answers are read and deliveries go on."""
+
+RUSH_FULLNESS = 0.4
+"""How full the inlet may be before the worker pauses less."""
+
+NO_MODEL = "no model id"
+NAME_ONE = "set ARTHUR_MODEL_ID, or give model_id"
+NO_GROUND_TRUTH = "no ground truth"
+"""The model has registered none of the attributes that were given."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Intake:
+    """What happens between the inlet and the buffer. Worker's loop only.
+
+    Attributes:
+        inlet: Where captures come from.
+        staging: Where they wait while their model is not known.
+        room: Where their rows go.
+        schemas: Knows the models.
+        ledger: Counts what does not become a row.
+        flushes: Told of what was taken, and of what is done with.
+        settings: The sample, and the overflow policy.
+        pace: Lets the application's threads go on.
+        dead: Told of rows that are rejected here, and why.
+    """
+
+    inlet: Inlet
+    staging: Staging
+    room: Room
+    schemas: SchemaLoader
+    ledger: Ledger
+    flushes: Flushes
+    settings: RelaySettings
+    pace: Pace
+    dead: Callable[[Row, str], None]
+    _told_unencodable: bool = False
+    _told_nameless: bool = False
+    _slices: int = 0
+
+    def resume(self, group: TaskGroup) -> None:
+        """Ask for the models that an earlier run died asking for."""
+        for model_id in self.staging.models():
+            self.schemas.load(group, model_id)
+
+    async def take_in(self, group: TaskGroup, *, at_most: int) -> None:
+        """Take so many captures at most, as far as they fit."""
+        taken = 0
+        left = at_most
+        while left > 0 and not self.room.is_stalled():
+            captures = self.inlet.take(min(left, self._slice()), enough_bytes=SLICE_BYTES)
+            if not captures:
+                break
+            left -= len(captures)
+            taken += len(captures)
+            self._accept(captures, group)
+            await self._breathe()
+        if taken:
+            self.inlet.made_room()
+        self.flushes.close_epoch(taken, inlet_is_empty=len(self.inlet) == 0)
+
+    def is_in_a_rush(self) -> bool:
+        """Say whether captures come in faster than they are encoded."""
+        return self.inlet.fullness >= RUSH_FULLNESS
+
+    async def encode_staged(self) -> None:
+        """Encode, or reject, what was staged for models about which Arthur has told by now."""
+        while self.schemas.told:
+            model_id = self.schemas.told.popleft()
+            encoder = self.schemas.encoder(model_id)
+            reason = self.schemas.refusal(model_id)
+            if encoder is None and reason is None:
+                continue
+            while staged := self.staging.take(model_id, SLICE_CAPTURES):
+                for capture, epoch in staged:
+                    if encoder is not None:
+                        self.room.hold(self._encode(encoder, capture, epoch))
+                    elif reason is not None:
+                        self._refuse(reason, capture, epoch)
+                await self._breathe()
+
+    async def _breathe(self) -> None:
+        """Let the application's threads go on after a slice, and the loop turn now and then."""
+        self.pace.breathe(self.is_in_a_rush)
+        self._slices += 1
+        if self._slices % SLICES_A_TURN == 0:
+            await anyio.lowlevel.checkpoint()
+
+    def _slice(self) -> int:
+        """Return how many captures to take at once; one by one where the buffer may refuse them."""
+        if self.room.gives_up_oldest or self.room.has(0, rows=SLICE_CAPTURES):
+            return SLICE_CAPTURES
+        return 1
+
+    def _accept(self, captures: Sequence[Capture], group: TaskGroup) -> None:
+        """Encode captures, or stage them until their model is known."""
+        if self.settings.sample_rate < 1.0:
+            captures, others = split_sample(captures, self.settings.sample_rate)
+            self.ledger.drop(DropReason.SAMPLED, others)
+        self.flushes.take(sum([capture.rows for capture in captures]))
+        epoch = self.flushes.epoch
+        rows: list[Row] = []
+        for capture in captures:
+            try:
+                rows += self._rows_of(capture, epoch, group)
+            except Exception:  # noqa: BLE001 - one bad capture must not cost the others
+                self._drop_unencodable(capture, epoch)
+        self.room.hold(rows)
+
+    def _rows_of(self, capture: Capture, epoch: int, group: TaskGroup) -> list[Row]:
+        """Return the rows of a capture; none while it is staged, or when it was refused."""
+        model_id = capture.model_id
+        if isinstance(capture, CapturedRow):  # it was encoded before
+            return [replace(capture.row, epoch=epoch)]
+        encoder = self.schemas.encoder(model_id)
+        if encoder is not None and not self.staging.holds(model_id):
+            return self._encode(encoder, capture, epoch)
+        if encoder is not None:  # it has just become known; older ones go first
+            self.staging.put(capture, epoch)
+        elif not model_id:
+            if not self._told_nameless:
+                self._told_nameless = True
+                logger.warning(
+                    "arthur-relay: an inference names no model and is rejected: %s", NAME_ONE
+                )
+            self._refuse(NO_MODEL, capture, epoch)
+        elif (reason := self.schemas.refusal(model_id)) is not None:
+            self._refuse(reason, capture, epoch)
+        else:
+            self.room.make_for(self.staging.cost(capture))
+            self.staging.put(capture, epoch)
+            self.schemas.load(group, model_id)
+        return []
+
+    def _encode(self, encoder: Encoder, capture: Encodable, epoch: int) -> list[Row]:
+        try:
+            rows = encoder.encode(capture, epoch)
+        except Exception:  # noqa: BLE001 - as in `_accept`
+            self._drop_unencodable(capture, epoch)
+            return []
+        if len(rows) < capture.rows:
+            if isinstance(capture, CapturedGroundTruth):
+                self._refuse(NO_GROUND_TRUTH, capture, epoch)
+                return []
+            missing = capture.rows - len(rows)
+            self.ledger.drop(DropReason.SKIPPED, missing)
+            self.flushes.settle(missing, epoch)
+        return rows
+
+    def _refuse(self, reason: str, capture: Encodable, epoch: int) -> None:
+        """Reject a capture that Arthur would not take; its letters are as good as can be told."""
+        self.ledger.reject(reason, capture.rows, capture.model_id)
+        self.flushes.settle(capture.rows, epoch)
+        try:
+            rows = self.schemas.presumed_encoder(capture.model_id).encode(capture, epoch)
+        except Exception:  # noqa: BLE001 - it is rejected and counted already
+            rows = []
+        for row in rows or [_without_body(capture)]:
+            self.dead(row, reason)
+
+    def _drop_unencodable(self, capture: Capture, epoch: int) -> None:
+        if not self._told_unencodable:
+            self._told_unencodable = True
+            # Without the exception, whose text might quote the inference.
+            logger.warning("arthur-relay: an inference could not be encoded and is dropped")
+        self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
+        self.flushes.settle(capture.rows, epoch)
+
+
+def _without_body(capture: Encodable) -> Row:
+    """Return what can be told of a capture that makes no row: which inference it is of."""
+    is_truth = isinstance(capture, CapturedGroundTruth)
+    kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
+    row_id, model_id = clean_text(inference_id_of(capture)), clean_text(capture.model_id)
+    return Row(row_id, model_id, b"", kind=kind)

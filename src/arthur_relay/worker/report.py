@@ -1,0 +1,139 @@
+"""Turns the pipeline's state into what users are told, `Stats` and `Health`; changes nothing."""
+
+from collections.abc import Callable
+
+from arthur_relay.accounting import AtomicCounter, Ledger
+from arthur_relay.delivery.circuit_breaker import BreakerState
+from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
+from arthur_relay.worker.encode_stage import NAME_ONE, NO_MODEL
+from arthur_relay.worker.schema_registry import SchemaLoader
+
+
+class EventCounts:
+    """What the callback's edge counts; each may be counted up by any thread without a lock."""
+
+    __slots__ = ("abandoned", "unmatched", "unreadable")
+
+    def __init__(self) -> None:
+        self.abandoned = AtomicCounter()
+        self.unmatched = AtomicCounter()
+        self.unreadable = AtomicCounter()
+
+
+def report_flush(ledger: Ledger, *, timed_out: bool) -> FlushResult:
+    """Return what became of everything so far."""
+    totals = ledger.totals()
+    return FlushResult(
+        delivered=totals.delivered,
+        rejected=totals.rejected,
+        dropped=totals.dropped,
+        pending=totals.pending,
+        timed_out=timed_out,
+    )
+
+
+def report_stats(
+    ledger: Ledger,
+    *,
+    events: EventCounts,
+    open_runs: int,
+    worker_restarts: int,
+    pending_bytes: int,
+    spooled: Callable[[], int],
+) -> Stats:
+    """Return a snapshot of all counts.
+
+    `spooled` is asked last: it is never more than what of the pending ones is on disk.
+    """
+    totals = ledger.totals()
+    on_disk = spooled()
+    while totals.recovered != ledger.recovered:  # what was found meanwhile is on disk, not pending
+        totals = ledger.totals()
+        on_disk = spooled()
+    return Stats(
+        captured=totals.captured,
+        delivered=totals.delivered,
+        rejected=totals.rejected,
+        dropped=totals.dropped,
+        pending=totals.pending,
+        rejected_reasons=totals.rejected_reasons,
+        open_runs=open_runs,
+        abandoned=events.abandoned.value(),
+        unmatched_events=events.unmatched.value(),
+        capture_errors=events.unreadable.value(),
+        attributes_omitted=ledger.attributes_omitted,
+        redaction_failures=ledger.redaction_failures,
+        requests=ledger.requests,
+        retries=ledger.retries,
+        malformed_answers=ledger.malformed_answers,
+        worker_restarts=worker_restarts,
+        pending_bytes=pending_bytes,
+        spooled=on_disk,
+    )
+
+
+def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each state; keyword-only
+    ledger: Ledger,
+    dispatcher: Dispatcher,
+    *,
+    schemas: SchemaLoader,
+    unreadable: int,
+    disabled: bool,
+    closed: bool,
+    running: bool,
+    trouble: str | None = None,
+    unanswered: str = "",
+    lacks_model: bool = False,
+    left_alone: int = 0,
+) -> Health:
+    """Return how delivery goes, in one word and one sentence.
+
+    `unanswered` says why Arthur gave no answer to who asked it beside the pipeline, or "";
+    `lacks_model`, whether inferences have to name their model themselves though nobody chose that;
+    `left_alone`, how many in the spool's directory are for somebody else.
+    """
+    if disabled:
+        return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
+    totals = ledger.totals()
+    unsampled = totals.dropped.get(DropReason.SAMPLED, 0)
+    lost = sum(totals.dropped.values()) - unsampled
+    counts = (
+        f"{totals.delivered} inferences are delivered, {totals.pending} wait,"
+        f" {totals.rejected} were rejected and {lost} dropped"
+    )
+    if unsampled:
+        counts += f", {unsampled} are not in the sample"
+    if left_alone:
+        counts += (
+            f"; {left_alone} in the spool's directory are for another Arthur or organisation, as"
+            " far as is known, and left alone: see arthur-relay spool list"
+        )
+    if trouble and not closed:
+        return Health(HealthStatus.FAILING, f"The spool can't keep rows: {trouble}: {counts}.")
+    if lacks_model:
+        counts += "; ARTHUR_MODEL_ID is not set, so that inferences have to name their model"
+    failure = schemas.unreachable if running else "the worker died and is being started again"
+    if dispatcher.breaker.state is not BreakerState.CLOSED:
+        failure = failure or dispatcher.last_failure
+    failure = failure or dispatcher.entry.refusal or unanswered
+    if closed:
+        return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
+    if failure:
+        return Health(HealthStatus.FAILING, f"Arthur can't be used now ({failure}): {counts}.")
+    objection = ""
+    if problem := dispatcher.last_failure or schemas.refused:
+        objection = f"Arthur had an objection ({problem})"
+    elif held := dispatcher.held_models:
+        objection = held[0].upper() + held[1:]
+    elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
+        objection = f"{nameless} inferences were rejected because they name no model: {NAME_ONE}"
+    elif unreadable:
+        objection = f"{unreadable} LangChain events could not be read"
+    elif withheld := ledger.redaction_failures:
+        objection = f"{withheld} texts were withheld because a redactor failed"
+    if objection:
+        return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
+    if dispatcher.has_answered or totals.delivered:
+        return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")
+    return Health(HealthStatus.OK, f"Arthur has not been asked for anything so far: {counts}.")

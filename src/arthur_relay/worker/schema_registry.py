@@ -1,0 +1,379 @@
+"""The schemas of the models: asked for once, again and again while Arthur is away."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
+
+from arthur_relay.buffers import Buffer
+from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
+from arthur_relay.destinations import Destination
+from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.encoding.schema import COMMON_ATTRIBUTES, MAX_MODEL_CHARACTERS, ModelSchema
+from arthur_relay.errors import (
+    ConfigurationError,
+    CredentialsError,
+    ModelError,
+    UnreachableError,
+)
+from arthur_relay.settings import RelaySettings
+from arthur_relay.system import native
+from arthur_relay.system.worker_logs import WorkerLogger
+from arthur_relay.worker.awaiting_schema import Staging
+
+logger = WorkerLogger("arthur_relay.delivery")
+
+REFUSAL_SECONDS = 60.0
+"""How long a refusal is believed; then the next inference of the model makes us ask again."""
+
+REFUSALS_KEPT = 1000
+"""Models whose refusals are remembered; inferences may name any number that do not exist."""
+
+MODELS_AT_ONCE = 16
+"""Models that are asked for again and again at the same time, at most; a task of one costs 11 KB.
+Others wait for their turn, and one that finds no answer lets them go before it."""
+
+NOTED_QUESTIONS = 100
+"""Questions asked elsewhere that wait to be taken in, at most; the newest say enough."""
+
+QUESTIONS_AT_ONCE = 2
+"""Models asked for at the same time, at most, so that deliveries keep their connections."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SchemaLoader:
+    """Knows the encoders of the models, and loads those it does not know.
+
+    `ask`, `give` and `note` may be called from any thread, and take effect when the worker looks;
+    the rest belongs to the worker's loop.
+
+    Attributes:
+        destination: Is asked.
+        buffer: Remembers models for a start while Arthur is away.
+        staging: Holds captures that wait for a model: without any, it is not asked for.
+        settings: Time limits and back-off.
+        random: Returns a number in 0..1.
+        omitted: Given to each encoder.
+        privacy: Given to each encoder.
+        learned: Told of each model that becomes known.
+        changed: Told when a model became known, or was refused.
+        asked: Told why a question had no answer, and "" when it had one.
+        urgent: Whether the relay is closing, and waits have to be short.
+        told: Models that Arthur has told of, or refused, until somebody takes note.
+    """
+
+    destination: Destination
+    buffer: Buffer
+    staging: Staging
+    settings: RelaySettings
+    random: Callable[[], float]
+    omitted: Callable[[str], None]
+    privacy: Privacy | None
+    learned: Callable[[str, ModelSchema], None]
+    changed: Callable[[], None]
+    asked: Callable[[str], None]
+    urgent: bool = False
+    told: deque[str] = field(default_factory=deque)
+    _unreachable: dict[str, str] = field(default_factory=dict)
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _presumed: set[str] = field(default_factory=set)
+    _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _loading: set[str] = field(default_factory=set)
+    _queued: dict[str, int] = field(default_factory=dict)
+    _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
+    _told_refusals: dict[str, None] = field(default_factory=dict)
+    _not_before: dict[str, float] = field(default_factory=dict)
+    _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
+    _given: deque[ModelSchema] = field(default_factory=deque)
+    _noted: deque[str] = field(default_factory=lambda: deque(maxlen=NOTED_QUESTIONS))
+    _hurry: anyio.Event | None = None
+    _last_presumed: Encoder | None = None
+    _limiter: anyio.CapacityLimiter | None = None
+
+    def ask(self, model_id: str) -> "Future[None]":
+        """Ask for a model at once. Any thread; wake the worker afterwards.
+
+        Returns:
+            A future: None when the model is known, else the error of the first answer.
+        """
+        answer: Future[None] = native.new_future()
+        self._questions.append((model_id, answer))
+        return answer
+
+    def give(self, schema: ModelSchema) -> None:
+        """Make a model known that need not be asked for. Any thread."""
+        self._given.append(schema)
+
+    def note(self, failure: str) -> None:
+        """Take in why a question asked elsewhere had no answer, or "". Any thread; wake it then."""
+        self._noted.append(failure)
+
+    @property
+    def unreachable(self) -> str:
+        """Why a model could not be asked for lately, or "" when all have been told. Any thread."""
+        return next(iter(list(self._unreachable.values())), "")
+
+    @property
+    def refused(self) -> str:
+        """Why a model was refused lately, or "" when none was. Any thread."""
+        return next((reason for reason, _ in list(self._refused.values())), "")
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether `turn` has something to do."""
+        return bool(self._questions or self._given or self._noted)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether anything is asked for, or is to be."""
+        return self.has_questions or bool(self._waiting or self._loading)
+
+    def enter(self) -> None:
+        """Get ready for a loop, also after an earlier one died."""
+        self._loading.clear()
+        self._queued.clear()
+        self._hurry = anyio.Event()
+        self._limiter = anyio.CapacityLimiter(QUESTIONS_AT_ONCE)
+
+    def turn(self, group: TaskGroup) -> None:
+        """Take up what other threads have asked and given, and forget refusals that are old."""
+        now = anyio.current_time()
+        while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
+            del self._refused[next(iter(self._refused))]
+        while self._noted:
+            self.asked(self._noted.popleft())
+        while self._given:
+            schema = self._given.popleft()
+            self._learn(schema.model_id, schema)
+            self.buffer.remember(schema)
+        while self._questions:
+            model_id, answer = self._questions.popleft()
+            if model_id in self._encoders and model_id not in self._presumed:
+                _resolve(answer, None)
+            else:
+                self._refused.pop(model_id, None)
+                self._waiting.append((model_id, answer))
+                self.load(group, model_id)
+
+    def resume(self, group: TaskGroup) -> None:
+        """Ask again what an earlier run did not live to hear, and what is only remembered."""
+        for schema in self.buffer.schemas():
+            if schema.model_id not in self._encoders:
+                self._learn(schema.model_id, schema)
+                self._presumed.add(schema.model_id)
+                self.load(group, schema.model_id)
+        for model_id, _ in self._waiting:
+            self.load(group, model_id)
+
+    def encoder(self, model_id: str) -> Encoder | None:
+        """Return the model's encoder, or None when it is not known (yet)."""
+        return self._encoders.get(model_id)
+
+    def presumed_encoder(self, model_id: str) -> Encoder:
+        """Return an encoder for a model that Arthur does not tell of, with the usual attributes.
+
+        What it makes is for people, and for another try once the model is there.
+        """
+        model_id = clean_text(model_id)
+        if self._last_presumed is None or self._last_presumed.schema.model_id != model_id:
+            schema = ModelSchema(model_id, COMMON_ATTRIBUTES)
+            self._last_presumed = Encoder(schema, lambda _name: None, self.privacy)
+        return self._last_presumed
+
+    def known(self) -> list[ModelSchema]:
+        """Return the models that are known. Any thread."""
+        return [encoder.schema for encoder in list(self._encoders.values())]
+
+    def refusal(self, model_id: str) -> str | None:
+        """Return why Arthur refused to tell of the model, or None when it has not lately.
+
+        What no model's id can be is not asked for, and not remembered.
+        """
+        if len(model_id) > MAX_MODEL_CHARACTERS:
+            return "unknown model"
+        found = self._refused.get(model_id)
+        if found is None:
+            return None
+        reason, until = found
+        if anyio.current_time() < until:
+            return reason
+        del self._refused[model_id]
+        return None
+
+    def load(self, group: TaskGroup, model_id: str) -> None:
+        """Begin to ask for a model, unless that is under way. Returns at once."""
+        if model_id in self._loading or model_id in self._queued:
+            return
+        self._queued[model_id] = 0
+        self._start_next(group)
+
+    def _start_next(self, group: TaskGroup) -> None:
+        """Ask for those that have waited longest, as far as there may be more at the same time."""
+        while self._queued and len(self._loading) < MODELS_AT_ONCE:
+            model_id = next(iter(self._queued))
+            attempts = self._queued.pop(model_id)
+            if self._is_wanted(model_id):
+                self._loading.add(model_id)
+                group.start_soon(self._load, group, model_id, attempts)
+
+    def _is_wanted(self, model_id: str) -> bool:
+        """Say whether anything waits for a model, or goes by what may no longer be so."""
+        return (
+            self.staging.holds(model_id)
+            or model_id in self._presumed
+            or any(asked == model_id for asked, _ in self._waiting)
+        )
+
+    def hurry(self) -> None:
+        """Cut the wait before the next question short, once."""
+        assert self._hurry is not None
+        self._hurry.set()
+        self._hurry = anyio.Event()
+
+    async def _load(self, group: TaskGroup, model_id: str, attempts_before: int) -> None:
+        attempts = 0
+
+        async def fetch() -> ModelSchema:
+            nonlocal attempts
+            if attempts and self._queued:
+                raise _MakeWayError
+            attempts += 1
+            return await self._fetch(model_id)
+
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(UnreachableError),
+            wait=FullJitter(
+                initial_seconds=self.settings.retry_initial_seconds,
+                max_seconds=self.settings.retry_max_seconds,
+                random=self.random,
+                attempts_before=attempts_before,
+            ),
+            stop=stop_never,
+            sleep=self._back_off,
+            reraise=True,
+        )
+        try:
+            schema: ModelSchema = await policy(fetch)
+        except _MakeWayError:
+            self._loading.discard(model_id)
+            self._queued[model_id] = attempts_before + attempts
+            self._start_next(group)
+            return
+        except ConfigurationError as error:
+            self.asked("")
+            self._refuse(model_id, error)
+            self._answer(model_id, error)
+        else:
+            self.asked("")
+            self._learn(model_id, schema)
+            self.buffer.remember(schema)
+            if self._unreachable.pop(model_id, "") and not self._unreachable:
+                logger.warning("arthur-relay: Arthur answers again; delivery goes on")
+            self._answer(model_id, None)
+        self._presumed.discard(model_id)
+        self._unreachable.pop(model_id, None)
+        self._not_before.pop(model_id, None)
+        self._loading.discard(model_id)
+        self._start_next(group)
+        self.changed()
+
+    async def _fetch(self, model_id: str) -> ModelSchema:
+        limit = self.settings.request_timeout_seconds
+        assert self._limiter is not None
+        # What Arthur asked for is obeyed, whoever is in a hurry.
+        await anyio.sleep_until(self._not_before.get(model_id, 0.0))
+        try:
+            async with self._limiter:
+                with anyio.fail_after(limit):
+                    return await self.destination.fetch_schema(model_id)
+        except Exception as error:
+            if isinstance(error, CredentialsError) and self.settings.spool_dir is not None:
+                # What can be kept waits until they are put right; who asked is told.
+                self._answer(model_id, error)
+                reason = str(error)
+            elif isinstance(error, ConfigurationError):
+                raise
+            elif isinstance(error, UnreachableError):
+                reason = str(error)
+                if error.retry_after_seconds is not None:
+                    not_before = anyio.current_time() + error.retry_after_seconds
+                    _forget_oldest(self._not_before)
+                    self._not_before[model_id] = not_before
+            elif isinstance(error, TimeoutError):
+                reason = f"no answer within {limit:g} s"
+            else:  # a bug must cost its model, not the worker
+                reason = f"internal error ({type(error).__name__})"
+            if not self._unreachable:
+                logger.warning(
+                    "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
+                )
+            if model_id not in self._unreachable:
+                _forget_oldest(self._unreachable)
+            self._unreachable[model_id] = reason
+            if not (isinstance(error, UnreachableError) and error.throttled):
+                self.asked(reason)
+            failure = UnreachableError(reason)
+            self._answer(model_id, failure)
+            raise failure from error
+
+    def _refuse(self, model_id: str, error: ConfigurationError) -> None:
+        """Remember for a while that Arthur has refused to tell of a model."""
+        match error:
+            case ModelError():
+                reason = error.reason
+                self.buffer.forget(model_id)
+            case CredentialsError():
+                reason = "credentials refused"
+            case _:
+                reason = "model refused"
+        self._refused.pop(model_id, None)  # the newest come last
+        _forget_oldest(self._refused)
+        self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
+        self._encoders.pop(model_id, None)
+        self.told.append(model_id)
+        if model_id not in self._told_refusals:
+            _forget_oldest(self._told_refusals)
+            self._told_refusals[model_id] = None
+            logger.warning("arthur-relay: %s", error)
+
+    def _learn(self, model_id: str, schema: ModelSchema) -> None:
+        self._encoders[model_id] = Encoder(schema, self.omitted, self.privacy)
+        self.told.append(model_id)
+        self.learned(model_id, schema)
+
+    async def _back_off(self, seconds: float) -> None:
+        assert self._hurry is not None
+        with anyio.move_on_after(min(seconds, URGENT_SECONDS) if self.urgent else seconds):
+            await self._hurry.wait()
+
+    def _answer(self, model_id: str, error: Exception | None) -> None:
+        for asked, answer in self._waiting:
+            if asked == model_id:
+                _resolve(answer, error)
+        self._waiting = [pair for pair in self._waiting if pair[0] != model_id]
+
+
+class _MakeWayError(Exception):
+    """A model has found no answer, and others wait for their turn."""
+
+
+def _forget_oldest(by_model: dict[str, Any]) -> None:
+    """Make room for one more, if there is none."""
+    while len(by_model) >= REFUSALS_KEPT:
+        del by_model[next(iter(by_model))]
+
+
+def _resolve(answer: "Future[None]", error: Exception | None) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return  # whoever asked has gone
+    if error is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(error)

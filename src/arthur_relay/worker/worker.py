@@ -1,0 +1,504 @@
+"""The one worker: takes captures from the inlet, encodes, buffers, batches and has them delivered.
+
+It owns time: linger and flushes here, back-off and the breaker in the dispatcher. It runs on any
+anyio loop; the runtime gives it a thread, the tests a virtual clock. What happens to a capture
+before it is in the buffer is in `intake`, what gives way when nothing fits in any more in `room`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from arthur_relay.accounting import Ledger
+from arthur_relay.buffers import Buffer
+from arthur_relay.capture.queue import Inlet
+from arthur_relay.dead_letters import DeadLetter, DeadLetters
+from arthur_relay.delivery.batcher import Batcher
+from arthur_relay.delivery.ground_truth import GroundTruthOrder
+from arthur_relay.delivery.in_flight import fitting_parts, note_death, note_unknown
+from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.delivery.settlement import Settlement
+from arthur_relay.destinations import Destination, HasOwner
+from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.errors import RelayError
+from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.stats import DropReason
+from arthur_relay.worker.admission import Room
+from arthur_relay.worker.awaiting_schema import Staging
+from arthur_relay.worker.compactor import Compactor, Offload
+from arthur_relay.worker.encode_stage import Intake
+from arthur_relay.worker.flush import Barrier, Flushes
+from arthur_relay.worker.gil import Pace
+from arthur_relay.worker.ingest import Acceptance
+from arthur_relay.worker.schema_registry import SchemaLoader
+
+AHEAD_BATCHES = 2
+"""Batches encoded before there is capacity to send them: more would only take memory."""
+
+HURRY_SECONDS = 1.0
+"""The shortest time between flushes that make waiting deliveries try at once."""
+
+UNSENT_ROWS = 20_000
+UNSENT_SHARE = 4
+"""Rows that were leased and wait in batches that are not full, at most: so many, and bytes of this
+part of the queue, or of two batches. Beyond, the batch that was begun first is sent as it is."""
+
+LEARN_SECONDS = 10.0
+"""How often Arthur is asked who we are."""
+
+MAX_DEATHS = 2
+"""Lives of the worker that may end while a row is being handled, before it is set aside."""
+
+SET_ASIDE = "the worker died of it"
+
+SWEEP_SECONDS = 10.0
+"""How often open runs are looked through for those that never ended; oftener for a short age."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Worker:
+    """The pipeline's loop.
+
+    `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
+    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and another
+    `run` goes on with them.
+
+    Attributes:
+        inlet: Where captures come from.
+        buffer: Where rows wait until they are settled.
+        destination: Where they go.
+        ledger: Where they are counted.
+        dead_letters: Where those go that are rejected.
+        settings: Sizes and times.
+        random: Returns a number in 0..1, for jitter.
+        sweep: Looks for open runs that never ended; returns whether any run is open.
+        learned: Told of each model that becomes known.
+        pace: Lets the application's threads go on.
+        offload: Calls a function in another thread and waits for it.
+        wake_from_outside: Has `wake` called on the loop; any thread, never blocks.
+        borrowed: See `Room`.
+        utc_now: Returns the wall clock, for the dates of dead letters.
+        idle_seconds: After how long without anything to do `run` ends; never when None.
+        may_idle: Says whether it may end then.
+    """
+
+    inlet: Inlet
+    buffer: Buffer
+    destination: Destination
+    ledger: Ledger
+    dead_letters: DeadLetters
+    settings: RelaySettings
+    random: Callable[[], float]
+    sweep: Callable[[], bool]
+    learned: Callable[[str, ModelSchema], None]
+    pace: Pace
+    offload: Offload
+    wake_from_outside: Callable[[], None] = lambda: None
+    borrowed: Callable[[], int] = lambda: 0
+    utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    idle_seconds: float | None = None
+    may_idle: Callable[[], bool] = lambda: True
+    dispatcher: Dispatcher = field(init=False)
+    settlement: Settlement = field(init=False)
+    schemas: SchemaLoader = field(init=False)
+    room: Room = field(init=False)
+    acceptance: Acceptance = field(init=False)
+    _intake: Intake = field(init=False)
+    _batcher: Batcher = field(init=False)
+    _order: GroundTruthOrder = field(init=False)
+    _compactor: Compactor = field(init=False)
+    _controls: deque[Barrier] = field(default_factory=deque)
+    _flushes: Flushes = field(default_factory=Flushes)
+    _ready: deque[Batch] = field(default_factory=deque)
+    _in_hand: Sequence[Row] = ()
+    _wakeup: anyio.Event | None = None
+    _next_sweep: float = 0.0
+    _hurried_at: float = float("-inf")
+    _idle_since: float | None = None
+    _captured_before: int = 0
+    _favours_put_off: bool = False
+    _wall_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._begin_anew()
+        self.settlement = Settlement(
+            buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
+        )
+        self.dispatcher = Dispatcher(
+            destination=self.destination,
+            buffer=self.buffer,
+            ledger=self.ledger,
+            settlement=self.settlement,
+            settings=self.settings,
+            random=self.random,
+            shrink=self._shrink,
+            postpone=self._postpone,
+            changed=self.wake,
+            utc_now=self.utc_now,
+        )
+        staging = Staging()
+        self.schemas = SchemaLoader(
+            destination=self.destination,
+            buffer=self.buffer,
+            staging=staging,
+            settings=self.settings,
+            random=self.random,
+            omitted=self.ledger.omit,
+            privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
+            learned=self.learned,
+            changed=self.wake,
+            asked=self.dispatcher.asked,
+        )
+        self.room = Room(
+            buffer=self.buffer,
+            staging=staging,
+            ledger=self.ledger,
+            flushes=self._flushes,
+            settings=self.settings,
+            goes_well=lambda: self.dispatcher.goes_well,
+            inlet_fullness=lambda: self.inlet.fullness,
+            borrowed=self.borrowed,
+            filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
+        )
+        self.acceptance = Acceptance(
+            buffer=self.buffer,
+            ledger=self.ledger,
+            flushes=self._flushes,
+            wake=self.wake_from_outside,
+            max_bytes=self.settings.buffer_bytes,
+            is_held=lambda model_id: self.dispatcher.is_held(model_id),  # noqa: PLW0108 - made below
+        )
+        self._intake = Intake(
+            inlet=self.inlet,
+            staging=staging,
+            room=self.room,
+            schemas=self.schemas,
+            ledger=self.ledger,
+            flushes=self._flushes,
+            settings=self.settings,
+            pace=self.pace,
+            dead=lambda row, reason: self.settlement.bury(
+                row, Outcome(Verdict.REJECTED, reason), 0
+            ),
+        )
+        self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
+
+    def control(self, barrier: Barrier) -> None:
+        """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
+        self._controls.append(barrier)
+
+    def wake(self) -> None:
+        """Make the loop look around. Loop's thread only."""
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+    def has_work(self) -> bool:
+        """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
+        return bool(
+            self._controls
+            or len(self.inlet)
+            or self.buffer.rows
+            or self.room.staging.rows
+            or len(self._flushes)
+            or self.dispatcher.in_progress
+            or self.schemas.is_asking
+        )
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> bool:
+        """Work until a closing barrier is done, until cancelled, or until there is nothing to do.
+
+        Args:
+            ready: Called when the destination has been entered.
+
+        Returns:
+            Whether it ends because it has had nothing to do for `idle_seconds`.
+        """
+        self._wakeup = anyio.Event()
+        self._idle_since = anyio.current_time()
+        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
+        self._begin_anew()
+        self._ready.clear()
+        self.buffer.open(self.ledger.recover)
+        if self._in_hand:  # an earlier run died of them, or close to them
+            note_death(self._in_hand)
+            self.buffer.note(self._in_hand, at_once=True)
+            self._in_hand = ()
+        self.buffer.release_all()
+        self.dispatcher.enter()
+        self.schemas.enter()
+        is_over = is_idle = False
+        async with self.destination, anyio.create_task_group() as group:
+            ready()
+            group.start_soon(self._compactor.run)
+            if self.buffer.asks_for_owner:
+                group.start_soon(self._learn_owner)
+            self._intake.resume(group)
+            self.schemas.resume(group)
+            while not (await self._turn(group) or (is_idle := self._is_idle())):
+                await self._rest()
+            is_over = True
+            group.cancel_scope.cancel()
+        if not is_over:
+            # A task of the group was cancelled by something that it called. The group takes that
+            # for its own end, and without an error the worker would not come back.
+            raise RuntimeError("a task was cancelled from within")
+        if is_idle:
+            self._keep_letters()
+            self.buffer.close()  # a later run opens it again
+        return is_idle
+
+    async def _learn_owner(self) -> None:
+        """Find out who we are, where rows wait that may be ours; while Arthur is away, keep asking.
+
+        With a key that is new, nothing else may ever be asked of Arthur.
+        """
+        destination = self.destination
+        while self.buffer.asks_for_owner and isinstance(destination, HasOwner):
+            with suppress(RelayError):
+                await destination.learn_owner()
+                self.wake()
+            await anyio.sleep(LEARN_SECONDS)
+
+    def _is_idle(self) -> bool:
+        """Say whether there has been nothing to do for so long that the run should end."""
+        if self.idle_seconds is None:
+            return False
+        now, captured = anyio.current_time(), self.ledger.captured.value()
+        is_new, self._captured_before = captured != self._captured_before, captured
+        if self._next_sweep or self.has_work():  # of the two, the first says that runs are open
+            self._idle_since = None
+        elif is_new or self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= self.idle_seconds:
+            self._idle_since = now  # should it have to stay
+            return self.may_idle()
+        return False
+
+    def _begin_anew(self) -> None:
+        """Forget what was on its way: the buffer has it, and will hand it out once more."""
+        self._batcher = Batcher(
+            max_rows=self.settings.batch_size,
+            max_bytes=self.settings.batch_bytes,
+            linger_seconds=self.settings.flush_interval_seconds,
+        )
+        self._order = GroundTruthOrder(self.random)
+
+    async def _turn(self, group: TaskGroup) -> bool:
+        """Do what can be done now. Returns True when it is time to end."""
+        self._wakeup = anyio.Event()
+        while self._controls:
+            barrier = self._controls.popleft()
+            if barrier.done.cancelled():
+                continue
+            self._flushes.begin(barrier, len(self.inlet))
+            self._hurry(closing=barrier.closing or barrier.urgent)
+        self.schemas.turn(group)
+        self._keep_letters()
+        if self.acceptance.take_in():  # it may commit what is settled
+            self.wake()  # for the rest of it
+        await self._intake.encode_staged()
+        waits = self._is_ahead() and not self.inlet.is_half_full
+        await self._intake.take_in(group, at_most=0 if waits else len(self.inlet))
+        self._keep()
+        self._send_off(group)
+        if anyio.current_time() >= self._next_sweep:
+            open_runs = self.sweep()
+            self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
+        self.room.tell()
+        return any(flush.closing for flush in self._flushes.complete())
+
+    def _keep(self) -> None:
+        """Make safe what has happened: dead letters before their rows leave the buffer."""
+        self._keep_letters()
+        self.buffer.commit()
+        loss = self.buffer.lost()
+        if loss.rows:
+            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            for epoch, rows in loss.epochs.items():
+                self._flushes.settle(rows, epoch)
+
+    def _keep_letters(self) -> None:
+        self.buffer.let_go(self.dead_letters.commit())
+
+    def _hurry(self, *, closing: bool) -> None:
+        """Cut back-offs short for a flush, now and then; while closing, from now on."""
+        now = anyio.current_time()
+        if closing:
+            self.dispatcher.admission.urgent = self.schemas.urgent = True
+        elif now < self._hurried_at + HURRY_SECONDS:
+            return  # a flush for each request must not become a storm on an Arthur in trouble
+        self._hurried_at = now
+        self._order.hurry(now)
+        self.dispatcher.hurry()
+        self.schemas.hurry()
+
+    async def _rest(self) -> None:
+        """Wait for a wake-up, or for the next timer."""
+        assert self._wakeup is not None
+        now = anyio.current_time()
+        timers = [self._next_sweep or now + self._sweep_seconds]
+        if (probe_at := self.dispatcher.admission.next_probe(now)) is not None:
+            timers.append(probe_at)
+        if self.dispatcher.has_capacity:  # without it, the end of a delivery wakes us
+            dues = self._batcher.next_due(), self._order.next_due()
+            timers += [due for due in dues if due is not None]
+        if self.idle_seconds is not None and self._idle_since is not None:
+            timers.append(self._idle_since + self.idle_seconds)
+        interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
+        idle = not ahead and (self.room.taken_bytes == 0 or interval == 0)
+        if not (idle or ahead):
+            # Rows wait, so captures need not wake us one by one: we look after the interval.
+            timers.append(now + interval)
+        may_wait = self.room.is_stalled() or self.inlet.rest(idle=idle, ahead=ahead)
+        if may_wait and not (self._controls or self.schemas.has_questions):
+            with anyio.move_on_after(max(0.0, min(timers) - now)):
+                await self._wakeup.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+
+    def _send_off(self, group: TaskGroup) -> None:
+        """Form batches of what waits, as far as there is capacity to send them."""
+        now = anyio.current_time()
+        due = self._order.due(now, self.buffer.on_their_way)
+        self._ready.extend(self._batcher.add(due, now))
+        self.dispatcher.admission.look()
+        self.dispatcher.start_probes(group)
+        while self.dispatcher.has_capacity:
+            self.pace.breathe(self._intake.is_in_a_rush)
+            if self._ready:
+                self.dispatcher.start(group, self._ready.popleft().rows)
+            elif self._has_enough_unsent:
+                self._ready.extend(self._batcher.oldest())
+            elif not self._lease(now):
+                hurried = len(self._flushes) > 0 or not self.room.has(1)
+                self._ready.extend(self._batcher.flush() if hurried else ())
+                self._ready.extend(self._batcher.due(now))
+                if not self._ready:
+                    if self.buffer.is_looking:
+                        self.wake()  # for the rest of it
+                    return
+
+    @property
+    def _has_enough_unsent(self) -> bool:
+        most = max(2 * self.settings.batch_bytes, self.settings.queue_bytes // UNSENT_SHARE)
+        return self._batcher.rows >= UNSENT_ROWS or self._batcher.size >= most
+
+    def _lease(self, now: float) -> bool:
+        """Sort some rows into batches: some that were put off, and others, in turn.
+
+        Returns:
+            Whether there were any.
+        """
+        self._favours_put_off = not self._favours_put_off
+        if self._favours_put_off and self._lease_put_off(now):
+            return True
+        settings = self.settings
+        waiting = self.dispatcher.waiting_models()
+        rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
+        if rows:
+            self._form_batches(rows, now)
+            return True
+        return not self._favours_put_off and self._lease_put_off(now)
+
+    def _lease_put_off(self, now: float) -> bool:
+        """Sort ground truth that was put off into batches. Returns whether there was any."""
+        size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
+        while (model_id := self._order.put_off_due(now)) is not None:
+            if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
+                self._sort_in(rows, now)
+                return True
+            if not self.buffer.has_put_off(model_id):
+                self._order.forget(model_id)
+        return False
+
+    def _form_batches(self, rows: Sequence[Row], now: float) -> None:
+        """Sort leased rows into batches; should that be the worker's death, they are remembered."""
+        again = [row for row in rows if row.history is not NO_HISTORY]
+        if not again:  # nearly always
+            self._sort_in(rows, now)
+            return
+        self._sort_in([row for row in rows if row.history is NO_HISTORY], now)
+        self._in_hand = again.copy()
+        for row in [row for row in again if row.history.deaths]:
+            again.remove(row)
+            if row.history.deaths < MAX_DEATHS:
+                self._sort_in([row], now, as_it_is=True)
+            else:
+                outcome = Outcome(Verdict.REJECTED, SET_ASIDE)
+                self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+        for part in fitting_parts(again, self.settings.batch_size, self.settings.batch_bytes):
+            self._sort_in(part, now, as_it_is=True)
+        self._in_hand = ()
+
+    def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
+        outer, self._in_hand = self._in_hand, rows
+        admitted = self._order.admit(list(rows), self.buffer.on_their_way, now)
+        self.buffer.put_off(self._order.beyond())
+        if not as_it_is:
+            self._ready.extend(self._batcher.add(admitted, now))
+        elif admitted:
+            self._ready.append(Batch(admitted[0].model_id, tuple(admitted)))
+        self._in_hand = outer
+
+    @property
+    def _sweep_seconds(self) -> float:
+        return min(SWEEP_SECONDS, self.settings.run_max_age_seconds)
+
+    def _is_ahead(self) -> bool:
+        """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
+        enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        if enough and (self._order.has_put_off or self.dispatcher.waiting_models()):
+            return False  # what waits may be theirs only
+        return enough and self.dispatcher.goes_well and not self.buffer.is_durable
+
+    def _settled(self, rows: Sequence[Row]) -> None:
+        self._flushes.settle_all([row.epoch for row in rows])
+        self._order.settled(rows)
+
+    def _postpone(self, row: Row) -> bool:
+        """Have ground truth sent again later; returns whether it is to be, and not given up.
+
+        What outlives this process does not end with it.
+        """
+        now = anyio.current_time()
+        wall, since = now + self._wall_offset, row.history.unknown_since
+        urgent = self.dispatcher.admission.urgent and not self._outlives_us
+        waited = 0.0 if since is None else max(0.0, wall - since)
+        if not self._order.postpone(row, now, waited=waited, urgent=urgent):
+            return False
+        note_unknown(row, wall)
+        self.buffer.note([row])
+        self.buffer.put_off(self._order.beyond())
+        return True
+
+    @property
+    def _outlives_us(self) -> bool:
+        return self.buffer.is_durable or self.settings.spool_dir is not None
+
+    def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
+        self.dead_letters.add(
+            DeadLetter(
+                inference_id=row.id,
+                model_id=row.model_id,
+                kind=row.kind,
+                reason=outcome.reason,
+                status=outcome.status,
+                attempts=attempts,
+                rejected_at=self.utc_now(),
+                destination=self.destination.name,
+                body=row.body,
+            ),
+            self.buffer.retain(row),
+        )
+
+    def _shrink(self, row: Row) -> Row | None:
+        encoder = self.schemas.encoder(row.model_id)
+        return encoder.shrink(row) if encoder is not None else None
