@@ -63,7 +63,7 @@ class UnreachableError(RelayError):
         self.throttled = throttled
 
 
-def without_texts(error: BaseException) -> str:
+def safe_traceback(error: BaseException) -> str:
     """Say of what types an error and its causes are and where they come from, for a log.
 
     Never what they say, which might quote a prompt or a credential; for the same reason a log

@@ -91,8 +91,8 @@ class PartKind:
 class GenerationSnapshot:
     """What is kept of one generation when a run ends, as the provider told it.
 
-    Few objects, because what waits in the inlet is walked by Python's garbage collector, on the
-    caller's path. What it means is for `encoding` to find out, on the worker's thread.
+    Few objects, because Python's garbage collector walks what waits in the queue, on the caller's
+    path. What it means is for `encoding` to find out, on the worker's thread.
 
     Attributes:
         text: What LangChain calls the generation's text.
@@ -176,7 +176,7 @@ class Run:
     """A LangChain run, from its start event until its rows are encoded.
 
     Made on the caller's thread by the callback, filled in by later events, read by the worker
-    after it went through the inlet. Times are `time.perf_counter()` seconds, `ended_at` is the
+    after it went through the queue. Times are `time.perf_counter()` seconds, `ended_at` is the
     wall clock; `key` is what it is found by while it is open; `asked_for` is the model's name in
     the request, and `request` what else is kept of that; `rows` is how many rows it makes.
 
@@ -235,7 +235,7 @@ _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class CapturedInference:
-    """An `Inference` on its way through the inlet, with what the capture adds to it.
+    """An `Inference` on its way through the capture queue, with what the capture adds to it.
 
     Args:
         inference: What was handed over.
@@ -303,7 +303,7 @@ def run_id_of(inference_id: str) -> str | None:
 
 
 class CapturedGroundTruth:
-    """What became known of an inference later, on its way through the inlet.
+    """What became known of an inference later, on its way through the capture queue.
 
     Args:
         inference_id: The inference's id, which for LangChain is the run's.
@@ -353,4 +353,4 @@ Encodable = Run | CapturedInference | CapturedGroundTruth
 """What has to be encoded, and waits until its model is known."""
 
 Capture = Encodable | CapturedRow
-"""What waits in the inlet: each has `model_id`, `size` in bytes and `rows`, the rows it makes."""
+"""What the queue holds: each has `model_id`, `size` in bytes and `rows`, the rows it makes."""

@@ -33,7 +33,7 @@ from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clocks, monotonic
 from arthur_relay.system.fork_safety import ProcessLock
 from arthur_relay.worker.known_models import KnownModels
-from arthur_relay.worker.pipeline import Parts
+from arthur_relay.worker.pipeline import Pipeline
 from arthur_relay.worker.report import EventCounts, report_flush, report_health, report_stats
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Relay(Flushing):
         self._destination = destination
         self._lock = ProcessLock()
         self._models = KnownModels()
-        self._forked_from: list[Parts] = []
+        self._forked_from: list[Pipeline] = []
         self.wanted = self._models.wanted
         self._ids = count()
         self._id_prefix = secrets.token_hex(12)
@@ -90,16 +90,16 @@ class Relay(Flushing):
             max_runs=self.settings.max_open_runs,
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
-            spare=lambda: self._parts.worker.room.spare(),  # noqa: PLW0108 - it is made below
+            spare=lambda: self._pipeline.worker.admission.spare(),  # noqa: PLW0108 - it is made below
             moved=self._move_in,
         )
         self._idling = RelayIdling(self, self.open_runs)
-        self._parts = self._assemble()
+        self._pipeline = self._assemble()
         if not self.settings.disabled:
             self._start()
-            if (error := self._parts.runtime.wait_until_ready()) is not None:
-                self._parts.runtime.cancel()
-                self._parts.runtime.join(JOIN_SECONDS)
+            if (error := self._pipeline.runtime.wait_until_ready()) is not None:
+                self._pipeline.runtime.cancel()
+                self._pipeline.runtime.join(JOIN_SECONDS)
                 registry().ended(self)
                 raise unable_to_start(error) from error
             if self.settings.flush_on_sigterm:
@@ -159,7 +159,7 @@ class Relay(Flushing):
         """
         if self.settings.disabled:
             return
-        if self._parts.live_in != os.getpid():
+        if self._pipeline.started_pid != os.getpid():
             self._move_in()  # first of all, for ids are of a process too
         try:
             captured = CapturedInference(
@@ -175,7 +175,7 @@ class Relay(Flushing):
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
             self.lose_unreadable()
         else:
-            self._parts.put(captured)
+            self._pipeline.put(captured)
 
     def log_ground_truth(
         self,
@@ -226,13 +226,13 @@ class Relay(Flushing):
             OSError: The spool can't be read.
             sqlite3.Error: The same.
         """
-        return self._parts.dead_letters.letters()
+        return self._pipeline.dead_letters.letters()
 
     def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
-        """Put a capture into the inlet; what the callback does with a run that has ended."""
-        if self._parts.live_in != os.getpid():
+        """Queue a capture; what the callback does with a run that has ended."""
+        if self._pipeline.started_pid != os.getpid():
             self._move_in()
-        self._parts.put(capture, may_wait=may_wait)
+        self._pipeline.put(capture, may_wait=may_wait)
 
     def submit_ground_truths(self, run: Run) -> None:
         """Submit what was said of a run before it ended, once it has been submitted itself."""
@@ -244,9 +244,9 @@ class Relay(Flushing):
     def lose_unreadable(self) -> None:
         """Count an inference that could not be read: captured, and dropped. Any thread."""
         self.events.unreadable.increment()
-        if self._parts.live_in != os.getpid():
+        if self._pipeline.started_pid != os.getpid():
             self._move_in()
-        self._parts.ledger.lose(DropReason.UNREADABLE, 1)
+        self._pipeline.ledger.lose(DropReason.UNREADABLE, 1)
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
@@ -261,11 +261,11 @@ class Relay(Flushing):
         if not self.settings.disabled:
             self._revive()
             seconds = self.settings.connect_timeout_seconds
-            self._models.ask(model_id, self._parts, timeout_seconds=seconds)
+            self._models.ask(model_id, self._pipeline, timeout_seconds=seconds)
 
     def register(self, schema: ModelSchema) -> None:
         """Make a model known, so that Arthur need not be asked for it. Any thread."""
-        self._models.give(schema, self._parts)
+        self._models.give(schema, self._pipeline)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until everything captured before is delivered, rejected or dropped.
@@ -275,9 +275,9 @@ class Relay(Flushing):
         Args:
             timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
         """
-        if not self._parts.is_done:
+        if not self._pipeline.is_done:
             self._move_in()
-        return self._result(timed_out=not self._parts.flush(self._timeout(timeout)))
+        return self._result(timed_out=not self._pipeline.flush(self._timeout(timeout)))
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more, deliver what is queued, and end the worker; all within one deadline.
@@ -294,56 +294,56 @@ class Relay(Flushing):
 
     def stats(self) -> Stats:
         """Return a snapshot. Any thread."""
-        parts = self._parts
+        pipeline = self._pipeline
         return report_stats(
-            parts.ledger,
+            pipeline.ledger,
             events=self.events,
             open_runs=len(self.open_runs),
-            worker_restarts=parts.runtime.restarts,
-            pending_bytes=parts.pending_bytes + self.open_runs.size,
-            spooled=lambda: parts.spooled,
+            worker_restarts=pipeline.runtime.restarts,
+            pending_bytes=pipeline.pending_bytes + self.open_runs.size,
+            spooled=lambda: pipeline.spooled,
         )
 
     def health(self) -> Health:
         """Say in one word and one sentence how delivery goes. Any thread."""
-        parts = self._parts
+        pipeline = self._pipeline
         return report_health(
-            parts.ledger,
-            parts.worker.dispatcher,
-            schemas=parts.worker.schemas,
+            pipeline.ledger,
+            pipeline.worker.sender,
+            schemas=pipeline.worker.schemas,
             unreadable=self.events.unreadable.value(),
             disabled=self.settings.disabled,
-            closed=not parts.is_open,
-            running=parts.runtime.is_running or parts.live_in != os.getpid(),
-            trouble=parts.worker.buffer.trouble,
-            left_alone=parts.worker.buffer.left_alone,
+            closed=not pipeline.is_open,
+            running=pipeline.runtime.is_running or pipeline.started_pid != os.getpid(),
+            trouble=pipeline.worker.buffer.trouble,
+            left_alone=pipeline.worker.buffer.left_alone,
             lacks_model=self._lacks_model,
         )
 
     @property
     def is_at_rest(self) -> bool:
         """Whether its thread has ended for want of work, and comes back with the next capture."""
-        return self._parts.live_in == os.getpid() and self._parts.runtime.is_at_rest
+        return self._pipeline.started_pid == os.getpid() and self._pipeline.runtime.is_at_rest
 
     def begin_flush(self) -> Future[None]:
         """Begin a flush without waiting for it. Any thread, and from a signal handler."""
-        return self._parts.begin_flush()
+        return self._pipeline.begin_flush()
 
     def begin_close(self) -> float:
         """Take no more and begin to deliver what is queued; returns the seconds it may take."""
         self._leave_parent()
         self.open_runs.abandon_all()
-        if self._parts.begin_end():
+        if self._pipeline.begin_end():
             registry().unshare(self)
         return self.settings.shutdown_timeout_seconds
 
     def finish_close(self, deadline: float) -> FlushResult:
         """Wait for the end until `deadline`, on `time.monotonic()`'s scale, and see to it."""
-        parts = self._parts
-        if parts.live_in != os.getpid():
+        pipeline = self._pipeline
+        if pipeline.started_pid != os.getpid():
             return self._result()  # disabled, or a forked child that never captured anything
         try:
-            in_time = parts.finish_end(deadline)
+            in_time = pipeline.finish_end(deadline)
         finally:  # also when an interrupt ended the wait
             registry().ended(self)
         return self._result(timed_out=not in_time)
@@ -351,18 +351,18 @@ class Relay(Flushing):
     def forget_parent(self) -> None:
         """Become fresh in a forked child; the worker starts with its first use."""
         # Kept, so that no finaliser in the child touches the parent's connections.
-        self._forked_from.append(self._parts)
-        self._parts.worker.buffer.abandon()
+        self._forked_from.append(self._pipeline)
+        self._pipeline.worker.buffer.abandon()
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
-        closed = not self._parts.is_open
-        self._parts = self._assemble()
+        closed = not self._pipeline.is_open
+        self._pipeline = self._assemble()
         if closed:  # what the parent has closed stays closed
-            self._parts.shut()
+            self._pipeline.shut()
 
-    def _assemble(self) -> Parts:
-        parts = Parts.assemble(
+    def _assemble(self) -> Pipeline:
+        pipeline = Pipeline.assemble(
             self.settings,
             self._destination,
             sweep=self._sweep,
@@ -370,12 +370,12 @@ class Relay(Flushing):
             borrowed_by_runs=lambda: self.open_runs.borrowed,
             owner=self._idling,
         )
-        self._models.give_all(parts)
-        return parts
+        self._models.give_all(pipeline)
+        return pipeline
 
     def _start(self) -> None:
-        self._parts.runtime.start(self._parts.worker.wake)
-        self._parts.live_in = self.open_runs.lives_in = os.getpid()
+        self._pipeline.runtime.start(self._pipeline.worker.wake)
+        self._pipeline.started_pid = self.open_runs.lives_in = os.getpid()
         registry().started(self)
 
     def _revive(self) -> None:
@@ -384,14 +384,14 @@ class Relay(Flushing):
         Raises:
             ConfigurationError: No thread can be had.
         """
-        if self.settings.disabled or not self._parts.is_open:
+        if self.settings.disabled or not self._pipeline.is_open:
             return
-        if self._parts.live_in == os.getpid():
+        if self._pipeline.started_pid == os.getpid():
             if self.is_at_rest:
-                self._parts.runtime.wake()
+                self._pipeline.runtime.wake()
             return
         with self._lock.mine():
-            if self._parts.live_in != os.getpid():
+            if self._pipeline.started_pid != os.getpid():
                 self._leave_parent()
                 self._start()
 
@@ -402,13 +402,13 @@ class Relay(Flushing):
 
     def _leave_parent(self) -> None:
         """Become fresh in a forked child whose at-fork hooks were bypassed; else do nothing."""
-        if self._parts.made_in != os.getpid():
+        if self._pipeline.created_pid != os.getpid():
             with self._lock.mine():
-                if self._parts.made_in != os.getpid():
+                if self._pipeline.created_pid != os.getpid():
                     self.forget_parent()
 
     def _sweep(self) -> bool:
-        self._parts.worker.buffer.adopt(self._parts.ledger.recover)
+        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
         self.open_runs.sweep(Clocks.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 
@@ -433,4 +433,4 @@ class Relay(Flushing):
         return min(max(0.0, seconds), threading.TIMEOUT_MAX)
 
     def _result(self, *, timed_out: bool = False) -> FlushResult:
-        return report_flush(self._parts.ledger, timed_out=timed_out)
+        return report_flush(self._pipeline.ledger, timed_out=timed_out)

@@ -13,7 +13,7 @@ from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.dead_letters.chosen import chosen_keepers
-from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, Database
+from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
 from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
@@ -209,7 +209,7 @@ def spool(sandbox: ArthurSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     directory = tmp_path / "spool"
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(directory))
-    keeper = Database(directory, max_bytes=1 << 20)
+    keeper = SqliteStore(directory, max_bytes=1 << 20)
     for at, status in ((0, 400), (20, 422), (40, 400)):
         keeper.add([letter_of(sandbox, f"i{at + number}", status) for number in range(20)])
         overwrite(directory / FILE_NAME, 1)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.models import Models
     from arthur_relay.daemon.protocol import GuardedProtocol
     from arthur_relay.row import Row
-    from arthur_relay.worker.ingest import Refusal
+    from arthur_relay.worker.ingest import IngestRefusal
 
 MODEL = "11111111-1111-4111-8111-111111111111"
 PATH = f"/api/v3/models/{MODEL}/inferences"
@@ -53,7 +53,9 @@ class Taken:
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     offers: int = 0
 
-    async def hand_over(self, rows: Sequence[Row], *, timeout_seconds: float) -> Refusal | None:
+    async def hand_over(
+        self, rows: Sequence[Row], *, timeout_seconds: float
+    ) -> IngestRefusal | None:
         self.offers += 1
         self.rows += rows
         async with asyncio.timeout(timeout_seconds):

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonLines, RateLimit
+from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonLinesStore, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_kinds_are_forgotten() -> None:
 
 def test_json() -> None:
     told = record("%d rows", 3)
-    line = json.loads(JsonLines().format(told))
+    line = json.loads(JsonLinesStore().format(told))
     assert (line["level"], line["logger"], line["message"]) == (
         "warning",
         "arthur_relay",
@@ -66,7 +66,7 @@ def test_json() -> None:
         raise ValueError("why")
     except ValueError:
         told.exc_info = sys.exc_info()
-    line = json.loads(JsonLines().format(told))
+    line = json.loads(JsonLinesStore().format(told))
     assert line["held_back"] == 7
     assert line["error"].endswith("ValueError: why")
 

@@ -13,7 +13,7 @@ from arthur_relay.daemon.state import DaemonState
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.settings import RelaySettings
-from arthur_relay.worker.pipeline import Parts
+from arthur_relay.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -23,7 +23,7 @@ def _families() -> list[Metric]:
     """Return the metrics of a daemon that is not started."""
     settings = RelaySettings(spool_dir=Path("/nonexistent"))
     destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
-    parts = Parts.assemble(
+    parts = Pipeline.assemble(
         settings,
         destination,
         sweep=bool,

@@ -197,7 +197,7 @@ import socket
 from arthur_relay.runtime.event_loop import RelayLoop
 
 def offload(function):
-    runtime = relay._parts.runtime
+    runtime = relay._pipeline.runtime
     return asyncio.run_coroutine_threadsafe(runtime.offload(function), runtime._loop)
 
 def look_up(*arguments):
@@ -255,13 +255,13 @@ def test_while_the_spool_is_in_mid_transaction(
         """
 relay = Relay.from_env(settings=settings)
 capture("parent")
-file = relay._parts.worker.buffer._parts[0].file
+file = relay._pipeline.worker.buffer._segments[0].file
 file._connection.set_trace_callback(lambda sql: hold("spool") if sql == "COMMIT" else None)
 in_thread(relay.flush)
 wait_until_held("spool")
 
 def more():
-    assert relay._parts.worker.buffer._parts[0].file.path != file.path
+    assert relay._pipeline.worker.buffer._segments[0].file.path != file.path
 """,
         spool_dir=str(spool),
     )

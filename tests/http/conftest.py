@@ -134,9 +134,9 @@ def check_invariant(relay: Relay, sandbox: ArthurSandbox) -> None:
 
 def held(relay: Relay) -> int:
     """Return how many rows a relay, which has nothing to do, really holds."""
-    worker = relay._parts.worker
-    waiting = sum(capture.rows for capture in worker.inlet._items)
-    return waiting + worker.room.staging.rows + worker.buffer.rows
+    worker = relay._pipeline.worker
+    waiting = sum(capture.rows for capture in worker.queue._items)
+    return waiting + worker.admission.awaiting.rows + worker.buffer.rows
 
 
 class Everything(logging.Handler):

@@ -18,8 +18,8 @@ from arthur_relay.delivery import open_requests
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.runtime import thread
-from arthur_relay.runtime.event_loop import AddressInfo, RelayLoop
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.event_loop import AddressInfo, RelayEventLoop
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, held, logins, posts
@@ -41,17 +41,17 @@ LONG_SECONDS = 60.0
 """A deadline for what comes to its end well before, on a machine that has other things to do."""
 
 
-class Hasty(RelayLoop):
+class Hasty(RelayEventLoop):
     """A relay's loop on a clock that runs faster, and with names of its own.
 
     Args:
-        thread: See `RelayLoop`.
+        thread: See `RelayEventLoop`.
         speed: Seconds that pass on it in one second.
-        lookup: See `RelayLoop`.
+        lookup: See `RelayEventLoop`.
     """
 
     def __init__(
-        self, thread: SideThread, *, speed: float, lookup: Callable[..., AddressInfo]
+        self, thread: DaemonThreadExecutor, *, speed: float, lookup: Callable[..., AddressInfo]
     ) -> None:
         self._speed = speed
         super().__init__(thread, lookup)
@@ -218,7 +218,7 @@ class Stage:
         assert stats.captured == (
             stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
         )
-        if self.relay._parts.is_open:
+        if self.relay._pipeline.is_open:
             # What is pending is what is left of a sum, so a row that got lost would hide in it.
             assert stats.pending == held(self.relay)
         stored = self.stored
@@ -234,7 +234,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, *, speed: float = 1.0) -> Iterator[St
         exits.callback(sandbox.faults.reset)
         place = Stage(sandbox, monkeypatch, exits, port=int(sandbox.url.rpartition(":")[2]))
         hasty = partial(Hasty, speed=speed, lookup=place.lookup)
-        monkeypatch.setattr(thread, "RelayLoop", hasty)
+        monkeypatch.setattr(thread, "RelayEventLoop", hasty)
         # A request must not seem to hang only because the clock runs that fast.
         monkeypatch.setattr(open_requests, "LEAST_SECONDS", speed * open_requests.LEAST_SECONDS)
         logger = logging.getLogger("arthur_relay")

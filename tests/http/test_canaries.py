@@ -92,7 +92,7 @@ def test_nothing_is_told_when_the_worker_dies(
     canary_sandbox: ArthurSandbox, everything: Everything, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = handler_to(canary_sandbox, monkeypatch)
-    worker = handler.relay._parts.worker
+    worker = handler.relay._pipeline.worker
     sweep = worker.sweep
 
     def dies() -> bool:

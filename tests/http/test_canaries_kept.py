@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.encoding.privacy import HIDDEN, WITHHELD
 from arthur_relay.sandbox import ArthurSandbox
 from tests.http.canaries import (
@@ -104,7 +104,7 @@ def test_what_nobody_is_told_is_on_no_disk(
         for marker in markers:
             assert marker.encode() in closed[name], name
     assert_untold(everything, secrets, *told, result, relay, relay.settings)
-    for _, letter in JsonLines(letters, max_bytes=1 << 20).letters():
+    for _, letter in JsonLinesStore(letters, max_bytes=1 << 20).letters():
         assert TEXT.encode() not in letter.body
 
 

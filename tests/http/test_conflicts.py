@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.delivery.possibly_delivered import Unheard
+from arthur_relay.delivery.possibly_delivered import PossiblyDelivered
 from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Failure, History, Outcome, Row, Verdict
 from tests.http.conftest import capture
 
@@ -84,7 +84,7 @@ def test_of_a_row_that_was_never_sent_it_is_a_rejection(
 def test_a_row_that_another_life_sent_was_sent_before(old: Row) -> None:
     new = Row("new", "m", b"{}")
     conflict = Outcome(Verdict.REJECTED, "row 409", 409)
-    unheard = Unheard.of((old, new))
+    unheard = PossiblyDelivered.of((old, new))
     found = unheard.judge(Attempt((conflict, conflict)), (old, new))
     assert found.outcomes == (DELIVERED, conflict)
     refused = Attempt((conflict, conflict), Failure.REFUSED)

@@ -88,7 +88,7 @@ def test_kill_9_loses_what_waits_in_memory(
     script = scripts.start(
         CAPTURE
         + "capture(0)\n"
-        + f"while relay._parts.worker.buffer.rows < {COUNT}: threading.Event().wait(0.01)\n"
+        + f"while relay._pipeline.worker.buffer.rows < {COUNT}: threading.Event().wait(0.01)\n"
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
         environment=None,
@@ -241,7 +241,7 @@ async def delivering(self, batch):
         return Attempt((outcome,) * len(batch.rows), Failure.TOO_LARGE, "http 413")
     return await deliver(self, batch)
 ScopeDestination.deliver = delivering
-relay._parts.worker.dispatcher.shrink = lambda row: os.kill(os.getpid(), signal.SIGKILL)
+relay._pipeline.worker.sender.shrink = lambda row: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 

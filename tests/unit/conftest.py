@@ -17,6 +17,6 @@ def _no_spool_outlives_its_test() -> Iterator[None]:
     """Close files that are still open, as the end of a process does: Python 3.13 asks for it."""
     yield
     for spool in spools.made:
-        for part in spool._parts:
+        for part in spool._segments:
             part.file.close()
     spools.made.clear()

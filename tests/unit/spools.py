@@ -50,12 +50,12 @@ def new_spool(
 
 
 def connection_of(spool: Spool) -> sqlite3.Connection:
-    return spool._parts[0].file._connection
+    return spool._segments[0].file._connection
 
 
 def crash(spool: Spool) -> None:
     """Let go of everything as the end of a process does: nothing is written any more."""
-    for part in spool._parts:
+    for part in spool._segments:
         part.file.close()
     spool.abandon()
 

@@ -12,13 +12,13 @@ import pytest
 
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
 from arthur_relay.dead_letters.everywhere import Everywhere
-from arthur_relay.dead_letters.jsonl import JsonLines
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.sqlite import (
     FILE_NAME,
     LATER_VERSIONS,
     PAGE_BYTES,
     VERSION,
-    Database,
+    SqliteStore,
 )
 from arthur_relay.system.files import KEPT_ASIDE
 from tests.unit.test_dead_letters import KEEPERS, SMALL_BYTES, letter_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from arthur_relay.dead_letters import Keeper, Key
+    from arthur_relay.dead_letters import DeadLetterStore, LetterKey
 
 BODIES = {
     "empty": b"",
@@ -42,22 +42,22 @@ BODIES = {
 
 
 @pytest.fixture(params=KEEPERS)
-def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Keeper:
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> DeadLetterStore:
     return KEEPERS[request.param](tmp_path)
 
 
-def ids(letters: Iterable[tuple[Key, DeadLetter]]) -> list[str]:
+def ids(letters: Iterable[tuple[LetterKey, DeadLetter]]) -> list[str]:
     return [letter.inference_id for _, letter in letters]
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_any_row_is_kept_as_it_was(name: str, keeper: Keeper) -> None:
+def test_any_row_is_kept_as_it_was(name: str, keeper: DeadLetterStore) -> None:
     body = BODIES[name]
     keeper.add([letter_of(1), replace(letter_of(2), body=body), letter_of(3)])
     found = dict(zip("123", [letter for _, letter in keeper.letters()], strict=True))
     assert found["1"] == letter_of(1)
     assert found["3"] == letter_of(3)
-    if isinstance(keeper, JsonLines):
+    if isinstance(keeper, JsonLinesStore):
         # A line break that means nothing is none in a file of lines; nor is `null` kept.
         body = b"" if body == b"null" else body.replace(b"\n", b" ")
     assert found["2"].body == body
@@ -67,8 +67,10 @@ def test_any_row_is_kept_as_it_was(name: str, keeper: Keeper) -> None:
     assert ids(keeper.letters()) == ["i1", "i3"]
 
 
-def test_a_letter_that_is_larger_than_all_may_be_is_kept_without_its_row(keeper: Keeper) -> None:
-    if isinstance(keeper, JsonLines):
+def test_a_letter_that_is_larger_than_all_may_be_is_kept_without_its_row(
+    keeper: DeadLetterStore,
+) -> None:
+    if isinstance(keeper, JsonLinesStore):
         pytest.skip("a file of lines has it as its last one")
     keeper.add([letter_of(1)])
     keeper.add([letter_of(2, size=10 * SMALL_BYTES), letter_of(3)])
@@ -97,7 +99,7 @@ def write_by_hand(path: Path, **columns: object) -> None:
 def test_a_letter_with_something_else_in_a_column_is_seen(
     column: str, value: object, tmp_path: Path
 ) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(number) for number in (1, 2, 3)])
     write_by_hand(tmp_path, **{column: value})
     assert ids(keeper.letters()) == ["i1", "i2", "i3"]
@@ -108,14 +110,14 @@ def test_a_letter_with_something_else_in_a_column_is_seen(
 
 
 def test_a_moment_without_a_time_zone_is_one_of_utc(tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(1), letter_of(2)])
     write_by_hand(tmp_path, rejected_at="2026-11-25T12:00:02")
     assert [letter for _, letter in keeper.letters()] == [letter_of(1), letter_of(2)]
 
 
 def test_a_text_that_is_none_costs_only_its_letter(tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(number) for number in (1, 2, 3)])
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
         connection.execute("UPDATE letters SET reason = CAST(x'ff' AS TEXT) WHERE key = 2")
@@ -123,14 +125,14 @@ def test_a_text_that_is_none_costs_only_its_letter(tmp_path: Path) -> None:
 
 
 def test_letters_of_a_later_version_are_shown(tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(1)])
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.execute("ALTER TABLE letters ADD COLUMN more TEXT")
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     assert [letter for _, letter in keeper.letters()] == [letter_of(1)]
     assert keeper.count() == {"row 400": 1}
-    lines = JsonLines(tmp_path / "letters.jsonl", max_bytes=1 << 20)
+    lines = JsonLinesStore(tmp_path / "letters.jsonl", max_bytes=1 << 20)
     lines.add([letter_of(1)])
     document = orjson.loads((tmp_path / "letters.jsonl").read_bytes())
     later = orjson.dumps({**document, "kind": "later", "inference_id": "i2", "more": 1})
@@ -148,7 +150,7 @@ def damage(path: Path, page: int) -> None:
 
 @pytest.mark.parametrize("page", [1, 2, 5])
 def test_what_can_be_read_of_a_damaged_file_goes_on(page: int, tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(number, size=900) for number in range(50)])
     damage(tmp_path / FILE_NAME, page)
     read = ids(keeper.letters())
@@ -158,13 +160,13 @@ def test_what_can_be_read_of_a_damaged_file_goes_on(page: int, tmp_path: Path) -
 
 
 def test_letters_are_found_wherever_they_are_and_each_once(tmp_path: Path) -> None:
-    old = Database(tmp_path, max_bytes=1 << 20)
+    old = SqliteStore(tmp_path, max_bytes=1 << 20)
     old.add([letter_of(number) for number in range(3)])
     # What an older version did with a file that was damaged.
     (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20260101T000000Z.sqlite")
-    database = Database(tmp_path, max_bytes=1 << 20)
+    database = SqliteStore(tmp_path, max_bytes=1 << 20)
     file = tmp_path / "letters.jsonl"
-    lines = JsonLines(file, max_bytes=1 << 20, with_damaged=True)
+    lines = JsonLinesStore(file, max_bytes=1 << 20, with_damaged=True)
     database.add([letter_of(2), letter_of(3)])
     lines.add([letter_of(3), letter_of(4)])
     file.rename(tmp_path / "letters.jsonl.1")
@@ -185,10 +187,10 @@ def test_letters_are_found_wherever_they_are_and_each_once(tmp_path: Path) -> No
 
 
 def test_what_is_taken_back_costs_no_other_letter(tmp_path: Path) -> None:
-    first = Database(tmp_path, max_bytes=20_000)
+    first = SqliteStore(tmp_path, max_bytes=20_000)
     first.add([letter_of(number, size=1_000) for number in range(12)])
     (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20260101T000000Z.sqlite")
-    database = Database(tmp_path, max_bytes=20_000)
+    database = SqliteStore(tmp_path, max_bytes=20_000)
     database.add([letter_of(number, size=1_000) for number in range(100, 112)])
     shown = sorted(ids(Everywhere([database]).letters()))
     database.take_back()
@@ -216,7 +218,7 @@ def change(path: Path, *statements: str) -> None:
 def test_tables_that_are_not_as_they_were_made_stop_no_letter(
     statements: tuple[str, ...], tmp_path: Path
 ) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(1), letter_of(2)])
     change(tmp_path, *statements)
     there = [] if "DROP TABLE letters" in statements else ["i1", "i2"]
@@ -240,7 +242,7 @@ def test_tables_that_are_not_as_they_were_made_stop_no_letter(
     ],
 )
 def test_a_size_that_is_not_that_of_the_letters_costs_none(held: str, tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=20_000)
+    keeper = SqliteStore(tmp_path, max_bytes=20_000)
     for number in range(8):
         keeper.add([letter_of(number, size=1_000)])
     change(tmp_path, held)
@@ -254,7 +256,7 @@ def test_a_size_that_is_not_that_of_the_letters_costs_none(held: str, tmp_path: 
 def test_files_that_were_set_aside_are_bounded_and_no_letter_is_lost_by_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     # What nobody has taken over: the file of an older version.
     keeper.add([letter_of(1_000), letter_of(1_001)])
     (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20250101T000000Z.sqlite")
@@ -270,7 +272,7 @@ def test_files_that_were_set_aside_are_bounded_and_no_letter_is_lost_by_it(
 
 
 def test_a_file_that_is_damaged_can_be_emptied(tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=1 << 20)
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(number, size=900) for number in range(50)])
     damage(tmp_path / FILE_NAME, 5)
     kept = Everywhere([keeper])

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.dead_letters import UNWRITTEN_BYTES, DeadLetter, DeadLetters
-from arthur_relay.dead_letters.jsonl import JsonLines
-from arthur_relay.dead_letters.memory import Ring
-from arthur_relay.dead_letters.sqlite import FILE_NAME, VERSION, Database
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
+from arthur_relay.dead_letters.memory import MemoryStore
+from arthur_relay.dead_letters.sqlite import FILE_NAME, VERSION, SqliteStore
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from arthur_relay.dead_letters import Keeper
+    from arthur_relay.dead_letters import DeadLetterStore
 
 SMALL_BYTES = 20_000
 
@@ -40,19 +40,19 @@ def letter_of(number: int, *, size: int = 100, reason: str = "row 400") -> DeadL
     )
 
 
-KEEPERS: dict[str, Callable[[Path], Keeper]] = {
-    "in memory": lambda _path: Ring(max_bytes=SMALL_BYTES),
-    "in the spool": lambda path: Database(path, max_bytes=SMALL_BYTES),
-    "in a file": lambda path: JsonLines(path / "letters.jsonl", max_bytes=SMALL_BYTES),
+KEEPERS: dict[str, Callable[[Path], DeadLetterStore]] = {
+    "in memory": lambda _path: MemoryStore(max_bytes=SMALL_BYTES),
+    "in the spool": lambda path: SqliteStore(path, max_bytes=SMALL_BYTES),
+    "in a file": lambda path: JsonLinesStore(path / "letters.jsonl", max_bytes=SMALL_BYTES),
 }
 
 
 @pytest.fixture(params=KEEPERS)
-def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Keeper:
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> DeadLetterStore:
     return KEEPERS[request.param](tmp_path)
 
 
-def test_letters_come_back_as_they_were(keeper: Keeper) -> None:
+def test_letters_come_back_as_they_were(keeper: DeadLetterStore) -> None:
     assert list(keeper.letters()) == []
     letters = [letter_of(number) for number in range(5)]
     keeper.add(letters[:2])
@@ -60,14 +60,14 @@ def test_letters_come_back_as_they_were(keeper: Keeper) -> None:
     assert [letter for _, letter in keeper.letters()] == letters
 
 
-def test_letters_are_removed_by_key(keeper: Keeper) -> None:
+def test_letters_are_removed_by_key(keeper: DeadLetterStore) -> None:
     keeper.add([letter_of(number) for number in range(5)])
     keys = [key for key, letter in keeper.letters() if letter.inference_id in ("i1", "i3")]
     assert keeper.remove(keys) == 2
     assert [letter.inference_id for _, letter in keeper.letters()] == ["i0", "i2", "i4"]
 
 
-def test_the_oldest_give_way(keeper: Keeper, tmp_path: Path) -> None:
+def test_the_oldest_give_way(keeper: DeadLetterStore, tmp_path: Path) -> None:
     for number in range(300):
         keeper.add([letter_of(number)])
     kept = [int(letter.inference_id[1:]) for _, letter in keeper.letters()]
@@ -85,10 +85,10 @@ def test_files_are_for_their_owner_only(name: str, tmp_path: Path) -> None:
 
 
 def add_many(name: str, path: str, first: int) -> None:
-    keeper: Keeper = (
-        Database(Path(path), max_bytes=10_000_000)
+    keeper: DeadLetterStore = (
+        SqliteStore(Path(path), max_bytes=10_000_000)
         if name == "in the spool"
-        else JsonLines(Path(path) / "letters.jsonl", max_bytes=10_000_000)
+        else JsonLinesStore(Path(path) / "letters.jsonl", max_bytes=10_000_000)
     )
     letters = DeadLetters([keeper])
     for number in range(first, first + 50):
@@ -108,7 +108,7 @@ def test_processes_share_them(name: str, tmp_path: Path) -> None:
 
 
 def test_letters_are_removed_though_the_file_was_rotated_meanwhile(tmp_path: Path) -> None:
-    keeper = JsonLines(tmp_path / "letters.jsonl", max_bytes=2_000)
+    keeper = JsonLinesStore(tmp_path / "letters.jsonl", max_bytes=2_000)
     numbers = iter(range(100))
     while not (tmp_path / "letters.jsonl.1").exists():
         keeper.add([letter_of(next(numbers))])
@@ -129,7 +129,7 @@ def test_letters_are_removed_though_the_file_was_rotated_meanwhile(tmp_path: Pat
 
 
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
-    keeper = JsonLines(tmp_path / "letters.jsonl", max_bytes=SMALL_BYTES)
+    keeper = JsonLinesStore(tmp_path / "letters.jsonl", max_bytes=SMALL_BYTES)
     keeper.add([letter_of(1)])
     with (tmp_path / "letters.jsonl").open("ab") as file:
         file.write(b'{"inference_id": "half\n[]\n')
@@ -139,14 +139,14 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 1000)
-    keeper = Database(tmp_path, max_bytes=SMALL_BYTES)
+    keeper = SqliteStore(tmp_path, max_bytes=SMALL_BYTES)
     keeper.add([letter_of(1)])
     assert [letter.inference_id for _, letter in keeper.letters()] == ["i1"]
     assert [file.name[:20] for file in tmp_path.glob("*damaged*")] == ["dead-letters-damaged"]
 
 
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    keeper = Database(tmp_path, max_bytes=SMALL_BYTES)
+    keeper = SqliteStore(tmp_path, max_bytes=SMALL_BYTES)
     keeper.add([letter_of(1)])
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     connection.execute(f"PRAGMA user_version = {VERSION + 1}")
@@ -157,7 +157,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-class Broken(Ring):
+class Broken(MemoryStore):
     """A keeper whose disk is full for a while."""
 
     def __init__(self) -> None:
@@ -198,7 +198,7 @@ def test_a_function_is_told_and_may_fail(
         told.append(letter.inference_id)
         raise error("a secret")
 
-    letters = DeadLetters([Ring(max_bytes=SMALL_BYTES)], told=tell)
+    letters = DeadLetters([MemoryStore(max_bytes=SMALL_BYTES)], told=tell)
     letters.add(letter_of(1))
     letters.add(letter_of(2))
     letters.commit()
@@ -214,7 +214,7 @@ def test_a_letter_does_not_show_its_text() -> None:
 
 
 def test_those_that_give_way_are_counted_and_told_once(
-    keeper: Keeper, caplog: pytest.LogCaptureFixture
+    keeper: DeadLetterStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     letters = DeadLetters([keeper])
     for number in range(60):

@@ -71,7 +71,7 @@ def make_relay(**settings: Any) -> tuple[Relay, Watched]:
 
 
 def is_without_threads(relay: Relay) -> bool:
-    runtime = relay._parts.runtime
+    runtime = relay._pipeline.runtime
     return relay.is_at_rest and not (
         runtime._thread.is_alive() or runtime._resolver._thread.is_alive()
     )
@@ -142,7 +142,7 @@ def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
     wait_until_at_rest(relay)  # it was asked for the model
     run_id = uuid4()
     handler.on_llm_start({}, ["prompt"], run_id=run_id)
-    wait_for(lambda: relay._parts.runtime.is_alive)  # to give the run up, should it never end
+    wait_for(lambda: relay._pipeline.runtime.is_alive)  # to give the run up, should it never end
     wait_until_another_rests()
     assert not relay.is_at_rest  # while the run is open
     handler.on_llm_end(LLMResult(generations=[[Generation(text="answer")]]), run_id=run_id)
@@ -154,7 +154,9 @@ def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
 def test_it_comes_back_with_a_model_and_with_ground_truth(rested: Rested) -> None:
     relay, destination = rested
     relay.register(ModelSchema("given", LLM_ATTRIBUTES))
-    wait_for(lambda: "given" in [model.model_id for model in relay._parts.worker.schemas.known()])
+    wait_for(
+        lambda: "given" in [model.model_id for model in relay._pipeline.worker.schemas.known()]
+    )
     wait_until_at_rest(relay)
     relay.connect("asked")
     wait_until_at_rest(relay)
@@ -170,7 +172,7 @@ def test_closing_at_rest_starts_nothing_and_what_comes_later_is_counted(rested: 
     relay.capture(inference())
     assert relay.flush(30).dropped == {"closed": 1}
     assert relay.health().status is HealthStatus.CLOSED
-    assert not relay._parts.runtime.is_alive
+    assert not relay._pipeline.runtime.is_alive
 
 
 def test_an_exit_closes_also_what_is_at_rest(rested: Rested) -> None:
@@ -252,7 +254,7 @@ def test_a_capture_waits_for_no_lock_while_it_wakes_it(rested: Rested) -> None:
     # A finaliser may run where its thread has one of `threading`'s locks, or one of ours.
     relay, destination = rested
     limbo: Any = threading._active_limbo_lock  # type: ignore[attr-defined] # not for everybody
-    with limbo, registry()._lock.mine(), relay._parts.runtime._turnover, relay._lock.mine():
+    with limbo, registry()._lock.mine(), relay._pipeline.runtime._turnover, relay._lock.mine():
         relay.capture(inference())
     assert relay.flush(30).delivered == 2
     assert len(destination.inferences) == 2
@@ -322,7 +324,9 @@ def test_a_flush_never_raises_for_want_of_a_thread(
     import asyncio
 
     relay, destination = rested
-    relay._parts.made_in = relay._parts.live_in = -5  # as in a child that no hook has seen
+    relay._pipeline.created_pid = (
+        relay._pipeline.started_pid
+    ) = -5  # as in a child that no hook has seen
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         assert relay.flush(0.1).pending == 0

@@ -18,7 +18,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 import arthur_relay
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
 from arthur_relay.accounting import Ledger
-from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.inference import CAPTURE_BYTES, Run
 from arthur_relay.stats import DropReason
 from arthur_relay.testing import MemoryDestination
@@ -92,43 +92,47 @@ INLETS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", INLETS)
 def test_the_inlet(kind: str, rows: int, error: type[BaseException]) -> None:
     ledger = Ledger()
-    inlet = Inlet(InletLimits(wake=(2, 1 << 30), **INLETS[kind]), ledger, wake=lambda: None)
-    steps = interrupted_everywhere(lambda: inlet.put(captured(rows)), error)
+    queue = CaptureQueue(
+        CaptureQueueLimits(wake=(2, 1 << 30), **INLETS[kind]), ledger, wake=lambda: None
+    )
+    steps = interrupted_everywhere(lambda: queue.put(captured(rows)), error)
     assert steps > 30
-    waiting = inlet.take(100_000)
+    waiting = queue.take(100_000)
     rows_waiting = sum(each.rows for each in waiting)
     assert ledger.totals().pending == rows_waiting, "nothing is counted that is not there"
     if kind != "with room":
         assert ledger.totals().dropped["overflow"] % rows == 0
     ledger.drop(DropReason.SHUTDOWN, rows_waiting)
     assert ledger.totals().pending == 0
-    inlet.rest(idle=True)
-    assert (inlet.size, inlet.borrowed) == (0, 0)
+    queue.rest(idle=True)
+    assert (queue.size, queue.borrowed) == (0, 0)
     # The next ones find all of the room that there is.
-    inlet.put(captured(rows))
-    assert inlet.size == CAPTURE_BYTES
-    assert inlet.take(1)
-    assert inlet.rest(idle=True)
-    assert inlet.size == 0
+    queue.put(captured(rows))
+    assert queue.size == CAPTURE_BYTES
+    assert queue.take(1)
+    assert queue.rest(idle=True)
+    assert queue.size == 0
 
 
 @pytest.mark.parametrize("error", [Told, Limit])
 @pytest.mark.parametrize("state", ["closed", "finished"])
 def test_an_inlet_that_takes_no_more(state: str, error: type[BaseException]) -> None:
     ledger = Ledger()
-    inlet = Inlet(InletLimits(items=5, size=1 << 40, wake=(2, 1 << 30)), ledger, wake=lambda: None)
+    queue = CaptureQueue(
+        CaptureQueueLimits(items=5, size=1 << 40, wake=(2, 1 << 30)), ledger, wake=lambda: None
+    )
 
     def put() -> None:
-        inlet.put(captured())
+        queue.put(captured())
 
     if state == "closed":
-        inlet.close()
+        queue.close()
     else:  # between its check for the end and its append
-        inlet._finished = DropReason.SHUTDOWN
+        queue._finished = DropReason.SHUTDOWN
     assert interrupted_everywhere(put, error) > 10
-    inlet.discard(DropReason.SHUTDOWN)
+    queue.discard(DropReason.SHUTDOWN)
     assert ledger.totals().pending == 0
-    assert inlet.size == 0
+    assert queue.size == 0
 
 
 CALLS: dict[str, Callable[[Relay], object]] = {

@@ -72,7 +72,7 @@ def test_models_that_are_asked_for_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         models = relay._models
         assert len(models._answers) == 5, "those that have no answer"
         assert len(models._asked) == 5
-        assert len(relay._parts.worker.schemas._waiting) <= 5
+        assert len(relay._pipeline.worker.schemas._waiting) <= 5
         destination.answer.set_result(None)
         relay.capture(Inference(input_text="a", output_text="b", model_id="m29"))
         assert relay.flush(30).delivered == 1, "the worker asks for it itself"

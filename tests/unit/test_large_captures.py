@@ -88,7 +88,7 @@ def test_rows_leave_free_what_large_prompts_take() -> None:
             # One row and one capture may go beyond.
             assert relay.stats().pending_bytes <= settings.queue_bytes + 30_000
         # What is over comes out when the worker has taken as much as it will while requests hang.
-        while relay._parts.inlet.is_half_full:
+        while relay._pipeline.queue.is_half_full:
             destination.asked.wait(0.01)
         stats = relay.stats()
         assert stats.pending_bytes <= settings.queue_bytes + 30_000
@@ -114,7 +114,7 @@ async def test_a_capture_that_the_worker_cannot_handle_is_dropped_alone() -> Non
     async with h.running():
         h.capture("a")
         bad: Any = ["x"]
-        h.inlet.put(CapturedInference(inference("bad"), "bad", bad, 0.0))
+        h.queue.put(CapturedInference(inference("bad"), "bad", bad, 0.0))
         h.capture("b")
         assert await h.flush(30)
     assert h.destination.stored == ["a", "b"]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arthur_relay.errors import ConfigurationError, unable_to_start
-from arthur_relay.runtime.event_loop import RelayLoop
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayEventLoop
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
 from arthur_relay.system import native, worker_logs
 
@@ -181,7 +181,7 @@ def test_a_copy_that_a_fork_made_passes_a_wake_up_on(
 
 def test_the_loop_connects_by_real_sockets(patched: None, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    resolver = SideThread("resolver")
+    resolver = DaemonThreadExecutor("resolver")
     resolver.start()
 
     async def connect() -> None:
@@ -215,7 +215,7 @@ def test_the_loop_connects_by_real_sockets(patched: None, tmp_path: Path) -> Non
         with pytest.raises(FileNotFoundError):
             await loop.create_unix_connection(asyncio.Protocol, path + "2")
 
-    loop = RelayLoop(resolver)
+    loop = RelayEventLoop(resolver)
     try:
         loop.run_until_complete(connect())
     finally:

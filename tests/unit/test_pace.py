@@ -9,7 +9,7 @@ from arthur_relay.worker.gil import (
     PAUSE_SECONDS,
     RUSH_SECONDS,
     SLICE_SECONDS,
-    Pace,
+    GilYielder,
 )
 
 
@@ -26,41 +26,41 @@ class Clock:
         self.others += others
 
 
-def pace_of(clock: Clock) -> Pace:
-    return Pace(
+def pace_of(clock: Clock) -> GilYielder:
+    return GilYielder(
         now=lambda: clock.now, cpu_of_others=lambda: clock.others, sleep=clock.pauses.append
     )
 
 
 def test_it_pauses_after_a_slice_while_others_compute() -> None:
     clock = Clock()
-    pace = pace_of(clock)
+    gil = pace_of(clock)
     for _ in range(20):
         clock.compute(SLICE_SECONDS * 0.3, others=SLICE_SECONDS * 0.1)
-        pace.breathe(lambda: False)
+        gil.maybe_yield(lambda: False)
     assert clock.pauses == [PAUSE_SECONDS] * 5  # after each fourth
 
 
 def test_it_does_not_pause_for_nobody() -> None:
     clock = Clock()
-    pace = pace_of(clock)
+    gil = pace_of(clock)
     clock.compute(LOOK_SECONDS)
-    pace.breathe(lambda: False)
+    gil.maybe_yield(lambda: False)
     for _ in range(200):
         clock.compute(SLICE_SECONDS, others=SLICE_SECONDS / 1000)
-        pace.breathe(lambda: False)
+        gil.maybe_yield(lambda: False)
     assert clock.pauses == []
     clock.compute(LOOK_SECONDS, others=LOOK_SECONDS / 2)  # someone comes
-    pace.breathe(lambda: False)
+    gil.maybe_yield(lambda: False)
     assert clock.pauses == [PAUSE_SECONDS]
 
 
 def test_in_a_rush_it_computes_for_longer() -> None:
     clock = Clock()
-    pace = pace_of(clock)
+    gil = pace_of(clock)
     clock.compute(RUSH_SECONDS * 0.9, others=1.0)
-    pace.breathe(lambda: True)
+    gil.maybe_yield(lambda: True)
     assert clock.pauses == []
     clock.compute(RUSH_SECONDS * 0.2)
-    pace.breathe(lambda: True)
+    gil.maybe_yield(lambda: True)
     assert clock.pauses == [PAUSE_SECONDS]

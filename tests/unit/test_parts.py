@@ -19,7 +19,7 @@ import arthur_relay
 from arthur_relay.accounting import AtomicCounter, Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.capture.open_runs import OpenRuns
-from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.destinations.scope.auth import Token, TokenSource, refresh_time
 from arthur_relay.inference import Capture, CapturedInference, Inference, Run, RunOutcome
 from arthur_relay.row import Row
@@ -68,48 +68,48 @@ def _item(inference_id: str = "i") -> CapturedInference:
 
 def test_the_inlet_loses_nothing_from_any_thread() -> None:
     settings = RelaySettings(queue_bytes=1 << 30)
-    inlet = Inlet(InletLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
     taken: list[str] = []
     stop = threading.Event()
 
     def take() -> None:
-        while not stop.is_set() or len(inlet):
-            for capture in inlet.take(7):
+        while not stop.is_set() or len(queue):
+            for capture in queue.take(7):
                 assert isinstance(capture, CapturedInference)
                 taken.append(capture.id)
 
     taker = threading.Thread(target=take)
     taker.start()
-    in_threads(lambda thread: [inlet.put(_item(f"{thread}-{n}")) for n in range(EACH)])
+    in_threads(lambda thread: [queue.put(_item(f"{thread}-{n}")) for n in range(EACH)])
     stop.set()
     taker.join()
     assert sorted(taken) == sorted(f"{t}-{n}" for t in range(THREADS) for n in range(EACH))
     for thread in range(THREADS):  # each thread's own order is kept
         mine = [name for name in taken if name.startswith(f"{thread}-")]
         assert mine == [f"{thread}-{n}" for n in range(EACH)]
-    assert inlet.take(1) == []
-    assert inlet.size == 0
-    assert inlet.ledger.totals().captured == THREADS * EACH
+    assert queue.take(1) == []
+    assert queue.size == 0
+    assert queue.ledger.totals().captured == THREADS * EACH
 
 
 def test_large_captures_are_taken_by_their_bytes() -> None:
-    inlet = Inlet(InletLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
     for _ in range(5):
-        inlet.put(_item())
-    size = inlet.size // 5
-    assert len(inlet.take(4, enough_bytes=2 * size - 1)) == 2
-    assert len(inlet.take(1, enough_bytes=10 * size)) == 1
-    assert len(inlet.take(4, enough_bytes=1)) == 1  # one larger than that by itself
-    assert inlet.size == size
+        queue.put(_item())
+    size = queue.size // 5
+    assert len(queue.take(4, enough_bytes=2 * size - 1)) == 2
+    assert len(queue.take(1, enough_bytes=10 * size)) == 1
+    assert len(queue.take(4, enough_bytes=1)) == 1  # one larger than that by itself
+    assert queue.size == size
 
 
 def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None:
-    inlet = Inlet(InletLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
-    inlet.put(_item())
-    inlet._size_in -= 500
-    inlet.take(1)
-    assert inlet.take(1) == []
-    assert inlet._size_in == inlet._size_out
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
+    queue.put(_item())
+    queue._size_in -= 500
+    queue.take(1)
+    assert queue.take(1) == []
+    assert queue._size_in == queue._size_out
 
 
 def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
@@ -124,8 +124,8 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
             return oldest
 
     def end() -> None:
-        inlet.close()
-        inlet.discard(DropReason.SHUTDOWN)
+        queue.close()
+        queue.discard(DropReason.SHUTDOWN)
 
     def meet_the_end() -> None:  # the put below is between its check for the end and its append
         closer.start()
@@ -133,10 +133,10 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
 
     closer = threading.Thread(target=end)
     ledger = Slow()
-    limits = InletLimits(items=100, size=1 << 20, wake=(10, 1 << 20))
-    inlet = Inlet(limits, ledger, wake=meet_the_end)
+    limits = CaptureQueueLimits(items=100, size=1 << 20, wake=(10, 1 << 20))
+    queue = CaptureQueue(limits, ledger, wake=meet_the_end)
     for _ in range(10):
-        inlet.put(_item())
+        queue.put(_item())
     go_on.set()
     closer.join()
     assert ledger.totals().dropped == {"shutdown": 10}
@@ -145,32 +145,32 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
 
 def test_the_inlet_wakes_an_idle_worker_once() -> None:
     wakes = []
-    limits = InletLimits.of(RelaySettings(batch_size=4))
-    inlet = Inlet(limits, Ledger(), wake=lambda: wakes.append(1))
-    assert inlet.rest(idle=True)
+    limits = CaptureQueueLimits.of(RelaySettings(batch_size=4))
+    queue = CaptureQueue(limits, Ledger(), wake=lambda: wakes.append(1))
+    assert queue.rest(idle=True)
     for _ in range(10):
-        inlet.put(_item())
+        queue.put(_item())
     assert len(wakes) == 1
-    assert not inlet.rest(idle=True)  # there is something to take first
-    while inlet.take(8):
+    assert not queue.rest(idle=True)  # there is something to take first
+    while queue.take(8):
         pass
-    assert inlet.rest(idle=False)
+    assert queue.rest(idle=False)
     for _ in range(3):
-        inlet.put(_item())
+        queue.put(_item())
     assert len(wakes) == 1  # a busy worker is not woken for less than a batch
-    inlet.put(_item())
+    queue.put(_item())
     assert len(wakes) == 2
 
 
 def test_a_capture_that_comes_in_while_the_worker_ends_is_counted() -> None:
     ledger = Ledger()
-    inlet = Inlet(InletLimits.of(RelaySettings()), ledger, wake=lambda: None)
-    inlet.put(_item())
-    inlet._finished = DropReason.CLOSED  # as if the end came between the check and the append
-    inlet.put(_item())
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), ledger, wake=lambda: None)
+    queue.put(_item())
+    queue._finished = DropReason.CLOSED  # as if the end came between the check and the append
+    queue.put(_item())
     assert ledger.totals().dropped == {"closed": 2}
-    inlet.close()
-    assert not inlet.put(_item())
+    queue.close()
+    assert not queue.put(_item())
     assert ledger.totals().pending == 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import arthur_relay
 from arthur_relay import Relay
-from arthur_relay.capture.queue import InletLimits
+from arthur_relay.capture.queue import CaptureQueueLimits
 from arthur_relay.daemon.settings import DaemonSettings, shown_default
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, Kind
@@ -245,9 +245,11 @@ def test_the_shares_of_the_queues_bytes() -> None:
     settings = RelaySettings(queue_bytes=8_000_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as relay:
         assert relay.open_runs._max_bytes == 1_500_000
-        assert InletLimits.of(settings).size == relay._parts.inlet.limits.size == 1_000_000
+        assert (
+            CaptureQueueLimits.of(settings).size == relay._pipeline.queue.limits.size == 1_000_000
+        )
         assert settings.dead_letter_ring_bytes == 500_000
-        buffer: Any = relay._parts.worker.buffer
+        buffer: Any = relay._pipeline.worker.buffer
         assert buffer._max_bytes == 5_000_000
 
 

@@ -117,7 +117,7 @@ def test_a_worker_that_dies_comes_back_and_is_counted(
     arthur_memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     relay, _destination = arthur_memory
-    worker = relay._parts.worker
+    worker = relay._pipeline.worker
     sweep = worker.sweep
 
     def killed() -> bool:
@@ -175,15 +175,15 @@ def test_a_fork_that_no_hook_has_seen_is_found_out_by_the_next_capture(
 ) -> None:
     relay, destination = arthur_memory
     relay.capture(inference(inference_id="parent"))
-    parent = relay._parts
+    parent = relay._pipeline
     relay.flush(30)
-    parent.made_in = (
-        parent.live_in
+    parent.created_pid = (
+        parent.started_pid
     ) = -5  # as if this were a child of the process that started the worker
     try:
         relay.capture(inference(inference_id="child"))
         assert relay.flush(30).delivered == 1
-        assert relay._parts is not parent
+        assert relay._pipeline is not parent
         assert relay.stats().captured == 1
         assert [row["partner_inference_id"] for row in destination.inferences] == [
             "parent",

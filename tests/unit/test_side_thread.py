@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from arthur_relay.runtime.event_loop import RelayLoop
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayEventLoop
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def _with_resolver(lookup: Any, test: Any) -> None:
-    resolver = SideThread("resolver")
+    resolver = DaemonThreadExecutor("resolver")
     resolver.start()
     try:
-        loop = RelayLoop(resolver, lookup)
+        loop = RelayEventLoop(resolver, lookup)
         try:
             loop.run_until_complete(test())
         finally:
@@ -42,7 +42,7 @@ def test_names_are_resolved_without_the_loops_thread_pool() -> None:
 
 
 def test_without_the_thread_the_call_is_made_on_the_loop() -> None:
-    side = SideThread("never started")
+    side = DaemonThreadExecutor("never started")
 
     async def test() -> None:
         assert await side.call(threading.get_ident) == threading.get_ident()
@@ -94,7 +94,7 @@ def test_a_call_that_no_one_waits_for_any_more_leaves_the_thread_to_the_next() -
     gate = threading.Event()
 
     async def test() -> None:
-        thread = SideThread("side")
+        thread = DaemonThreadExecutor("side")
         thread.start()
         try:
             with anyio.move_on_after(0.01):

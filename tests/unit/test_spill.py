@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.buffers.overflow import MOVED_ROWS, Spill
+from arthur_relay.buffers.overflow import MOVED_ROWS, OverflowBuffer
 from arthur_relay.row import Row
 from tests.unit.spools import MIB, crash, ids, new_spool, rows_of
 
@@ -22,14 +22,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-def new_spill(path: Path, *, rows: int = 10) -> tuple[Spill, Spool]:
+def new_spill(path: Path, *, rows: int = 10) -> tuple[OverflowBuffer, Spool]:
     spool = new_spool(path)
-    spill = Spill(MemoryBuffer(max_rows=rows, max_bytes=64 * MIB), spool)
+    spill = OverflowBuffer(MemoryBuffer(max_rows=rows, max_bytes=64 * MIB), spool)
     spill.open()
     return spill, spool
 
 
-def put(spill: Spill, rows: list[Row]) -> None:
+def put(spill: OverflowBuffer, rows: list[Row]) -> None:
     for row in rows:
         assert spill.has_room(rows=1, size=len(row.body))
         spill.put([row])
@@ -115,7 +115,7 @@ def test_leased_rows_are_found_wherever_they_are(path: Path) -> None:
 
 def test_when_both_are_full_the_oldest_on_disk_gives_way(path: Path) -> None:
     spool = new_spool(path, max_bytes=2 * MIB)
-    spill = Spill(MemoryBuffer(max_rows=10, max_bytes=64 * MIB), spool)
+    spill = OverflowBuffer(MemoryBuffer(max_rows=10, max_bytes=64 * MIB), spool)
     spill.open()
     count = 0
     while spill.has_room(rows=1, size=20_000):

@@ -110,7 +110,7 @@ def test_what_is_kept_is_never_told_too_high(path: Path, monkeypatch: pytest.Mon
     spool.put(rows_of(10))
     spool.commit()
     spool.settle(spool.lease(4))
-    file, committed = spool._parts[0].file, []
+    file, committed = spool._segments[0].file, []
 
     class Interrupted:
         """Has the worker commit while another thread, which asks what is kept, has half of it."""
@@ -118,12 +118,12 @@ def test_what_is_kept_is_never_told_too_high(path: Path, monkeypatch: pytest.Mon
         @property
         def rows(self) -> int:
             rows = file.rows
-            spool._parts[0].file = file
+            spool._segments[0].file = file
             spool.commit()
             committed.append(file.rows)
             return rows
 
-    monkeypatch.setattr(spool._parts[0], "file", Interrupted())
+    monkeypatch.setattr(spool._segments[0], "file", Interrupted())
     assert spool.kept <= 6
     assert committed == [6]
     assert spool.kept == 6

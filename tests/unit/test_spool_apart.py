@@ -10,7 +10,7 @@ import pytest
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.buffers.overflow import Spill
+from arthur_relay.buffers.overflow import OverflowBuffer
 from arthur_relay.row import RECOVERED, History, Row
 
 from .spools import new_spool
@@ -19,7 +19,7 @@ Make = Callable[[Path], Buffer]
 
 
 def _spill(path: Path) -> Buffer:
-    return Spill(MemoryBuffer(max_rows=40, max_bytes=1 << 20), new_spool(path))
+    return OverflowBuffer(MemoryBuffer(max_rows=40, max_bytes=1 << 20), new_spool(path))
 
 
 KINDS: dict[str, Make] = {

@@ -16,14 +16,14 @@ from arthur_relay.row import RECOVERED, History, Row, RowKind
 from tests.unit.spools import Clock, connection_of, crash, new_spool, rows_of
 from tests.unit.sqlite_writes import Files, Writes, put_back
 
-Key = tuple[RowKind, str]
+LetterKey = tuple[RowKind, str]
 """An inference and its ground truth have the same id."""
 
-Held = dict[Key, tuple[bytes, int]]
+Held = dict[LetterKey, tuple[bytes, int]]
 """The body, and how often it was sent."""
 
 
-def key(row: Row) -> Key:
+def key(row: Row) -> LetterKey:
     return row.kind, row.id
 
 
@@ -41,7 +41,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.waiting: Held = {}
         self.leased: list[Row] = []
-        self.put_off: set[Key] = set()
+        self.put_off: set[LetterKey] = set()
         self.on_disk: Held = {}
         self.number = 0
         self.is_full = False
@@ -110,7 +110,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.wrote()
 
     def wrote(self) -> None:
-        (part,) = self.spool._parts
+        (part,) = self.spool._segments
         if not (self.spool._unwritten or part.is_to_be_written):
             self.on_disk = self.held()
         else:

@@ -72,7 +72,7 @@ def test_a_file_of_the_first_version_is_taken_over(path: Path) -> None:
     connection = connection_of(spool)
     assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,) == (2,)
     assert spool.oldest_at == 1007.0
-    assert spool._parts[0].file.models() == {"one": '{"id": "one", "attributes": []}'}
+    assert spool._segments[0].file.models() == {"one": '{"id": "one", "attributes": []}'}
     found = spool.lease(10)
     assert [(r.id, r.model_id, r.body, r.epoch, r.shrunk, r.kind) for r in found] == [
         (r.id, r.model_id, r.body, r.epoch, r.shrunk, r.kind) for r in OLD
@@ -137,7 +137,7 @@ def test_histories_outlive_the_process_and_nothing_is_written_for_others(path: P
     leased[1].history = History(2, 12.25, 0)
     leased[1].history = History(3, 12.25, 1)
     spool.note([leased[1], stranger])
-    assert list(spool._parts[0].noted) == [2]
+    assert list(spool._segments[0].noted) == [2]
     crash(spool)  # it was not committed
     second = new_spool(path)
     second.open()
@@ -149,7 +149,7 @@ def test_histories_outlive_the_process_and_nothing_is_written_for_others(path: P
     second.commit()
     rows[2].history = History(0, None, 1)
     second.note(rows[2:], at_once=True)
-    assert not second._parts[0].noted
+    assert not second._segments[0].noted
     second.settle(rows[:1])
     second.release_all()
     assert [row.history for row in second.lease(2)] == [History(3, 12.25, 1), History(0, None, 1)]

@@ -118,7 +118,7 @@ def test_a_log_that_is_in_the_file_is_not_missed(ruin: Callable[[Path], None], p
     log = leave(path)
     spool = new_spool(path)
     spool.open()
-    part = spool._parts[0].file
+    part = spool._segments[0].file
     part._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     for name in ("0.spool", "0.spool-wal"):
         shutil.copy(path / name, path / f"{name}.copy")
@@ -133,7 +133,7 @@ def test_a_log_that_is_in_the_file_is_not_missed(ruin: Callable[[Path], None], p
 def test_the_frames_of_an_earlier_round_are_no_damage(path: Path) -> None:
     spool = new_spool(path)
     spool.open()
-    file = spool._parts[0].file
+    file = spool._segments[0].file
     for number in range(30):
         assert spool.store(rows_of(1, number))
     file._connection.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -136,7 +136,7 @@ def test_a_file_without_rows_is_of_nobody(path: Path) -> None:
     other = new_spool(path, owner=RowOwner("https://b.example"))
     assert other.open() == 0
     assert other.schemas() == []
-    assert other._parts[0].claim.path.name == "0.spool"
+    assert other._segments[0].claim.path.name == "0.spool"
     assert other.store(rows_of(1))
     other.close()
     assert new_spool(path, owner=A).open() == 0
@@ -166,7 +166,7 @@ def test_an_organisation_that_is_learned_later_decides(path: Path) -> None:
     clock.now += RETRY_SECONDS
     spool.commit()
     assert spool.adopt() == 3, "at once"
-    assert spool._parts[0].file.owner == known[0]
+    assert spool._segments[0].file.owner == known[0]
     assert spool.close() == 4
     assert new_spool(path, owner=RowOwner("https://a.example", "other", "a new key")).open() == 0
 
@@ -240,7 +240,7 @@ def test_one_damaged_page_costs_no_file_its_owner(table: str, path: Path) -> Non
     other.close()
     mine = new_spool(path, owner=A)
     assert mine.open() == 20
-    assert mine._parts[0].file.owner == A
+    assert mine._segments[0].file.owner == A
     mine.close()
 
 
@@ -317,7 +317,7 @@ def test_a_damaged_file_of_the_first_version_is_taken_over_by_whoever_comes(
     spool = new_spool(path, owner=A)
     spool.open()
     assert spool.rows == len(spool.lease(10)) >= 2
-    assert spool._parts[0].file.owner == A
+    assert spool._segments[0].file.owner == A
     spool.release_all()
     spool.close()
 
@@ -395,7 +395,7 @@ def test_a_key_that_was_good_before_is_no_reason_to_give_its_rows_away(path: Pat
     assert revoked.open() == 3
     clock.now += RETRY_SECONDS
     revoked.commit()
-    assert revoked._parts[0].file.owner == A
+    assert revoked._segments[0].file.owner == A
     crash(revoked)
     other = new_spool(path, owner=RowOwner("https://a.example", "other", "y"))
     assert other.open() == 0
@@ -406,7 +406,7 @@ def test_a_damaged_file_of_a_refused_key_is_one_still(how: str, path: Path) -> N
     spool = new_spool(path, owner=RowOwner("https://a.example", None, "mistyped"))
     spool.open()
     assert spool.store([Row(f"r{number}", "m", b'{"a": 1}') for number in range(30)])
-    spool._parts[0].file.belong_to(MISTYPED)
+    spool._segments[0].file.belong_to(MISTYPED)
     spool.close()
     if how == "page":
         overwrite_pages(path, page_of(path, "owner"))

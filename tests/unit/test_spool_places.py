@@ -14,8 +14,8 @@ import pytest
 
 from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS, RETRY_SECONDS
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
-from arthur_relay.dead_letters.jsonl import JsonLines
-from arthur_relay.dead_letters.sqlite import FILE_NAME, Database
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
+from arthur_relay.dead_letters.sqlite import FILE_NAME, SqliteStore
 from arthur_relay.errors import SpoolError
 from arthur_relay.system import files
 from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
@@ -233,14 +233,14 @@ def test_dead_letters_are_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).symlink_to(tmp_path / "victim")
     (tmp_path / "letters.jsonl").symlink_to(tmp_path / "victim")
     for keeper in (
-        Database(tmp_path, max_bytes=10_000),
-        JsonLines(tmp_path / "letters.jsonl", max_bytes=10_000),
+        SqliteStore(tmp_path, max_bytes=10_000),
+        JsonLinesStore(tmp_path / "letters.jsonl", max_bytes=10_000),
     ):
         with pytest.raises(OSError, match="links are not followed"):
             keeper.add([letter_of(1)])
     (tmp_path / "letters.jsonl").unlink()
     (tmp_path / "letters.jsonl.new").symlink_to(tmp_path / "victim")
-    keeper = JsonLines(tmp_path / "letters.jsonl", max_bytes=10_000)
+    keeper = JsonLinesStore(tmp_path / "letters.jsonl", max_bytes=10_000)
     keeper.add([letter_of(1), letter_of(2)])
     keeper.remove([key for key, _ in keeper.letters()][:1])
     assert len(list(keeper.letters())) == 1
@@ -258,7 +258,7 @@ import sys
 from pathlib import Path
 from tests.unit.spools import new_spool, rows_of
 spool = new_spool(Path(sys.argv[1]))
-print(spool.open(), *sorted(part.claim.path.name for part in spool._parts))
+print(spool.open(), *sorted(part.claim.path.name for part in spool._segments))
 assert spool.store(rows_of(2, 100))
 spool.close()
 """

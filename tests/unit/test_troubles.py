@@ -6,26 +6,26 @@ import pytest
 
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.in_flight import Delivery, Lane
-from arthur_relay.delivery.model_health import FAULTS_IN_A_ROW, Blame, Troubles
+from arthur_relay.delivery.model_health import FAULTS_IN_A_ROW, Blame, ModelHealth
 from arthur_relay.row import Row
 
 
-def troubles() -> Troubles:
-    return Troubles(
+def model_health() -> ModelHealth:
+    return ModelHealth(
         lambda: Breaker(
             failures=5, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
         )
     )
 
 
-def failed(found: Troubles, *, lane: Lane = Lane.ORDINARY, failures: int = 1) -> Blame:
+def failed(found: ModelHealth, *, lane: Lane = Lane.ORDINARY, failures: int = 1) -> Blame:
     """Return whom a 500 is blamed on."""
     rows = (Row("a", "m", b"{}"),)
     delivery = Delivery(rows, lane, failures=failures, seen=found.passes, status=500)
     return found.blame(delivery, is_down=False)
 
 
-def faults_until_another_is_to_blame(found: Troubles) -> int:
+def faults_until_another_is_to_blame(found: ModelHealth) -> int:
     count = 0
     while failed(found) is Blame.ROWS:
         count += 1
@@ -35,7 +35,7 @@ def faults_until_another_is_to_blame(found: Troubles) -> int:
 
 @pytest.mark.parametrize(("usual", "most"), [(0, 20), (1, 30), (6, 80), (100, 300)])
 def test_more_faults_in_a_row_are_its_rows_where_that_is_usual(usual: int, most: int) -> None:
-    found = troubles()
+    found = model_health()
     for _ in range(200):
         for _ in range(usual):
             failed(found)
@@ -44,7 +44,7 @@ def test_more_faults_in_a_row_are_its_rows_where_that_is_usual(usual: int, most:
 
 
 def test_what_is_usual_is_forgotten_when_it_is_so_no_more() -> None:
-    found = troubles()
+    found = model_health()
     for _ in range(200):
         for _ in range(6):
             failed(found)
@@ -55,7 +55,7 @@ def test_what_is_usual_is_forgotten_when_it_is_so_no_more() -> None:
 
 
 def test_a_row_that_fails_alone_again_and_again_counts_for_nothing() -> None:
-    found = troubles()
+    found = model_health()
     found.passed("m")
     for _ in range(1000):
         assert failed(found, lane=Lane.APART, failures=2) is Blame.ROWS

@@ -14,9 +14,9 @@ from trio.testing import MockClock
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.memory import Ring
+from arthur_relay.dead_letters.memory import MemoryStore
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
@@ -24,8 +24,8 @@ from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdic
 from arthur_relay.settings import RelaySettings
 from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.compactor import Offload
-from arthur_relay.worker.flush import Barrier
-from arthur_relay.worker.gil import Pace
+from arthur_relay.worker.flush import FlushRequest
+from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -100,14 +100,16 @@ class Harness:
     offload: Offload = _at_once
 
     def __post_init__(self) -> None:
-        self.inlet = Inlet(InletLimits.of(self.settings), self.ledger, wake=self._wake)
+        self.queue = CaptureQueue(
+            CaptureQueueLimits.of(self.settings), self.ledger, wake=self._wake
+        )
         self.buffer = MemoryBuffer(
             max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
         )
-        self.letters = Ring(max_bytes=1 << 20)
+        self.letters = MemoryStore(max_bytes=1 << 20)
         self.dead_letters = DeadLetters([self.letters], told=self.settings.on_dead_letter)
         self.worker = Worker(
-            inlet=self.inlet,
+            queue=self.queue,
             buffer=self.buffer,
             destination=self.destination,
             ledger=self.ledger,
@@ -116,14 +118,14 @@ class Harness:
             random=lambda: 1.0,
             sweep=self._sweep,
             learned=lambda _model_id, _schema: None,
-            pace=Pace(sleep=lambda _seconds: None),
+            gil=GilYielder(sleep=lambda _seconds: None),
             offload=self._offload,
         )
 
     def capture(self, *ids: str, model: str = "m", text: str = "text") -> None:
         for inference_id in ids:
             inference = Inference(input_text=text, output_text="answer")
-            self.inlet.put(
+            self.queue.put(
                 CapturedInference(
                     inference,
                     inference_id=inference_id,
@@ -139,10 +141,10 @@ class Harness:
 
     async def flush(self, seconds: float = 1e6) -> bool:
         """Flush; returns whether it was done in time."""
-        barrier = Barrier()
+        request = FlushRequest()
         finished = anyio.Event()
-        barrier.done.add_done_callback(lambda _future: finished.set())
-        self.worker.control(barrier)
+        request.done.add_done_callback(lambda _future: finished.set())
+        self.worker.control(request)
         self.worker.wake()
         with anyio.move_on_after(seconds):
             await finished.wait()
@@ -156,8 +158,8 @@ class Harness:
         )
         assert totals.delivered == len(self.destination.stored)
         # The ledger's pending is what is left of a sum, so a row that got lost would hide in it.
-        held = sum(capture.rows for capture in self.inlet._items)
-        assert totals.pending == held + self.worker.room.staging.rows + self.buffer.rows
+        held = sum(capture.rows for capture in self.queue._items)
+        assert totals.pending == held + self.worker.admission.awaiting.rows + self.buffer.rows
         found = {name: getattr(totals, name) for name in expected}
         assert found == expected
 

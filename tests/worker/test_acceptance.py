@@ -11,8 +11,8 @@ import pytest
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.row import Row
-from arthur_relay.worker.flush import Flushes
-from arthur_relay.worker.ingest import Acceptance, Answer, Offer, Refusal
+from arthur_relay.worker.flush import FlushTracker
+from arthur_relay.worker.ingest import IngestAnswer, IngestBatch, IngestQueue, IngestRefusal
 
 BODY = b'{"x":1}'
 
@@ -37,12 +37,12 @@ class Disk(MemoryBuffer):
 
 
 @dataclass
-class Desk:
+class IngestClient:
     """Remembers what it was told."""
 
-    told: list[list[tuple[list[str], Refusal | None]]] = field(default_factory=list)
+    told: list[list[tuple[list[str], IngestRefusal | None]]] = field(default_factory=list)
 
-    def answered(self, answers: Sequence[Answer]) -> None:
+    def answered(self, answers: Sequence[IngestAnswer]) -> None:
         self.told.append([([row.id for row in offer.rows], why) for offer, why in answers])
 
 
@@ -52,10 +52,10 @@ class Set:
     def __init__(self, **disk: Any) -> None:
         self.disk = Disk(**disk)
         self.ledger = Ledger()
-        self.flushes = Flushes()
+        self.flushes = FlushTracker()
         self.wakes = 0
         self.now = 0.0
-        self.acceptance = Acceptance(
+        self.ingest = IngestQueue(
             buffer=self.disk,
             ledger=self.ledger,
             flushes=self.flushes,
@@ -68,18 +68,18 @@ class Set:
     def wake(self) -> None:
         self.wakes += 1
 
-    def offer(self, desk: Desk, *ids: str, body: bytes = BODY, model: str = "m") -> None:
-        self.acceptance.offer(Offer.of([Row(each, model, body) for each in ids], desk))
+    def offer(self, desk: IngestClient, *ids: str, body: bytes = BODY, model: str = "m") -> None:
+        self.ingest.offer(IngestBatch.of([Row(each, model, body) for each in ids], desk))
 
 
 def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
-    it, one, other = Set(), Desk(), Desk()
+    it, one, other = Set(), IngestClient(), IngestClient()
     it.offer(one, "a", "b")
     it.offer(other, "c")
     it.offer(one, "d")
     assert it.wakes == 1, "a wake-up is a system call"
     assert it.ledger.totals().captured == 0
-    assert not it.acceptance.take_in()
+    assert not it.ingest.take_in()
     assert it.disk.commits == [["a", "b", "c", "d"]]
     assert one.told == [[(["a", "b"], None), (["d"], None)]]
     assert other.told == [[(["c"], None)]]
@@ -89,76 +89,76 @@ def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
 
 
 def test_what_does_not_fit_is_refused_and_was_never_captured() -> None:
-    it, desk = Set(max_rows=3), Desk()
+    it, desk = Set(max_rows=3), IngestClient()
     it.offer(desk, "a", "b")
     it.offer(desk, "c", "d")
     it.offer(desk, "e")
-    it.acceptance.take_in()
+    it.ingest.take_in()
     assert it.disk.commits == [["a", "b", "e"]]
     assert sorted(desk.told[0], key=str) == sorted(
-        [(["c", "d"], Refusal.FULL), (["a", "b"], None), (["e"], None)], key=str
+        [(["c", "d"], IngestRefusal.FULL), (["a", "b"], None), (["e"], None)], key=str
     )
     assert it.ledger.totals().captured == it.ledger.totals().pending == 3
 
 
 def test_a_model_that_is_held_leaves_room_for_the_others() -> None:
-    it, desk = Set(), Desk()
+    it, desk = Set(), IngestClient()
     for name in "abc":
         it.offer(desk, name, body=b"x" * 300_000, model="held")
     it.offer(desk, "d", body=b"x" * 300_000)
-    it.acceptance.take_in()
+    it.ingest.take_in()
     assert sorted(desk.told[0], key=str) == sorted(
-        [(["c"], Refusal.HELD), (["a"], None), (["b"], None), (["d"], None)], key=str
+        [(["c"], IngestRefusal.HELD), (["a"], None), (["b"], None), (["d"], None)], key=str
     )
     assert it.ledger.totals().captured == 3
 
 
 def test_what_can_not_be_written_is_not_held() -> None:
-    it, desk = Set(), Desk()
+    it, desk = Set(), IngestClient()
     it.disk.fails = True
     it.offer(desk, "a")
-    it.acceptance.take_in()
-    assert desk.told == [[(["a"], Refusal.UNWRITABLE)]]
+    it.ingest.take_in()
+    assert desk.told == [[(["a"], IngestRefusal.UNWRITABLE)]]
     assert it.ledger.totals().captured == 0
     assert it.disk.rows == 0
     it.now = 3.0
-    assert it.acceptance.fails_for() == 3.0
+    assert it.ingest.fails_for() == 3.0
     it.disk.fails = False
     it.offer(desk, "a")
-    it.acceptance.take_in()
+    it.ingest.take_in()
     assert desk.told[1] == [(["a"], None)]
-    assert it.acceptance.fails_for() is None
+    assert it.ingest.fails_for() is None
 
 
 def test_a_worker_that_dies_leaves_the_offers_to_the_next() -> None:
-    it, desk = Set(), Desk()
+    it, desk = Set(), IngestClient()
     it.disk.dies = True
     for name in ("a", "b"):
         it.offer(desk, name)
     with pytest.raises(RuntimeError):
-        it.acceptance.take_in()
+        it.ingest.take_in()
     assert desk.told == []
-    it.acceptance.take_in()
+    it.ingest.take_in()
     assert it.disk.commits == [["a", "b"]]
     assert desk.told == [[(["a"], None), (["b"], None)]]
 
 
 def test_a_commit_has_a_size() -> None:
-    it, desk = Set(), Desk()
+    it, desk = Set(), IngestClient()
     it.disk.__init__(max_rows=100)  # type: ignore[misc] # made anew, where others have it
     it.disk._max_bytes = 1 << 40
     for name in ("a", "b", "c"):
         it.offer(desk, name, body=b"x" * (5 << 20))
-    assert it.acceptance.take_in(), "there is more"
-    assert not it.acceptance.take_in()
+    assert it.ingest.take_in(), "there is more"
+    assert not it.ingest.take_in()
     assert it.disk.commits == [["a", "b"], ["c"]]
 
 
 def test_after_the_end_all_is_refused() -> None:
-    it, desk = Set(), Desk()
+    it, desk = Set(), IngestClient()
     it.offer(desk, "a")
-    it.acceptance.close()
+    it.ingest.close()
     it.offer(desk, "b")
-    assert desk.told == [[(["a"], Refusal.CLOSED)], [(["b"], Refusal.CLOSED)]]
-    assert not it.acceptance.take_in()
+    assert desk.told == [[(["a"], IngestRefusal.CLOSED)], [(["b"], IngestRefusal.CLOSED)]]
+    assert not it.ingest.take_in()
     assert it.disk.commits == []

@@ -14,7 +14,7 @@ from arthur_relay.delivery.batcher import Batcher
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.inference import CapturedGroundTruth
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
-from arthur_relay.worker.ingest import Answer, Offer
+from arthur_relay.worker.ingest import IngestAnswer, IngestBatch
 from arthur_relay.worker.worker import MAX_DEATHS, SET_ASIDE
 from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
 
@@ -41,13 +41,13 @@ ODD = {
 
 
 class _Desk:
-    def answered(self, answers: Sequence[Answer]) -> None:
+    def answered(self, answers: Sequence[IngestAnswer]) -> None:
         assert all(refusal is None for _, refusal in answers)
 
 
 def offer(h: Harness, *rows: Row) -> None:
     """Hand over rows that come encoded, as a daemon does."""
-    h.worker.acceptance.offer(Offer.of(rows, _Desk()))
+    h.worker.ingest.offer(IngestBatch.of(rows, _Desk()))
     h.worker.wake()
 
 
@@ -89,7 +89,7 @@ def test_a_row_that_can_not_be_cut_costs_itself(
 
     async def test() -> None:
         h = harness(ScriptedDestination(too_large))
-        monkeypatch.setattr(h.worker.dispatcher, "shrink", fail)
+        monkeypatch.setattr(h.worker.sender, "shrink", fail)
         async with h.running():
             offer(h, good("a"), Row("bad", "m", b"{}"), good("b"))
             assert await h.flush()
@@ -270,7 +270,7 @@ def test_so_does_an_error_while_a_capture_is_buried(
             h.capture("first")
             assert await live(h, 1) == 0
         monkeypatch.setattr(h.worker.dead_letters, "add", fail)
-        h.inlet.put(CapturedGroundTruth("a", "m", {"not_registered": 1}, 100, 1.5))
+        h.queue.put(CapturedGroundTruth("a", "m", {"not_registered": 1}, 100, 1.5))
         h.capture("b")
         assert await live(h, 1) == 0, "the worker died"
         h.check(captured=2 + is_known, delivered=1 + is_known, rejected=1, pending=0)

@@ -139,7 +139,7 @@ async def test_a_worker_that_is_ahead_sleeps_until_a_request_ends() -> None:
         await settle()
         h.capture("late", "later")
         await settle()
-        assert len(h.inlet) == 2
+        assert len(h.queue) == 2
         answer.set()
         assert await h.flush()
         h.check(delivered=32, pending=0)

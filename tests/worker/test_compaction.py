@@ -36,7 +36,7 @@ class Outage:
         """Let the worker find out."""
         h.capture("first")
         await anyio.sleep(60)
-        assert h.worker.dispatcher.is_down
+        assert h.worker.sender.is_down
         h.check(delivered=0, pending=1)
 
 

@@ -27,14 +27,14 @@ async def test_rows_of_a_model_that_is_forbidden_wait_for_any_time() -> None:
     async with h.running():
         h.capture_many(500, model="bad")
         await anyio.sleep(5)
-        dispatcher = h.worker.dispatcher
-        assert dispatcher.entry.refusal == "not permitted (403)"
-        assert dispatcher.held_models.endswith("(not permitted (403))")
-        assert not dispatcher.is_down
+        sender = h.worker.sender
+        assert sender.authorization.refusal == "not permitted (403)"
+        assert sender.held_models.endswith("(not permitted (403))")
+        assert not sender.is_down
         h.capture_many(500, model="good")
         await anyio.sleep(2)
         h.check(delivered=500, pending=500)
-        assert not dispatcher.entry.refusal, "the last rows were taken"
+        assert not sender.authorization.refusal, "the last rows were taken"
         before = len(h.destination.requests)
         await anyio.sleep(3600)
         assert 100 < len(h.destination.requests) - before < 200

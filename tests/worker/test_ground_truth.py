@@ -37,7 +37,7 @@ NOT_YET = Outcome(Verdict.NOT_YET, "row 404", 404)
 def log(h: Harness, *ids: str, values: dict[str, Any] | None = None) -> None:
     for inference_id in ids:
         truth = CapturedGroundTruth(inference_id, "m", values or {"thumbs_up": True}, 100, 1.5)
-        h.inlet.put(truth)
+        h.queue.put(truth)
 
 
 def kinds(h: Harness, log_of: list[RowKind]) -> None:
@@ -136,7 +136,7 @@ async def test_an_unknown_inference_does_not_hold_up_an_exit() -> None:
         log(h, "nowhere")
         await anyio.sleep(3)
         before = anyio.current_time()
-        h.worker.dispatcher.admission.urgent = True
+        h.worker.sender.flow.urgent = True
         assert await h.flush(30)
         assert anyio.current_time() - before <= 1.0 * URGENT_WAITS
     h.check(captured=1, rejected=1, pending=0)
@@ -187,7 +187,7 @@ def test_one_models_ground_truth_costs_no_others_and_none_is_given_up_early(
             late = [f"late{number}" for number in range(50)]
             for inference_id in late:
                 values = {"thumbs_up": True}
-                h.inlet.put(CapturedGroundTruth(inference_id, "other", values, 100, 1.5))
+                h.queue.put(CapturedGroundTruth(inference_id, "other", values, 100, 1.5))
             await anyio.sleep(300)
             there.update(late)
             await anyio.sleep(2 * LONGEST_WAIT_SECONDS)

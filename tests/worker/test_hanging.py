@@ -135,7 +135,7 @@ async def test_a_model_that_hangs_is_held_after_one_time_out() -> None:
         for number in range(40):
             h.capture_many(1, model=f"good{number}-")
             await anyio.sleep(1)
-        assert h.worker.dispatcher.held_models.startswith("nothing of one model can be delivered")
+        assert h.worker.sender.held_models.startswith("nothing of one model can be delivered")
         before = len(h.destination.requests)
         await anyio.sleep(600)
         assert len(h.destination.requests) - before <= 600 / (30 + 15)
@@ -149,7 +149,7 @@ async def test_an_arthur_that_hangs_opens_the_breaker_and_has_few_requests() -> 
     async with h.running():
         h.capture_many(1000, model="bad")
         await anyio.sleep(3 * TIME_OUT)
-        assert h.worker.dispatcher.is_down
+        assert h.worker.sender.is_down
         assert arthur.most_at_once <= 4
         before = len(h.destination.requests)
         for _ in range(600):
@@ -174,7 +174,7 @@ def test_one_that_recovers_beside_others_that_hang_is_found(bad: int) -> None:
                 h.capture_many(10, model=f"bad{number}-")
             h.capture_many(100, model="good")
             await anyio.sleep(300)
-            assert h.worker.dispatcher.is_down
+            assert h.worker.sender.is_down
             assert arthur.at_once.total() <= 1 + MOST_PROBES
             arthur.hangs_for = "bad"
             seconds = await seconds_until(h, 100, limit=100_000)

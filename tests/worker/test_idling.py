@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from arthur_relay.worker.flush import Barrier
+from arthur_relay.worker.flush import FlushRequest
 from tests.worker.harness import (
     Harness,
     ScriptedDestination,
@@ -152,7 +152,7 @@ async def test_a_flush_and_an_end_are_heard_all_the_same() -> None:
     h = harness()
     h.worker.idle_seconds = IDLE_SECONDS
     assert await h.worker.run()
-    closing = Barrier(closing=True)
+    closing = FlushRequest(closing=True)
     h.capture("late")
     h.worker.control(closing)
     assert h.worker.has_work()

@@ -13,7 +13,7 @@ from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import LLM_ATTRIBUTES
-from arthur_relay.worker.flush import Barrier
+from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.schema_registry import REFUSAL_SECONDS, REFUSALS_KEPT
 from arthur_relay.worker.worker import SWEEP_SECONDS
 from tests.worker.harness import (
@@ -34,11 +34,11 @@ async def test_inferences_wait_while_arthur_can_not_tell_the_schema() -> None:
         ids = h.capture_many(20)
         await anyio.sleep(5)
         h.check(pending=20)
-        assert h.worker.room.taken_bytes > 0
+        assert h.worker.admission.taken_bytes > 0
         await anyio.sleep(1000)
         assert sorted(destination.stored) == sorted(ids)
         h.check(delivered=20, pending=0)
-        assert h.worker.room.taken_bytes == 0
+        assert h.worker.admission.taken_bytes == 0
 
 
 @virtual
@@ -155,10 +155,10 @@ async def test_closing_ends_the_worker_when_all_is_settled() -> None:
         group.start_soon(h.worker.run)
         await anyio.sleep(0.001)
         h.capture("a")
-        barrier = Barrier(closing=True)
-        h.worker.control(barrier)
+        request = FlushRequest(closing=True)
+        h.worker.control(request)
         h.worker.wake()
-    assert barrier.done.done()
+    assert request.done.done()
     h.check(delivered=1, pending=0)
 
 
@@ -198,7 +198,7 @@ def test_what_can_not_be_encoded_is_dropped_and_told_once(
             h.capture("fine")
             for _ in range(3):
                 unencodable: Any = _Unencodable()
-                h.inlet.put(unencodable)
+                h.queue.put(unencodable)
             assert await h.flush()
             h.check(delivered=1, pending=0, dropped={"unencodable": 3})
 

@@ -39,7 +39,7 @@ def on_disk(
 ) -> Harness:
     """Return a worker of a process that starts now, with a spool."""
     h = harness(destination, **settings)
-    h.worker.utc_now = h.worker.dispatcher.utc_now = lambda: now
+    h.worker.utc_now = h.worker.sender.utc_now = lambda: now
     spool = Spool(
         SpoolDirectory(path),
         max_bytes=1 << 26,
@@ -48,8 +48,8 @@ def on_disk(
         utc_now=lambda: now,
     )
     worker = h.worker
-    parts: list[Any] = [h, worker, worker.dispatcher, worker.settlement, worker.room]
-    for part in (*parts, worker.schemas, worker.acceptance, worker._compactor):
+    parts: list[Any] = [h, worker, worker.sender, worker.settlement, worker.admission]
+    for part in (*parts, worker.schemas, worker.ingest, worker._compactor):
         part.buffer = spool
     return h
 
@@ -175,7 +175,7 @@ def unknown(batch: Batch, _number: int) -> Attempt:
 
 def truth(h: Harness, *ids: str) -> None:
     for inference_id in ids:
-        h.inlet.put(CapturedGroundTruth(inference_id, "m", {"thumbs_up": True}, 100, 1.5))
+        h.queue.put(CapturedGroundTruth(inference_id, "m", {"thumbs_up": True}, 100, 1.5))
 
 
 def test_the_patience_with_an_inference_that_does_not_come_goes_on_after_a_restart(
@@ -225,7 +225,7 @@ def test_an_end_does_not_cut_the_patience_of_what_stays_in_the_spool(tmp_path: P
         async with first.running():
             truth(first, "a")
             await anyio.sleep(5)
-            first.worker.dispatcher.admission.urgent = True
+            first.worker.sender.flow.urgent = True
             assert not await first.flush(30)
         first.buffer.close()
         first.check(captured=1, pending=1)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.settings import RelaySettings
@@ -68,12 +68,12 @@ def test_the_buffer_is_bounded_in_bytes() -> None:
             for number in range(200):
                 h.capture(f"r{number}", text="x" * 20_000)
                 await anyio.sleep(0.01)
-                held = h.buffer.size + h.inlet.size
+                held = h.buffer.size + h.queue.size
                 assert held <= 400_000
             come_back()
             assert await h.flush()
             assert h.buffer.size == 0
-            assert h.inlet.size == 0
+            assert h.queue.size == 0
 
     run(test)
 
@@ -111,85 +111,85 @@ def _item(text: str = "t") -> CapturedInference:
     )
 
 
-def _blocking(seconds: float) -> Inlet:
+def _blocking(seconds: float) -> CaptureQueue:
     settings = RelaySettings(
         overflow="block", queue_size=1, block_timeout_seconds=seconds, batch_size=1
     )
-    return Inlet(InletLimits.of(settings), Ledger(), wake=lambda: None)
+    return CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
 
 
 def test_block_holds_the_caller_until_there_is_room() -> None:
-    inlet = _blocking(60.0)
-    assert inlet.put(_item())
+    queue = _blocking(60.0)
+    assert queue.put(_item())
     done = threading.Event()
     accepted = []
 
     def caller() -> None:
-        accepted.append(inlet.put(_item()))
+        accepted.append(queue.put(_item()))
         done.set()
 
     thread = threading.Thread(target=caller)
     thread.start()
-    assert inlet.take(1)
-    inlet.made_room()
+    assert queue.take(1)
+    queue.made_room()
     assert done.wait(30)
     thread.join()
     assert accepted == [True]
-    assert inlet.ledger.totals().dropped == {}
+    assert queue.ledger.totals().dropped == {}
 
 
 def test_block_lets_go_after_its_time_limit_and_counts() -> None:
-    inlet = _blocking(0.001)
-    assert inlet.put(_item())
-    assert not inlet.put(_item())
-    assert inlet.ledger.totals().dropped == {"overflow": 1}
+    queue = _blocking(0.001)
+    assert queue.put(_item())
+    assert not queue.put(_item())
+    assert queue.ledger.totals().dropped == {"overflow": 1}
 
 
 def test_block_lets_go_when_the_relay_closes() -> None:
-    inlet = _blocking(60.0)
-    assert inlet.put(_item())
+    queue = _blocking(60.0)
+    assert queue.put(_item())
     results = []
-    thread = threading.Thread(target=lambda: results.append(inlet.put(_item())))
+    thread = threading.Thread(target=lambda: results.append(queue.put(_item())))
     thread.start()
-    inlet.close()
+    queue.close()
     thread.join(30)
     assert results == [False]
 
 
 def test_one_large_capture_costs_no_other() -> None:
     settings = RelaySettings(queue_bytes=80_000)  # an eighth of it for the inlet
-    inlet = Inlet(InletLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
     for _ in range(5):
-        assert inlet.put(_item())
-    assert inlet.put(_item("x" * 1_000_000))
-    assert inlet.ledger.totals().dropped == {}
-    assert inlet.put(_item())  # now it is full: the oldest goes
-    assert inlet.ledger.totals().dropped == {"overflow": 1}
+        assert queue.put(_item())
+    assert queue.put(_item("x" * 1_000_000))
+    assert queue.ledger.totals().dropped == {}
+    assert queue.put(_item())  # now it is full: the oldest goes
+    assert queue.ledger.totals().dropped == {"overflow": 1}
 
 
 def test_drop_oldest_counts_bytes_right() -> None:
     settings = RelaySettings(queue_size=3)
-    inlet = Inlet(InletLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
     for _ in range(10):
-        inlet.put(_item())
-    assert len(inlet) == 3
-    while inlet.take(8):
+        queue.put(_item())
+    assert len(queue) == 3
+    while queue.take(8):
         pass
-    assert inlet.size == 0
-    assert inlet.ledger.totals().dropped == {"overflow": 7}
+    assert queue.size == 0
+    assert queue.ledger.totals().dropped == {"overflow": 7}
 
 
 def test_drop_oldest_is_bounded_in_bytes_whatever_the_sizes() -> None:
     settings = RelaySettings(queue_bytes=8_000_000)
-    inlet = Inlet(InletLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
     for _ in range(1_000):
-        inlet.put(_item("x" * 100))
+        queue.put(_item("x" * 100))
     for _ in range(200):
-        inlet.put(_item("x" * 100_000))
-        assert inlet.size <= settings.inlet_bytes + 110_000
-    totals = inlet.ledger.totals()
+        queue.put(_item("x" * 100_000))
+        assert queue.size <= settings.inlet_bytes + 110_000
+    totals = queue.ledger.totals()
     assert totals.captured == 1_200
-    assert totals.dropped["overflow"] + len(inlet) == 1_200
+    assert totals.dropped["overflow"] + len(queue) == 1_200
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])

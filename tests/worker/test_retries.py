@@ -12,7 +12,7 @@ import pytest
 
 from arthur_relay.delivery.circuit_breaker import BreakerState
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
-from arthur_relay.worker.flush import Barrier
+from arthur_relay.worker.flush import FlushRequest
 from tests.worker.harness import (
     RETRY,
     ScriptedDestination,
@@ -245,7 +245,7 @@ def test_a_long_outage_costs_nothing_and_is_told_once(caplog: pytest.LogCaptureF
             h.check(delivered=360, pending=0)
             # About one probe each half minute, and not one for each inference.
             assert len(h.destination.requests) < 250
-            assert h.worker.dispatcher.breaker.state is BreakerState.CLOSED
+            assert h.worker.sender.breaker.state is BreakerState.CLOSED
 
     run(test)
     texts = [record.getMessage() for record in caplog.records]
@@ -306,11 +306,11 @@ async def test_many_flushes_are_no_storm_on_an_arthur_in_trouble() -> None:
     async with h.running():
         h.capture("a")
         for _ in range(1000):
-            barrier = Barrier()
-            h.worker.control(barrier)
+            request = FlushRequest()
+            h.worker.control(request)
             h.worker.wake()
             await anyio.sleep(0.01)
-            barrier.done.cancel()  # as `Relay.flush` does when its time is up
+            request.done.cancel()  # as `Relay.flush` does when its time is up
         assert len(h.destination.requests) <= 20
         assert len(h.worker._flushes) <= 1  # the last one, until the next turn
 
@@ -329,7 +329,7 @@ async def test_an_outage_that_ends_before_the_deadline_of_a_close_costs_nothing(
         h.capture("a")
         await anyio.sleep(10)
         back_at = anyio.current_time() + 1.0
-        h.worker.control(Barrier(closing=True))
+        h.worker.control(FlushRequest(closing=True))
         h.worker.wake()
         with anyio.fail_after(5.0):
             while h.ledger.totals().pending:

@@ -169,6 +169,6 @@ async def test_too_many_requests_of_a_model_that_passes_are_no_trouble_of_it() -
     async with h.running():
         h.capture_many(3000)
         assert await h.flush(100)
-        assert not h.worker.dispatcher.held_count
-        assert h.worker.dispatcher.limit.requests <= 6
+        assert not h.worker.sender.held_count
+        assert h.worker.sender.limit.requests <= 6
         h.check(delivered=3000, pending=0)

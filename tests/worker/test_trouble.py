@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from arthur_relay.delivery import model_health
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.in_flight import Delivery, Lane
-from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.delivery.sender import Sender
 from arthur_relay.row import (
     DELIVERED,
     NO_HISTORY,
@@ -156,7 +156,7 @@ async def test_a_batch_that_fails_late_is_cut_to_the_size_that_passes_by_now() -
         h.capture_many(64)
         while len(h.destination.requests) < 2:
             await anyio.sleep(SECOND / 10)
-        h.worker.dispatcher._sizes.failed("m", 4)  # as other batches find meanwhile
+        h.worker.sender._batch_sizes.failed("m", 4)  # as other batches find meanwhile
         await seconds_until(h, 65, limit=60)
         sizes = [len(ids) for _, ids in h.destination.requests]
         assert sizes[:2] == [1, 64]
@@ -176,7 +176,7 @@ async def test_an_outage_of_500_is_found_soon_also_after_bad_rows() -> None:
         before = len(destination.requests)
         h.capture_many(2000)
         await anyio.sleep(20)
-        assert h.worker.dispatcher.is_down
+        assert h.worker.sender.is_down
         assert len(destination.requests) - before < 60
         destination.script = lambda batch, _number: delivered(batch)
         assert await h.flush()
@@ -249,7 +249,7 @@ async def _many_models() -> None:
                     await anyio.sleep(0.1)
             assert anyio.current_time() - began_at < most
             await anyio.sleep(60)
-        assert h.worker.dispatcher.held_count == bad
+        assert h.worker.sender.held_count == bad
         before = len(h.destination.requests)
         await anyio.sleep(300)
         # Those with a breaker of their own each half minute, a twentieth of the rest as well.
@@ -261,7 +261,7 @@ async def _many_models() -> None:
         h.destination.script = lambda batch, _number: delivered(batch)
         await anyio.sleep(60)
         h.check(delivered=2000 + 2 * bad, pending=0, rejected=0)
-        assert h.worker.dispatcher.held_count == 0
+        assert h.worker.sender.held_count == 0
 
 
 @virtual
@@ -274,7 +274,7 @@ async def test_bad_and_good_models_in_turn() -> None:
             h.capture(*[f"g{number}.{each}" for each in range(20)], model="good")
             await anyio.sleep(1)
         await anyio.sleep(10)
-        assert h.worker.dispatcher.held_models == "nothing of one model can be delivered (http 503)"
+        assert h.worker.sender.held_models == "nothing of one model can be delivered (http 503)"
         # The queue is full of the bad model's, so its oldest gave way, and no other's.
         assert len(h.destination.stored) == 4000
         assert 900 < h.buffer.rows <= 1000
@@ -307,16 +307,16 @@ def test_a_held_model_of_which_all_is_on_its_way_is_not_looked_at_all_the_time(
 ) -> None:
     """One row was given up, and the other hangs: there is nothing to ask about the model with."""
     looks = 0
-    start_probes = Dispatcher.start_probes
+    start_probes = Sender.start_probes
 
-    def look(dispatcher: Dispatcher, group: TaskGroup) -> None:
+    def look(sender: Sender, group: TaskGroup) -> None:
         nonlocal looks
         looks += 1
         if looks > 500:
             raise SystemExit("it looks again and again")
-        start_probes(dispatcher, group)
+        start_probes(sender, group)
 
-    monkeypatch.setattr(Dispatcher, "start_probes", look)
+    monkeypatch.setattr(Sender, "start_probes", look)
 
     async def script(batch: Batch, number: int) -> Attempt:
         hangs = batch.rows[0].id == "a" and number > 2
@@ -334,7 +334,7 @@ def test_a_held_model_of_which_all_is_on_its_way_is_not_looked_at_all_the_time(
         async with h.running():
             h.capture("a", "b")
             await anyio.sleep(20)
-            assert h.worker.dispatcher.is_down
+            assert h.worker.sender.is_down
             h.check(dropped={"retry_time_exceeded": 1}, pending=1)
 
     run(test)
@@ -347,7 +347,7 @@ def test_where_no_model_is_due_the_next_time_is_later(
 ) -> None:
     """Models with breakers of their own and a crowd, at each step of a probe of each."""
     monkeypatch.setattr(model_health, "TROUBLED_KEPT", 3)
-    troubles = model_health.Troubles(
+    health = model_health.ModelHealth(
         lambda: Breaker(
             failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
         )
@@ -356,25 +356,25 @@ def test_where_no_model_is_due_the_next_time_is_later(
     for number in range(8):
         row = Row(f"r{number}", f"m{number}", b"{}")
         deliveries[row.model_id] = Delivery((row,), Lane.PROBE)
-        troubles.failed(deliveries[row.model_id], 0.0, at_once=True)
-    assert (len(troubles.held), len(troubles.crowd)) == (3, 5)
+        health.failed(deliveries[row.model_id], 0.0, at_once=True)
+    assert (len(health.held), len(health.crowd)) == (3, 5)
     probed: set[str] = set()
     random = Random(7)
     now = 0.0
     for _ in range(500):
-        due = troubles.due(now, probed, is_down=is_down)
+        due = health.due(now, probed, is_down=is_down)
         if not due:
-            assert troubles.next_due(now, probed, is_down=is_down) > 0
+            assert health.next_due(now, probed, is_down=is_down) > 0
         elif random.random() < 0.3:
-            troubles.put_off(due[0], now + 1.0)
+            health.put_off(due[0], now + 1.0)
         else:
-            troubles.begin_probe(due[0], now)
+            health.begin_probe(due[0], now)
             probed.add(due[0])
         if probed and random.random() < 0.4:
             model_id = random.choice(sorted(probed))
-            troubles.failed(deliveries[model_id], now, at_once=True)
+            health.failed(deliveries[model_id], now, at_once=True)
             probed.discard(model_id)
-            troubles.end_probe(model_id, now)
+            health.end_probe(model_id, now)
         now += random.choice([0.0, 0.1, 3.0])
 
 
@@ -407,7 +407,7 @@ async def _outage() -> None:
         assert {len(ids) for _, ids in requests[40:]} == {1, 100}
         assert {ids[0][0] for _, ids in requests[-6:]} == {"a", "b", "c"}
         assert len(requests) < 400
-        assert h.worker.dispatcher.in_progress <= 1  # the rest can give way, and be compressed
+        assert h.worker.sender.in_progress <= 1  # the rest can give way, and be compressed
         is_over = True
         assert await h.flush()
         h.check(delivered=3000, pending=0)

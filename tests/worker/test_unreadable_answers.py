@@ -93,7 +93,7 @@ async def test_an_answer_that_can_not_be_read_says_nothing_of_a_model_that_fails
         h.capture_many(50, model="garbled")
         h.capture_many(50, model="failing")
         await anyio.sleep(30)
-        assert h.worker.dispatcher.admission.troubles.passes == 0
+        assert h.worker.sender.flow.model_health.passes == 0
         assert all(
             len(ids) in (1, 50) for _, ids in h.destination.requests if ids[0].startswith("failing")
         )

@@ -57,7 +57,7 @@ class DamagedFiles(NamedTuple):
         removed: How many of those that were set aside before gave way to them.
     """
 
-    set_aside: int = 0
+    quarantine: int = 0
     removed: int = 0
 
 

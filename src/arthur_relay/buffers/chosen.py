@@ -20,7 +20,7 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
     if settings.spool_dir is None:
         return _in_memory(settings)
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
-    from arthur_relay.buffers.overflow import Spill  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool.directory import SpoolDirectory  # noqa: PLC0415 - see above
 
@@ -32,7 +32,11 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
         utc_now=lambda: datetime.now(UTC),
         owner=owner,
     )
-    return Spill(_in_memory(settings), spool) if settings.overflow is Overflow.SPILL else spool
+    return (
+        OverflowBuffer(_in_memory(settings), spool)
+        if settings.overflow is Overflow.SPILL
+        else spool
+    )
 
 
 def _in_memory(settings: RelaySettings) -> MemoryBuffer:

@@ -24,7 +24,7 @@ MOVED_BYTES_PER_SECOND = 4 * 1024 * 1024
 a twentieth of that, but what is kept too early is only delivered later."""
 
 
-class Spill:
+class OverflowBuffer:
     """Rows in memory first. See `Buffer` for what each method does.
 
     Rows keep their order: once something is on disk, what comes goes there too, until all of it

@@ -21,7 +21,7 @@ from arthur_relay.system.clocks import monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InletLimits:
+class CaptureQueueLimits:
     """How much may wait, and what happens beyond.
 
     Attributes:
@@ -44,7 +44,7 @@ class InletLimits:
         return (self.items + 1) // 2, (self.size + 1) // 2
 
     @classmethod
-    def of(cls, settings: RelaySettings) -> "InletLimits":
+    def of(cls, settings: RelaySettings) -> "CaptureQueueLimits":
         """Return the limits that the settings ask for."""
         blocks = settings.overflow is Overflow.BLOCK
         return cls(
@@ -60,7 +60,7 @@ class InletLimits:
 
 
 @dataclass(slots=True, eq=False)
-class Inlet:
+class CaptureQueue:
     """Captures on their way from the callers to the worker.
 
     `put` may be called from any thread, from a signal handler and from a finaliser; it takes no
@@ -76,7 +76,7 @@ class Inlet:
         may_block: Whether a full queue holds callers.
     """
 
-    limits: InletLimits
+    limits: CaptureQueueLimits
     ledger: Ledger
     wake: Callable[[], None]
     spare: Callable[[], int] = lambda: 0

@@ -21,8 +21,8 @@ from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.runtime.event_loop import RelayLoop
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.event_loop import RelayEventLoop
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
@@ -206,7 +206,7 @@ def _ask(
     """
     seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
-    resolver = SideThread("arthur-relay-resolver")
+    resolver = DaemonThreadExecutor("arthur-relay-resolver")
     resolver.start()
 
     async def ask() -> T:
@@ -218,7 +218,7 @@ def _ask(
             _too_late(credentials.url, seconds)
 
     try:
-        return anyio.run(ask, backend_options={"loop_factory": partial(RelayLoop, resolver)})
+        return anyio.run(ask, backend_options={"loop_factory": partial(RelayEventLoop, resolver)})
     finally:
         resolver.stop()
 

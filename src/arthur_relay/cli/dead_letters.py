@@ -18,7 +18,7 @@ from rich.text import Text
 
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.credentials import credentials_from_environment, socket_path
-from arthur_relay.dead_letters import DeadLetter, Key
+from arthur_relay.dead_letters import DeadLetter, LetterKey
 from arthur_relay.dead_letters.chosen import chosen_keepers
 from arthur_relay.dead_letters.everywhere import Everywhere
 from arthur_relay.dead_letters.sqlite import identity
@@ -36,7 +36,7 @@ FLUSH_SECONDS = 30.0
 WIDTH = 1_000_000
 
 T = TypeVar("T")
-Kept = list[tuple[Key, DeadLetter]]
+Kept = list[tuple[LetterKey, DeadLetter]]
 
 
 def run_list(*, reason: str | None, with_text: bool) -> None:
@@ -139,7 +139,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         raise typer.Exit(1)
 
 
-def _send(letters: Kept, settings: RelaySettings) -> set[Key]:
+def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
     """Send letters, and return the keys of those that arrived."""
     refused: list[DeadLetter] = []
     # No spool and no file: what is refused again is kept where it is.
@@ -155,7 +155,7 @@ def _send(letters: Kept, settings: RelaySettings) -> set[Key]:
         relay = Relay.from_env(settings=anew)
     except ConfigurationError as error:
         _fail(str(error))
-    taken: set[Key] = set()
+    taken: set[LetterKey] = set()
     with relay:
         for first in range(0, len(letters), REPLAYED_ROWS):
             part = letters[first : first + REPLAYED_ROWS]
@@ -219,7 +219,7 @@ def _everywhere(settings: RelaySettings) -> Everywhere:
     return Everywhere(keepers if settings.spool_dir is not None else keepers[1:])
 
 
-def _matching(kept: Everywhere, reason: str | None) -> Iterator[tuple[Key, DeadLetter]]:
+def _matching(kept: Everywhere, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
     return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
 
 

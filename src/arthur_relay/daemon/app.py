@@ -17,7 +17,7 @@ from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.browsers import API, PROBES
 from arthur_relay.daemon.protocol import CONNECTION, PEER
 from arthur_relay.encoding.schema import MAX_MODEL_CHARACTERS, is_path_segment
-from arthur_relay.errors import without_texts
+from arthur_relay.errors import safe_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -181,7 +181,7 @@ def create_app(
             logger.debug("a client went away before its request was whole")
         except Exception as error:  # noqa: BLE001 - its text, or its frames, might show a row
             logger.error(  # noqa: TRY400 - the same
-                "a request failed by an unexpected error: %s", without_texts(error)
+                "a request failed by an unexpected error: %s", safe_traceback(error)
             )
 
     return guarded

@@ -14,7 +14,7 @@ from arthur_relay.daemon.answers import answer_error, answer_rows
 from arthur_relay.daemon.protocol import CONNECTION
 from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
 from arthur_relay.row import RowKind
-from arthur_relay.worker.ingest import Refusal
+from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -33,7 +33,12 @@ logger = logging.getLogger("arthur_relay.daemon.intake")
 COMMIT_SECONDS = 30.0
 """How long rows may take to become safe before the client is told to come again."""
 
-RETRY_SECONDS = {Refusal.FULL: 5, Refusal.HELD: 5, Refusal.UNWRITABLE: 1, Refusal.CLOSED: 1}
+RETRY_SECONDS = {
+    IngestRefusal.FULL: 5,
+    IngestRefusal.HELD: 5,
+    IngestRefusal.UNWRITABLE: 1,
+    IngestRefusal.CLOSED: 1,
+}
 """When to come again, by why not now."""
 
 _MAX_DIGITS = 18

@@ -57,7 +57,7 @@ class RateLimit(logging.Filter):
         return passes
 
 
-class JsonLines(logging.Formatter):
+class JsonLinesStore(logging.Formatter):
     """One JSON object a line: `time`, `level`, `logger`, `message`, and more where there is."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -103,7 +103,7 @@ def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
         is_terminal = descriptor is not None and os.isatty(descriptor)
         log_format = LogFormat.CONSOLE if is_terminal else LogFormat.JSON
     handler = LogWriter(descriptor)
-    handler.setFormatter(JsonLines() if log_format is LogFormat.JSON else ConsoleLines())
+    handler.setFormatter(JsonLinesStore() if log_format is LogFormat.JSON else ConsoleLines())
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     for old in list(root.handlers):

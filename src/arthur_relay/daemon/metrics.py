@@ -75,12 +75,12 @@ class DaemonCollector(Collector):
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
-        damaged = state.parts.worker.buffer.damaged_files
+        damaged = state.pipeline.worker.buffer.damaged_files
         yield _counter(
             "spool_damaged_files",
             "Files of the spool that were found damaged and set aside.",
             (),
-            {(): damaged.set_aside},
+            {(): damaged.quarantine},
         )
         yield _counter(
             "spool_damaged_files_removed",
@@ -96,7 +96,7 @@ class DaemonCollector(Collector):
 
     def _delivery(self) -> Iterator[Metric]:
         state = self._state
-        seen, dispatcher, ledger = state.seen, state.parts.worker.dispatcher, state.parts.ledger
+        seen, sender, ledger = state.seen, state.pipeline.worker.sender, state.pipeline.ledger
         yield _histogram("batch_rows", "Rows of a request to Arthur.", seen.batch_rows.read())
         yield _histogram("batch_bytes", "Bytes of one.", seen.batch_bytes.read())
         yield _histogram(
@@ -122,22 +122,22 @@ class DaemonCollector(Collector):
             "1 while the last one had no answer.",
             int(bool(seen.questions.failure)),
         )
-        yield _gauge("breaker_open", "1 while only probes are sent.", int(dispatcher.is_down))
+        yield _gauge("breaker_open", "1 while only probes are sent.", int(sender.is_down))
         yield _gauge(
             "models_held",
             "Models of which nothing goes through, whatever becomes of the others.",
-            dispatcher.held_count,
+            sender.held_count,
         )
         yield _gauge(
             "credentials_refused",
             "1 while Arthur refuses the credentials, and rows wait.",
-            int(bool(dispatcher.entry.refusal)),
+            int(bool(sender.authorization.refusal)),
         )
         yield _counter(
-            "breaker_opened", "How often the breaker opened.", (), {(): dispatcher.breaker.opened}
+            "breaker_opened", "How often the breaker opened.", (), {(): sender.breaker.opened}
         )
-        yield _gauge("in_flight", "Requests on their way.", dispatcher.sending)
-        yield _gauge("in_flight_limit", "Requests that may be at once.", dispatcher.limit.requests)
+        yield _gauge("in_flight", "Requests on their way.", sender.sending)
+        yield _gauge("in_flight_limit", "Requests that may be at once.", sender.limit.requests)
 
     def _dead_letters(self) -> Iterator[Metric]:
         state = self._state
@@ -145,13 +145,13 @@ class DaemonCollector(Collector):
             "dead_letters",
             "Rows that became dead letters.",
             ("reason",),
-            _one(dict(state.parts.dead_letters.added)),
+            _one(dict(state.pipeline.dead_letters.added)),
         )
         yield _counter(
             "dead_letters_evicted",
             "Dead letters that gave way to newer ones, for want of room: they are lost.",
             (),
-            {(): state.parts.dead_letters.evicted},
+            {(): state.pipeline.dead_letters.evicted},
         )
         kept = state.dead_letters()
         if kept is not None:
@@ -182,7 +182,7 @@ class DaemonCollector(Collector):
             "worker_restarts",
             "How often the worker died and came back.",
             (),
-            {(): state.parts.runtime.restarts},
+            {(): state.pipeline.runtime.restarts},
         )
         yield _counter(
             "log_lines_dropped",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.access import Grant
     from arthur_relay.daemon.observations import Questions
     from arthur_relay.destinations.scope.client import ScopeDestination
-    from arthur_relay.worker.pipeline import Parts
+    from arthur_relay.worker.pipeline import Pipeline
 
 logger = logging.getLogger("arthur_relay.daemon.models")
 
@@ -72,7 +72,7 @@ class Models:
     """
 
     arthur: ScopeDestination
-    parts: Parts
+    pipeline: Pipeline
     timeout_seconds: float
     questions: Questions
     _told: dict[_Key, _Told] = field(default_factory=dict)
@@ -182,8 +182,8 @@ class Models:
             else:
                 logger.warning("Arthur answers questions for models again")
         if outcome is not Asked.REFUSED:  # it is there, so that probes would tell nothing
-            self.parts.worker.schemas.note(failure)
-            self.parts.runtime.wake()
+            self.pipeline.worker.schemas.note(failure)
+            self.pipeline.runtime.wake()
 
     async def _told_by_arthur(self, key: _Key) -> _Told:
         """Ask Arthur.
@@ -214,12 +214,12 @@ class Models:
             schema = ModelSchema.from_json(document)
         except RelayError:
             return  # not an LLM: its rows pass through all the same
-        self.parts.worker.schemas.give(schema)
-        self.parts.runtime.wake()
+        self.pipeline.worker.schemas.give(schema)
+        self.pipeline.runtime.wake()
 
     def _kept(self, key: _Key) -> dict[str, Any] | None:
         name, by_partner_id = key
-        for schema in self.parts.worker.schemas.known():
+        for schema in self.pipeline.worker.schemas.known():
             document = schema.to_json()
             found = document.get("partner_model_id") if by_partner_id else schema.model_id
             if found == name:

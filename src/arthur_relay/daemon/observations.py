@@ -90,7 +90,7 @@ class Trouble(NamedTuple):
     """When it last did, in seconds since 1970."""
 
 
-class Troubles(logging.Handler):
+class ModelHealth(logging.Handler):
     """Remembers the last things that went wrong, each once. Any thread.
 
     What this package logs holds no text of a row and no credential, so they can be shown.
@@ -231,7 +231,7 @@ class Observations:
         self.intake_seconds = Histogram(INTAKE_SECONDS)
         self.outcomes: Counter[str] = Counter()
         self.questions = Questions()
-        self.troubles = Troubles()
+        self.model_health = ModelHealth()
         self.history = History()
 
     def attempted(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
@@ -244,4 +244,4 @@ class Observations:
             self.questions.delivered()
         self.outcomes["answered" if failure is None else failure.value.replace(" ", "_")] += 1
         if attempt.reason:
-            self.troubles.note(f"A request to Arthur: {attempt.reason}")
+            self.model_health.note(f"A request to Arthur: {attempt.reason}")

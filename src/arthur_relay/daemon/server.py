@@ -45,7 +45,7 @@ from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.model_ledger import ModelLedger
-from arthur_relay.worker.pipeline import Parts
+from arthur_relay.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import ssl
@@ -99,7 +99,7 @@ class Daemon:
         self._notifier = Notifier.of(environment)
         self._access = self._read_access(configuration.daemon)
         self._tls = load_tls(configuration.daemon)
-        self._parts: Parts
+        self._pipeline: Pipeline
         self._most_connections: int
         self._renewals: list[Callable[[Credentials], None]] = []
         self._passed_tcp: list[tuple[str, str]] = []
@@ -141,9 +141,9 @@ class Daemon:
     def _start_pipeline(self, stack: ExitStack) -> None:
         destination = self._destination()
         self._renewals.append(
-            lambda credentials: parts.runtime.call(lambda: destination.renew(credentials))
+            lambda credentials: pipeline.runtime.call(lambda: destination.renew(credentials))
         )
-        parts = self._parts = Parts.assemble(
+        pipeline = self._pipeline = Pipeline.assemble(
             self._configuration.relay,
             destination,
             sweep=self._adopt,
@@ -154,27 +154,27 @@ class Daemon:
         self.state = DaemonState(
             self._configuration.daemon,
             self._configuration.relay,
-            parts,
+            pipeline,
             destination.name,
             self._log,
         )
-        stack.enter_context(self.state.seen.troubles.listening())
-        parts.runtime.start(parts.worker.wake)
+        stack.enter_context(self.state.seen.model_health.listening())
+        pipeline.runtime.start(pipeline.worker.wake)
         stack.callback(self._end_pipeline)
-        error = parts.runtime.wait_until_ready()
+        error = pipeline.runtime.wait_until_ready()
         if isinstance(error, ConfigurationError):
             raise error
         if error is not None:
             raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
 
     def _adopt(self) -> bool:
-        self._parts.worker.buffer.adopt(self._parts.ledger.recover)
+        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
         return False
 
     def _end_pipeline(self) -> None:
         """End the worker at once, if it has not ended already."""
-        self._parts.begin_end()
-        self._parts.finish_end(time.monotonic())
+        self._pipeline.begin_end()
+        self._pipeline.finish_end(time.monotonic())
 
     def _listen(
         self, settings: DaemonSettings, stack: ExitStack
@@ -233,11 +233,11 @@ class Daemon:
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> dict[Door, Front]:
-        state, parts = self.state, self._parts
+        state, pipeline = self.state, self._pipeline
         relay = self._configuration.relay
-        models = Models(arthur, parts, relay.connect_timeout_seconds, state.seen.questions)
+        models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
-            desk=Desk(parts.worker.acceptance),
+            desk=Desk(pipeline.worker.ingest),
             settings=lambda: self._configuration.daemon,
             counts=state.counts,
             refusal=models.refusal,
@@ -299,7 +299,7 @@ class Daemon:
         self.state.phase = Phase.DRAINING
         self._notifier.stopping("Stopping: no more rows are taken.")
         logger.info("stopping: no more rows are taken, what waits is delivered until the deadline")
-        parts = self._parts
+        pipeline = self._pipeline
         drain = asyncio.create_task(self._drain(fronts, unix, deadline))
         again = asyncio.create_task(signals.again.wait())
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
@@ -311,11 +311,11 @@ class Daemon:
             logger.warning("stopping at once: told so a second time")
             for front in fronts.values():
                 front.stop_accepting()
-        await asyncio.to_thread(parts.finish_end, time.monotonic())
+        await asyncio.to_thread(pipeline.finish_end, time.monotonic())
         for front in fronts.values():
             front.stop_accepting()
             await front.finish(0.0 if forced else 0.5)
-        totals = parts.ledger.totals()
+        totals = pipeline.ledger.totals()
         logger.info(
             "stopped: %d rows were delivered, %d rejected, %d stay in the spool",
             totals.delivered,
@@ -335,22 +335,22 @@ class Daemon:
         # The worker goes on meanwhile: the answers to these requests wait for its commits.
         seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
         await asyncio.gather(*(front.finish(seconds) for front in intake))
-        flushed = asyncio.wrap_future(self._parts.begin_flush(urgent=True))
+        flushed = asyncio.wrap_future(self._pipeline.begin_flush(urgent=True))
         last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
                 await asyncio.shield(flushed)
         # What is cut off may have arrived all the same, and would be sent again; also where it is
         # of an earlier process, whose rows the flush does not wait for.
-        dispatcher = self._parts.worker.dispatcher
-        dispatcher.admission.is_held = True
-        while dispatcher.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
+        sender = self._pipeline.worker.sender
+        sender.flow.is_held = True
+        while sender.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
             await asyncio.sleep(POLL_SECONDS)
-        self._parts.begin_end()
+        self._pipeline.begin_end()
         if flushed.done():
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await asyncio.shield(asyncio.wrap_future(self._parts.closing.done))
+                    await asyncio.shield(asyncio.wrap_future(self._pipeline.closing.done))
 
     async def _beat(self) -> None:
         """Look at both loops, and tell the service manager while they turn."""
@@ -364,7 +364,7 @@ class Daemon:
 
         while True:
             before = time.monotonic()
-            self._parts.runtime.call(beat)
+            self._pipeline.runtime.call(beat)
             await asyncio.sleep(pause)
             now = time.monotonic()
             state.lag_seconds = max(0.0, now - before - pause)
@@ -413,7 +413,7 @@ class Daemon:
         )
 
     def _status(self) -> str:
-        totals = self._parts.ledger.totals()
+        totals = self._pipeline.ledger.totals()
         return f"{totals.pending} rows wait, {totals.delivered} are delivered."
 
     def _tell_start(
@@ -422,7 +422,7 @@ class Daemon:
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> None:
-        totals = self._parts.ledger.totals()
+        totals = self._pipeline.ledger.totals()
         for one in unix:
             logger.info("taking rows on the socket %s", one)
         if tcp:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.observations import Observations, Point
-from arthur_relay.worker.ingest import Refusal
+from arthur_relay.worker.ingest import IngestRefusal
 from arthur_relay.worker.report import EventCounts, report_health, report_stats
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from arthur_relay.model_ledger import Accounts
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
-    from arthur_relay.worker.pipeline import Parts
+    from arthur_relay.worker.pipeline import Pipeline
 
 BEAT_SECONDS = 0.5
 """How often the loops are looked at."""
@@ -67,8 +67,8 @@ class DaemonState:
     Attributes:
         settings: The daemon's own settings.
         relay_settings: The pipeline's.
-        parts: The pipeline: `parts.ledger`, `parts.worker.dispatcher`, `parts.dead_letters` and so
-            on may be read.
+        pipeline: The pipeline: `pipeline.ledger`, `pipeline.worker.sender`, `pipeline.dead_letters`
+            and so on may be read.
         log: What writes the log, and counts what it could not; None where it is someone else's.
         counts: What the intake counts.
         destination: Where rows go, for people: an address without credentials.
@@ -81,7 +81,7 @@ class DaemonState:
 
     settings: DaemonSettings
     relay_settings: RelaySettings
-    parts: Parts
+    pipeline: Pipeline
     destination: str
     log: LogWriter | None = None
     counts: IntakeCounts = field(default_factory=IntakeCounts)
@@ -94,49 +94,49 @@ class DaemonState:
     _letters_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.parts.worker.dispatcher.observers.append(self.seen.attempted)
+        self.pipeline.worker.sender.observers.append(self.seen.attempted)
         self.counts.observe.append(self.seen.intake_seconds.observe)
 
     def stats(self) -> Stats:
         """Return all counts of the pipeline."""
-        parts = self.parts
+        pipeline = self.pipeline
         return report_stats(
-            parts.ledger,
+            pipeline.ledger,
             events=EventCounts(),
             open_runs=0,
-            worker_restarts=parts.runtime.restarts,
-            pending_bytes=parts.pending_bytes,
-            spooled=lambda: parts.spooled,
+            worker_restarts=pipeline.runtime.restarts,
+            pending_bytes=pipeline.pending_bytes,
+            spooled=lambda: pipeline.spooled,
         )
 
     def health(self) -> Health:
         """Say in one word and one sentence how delivery goes; it has no part in readiness."""
-        parts = self.parts
+        pipeline = self.pipeline
         return report_health(
-            parts.ledger,
-            parts.worker.dispatcher,
-            schemas=parts.worker.schemas,
+            pipeline.ledger,
+            pipeline.worker.sender,
+            schemas=pipeline.worker.schemas,
             unreadable=0,
             disabled=False,
-            closed=not parts.is_open,
-            running=parts.runtime.is_running,
-            trouble=parts.worker.buffer.trouble,
-            left_alone=parts.worker.buffer.left_alone,
+            closed=not pipeline.is_open,
+            running=pipeline.runtime.is_running,
+            trouble=pipeline.worker.buffer.trouble,
+            left_alone=pipeline.worker.buffer.left_alone,
             unanswered=self.seen.questions.failure,
         )
 
     def accounts(self) -> Accounts:
         """Return the counts of rows by model."""
-        by_model = self.parts.ledger.by_model
+        by_model = self.pipeline.ledger.by_model
         assert by_model is not None, "the daemon's pipeline counts by model"
         return by_model.accounts()
 
     def queue(self) -> Queue:
         """Return what waits."""
-        buffer = self.parts.worker.buffer
+        buffer = self.pipeline.worker.buffer
         oldest_at = buffer.oldest_at
         return Queue(
-            pending_bytes=self.parts.pending_bytes,
+            pending_bytes=self.pipeline.pending_bytes,
             spool_rows=buffer.rows,
             spool_bytes=buffer.size,
             spool_limit_bytes=self.relay_settings.spool_bytes,
@@ -150,7 +150,7 @@ class DaemonState:
         """
         if time.monotonic() >= self._letters_until:
             with suppress(OSError, sqlite3.Error):  # the last count is better than none
-                self._letters = self.parts.dead_letters.count()
+                self._letters = self.pipeline.dead_letters.count()
             self._letters_until = time.monotonic() + DEAD_LETTERS_SECONDS
         return self._letters
 
@@ -158,7 +158,7 @@ class DaemonState:
         """Remember how it is now, when it is time to. For one thread."""
         now, history = time.monotonic(), self.seen.history
         if history.is_due(now):
-            totals = self.parts.ledger.totals()
+            totals = self.pipeline.ledger.totals()
             accepted = self.counts.rows["accepted"]
             history.add(Point(now, accepted, totals.delivered, totals.pending))
 
@@ -184,21 +184,24 @@ class DaemonState:
             return False, "The daemon is starting."
         if self.phase is Phase.DRAINING:
             return False, "The daemon is stopping: it takes no more rows."
-        if not self.parts.runtime.is_running:
+        if not self.pipeline.runtime.is_running:
             return False, "The worker died and is being started again."
-        if trouble := self.parts.worker.buffer.trouble:
+        if trouble := self.pipeline.worker.buffer.trouble:
             return False, f"The spool can't keep rows: {trouble}."
-        acceptance = self.parts.worker.acceptance
-        failed = acceptance.fails_for()
+        ingest = self.pipeline.worker.ingest
+        failed = ingest.fails_for()
         if failed is not None and failed < TROUBLE_SECONDS:
-            return False, f"{_sentence(Refusal.UNWRITABLE)}; rows are put off until it can."
-        if not acceptance.has_room():
-            return False, f"{_sentence(Refusal.FULL)}; rows are put off until some are delivered."
-        if left_alone := self.parts.worker.buffer.left_alone:
+            return False, f"{_sentence(IngestRefusal.UNWRITABLE)}; rows are put off until it can."
+        if not ingest.has_room():
+            return (
+                False,
+                f"{_sentence(IngestRefusal.FULL)}; rows are put off until some are delivered.",
+            )
+        if left_alone := self.pipeline.worker.buffer.left_alone:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."
 
 
-def _sentence(refusal: Refusal) -> str:
+def _sentence(refusal: IngestRefusal) -> str:
     return refusal.value[0].upper() + refusal.value[1:]

@@ -77,21 +77,21 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         "dead_letters": {
             "kept": sum(letters.values()),
             "by_reason": dict(letters),
-            "evicted": state.parts.dead_letters.evicted,
+            "evicted": state.pipeline.dead_letters.evicted,
         },
         "models": _models(accounts),
         "errors": [
             {"text": text, "times": times, "at": _moment(at)}
-            for text, times, at in state.seen.troubles.latest()
+            for text, times, at in state.seen.model_health.latest()
         ],
-        "worker_restarts": state.parts.runtime.restarts,
+        "worker_restarts": state.pipeline.runtime.restarts,
         "loop_lag_seconds": state.loop_lag_seconds(),
     }
 
 
 def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, str]:
     """Say how it is going: in a kind (good, warn or bad), a few words, and a sentence."""
-    health, dispatcher = state.health(), state.parts.worker.dispatcher
+    health, sender = state.health(), state.pipeline.worker.sender
     lives, liveness = state.liveness()
     ready, readiness = state.readiness()
     if state.phase is Phase.DRAINING:
@@ -103,7 +103,7 @@ def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, 
     elif health.status is HealthStatus.FAILING and state.seen.questions.are_refused:
         found = "warn", "Arthur refuses the credentials", REFUSED
     elif health.status is HealthStatus.FAILING:
-        failure = dispatcher.last_failure or state.seen.questions.failure
+        failure = sender.last_failure or state.seen.questions.failure
         why = f" ({failure})" if failure else ""
         sentence = "Rows are taken and wait in the spool. They are delivered once Arthur answers."
         found = "warn", f"Arthur is away{why}", sentence
@@ -147,15 +147,15 @@ def _models(accounts: Accounts) -> list[dict[str, Any]]:
 
 
 def _delivery(state: DaemonState) -> dict[str, Any]:
-    dispatcher, ledger, seen = state.parts.worker.dispatcher, state.parts.ledger, state.seen
+    sender, ledger, seen = state.pipeline.worker.sender, state.pipeline.ledger, state.seen
     return {
-        "breaker": dispatcher.breaker.state.value,
-        "breaker_opened": dispatcher.breaker.opened,
-        "in_flight": dispatcher.sending,
-        "in_flight_limit": dispatcher.limit.requests,
+        "breaker": sender.breaker.state.value,
+        "breaker_opened": sender.breaker.opened,
+        "in_flight": sender.sending,
+        "in_flight_limit": sender.limit.requests,
         "requests": ledger.requests,
         "retries": ledger.retries,
-        "last_failure": dispatcher.last_failure,
+        "last_failure": sender.last_failure,
         "questions": {each.value: seen.questions.outcomes[each] for each in Asked},
         "seconds": _quantiles(seen.delivery_seconds.read()),
     }

@@ -138,11 +138,11 @@ def _moment(text: str) -> datetime:
 
 _Entry = tuple[DeadLetter, object]
 
-Key = int
+LetterKey = int
 """Says which letter is meant, as long as it is kept."""
 
 
-class Keeper(Protocol):
+class DeadLetterStore(Protocol):
     """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
@@ -154,7 +154,7 @@ class Keeper(Protocol):
         """
         ...
 
-    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield what is kept, oldest first; raises what `add` does."""
         ...
 
@@ -162,7 +162,7 @@ class Keeper(Protocol):
         """Return how many are kept, by reason; raises what `add` does."""
         ...
 
-    def remove(self, keys: Collection[Key]) -> int:
+    def remove(self, keys: Collection[LetterKey]) -> int:
         """Keep these no longer; returns how many were still there. Raises what `add` does."""
         ...
 
@@ -182,13 +182,16 @@ class DeadLetters:
     """
 
     def __init__(
-        self, keepers: Sequence[Keeper], *, told: Callable[[DeadLetter], object] | None = None
+        self,
+        keepers: Sequence[DeadLetterStore],
+        *,
+        told: Callable[[DeadLetter], object] | None = None,
     ) -> None:
         self._keepers = tuple(keepers)
         self._told = told
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
+        self._unwritten: dict[DeadLetterStore, list[_Entry]] = {keeper: [] for keeper in keepers}
         self._told_failure = False
         self._told_unwritten = False
         self._told_evicted = False

@@ -1,29 +1,29 @@
 """Where the settings ask for dead letters to be kept."""
 
-from arthur_relay.dead_letters import DeadLetters, Keeper
-from arthur_relay.dead_letters.jsonl import JsonLines
-from arthur_relay.dead_letters.memory import Ring
+from arthur_relay.dead_letters import DeadLetters, DeadLetterStore
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
+from arthur_relay.dead_letters.memory import MemoryStore
 from arthur_relay.settings import RelaySettings
 
 
-def chosen_keepers(settings: RelaySettings, *, with_damaged: bool = False) -> list[Keeper]:
+def chosen_keepers(settings: RelaySettings, *, with_damaged: bool = False) -> list[DeadLetterStore]:
     """Return the keepers; what is in the first one is what the relay itself tells of.
 
     Args:
         settings: Where letters are kept.
         with_damaged: Whether also what is left of letters that can't be read is told of.
     """
-    keepers: list[Keeper] = []
+    keepers: list[DeadLetterStore] = []
     if settings.spool_dir is None:
-        keepers.append(Ring(max_bytes=settings.dead_letter_ring_bytes))
+        keepers.append(MemoryStore(max_bytes=settings.dead_letter_ring_bytes))
     else:
         # Loaded here, because SQLite's import takes longer than that of the rest of this package.
-        from arthur_relay.dead_letters.sqlite import Database  # noqa: PLC0415 - see above
+        from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see above
 
-        keepers.append(Database(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
+        keepers.append(SqliteStore(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
     if settings.dead_letter_file is not None:
         keepers.append(
-            JsonLines(
+            JsonLinesStore(
                 settings.dead_letter_file,
                 max_bytes=settings.dead_letter_bytes,
                 with_damaged=with_damaged,

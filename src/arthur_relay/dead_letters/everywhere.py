@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
-from arthur_relay.dead_letters import DeadLetter, Keeper, Key
-from arthur_relay.dead_letters.sqlite import Database, identity, salvaged
+from arthur_relay.dead_letters import DeadLetter, DeadLetterStore, LetterKey
+from arthur_relay.dead_letters.sqlite import SqliteStore, identity, salvaged
 
 
 class Everywhere:
@@ -19,13 +19,13 @@ class Everywhere:
         keepers: Where letters are kept.
     """
 
-    def __init__(self, keepers: Sequence[Keeper]) -> None:
+    def __init__(self, keepers: Sequence[DeadLetterStore]) -> None:
         self._keepers = tuple(keepers)
-        self._places: dict[Key, list[tuple[int, Key]]] = {}
+        self._places: dict[LetterKey, list[tuple[int, LetterKey]]] = {}
 
-    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield the letters with keys for `remove`, those of one keeper oldest first."""
-        keys: dict[tuple[object, ...], Key] = {}
+        keys: dict[tuple[object, ...], LetterKey] = {}
         numbers = count()
         self._places.clear()
         for place, keeper in enumerate(self._keepers):
@@ -47,9 +47,9 @@ class Everywhere:
                         number = keys[identity(letter)] = next(numbers)
                         yield number, letter
 
-    def remove(self, keys: Collection[Key]) -> int:
+    def remove(self, keys: Collection[LetterKey]) -> int:
         """Keep letters no longer, wherever they are."""
-        by_place: dict[int, set[Key]] = defaultdict(set)
+        by_place: dict[int, set[LetterKey]] = defaultdict(set)
         for number in keys:
             for place, key in self._places.get(number, ()):
                 by_place[place].add(key)
@@ -62,7 +62,7 @@ class Everywhere:
         for keeper in self._databases():
             keeper.take_back()
 
-    def _databases(self) -> Iterator[Database]:
+    def _databases(self) -> Iterator[SqliteStore]:
         for keeper in self._keepers:
-            if isinstance(keeper, Database):
+            if isinstance(keeper, SqliteStore):
                 yield keeper

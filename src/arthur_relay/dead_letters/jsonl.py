@@ -13,13 +13,13 @@ from typing import Any
 
 import orjson
 
-from arthur_relay.dead_letters import DeadLetter, Key, damaged, read_letter
+from arthur_relay.dead_letters import DeadLetter, LetterKey, damaged, read_letter
 from arthur_relay.system.files import open_private
 from arthur_relay.system.operating_system import lock_file
 
 
-class JsonLines:
-    """Letters in a file, and in the one that was rotated last. See `Keeper`.
+class JsonLinesStore:
+    """Letters in a file, and in the one that was rotated last. See `DeadLetterStore`.
 
     Each write is made under a lock of the file, by a descriptor that is closed again, so processes
     may share it and forks need no care. A letter's key is a digest of its line: its place would
@@ -44,7 +44,7 @@ class JsonLines:
         with self._locked() as descriptor:
             return self._append(descriptor, lines)
 
-    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield what is kept, oldest first; lines that were cut off only if asked for."""
         for line in self._lines():
             letter = _letter(line)
@@ -57,7 +57,7 @@ class JsonLines:
         """Return how many are kept, by reason."""
         return Counter([letter.reason for _, letter in self.letters()])
 
-    def remove(self, keys: Collection[Key]) -> int:
+    def remove(self, keys: Collection[LetterKey]) -> int:
         """Write both files anew, as one, without these; whatever came meanwhile is in it."""
         fresh = self._path.with_name(self._path.name + ".new")
         with self._locked():
@@ -121,7 +121,7 @@ def _lines_of(path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def _key(line: bytes) -> Key:
+def _key(line: bytes) -> LetterKey:
     return int.from_bytes(sha256(line).digest()[:8], "big")
 
 

@@ -3,12 +3,12 @@
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 
-from arthur_relay.dead_letters import DeadLetter, Key
+from arthur_relay.dead_letters import DeadLetter, LetterKey
 from arthur_relay.system import native
 
 
-class Ring:
-    """Letters in memory. See `Keeper` for what each method does; none raises.
+class MemoryStore:
+    """Letters in memory. See `DeadLetterStore` for what each method does; none raises.
 
     Args:
         max_bytes: Bytes that they may take, as accounted.
@@ -16,7 +16,7 @@ class Ring:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._letters: deque[tuple[Key, DeadLetter]] = deque()
+        self._letters: deque[tuple[LetterKey, DeadLetter]] = deque()
         self._size = 0
         self._last_key = 0
         self._lock = native.Lock()
@@ -35,7 +35,7 @@ class Ring:
                 gone += 1
         return gone
 
-    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield what is kept, oldest first."""
         with self._lock:
             kept = list(self._letters)
@@ -45,7 +45,7 @@ class Ring:
         """Return how many are kept, by reason."""
         return Counter([letter.reason for _, letter in self.letters()])
 
-    def remove(self, keys: Collection[Key]) -> int:
+    def remove(self, keys: Collection[LetterKey]) -> int:
         """Keep these no longer."""
         with self._lock:
             before = len(self._letters)

@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arthur_relay.dead_letters import DeadLetter, Key, letter_bytes, read_letter
+from arthur_relay.dead_letters import DeadLetter, LetterKey, letter_bytes, read_letter
 from arthur_relay.system.files import (
     check_file,
     make_private,
+    quarantine,
     remove_aside,
-    set_aside,
     too_many_aside,
 )
-from arthur_relay.system.fork_safety import unforked
+from arthur_relay.system.fork_safety import no_fork
 from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -82,8 +82,8 @@ COMMIT;
 """  # noqa: S608 - nothing in it comes from outside
 
 
-class Database:
-    """Letters in a file of a directory. See `Keeper` for what each method does.
+class SqliteStore:
+    """Letters in a file of a directory. See `DeadLetterStore` for what each method does.
 
     Args:
         directory: The spool's.
@@ -101,11 +101,11 @@ class Database:
         except sqlite3.Error as error:
             if not is_damaged(error):
                 raise  # locked, or no room: nothing is wrong with the file
-            aside = set_aside(self._path, datetime.now(UTC), _BESIDE)
+            aside = quarantine(self._path, datetime.now(UTC), _BESIDE)
             gone = self._add([*salvaged(aside), *letters])
             return gone + self._remove_oldest_aside()
 
-    def letters(self) -> Iterator[tuple[Key, DeadLetter]]:
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield what is kept, oldest first; of a damaged file what can be read."""
         after = 0
         try:
@@ -129,7 +129,7 @@ class Database:
         file itself is set aside first where it is damaged, as nothing can be removed from it.
         """
         if self._path.exists() and not self._is_whole():
-            set_aside(self._path, datetime.now(UTC), _BESIDE)
+            quarantine(self._path, datetime.now(UTC), _BESIDE)
         known = {identity(letter) for _, letter in self.letters()}
         for path in self.set_aside_files():
             found = [each for each in salvaged(path) if identity(each) not in known]
@@ -141,7 +141,7 @@ class Database:
         for path in too_many_aside(read, most_bytes=self._max_bytes):
             remove_aside(path)
 
-    @unforked()
+    @no_fork()
     def _is_whole(self) -> bool:
         try:
             with closing(self._open(to_read=True)) as connection:
@@ -174,10 +174,10 @@ class Database:
         )
         return gone
 
-    def _salvaged(self, after: Key) -> Iterator[tuple[Key, DeadLetter]]:
+    def _salvaged(self, after: LetterKey) -> Iterator[tuple[LetterKey, DeadLetter]]:
         yield from [pair for pair in _salvage(self._path) if pair[0] > after]
 
-    @unforked()
+    @no_fork()
     def count(self) -> dict[str, int]:
         """Return how many are kept, by reason."""
         if not self._path.exists():
@@ -194,8 +194,8 @@ class Database:
             found = connection.execute("SELECT reason, count(*) FROM letters GROUP BY reason")
             return dict(found.fetchall())
 
-    @unforked()
-    def remove(self, keys: Collection[Key]) -> int:
+    @no_fork()
+    def remove(self, keys: Collection[LetterKey]) -> int:
         """Keep these no longer."""
         if not self._path.exists():
             return 0
@@ -203,7 +203,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             return sum([_delete(connection, key) for key in keys])
 
-    @unforked()
+    @no_fork()
     def _add(self, letters: Sequence[DeadLetter], *, gives_way: bool = True) -> int:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -259,11 +259,11 @@ class Database:
                 return gone
             gone += _delete(connection, oldest)
 
-    @unforked()
-    def _read(self, after: Key) -> list[tuple[Key, DeadLetter]]:
+    @no_fork()
+    def _read(self, after: LetterKey) -> list[tuple[LetterKey, DeadLetter]]:
         if not self._path.exists():
             return []
-        letters: list[tuple[Key, DeadLetter]] = []
+        letters: list[tuple[LetterKey, DeadLetter]] = []
         size = 0
         with closing(self._open(to_read=True)) as connection:
             asked = f"SELECT key, {', '.join(_COLUMNS)} FROM letters WHERE key > ? ORDER BY key"  # noqa: S608 - all ours
@@ -293,7 +293,7 @@ class Database:
         return connection
 
 
-def _delete(connection: sqlite3.Connection, key: Key) -> int:
+def _delete(connection: sqlite3.Connection, key: LetterKey) -> int:
     asked = (
         "SELECT length(body), length(inference_id) + length(model_id) FROM letters WHERE key = ?"
     )
@@ -328,7 +328,7 @@ def salvaged(path: Path) -> list[DeadLetter]:
     return [letter for _, letter in _salvage(path)]
 
 
-def _salvage(path: Path) -> list[tuple[Key, DeadLetter]]:
+def _salvage(path: Path) -> list[tuple[LetterKey, DeadLetter]]:
     check_file(path, path.lstat())
     pages = Pages(path, page_bytes=PAGE_BYTES)
     try:

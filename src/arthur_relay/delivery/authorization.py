@@ -6,7 +6,7 @@ from arthur_relay.row import Attempt, Failure
 
 
 @dataclass(slots=True)
-class Entry:
+class Authorization:
     """What the last attempts say of it. Pure.
 
     Attributes:

@@ -10,7 +10,7 @@ MODELS_KEPT = 1000
 """Models of which it is known that smaller batches pass, at most."""
 
 
-class Sizes:
+class BatchSizes:
     """The most rows of a request, by model, where it is fewer than usual. Pure.
 
     Args:

@@ -15,7 +15,7 @@ MODELS_KEPT = 1000
 
 
 @dataclass(slots=True, eq=False)
-class Search:
+class Bisection:
     """The search in one batch, shared by the parts that it was divided into.
 
     Attributes:
@@ -28,7 +28,7 @@ class Search:
 
 
 @dataclass(slots=True, eq=False)
-class Suspects:
+class Bisector:
     """Decides into how many parts refused rows are divided. Pure.
 
     A batch of n rows of which k are bad takes about 2 · k · log2(n / k) requests more, and never
@@ -39,12 +39,12 @@ class Suspects:
     _hopeless: dict[str, None] = field(default_factory=dict)
 
     def divide(
-        self, search: Search | None, model_id: str, *, rows: int
-    ) -> tuple[Search, int] | None:
+        self, bisection: Bisection | None, model_id: str, *, rows: int
+    ) -> tuple[Bisection, int] | None:
         """Return the search that refused rows are part of, and in how many parts they go on.
 
         Args:
-            search: That which they are part of, if any.
+            bisection: That which they are part of, if any.
             model_id: Their model.
             rows: How many they are.
 
@@ -52,20 +52,20 @@ class Suspects:
             None when nothing can be divided: the one row is what was refused.
         """
         if rows > 1:
-            if search is None:
-                search = Search(rows)
-            return search, rows if model_id in self._hopeless else 2
-        if search is not None:
-            search.left -= 1
-            if search.left <= 0 and not search.found_good:
+            if bisection is None:
+                bisection = Bisection(rows)
+            return bisection, rows if model_id in self._hopeless else 2
+        if bisection is not None:
+            bisection.left -= 1
+            if bisection.left <= 0 and not bisection.found_good:
                 while len(self._hopeless) >= MODELS_KEPT:
                     del self._hopeless[next(iter(self._hopeless))]
                 self._hopeless[model_id] = None
         return None
 
-    def taken(self, search: Search | None, model_id: str, *, rows: int) -> None:
+    def taken(self, bisection: Bisection | None, model_id: str, *, rows: int) -> None:
         """Note that rows were taken."""
-        if search is not None:
-            search.found_good = True
-            search.left -= rows
+        if bisection is not None:
+            bisection.found_good = True
+            bisection.left -= rows
         self._hopeless.pop(model_id, None)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import anyio
 
-from arthur_relay.delivery.authorization import Entry
+from arthur_relay.delivery.authorization import Authorization
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
-from arthur_relay.delivery.in_flight import Delivery, Evidence, Lane, Traffic
-from arthur_relay.delivery.model_health import Blame, Troubles, Unproven
-from arthur_relay.delivery.open_requests import Unanswered
-from arthur_relay.delivery.request_slots import Places
+from arthur_relay.delivery.in_flight import Delivery, Evidence, InFlight, Lane
+from arthur_relay.delivery.model_health import Blame, ModelHealth, Unproven
+from arthur_relay.delivery.open_requests import OpenRequests
+from arthur_relay.delivery.request_slots import RequestSlots
 from arthur_relay.delivery.retry import URGENT_SECONDS
 from arthur_relay.row import Attempt, Failure, Verdict
 from arthur_relay.settings import RelaySettings
@@ -43,7 +43,7 @@ class Sent(NamedTuple):
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Admission:
+class FlowControl:
     """Gives deliveries leave to send: slots, the breaker, and models that are held.
 
     Belongs to the worker's loop; what is said to be read by any thread may be.
@@ -51,14 +51,14 @@ class Admission:
     Attributes:
         settings: Time limits and counts.
         random: Returns a number in 0..1.
-        traffic: The deliveries.
+        in_flight: The deliveries.
         breaker: Whether Arthur as a whole is away. Any thread may read it.
         limit: How many requests may be on their way. Any thread may read it.
-        troubles: Which models are held.
+        model_health: Which models are held.
         urgent: Whether the relay is closing, and waits have to be short.
         is_held: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
-        entry: Whether Arthur takes who we are. Any thread may read it.
+        authorization: Whether Arthur takes who we are. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
         model_failure: Why a model was held lately, or "". Any thread may read it.
         has_answered: Whether Arthur has answered anything so far. Any thread may read it.
@@ -66,19 +66,19 @@ class Admission:
 
     settings: RelaySettings
     random: Callable[[], float]
-    traffic: Traffic
+    in_flight: InFlight
     breaker: Breaker = field(init=False)
     limit: ConcurrencyLimit = field(init=False)
-    troubles: Troubles = field(init=False)
+    model_health: ModelHealth = field(init=False)
     urgent: bool = False
     is_held: bool = False
-    entry: Entry = field(default_factory=Entry)
+    authorization: Authorization = field(default_factory=Authorization)
     last_failure: str = ""
     model_failure: str = ""
     has_answered: bool = False
     _questions_only: bool = False
-    _places: Places = field(init=False)
-    _unanswered: Unanswered = field(default_factory=Unanswered)
+    _slots: RequestSlots = field(init=False)
+    _open_requests: OpenRequests = field(default_factory=OpenRequests)
     _gate: anyio.Event = field(init=False)
     _failing: Evidence | None = None
     _throttles: bool = False
@@ -89,16 +89,16 @@ class Admission:
     def __post_init__(self) -> None:
         self.breaker = self._new_breaker()
         self.limit = ConcurrencyLimit(self.settings.max_in_flight)
-        self.troubles = Troubles(self._new_breaker)
+        self.model_health = ModelHealth(self._new_breaker)
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
-        self._places = Places()
+        self._slots = RequestSlots()
         self._set_places()
-        self._unanswered.clear()
+        self._open_requests.clear()
         self._gate = anyio.Event()
         self.breaker.abandoned(0.0)
-        self.troubles.abandon_all()
+        self.model_health.abandon_all()
 
     @property
     def is_down(self) -> bool:
@@ -109,12 +109,12 @@ class Admission:
         """Say whether a delivery's rows have to wait in the buffer, as their model has to."""
         if delivery.lane is Lane.PROBE:
             return False
-        model_id, patience = delivery.model_id, self.troubles.patience
-        if self.troubles.is_held(model_id) or model_id in self._unanswered.stalled:
+        model_id, throttling = delivery.model_id, self.model_health.throttling
+        if self.model_health.is_held(model_id) or model_id in self._open_requests.stalled:
             return True
-        if delivery.is_unproven and delivery not in self.traffic and self.is_clogged:
+        if delivery.is_unproven and delivery not in self.in_flight and self.is_clogged:
             return True
-        return delivery.attempts == 0 and patience.wait(model_id, anyio.current_time()) > 0
+        return delivery.attempts == 0 and throttling.wait(model_id, anyio.current_time()) > 0
 
     def announce(self) -> None:
         """Say that a batch comes of which nothing has failed so far.
@@ -122,7 +122,7 @@ class Admission:
         While Arthur seems to be away it need not wait for the next probe where the same rows have
         failed each time.
         """
-        if self.is_down and not self.entry.is_unknown and not self._many_fail:
+        if self.is_down and not self.authorization.is_unknown and not self._many_fail:
             self.breaker.probe_now(self._next_leave())
         self._set_places()
         self.open_gate()
@@ -133,13 +133,13 @@ class Admission:
         It does when nothing of its model has failed, however many others have. So it goes beside
         the probes, and when one of those hangs it is not kept by it.
         """
-        if not self.is_down or self.entry.is_unknown:
+        if not self.is_down or self.authorization.is_unknown:
             return False
         if delivery.lane is Lane.PROBE:
             return delivery.leave_at is not None
         if not delivery.is_fresh:
             return False
-        if not self.troubles.is_clear(delivery.model_id):
+        if not self.model_health.is_clear(delivery.model_id):
             return False
         if delivery.leave_at is None:
             delivery.leave_at = self._next_leave()
@@ -151,45 +151,45 @@ class Admission:
 
     def due_probes(self, now: float) -> list[str]:
         """Return the held models that may be asked about now, those first that waited longest."""
-        if not self.troubles.count:  # nearly always
+        if not self.model_health.count:  # nearly always
             return []
         if self.is_down and (self._is_asking or self.breaker.wait(now) > 0):
             return []
-        return self.troubles.due(now, self.traffic.probed(), is_down=self.is_down)
+        return self.model_health.due(now, self.in_flight.probed(), is_down=self.is_down)
 
     @property
     def _is_asking(self) -> bool:
         """Whether anything is about to tell whether Arthur is back."""
-        if self.traffic.probed(but=self._unanswered.hanging):
+        if self.in_flight.probed(but=self._open_requests.hanging):
             return True
-        return self.traffic.has_fresh(but=self._unanswered)
+        return self.in_flight.has_fresh(but=self._open_requests)
 
     def put_off_probe(self, model_id: str) -> None:
         """Note that nothing of a held model waits: if all is on its way, look again later."""
-        if model_id in self.traffic.models():
-            self.troubles.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
+        if model_id in self.in_flight.models():
+            self.model_health.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
         else:
-            self.troubles.forget(model_id)
+            self.model_health.forget(model_id)
 
     def next_probe(self, now: float) -> float | None:
         """Return when there will be something to look at, or rows to lease, or None."""
-        times = [self.troubles.patience.next_end(now), self._unanswered.next_look()]
-        if self.troubles.count and not (self.is_down and self._is_asking):  # seldom
-            wait = self.troubles.next_due(now, self.traffic.probed(), is_down=self.is_down)
+        times = [self.model_health.throttling.next_end(now), self._open_requests.next_look()]
+        if self.model_health.count and not (self.is_down and self._is_asking):  # seldom
+            wait = self.model_health.next_due(now, self.in_flight.probed(), is_down=self.is_down)
             times.append(now + max(wait, self.breaker.wait(now) if self.is_down else 0.0))
         return min((each for each in times if each is not None), default=None)
 
     def look(self) -> None:
         """Let others go in place of what hangs by now, and while its rows' model waits."""
-        unanswered = self._unanswered
-        if not (unanswered.waiting or unanswered.hanging):
+        open_requests = self._open_requests
+        if not (open_requests.waiting or open_requests.hanging):
             return
-        news = unanswered.look(anyio.current_time())
+        news = open_requests.look(anyio.current_time())
         if any(each.leave_at is None for each in news):
             self.breaker.overdue(anyio.current_time())
-        freed = [each for each in unanswered.hanging if self._places.hang(each)]
+        freed = [each for each in open_requests.hanging if self._slots.hang(each)]
         for delivery in freed:
-            self.traffic.set_hanging(delivery, hangs=True)
+            self.in_flight.set_hanging(delivery, hangs=True)
         if news or freed:
             self._set_places()
             self.open_gate()
@@ -197,24 +197,28 @@ class Admission:
     @property
     def is_clogged(self) -> bool:
         """Whether what may hang has all the places that it may have: the rest waits."""
-        if not self._unanswered.hanging:  # nearly always
+        if not self._open_requests.hanging:  # nearly always
             return False
-        return self.traffic.unproven > self._places.for_unproven
+        return self.in_flight.unproven > self._slots.for_unproven
 
     def takes_fresh(self) -> bool:
         """Say, while Arthur is away, whether one more batch may ask whether it still is."""
-        is_full = len(self._unanswered.waiting) >= self.settings.max_in_flight
-        return not is_full and not self.traffic.has_fresh(but=self._unanswered)
+        is_full = len(self._open_requests.waiting) >= self.settings.max_in_flight
+        return not is_full and not self.in_flight.has_fresh(but=self._open_requests)
 
     def waiting_models(self) -> list[Collection[str]]:
         """Return the models whose rows have to stay in the buffer, in several collections."""
-        troubles, unanswered = self.troubles, self._unanswered
-        parts: list[Collection[str]] = [troubles.held, troubles.crowd, unanswered.stalled]
-        parts.append(troubles.patience.waiting(anyio.current_time()))
+        model_health, open_requests = self.model_health, self._open_requests
+        parts: list[Collection[str]] = [
+            model_health.held,
+            model_health.crowd,
+            open_requests.stalled,
+        ]
+        parts.append(model_health.throttling.waiting(anyio.current_time()))
         if self.is_down:
-            parts.append(unanswered.models())  # more of them would tell no more
+            parts.append(open_requests.models())  # more of them would tell no more
         if self.is_clogged:
-            parts.append(Unproven(troubles))
+            parts.append(Unproven(model_health))
         return parts
 
     @asynccontextmanager
@@ -222,15 +226,15 @@ class Admission:
         """Wait for leave to send; also where the delivery is to be given back instead."""
         while True:
             await self._turn_of(delivery)
-            async with self._places.take(delivery):
+            async with self._slots.take(delivery):
                 if not self._admit(delivery):
                     continue
                 try:
                     yield
                 finally:
-                    self._unanswered.end(delivery)
+                    self._open_requests.end(delivery)
                     if delivery.is_hanging:
-                        self.traffic.set_hanging(delivery, hangs=False)
+                        self.in_flight.set_hanging(delivery, hangs=False)
                 return
 
     def asked(self, failure: str) -> bool:
@@ -263,7 +267,7 @@ class Admission:
         """Let the next probes go at once. What Arthur asked for is still obeyed."""
         now = anyio.current_time()
         self.breaker.probe_now(now)
-        self.troubles.probe_all_now(now)
+        self.model_health.probe_all_now(now)
         self.open_gate()
 
     def abandon(self) -> None:
@@ -284,9 +288,9 @@ class Admission:
         self.has_answered |= attempt.failure is not Failure.UNAVAILABLE
         until = now + (attempt.retry_after_seconds or 0.0)
         blame: Blame | None
-        is_refused = self.entry.note(attempt)
+        is_refused = self.authorization.note(attempt)
         if attempt.failure is not Failure.UNAVAILABLE:
-            self._unanswered.answered(sent.seconds)
+            self._open_requests.answered(sent.seconds)
         if attempt.failure is Failure.UNAUTHORISED:
             blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
         elif attempt.failure is Failure.UNAVAILABLE:
@@ -298,14 +302,14 @@ class Admission:
         else:
             blame = self._judge_answer(delivery, attempt, now)
             if until > now:
-                self.troubles.patience.ask(delivery.model_id, until)
+                self.model_health.throttling.ask(delivery.model_id, until)
         if blame is Blame.ARTHUR:
             self.limit.failed(sent.began_in)
         elif attempt.failure is None:
             self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
         if self.urgent:
             self.breaker.probe_now(now + URGENT_SECONDS)
-            self.troubles.probe_all_now(now + URGENT_SECONDS)
+            self.model_health.probe_all_now(now + URGENT_SECONDS)
         self._set_places()
         self.open_gate()
         return blame
@@ -338,7 +342,7 @@ class Admission:
         delivery.failures += 1
         delivery.status = attempt.outcomes[0].status
         was_down = self.is_down
-        blame = self.troubles.blame(delivery, is_down=was_down)
+        blame = self.model_health.blame(delivery, is_down=was_down)
         if blame is Blame.ARTHUR:
             self.breaker.hold(until)
             self._many_fail |= self._failing not in (None, delivery.evidence)
@@ -350,15 +354,15 @@ class Admission:
                 )
         else:
             delivery.not_before = until
-            self.traffic.set_apart(delivery)
+            self.in_flight.set_apart(delivery)
         if blame is not Blame.ROWS:
             # A probe that failed takes no place until its turn comes again.
             at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
             # One that hangs keeps a request for very long, so it does not do so often.
-            is_sure = blame is Blame.MODEL or not self.troubles.passes
-            at_once |= is_sure and delivery in self._unanswered.hanging
+            is_sure = blame is Blame.MODEL or not self.model_health.passes
+            at_once |= is_sure and delivery in self._open_requests.hanging
             self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
-        if blame is Blame.MODEL and (breaker := self.troubles.held.get(delivery.model_id)):
+        if blame is Blame.MODEL and (breaker := self.model_health.held.get(delivery.model_id)):
             breaker.hold(until)
         return blame
 
@@ -367,18 +371,18 @@ class Admission:
 
         Where a model's own requests pass beside it, they were too many at once, and no more.
         """
-        model_id, troubles = delivery.model_id, self.troubles
-        is_news = troubles.patience.ask(model_id, until)
+        model_id, model_health = delivery.model_id, self.model_health
+        is_news = model_health.throttling.ask(model_id, until)
         delivery.not_before = until
         if self.is_down and not is_news:  # of the others it tells nothing
             self.breaker.failed(now)
             self._fail_model(delivery, now, at_once=True, tell=False)
             return Blame.ARTHUR
         self._answers_again(now)
-        if troubles.passes_beside(delivery):
+        if model_health.passes_beside(delivery):
             return Blame.ARTHUR
-        self.traffic.set_apart(delivery)
-        if troubles.blame(delivery, is_down=False) is Blame.MODEL:
+        self.in_flight.set_apart(delivery)
+        if model_health.blame(delivery, is_down=False) is Blame.MODEL:
             self._fail_model(delivery, now, at_once=False, tell=True)
             return Blame.MODEL
         if is_news and self._throttles and now - self._passed_at >= RECENT_SECONDS:
@@ -390,14 +394,14 @@ class Admission:
     def _answers_again(self, now: float) -> None:
         if self.breaker.succeeded():
             logger.warning("arthur-relay: Arthur answers again; delivery goes on")
-            self.troubles.probe_all_now(now)
+            self.model_health.probe_all_now(now)
 
     def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
         """Note that Arthur works; a model may fail all the same, row by row."""
         self._failing, self._many_fail = None, False
         self._answers_again(now)
         if attempt.failure is Failure.MALFORMED:  # which says nothing of anything
-            self.troubles.forget(delivery.model_id)
+            self.model_health.forget(delivery.model_id)
             return None
         self._throttles = False
         self._passed_at = now
@@ -406,18 +410,18 @@ class Admission:
         ):
             is_news = delivery.lane is not Lane.APART or len(delivery.rows) > 1
             delivery.failures += 1
-            self.traffic.set_apart(delivery)
+            self.in_flight.set_apart(delivery)
             if is_news:
                 self._fail_model(delivery, now, at_once=False, tell=True)
             return Blame.MODEL
-        self.troubles.passed(delivery.model_id)
-        self._unanswered.passed(delivery.model_id)
+        self.model_health.passed(delivery.model_id)
+        self._open_requests.passed(delivery.model_id)
         return None
 
     def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
-        if not self.troubles.failed(delivery, now, at_once=at_once):
+        if not self.model_health.failed(delivery, now, at_once=at_once):
             return
-        self.traffic.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
+        self.in_flight.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
         self.model_failure = self.last_failure
         if tell:
             logger.warning(
@@ -435,14 +439,14 @@ class Admission:
             return False
         if not self._may_ask(delivery):
             self.breaker.admit(now)
-        self._unanswered.begin(delivery, now)
+        self._open_requests.begin(delivery, now)
         return True
 
     def _wait_of(self, delivery: Delivery, now: float) -> float:
-        patience = self.troubles.patience.wait(delivery.model_id, now)
+        throttling = self.model_health.throttling.wait(delivery.model_id, now)
         if not self._may_ask(delivery):
-            return max(self.breaker.wait(now), patience)
-        return max(self.breaker.held(now), patience, (delivery.leave_at or 0.0) - now)
+            return max(self.breaker.wait(now), throttling)
+        return max(self.breaker.held(now), throttling, (delivery.leave_at or 0.0) - now)
 
     async def _turn_of(self, delivery: Delivery) -> None:
         """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
@@ -454,7 +458,7 @@ class Admission:
                 await anyio.sleep_forever()  # until it is cancelled
             wait = self._wait_of(delivery, anyio.current_time())
             goes_first = delivery.is_fresh or not self.is_down
-            goes_first = goes_first or not self.traffic.has_fresh(but=self._unanswered.hanging)
+            goes_first = goes_first or not self.in_flight.has_fresh(but=self._open_requests.hanging)
             if wait <= 0 and goes_first:
                 return
             wait = wait if goes_first else float("inf")
@@ -467,8 +471,8 @@ class Admission:
         # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
         most = self.settings.max_in_flight
         count = most if self.is_down else self.limit.requests
-        self._places.set_count(
-            count, is_shared=self.traffic.ordinary > 0, some_go_well=self.troubles.passes > 0
+        self._slots.set_count(
+            count, is_shared=self.in_flight.ordinary > 0, some_go_well=self.model_health.passes > 0
         )
 
     def _new_breaker(self) -> Breaker:

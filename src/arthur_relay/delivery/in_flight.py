@@ -7,8 +7,8 @@ from enum import Enum
 
 import anyio
 
-from arthur_relay.delivery.bisect import Search
-from arthur_relay.delivery.possibly_delivered import Unheard
+from arthur_relay.delivery.bisect import Bisection
+from arthur_relay.delivery.possibly_delivered import PossiblyDelivered
 from arthur_relay.row import NO_HISTORY, History, Outcome, Row, RowKind, Verdict
 
 
@@ -34,8 +34,8 @@ class Delivery:
     Attributes:
         rows: Those that are not settled, of one model and kind.
         lane: Whom it shares the request slots with.
-        search: For the rows that a batch was refused for, of which this is a part.
-        unheard: The rows that Arthur may have without our having heard it.
+        bisection: For the rows that a batch was refused for, of which this is a part.
+        possibly_delivered: The rows that Arthur may have without our having heard it.
         attempts: How often it was sent, in this form.
         failures: How often Arthur was in trouble then.
         malformed: How often the answer was not understood.
@@ -53,8 +53,8 @@ class Delivery:
 
     rows: tuple[Row, ...]
     lane: Lane = Lane.ORDINARY
-    search: Search | None = None
-    unheard: Unheard = field(default_factory=Unheard)
+    bisection: Bisection | None = None
+    possibly_delivered: PossiblyDelivered = field(default_factory=PossiblyDelivered)
     attempts: int = 0
     failures: int = 0
     malformed: int = 0
@@ -93,15 +93,15 @@ class Delivery:
         A policy of tenacity and what it was given refer to each other, so that a delivery stays
         until Python's collector looks for such; with its rows that may be all that was sent.
         """
-        self.rows, self.unheard, self.search = (), Unheard(), None
+        self.rows, self.possibly_delivered, self.bisection = (), PossiblyDelivered(), None
 
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
         """Return a delivery of some of its rows, which goes apart from those that go well."""
-        return Delivery(rows, Lane.APART, self.search, self.unheard, seen=self.seen)
+        return Delivery(rows, Lane.APART, self.bisection, self.possibly_delivered, seen=self.seen)
 
 
 @dataclass(slots=True, eq=False)
-class Traffic:
+class InFlight:
     """The deliveries that have set off and are not settled. Loop's thread only.
 
     Attributes:

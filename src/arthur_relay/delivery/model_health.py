@@ -64,7 +64,7 @@ class _Trouble:
     probes: int = 0
 
 
-class Patience:
+class Throttling:
     """What Arthur asked of single models with 429 and `Retry-After`. Loop's thread only."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Patience:
             self._last = 0.0
 
 
-class Troubles:
+class ModelHealth:
     """Remembers what passes, and the models that do not. Loop's thread only.
 
     A model that fails `breaker_failures` times in a row while others pass is held: its rows wait,
@@ -120,7 +120,7 @@ class Troubles:
         held: The models that are held with a breaker of their own, those first that were not
             probed for longest.
         crowd: The others that are held, in the same order.
-        patience: The models of which fewer requests were asked for.
+        throttling: The models of which fewer requests were asked for.
     """
 
     def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
@@ -134,7 +134,7 @@ class Troubles:
         self.crowd: dict[str, None] = {}
         self._crowd_breaker = new_breaker()
         self._favours_crowd = False
-        self.patience = Patience()
+        self.throttling = Throttling()
 
     def blame(self, delivery: Delivery, *, is_down: bool) -> Blame:
         """Say whose failure the last one of a delivery is.
@@ -213,7 +213,7 @@ class Troubles:
             self._usual_faults.pop(oldest, None)
         self._passed_at[model_id] = self.passes
         self._troubled.pop(model_id, None)
-        self.patience.passed(model_id)
+        self.throttling.passed(model_id)
         if model_id in self.crowd:
             del self.crowd[model_id]
             self._crowd_breaker.succeeded()
@@ -298,7 +298,7 @@ class Troubles:
         if self.crowd and self._crowd_breaker.wait(now) <= 0:
             most = max(CROWD_PROBES, min(MOST_CROWD_PROBES, len(self.crowd) // CROWD_SHARE))
             due += islice(others, most)
-        return [each for each in due if self.patience.wait(each, now) <= 0]
+        return [each for each in due if self.throttling.wait(each, now) <= 0]
 
     def next_due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> float:
         """Return for how many seconds none of them may be asked about; `inf` when not known.
@@ -311,7 +311,7 @@ class Troubles:
         waits = [
             breaker.held(now)
             if is_down
-            else max(breaker.wait(now), self.patience.wait(model_id, now))
+            else max(breaker.wait(now), self.throttling.wait(model_id, now))
             for model_id, breaker in self.held.items()
             if model_id not in probed
         ]
@@ -379,11 +379,11 @@ class Troubles:
 class Unproven(Collection[str]):
     """All models but those that go well, as a collection that knows its members by asking."""
 
-    troubles: Troubles
+    model_health: ModelHealth
 
     def __contains__(self, model_id: object) -> bool:
         """Say whether a model is not known to go well."""
-        return not (isinstance(model_id, str) and self.troubles.goes_well(model_id))
+        return not (isinstance(model_id, str) and self.model_health.goes_well(model_id))
 
     def __iter__(self) -> Iterator[str]:
         """Yield nothing: nobody knows them all."""

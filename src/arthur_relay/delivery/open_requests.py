@@ -16,7 +16,7 @@ SMOOTHING = 0.1
 """Weight of the newest answer in what is usual."""
 
 
-class Unanswered:
+class OpenRequests:
     """The requests that were sent and not answered. Pure; loop's thread only.
 
     Attributes:

@@ -13,7 +13,7 @@ from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Row
 CONFLICT = 409
 
 
-class Unheard:
+class PossiblyDelivered:
     """The rows of one delivery that may have arrived unheard. Immutable and pure."""
 
     __slots__ = ("_rows",)
@@ -22,7 +22,7 @@ class Unheard:
         self._rows = frozenset(rows)
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> "Unheard":
+    def of(cls, rows: Iterable[Row]) -> "PossiblyDelivered":
         """Return those of which the rows themselves say that they may have been sent before."""
         return cls(
             row
@@ -45,6 +45,6 @@ class Unheard:
             return attempt
         return replace(attempt, outcomes=outcomes, failure=None)
 
-    def after(self, attempt: Attempt, rows: Iterable[Row]) -> "Unheard":
+    def after(self, attempt: Attempt, rows: Iterable[Row]) -> "PossiblyDelivered":
         """Return those that there are after an attempt to send some rows."""
-        return Unheard({*self._rows, *rows}) if attempt.is_unheard else self
+        return PossiblyDelivered({*self._rows, *rows}) if attempt.is_unheard else self

@@ -18,7 +18,7 @@ MOST_ORDINARY_HANGING = MOST_HANGING - MOST_APART_HANGING
 """The same of all that does not."""
 
 
-class Places:
+class RequestSlots:
     """Hands out places to requests. Belongs to the worker's loop.
 
     What goes apart has half of the places at most, or all but one while there is nothing else; a

@@ -16,16 +16,16 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
-from arthur_relay.delivery.authorization import Entry
-from arthur_relay.delivery.batch_sizes import Sizes
-from arthur_relay.delivery.bisect import STATUSES, Suspects
+from arthur_relay.delivery.authorization import Authorization
+from arthur_relay.delivery.batch_sizes import BatchSizes
+from arthur_relay.delivery.bisect import STATUSES, Bisector
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
-from arthur_relay.delivery.flow_control import Admission, Sent
+from arthur_relay.delivery.flow_control import FlowControl, Sent
 from arthur_relay.delivery.in_flight import (
     Delivery,
+    InFlight,
     Lane,
-    Traffic,
     note_attempt,
     note_death,
     note_excuse,
@@ -33,12 +33,12 @@ from arthur_relay.delivery.in_flight import (
     sort_rows,
 )
 from arthur_relay.delivery.model_health import FAULT_OF_ROWS, Blame
-from arthur_relay.delivery.possibly_delivered import Unheard
+from arthur_relay.delivery.possibly_delivered import PossiblyDelivered
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
 from arthur_relay.delivery.settlement import Settlement
 from arthur_relay.delivery.waiting_models import WaitingModels
 from arthur_relay.destinations import Destination
-from arthur_relay.errors import without_texts
+from arthur_relay.errors import safe_traceback
 from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -77,7 +77,7 @@ _AGAIN = Outcome(Verdict.RETRY)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Dispatcher:
+class Sender:
     """Delivers batches until each row is settled. Belongs to the worker's loop.
 
     Attributes:
@@ -91,7 +91,7 @@ class Dispatcher:
         postpone: Takes ground truth that is to be sent again later; returns whether it did.
         changed: Told when there may be capacity again.
         utc_now: Returns the wall clock, for times that later processes go on with.
-        admission: Says when a request may set off.
+        flow: Says when a request may set off.
         sending: Requests that are on their way at this moment. Any thread may read it.
         observers: Told of each attempt, and how many seconds it took; must not raise.
     """
@@ -106,55 +106,55 @@ class Dispatcher:
     postpone: Callable[[Row], bool]
     changed: Callable[[], None]
     utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    admission: Admission = field(init=False)
+    flow: FlowControl = field(init=False)
     sending: int = 0
     observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
-    _traffic: Traffic = field(default_factory=Traffic)
-    _suspects: Suspects = field(default_factory=Suspects)
-    _sizes: Sizes = field(init=False)
+    _in_flight: InFlight = field(default_factory=InFlight)
+    _bisector: Bisector = field(default_factory=Bisector)
+    _batch_sizes: BatchSizes = field(init=False)
     _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
-        self._sizes = Sizes(self.settings.batch_size)
-        self.admission = Admission(
-            settings=self.settings, random=self.random, traffic=self._traffic
+        self._batch_sizes = BatchSizes(self.settings.batch_size)
+        self.flow = FlowControl(
+            settings=self.settings, random=self.random, in_flight=self._in_flight
         )
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
-        self._traffic.clear()
+        self._in_flight.clear()
         self.sending = 0
         self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
-        self.admission.enter()
+        self.flow.enter()
 
     @property
     def breaker(self) -> Breaker:
         """Whether Arthur as a whole is away. Any thread may read it."""
-        return self.admission.breaker
+        return self.flow.breaker
 
     @property
     def limit(self) -> ConcurrencyLimit:
         """How many requests may be on their way at once. Any thread may read it."""
-        return self.admission.limit
+        return self.flow.limit
 
     @property
-    def entry(self) -> Entry:
+    def authorization(self) -> Authorization:
         """Whether Arthur takes who we are. Any thread may read it."""
-        return self.admission.entry
+        return self.flow.authorization
 
     @property
     def last_failure(self) -> str:
         """Why the last request failed, or "". Any thread may read it."""
-        return self.admission.last_failure
+        return self.flow.last_failure
 
     @property
     def held_count(self) -> int:
         """How many models are held: nothing of theirs goes through. Any thread may read it."""
-        return self.admission.troubles.count
+        return self.flow.model_health.count
 
     def is_held(self, model_id: str) -> bool:
         """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
-        return self.admission.troubles.is_held(model_id) and not self.is_down
+        return self.flow.model_health.is_held(model_id) and not self.is_down
 
     @property
     def held_models(self) -> str:
@@ -163,22 +163,22 @@ class Dispatcher:
         if not count:
             return ""
         which = "one model" if count == 1 else f"{count} models"
-        return f"nothing of {which} can be delivered ({self.admission.model_failure})"
+        return f"nothing of {which} can be delivered ({self.flow.model_failure})"
 
     @property
     def has_answered(self) -> bool:
         """Whether the destination has answered anything so far. Any thread may read it."""
-        return self.admission.has_answered
+        return self.flow.has_answered
 
     @property
     def in_progress(self) -> int:
         """Batches that have set off and are not settled. Any thread may read it."""
-        return len(self._traffic)
+        return len(self._in_flight)
 
     @property
     def is_down(self) -> bool:
         """Whether the destination is known to be away."""
-        return self.admission.is_down
+        return self.flow.is_down
 
     @property
     def goes_well(self) -> bool:
@@ -191,36 +191,36 @@ class Dispatcher:
 
         Rows of batches that have set off can't be given up for newer ones.
         """
-        slots, traffic = self.limit.requests, self._traffic
-        if self.admission.is_held:
+        slots, in_flight = self.limit.requests, self._in_flight
+        if self.flow.is_held:
             return False
         if self.is_down:
-            return self.admission.takes_fresh()
-        if traffic.ordinary >= slots * (1 + PARKED_PER_SLOT):
+            return self.flow.takes_fresh()
+        if in_flight.ordinary >= slots * (1 + PARKED_PER_SLOT):
             return False
-        if self.admission.is_clogged:
-            return traffic.ordinary - traffic.unproven < slots
+        if self.flow.is_clogged:
+            return in_flight.ordinary - in_flight.unproven < slots
         if not self.goes_well:
-            return traffic.ordinary - traffic.parked_alone < slots
-        return traffic.ordinary - traffic.parked < slots + SPARE_BATCHES
+            return in_flight.ordinary - in_flight.parked_alone < slots
+        return in_flight.ordinary - in_flight.parked < slots + SPARE_BATCHES
 
     def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        parts, alone = self._traffic.apart()
+        parts, alone = self._in_flight.apart()
         rows = self.settings.batch_size
         most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
         busy = {model for model, count in parts.items() if count >= most}
         busy |= {model for model, count in alone.items() if count >= MAX_ALONE}
-        return WaitingModels(busy, *self.admission.waiting_models())
+        return WaitingModels(busy, *self.flow.waiting_models())
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
-        delivery = Delivery(rows, unheard=Unheard.of(rows))
-        delivery.is_unproven = not self.admission.troubles.goes_well(delivery.model_id)
-        if self.admission.holds(delivery):
+        delivery = Delivery(rows, possibly_delivered=PossiblyDelivered.of(rows))
+        delivery.is_unproven = not self.flow.model_health.goes_well(delivery.model_id)
+        if self.flow.holds(delivery):
             self._give_back(delivery)
             return
-        most = self._sizes.of(delivery.model_id)
+        most = self._batch_sizes.of(delivery.model_id)
         if len(rows) > most:
             if not self.is_down:
                 self._divide(group, delivery, most)
@@ -228,21 +228,21 @@ class Dispatcher:
             self.buffer.give_back(rows[most:])
             delivery.rows = rows[:most]
         self._start(group, delivery)
-        self.admission.announce()
+        self.flow.announce()
 
     def start_probes(self, group: TaskGroup) -> None:
         """Send something of each model that is held and may be asked about; returns at once."""
-        if self.admission.is_held:
+        if self.flow.is_held:
             return
         now, begun = anyio.current_time(), 0
         # While Arthur is away one is enough, whichever model's it is; of very many models most may
         # fail for longer than Arthur does, so that few would be asked about too seldom.
         most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
-        most = 1 if self.entry.is_unknown else most
-        for model_id in self.admission.due_probes(now):
+        most = 1 if self.authorization.is_unknown else most
+        for model_id in self.flow.due_probes(now):
             if rows := self._probe_of(model_id):
-                self.admission.troubles.begin_probe(model_id, now)
-                probe = Delivery(rows, Lane.PROBE, unheard=Unheard.of(rows))
+                self.flow.model_health.begin_probe(model_id, now)
+                probe = Delivery(rows, Lane.PROBE, possibly_delivered=PossiblyDelivered.of(rows))
                 self._start(group, probe)
                 if self.is_down:
                     probe.leave_at = now if begun else None  # the first has the breaker's leave
@@ -250,19 +250,19 @@ class Dispatcher:
                     if begun >= most:
                         return
             else:
-                self.admission.put_off_probe(model_id)
+                self.flow.put_off_probe(model_id)
 
     def _may_be_bad(self, delivery: Delivery) -> bool:
         """Say of what has failed whether it may be one bad row: no other waits for its back-off."""
-        return len(delivery.rows) == 1 and self.admission.troubles.has_passed(delivery.model_id)
+        return len(delivery.rows) == 1 and self.flow.model_health.has_passed(delivery.model_id)
 
     def _probe_of(self, model_id: str) -> tuple[Row, ...]:
         """Lease what to ask about a model with: a row and a batch in turn.
 
         One row may pass where any batch has a bad one; where all do again, a batch is quicker.
         """
-        is_batch = self.admission.troubles.is_batch_next(model_id)
-        limit = self._sizes.of(model_id) if is_batch else 1
+        is_batch = self.flow.model_health.is_batch_next(model_id)
+        limit = self._batch_sizes.of(model_id) if is_batch else 1
         rows = self.buffer.lease_of(model_id, limit, most_bytes=self.settings.batch_bytes)
         size, most = 0, 0
         for row in rows:
@@ -274,17 +274,17 @@ class Dispatcher:
         return tuple(rows[:most])
 
     def asked(self, failure: str = "") -> None:
-        """Take in how a question for a model ended. See `Admission.asked`."""
-        if self.admission.asked(failure):
+        """Take in how a question for a model ended. See `FlowControl.asked`."""
+        if self.flow.asked(failure):
             self.changed()
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
-        self._traffic.hurry()
-        self.admission.hurry()
+        self._in_flight.hurry()
+        self.flow.hurry()
 
     def _start(self, group: TaskGroup, delivery: Delivery) -> None:
-        self._traffic.begin(delivery)
+        self._in_flight.begin(delivery)
         group.start_soon(self._deliver, group, delivery)
 
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
@@ -314,24 +314,24 @@ class Dispatcher:
             self.buffer.note(delivery.rows, at_once=True)
             raise
         finally:
-            self._traffic.end(delivery)
+            self._in_flight.end(delivery)
             delivery.let_go()
             if delivery.lane is Lane.PROBE:
-                self.admission.troubles.end_probe(delivery.model_id, anyio.current_time())
+                self.flow.model_health.end_probe(delivery.model_id, anyio.current_time())
             self.changed()
 
     async def _attempt(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Make one attempt. Returns True when rows are left for another one."""
-        async with self.admission.slot(delivery):
-            if self.admission.holds(delivery):
+        async with self.flow.slot(delivery):
+            if self.flow.holds(delivery):
                 self._give_back(delivery)
                 return False
             if self.is_down:
                 self.changed()  # another may ask now, in case that this one hangs
             sent = await self._ask(delivery)
-            blame = self.admission.judge(delivery, sent)  # before another has the slot
+            blame = self.flow.judge(delivery, sent)  # before another has the slot
         attempt = sent.attempt
-        delivery.unheard = delivery.unheard.after(attempt, delivery.rows)
+        delivery.possibly_delivered = delivery.possibly_delivered.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
         delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
         if attempt.failure is Failure.TOO_LARGE:
@@ -359,8 +359,8 @@ class Dispatcher:
     def _note_fault(self, delivery: Delivery) -> None:
         """Have smaller batches made, where what was sent may have been at fault."""
         model_id = delivery.model_id
-        if not self.is_down and self.admission.troubles.has_passed(model_id):
-            self._sizes.failed(model_id, len(delivery.rows))
+        if not self.is_down and self.flow.model_health.has_passed(model_id):
+            self._batch_sizes.failed(model_id, len(delivery.rows))
 
     def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
         """Say whether the rows that are left are to be sent again as they are."""
@@ -372,12 +372,12 @@ class Dispatcher:
         self._give_up_the_old(delivery)
         if not delivery.rows:
             return False
-        if self.admission.troubles.is_held(delivery.model_id):
+        if self.flow.model_health.is_held(delivery.model_id):
             self._give_back(delivery)
             return False
         rows = len(delivery.rows)
-        most = self._sizes.of(delivery.model_id)
-        is_sure = blame is Blame.ROWS and self.admission.troubles.may_divide(delivery)
+        most = self._batch_sizes.of(delivery.model_id)
+        is_sure = blame is Blame.ROWS and self.flow.model_health.may_divide(delivery)
         if rows > 1 and (is_sure or rows > most):
             # By halves, every part above the size that passes would fail once more, so many one
             # after the other that Arthur would seem to be away.
@@ -390,7 +390,7 @@ class Dispatcher:
         self.ledger.retries += delivery.attempts > 0
         delivery.attempts += 1
         if delivery.seen < 0:
-            delivery.seen = self.admission.troubles.passes
+            delivery.seen = self.flow.model_health.passes
         batch = Batch(delivery.model_id, delivery.rows)
         began_in, began_at = self.limit.begin(), anyio.current_time()
         self.sending += 1
@@ -401,7 +401,7 @@ class Dispatcher:
         seconds = anyio.current_time() - began_at
         for observe in self.observers:
             observe(batch, attempt, seconds)
-        attempt = delivery.unheard.judge(attempt, delivery.rows)
+        attempt = delivery.possibly_delivered.judge(attempt, delivery.rows)
         return Sent(attempt, began_in, seconds, batch.size)
 
     async def _send(self, batch: Batch) -> Attempt:
@@ -414,11 +414,11 @@ class Dispatcher:
                 other = _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")
                 return replace(other, is_unheard=True)
         except anyio.get_cancelled_exc_class():
-            self.admission.abandon()
+            self.flow.abandon()
             raise
         except Exception as error:  # noqa: BLE001 - a bug in it must cost its batch, not the worker
             logger.error(  # noqa: TRY400 - the error's text might quote a prompt
-                "arthur-relay: a destination raised, which none may: %s", without_texts(error)
+                "arthur-relay: a destination raised, which none may: %s", safe_traceback(error)
             )
             reason = f"internal error ({type(error).__name__})"
             failed = _all(batch.rows, _AGAIN, Failure.MALFORMED, reason)
@@ -439,7 +439,7 @@ class Dispatcher:
         if found.again:
             delivery.status = found.status
             if len(found.again) < len(rows):
-                self._traffic.set_apart(delivery)
+                self._in_flight.set_apart(delivery)
         if found.delivered:
             self._settle_delivered(delivery, tuple(found.delivered))
         unsettled = [pair for pair in found.not_yet if not self.postpone(pair[0])]
@@ -449,16 +449,16 @@ class Dispatcher:
 
     def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
         self.settlement.delivered(rows)
-        self._suspects.taken(delivery.search, delivery.model_id, rows=len(rows))
-        self._sizes.passed(delivery.model_id, len(rows))
+        self._bisector.taken(delivery.bisection, delivery.model_id, rows=len(rows))
+        self._batch_sizes.passed(delivery.model_id, len(rows))
 
     def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
         rows = len(delivery.rows)
-        found = self._suspects.divide(delivery.search, delivery.model_id, rows=rows)
+        found = self._bisector.divide(delivery.bisection, delivery.model_id, rows=rows)
         if found is None:
             return False
-        delivery.search, parts = found
+        delivery.bisection, parts = found
         self._note_attempt(delivery)
         self._divide(group, delivery, _part_of(rows, parts))
         return True
@@ -495,15 +495,15 @@ class Dispatcher:
         try:
             return self.shrink(row)
         except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
-            logger.warning("arthur-relay: a row could not be read: %s", without_texts(error))
+            logger.warning("arthur-relay: a row could not be read: %s", safe_traceback(error))
             return None
         finally:
             note_survival([row])
 
     def _isolate(self, group: TaskGroup, delivery: Delivery, error: Exception) -> None:
         """Find the row that can't be handled: it is rejected, and the others go on."""
-        logger.error("arthur-relay: rows could not be handled: %s", without_texts(error))
-        self.admission.abandon()
+        logger.error("arthur-relay: rows could not be handled: %s", safe_traceback(error))
+        self.flow.abandon()
         if (rows := len(delivery.rows)) > 1:
             self._divide(group, delivery, _part_of(rows, 2))
         elif delivery.rows:
@@ -543,7 +543,7 @@ class Dispatcher:
         (row,) = delivery.rows
         if row.history.attempts < ENOUGH_ATTEMPTS:
             return False
-        _, alone = self._traffic.apart()
+        _, alone = self._in_flight.apart()
         if alone[delivery.model_id] < MANY_ALONE:
             return False
         delivery.rows = ()
@@ -557,23 +557,23 @@ class Dispatcher:
         self.buffer.give_back(rows)
 
     async def _back_off(self, delivery: Delivery, seconds: float) -> None:
-        traffic = self._traffic
+        in_flight = self._in_flight
         is_ordinary = delivery.lane is Lane.ORDINARY
         is_alone = is_ordinary and self._may_be_bad(delivery)
-        traffic.parked += is_ordinary
-        traffic.parked_alone += is_alone
+        in_flight.parked += is_ordinary
+        in_flight.parked_alone += is_alone
         self.changed()
         delivery.hurry = anyio.Event()
-        urgent = self.admission.urgent
+        urgent = self.flow.urgent
         try:
             with anyio.move_on_after(min(seconds, URGENT_SECONDS) if urgent else seconds):
                 await delivery.hurry.wait()
-            if not self.admission.holds(delivery):
+            if not self.flow.holds(delivery):
                 # What was asked for is obeyed, whoever is in a hurry.
                 await anyio.sleep_until(delivery.not_before)
         finally:
-            traffic.parked -= is_ordinary
-            traffic.parked_alone -= is_alone
+            in_flight.parked -= is_ordinary
+            in_flight.parked_alone -= is_alone
 
     def _end_of(self, delivery: Delivery) -> float:
         """Return when the last row of a delivery will have failed for too long."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
-from arthur_relay.errors import without_texts
+from arthur_relay.errors import safe_traceback
 from arthur_relay.row import Outcome, Row, Verdict
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -82,7 +82,7 @@ class Settlement:
         try:
             self.dead(row, outcome, attempts)
         except BaseException as error:  # noqa: BLE001 - see above
-            self._tell("letter", f"a dead letter could not be made: {without_texts(error)}")
+            self._tell("letter", f"a dead letter could not be made: {safe_traceback(error)}")
 
     def _tell(self, kind: str, text: str) -> None:
         """Log the first of a kind; a line for each would flood whoever is on call."""

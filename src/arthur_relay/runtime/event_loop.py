@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.system import native
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.operating_system import AF_UNIX
@@ -20,7 +20,7 @@ from arthur_relay.system.operating_system import AF_UNIX
 AddressInfo = list[tuple[Any, ...]]
 
 
-class RelayLoop(asyncio.SelectorEventLoop):
+class RelayEventLoop(asyncio.SelectorEventLoop):
     """An event loop that has names looked up by a thread of ours.
 
     Args:
@@ -29,7 +29,7 @@ class RelayLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(
-        self, thread: SideThread, lookup: Callable[..., AddressInfo] = native.getaddrinfo
+        self, thread: DaemonThreadExecutor, lookup: Callable[..., AddressInfo] = native.getaddrinfo
     ) -> None:
         super().__init__(native.DefaultSelector())
         self._arthur_relay_thread = thread

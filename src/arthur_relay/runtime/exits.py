@@ -8,7 +8,7 @@ MULTIPROCESSING = ("multiprocessing.util", "billiard.util")
 """The second is Celery's fork of the first."""
 
 
-def hook_exits(owner: object, close: Callable[[], None]) -> None:
+def register_exit_hooks(owner: object, close: Callable[[], None]) -> None:
     """Have a function called when this process exits, if `atexit` will not see to it.
 
     Nothing is imported for it: what is not loaded has not started this process.

@@ -17,7 +17,7 @@ its connections. Long enough that a pause between two requests costs no new conn
 
 
 class RelayIdling:
-    """Does for a relay what `parts.Owner` asks.
+    """Does for a relay what `pipeline.Owner` asks.
 
     Args:
         relay: The relay.

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from arthur_relay.runtime.exits import hook_exits
+from arthur_relay.runtime.exits import register_exit_hooks
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.fork_safety import ProcessLock
@@ -90,7 +90,7 @@ class Registry:
                 after_fork_in_child(self.after_fork)
             if self._hooked_in != os.getpid():
                 self._hooked_in = os.getpid()
-                hook_exits(self, self.close_all)
+                register_exit_hooks(self, self.close_all)
 
     def ended(self, relay: Closable) -> None:
         """Forget a relay whose thread has ended."""

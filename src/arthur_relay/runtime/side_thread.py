@@ -17,7 +17,7 @@ from arthur_relay.system import native
 T = TypeVar("T")
 
 
-class SideThread:
+class DaemonThreadExecutor:
     """Calls functions one after the other, in a daemon thread.
 
     Args:

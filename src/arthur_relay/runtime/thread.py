@@ -9,9 +9,9 @@ from typing import Protocol
 import anyio
 
 from arthur_relay.destinations.http import import_client
-from arthur_relay.errors import unable_to_start, without_texts
-from arthur_relay.runtime.event_loop import RelayLoop
-from arthur_relay.runtime.side_thread import SideThread
+from arthur_relay.errors import safe_traceback, unable_to_start
+from arthur_relay.runtime.event_loop import RelayEventLoop
+from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -141,8 +141,8 @@ class Runtime:
             return True
 
     def _make_threads(self) -> None:
-        self._resolver = SideThread("arthur-relay-resolver")
-        self._compressor: SideThread | None = None
+        self._resolver = DaemonThreadExecutor("arthur-relay-resolver")
+        self._compressor: DaemonThreadExecutor | None = None
         self._thread = native.BackgroundThread(self._main, "arthur-relay")
 
     def _start_threads(self) -> None:
@@ -217,7 +217,7 @@ class Runtime:
     async def offload(self, function: Callable[[], None]) -> None:
         """Call a function while the loop goes on; here and now if no thread can be had any more."""
         if self._compressor is None:
-            compressor = SideThread("arthur-relay-compressor")
+            compressor = DaemonThreadExecutor("arthur-relay-compressor")
             try:
                 compressor.start()  # few processes ever need it
             except RuntimeError:
@@ -318,14 +318,14 @@ class Runtime:
             return anyio.run(
                 self._supervised,
                 backend="asyncio",
-                backend_options={"loop_factory": partial(RelayLoop, self._resolver)},
+                backend_options={"loop_factory": partial(RelayEventLoop, self._resolver)},
             )
         finally:
             self._loop = self._scope = None
 
     def _run_loop(self) -> bool:
         """Do what `anyio.run` does, but ask `threading` for nothing: its locks are greenlets'."""
-        loop = RelayLoop(self._resolver)
+        loop = RelayEventLoop(self._resolver)
         try:
             return loop.run_until_complete(self._supervised())
         finally:
@@ -354,7 +354,7 @@ class Runtime:
         # A log handler of the application's that raises must not be the end.
         with suppress(Exception):
             logger.error(
-                "arthur-relay: the worker died and is started again: %s", without_texts(error)
+                "arthur-relay: the worker died and is started again: %s", safe_traceback(error)
             )
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0

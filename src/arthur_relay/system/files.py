@@ -133,7 +133,7 @@ def make_private(path: Path, *, shared: bool = False) -> None:
     os.close(open_private(path, shared=shared))
 
 
-def set_aside(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:
+def quarantine(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:
     """Give a file, which nobody has open, a dated name that no relay looks at.
 
     Args:

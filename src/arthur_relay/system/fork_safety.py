@@ -4,7 +4,7 @@ Our own locks are made anew in each process. SQLite's can't be, so forks and SQL
 
 SQLite has mutexes that all connections of a process share, for its memory and its files, each held
 for microseconds. A fork copies them as they are: beside a busy spool, one child in fifteen hung at
-its first `sqlite3.connect`. So whoever uses SQLite does it within `unforked()`, and a fork waits
+its first `sqlite3.connect`. So whoever uses SQLite does it within `no_fork()`, and a fork waits
 for the end of that, which is a matter of milliseconds.
 
 A fork that bypasses `os.register_at_fork` does not wait; from here nothing can be done about that.
@@ -88,7 +88,7 @@ _gate = ForkGate()
 
 
 @contextmanager
-def unforked() -> Iterator[None]:
+def no_fork() -> Iterator[None]:
     """Use SQLite within: no other thread forks this process meanwhile. Any thread."""
     with _gate.shut():
         yield

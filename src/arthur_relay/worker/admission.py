@@ -1,4 +1,4 @@
-"""Room for what waits behind the inlet, and what gives way when there is none."""
+"""Room for what waits behind the capture queue, and what gives way when there is none."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,39 +11,39 @@ from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
-from arthur_relay.worker.awaiting_schema import Staging
-from arthur_relay.worker.flush import Flushes
+from arthur_relay.worker.awaiting_schema import AwaitingSchema
+from arthur_relay.worker.flush import FlushTracker
 from arthur_relay.worker.overflow_notice import OverflowNotice
 
 logger = WorkerLogger("arthur_relay.worker")
 
 QUICK_FULLNESS = 0.7
-"""How full the inlet may be before the worker compresses less well."""
+"""How full the capture queue may be before the worker compresses less well."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Room:
+class Admission:
     """Puts rows into the buffer, at the cost of older ones where the policy says so.
 
     Worker's loop only.
 
     Attributes:
         buffer: Where encoded rows wait.
-        staging: Where captures wait whose model is not known yet.
+        awaiting: Where captures wait whose model is not known yet.
         ledger: Counts what gives way.
         flushes: Told of what gives way.
         settings: The overflow policy.
         goes_well: Says whether deliveries go well.
-        inlet_fullness: Says how full the inlet is, 0 to 1 and more.
+        inlet_fullness: Says how full the capture queue is, 0 to 1 and more.
         filled: Told when rows were put into the buffer.
         borrowed: Returns the bytes of what rows may take that large captures have before them.
         gives_up_oldest: The setting; found once, for each slice of captures asks.
     """
 
     buffer: Buffer
-    staging: Staging
+    awaiting: AwaitingSchema
     ledger: Ledger
-    flushes: Flushes
+    flushes: FlushTracker
     settings: RelaySettings
     goes_well: Callable[[], bool]
     inlet_fullness: Callable[[], float]
@@ -58,8 +58,8 @@ class Room:
 
     @property
     def taken_bytes(self) -> int:
-        """Bytes that wait behind the inlet, as accounted. Any thread may read it."""
-        return self.buffer.size + self.staging.size
+        """Bytes that wait behind the capture queue, as accounted. Any thread may read it."""
+        return self.buffer.size + self.awaiting.size
 
     def spare(self) -> int:
         """Return the bytes that neither rows nor large captures take. Any thread may ask."""
@@ -67,9 +67,9 @@ class Room:
 
     def has(self, size: int, *, rows: int = 1) -> bool:
         """Say whether that many more rows, of so many bytes in all, fit in."""
-        staging = self.staging
-        others = staging.size + self.borrowed()
-        return self.buffer.has_room(rows=rows + staging.rows, size=size + others)
+        awaiting = self.awaiting
+        others = awaiting.size + self.borrowed()
+        return self.buffer.has_room(rows=rows + awaiting.rows, size=size + others)
 
     def hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer."""
@@ -115,7 +115,7 @@ class Room:
             self.ledger.drop_held(DropReason.OVERFLOW, 1, row.model_id)
             self.flushes.settle_all([row.epoch])
             return True
-        staged = self.staging.evict()
+        staged = self.awaiting.evict()
         if staged is None:
             return False
         capture, epoch = staged

@@ -10,7 +10,7 @@ MODEL_BYTES = 1200
 measured with tracemalloc."""
 
 
-class Staging:
+class AwaitingSchema:
     """Waiting captures by model, oldest first, with their number of rows and bytes.
 
     Bytes are those of the models too: inferences may name any number of them.

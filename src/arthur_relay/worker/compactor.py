@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from arthur_relay.buffers import Buffer
-from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.delivery.sender import Sender
 
 Offload = Callable[[Callable[[], None]], Awaitable[None]]
 """Calls a function in another thread and returns when it is done."""
@@ -19,18 +19,18 @@ class Compactor:
 
     Attributes:
         buffer: Where rows wait.
-        dispatcher: Knows whether they will wait for long.
+        sender: Knows whether they will wait for long.
         offload: Where the work is done.
     """
 
     buffer: Buffer
-    dispatcher: Dispatcher
+    sender: Sender
     offload: Offload
     _nudged: anyio.Event | None = field(default=None, init=False)
 
     def nudge(self) -> None:
         """Look whether there is something to do by now."""
-        if self._nudged is not None and not self.dispatcher.goes_well:
+        if self._nudged is not None and not self.sender.goes_well:
             with suppress(MemoryError, OSError):  # no memory for the work itself
                 self.buffer.pack()
             self._nudged.set()
@@ -39,7 +39,7 @@ class Compactor:
         """Work until cancelled; a piece that is cancelled is as if it had never begun."""
         while True:
             self._nudged = anyio.Event()
-            while self.dispatcher.is_down and (piece := self.buffer.begin_compaction()):
+            while self.sender.is_down and (piece := self.buffer.begin_compaction()):
                 try:
                     await self.offload(piece.run)
                 except (MemoryError, OSError):

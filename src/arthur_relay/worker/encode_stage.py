@@ -1,4 +1,4 @@
-"""Takes captures in from the inlet: samples them, and encodes or stages them."""
+"""Takes captures in from the capture queue: samples them, and encodes or stages them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.capture.queue import Inlet
+from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.sampling import split_sample
@@ -22,11 +22,11 @@ from arthur_relay.row import Row, RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
-from arthur_relay.worker.admission import Room
-from arthur_relay.worker.awaiting_schema import Staging
-from arthur_relay.worker.flush import Flushes
-from arthur_relay.worker.gil import Pace
-from arthur_relay.worker.schema_registry import SchemaLoader
+from arthur_relay.worker.admission import Admission
+from arthur_relay.worker.awaiting_schema import AwaitingSchema
+from arthur_relay.worker.flush import FlushTracker
+from arthur_relay.worker.gil import GilYielder
+from arthur_relay.worker.schema_registry import SchemaRegistry
 
 logger = WorkerLogger("arthur_relay.worker")
 
@@ -41,7 +41,7 @@ SLICES_A_TURN = 16
 """Slices before the loop turns, so that answers are read and deliveries go on."""
 
 RUSH_FULLNESS = 0.4
-"""How full the inlet may be before the worker pauses less."""
+"""How full the capture queue may be before the worker pauses less."""
 
 NO_MODEL = "no model id"
 NAME_ONE = "set ARTHUR_MODEL_ID, or give model_id"
@@ -50,29 +50,29 @@ NO_GROUND_TRUTH = "no ground truth"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Intake:
-    """What happens between the inlet and the buffer. Worker's loop only.
+class EncodeStage:
+    """What happens between the capture queue and the buffer. Worker's loop only.
 
     Attributes:
-        inlet: Where captures come from.
-        staging: Where they wait while their model is not known.
-        room: Where their rows go.
+        queue: Where captures come from.
+        awaiting: Where they wait while their model is not known.
+        admission: Where their rows go.
         schemas: Knows the models.
         ledger: Counts what does not become a row.
         flushes: Told of what was taken, and of what is done with.
         settings: The sample, and the overflow policy.
-        pace: Lets the application's threads go on.
+        gil: Lets the application's threads go on.
         dead: Told of rows that are rejected here, and why.
     """
 
-    inlet: Inlet
-    staging: Staging
-    room: Room
-    schemas: SchemaLoader
+    queue: CaptureQueue
+    awaiting: AwaitingSchema
+    admission: Admission
+    schemas: SchemaRegistry
     ledger: Ledger
-    flushes: Flushes
+    flushes: FlushTracker
     settings: RelaySettings
-    pace: Pace
+    gil: GilYielder
     dead: Callable[[Row, str], None]
     _told_unencodable: bool = False
     _told_nameless: bool = False
@@ -80,15 +80,15 @@ class Intake:
 
     def resume(self, group: TaskGroup) -> None:
         """Ask for the models that an earlier run died asking for."""
-        for model_id in self.staging.models():
+        for model_id in self.awaiting.models():
             self.schemas.load(group, model_id)
 
     async def take_in(self, group: TaskGroup, *, at_most: int) -> None:
         """Take so many captures at most, as far as they fit."""
         taken = 0
         left = at_most
-        while left > 0 and not self.room.is_stalled():
-            captures = self.inlet.take(min(left, self._slice()), enough_bytes=SLICE_BYTES)
+        while left > 0 and not self.admission.is_stalled():
+            captures = self.queue.take(min(left, self._slice()), enough_bytes=SLICE_BYTES)
             if not captures:
                 break
             left -= len(captures)
@@ -96,12 +96,12 @@ class Intake:
             self._accept(captures, group)
             await self._breathe()
         if taken:
-            self.inlet.made_room()
-        self.flushes.close_epoch(taken, inlet_is_empty=len(self.inlet) == 0)
+            self.queue.made_room()
+        self.flushes.close_epoch(taken, inlet_is_empty=len(self.queue) == 0)
 
     def is_in_a_rush(self) -> bool:
         """Say whether captures come in faster than they are encoded."""
-        return self.inlet.fullness >= RUSH_FULLNESS
+        return self.queue.fullness >= RUSH_FULLNESS
 
     async def encode_staged(self) -> None:
         """Encode, or reject, what was staged for models about which Arthur has told by now."""
@@ -111,24 +111,24 @@ class Intake:
             reason = self.schemas.refusal(model_id)
             if encoder is None and reason is None:
                 continue
-            while staged := self.staging.take(model_id, SLICE_CAPTURES):
+            while staged := self.awaiting.take(model_id, SLICE_CAPTURES):
                 for capture, epoch in staged:
                     if encoder is not None:
-                        self.room.hold(self._encode(encoder, capture, epoch))
+                        self.admission.hold(self._encode(encoder, capture, epoch))
                     elif reason is not None:
                         self._refuse(reason, capture, epoch)
                 await self._breathe()
 
     async def _breathe(self) -> None:
         """Let the application's threads go on after a slice, and the loop turn now and then."""
-        self.pace.breathe(self.is_in_a_rush)
+        self.gil.maybe_yield(self.is_in_a_rush)
         self._slices += 1
         if self._slices % SLICES_A_TURN == 0:
             await anyio.lowlevel.checkpoint()
 
     def _slice(self) -> int:
         """Return how many captures to take at once; one by one where the buffer may refuse them."""
-        if self.room.gives_up_oldest or self.room.has(0, rows=SLICE_CAPTURES):
+        if self.admission.gives_up_oldest or self.admission.has(0, rows=SLICE_CAPTURES):
             return SLICE_CAPTURES
         return 1
 
@@ -145,7 +145,7 @@ class Intake:
                 rows += self._rows_of(capture, epoch, group)
             except Exception:  # noqa: BLE001 - one bad capture must not cost the others
                 self._drop_unencodable(capture, epoch)
-        self.room.hold(rows)
+        self.admission.hold(rows)
 
     def _rows_of(self, capture: Capture, epoch: int, group: TaskGroup) -> list[Row]:
         """Return the rows of a capture; none while it is staged, or when it was refused."""
@@ -153,10 +153,10 @@ class Intake:
         if isinstance(capture, CapturedRow):  # it was encoded before
             return [replace(capture.row, epoch=epoch)]
         encoder = self.schemas.encoder(model_id)
-        if encoder is not None and not self.staging.holds(model_id):
+        if encoder is not None and not self.awaiting.holds(model_id):
             return self._encode(encoder, capture, epoch)
         if encoder is not None:  # it has just become known; older ones go first
-            self.staging.put(capture, epoch)
+            self.awaiting.put(capture, epoch)
         elif not model_id:
             if not self._told_nameless:
                 self._told_nameless = True
@@ -167,8 +167,8 @@ class Intake:
         elif (reason := self.schemas.refusal(model_id)) is not None:
             self._refuse(reason, capture, epoch)
         else:
-            self.room.make_for(self.staging.cost(capture))
-            self.staging.put(capture, epoch)
+            self.admission.make_for(self.awaiting.cost(capture))
+            self.awaiting.put(capture, epoch)
             self.schemas.load(group, model_id)
         return []
 

@@ -12,14 +12,14 @@ from arthur_relay.system import native
 
 
 @dataclass(slots=True, eq=False)
-class Barrier:
+class FlushRequest:
     """A flush: done when everything captured before it is settled.
 
     Attributes:
         closing: Whether the worker ends after it.
         urgent: Whether back-offs are short from then on, as they are while closing.
         done: Gets None when it is.
-        waits_for: Captures that were in the inlet when the worker saw it and still are.
+        waits_for: Captures that were in the capture queue when the worker saw it and still are.
         epoch: The last epoch that belongs to it, or None while `waits_for` is not 0.
     """
 
@@ -30,28 +30,28 @@ class Barrier:
     epoch: int | None = None
 
 
-class Flushes:
+class FlushTracker:
     """The flushes that wait, and the rows of each epoch that are not settled. Worker's loop only.
 
     Attributes:
-        epoch: What is taken from the inlet now belongs to it.
+        epoch: What is taken from the capture queue now belongs to it.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
-        self._waiting: list[Barrier] = []
+        self._waiting: list[FlushRequest] = []
         self._unsettled: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(self, barrier: Barrier, in_inlet: int) -> None:
-        """Let a flush wait for what has been taken, and for so many captures in the inlet."""
-        barrier.waits_for = in_inlet
-        self._waiting.append(barrier)
+    def begin(self, request: FlushRequest, in_inlet: int) -> None:
+        """Let a flush wait for what has been taken, and for so many captures in the queue."""
+        request.waits_for = in_inlet
+        self._waiting.append(request)
 
     def take(self, rows: int) -> None:
-        """Record that captures which make so many rows came out of the inlet."""
+        """Record that captures which make so many rows came out of the capture queue."""
         self._unsettled[self.epoch] += rows
 
     def settle(self, rows: int, epoch: int) -> None:
@@ -70,22 +70,22 @@ class Flushes:
             inlet_is_empty: Whether there are none left.
         """
         complete = False
-        for barrier in self._waiting:
-            if barrier.epoch is None:
-                barrier.waits_for -= taken
-                if inlet_is_empty or barrier.waits_for <= 0:
-                    barrier.epoch = self.epoch
+        for request in self._waiting:
+            if request.epoch is None:
+                request.waits_for -= taken
+                if inlet_is_empty or request.waits_for <= 0:
+                    request.epoch = self.epoch
                     complete = True
         self.epoch += complete
 
-    def complete(self) -> Sequence[Barrier]:
+    def complete(self) -> Sequence[FlushRequest]:
         """Finish the flushes for which everything is settled, and return them."""
         for epoch in [epoch for epoch, rows in self._unsettled.items() if rows <= 0]:
             del self._unsettled[epoch]
         oldest = min(self._unsettled, default=self.epoch)
         done = [b for b in self._waiting if b.epoch is not None and b.epoch < oldest]
         self._waiting = [b for b in self._waiting if b not in done and not b.done.cancelled()]
-        for barrier in done:
-            if barrier.done.set_running_or_notify_cancel():
-                barrier.done.set_result(None)
+        for request in done:
+            if request.done.set_running_or_notify_cancel():
+                request.done.set_result(None)
         return done

@@ -33,7 +33,7 @@ def _cpu_of_other_threads() -> float:
     return time.process_time() - time.thread_time()
 
 
-class Pace:
+class GilYielder:
     """Says when the worker has computed for long enough, and pauses then. Worker's thread only.
 
     Args:
@@ -56,7 +56,7 @@ class Pace:
         self._others = 0.0
         self._others_compute = True
 
-    def breathe(self, in_a_rush: Callable[[], bool]) -> None:
+    def maybe_yield(self, in_a_rush: Callable[[], bool]) -> None:
         """Pause if it is time and someone else computes.
 
         Args:

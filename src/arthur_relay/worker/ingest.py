@@ -14,7 +14,7 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.system.clocks import monotonic
-from arthur_relay.worker.flush import Flushes
+from arthur_relay.worker.flush import FlushTracker
 
 COMMIT_BYTES = 8 * 1024 * 1024
 """Rows of one commit, about: the answers to all of them wait for it."""
@@ -26,7 +26,7 @@ ROOM_BYTES = 256 * 1024
 """A hundred rows of 2 KB, and some."""
 
 
-class Refusal(Enum):
+class IngestRefusal(Enum):
     """Why rows are not held."""
 
     FULL = "the spool is full"
@@ -36,7 +36,7 @@ class Refusal(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Offer:
+class IngestBatch:
     """Rows that are handed over together; all are held, or none.
 
     Attributes:
@@ -47,28 +47,28 @@ class Offer:
 
     rows: Sequence[Row]
     size: int
-    desk: "Desk"
+    desk: "IngestClient"
 
     @classmethod
-    def of(cls, rows: Sequence[Row], desk: "Desk") -> "Offer":
+    def of(cls, rows: Sequence[Row], desk: "IngestClient") -> "IngestBatch":
         """Return an offer of rows."""
         return cls(rows, body_bytes(rows), desk)
 
 
-Answer = tuple[Offer, Refusal | None]
+IngestAnswer = tuple[IngestBatch, IngestRefusal | None]
 """An offer, and why it is not held; None when it is safe."""
 
 
-class Desk(Protocol):
+class IngestClient(Protocol):
     """Whoever offers rows."""
 
-    def answered(self, answers: Sequence[Answer]) -> None:
+    def answered(self, answers: Sequence[IngestAnswer]) -> None:
         """Take answers to offers of one's own. The worker's thread as a rule; must not block."""
         ...
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Acceptance:
+class IngestQueue:
     """Offers on their way into the buffer.
 
     `offer` and `close` may be called from any thread, the rest belongs to the worker's loop.
@@ -85,17 +85,17 @@ class Acceptance:
 
     buffer: Buffer
     ledger: Ledger
-    flushes: Flushes
+    flushes: FlushTracker
     wake: Callable[[], None]
     max_bytes: int
     is_held: Callable[[str], bool]
     monotonic: Callable[[], float] = monotonic
-    _offers: deque[Offer] = field(default_factory=deque)
+    _offers: deque[IngestBatch] = field(default_factory=deque)
     _woken: bool = False
     _closed: bool = False
     _failed_at: float | None = None
 
-    def offer(self, offer: Offer) -> None:
+    def offer(self, offer: IngestBatch) -> None:
         """Hand rows over; the desk is told once whether they are safe. Never waits."""
         self._offers.append(offer)
         if self._closed:  # after the append: either `close` has seen it, or we see this
@@ -125,8 +125,8 @@ class Acceptance:
         self._woken = False  # first, so that whoever comes from now on wakes the worker
         if not self._offers:
             return False
-        chosen: list[Offer] = []
-        answers: list[Answer] = []
+        chosen: list[IngestBatch] = []
+        answers: list[IngestAnswer] = []
         rows: list[Row] = []
         size = 0
         while size < COMMIT_BYTES:
@@ -136,12 +136,12 @@ class Acceptance:
                 break
             count, more = len(rows) + len(offer.rows), size + offer.size
             if not self.buffer.has_room(rows=count, size=more):
-                answers.append((offer, Refusal.FULL))
+                answers.append((offer, IngestRefusal.FULL))
                 continue
             if self.is_held(offer.rows[0].model_id) and not self.buffer.has_room(
                 rows=count, size=more + int(self.max_bytes * (1 - HELD_SHARE))
             ):
-                answers.append((offer, Refusal.HELD))
+                answers.append((offer, IngestRefusal.HELD))
                 continue
             chosen.append(offer)
             rows += offer.rows
@@ -158,15 +158,15 @@ class Acceptance:
     def close(self) -> None:
         """Refuse what waits, and whatever still comes. Any thread."""
         self._closed = True
-        answers: list[Answer] = []
+        answers: list[IngestAnswer] = []
         while True:
             try:
-                answers.append((self._offers.popleft(), Refusal.CLOSED))
+                answers.append((self._offers.popleft(), IngestRefusal.CLOSED))
             except IndexError:
                 break
         _tell(answers)
 
-    def _store(self, offers: Sequence[Offer], rows: Sequence[Row]) -> list[Answer]:
+    def _store(self, offers: Sequence[IngestBatch], rows: Sequence[Row]) -> list[IngestAnswer]:
         """Hold the rows of some offers, or none of them, and return the answers."""
         if not rows:
             return [(offer, None) for offer in offers]
@@ -175,7 +175,7 @@ class Acceptance:
             row.epoch = epoch
         if not self.buffer.store(rows):
             self._failed_at = self.monotonic()
-            return [(offer, Refusal.UNWRITABLE) for offer in offers]
+            return [(offer, IngestRefusal.UNWRITABLE) for offer in offers]
         self._failed_at = None
         # Before any of them can be delivered, so that never more is settled than was captured.
         for offer in offers:
@@ -184,8 +184,8 @@ class Acceptance:
         return [(offer, None) for offer in offers]
 
 
-def _tell(answers: Sequence[Answer]) -> None:
-    by_desk: dict[int, list[Answer]] = {}
+def _tell(answers: Sequence[IngestAnswer]) -> None:
+    by_desk: dict[int, list[IngestAnswer]] = {}
     for answer in answers:
         by_desk.setdefault(id(answer[0].desk), []).append(answer)
     for found in by_desk.values():

@@ -13,7 +13,7 @@ from arthur_relay.system import native
 
 if TYPE_CHECKING:
     from arthur_relay.encoding.schema import ModelSchema
-    from arthur_relay.worker.pipeline import Parts
+    from arthur_relay.worker.pipeline import Pipeline
 
 logger = logging.getLogger("arthur_relay")
 
@@ -36,23 +36,23 @@ class KnownModels:
         self._asked: dict[str, None] = {}  # in the order in which they were
         self._given: dict[str, ModelSchema] = {}
 
-    def give(self, schema: ModelSchema, parts: Parts) -> None:
+    def give(self, schema: ModelSchema, pipeline: Pipeline) -> None:
         """Make a model known, so that Arthur need not be asked for it."""
         if schema.model_id not in self._given:  # attributes can't be added to a saved model
             self._given[schema.model_id] = schema
-            parts.worker.schemas.give(schema)
-            parts.runtime.wake()
+            pipeline.worker.schemas.give(schema)
+            pipeline.runtime.wake()
 
-    def give_all(self, parts: Parts) -> None:
+    def give_all(self, pipeline: Pipeline) -> None:
         """Make known to a new pipeline what was given before; it asks for the others itself.
 
         The answers are not looked at: the parent's worker may hold the lock of one for ever.
         """
         self._answers = {}
         for schema in self._given.values():
-            parts.worker.schemas.give(schema)
+            pipeline.worker.schemas.give(schema)
 
-    def ask(self, model_id: str, parts: Parts, *, timeout_seconds: float) -> None:
+    def ask(self, model_id: str, pipeline: Pipeline, *, timeout_seconds: float) -> None:
         """Wait until Arthur has told of a model, which it is asked once.
 
         While very many questions have no answer, no other is asked here: the worker asks for a
@@ -67,8 +67,8 @@ class KnownModels:
         if answer is None:
             if not self._has_room():
                 return
-            answer = self._answers[model_id] = parts.worker.schemas.ask(model_id)
-            parts.runtime.wake()
+            answer = self._answers[model_id] = pipeline.worker.schemas.ask(model_id)
+            pipeline.runtime.wake()
         native.wait_for_any((answer,), timeout_seconds)
         try:
             answer.result(0)

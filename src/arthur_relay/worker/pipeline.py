@@ -11,7 +11,7 @@ from typing import Protocol
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.chosen import chosen_buffer
-from arthur_relay.capture.queue import Inlet, InletLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
 from arthur_relay.destinations import Destination, HasOwner
@@ -24,8 +24,8 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
-from arthur_relay.worker.flush import Barrier
-from arthur_relay.worker.gil import Pace
+from arthur_relay.worker.flush import FlushRequest
+from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.worker import Worker
 
 logger = worker_logs.WorkerLogger("arthur_relay", everywhere=True)
@@ -80,29 +80,29 @@ class _Idleness:
         self.owner.take_back()
 
     def stay_asleep(self) -> None:
-        self.worker.inlet.rest(idle=True)
+        self.worker.queue.rest(idle=True)
 
 
 @dataclass(slots=True)
-class Parts:
+class Pipeline:
     """The parts, and where they are between start and end.
 
     Attributes:
-        made_in: The process that they belong to.
-        live_in: The same once the worker was started, else None.
+        created_pid: The process that they belong to.
+        started_pid: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
         ended: Set when the worker has gone and everything left is accounted for.
         told_end: Whether the log knows what was left at the end.
     """
 
     ledger: Ledger
-    inlet: Inlet
+    queue: CaptureQueue
     worker: Worker
     runtime: Runtime
     dead_letters: DeadLetters
-    made_in: int = field(default_factory=os.getpid)
-    live_in: int | None = None
-    closing: Barrier = field(default_factory=lambda: Barrier(closing=True))
+    created_pid: int = field(default_factory=os.getpid)
+    started_pid: int | None = None
+    closing: FlushRequest = field(default_factory=lambda: FlushRequest(closing=True))
     ended: native.Event = field(default_factory=native.Event)
     told_end: bool = False
     _open: list[None] = field(default_factory=lambda: [None])
@@ -119,7 +119,7 @@ class Parts:
         borrowed_by_runs: Callable[[], int],
         by_model: ModelLedger | None = None,
         owner: Owner | None = None,
-    ) -> "Parts":
+    ) -> "Pipeline":
         """Compose a pipeline that has not been started.
 
         Args:
@@ -134,14 +134,14 @@ class Parts:
         ledger = Ledger(by_model)
         dead_letters = chosen_dead_letters(settings)
         runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
-        inlet = Inlet(
-            InletLimits.of(settings),
+        queue = CaptureQueue(
+            CaptureQueueLimits.of(settings),
             ledger,
             wake=runtime.wake,
-            spare=lambda: worker.room.spare(),  # noqa: PLW0108 - it is made below
+            spare=lambda: worker.admission.spare(),  # noqa: PLW0108 - it is made below
         )
         worker = Worker(
-            inlet=inlet,
+            queue=queue,
             buffer=chosen_buffer(settings, lambda: _owner(destination)),
             destination=destination,
             ledger=ledger,
@@ -150,10 +150,10 @@ class Parts:
             random=random.random,
             sweep=sweep,
             learned=learned,
-            pace=Pace(),
+            gil=GilYielder(),
             offload=runtime.offload,
             wake_from_outside=runtime.wake,
-            borrowed=lambda: inlet.borrowed + borrowed_by_runs(),
+            borrowed=lambda: queue.borrowed + borrowed_by_runs(),
         )
         if owner is not None:
             worker.idle_seconds, worker.may_idle = owner.idle_seconds, owner.may_idle
@@ -161,19 +161,19 @@ class Parts:
             runtime.idleness = _Idleness(
                 worker, owner, lambda: in_memory and dead_letters.added.total() > 0
             )
-        return cls(ledger, inlet, worker, runtime, dead_letters)
+        return cls(ledger, queue, worker, runtime, dead_letters)
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> None:
-        """Put a capture into the inlet. See `Inlet.put`."""
-        if self.inlet.may_block:
+        """Put a capture into the capture queue. See `CaptureQueue.put`."""
+        if self.queue.may_block:
             # The worker must not wait for itself, nor a close for what it is about to end.
             may_wait = may_wait and not self.runtime.is_this_thread
-        self.inlet.put(capture, may_wait=may_wait)
+        self.queue.put(capture, may_wait=may_wait)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait between the callers and Arthur, as accounted. Any thread."""
-        return self.inlet.size + self.worker.room.taken_bytes
+        return self.queue.size + self.worker.admission.taken_bytes
 
     @property
     def is_open(self) -> bool:
@@ -183,7 +183,7 @@ class Parts:
     @property
     def is_done(self) -> bool:
         """Whether there is no thread for want of work, and still none. Any thread."""
-        here = self.live_in == os.getpid()
+        here = self.started_pid == os.getpid()
         return here and self.runtime.is_at_rest and self.ledger.totals().pending == 0
 
     @property
@@ -198,10 +198,10 @@ class Parts:
         Args:
             urgent: Whether the end is near: back-offs are short from now on.
         """
-        barrier = Barrier(urgent=urgent)
-        self.worker.control(barrier)
+        request = FlushRequest(urgent=urgent)
+        self.worker.control(request)
         self.runtime.hurry()
-        return barrier.done
+        return request.done
 
     def flush(self, seconds: float) -> bool:
         """Wait until what was captured before is settled. Returns whether it was in time.
@@ -209,7 +209,7 @@ class Parts:
         Without a wait where there is nothing to wait for, or no one: after the end, on the worker's
         own thread, and where no thread could be had.
         """
-        if self.live_in is None:
+        if self.started_pid is None:
             return self.ledger.totals().pending == 0
         if self.is_done or not self.is_open or self.runtime.is_this_thread:
             return True
@@ -252,7 +252,7 @@ class Parts:
             # Relays that are stuck are waited for at the same time, and never for long.
             at_last = deadline + JOIN_SECONDS
             self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - monotonic())))
-            self.inlet.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
+            self.queue.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
             self.close_out(at_last)
             self.ended.set()
             worker_logs.write()
@@ -266,7 +266,7 @@ class Parts:
         """
         with self._closing_out:  # whoever is second finds it done
             buffer = self.worker.buffer
-            self.worker.acceptance.close()
+            self.worker.ingest.close()
             counted = self.ledger.left_at_end is not None
             # A worker that could not be stopped may be using it; what it has written stays.
             kept = buffer.kept
@@ -294,7 +294,7 @@ class Parts:
             self._open.pop()  # one step of C code: only one thread gets it
         except IndexError:
             return False
-        self.inlet.close()
+        self.queue.close()
         return True
 
 

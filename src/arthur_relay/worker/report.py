@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from arthur_relay.accounting import AtomicCounter, Ledger
 from arthur_relay.delivery.circuit_breaker import BreakerState
-from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.delivery.sender import Sender
 from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
 from arthur_relay.worker.encode_stage import NAME_ONE, NO_MODEL
-from arthur_relay.worker.schema_registry import SchemaLoader
+from arthur_relay.worker.schema_registry import SchemaRegistry
 
 
 class EventCounts:
@@ -75,9 +75,9 @@ def report_stats(
 
 def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each state; keyword-only
     ledger: Ledger,
-    dispatcher: Dispatcher,
+    sender: Sender,
     *,
-    schemas: SchemaLoader,
+    schemas: SchemaRegistry,
     unreadable: int,
     disabled: bool,
     closed: bool,
@@ -114,17 +114,17 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     if lacks_model:
         counts += "; ARTHUR_MODEL_ID is not set, so that inferences have to name their model"
     failure = schemas.unreachable if running else "the worker died and is being started again"
-    if dispatcher.breaker.state is not BreakerState.CLOSED:
-        failure = failure or dispatcher.last_failure
-    failure = failure or dispatcher.entry.refusal or unanswered
+    if sender.breaker.state is not BreakerState.CLOSED:
+        failure = failure or sender.last_failure
+    failure = failure or sender.authorization.refusal or unanswered
     if closed:
         return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
     if failure:
         return Health(HealthStatus.FAILING, f"Arthur can't be used now ({failure}): {counts}.")
     objection = ""
-    if problem := dispatcher.last_failure or schemas.refused:
+    if problem := sender.last_failure or schemas.refused:
         objection = f"Arthur had an objection ({problem})"
-    elif held := dispatcher.held_models:
+    elif held := sender.held_models:
         objection = held[0].upper() + held[1:]
     elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
         objection = f"{nameless} inferences were rejected because they name no model: {NAME_ONE}"
@@ -134,6 +134,6 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
         objection = f"{withheld} texts were withheld because a redactor failed"
     if objection:
         return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
-    if dispatcher.has_answered or totals.delivered:
+    if sender.has_answered or totals.delivered:
         return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")
     return Health(HealthStatus.OK, f"Arthur has not been asked for anything so far: {counts}.")

@@ -26,7 +26,7 @@ from arthur_relay.errors import (
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system import native
 from arthur_relay.system.worker_logs import WorkerLogger
-from arthur_relay.worker.awaiting_schema import Staging
+from arthur_relay.worker.awaiting_schema import AwaitingSchema
 
 logger = WorkerLogger("arthur_relay.delivery")
 
@@ -48,7 +48,7 @@ QUESTIONS_AT_ONCE = 2
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class SchemaLoader:
+class SchemaRegistry:
     """Knows the encoders of the models, and loads those it does not know.
 
     `ask`, `give` and `note` may be called from any thread, and take effect when the worker looks;
@@ -57,7 +57,7 @@ class SchemaLoader:
     Attributes:
         destination: Is asked.
         buffer: Remembers models for a start while Arthur is away.
-        staging: Holds captures that wait for a model: without any, it is not asked for.
+        awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
         omitted: Given to each encoder.
@@ -71,7 +71,7 @@ class SchemaLoader:
 
     destination: Destination
     buffer: Buffer
-    staging: Staging
+    awaiting: AwaitingSchema
     settings: RelaySettings
     random: Callable[[], float]
     omitted: Callable[[str], None]
@@ -226,7 +226,7 @@ class SchemaLoader:
     def _is_wanted(self, model_id: str) -> bool:
         """Say whether anything waits for a model, or goes by what may no longer be so."""
         return (
-            self.staging.holds(model_id)
+            self.awaiting.holds(model_id)
             or model_id in self._presumed
             or any(asked == model_id for asked, _ in self._waiting)
         )

@@ -1,8 +1,8 @@
-"""The one worker: takes captures from the inlet, encodes, buffers, batches and has them delivered.
+"""The one worker: takes captures, encodes, buffers and batches them, and has them delivered.
 
-It owns time: linger and flushes here, back-off and the breaker in the dispatcher. It runs on any
-anyio loop; the runtime gives it a thread, the tests a virtual clock. What happens to a capture
-before it is in the buffer is in `intake`, what gives way when nothing fits in any more in `room`.
+It owns time: linger and flushes here, back-off and the breaker in the sender. It runs on any
+anyio loop; the runtime gives it a thread, the tests a virtual clock. `encode_stage` has what
+happens to a capture before it is in the buffer, `admission` what gives way when nothing more fits.
 """
 
 from collections import deque
@@ -17,12 +17,12 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
-from arthur_relay.capture.queue import Inlet
+from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.dead_letters import DeadLetter, DeadLetters
 from arthur_relay.delivery.batcher import Batcher
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import fitting_parts, note_death, note_unknown
-from arthur_relay.delivery.sender import Dispatcher
+from arthur_relay.delivery.sender import Sender
 from arthur_relay.delivery.settlement import Settlement
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.privacy import Privacy
@@ -31,14 +31,14 @@ from arthur_relay.errors import RelayError
 from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
-from arthur_relay.worker.admission import Room
-from arthur_relay.worker.awaiting_schema import Staging
+from arthur_relay.worker.admission import Admission
+from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.compactor import Compactor, Offload
-from arthur_relay.worker.encode_stage import Intake
-from arthur_relay.worker.flush import Barrier, Flushes
-from arthur_relay.worker.gil import Pace
-from arthur_relay.worker.ingest import Acceptance
-from arthur_relay.worker.schema_registry import SchemaLoader
+from arthur_relay.worker.encode_stage import EncodeStage
+from arthur_relay.worker.flush import FlushRequest, FlushTracker
+from arthur_relay.worker.gil import GilYielder
+from arthur_relay.worker.ingest import IngestQueue
+from arthur_relay.worker.schema_registry import SchemaRegistry
 
 AHEAD_BATCHES = 2
 """Batches encoded before there is capacity to send them: more would only take memory."""
@@ -72,7 +72,7 @@ class Worker:
     `run` goes on with them.
 
     Attributes:
-        inlet: Where captures come from.
+        queue: Where captures come from.
         buffer: Where rows wait until they are settled.
         destination: Where they go.
         ledger: Where they are counted.
@@ -81,16 +81,16 @@ class Worker:
         random: Returns a number in 0..1, for jitter.
         sweep: Looks for open runs that never ended; returns whether any run is open.
         learned: Told of each model that becomes known.
-        pace: Lets the application's threads go on.
+        gil: Lets the application's threads go on.
         offload: Calls a function in another thread and waits for it.
         wake_from_outside: Has `wake` called on the loop; any thread, never blocks.
-        borrowed: See `Room`.
+        borrowed: See `Admission`.
         utc_now: Returns the wall clock, for the dates of dead letters.
         idle_seconds: After how long without anything to do `run` ends; never when None.
         may_idle: Says whether it may end then.
     """
 
-    inlet: Inlet
+    queue: CaptureQueue
     buffer: Buffer
     destination: Destination
     ledger: Ledger
@@ -99,24 +99,24 @@ class Worker:
     random: Callable[[], float]
     sweep: Callable[[], bool]
     learned: Callable[[str, ModelSchema], None]
-    pace: Pace
+    gil: GilYielder
     offload: Offload
     wake_from_outside: Callable[[], None] = lambda: None
     borrowed: Callable[[], int] = lambda: 0
     utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
     idle_seconds: float | None = None
     may_idle: Callable[[], bool] = lambda: True
-    dispatcher: Dispatcher = field(init=False)
+    sender: Sender = field(init=False)
     settlement: Settlement = field(init=False)
-    schemas: SchemaLoader = field(init=False)
-    room: Room = field(init=False)
-    acceptance: Acceptance = field(init=False)
-    _intake: Intake = field(init=False)
+    schemas: SchemaRegistry = field(init=False)
+    admission: Admission = field(init=False)
+    ingest: IngestQueue = field(init=False)
+    _encode_stage: EncodeStage = field(init=False)
     _batcher: Batcher = field(init=False)
     _order: GroundTruthOrder = field(init=False)
     _compactor: Compactor = field(init=False)
-    _controls: deque[Barrier] = field(default_factory=deque)
-    _flushes: Flushes = field(default_factory=Flushes)
+    _controls: deque[FlushRequest] = field(default_factory=deque)
+    _flushes: FlushTracker = field(default_factory=FlushTracker)
     _ready: deque[Batch] = field(default_factory=deque)
     _in_hand: Sequence[Row] = ()
     _wakeup: anyio.Event | None = None
@@ -132,7 +132,7 @@ class Worker:
         self.settlement = Settlement(
             buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
         )
-        self.dispatcher = Dispatcher(
+        self.sender = Sender(
             destination=self.destination,
             buffer=self.buffer,
             ledger=self.ledger,
@@ -144,56 +144,56 @@ class Worker:
             changed=self.wake,
             utc_now=self.utc_now,
         )
-        staging = Staging()
-        self.schemas = SchemaLoader(
+        awaiting = AwaitingSchema()
+        self.schemas = SchemaRegistry(
             destination=self.destination,
             buffer=self.buffer,
-            staging=staging,
+            awaiting=awaiting,
             settings=self.settings,
             random=self.random,
             omitted=self.ledger.omit,
             privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
             learned=self.learned,
             changed=self.wake,
-            asked=self.dispatcher.asked,
+            asked=self.sender.asked,
         )
-        self.room = Room(
+        self.admission = Admission(
             buffer=self.buffer,
-            staging=staging,
+            awaiting=awaiting,
             ledger=self.ledger,
             flushes=self._flushes,
             settings=self.settings,
-            goes_well=lambda: self.dispatcher.goes_well,
-            inlet_fullness=lambda: self.inlet.fullness,
+            goes_well=lambda: self.sender.goes_well,
+            inlet_fullness=lambda: self.queue.fullness,
             borrowed=self.borrowed,
             filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
         )
-        self.acceptance = Acceptance(
+        self.ingest = IngestQueue(
             buffer=self.buffer,
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
             max_bytes=self.settings.buffer_bytes,
-            is_held=lambda model_id: self.dispatcher.is_held(model_id),  # noqa: PLW0108 - made below
+            is_held=lambda model_id: self.sender.is_held(model_id),  # noqa: PLW0108 - made below
         )
-        self._intake = Intake(
-            inlet=self.inlet,
-            staging=staging,
-            room=self.room,
+        self._encode_stage = EncodeStage(
+            queue=self.queue,
+            awaiting=awaiting,
+            admission=self.admission,
             schemas=self.schemas,
             ledger=self.ledger,
             flushes=self._flushes,
             settings=self.settings,
-            pace=self.pace,
+            gil=self.gil,
             dead=lambda row, reason: self.settlement.bury(
                 row, Outcome(Verdict.REJECTED, reason), 0
             ),
         )
-        self._compactor = Compactor(self.buffer, self.dispatcher, self.offload)
+        self._compactor = Compactor(self.buffer, self.sender, self.offload)
 
-    def control(self, barrier: Barrier) -> None:
+    def control(self, request: FlushRequest) -> None:
         """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
-        self._controls.append(barrier)
+        self._controls.append(request)
 
     def wake(self) -> None:
         """Make the loop look around. Loop's thread only."""
@@ -204,11 +204,11 @@ class Worker:
         """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
         return bool(
             self._controls
-            or len(self.inlet)
+            or len(self.queue)
             or self.buffer.rows
-            or self.room.staging.rows
+            or self.admission.awaiting.rows
             or len(self._flushes)
-            or self.dispatcher.in_progress
+            or self.sender.in_progress
             or self.schemas.is_asking
         )
 
@@ -232,7 +232,7 @@ class Worker:
             self.buffer.note(self._in_hand, at_once=True)
             self._in_hand = ()
         self.buffer.release_all()
-        self.dispatcher.enter()
+        self.sender.enter()
         self.schemas.enter()
         is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
@@ -240,7 +240,7 @@ class Worker:
             group.start_soon(self._compactor.run)
             if self.buffer.asks_for_owner:
                 group.start_soon(self._learn_owner)
-            self._intake.resume(group)
+            self._encode_stage.resume(group)
             self.schemas.resume(group)
             while not (await self._turn(group) or (is_idle := self._is_idle())):
                 await self._rest()
@@ -295,24 +295,24 @@ class Worker:
         """Do what can be done now. Returns True when it is time to end."""
         self._wakeup = anyio.Event()
         while self._controls:
-            barrier = self._controls.popleft()
-            if barrier.done.cancelled():
+            request = self._controls.popleft()
+            if request.done.cancelled():
                 continue
-            self._flushes.begin(barrier, len(self.inlet))
-            self._hurry(closing=barrier.closing or barrier.urgent)
+            self._flushes.begin(request, len(self.queue))
+            self._hurry(closing=request.closing or request.urgent)
         self.schemas.turn(group)
         self._keep_letters()
-        if self.acceptance.take_in():  # it may commit what is settled
+        if self.ingest.take_in():  # it may commit what is settled
             self.wake()  # for the rest of it
-        await self._intake.encode_staged()
-        waits = self._is_ahead() and not self.inlet.is_half_full
-        await self._intake.take_in(group, at_most=0 if waits else len(self.inlet))
+        await self._encode_stage.encode_staged()
+        waits = self._is_ahead() and not self.queue.is_half_full
+        await self._encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
         self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
             open_runs = self.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
-        self.room.tell()
+        self.admission.tell()
         return any(flush.closing for flush in self._flushes.complete())
 
     def _keep(self) -> None:
@@ -332,12 +332,12 @@ class Worker:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
         now = anyio.current_time()
         if closing:
-            self.dispatcher.admission.urgent = self.schemas.urgent = True
+            self.sender.flow.urgent = self.schemas.urgent = True
         elif now < self._hurried_at + HURRY_SECONDS:
             return  # a flush for each request must not become a storm on an Arthur in trouble
         self._hurried_at = now
         self._order.hurry(now)
-        self.dispatcher.hurry()
+        self.sender.hurry()
         self.schemas.hurry()
 
     async def _rest(self) -> None:
@@ -345,19 +345,19 @@ class Worker:
         assert self._wakeup is not None
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
-        if (probe_at := self.dispatcher.admission.next_probe(now)) is not None:
+        if (probe_at := self.sender.flow.next_probe(now)) is not None:
             timers.append(probe_at)
-        if self.dispatcher.has_capacity:  # without it, the end of a delivery wakes us
+        if self.sender.has_capacity:  # without it, the end of a delivery wakes us
             dues = self._batcher.next_due(), self._order.next_due()
             timers += [due for due in dues if due is not None]
         if self.idle_seconds is not None and self._idle_since is not None:
             timers.append(self._idle_since + self.idle_seconds)
         interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
-        idle = not ahead and (self.room.taken_bytes == 0 or interval == 0)
+        idle = not ahead and (self.admission.taken_bytes == 0 or interval == 0)
         if not (idle or ahead):
             # Rows wait, so captures need not wake us one by one: we look after the interval.
             timers.append(now + interval)
-        may_wait = self.room.is_stalled() or self.inlet.rest(idle=idle, ahead=ahead)
+        may_wait = self.admission.is_stalled() or self.queue.rest(idle=idle, ahead=ahead)
         if may_wait and not (self._controls or self.schemas.has_questions):
             with anyio.move_on_after(max(0.0, min(timers) - now)):
                 await self._wakeup.wait()
@@ -369,16 +369,16 @@ class Worker:
         now = anyio.current_time()
         due = self._order.due(now, self.buffer.on_their_way)
         self._ready.extend(self._batcher.add(due, now))
-        self.dispatcher.admission.look()
-        self.dispatcher.start_probes(group)
-        while self.dispatcher.has_capacity:
-            self.pace.breathe(self._intake.is_in_a_rush)
+        self.sender.flow.look()
+        self.sender.start_probes(group)
+        while self.sender.has_capacity:
+            self.gil.maybe_yield(self._encode_stage.is_in_a_rush)
             if self._ready:
-                self.dispatcher.start(group, self._ready.popleft().rows)
+                self.sender.start(group, self._ready.popleft().rows)
             elif self._has_enough_unsent:
                 self._ready.extend(self._batcher.oldest())
             elif not self._lease(now):
-                hurried = len(self._flushes) > 0 or not self.room.has(1)
+                hurried = len(self._flushes) > 0 or not self.admission.has(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
@@ -401,7 +401,7 @@ class Worker:
         if self._favours_put_off and self._lease_put_off(now):
             return True
         settings = self.settings
-        waiting = self.dispatcher.waiting_models()
+        waiting = self.sender.waiting_models()
         rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
         if rows:
             self._form_batches(rows, now)
@@ -455,9 +455,9 @@ class Worker:
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
         enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
-        if enough and (self._order.has_put_off or self.dispatcher.waiting_models()):
+        if enough and (self._order.has_put_off or self.sender.waiting_models()):
             return False  # what waits may be theirs only
-        return enough and self.dispatcher.goes_well and not self.buffer.is_durable
+        return enough and self.sender.goes_well and not self.buffer.is_durable
 
     def _settled(self, rows: Sequence[Row]) -> None:
         self._flushes.settle_all([row.epoch for row in rows])
@@ -470,7 +470,7 @@ class Worker:
         """
         now = anyio.current_time()
         wall, since = now + self._wall_offset, row.history.unknown_since
-        urgent = self.dispatcher.admission.urgent and not self._outlives_us
+        urgent = self.sender.flow.urgent and not self._outlives_us
         waited = 0.0 if since is None else max(0.0, wall - since)
         if not self._order.postpone(row, now, waited=waited, urgent=urgent):
             return False

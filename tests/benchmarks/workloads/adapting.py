@@ -84,14 +84,14 @@ def saturate(bench: Bench, *, seconds: float, fixed: int) -> dict[str, Any]:
     """
     [handler] = bench.peer.callbacks
     relay = handler.relay
-    dispatcher = relay._parts.worker.dispatcher
+    sender = relay._pipeline.worker.sender
     if fixed:
-        dispatcher.admission.limit = FixedLimit(fixed)
+        sender.flow.limit = FixedLimit(fixed)
     moments = []
     emitted = 0
     end = time.monotonic() + seconds
     while (now := time.monotonic()) < end:
-        moments.append((now, dispatcher.limit.requests))
+        moments.append((now, sender.limit.requests))
         missing = _WAITING_RECORDS - relay.stats().pending
         for inference in inferences(missing, prefix=f"{now}"):
             relay.capture(inference)
@@ -99,7 +99,7 @@ def saturate(bench: Bench, *, seconds: float, fixed: int) -> dict[str, Any]:
         time.sleep(_LOOK_SECONDS)
     bench.flush()
     # On a machine so busy that nothing had arrived by the end, this is the only one that counts.
-    moments.append((time.monotonic(), dispatcher.limit.requests))
+    moments.append((time.monotonic(), sender.limit.requests))
     return {"emitted": emitted, "moments": moments}
 
 

@@ -30,11 +30,11 @@ from arthur_relay.buffers.spool.schemas import describe
 from arthur_relay.buffers.spool.segment import (
     ROW_OVERHEAD_BYTES,
     Opening,
-    Part,
+    Segment,
     bytes_of,
     tell_missing,
 )
-from arthur_relay.buffers.spool.segments import Cursor, PartList
+from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import ConfigurationError
@@ -108,7 +108,7 @@ class Spool:
             aside_bytes=max_bytes,
         )
         self._monotonic = monotonic
-        self._parts = PartList()  # the first one is written to
+        self._segments = Segments()  # the first one is written to
         self._backlog: deque[Cursor] = deque()
         self._fresh: Cursor | None = None
         self._favours_fresh = False
@@ -142,7 +142,7 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes held, leased ones included; 0 when nothing is, unless a reader keeps a log."""
-        is_taken = self._rows or any(part.file.is_read_elsewhere for part in self._parts)
+        is_taken = self._rows or any(part.file.is_read_elsewhere for part in self._segments)
         return self._held_bytes() if is_taken else 0
 
     @property
@@ -153,17 +153,17 @@ class Spool:
     @property
     def kept(self) -> int:
         """Rows that outlive the process; never too many, also while a commit goes on."""
-        return self._parts.kept
+        return self._segments.kept
 
     @property
     def oldest_at(self) -> float | None:
         """When the oldest row on disk was stored, in seconds since 1970, or None. Any thread."""
-        return self._parts.oldest_at
+        return self._segments.oldest_at
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be kept now, in a sentence's part, or None. Any thread."""
-        return self._parts.trouble() or self._failure or None
+        return self._segments.trouble() or self._failure or None
 
     def open(self, recover: Recover = count_nothing) -> int:
         """Claim a file, and those that no one holds any more; returns how many rows are in them.
@@ -171,7 +171,7 @@ class Spool:
         Raises:
             ConfigurationError: It can't be opened, or a later version has written it.
         """
-        if self._parts:
+        if self._segments:
             return 0
         self._recover = recover
         own = self._enter_first(recover)
@@ -187,14 +187,14 @@ class Spool:
         Returns:
             How many rows that are.
         """
-        if not self._parts or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
+        if not self._segments or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
             return 0
         self._adopted_at = self._monotonic()
         self._left_alone = {}
         found = 0
-        for claim in self._directory.orphans({part.claim.path for part in self._parts}):
+        for claim in self._directory.orphans({part.claim.path for part in self._segments}):
             try:
-                part = self._parts.enter(claim, recover, self._opening)
+                part = self._segments.enter(claim, recover, self._opening)
             except ForeignSpoolError as error:
                 self._tell_foreign(claim.path, error)
                 continue
@@ -213,12 +213,12 @@ class Spool:
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; while it can't be written, into memory."""
-        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._parts):
+        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._segments):
             return True
         more = size + rows * ROW_OVERHEAD_BYTES
         if self._failed_at is not None:
             return self._unwritten_bytes + more <= UNWRITTEN_BYTES
-        return self._held_bytes() + self._parts.logs_may_grow + more <= self._max_bytes
+        return self._held_bytes() + self._segments.logs_may_grow + more <= self._max_bytes
 
     def put(self, rows: Sequence[Row]) -> None:
         """Hold rows; they are safe with the next commit that succeeds."""
@@ -235,7 +235,7 @@ class Spool:
             self.commit()
         if self._unwritten or self._failed_lately():
             return False
-        if not self._write(self._parts[0], list(enumerate(rows, self._next_seq))):
+        if not self._write(self._segments[0], list(enumerate(rows, self._next_seq))):
             return False
         self._next_seq += len(rows)
         self._rows += len(rows)
@@ -247,15 +247,15 @@ class Spool:
         """Write what has happened; what can't be written waits in memory for the next time."""
         if self._failed_lately() or not self._look():
             return
-        for part in list(self._parts):
-            fresh = list(self._unwritten.items()) if part is self._parts[0] else []
+        for part in list(self._segments):
+            fresh = list(self._unwritten.items()) if part is self._segments[0] else []
             if not (fresh or part.is_to_be_written):
                 continue
             if not self._write(part, fresh):
                 return
             if fresh:
                 self._all_written()
-            if not part.file.rows and part is not self._parts[0]:
+            if not part.file.rows and part is not self._segments[0]:
                 self._leave(part, keep=False)
         self._failed_at, self._failure = None, ""
 
@@ -383,7 +383,7 @@ class Spool:
     def replace(self, old: Row, new: Row) -> None:
         """Hold a smaller form of a leased row in its place."""
         part, seq = self._leased[new] = self._leased.pop(old)
-        if seq in self._unwritten and part is self._parts[0]:
+        if seq in self._unwritten and part is self._segments[0]:
             self._unwritten[seq] = new
             self._unwritten_bytes += bytes_of(new) - bytes_of(old)
         else:
@@ -397,7 +397,7 @@ class Spool:
             if place is None:
                 continue
             part, seq = place
-            if part is self._parts[0] and seq in self._unwritten:
+            if part is self._segments[0] and seq in self._unwritten:
                 with_unwritten = True  # it is written with the history that it has then
             else:
                 part.noted[seq] = row.history
@@ -407,7 +407,7 @@ class Spool:
     def retain(self, row: Row) -> object | None:
         """Settle a leased row, and keep it on disk until its dead letter is safe."""
         part, seq = place = self._leased.get(row, (None, 0))
-        if part is None or (part is self._parts[0] and seq in self._unwritten):
+        if part is None or (part is self._segments[0] and seq in self._unwritten):
             return None
         del self._leased[row]
         self._rows -= 1
@@ -419,7 +419,7 @@ class Spool:
         """Forget rows that were retained with the next commit."""
         for found in retained:
             match found:
-                case (Part() as part, int(seq)):
+                case (Segment() as part, int(seq)):
                     part.let_go(seq)
 
     def lost(self) -> Loss:
@@ -441,7 +441,7 @@ class Spool:
     def rows_by_model(self) -> Counter[str]:
         """Return how many rows of each model are held. Reads all files."""
         found = Counter([row.model_id for row in self._unwritten.values()])
-        for part in self._parts:
+        for part in self._segments:
             found.update(part.rows_by_model())
             found.subtract([*part.gone.values(), *part.retained.values()])
         return found
@@ -473,17 +473,17 @@ class Spool:
 
     def schemas(self) -> list[ModelSchema]:
         """Return the models that are remembered, as they were, as far as they can be read."""
-        found = self._parts.schemas()
-        return self._parts.schemas() if self._mend_noticed() else found
+        found = self._segments.schemas()
+        return self._segments.schemas() if self._mend_noticed() else found
 
     def remember(self, schema: ModelSchema) -> None:
         """Keep a model's schema for a start while Arthur is away."""
         with suppress(sqlite3.Error):  # it is asked for again
-            self._parts[0].file.remember(schema.model_id, describe(schema))
+            self._segments[0].file.remember(schema.model_id, describe(schema))
 
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
-        self._parts.forget(model_id)
+        self._segments.forget(model_id)
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
@@ -491,38 +491,38 @@ class Spool:
         self.commit()
         kept = self.kept
         knows_models = bool(self.schemas())  # those of the others are in our own as well
-        for number, part in enumerate(list(self._parts)):
+        for number, part in enumerate(list(self._segments)):
             self._leave(part, keep=part.file.rows > 0 or (number == 0 and knows_models))
         return kept
 
     def abandon(self) -> None:
         """Leave everything to the parent, in a forked child."""
-        for part in self._parts:
+        for part in self._segments:
             part.claim.release()
 
     def _all_written(self) -> None:
         self._unwritten.clear()
         self._unwritten_bytes = 0
 
-    def _enter_first(self, recover: Recover) -> Part:
+    def _enter_first(self, recover: Recover) -> Segment:
         """Open the first file that nobody holds and that is not somebody else's."""
         skipped: set[Path] = set()
         while True:
             claim = self._directory.claim(skipped)
             try:
-                return self._parts.enter(claim, recover, self._opening)
+                return self._segments.enter(claim, recover, self._opening)
             except ForeignSpoolError as error:
                 skipped.add(claim.path)
                 self._tell_foreign(claim.path, error)
 
-    def _hold(self, part: Part) -> None:
+    def _hold(self, part: Segment) -> None:
         """Count what is in a file that was opened, and what is missing in it."""
         self._rows += part.file.rows
         self._epochs[RECOVERED] += part.file.rows
         self._loss = self._loss.plus(part.lost)
 
     def _write(
-        self, part: Part, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
+        self, part: Segment, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
     ) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
         if part.is_damaged or self._is_estranged():
@@ -548,8 +548,8 @@ class Spool:
 
     def _write_notes(self, *, with_unwritten: bool) -> None:
         """Write what happened to rows and no more: what is done with may have to wait."""
-        for part in self._parts:
-            fresh = self._unwritten if with_unwritten and part is self._parts[0] else {}
+        for part in self._segments:
+            fresh = self._unwritten if with_unwritten and part is self._segments[0] else {}
             if not (part.noted or fresh) or part.is_damaged or self._failed_lately():
                 continue
             try:
@@ -570,7 +570,7 @@ class Spool:
             return True
         self._looked_at = now
         self._learn_owner()
-        for part in self._parts:
+        for part in self._segments:
             part.claim.renew_lock()
             part.trouble = part.claim.trouble()
             if part.trouble is not None:
@@ -584,7 +584,7 @@ class Spool:
     def _mend_noticed(self) -> bool:
         """Mend files that were found damaged by calls that went on. Returns whether any was."""
         found = False
-        for part in self._parts:
+        for part in self._segments:
             if part.file.damage is not None and not part.is_damaged and not self._failed_lately():
                 found = self._mend(part, part.file.damage) or found
         return found
@@ -598,7 +598,7 @@ class Spool:
         if is_known and self.asks_for_owner:
             self.asks_for_owner = False
             self._adopted_at = float("-inf")
-        for part in self._parts:
+        for part in self._segments:
             theirs = part.file.owner
             is_news = is_known or theirs.organization is None  # a key that was good has an owner
             if theirs != owner and is_news and owner.may_send(theirs):
@@ -609,12 +609,12 @@ class Spool:
     def _is_estranged(self) -> bool:
         """Say whether we have become somebody whose rows these are not."""
         owner = self._opening.owner()
-        if not self._parts or owner.may_send(self._parts[0].file.owner) is not False:
+        if not self._segments or owner.may_send(self._segments[0].file.owner) is not False:
             return False
-        self._fail(f"its rows belong to {self._parts[0].file.owner}, not to {owner}")
+        self._fail(f"its rows belong to {self._segments[0].file.owner}, not to {owner}")
         return True
 
-    def _mend(self, part: Part, error: Exception) -> bool:
+    def _mend(self, part: Segment, error: Exception) -> bool:
         """Make a damaged file anew, and count what is missing. Returns whether that was possible.
 
         What is on its way is in memory, so it is not lost with its page.
@@ -630,15 +630,15 @@ class Spool:
         self._lose(part, before - part.file.rows + len(part.retained))
         return True
 
-    def _in_memory(self, part: Part) -> Iterator[tuple[int, Row]]:
+    def _in_memory(self, part: Segment) -> Iterator[tuple[int, Row]]:
         """Yield the rows of a file that were read and are not done with, by number."""
         for row, (its_part, seq) in (*self._leased.items(), *self._again):
-            if its_part is part and not (part is self._parts[0] and seq in self._unwritten):
+            if its_part is part and not (part is self._segments[0] and seq in self._unwritten):
                 yield seq, row
 
     def _lose_removed(self) -> None:
         """Count rows that were to be there and are not: someone has removed them by hand."""
-        for part in self._parts:
+        for part in self._segments:
             known = sum([1 for _ in self._in_memory(part)])
             known += sum(apart.count_of(part) for apart in (self._apart, self._put_off))
             lost = part.kept - known
@@ -648,7 +648,7 @@ class Spool:
                 part.is_miscounted = True
                 self._lose(part, lost)
 
-    def _lose(self, part: Part, rows: int) -> None:
+    def _lose(self, part: Segment, rows: int) -> None:
         """Count rows as lost; a negative number are some that were thought to be settled."""
         self._rows -= rows
         if rows < 0:
@@ -656,7 +656,7 @@ class Spool:
             self._epochs[RECOVERED] -= rows
             return
         left = Counter([row.epoch for row in self._unwritten.values()])
-        if part is self._parts[0]:
+        if part is self._segments[0]:
             with suppress(sqlite3.Error):
                 left.update(part.file.epochs(self._first_seq - 1))
             lost = {epoch: held - left[epoch] for epoch, held in self._epochs.items()}
@@ -667,7 +667,7 @@ class Spool:
         self._epochs[RECOVERED] -= max(0, rows - sum(lost.values()))
         self._loss = self._loss.plus(rows, lost)
 
-    def _tell_reader(self, part: Part) -> None:
+    def _tell_reader(self, part: Segment) -> None:
         if part.file.is_read_elsewhere and not self._told_reader:
             logger.warning(
                 "arthur-relay: another process reads the spool file %s and keeps its log from"
@@ -708,8 +708,8 @@ class Spool:
         failed = self._failed_at
         return failed is not None and self._monotonic() < failed + RETRY_SECONDS
 
-    def _leave(self, part: Part, *, keep: bool) -> None:
-        self._parts.remove(part)
+    def _leave(self, part: Segment, *, keep: bool) -> None:
+        self._segments.remove(part)
         self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
         part.close(keep=keep)
 
@@ -723,13 +723,13 @@ class Spool:
         self._failed_at = self._monotonic()
 
     def _held_bytes(self) -> int:
-        return self._parts.size + self._unwritten_bytes
+        return self._segments.size + self._unwritten_bytes
 
     def _forget(self, row: Row, place: _Place) -> None:
         part, seq = place
         self._rows -= 1
         self._epochs[row.epoch] -= 1
-        if part is self._parts[0] and self._unwritten.pop(seq, None) is not None:
+        if part is self._segments[0] and self._unwritten.pop(seq, None) is not None:
             self._unwritten_bytes -= bytes_of(row)
             return
         part.forget(row, seq)
@@ -779,7 +779,7 @@ class Spool:
     ) -> list[tuple[Row, _Place]]:
         """Read rows of a model that were set apart, and forget that they were."""
         waiting = apart.take(model_id, limit, most_bytes)
-        wanted: dict[Part, list[int]] = {}
+        wanted: dict[Segment, list[int]] = {}
         for (part, seq), _ in waiting:
             wanted.setdefault(part, []).append(seq)
         read: dict[_Place, Row] = {}
@@ -793,21 +793,21 @@ class Spool:
                 apart.add(model_id, place, size, attempts=1)
         return taken
 
-    def _read_again(self, part: Part, numbers: Sequence[int]) -> dict[_Place, Row]:
+    def _read_again(self, part: Segment, numbers: Sequence[int]) -> dict[_Place, Row]:
         """Read rows by number, each as it has become by now, whether or not that is written."""
-        unwritten = self._unwritten if part is self._parts[0] else {}
+        unwritten = self._unwritten if part is self._segments[0] else {}
         newer = {
             seq: row for seq in numbers if (row := unwritten.get(seq) or part.changed.get(seq))
         }
         found = newer | dict(self._read_these(part, [seq for seq in numbers if seq not in newer]))
         for seq, row in found.items():
-            if part is not self._parts[0] or seq < self._first_seq:
+            if part is not self._segments[0] or seq < self._first_seq:
                 row.epoch = RECOVERED
             row.history = part.noted.get(seq, row.history)
         return {(part, seq): row for seq, row in found.items()}
 
     def _read_these(
-        self, part: Part, numbers: list[int], *, is_mended: bool = False
+        self, part: Segment, numbers: list[int], *, is_mended: bool = False
     ) -> list[tuple[int, Row]]:
         """Read rows by number; those that can't be read now are looked for again later."""
         try:

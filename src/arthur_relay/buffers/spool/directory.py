@@ -23,8 +23,8 @@ from arthur_relay.system.files import (
     check_file,
     make_private,
     open_private,
+    quarantine,
     remove_aside,
-    set_aside,
     too_many_aside,
 )
 from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data, lock_file
@@ -49,7 +49,7 @@ _OURS = (
 
 
 @dataclass(slots=True)
-class Claim:
+class FileClaim:
     """A file that is ours until it is released or the process ends.
 
     `trouble` may be asked by any thread, the rest is for the one that uses the file.
@@ -133,13 +133,13 @@ class Claim:
         make_private(fresh, shared=self.shared)
         return fresh
 
-    def set_aside(self, moment: datetime) -> Path:
+    def quarantine(self, moment: datetime) -> Path:
         """Give the file, which nobody has open, a dated name that no relay looks at.
 
         Returns:
             The new name.
         """
-        return set_aside(self.path, moment, _BESIDE)
+        return quarantine(self.path, moment, _BESIDE)
 
     def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
         """Remove the oldest of the directory's damaged files, so that they are bounded.
@@ -192,7 +192,7 @@ class SpoolDirectory:
         self._path = path
         self._shared = False
 
-    def claim(self, but: Container[Path] = ()) -> Claim:
+    def claim(self, but: Container[Path] = ()) -> FileClaim:
         """Claim the first file that nobody holds, which may be one that a process left behind.
 
         Args:
@@ -214,7 +214,7 @@ class SpoolDirectory:
                 return found
         raise AssertionError  # count() does not end
 
-    def orphans(self, ours: Container[Path] = ()) -> Iterator[Claim]:
+    def orphans(self, ours: Container[Path] = ()) -> Iterator[FileClaim]:
         """Claim, one by one, the files that nobody holds; one that can't be claimed is no error.
 
         Args:
@@ -229,7 +229,7 @@ class SpoolDirectory:
             if found is not None:
                 yield found
 
-    def claim_file(self, path: Path) -> Claim | None:
+    def claim_file(self, path: Path) -> FileClaim | None:
         """Claim one file that is there; None when a process has it.
 
         Raises:
@@ -272,7 +272,7 @@ class SpoolDirectory:
             " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
         )
 
-    def _claim(self, path: Path, *, make: bool) -> Claim | None:
+    def _claim(self, path: Path, *, make: bool) -> FileClaim | None:
         lock = _locked(path.with_suffix(".lock"), shared=self._shared)
         if lock is None:
             return None
@@ -288,7 +288,7 @@ class SpoolDirectory:
             os.close(lock)
             raise
         if lock_data(data):
-            return Claim(path, self._shared, lock, data)
+            return FileClaim(path, self._shared, lock, data)
         os.close(data)
         os.close(lock)
         return None

@@ -9,9 +9,9 @@ from array import array
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from arthur_relay.buffers.spool.segment import Part
+from arthur_relay.buffers.spool.segment import Segment
 
-Place = tuple[Part, int]
+Place = tuple[Segment, int]
 """A file, and the sequence number in it."""
 
 _NUMBER = "q"
@@ -26,7 +26,7 @@ _MANY_TAKEN = 1000
 class _Run:
     """Rows of one file, of which the first ones are done with."""
 
-    part: Part
+    part: Segment
     numbers: "array[int]" = field(default_factory=lambda: array(_NUMBER))
     sizes: "array[int]" = field(default_factory=lambda: array(_SIZE))
     taken: int = 0
@@ -126,7 +126,7 @@ class Apart:
             for attempts, runs in theirs.runs.items():
                 ours.runs.setdefault(attempts, []).extend(runs)
 
-    def count_of(self, part: Part) -> int:
+    def count_of(self, part: Segment) -> int:
         """Return how many rows of one file are passed over."""
         return sum(
             len(run) for found in self._models.values() for run in found.all() if run.part is part

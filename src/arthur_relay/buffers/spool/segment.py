@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from arthur_relay.buffers.spool.directory import Claim
+from arthur_relay.buffers.spool.directory import FileClaim
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError
 from arthur_relay.buffers.spool.salvage import Salvage
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
@@ -43,7 +43,7 @@ class Opening:
         utc_now: Returns the time, for the name of a damaged file.
         log_bytes: Their logs are written back when they are as long.
         aside_bytes: What several damaged files may take together.
-        damaged: Counts damaged files that were `set_aside`, and `removed`.
+        damaged: Counts damaged files that were `quarantine`, and `removed`.
     """
 
     owner: Callable[[], RowOwner]
@@ -64,7 +64,7 @@ class Opening:
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class Segment:
     """A file of ours, with what is to be written to it.
 
     Attributes:
@@ -83,7 +83,7 @@ class Part:
         is_miscounted: Whether the file says that it has more rows than it has.
     """
 
-    claim: Claim
+    claim: FileClaim
     file: SpoolFile
     opening: Opening
     gone: dict[int, str] = field(default_factory=dict)
@@ -203,7 +203,7 @@ class Part:
                 fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
             )
             self._close_file()
-            aside = self.claim.set_aside(self.opening.utc_now())
+            aside = self.claim.quarantine(self.opening.utc_now())
             self.claim.put_in_place(fresh)
             _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
             _remove_oldest_aside(self.claim, self.opening)
@@ -283,7 +283,7 @@ def _write_anew(
         file.close()
 
 
-def open_part(claim: Claim, opening: Opening) -> Part:
+def open_part(claim: FileClaim, opening: Opening) -> Segment:
     """Open a file. Of a damaged one what can be read goes into a new one; another's is set aside.
 
     Args:
@@ -320,23 +320,23 @@ def open_part(claim: Claim, opening: Opening) -> Part:
             " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
         ) from error
     claim.is_opened()
-    return Part(claim, file, opening, lost=lost)
+    return Segment(claim, file, opening, lost=lost)
 
 
-def _open_damaged(claim: Claim, opening: Opening, error: NotASpoolError) -> int:
+def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> int:
     """Put a new file in a damaged one's place. Returns how many rows are missing in it."""
     salvage = Salvage(claim.path)
     fresh = claim.make_fresh()
     found = _write_anew(fresh, salvage, opening)
     lost = max(0, (salvage.rows or 0) - found)
-    aside = claim.set_aside(opening.utc_now())
+    aside = claim.quarantine(opening.utc_now())
     claim.put_in_place(fresh)
     _tell_damage(claim.path, error, aside, found=found, lost=lost)
     _remove_oldest_aside(claim, opening)
     return lost
 
 
-def _remove_oldest_aside(claim: Claim, opening: Opening) -> None:
+def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
     """Make way for one that was set aside just now."""
     opening.damaged["set_aside"] += 1
     removed: list[Path] = []

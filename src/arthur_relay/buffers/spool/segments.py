@@ -5,18 +5,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from arthur_relay.buffers import ANY_BYTES, Recover
-from arthur_relay.buffers.spool.directory import Claim
+from arthur_relay.buffers.spool.directory import FileClaim
 from arthur_relay.buffers.spool.schemas import schema_of
-from arthur_relay.buffers.spool.segment import Opening, Part, open_part
+from arthur_relay.buffers.spool.segment import Opening, Segment, open_part
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.system.sqlite_pages import DamagedFileError
 
 
-class PartList(list[Part]):
+class Segments(list[Segment]):
     """The parts that are ours. What is not said to be for any thread is for the worker's."""
 
-    def enter(self, claim: Claim, recover: Recover, opening: Opening) -> Part:
+    def enter(self, claim: FileClaim, recover: Recover, opening: Opening) -> Segment:
         """Open one more and return it. Raises what `open_part` does."""
         part = open_part(claim, opening)
         # First: whoever finds as many rows kept as are pending takes those pending for safe.
@@ -83,7 +83,7 @@ class Cursor:
         epoch: What the rows' epochs become; None leaves them.
     """
 
-    part: Part
+    part: Segment
     after: int
     until: int | None = None
     epoch: int | None = None

@@ -32,7 +32,7 @@ from arthur_relay.buffers.spool.statements import (
 )
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.system.fork_safety import unforked
+from arthur_relay.system.fork_safety import no_fork
 from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits
 
 CHECKPOINT_PAGES = 256
@@ -101,7 +101,7 @@ class SpoolFile:
         self._log_tried = 0
         self._open(power_safe=power_safe, is_adopted=is_adopted)
 
-    @unforked()
+    @no_fork()
     def write(
         self,
         fresh: Sequence[tuple[int, Row]],
@@ -146,7 +146,7 @@ class SpoolFile:
         except sqlite3.Error as error:
             self._notice(error)
 
-    @unforked()
+    @no_fork()
     def restore(self, rows: Sequence[tuple[int, Row, float]], last_seq: int = 0) -> None:
         """Add rows of another file, each with its number and when it was stored there.
 
@@ -166,14 +166,14 @@ class SpoolFile:
             execute("UPDATE held SET rows = ?, last_seq = ?", (count, last_seq))
         self.rows, self.last_seq = count, last_seq
 
-    @unforked()
+    @no_fork()
     def belong_to(self, owner: RowOwner | None) -> None:
         """Say whose the rows are; None when that is not known, and nobody may send them."""
         with self._noticing(), self._transaction() as execute:
             write_owner(execute, owner)
         self.owner = owner or self.owner
 
-    @unforked()
+    @no_fork()
     def read(
         self,
         after: int,
@@ -195,7 +195,7 @@ class SpoolFile:
         which = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         return self._read(which, (epoch, after, until, limit), most_bytes)
 
-    @unforked()
+    @no_fork()
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
         """Return the rows with some sequence numbers, as far as they are there, oldest first."""
         found: list[tuple[int, Row]] = []
@@ -232,7 +232,7 @@ class SpoolFile:
             raise DamagedFileError("a text is not as it was written") from None
         return rows
 
-    @unforked()
+    @no_fork()
     def epochs(self, after: int) -> dict[int, int]:
         """Return how many rows with numbers above `after` there are of each epoch."""
         found = self._connection.execute(
@@ -240,21 +240,21 @@ class SpoolFile:
         )
         return dict(found.fetchall())
 
-    @unforked()
+    @no_fork()
     def which_of(self, numbers: Iterable[int]) -> set[int]:
         """Return which of some sequence numbers have a row."""
         asked = "SELECT seq FROM rows WHERE seq = ?"
         execute = self._connection.execute
         return {number for number in numbers if execute(asked, (number,)).fetchone()}
 
-    @unforked()
+    @no_fork()
     def rows_by_model(self) -> dict[str, int]:
         """Return how many rows there are of each model. Reads the whole file."""
         return dict(
             self._connection.execute("SELECT model_id, count(*) FROM rows GROUP BY model_id")
         )
 
-    @unforked()
+    @no_fork()
     def models(self) -> dict[str, str]:
         """Return the descriptions of the models that are remembered, by id."""
         with self._noticing():
@@ -265,7 +265,7 @@ class SpoolFile:
                     raise
                 raise DamagedFileError("a text is not as it was written") from None
 
-    @unforked()
+    @no_fork()
     def remember(self, model_id: str, description: str) -> None:
         """Keep the description of a model."""
         with self._noticing():
@@ -273,13 +273,13 @@ class SpoolFile:
                 "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
             )
 
-    @unforked()
+    @no_fork()
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""
         with self._noticing():
             self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
 
-    @unforked()
+    @no_fork()
     def close(self) -> None:
         """Close the file; without rows in it, it is as small as it gets."""
         self._connection.close()
@@ -313,7 +313,7 @@ class SpoolFile:
             pass  # what is wrong with the file is found out when it is opened; that costs the log
         return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
 
-    @unforked()
+    @no_fork()
     def _open(self, *, power_safe: bool, is_adopted: bool) -> None:
         if self._is_read_only():
             raise NotASpoolError("its header is not as it was written")
