@@ -19,6 +19,7 @@ from arthur_relay.daemon.settings import (
 )
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import Overflow
+from tests.readme import page
 
 
 @pytest.fixture(autouse=True)
@@ -203,9 +204,9 @@ def test_a_reload_takes_a_change_over_or_says_that_it_can_not(
             assert (merged, told) == (old, [name]), name
 
 
-def test_the_readme_lists_what_a_reload_takes_over() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (line,) = [line for line in readme.splitlines() if line.startswith("- **SIGHUP**")]
+def test_the_page_lists_what_a_reload_takes_over() -> None:
+    lines = page("docs/daemon.md").splitlines()
+    (line,) = [line for line in lines if line.startswith("- **SIGHUP**")]
     listed = line.partition("reads again: ")[2].partition("; ")[0]
     names = [name.strip("`").replace("…", DAEMON_PREFIX) for name in listed.split(", ")]
     assert sorted(names) == reloadable_variables()

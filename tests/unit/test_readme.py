@@ -1,4 +1,4 @@
-"""The README says what is so: its table of settings, its guide, its commands."""
+"""What the README and docs/ say is so: their tables, their programs, their commands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,23 @@ import pytest
 import arthur_relay
 from arthur_relay import Relay
 from arthur_relay.capture.queue import CaptureQueueLimits
-from arthur_relay.daemon.settings import DaemonSettings, shown_default
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, shown_default
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
+from arthur_relay.stats import DropReason, FlushResult, HealthStatus, Stats
 from arthur_relay.testing import MemoryDestination
-from tests.readme import README, ROOT, command, python_block, python_blocks, quoted, section
+from tests.readme import (
+    ROOT,
+    command,
+    first_cells,
+    marked,
+    page,
+    pages,
+    python_block,
+    python_blocks,
+    quoted,
+)
 
 pytestmark = pytest.mark.one_python
 
@@ -29,7 +40,7 @@ pytest_plugins = ["pytester"]
 
 
 def settings_table() -> str:
-    """Return the README's table of settings, as it has to be."""
+    """Return the table of settings in docs/settings.md, as it has to be."""
     lines = ["| setting | default | what it is |", "|---|---|---|"]
     for name, field in RelaySettings.model_fields.items():
         default = field.default
@@ -39,13 +50,20 @@ def settings_table() -> str:
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
-    found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
-    assert found is not None
-    assert found[1] == settings_table(), "replace the README's table by settings_table()"
+    found = marked("settings", "docs/settings.md")
+    assert found == settings_table(), "replace the page's table by settings_table()"
+
+
+def test_the_readmes_table_is_a_part_of_it() -> None:
+    """The most important settings, in the same words and the same order."""
+    main = marked("main settings", "README.md").splitlines()
+    every = settings_table().splitlines()
+    assert main == [line for line in every if line in main], "take lines of settings_table()"
+    assert len(main) > 10
 
 
 def daemon_settings_table() -> str:
-    """Return the README's table of the daemon's settings, as it has to be."""
+    """Return the table of the daemon's settings in docs/daemon.md, as it has to be."""
     lines = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in DaemonSettings.model_fields.items():
         lines.append(f"| `…{name.upper()}` | {shown_default(name)} | {field.description} |")
@@ -53,15 +71,23 @@ def daemon_settings_table() -> str:
 
 
 def test_the_table_of_the_daemons_settings_is_the_settings() -> None:
-    found = re.search(
-        r"<!-- daemon settings -->\n(.*?)\n<!-- /daemon settings -->", README, re.DOTALL
-    )
-    assert found is not None
-    assert found[1] == daemon_settings_table(), "replace it by daemon_settings_table()"
+    found = marked("daemon settings", "docs/daemon.md")
+    assert found == daemon_settings_table(), "replace it by daemon_settings_table()"
+
+
+def test_the_tables_of_counts_name_each_field_and_each_reason() -> None:
+    names = {
+        "stats": list(Stats._fields),
+        "flush": list(FlushResult._fields),
+        "drop reasons": [reason.value for reason in DropReason],
+        "health": [status.value for status in HealthStatus],
+    }
+    for mark, expected in names.items():
+        assert first_cells(marked(mark, "docs/monitoring.md")) == expected, mark
 
 
 def benchmark_summary() -> str:
-    """Return the facts and the first table of the benchmark's report, as the README has them."""
+    """Return the facts and the first table of the report, as docs/performance.md has them."""
     report = (ROOT / "tests" / "benchmarks" / "report" / "report.md").read_text(encoding="utf-8")
     facts = re.search(r"\n\n((?:- [^\n]+\n)+)", report)
     table = re.search(r"## Summary\n\n(.*?\n)\n!", report, re.DOTALL)
@@ -71,25 +97,28 @@ def benchmark_summary() -> str:
 
 
 def test_the_costs_are_those_of_the_report() -> None:
-    found = re.search(r"<!-- benchmark -->\n(.*?)\n<!-- /benchmark -->", README, re.DOTALL)
-    assert found is not None
-    assert found[1] == benchmark_summary(), "replace the README's table by benchmark_summary()"
+    found = marked("benchmark", "docs/performance.md")
+    assert found == benchmark_summary(), "replace the page's table by benchmark_summary()"
 
 
-def test_every_variable_that_the_readme_names_exists() -> None:
-    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)", README)) - {"DAEMON_"}
-    assert {name.lower() for name in named} <= set(RelaySettings.model_fields)
-    assert named
+@pytest.mark.parametrize("path", pages())
+def test_every_variable_that_a_page_names_exists(path: str) -> None:
+    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+", page(path))) - {DAEMON_PREFIX}
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in RelaySettings.model_fields}
+    known |= {f"{DAEMON_PREFIX}{name.upper()}" for name in DaemonSettings.model_fields}
+    assert named <= known
+    assert named or path not in {"README.md", "docs/settings.md", "docs/daemon.md"}
 
 
-def test_every_public_name_that_the_readme_imports_exists() -> None:
-    blocks = python_blocks()
-    assert len(blocks) == 2
-    for block in blocks:
-        for node in ast.walk(ast.parse(textwrap.dedent(block))):
-            if isinstance(node, ast.ImportFrom) and node.module == "arthur_relay":
-                for alias in node.names:
-                    assert hasattr(arthur_relay, alias.name)
+def test_every_public_name_that_a_page_imports_exists() -> None:
+    blocks = {path: python_blocks(path) for path in pages()}
+    assert {path for path, found in blocks.items() if found} >= {"README.md", "docs/usage.md"}
+    for path, found in blocks.items():
+        for block in found:
+            for node in ast.walk(ast.parse(textwrap.dedent(block))):
+                if isinstance(node, ast.ImportFrom) and node.module == "arthur_relay":
+                    for alias in node.names:
+                        assert hasattr(arthur_relay, alias.name), path
 
 
 @pytest.mark.parametrize("name", ["demo", "test"])
@@ -122,7 +151,7 @@ def environment_file() -> str:
         "#ARTHUR_ORGANIZATION_ID=",
         "#VERIFY_SSL=true",
         "",
-        "# The relay. What is commented out is the default; README.md has the same as a table.",
+        "# The relay. What is commented out is the default; docs/settings.md has all as a table.",
     ]
     for name, field in RelaySettings.model_fields.items():
         default = field.default
@@ -137,7 +166,7 @@ def test_the_template_of_an_environment_names_every_setting() -> None:
 
 
 def test_the_plug_in_for_the_users_tests(pytester: pytest.Pytester) -> None:
-    (line,) = re.findall(r"`(pytest_plugins = [^`]+)`", section("Your tests"))
+    (line,) = re.findall(r"`(pytest_plugins = [^`]+)`", page("docs/testing.md"))
     pytester.makeconftest(line)
     pytester.makepyfile(
         """
@@ -172,7 +201,7 @@ def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
     with ArthurSandbox() as sandbox:
         for name, value in sandbox.environment().items():
             monkeypatch.setenv(name, value)
-        exec(compile(python_block(1), "README.md", "exec"), {})
+        exec(compile(python_block(0, "docs/usage.md"), "usage.md", "exec"), {})
         (row,) = sandbox.inferences
     data = row["inference_data"]
     expected = {"input_text": "…", "output_text": "…", "duration": 1.5, "user_id": "u1"}
@@ -181,7 +210,8 @@ def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_redactors_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_arthur(monkeypatch)
-    (code,) = {each for each in quoted(section("Privacy")) if each.startswith("RelaySettings(")}
+    said = quoted(page("docs/privacy.md"))
+    (code,) = {each for each in said if each.startswith("RelaySettings(")}
     names = {
         "RelaySettings": RelaySettings,
         "scrub_names": lambda text: text.replace("Alice", "[a name]"),
@@ -204,7 +234,7 @@ def forget_arthur(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_that_sets_a_fault() -> None:
-    words = shlex.split(command("fault"))
+    words = shlex.split(command("fault", "docs/testing.md"))
     assert words[0] == "curl"
     name, _, value = words[words.index("-H") + 1].partition(": ")
     data = words[words.index("-d") + 1]
@@ -219,27 +249,27 @@ def test_the_command_that_sets_a_fault() -> None:
 
 
 def test_all_kinds_of_faults_are_named() -> None:
-    text = section("Your tests")
+    text = page("docs/testing.md")
     kinds = text[text.index("The kinds are") : text.index("each a method")]
     assert quoted(kinds) == set(Kind)
     assert {"expire_tokens", "reset"} <= quoted(text[text.index("The kinds are") :])
 
 
 def attributes_table() -> str:
-    """Return the README's table of the attributes that are sent by name, as it has to be."""
+    """Return the table of the attributes that are sent by name, as docs/ has to have it."""
     lines = ["| attribute | type | what it is |", "|---|---|---|"]
     lines += [f"| `{name}` | {each.kind} | {each.what} |" for name, each in RUN_VALUES.items()]
     return "\n".join(lines)
 
 
 def test_the_table_of_attributes_is_the_one_list() -> None:
-    found = re.search(r"<!-- attributes -->\n(.*?)\n<!-- /attributes -->", README, re.DOTALL)
-    assert found is not None
-    assert found[1] == attributes_table(), "replace the README's table by attributes_table()"
+    found = marked("attributes", "docs/attributes.md")
+    assert found == attributes_table(), "replace the page's table by attributes_table()"
 
 
 def test_the_shares_of_the_queues_bytes() -> None:
-    (told,) = [line for line in README.splitlines() if line.startswith("`queue_bytes` bounds")]
+    lines = page("docs/settings.md").splitlines()
+    (told,) = [line for line in lines if line.startswith("`queue_bytes` bounds")]
     assert "three sixteenths are for runs that have not ended" in told
     assert "an eighth for what the worker has not seen yet, a sixteenth for rejected rows" in told
     settings = RelaySettings(queue_bytes=8_000_000)
@@ -254,15 +284,16 @@ def test_the_shares_of_the_queues_bytes() -> None:
 
 
 def test_each_guarantee_names_tests_that_exist() -> None:
-    text = section("What is guaranteed, and what is not")
-    lines = [line for line in text.splitlines() if line.startswith("| **")]
-    assert len(lines) > 30
+    text = page("docs/guarantees.md")
+    headers = ("| guaranteed ", "| not guaranteed ")
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    lines = [line for line in lines if not line.startswith(headers)]
+    assert len(lines) > 40
     for line in lines:
         named = re.findall(r"`(tests/[^`]+\.py)::(test_\w+)`", line)
         assert named, line
+        assert line.startswith("| **"), line
         for path, name in named:
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
             functions = (ast.FunctionDef, ast.AsyncFunctionDef)
             assert name in {node.name for node in tree.body if isinstance(node, functions)}, name
-    for path in re.findall(r"\]\((tests/[^)]+)\)", text):
-        assert (ROOT / path).exists(), path

@@ -217,7 +217,7 @@ def test_what_waits_in_memory_is_bounded_in_all() -> None:
         "dead letters": settings.dead_letter_ring_bytes,
         "rows": settings.buffer_bytes,
     }
-    assert parts == {  # the README tells these parts
+    assert parts == {  # docs/settings.md says which parts
         "open runs": 187_500,
         "inlet": 125_000,
         "dead letters": 62_500,

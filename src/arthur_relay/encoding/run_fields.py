@@ -24,7 +24,7 @@ class RunValue(NamedTuple):
     Attributes:
         of: Returns it, or None for what the run does not tell; may raise `NotCoercible`.
         kind: The type that it has by nature, in Arthur's words; others are coerced to.
-        what: What it is, for the README.
+        what: What it is, for docs/attributes.md.
         is_text: Whether people may have written it, so that it is redacted.
         is_output: Whether it is hidden where outputs are.
     """
@@ -211,4 +211,4 @@ RUN_VALUES: Mapping[str, RunValue] = {
         lambda run, _generation: run.tags, "ARRAY(STRING)", "the run's tags", is_text=True
     ),
 }
-"""By the attribute's name. README's list is made of it."""
+"""By the attribute's name. The table in docs/attributes.md is made of it."""
