@@ -23,18 +23,18 @@ from arthur_relay.encoding.schema import check_model_id
 from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import Row
-from arthur_relay.runtime.idling import RelayIdling
 from arthur_relay.runtime.process_registry import registry
-from arthur_relay.runtime.thread import JOIN_SECONDS
 from arthur_relay.settings import RelaySettings
 from arthur_relay.shutdown import exit_on_sigterm
 from arthur_relay.stats import DropReason
-from arthur_relay.system.clocks import Clocks, monotonic
+from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.fork_safety import ProcessLock
+from arthur_relay.worker.host import RelayHost
 from arthur_relay.worker.known_models import KnownModels
 from arthur_relay.worker.pipeline import Pipeline
-from arthur_relay.worker.report import EventCounts, report_flush, report_health, report_stats
+from arthur_relay.worker.report import EventCounts, report_flush
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,20 +86,25 @@ class Relay(Flushing):
         self._ids = count()
         self._id_prefix = secrets.token_hex(12)
         self.events = EventCounts()
+        self._budget = MemoryBudget.of(self.settings)
         self.open_runs = OpenRuns(
             max_runs=self.settings.max_open_runs,
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
-            spare=lambda: self._pipeline.worker.admission.spare(),  # noqa: PLW0108 - it is made below
+            budget=self._budget,
             moved=self._move_in,
         )
-        self._idling = RelayIdling(self, self.open_runs)
-        self._pipeline = self._assemble()
+        self._host = RelayHost(
+            self,
+            self.open_runs,
+            self._models,
+            run_max_age_seconds=self.settings.run_max_age_seconds,
+        )
+        self._pipeline = self._build()
         if not self.settings.disabled:
             self._start()
-            if (error := self._pipeline.runtime.wait_until_ready()) is not None:
-                self._pipeline.runtime.cancel()
-                self._pipeline.runtime.join(JOIN_SECONDS)
+            if (error := self._pipeline.wait_until_ready()) is not None:
+                self._pipeline.give_up_start()
                 registry().ended(self)
                 raise unable_to_start(error) from error
             if self.settings.flush_on_sigterm:
@@ -294,36 +299,20 @@ class Relay(Flushing):
 
     def stats(self) -> Stats:
         """Return a snapshot. Any thread."""
-        pipeline = self._pipeline
-        return report_stats(
-            pipeline.ledger,
-            events=self.events,
-            open_runs=len(self.open_runs),
-            worker_restarts=pipeline.runtime.restarts,
-            pending_bytes=pipeline.pending_bytes + self.open_runs.size,
-            spooled=lambda: pipeline.spooled,
-        )
+        return self._pipeline.stats(events=self.events, open_runs=self.open_runs)
 
     def health(self) -> Health:
         """Say in one word and one sentence how delivery goes. Any thread."""
-        pipeline = self._pipeline
-        return report_health(
-            pipeline.ledger,
-            pipeline.worker.sender,
-            schemas=pipeline.worker.schemas,
-            unreadable=self.events.unreadable.value(),
+        return self._pipeline.health(
             disabled=self.settings.disabled,
-            closed=not pipeline.is_open,
-            running=pipeline.runtime.is_running or pipeline.started_pid != os.getpid(),
-            trouble=pipeline.worker.buffer.trouble,
-            left_alone=pipeline.worker.buffer.left_alone,
+            unreadable=self.events.unreadable.value(),
             lacks_model=self._lacks_model,
         )
 
     @property
     def is_at_rest(self) -> bool:
         """Whether its thread has ended for want of work, and comes back with the next capture."""
-        return self._pipeline.started_pid == os.getpid() and self._pipeline.runtime.is_at_rest
+        return self._pipeline.is_at_rest
 
     def begin_flush(self) -> Future[None]:
         """Begin a flush without waiting for it. Any thread, and from a signal handler."""
@@ -333,7 +322,7 @@ class Relay(Flushing):
         """Take no more and begin to deliver what is queued; returns the seconds it may take."""
         self._leave_parent()
         self.open_runs.abandon_all()
-        if self._pipeline.begin_end():
+        if self._pipeline.begin_shutdown():
             registry().unshare(self)
         return self.settings.shutdown_timeout_seconds
 
@@ -343,7 +332,7 @@ class Relay(Flushing):
         if pipeline.started_pid != os.getpid():
             return self._result()  # disabled, or a forked child that never captured anything
         try:
-            in_time = pipeline.finish_end(deadline)
+            in_time = pipeline.finish_shutdown(deadline)
         finally:  # also when an interrupt ended the wait
             registry().ended(self)
         return self._result(timed_out=not in_time)
@@ -352,30 +341,25 @@ class Relay(Flushing):
         """Become fresh in a forked child; the worker starts with its first use."""
         # Kept, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self._pipeline)
-        self._pipeline.worker.buffer.abandon()
+        self._pipeline.abandon()
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
         closed = not self._pipeline.is_open
-        self._pipeline = self._assemble()
+        self._pipeline = self._build()
         if closed:  # what the parent has closed stays closed
-            self._pipeline.shut()
+            self._pipeline.stop_accepting()
 
-    def _assemble(self) -> Pipeline:
-        pipeline = Pipeline.assemble(
-            self.settings,
-            self._destination,
-            sweep=self._sweep,
-            learned=self._models.learn,
-            borrowed_by_runs=lambda: self.open_runs.borrowed,
-            owner=self._idling,
+    def _build(self) -> Pipeline:
+        pipeline = Pipeline.build(
+            self.settings, self._destination, host=self._host, budget=self._budget
         )
         self._models.give_all(pipeline)
         return pipeline
 
     def _start(self) -> None:
-        self._pipeline.runtime.start(self._pipeline.worker.wake)
-        self._pipeline.started_pid = self.open_runs.lives_in = os.getpid()
+        self._pipeline.start()
+        self.open_runs.lives_in = os.getpid()
         registry().started(self)
 
     def _revive(self) -> None:
@@ -388,7 +372,7 @@ class Relay(Flushing):
             return
         if self._pipeline.started_pid == os.getpid():
             if self.is_at_rest:
-                self._pipeline.runtime.wake()
+                self._pipeline.wake()
             return
         with self._lock.mine():
             if self._pipeline.started_pid != os.getpid():
@@ -406,11 +390,6 @@ class Relay(Flushing):
             with self._lock.mine():
                 if self._pipeline.created_pid != os.getpid():
                     self.forget_parent()
-
-    def _sweep(self) -> bool:
-        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
-        self.open_runs.sweep(Clocks.perf_counter() - self.settings.run_max_age_seconds)
-        return len(self.open_runs) > 0
 
     def _give_up(self, run: Run) -> None:
         self.events.abandoned.increment()

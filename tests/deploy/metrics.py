@@ -13,6 +13,7 @@ from arthur_relay.daemon.state import DaemonState
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.settings import RelaySettings
+from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -23,15 +24,8 @@ def _families() -> list[Metric]:
     """Return the metrics of a daemon that is not started."""
     settings = RelaySettings(spool_dir=Path("/nonexistent"))
     destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
-    parts = Pipeline.assemble(
-        settings,
-        destination,
-        sweep=bool,
-        learned=lambda _model_id, _schema: None,
-        borrowed_by_runs=int,
-        by_model=ModelLedger(),
-    )
-    state = DaemonState(DaemonSettings(), settings, parts, destination.name)
+    pipeline = Pipeline.build(settings, destination, host=StandingHost(), by_model=ModelLedger())
+    state = DaemonState(DaemonSettings(), settings, pipeline, destination.name)
     return list(DaemonCollector(state, "0").collect())
 
 

@@ -92,18 +92,18 @@ def test_nothing_is_told_when_the_worker_dies(
     canary_sandbox: ArthurSandbox, everything: Everything, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = handler_to(canary_sandbox, monkeypatch)
-    worker = handler.relay._pipeline.worker
-    sweep = worker.sweep
+    host: Any = handler.relay._host
+    sweep = host.sweep
 
     def dies() -> bool:
         prompt = TEXT
-        worker.sweep = sweep
+        host.sweep = sweep
         try:
             raise KeyError(prompt)
         except KeyError as error:
             raise ExceptionGroup(prompt, [ValueError(prompt), OSError(prompt)]) from error
 
-    worker.sweep = dies
+    host.sweep = dies
     capture_everything(handler)
     assert handler.flush(30).pending == 0
     assert handler.relay.stats().worker_restarts == 1

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from tests.process.scripts import Scripts
 
 IDLE = """
-import arthur_relay.runtime.idling
-arthur_relay.runtime.idling.IDLE_SECONDS = 0.01
+import arthur_relay.worker.host
+arthur_relay.worker.host.IDLE_SECONDS = 0.01
 relay = Relay.from_env(settings=settings)
 
 def log(name):

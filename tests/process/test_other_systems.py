@@ -111,8 +111,8 @@ def test_closing_and_coming_back_from_idleness(sandbox: ArthurSandbox) -> None:
     ended = run(
         sandbox,
         """
-import time, arthur_relay.runtime.idling
-arthur_relay.runtime.idling.IDLE_SECONDS = 0.01
+import time, arthur_relay.worker.host
+arthur_relay.worker.host.IDLE_SECONDS = 0.01
 with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0.01)) as relay:
     for number in (1, 2):
         relay.capture(Inference(input_text="in", output_text="out"))
@@ -139,7 +139,7 @@ with Relay.from_env(settings=settings) as relay:
     relay.register(ModelSchema("m", LLM_ATTRIBUTES))
     for number in range(1200):  # of 3 KB, and rows may take 2.5 MB
         relay.capture(Inference(input_text="in " * 1000, output_text="out", model_id="m"))
-        while number % 50 == 0 and len(relay._pipeline.queue):
+        while number % 50 == 0 and len(relay._pipeline.worker.queue):
             time.sleep(0.01)
     stats = relay.stats()
     assert stats.pending == 1200, stats

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arthur_relay import Inference, Relay
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import MemoryDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 Memory = tuple[Relay, MemoryDestination]
 
@@ -34,3 +37,16 @@ class Gated(MemoryDestination):
         # Shielded, as a request that is cancelled must not cancel the gate of the others.
         await asyncio.shield(asyncio.wrap_future(self._opened))
         return await super().deliver(batch)
+
+
+class Job:
+    """What a test has a worker's thread run."""
+
+    def __init__(self, run: Callable[[Callable[[], None]], Awaitable[bool]]) -> None:
+        self._run = run
+
+    async def run(self, ready: Callable[[], None]) -> bool:
+        return await self._run(ready)
+
+    def wake(self) -> None:
+        """Do nothing: it does not wait."""

@@ -56,12 +56,12 @@ class Watched(MemoryDestination):
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.runtime.idling.IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("arthur_relay.worker.host.IDLE_SECONDS", 0.02)
 
 
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.runtime.idling.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("arthur_relay.worker.host.IDLE_SECONDS", 0.0)
 
 
 def make_relay(**settings: Any) -> tuple[Relay, Watched]:

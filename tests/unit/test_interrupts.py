@@ -105,7 +105,7 @@ def test_the_inlet(kind: str, rows: int, error: type[BaseException]) -> None:
     ledger.drop(DropReason.SHUTDOWN, rows_waiting)
     assert ledger.totals().pending == 0
     queue.rest(idle=True)
-    assert (queue.size, queue.borrowed) == (0, 0)
+    assert (queue.size, queue.budget.over_share) == (0, 0)
     # The next ones find all of the room that there is.
     queue.put(captured(rows))
     assert queue.size == CAPTURE_BYTES

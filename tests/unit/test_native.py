@@ -22,6 +22,7 @@ from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
 from arthur_relay.system import native, worker_logs
+from tests.unit.relays import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,8 +249,8 @@ def test_the_workers_lines_are_written_by_another_thread(
 
     logging.root.addHandler(handler)
     try:
-        runtime = Runtime(run)
-        runtime.start(lambda: None)
+        runtime = Runtime()
+        runtime.start(Job(run))
         assert runtime.wait_until_ready() is None
         assert written.wait(30)
         worker = runtime._thread.ident
@@ -272,8 +273,8 @@ def test_a_worker_that_can_not_start_where_threads_are_greenlets(patched: None) 
     async def run(_ready: Any) -> bool:
         raise AttributeError("sendmsg")
 
-    runtime = Runtime(run)
-    runtime.start(lambda: None)
+    runtime = Runtime()
+    runtime.start(Job(run))
     error = runtime.wait_until_ready()
     runtime.cancel()
     assert runtime.join(30)

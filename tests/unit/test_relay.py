@@ -117,11 +117,11 @@ def test_a_worker_that_dies_comes_back_and_is_counted(
     arthur_memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     relay, _destination = arthur_memory
-    worker = relay._pipeline.worker
-    sweep = worker.sweep
+    host: Any = relay._host
+    sweep = host.sweep
 
     def killed() -> bool:
-        worker.sweep = sweep
+        host.sweep = sweep
         raise RuntimeError("killed")
 
     class Hostile(logging.Handler):
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_comes_back_and_is_counted(
     hostile = Hostile()
     logging.getLogger("arthur_relay.runtime").addHandler(hostile)
     try:
-        worker.sweep = killed
+        host.sweep = killed
         relay.capture(inference())
         assert relay.flush(30).delivered == 1
     finally:

@@ -89,9 +89,9 @@ def test_what_a_spill_has_no_time_to_keep_is_counted_as_dropped(tmp_path: Path) 
     for _ in range(2_000):
         relay.capture(inference())
     assert relay.flush(0.01).timed_out
-    relay._pipeline.begin_end()
+    relay._pipeline.begin_shutdown()
     # A deadline so long ago that not even what comes on top of it is left.
-    assert not relay._pipeline.finish_end(time.monotonic() - 3600)
+    assert not relay._pipeline.finish_shutdown(time.monotonic() - 3600)
     stats = relay.stats()
     assert (stats.dropped, stats.pending, stats.spooled) == ({"shutdown": 2_000}, 0, 0)
     relay.close()

@@ -13,6 +13,7 @@ import pytest
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
+from tests.unit.relays import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,8 +129,8 @@ def test_a_worker_offloads_to_another_thread_and_does_it_itself_when_none_can_be
         await runtime.offload(work)
         return False
 
-    runtime = Runtime(run)
-    runtime.start(lambda: None)
+    runtime = Runtime()
+    runtime.start(Job(run))
     worker = runtime._thread.ident
     assert runtime.join(30)
     assert threads[0] == worker

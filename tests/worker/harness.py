@@ -14,22 +14,26 @@ from trio.testing import MockClock
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.memory import MemoryStore
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.testing import LLM_ATTRIBUTES
-from arthur_relay.worker.compactor import Offload
 from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.gil import GilYielder
-from arthur_relay.worker.worker import Worker
+from arthur_relay.worker.host import StandingHost
+from arthur_relay.worker.pipeline import build_worker
+from arthur_relay.worker.settlement import utc_now
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
+
+    from arthur_relay.buffers import Buffer
 
 RETRY = Outcome(Verdict.RETRY)
 
@@ -84,43 +88,66 @@ class ScriptedDestination:
         return attempt
 
 
+Offload = Callable[[Callable[[], None]], Awaitable[None]]
+
+
 async def _at_once(function: Callable[[], None]) -> None:
     function()
 
 
+class Host(StandingHost):
+    """Has open runs, or none, and lets the worker end when it is idle for so long."""
+
+    def __init__(self) -> None:
+        self.sweeps = 0
+        self.is_open = False
+        self.may_end = True
+        self.asked: list[float] = []
+
+    def may_idle(self) -> bool:
+        self.asked.append(anyio.current_time())
+        return self.may_end
+
+    def sweep(self) -> bool:
+        self.sweeps += 1
+        return self.is_open
+
+
 @dataclass
 class Harness:
-    """A worker with its parts, to be run inside of `running`."""
+    """A worker with its parts, to be run inside of `running`; also what it needs of a thread."""
 
     destination: ScriptedDestination
     settings: RelaySettings
-    sweeps: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+    host: Host = field(default_factory=Host)
     wakes: int = 0
-    offload: Offload = _at_once
+    run_elsewhere: Offload = _at_once
+    held_in: Buffer | None = None
+    utc_now: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
-        self.queue = CaptureQueue(
-            CaptureQueueLimits.of(self.settings), self.ledger, wake=self._wake
-        )
-        self.buffer = MemoryBuffer(
-            max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
-        )
+        self.buffer: Any = self.held_in
+        if self.buffer is None:
+            self.buffer = MemoryBuffer(
+                max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
+            )
         self.letters = MemoryStore(max_bytes=1 << 20)
         self.dead_letters = DeadLetters([self.letters], told=self.settings.on_dead_letter)
-        self.worker = Worker(
-            queue=self.queue,
-            buffer=self.buffer,
-            destination=self.destination,
-            ledger=self.ledger,
-            dead_letters=self.dead_letters,
+        self.worker = build_worker(
             settings=self.settings,
+            destination=self.destination,
+            host=self.host,
+            thread=self,
+            ledger=self.ledger,
+            buffer=self.buffer,
+            dead_letters=self.dead_letters,
+            budget=MemoryBudget.of(self.settings),
             random=lambda: 1.0,
-            sweep=self._sweep,
-            learned=lambda _model_id, _schema: None,
             gil=GilYielder(sleep=lambda _seconds: None),
-            offload=self._offload,
+            utc_now=self.utc_now,
         )
+        self.queue = self.worker.queue
 
     def capture(self, *ids: str, model: str = "m", text: str = "text") -> None:
         for inference_id in ids:
@@ -172,22 +199,22 @@ class Harness:
             yield self
             group.cancel_scope.cancel()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         self.wakes += 1
         self.worker.wake()
 
-    async def _offload(self, function: Callable[[], None]) -> None:
-        await self.offload(function)
+    async def offload(self, function: Callable[[], None]) -> None:
+        await self.run_elsewhere(function)
 
-    def _sweep(self) -> bool:
-        self.sweeps += 1
-        return False
+
+def settings_of(**settings: Any) -> RelaySettings:
+    """Return settings that make times easy to tell."""
+    return RelaySettings(**{"flush_interval_seconds": 1.0, "batch_size": 10, **settings})
 
 
 def harness(destination: ScriptedDestination | None = None, **settings: Any) -> Harness:
-    """Return a harness with settings that make times easy to tell."""
-    chosen = {"flush_interval_seconds": 1.0, "batch_size": 10, **settings}
-    return Harness(destination or ScriptedDestination(), RelaySettings(**chosen))
+    """Return a harness with `settings_of` some settings."""
+    return Harness(destination or ScriptedDestination(), settings_of(**settings))
 
 
 async def seconds_until(h: Harness, stored: int, *, limit: float) -> float:

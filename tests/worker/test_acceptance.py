@@ -61,12 +61,15 @@ class Set:
             flushes=self.flushes,
             wake=self.wake,
             max_bytes=1 << 20,
-            is_held=lambda model_id: model_id == "held",
+            sender=self,
             monotonic=lambda: self.now,
         )
 
     def wake(self) -> None:
         self.wakes += 1
+
+    def is_held(self, model_id: str) -> bool:
+        return model_id == "held"
 
     def offer(self, desk: IngestClient, *ids: str, body: bytes = BODY, model: str = "m") -> None:
         self.ingest.offer(IngestBatch.of([Row(each, model, body) for each in ids], desk))

@@ -80,16 +80,17 @@ def test_a_row_that_is_too_large_and_can_not_be_read_costs_itself(body: bytes) -
 
 @pytest.mark.parametrize("error", [ValueError, RecursionError, MemoryError, AssertionError])
 def test_a_row_that_can_not_be_cut_costs_itself(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_row: Row) -> Row:
-        raise error(PROMPT)
+    class Failing:
+        def shrink(self, _row: Row) -> Row:
+            raise error(PROMPT)
 
     caplog.set_level(logging.DEBUG)
 
     async def test() -> None:
         h = harness(ScriptedDestination(too_large))
-        monkeypatch.setattr(h.worker.sender, "shrink", fail)
+        h.worker.sender.shrinker = Failing()
         async with h.running():
             offer(h, good("a"), Row("bad", "m", b"{}"), good("b"))
             assert await h.flush()
@@ -123,7 +124,8 @@ def test_an_answer_for_another_number_of_rows_is_not_understood(outcomes: int) -
 async def test_an_error_while_an_answer_is_sorted_costs_one_row() -> None:
     """Whichever part of the worker fails of a row: the row is found, and the others go on."""
     h = harness(ScriptedDestination(lambda batch, _n: refusing_bad(batch)), batch_size=100)
-    settled = h.worker.settlement.settled
+    ground_truth: Any = h.worker.ground_truth
+    settled = ground_truth.settled
 
     def fail(rows: Sequence[Row]) -> None:
         if any(row.id == "m42" for row in rows) and len(h.letters.count()) == 0:
@@ -131,7 +133,7 @@ async def test_an_error_while_an_answer_is_sorted_costs_one_row() -> None:
         settled(rows)
 
     async with h.running():
-        h.worker.settlement.settled = fail
+        ground_truth.settled = fail
         h.capture_many(100)
         await anyio.sleep(30)
         assert h.destination.entered == 1  # it did not die

@@ -79,7 +79,7 @@ async def test_the_loop_goes_on_while_a_block_is_compressed() -> None:
         function()
 
     h = harness(outage.destination)
-    h.offload = held
+    h.run_elsewhere = held
     async with h.running():
         await outage.begin(h)
         await capture_prose(h, 3_000)
@@ -101,12 +101,12 @@ async def test_a_worker_that_starts_again_compresses_what_its_end_cut_off() -> N
         await anyio.sleep_forever()
 
     h = harness(outage.destination)
-    h.offload = for_ever
+    h.run_elsewhere = for_ever
     async with h.running():
         await outage.begin(h)
         await capture_prose(h, 3_000)
         sizes.append(h.buffer.size)
-    h.offload = harness().offload
+    h.run_elsewhere = harness().run_elsewhere
     async with h.running():
         await anyio.sleep(60)
         await capture_prose(h, 1)  # what comes in makes it look

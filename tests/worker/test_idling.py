@@ -29,7 +29,7 @@ async def seconds_until_it_ends(
     h: Harness, meanwhile: Callable[[], Awaitable[None]] | None = None, *, limit: float = 1000.0
 ) -> float | None:
     """Run a worker until it ends for want of work; return after how long, or None."""
-    h.worker.idle_seconds = IDLE_SECONDS
+    h.host.idle_seconds = IDLE_SECONDS
     began_at = anyio.current_time()
     found: list[bool] = []
 
@@ -119,13 +119,11 @@ async def test_it_stays_while_a_model_is_asked_for() -> None:
 @virtual
 async def test_it_stays_while_runs_are_open() -> None:
     h = harness()
-    is_open = True
-    h.worker.sweep = lambda: is_open
+    h.host.is_open = True
 
     async def end() -> None:
-        nonlocal is_open
         await anyio.sleep(500)
-        is_open = False
+        h.host.is_open = False
 
     found = await seconds_until_it_ends(h, end)
     assert found is not None
@@ -135,22 +133,16 @@ async def test_it_stays_while_runs_are_open() -> None:
 @virtual
 async def test_it_stays_where_it_may_not_end_and_does_not_turn_for_it() -> None:
     h = harness()
-    asked: list[float] = []
-
-    def may_not() -> bool:
-        asked.append(anyio.current_time())
-        return False
-
-    h.worker.may_idle = may_not
+    h.host.may_end = False
     assert await seconds_until_it_ends(h, limit=301) is None
-    assert len(asked) == 10
-    assert h.sweeps < 100
+    assert len(h.host.asked) == 10
+    assert h.host.sweeps < 100
 
 
 @virtual
 async def test_a_flush_and_an_end_are_heard_all_the_same() -> None:
     h = harness()
-    h.worker.idle_seconds = IDLE_SECONDS
+    h.host.idle_seconds = IDLE_SECONDS
     assert await h.worker.run()
     closing = FlushRequest(closing=True)
     h.capture("late")

@@ -34,11 +34,11 @@ async def test_inferences_wait_while_arthur_can_not_tell_the_schema() -> None:
         ids = h.capture_many(20)
         await anyio.sleep(5)
         h.check(pending=20)
-        assert h.worker.admission.taken_bytes > 0
+        assert h.worker.budget.buffered > 0
         await anyio.sleep(1000)
         assert sorted(destination.stored) == sorted(ids)
         h.check(delivered=20, pending=0)
-        assert h.worker.admission.taken_bytes == 0
+        assert h.worker.budget.buffered == 0
 
 
 @virtual

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -29,7 +28,7 @@ from arthur_relay.row import (
 )
 from tests.unit.spools import connection_of, crash, new_spool
 from tests.unit.test_dead_letters import Broken
-from tests.worker.harness import Harness, ScriptedDestination, harness, run, unavailable
+from tests.worker.harness import Harness, ScriptedDestination, run, settings_of, unavailable
 
 START = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -38,8 +37,6 @@ def on_disk(
     path: Path, destination: ScriptedDestination, now: datetime, **settings: float
 ) -> Harness:
     """Return a worker of a process that starts now, with a spool."""
-    h = harness(destination, **settings)
-    h.worker.utc_now = h.worker.sender.utc_now = lambda: now
     spool = Spool(
         SpoolDirectory(path),
         max_bytes=1 << 26,
@@ -47,11 +44,7 @@ def on_disk(
         monotonic=anyio.current_time,
         utc_now=lambda: now,
     )
-    worker = h.worker
-    parts: list[Any] = [h, worker, worker.sender, worker.settlement, worker.admission]
-    for part in (*parts, worker.schemas, worker.ingest, worker._compactor):
-        part.buffer = spool
-    return h
+    return Harness(destination, settings_of(**settings), held_in=spool, utc_now=lambda: now)
 
 
 async def live(h: Harness, seconds: float, then: Callable[[Harness], object] = bool) -> None:

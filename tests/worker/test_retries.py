@@ -312,7 +312,7 @@ async def test_many_flushes_are_no_storm_on_an_arthur_in_trouble() -> None:
             await anyio.sleep(0.01)
             request.done.cancel()  # as `Relay.flush` does when its time is up
         assert len(h.destination.requests) <= 20
-        assert len(h.worker._flushes) <= 1  # the last one, until the next turn
+        assert len(h.worker.flushes) <= 1  # the last one, until the next turn
 
 
 @virtual

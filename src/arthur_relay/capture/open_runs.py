@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from arthur_relay.inference import RunOutcome, run_id_of
+from arthur_relay.memory_budget import MemoryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +48,7 @@ class OpenRuns:
         max_runs: Runs that may be open.
         max_bytes: Bytes that they may take.
         give_up: Gets a run that was evicted, marked as abandoned.
-        spare: Returns the bytes that nothing else of the relay takes just now: large prompts may
-            have them.
+        budget: Knows the bytes that nobody takes: large prompts may have them.
         moved: Called when they are used by another process than that which `lives_in` names.
 
     Attributes:
@@ -57,6 +57,7 @@ class OpenRuns:
     """
 
     __slots__ = (
+        "_budget",
         "_extra_keys",
         "_give_up",
         "_max_bytes",
@@ -64,7 +65,6 @@ class OpenRuns:
         "_moved",
         "_runs",
         "_size",
-        "_spare",
         "find",
         "lives_in",
         "repeats",
@@ -79,10 +79,11 @@ class OpenRuns:
         max_runs: int,
         max_bytes: int,
         give_up: Callable[[Run], None],
-        spare: Callable[[], int] = lambda: 0,
+        budget: MemoryBudget | None = None,
         moved: Callable[[], object] = lambda: None,
     ) -> None:
-        self._spare = spare
+        self._budget = budget if budget is not None else MemoryBudget()
+        self._budget.open_runs = self
         self._moved = moved
         self.lives_in: int | None = None
         self._max_runs = max_runs
@@ -102,11 +103,6 @@ class OpenRuns:
         """Bytes that the runs take, as accounted."""
         return max(0, self._size) if self._runs else 0
 
-    @property
-    def borrowed(self) -> int:
-        """Bytes that the runs take beyond their share."""
-        return max(0, self.size - self._max_bytes)
-
     def begin(self, run: Run) -> None:
         """Remember a run; the oldest ones make room when there are too many.
 
@@ -117,7 +113,7 @@ class OpenRuns:
             self._moved()
         runs = self._runs
         while runs and (
-            len(runs) >= self._max_runs or (self._size > self._max_bytes and self._spare() <= 0)
+            len(runs) >= self._max_runs or (self._size > self._max_bytes and self._budget.free <= 0)
         ):
             if not self._evict_oldest():
                 break

@@ -14,6 +14,7 @@ from math import inf
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.inference import Capture
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system import native
@@ -71,15 +72,14 @@ class CaptureQueue:
         limits: How much may wait.
         ledger: Counts what is captured and what is dropped.
         wake: Wakes the worker; thread-safe, never blocks, never raises.
-        spare: Returns the bytes that nothing else of the relay takes just now: large captures may
-            have them.
+        budget: Knows the bytes that nobody takes: large captures may have them.
         may_block: Whether a full queue holds callers.
     """
 
     limits: CaptureQueueLimits
     ledger: Ledger
     wake: Callable[[], None]
-    spare: Callable[[], int] = lambda: 0
+    budget: MemoryBudget = field(default_factory=MemoryBudget)
     may_block: bool = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _wake_items: int = field(init=False)
@@ -95,6 +95,7 @@ class CaptureQueue:
     def __post_init__(self) -> None:
         self.may_block = self.limits.block_seconds is not None
         self._wake_items, self._wake_size = self.limits.wake
+        self.budget.queue = self
 
     def __len__(self) -> int:
         return len(self._items)
@@ -103,11 +104,6 @@ class CaptureQueue:
     def size(self) -> int:
         """Bytes that wait, as accounted."""
         return max(0, self._size_in - self._size_out) if self._items else 0
-
-    @property
-    def borrowed(self) -> int:
-        """Bytes that wait beyond what may wait here."""
-        return max(0, self._size_in - self._size_out - self.limits.size)
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> bool:
         """Take a capture. Returns False when it was dropped, which is counted."""
@@ -216,7 +212,7 @@ class CaptureQueue:
 
     def _make_room(self, size: int, *, may_wait: bool) -> bool:
         """Apply the overflow policy. Returns whether the new capture may come in."""
-        if len(self._items) < self.limits.items and self.spare() >= size:
+        if len(self._items) < self.limits.items and self.budget.free >= size:
             return True
         if self.limits.drop_oldest:
             # As many bytes as come in, or small captures would make room for large ones.

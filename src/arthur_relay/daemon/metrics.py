@@ -75,7 +75,7 @@ class DaemonCollector(Collector):
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
-        damaged = state.pipeline.worker.buffer.damaged_files
+        damaged = state.pipeline.waiting().damaged_files
         yield _counter(
             "spool_damaged_files",
             "Files of the spool that were found damaged and set aside.",
@@ -96,7 +96,7 @@ class DaemonCollector(Collector):
 
     def _delivery(self) -> Iterator[Metric]:
         state = self._state
-        seen, sender, ledger = state.seen, state.pipeline.worker.sender, state.pipeline.ledger
+        seen, sender, ledger = state.seen, state.pipeline.sender, state.pipeline.ledger
         yield _histogram("batch_rows", "Rows of a request to Arthur.", seen.batch_rows.read())
         yield _histogram("batch_bytes", "Bytes of one.", seen.batch_bytes.read())
         yield _histogram(
@@ -182,7 +182,7 @@ class DaemonCollector(Collector):
             "worker_restarts",
             "How often the worker died and came back.",
             (),
-            {(): state.pipeline.runtime.restarts},
+            {(): state.pipeline.restarts},
         )
         yield _counter(
             "log_lines_dropped",

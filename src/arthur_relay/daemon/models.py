@@ -182,8 +182,7 @@ class Models:
             else:
                 logger.warning("Arthur answers questions for models again")
         if outcome is not Asked.REFUSED:  # it is there, so that probes would tell nothing
-            self.pipeline.worker.schemas.note(failure)
-            self.pipeline.runtime.wake()
+            self.pipeline.note_question(failure)
 
     async def _told_by_arthur(self, key: _Key) -> _Told:
         """Ask Arthur.
@@ -214,12 +213,11 @@ class Models:
             schema = ModelSchema.from_json(document)
         except RelayError:
             return  # not an LLM: its rows pass through all the same
-        self.pipeline.worker.schemas.give(schema)
-        self.pipeline.runtime.wake()
+        self.pipeline.give_model(schema)
 
     def _kept(self, key: _Key) -> dict[str, Any] | None:
         name, by_partner_id = key
-        for schema in self.pipeline.worker.schemas.known():
+        for schema in self.pipeline.known_models():
             document = schema.to_json()
             found = document.get("partner_model_id") if by_partner_id else schema.model_id
             if found == name:

@@ -90,7 +90,7 @@ class Trouble(NamedTuple):
     """When it last did, in seconds since 1970."""
 
 
-class ModelHealth(logging.Handler):
+class RecentErrors(logging.Handler):
     """Remembers the last things that went wrong, each once. Any thread.
 
     What this package logs holds no text of a row and no credential, so they can be shown.
@@ -231,10 +231,10 @@ class Observations:
         self.intake_seconds = Histogram(INTAKE_SECONDS)
         self.outcomes: Counter[str] = Counter()
         self.questions = Questions()
-        self.model_health = ModelHealth()
+        self.recent_errors = RecentErrors()
         self.history = History()
 
-    def attempted(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
+    def on_attempt(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
         """Take in an attempt. The worker's thread."""
         self.batch_rows.observe(len(batch.rows))
         self.batch_bytes.observe(batch.size)
@@ -244,4 +244,4 @@ class Observations:
             self.questions.delivered()
         self.outcomes["answered" if failure is None else failure.value.replace(" ", "_")] += 1
         if attempt.reason:
-            self.model_health.note(f"A request to Arthur: {attempt.reason}")
+            self.recent_errors.note(f"A request to Arthur: {attempt.reason}")

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Access, Door, read_tokens
@@ -45,6 +46,7 @@ from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.model_ledger import ModelLedger
+from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
-    from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.access import NoEntry, Peer
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.log_writer import LogWriter
@@ -101,7 +102,8 @@ class Daemon:
         self._tls = load_tls(configuration.daemon)
         self._pipeline: Pipeline
         self._most_connections: int
-        self._renewals: list[Callable[[Credentials], None]] = []
+        self._asking: ScopeDestination  # used by this loop
+        self._delivering: ScopeDestination  # used by the worker's
         self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
@@ -120,7 +122,7 @@ class Daemon:
             self._start_pipeline(stack)
             async with AsyncExitStack() as asynchronous:
                 arthur = await asynchronous.enter_async_context(self._destination())
-                self._renewals.append(arthur.renew)
+                self._asking = arthur
                 fronts = self._fronts(arthur, unix, tcp, views)
                 for front in fronts.values():
                     front.start()
@@ -139,17 +141,9 @@ class Daemon:
         return ScopeDestination.of(self._configuration.credentials, self._configuration.relay)
 
     def _start_pipeline(self, stack: ExitStack) -> None:
-        destination = self._destination()
-        self._renewals.append(
-            lambda credentials: pipeline.runtime.call(lambda: destination.renew(credentials))
-        )
-        pipeline = self._pipeline = Pipeline.assemble(
-            self._configuration.relay,
-            destination,
-            sweep=self._adopt,
-            learned=lambda _model_id, _schema: None,
-            borrowed_by_runs=lambda: 0,
-            by_model=ModelLedger(),
+        destination = self._delivering = self._destination()
+        pipeline = self._pipeline = Pipeline.build(
+            self._configuration.relay, destination, host=StandingHost(), by_model=ModelLedger()
         )
         self.state = DaemonState(
             self._configuration.daemon,
@@ -158,23 +152,19 @@ class Daemon:
             destination.name,
             self._log,
         )
-        stack.enter_context(self.state.seen.model_health.listening())
-        pipeline.runtime.start(pipeline.worker.wake)
+        stack.enter_context(self.state.seen.recent_errors.listening())
+        pipeline.start()
         stack.callback(self._end_pipeline)
-        error = pipeline.runtime.wait_until_ready()
+        error = pipeline.wait_until_ready()
         if isinstance(error, ConfigurationError):
             raise error
         if error is not None:
             raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
 
-    def _adopt(self) -> bool:
-        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
-        return False
-
     def _end_pipeline(self) -> None:
         """End the worker at once, if it has not ended already."""
-        self._pipeline.begin_end()
-        self._pipeline.finish_end(time.monotonic())
+        self._pipeline.begin_shutdown()
+        self._pipeline.finish_shutdown(time.monotonic())
 
     def _listen(
         self, settings: DaemonSettings, stack: ExitStack
@@ -237,7 +227,7 @@ class Daemon:
         relay = self._configuration.relay
         models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
-            desk=Desk(pipeline.worker.ingest),
+            desk=Desk(pipeline.ingest),
             settings=lambda: self._configuration.daemon,
             counts=state.counts,
             refusal=models.refusal,
@@ -311,7 +301,7 @@ class Daemon:
             logger.warning("stopping at once: told so a second time")
             for front in fronts.values():
                 front.stop_accepting()
-        await asyncio.to_thread(pipeline.finish_end, time.monotonic())
+        await asyncio.to_thread(pipeline.finish_shutdown, time.monotonic())
         for front in fronts.values():
             front.stop_accepting()
             await front.finish(0.0 if forced else 0.5)
@@ -342,11 +332,10 @@ class Daemon:
                 await asyncio.shield(flushed)
         # What is cut off may have arrived all the same, and would be sent again; also where it is
         # of an earlier process, whose rows the flush does not wait for.
-        sender = self._pipeline.worker.sender
-        sender.flow.is_held = True
-        while sender.sending and time.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
-            await asyncio.sleep(POLL_SECONDS)
-        self._pipeline.begin_end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await asyncio.wrap_future(self._pipeline.begin_pause())
+        self._pipeline.begin_shutdown()
         if flushed.done():
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
@@ -364,7 +353,7 @@ class Daemon:
 
         while True:
             before = time.monotonic()
-            self._pipeline.runtime.call(beat)
+            self._pipeline.call(beat)
             await asyncio.sleep(pause)
             now = time.monotonic()
             state.lag_seconds = max(0.0, now - before - pause)
@@ -392,8 +381,9 @@ class Daemon:
         fixed = old.needs_restart(new)
         self._configuration = merged
         self._access = access
-        for renew in self._renewals:  # connections too, whether or not the credentials differ
-            renew(self._configuration.credentials)
+        credentials = merged.credentials
+        self._asking.renew(credentials)  # connections too, whether or not the credentials differ
+        self._pipeline.call(partial(self._delivering.renew, credentials))
         self.state.settings = self._configuration.daemon
         set_level(self._configuration.daemon.log_level)
         logger.info(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.observations import Observations, Point
 from arthur_relay.worker.ingest import IngestRefusal
-from arthur_relay.worker.report import EventCounts, report_health, report_stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +66,7 @@ class DaemonState:
     Attributes:
         settings: The daemon's own settings.
         relay_settings: The pipeline's.
-        pipeline: The pipeline: `pipeline.ledger`, `pipeline.worker.sender`, `pipeline.dead_letters`
-            and so on may be read.
+        pipeline: The pipeline: its counts, and what waits.
         log: What writes the log, and counts what it could not; None where it is someone else's.
         counts: What the intake counts.
         destination: Where rows go, for people: an address without credentials.
@@ -94,36 +92,16 @@ class DaemonState:
     _letters_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.pipeline.worker.sender.observers.append(self.seen.attempted)
+        self.pipeline.observe(self.seen)
         self.counts.observe.append(self.seen.intake_seconds.observe)
 
     def stats(self) -> Stats:
         """Return all counts of the pipeline."""
-        pipeline = self.pipeline
-        return report_stats(
-            pipeline.ledger,
-            events=EventCounts(),
-            open_runs=0,
-            worker_restarts=pipeline.runtime.restarts,
-            pending_bytes=pipeline.pending_bytes,
-            spooled=lambda: pipeline.spooled,
-        )
+        return self.pipeline.stats()
 
     def health(self) -> Health:
         """Say in one word and one sentence how delivery goes; it has no part in readiness."""
-        pipeline = self.pipeline
-        return report_health(
-            pipeline.ledger,
-            pipeline.worker.sender,
-            schemas=pipeline.worker.schemas,
-            unreadable=0,
-            disabled=False,
-            closed=not pipeline.is_open,
-            running=pipeline.runtime.is_running,
-            trouble=pipeline.worker.buffer.trouble,
-            left_alone=pipeline.worker.buffer.left_alone,
-            unanswered=self.seen.questions.failure,
-        )
+        return self.pipeline.health(unanswered=self.seen.questions.failure)
 
     def accounts(self) -> Accounts:
         """Return the counts of rows by model."""
@@ -133,12 +111,12 @@ class DaemonState:
 
     def queue(self) -> Queue:
         """Return what waits."""
-        buffer = self.pipeline.worker.buffer
-        oldest_at = buffer.oldest_at
+        waiting = self.pipeline.waiting()
+        oldest_at = waiting.oldest_at
         return Queue(
             pending_bytes=self.pipeline.pending_bytes,
-            spool_rows=buffer.rows,
-            spool_bytes=buffer.size,
+            spool_rows=waiting.rows,
+            spool_bytes=waiting.size,
             spool_limit_bytes=self.relay_settings.spool_bytes,
             oldest_age_seconds=0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
         )
@@ -184,11 +162,12 @@ class DaemonState:
             return False, "The daemon is starting."
         if self.phase is Phase.DRAINING:
             return False, "The daemon is stopping: it takes no more rows."
-        if not self.pipeline.runtime.is_running:
+        if not self.pipeline.is_running:
             return False, "The worker died and is being started again."
-        if trouble := self.pipeline.worker.buffer.trouble:
+        waiting = self.pipeline.waiting()
+        if trouble := waiting.trouble:
             return False, f"The spool can't keep rows: {trouble}."
-        ingest = self.pipeline.worker.ingest
+        ingest = self.pipeline.ingest
         failed = ingest.fails_for()
         if failed is not None and failed < TROUBLE_SECONDS:
             return False, f"{_sentence(IngestRefusal.UNWRITABLE)}; rows are put off until it can."
@@ -197,7 +176,7 @@ class DaemonState:
                 False,
                 f"{_sentence(IngestRefusal.FULL)}; rows are put off until some are delivered.",
             )
-        if left_alone := self.pipeline.worker.buffer.left_alone:
+        if left_alone := waiting.left_alone:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."

@@ -82,16 +82,16 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         "models": _models(accounts),
         "errors": [
             {"text": text, "times": times, "at": _moment(at)}
-            for text, times, at in state.seen.model_health.latest()
+            for text, times, at in state.seen.recent_errors.latest()
         ],
-        "worker_restarts": state.pipeline.runtime.restarts,
+        "worker_restarts": state.pipeline.restarts,
         "loop_lag_seconds": state.loop_lag_seconds(),
     }
 
 
 def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, str]:
     """Say how it is going: in a kind (good, warn or bad), a few words, and a sentence."""
-    health, sender = state.health(), state.pipeline.worker.sender
+    health, sender = state.health(), state.pipeline.sender
     lives, liveness = state.liveness()
     ready, readiness = state.readiness()
     if state.phase is Phase.DRAINING:
@@ -147,7 +147,7 @@ def _models(accounts: Accounts) -> list[dict[str, Any]]:
 
 
 def _delivery(state: DaemonState) -> dict[str, Any]:
-    sender, ledger, seen = state.pipeline.worker.sender, state.pipeline.ledger, state.seen
+    sender, ledger, seen = state.pipeline.sender, state.pipeline.ledger, state.seen
     return {
         "breaker": sender.breaker.state.value,
         "breaker_opened": sender.breaker.opened,

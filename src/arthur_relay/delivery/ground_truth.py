@@ -50,6 +50,10 @@ class GroundTruthOrder:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the buffer has it, and will hand it out once more."""
         self._behind: defaultdict[Inference, list[Row]] = defaultdict(list)
         self._looked_at = 0.0
         self._free: list[Row] = []

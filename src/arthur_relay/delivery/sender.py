@@ -6,10 +6,12 @@ alone. A model of which nothing passes is held: its rows wait in the buffer, and
 now and then. See `trouble` for whom a failure is blamed on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,6 +24,7 @@ from arthur_relay.delivery.bisect import STATUSES, Bisector
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
 from arthur_relay.delivery.flow_control import FlowControl, Sent
+from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import (
     Delivery,
     InFlight,
@@ -30,12 +33,12 @@ from arthur_relay.delivery.in_flight import (
     note_death,
     note_excuse,
     note_survival,
+    note_unknown,
     sort_rows,
 )
 from arthur_relay.delivery.model_health import FAULT_OF_ROWS, Blame
 from arthur_relay.delivery.possibly_delivered import PossiblyDelivered
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
-from arthur_relay.delivery.settlement import Settlement
 from arthur_relay.delivery.waiting_models import WaitingModels
 from arthur_relay.destinations import Destination
 from arthur_relay.errors import safe_traceback
@@ -76,6 +79,48 @@ MOST_PROBES = 20
 _AGAIN = Outcome(Verdict.RETRY)
 
 
+class Settles(Protocol):
+    """Takes in what became of rows; see `worker.settlement`."""
+
+    def delivered(self, rows: Sequence[Row]) -> None:
+        """Settle rows of one model that the destination has acknowledged."""
+        ...
+
+    def rejected(self, row: Row, outcome: Outcome, *, attempts: int, why: str = "") -> None:
+        """Settle a row that the destination refused for good, or that can't be handled."""
+        ...
+
+    def given_up(
+        self, rows: Sequence[Row], *, seconds: float, why: str, status: int | None
+    ) -> None:
+        """Settle rows of one model that failed for too long."""
+        ...
+
+
+class Shrinks(Protocol):
+    """Knows the rows' format."""
+
+    def shrink(self, row: Row) -> Row | None:
+        """Return a smaller form of a row that is too large alone, or None."""
+        ...
+
+
+class Wakes(Protocol):
+    """The loop."""
+
+    def wake(self) -> None:
+        """Make it look around."""
+        ...
+
+
+class Observes(Protocol):
+    """Looks on."""
+
+    def on_attempt(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
+        """Take note of an attempt and how long it took. The worker's thread; must not raise."""
+        ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Sender:
     """Delivers batches until each row is settled. Belongs to the worker's loop.
@@ -84,46 +129,46 @@ class Sender:
         destination: Makes one attempt.
         buffer: Takes back what has to wait.
         ledger: Counts requests.
-        settlement: Told what became of rows.
+        settlement: Settles rows.
+        ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: Time limits and counts.
         random: Returns a number in 0..1.
-        shrink: Returns a smaller form of a row that is too large alone, or None.
-        postpone: Takes ground truth that is to be sent again later; returns whether it did.
-        changed: Told when there may be capacity again.
+        shrinker: Makes a row smaller that is too large alone.
+        wake_up: Woken when there may be capacity again.
         utc_now: Returns the wall clock, for times that later processes go on with.
         flow: Says when a request may set off.
         sending: Requests that are on their way at this moment. Any thread may read it.
-        observers: Told of each attempt, and how many seconds it took; must not raise.
+        observers: Are shown each attempt.
     """
 
     destination: Destination
     buffer: Buffer
     ledger: Ledger
-    settlement: Settlement
+    settlement: Settles
+    ground_truth: GroundTruthOrder
     settings: RelaySettings
     random: Callable[[], float]
-    shrink: Callable[[Row], Row | None]
-    postpone: Callable[[Row], bool]
-    changed: Callable[[], None]
-    utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    flow: FlowControl = field(init=False)
+    shrinker: Shrinks
+    wake_up: Wakes
+    utc_now: Callable[[], datetime]
+    flow: FlowControl
     sending: int = 0
-    observers: list[Callable[[Batch, Attempt, float], None]] = field(default_factory=list)
-    _in_flight: InFlight = field(default_factory=InFlight)
+    observers: list[Observes] = field(default_factory=list)
+    _in_flight: InFlight = field(init=False)
+    _paused: list["Future[None]"] = field(default_factory=list)
     _bisector: Bisector = field(default_factory=Bisector)
     _batch_sizes: BatchSizes = field(init=False)
     _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
         self._batch_sizes = BatchSizes(self.settings.batch_size)
-        self.flow = FlowControl(
-            settings=self.settings, random=self.random, in_flight=self._in_flight
-        )
+        self._in_flight = self.flow.in_flight
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._in_flight.clear()
         self.sending = 0
+        self._end_pauses()
         self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
         self.flow.enter()
 
@@ -273,10 +318,21 @@ class Sender:
         self.buffer.give_back(rows[most:])
         return tuple(rows[:most])
 
-    def asked(self, failure: str = "") -> None:
-        """Take in how a question for a model ended. See `FlowControl.asked`."""
-        if self.flow.asked(failure):
-            self.changed()
+    def begin_pause(self, done: "Future[None]") -> None:
+        """Let no more requests set off: what waits stays in the buffer.
+
+        Args:
+            done: Gets None when no request is on its way.
+        """
+        self.flow.is_held = True
+        self._paused.append(done)
+        self._end_pauses()
+
+    def _end_pauses(self) -> None:
+        while self._paused and not self.sending:
+            done = self._paused.pop()
+            if done.set_running_or_notify_cancel():
+                done.set_result(None)
 
     def hurry(self) -> None:
         """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
@@ -318,7 +374,7 @@ class Sender:
             delivery.let_go()
             if delivery.lane is Lane.PROBE:
                 self.flow.model_health.end_probe(delivery.model_id, anyio.current_time())
-            self.changed()
+            self.wake_up.wake()
 
     async def _attempt(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Make one attempt. Returns True when rows are left for another one."""
@@ -327,7 +383,7 @@ class Sender:
                 self._give_back(delivery)
                 return False
             if self.is_down:
-                self.changed()  # another may ask now, in case that this one hangs
+                self.wake_up.wake()  # another may ask now, in case that this one hangs
             sent = await self._ask(delivery)
             blame = self.flow.judge(delivery, sent)  # before another has the slot
         attempt = sent.attempt
@@ -398,9 +454,10 @@ class Sender:
             attempt = await self._send(batch)
         finally:
             self.sending -= 1
+            self._end_pauses()
         seconds = anyio.current_time() - began_at
-        for observe in self.observers:
-            observe(batch, attempt, seconds)
+        for observer in self.observers:
+            observer.on_attempt(batch, attempt, seconds)
         attempt = delivery.possibly_delivered.judge(attempt, delivery.rows)
         return Sent(attempt, began_in, seconds, batch.size)
 
@@ -442,10 +499,27 @@ class Sender:
                 self._in_flight.set_apart(delivery)
         if found.delivered:
             self._settle_delivered(delivery, tuple(found.delivered))
-        unsettled = [pair for pair in found.not_yet if not self.postpone(pair[0])]
+        unsettled = [pair for pair in found.not_yet if not self._postpone(pair[0])]
         for row, outcome in (*unsettled, *found.rejected):
             attempts = row.history.attempts + 1
             self.settlement.rejected(row, outcome, attempts=attempts, why=delivery.refusal)
+
+    def _postpone(self, row: Row) -> bool:
+        """Have ground truth sent again later; returns whether it is to be, and not given up.
+
+        What outlives this process does not end with it.
+        """
+        now = anyio.current_time()
+        wall, since = now + self._wall_offset, row.history.unknown_since
+        waited = 0.0 if since is None else max(0.0, wall - since)
+        outlives_us = self.buffer.is_durable or self.settings.spool_dir is not None
+        urgent = self.flow.urgent and not outlives_us
+        if not self.ground_truth.postpone(row, now, waited=waited, urgent=urgent):
+            return False
+        note_unknown(row, wall)
+        self.buffer.note([row])
+        self.buffer.put_off(self.ground_truth.beyond())
+        return True
 
     def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
         self.settlement.delivered(rows)
@@ -493,7 +567,7 @@ class Sender:
         note_death([row])  # should it be one, the next process knows what it died of
         self.buffer.note([row], at_once=True)
         try:
-            return self.shrink(row)
+            return self.shrinker.shrink(row)
         except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
             logger.warning("arthur-relay: a row could not be read: %s", safe_traceback(error))
             return None
@@ -562,7 +636,7 @@ class Sender:
         is_alone = is_ordinary and self._may_be_bad(delivery)
         in_flight.parked += is_ordinary
         in_flight.parked_alone += is_alone
-        self.changed()
+        self.wake_up.wake()
         delivery.hurry = anyio.Event()
         urgent = self.flow.urgent
         try:

@@ -1,7 +1,7 @@
 """The thread that the worker runs in: start, wake-up, restart, end; none while there is no work."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -50,24 +50,35 @@ class Idleness(Protocol):
         ...
 
 
-class Runtime:
-    """Runs a coroutine function on an anyio loop in a daemon thread, again if it dies.
+class Job(Protocol):
+    """What the thread is for."""
 
-    Args:
-        run: What to run; when it returns, the thread ends. It is given what to call when it
-            has imported all that it needs, and returns whether it ends because it has nothing to
-            do: then a wake-up runs it again, in another thread.
+    async def run(self, ready: Callable[[], None]) -> bool:
+        """Work, and let the thread end by returning.
+
+        Args:
+            ready: To be called when all is imported that it needs.
+
+        Returns:
+            Whether it ends because it has nothing to do: then a wake-up runs it again, in another
+            thread.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Look around. Called on the loop's thread."""
+        ...
+
+
+class Runtime:
+    """Runs a job on an anyio loop in a daemon thread, again if it dies.
 
     Attributes:
-        idleness: Who is asked when `run` ends for want of work; None where it never does.
-        restarts: How often `run` died of an exception and was run again.
+        idleness: Who is asked when the job ends for want of work; None where it never does.
+        restarts: How often the job died of an exception and was run again.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Callable[[], None]], Awaitable[bool]],
-    ) -> None:
-        self._run = run
+    def __init__(self) -> None:
         self.idleness: Idleness | None = None
         # Whoever changes whether there is a thread has this, never whoever captures. Re-entrant,
         # because a signal handler may close what the code that it interrupts is closing.
@@ -77,7 +88,7 @@ class Runtime:
         self._make_threads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scope: anyio.CancelScope | None = None
-        self._notify: Callable[[], None] | None = None
+        self._job: Job | None = None
         self._cancelled = False
         self._ready = native.Event()
         self._start_error: BaseException | None = None
@@ -104,11 +115,11 @@ class Runtime:
         """Whether there is no thread because there is no work; the next wake-up starts one."""
         return self._at_rest
 
-    def start(self, notify: Callable[[], None]) -> None:
+    def start(self, job: Job) -> None:
         """Start the thread.
 
         Args:
-            notify: What a wake-up calls, on the loop's thread.
+            job: What it runs, and what a wake-up wakes.
 
         Raises:
             ConfigurationError: No thread can be had. It may be tried again.
@@ -118,7 +129,7 @@ class Runtime:
                 return  # a signal handler, in the middle of a start
             self._is_starting = True
             try:
-                self._notify = notify
+                self._job = job
                 if native.is_patched():
                     import_client()
                     worker_logs.start()
@@ -178,14 +189,14 @@ class Runtime:
         self.wake()
 
     def wake(self) -> None:
-        """Have `notify` called on the loop. Any thread; never blocks, never raises."""
-        loop, notify = self._loop, self._notify
-        if loop is None or notify is None:
+        """Wake the job. Any thread; never blocks, never raises."""
+        loop, job = self._loop, self._job
+        if loop is None or job is None:
             if self._at_rest:
                 self._wake_from_rest()
             return  # the worker looks around when it starts
         try:
-            loop.call_soon_threadsafe(notify)
+            loop.call_soon_threadsafe(job.wake)
         except RuntimeError:
             return  # the loop is closed: it died and comes back, or it is the end
 
@@ -335,12 +346,14 @@ class Runtime:
 
     async def _supervised(self) -> bool:
         self._loop = asyncio.get_running_loop()
+        job = self._job
+        assert job is not None, "start was given it"
         with anyio.CancelScope() as self._scope:
             if self._cancelled:
                 return False
             self._working = True
             try:
-                return await self._run(self._ready.set)
+                return await job.run(self._ready.set)
             finally:
                 self._working = False
         return False

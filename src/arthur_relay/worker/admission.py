@@ -1,19 +1,23 @@
 """Room for what waits behind the capture queue, and what gives way when there is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
+from arthur_relay.capture.queue import CaptureQueue
+from arthur_relay.delivery.sender import Sender
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
-from arthur_relay.worker.flush import FlushTracker
+from arthur_relay.worker.compactor import Compactor
 from arthur_relay.worker.overflow_notice import OverflowNotice
+from arthur_relay.worker.settlement import Settlement
 
 logger = WorkerLogger("arthur_relay.worker")
 
@@ -30,25 +34,25 @@ class Admission:
     Attributes:
         buffer: Where encoded rows wait.
         awaiting: Where captures wait whose model is not known yet.
-        ledger: Counts what gives way.
-        flushes: Told of what gives way.
+        ledger: Has the count of what overflowed, for the log.
+        settlement: Settles what gives way.
         settings: The overflow policy.
-        goes_well: Says whether deliveries go well.
-        inlet_fullness: Says how full the capture queue is, 0 to 1 and more.
-        filled: Told when rows were put into the buffer.
-        borrowed: Returns the bytes of what rows may take that large captures have before them.
+        budget: Knows the bytes of large captures, which rows can't have.
+        queue: Fills up while there is no time to compress well.
+        sender: Knows whether deliveries go well.
+        compactor: Compresses rows beside the loop.
         gives_up_oldest: The setting; found once, for each slice of captures asks.
     """
 
     buffer: Buffer
     awaiting: AwaitingSchema
     ledger: Ledger
-    flushes: FlushTracker
+    settlement: Settlement
     settings: RelaySettings
-    goes_well: Callable[[], bool]
-    inlet_fullness: Callable[[], float]
-    filled: Callable[[], None]
-    borrowed: Callable[[], int]
+    budget: MemoryBudget
+    queue: CaptureQueue
+    sender: Sender
+    compactor: Compactor
     gives_up_oldest: bool = field(init=False)
     _notice: OverflowNotice = field(init=False)
 
@@ -56,19 +60,10 @@ class Admission:
         self.gives_up_oldest = self.settings.gives_up_oldest
         self._notice = OverflowNotice(self.settings.overflow.value)
 
-    @property
-    def taken_bytes(self) -> int:
-        """Bytes that wait behind the capture queue, as accounted. Any thread may read it."""
-        return self.buffer.size + self.awaiting.size
-
-    def spare(self) -> int:
-        """Return the bytes that neither rows nor large captures take. Any thread may ask."""
-        return self.settings.buffer_bytes - self.taken_bytes - self.borrowed()
-
     def has(self, size: int, *, rows: int = 1) -> bool:
         """Say whether that many more rows, of so many bytes in all, fit in."""
         awaiting = self.awaiting
-        others = awaiting.size + self.borrowed()
+        others = awaiting.size + self.budget.over_share
         return self.buffer.has_room(rows=rows + awaiting.rows, size=size + others)
 
     def hold(self, rows: Sequence[Row]) -> None:
@@ -81,9 +76,8 @@ class Admission:
                 if self.make_for(len(row.body)):
                     self.buffer.put([row])
                 else:
-                    self.ledger.drop(DropReason.OVERFLOW, 1)
-                    self.flushes.settle_all([row.epoch])
-        self.filled()
+                    self.settlement.dropped(DropReason.OVERFLOW, 1, row.epoch)
+        self.compactor.nudge()
 
     def make_for(self, size: int) -> bool:
         """Make room for a row, or for a capture; returns whether there is some now."""
@@ -96,7 +90,7 @@ class Admission:
         if self.gives_up_oldest or self.has(1):
             return False
         # While deliveries go well there will be room soon, so it is not worth the work.
-        return self.goes_well() or not self._compact()
+        return self.sender.goes_well or not self._compact()
 
     def tell(self) -> None:
         """Log when the queue begins to overflow, and when it has stopped."""
@@ -112,20 +106,18 @@ class Admission:
             return False
         row = self.buffer.evict()
         if row is not None:
-            self.ledger.drop_held(DropReason.OVERFLOW, 1, row.model_id)
-            self.flushes.settle_all([row.epoch])
+            self.settlement.evicted(row)
             return True
         staged = self.awaiting.evict()
         if staged is None:
             return False
         capture, epoch = staged
-        self.ledger.drop(DropReason.OVERFLOW, capture.rows)
-        self.flushes.settle(capture.rows, epoch)
+        self.settlement.dropped(DropReason.OVERFLOW, capture.rows, epoch)
         return True
 
     def _compact(self) -> bool:
         """Make room without a loss. Returns whether that was possible."""
         try:
-            return self.buffer.compact(quickly=self.inlet_fullness() >= QUICK_FULLNESS)
+            return self.buffer.compact(quickly=self.queue.fullness >= QUICK_FULLNESS)
         except (MemoryError, OSError):
             return False  # the machine has no memory for the work itself

@@ -1,16 +1,22 @@
 """Has what waits compressed beside the loop, while the destination is away."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.delivery.sender import Sender
 
-Offload = Callable[[Callable[[], None]], Awaitable[None]]
-"""Calls a function in another thread and returns when it is done."""
+
+class Offloads(Protocol):
+    """Has another thread."""
+
+    async def offload(self, function: Callable[[], None]) -> None:
+        """Call a function there, and return when it is done."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -20,12 +26,12 @@ class Compactor:
     Attributes:
         buffer: Where rows wait.
         sender: Knows whether they will wait for long.
-        offload: Where the work is done.
+        offloader: Does the work.
     """
 
     buffer: Buffer
     sender: Sender
-    offload: Offload
+    offloader: Offloads
     _nudged: anyio.Event | None = field(default=None, init=False)
 
     def nudge(self) -> None:
@@ -41,7 +47,7 @@ class Compactor:
             self._nudged = anyio.Event()
             while self.sender.is_down and (piece := self.buffer.begin_compaction()):
                 try:
-                    await self.offload(piece.run)
+                    await self.offloader.offload(piece.run)
                 except (MemoryError, OSError):
                     break  # as above; with the next row it is tried again
                 finally:

@@ -1,6 +1,6 @@
 """Takes captures in from the capture queue: samples them, and encodes or stages them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import anyio.lowlevel
@@ -27,6 +27,7 @@ from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.flush import FlushTracker
 from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.schema_registry import SchemaRegistry
+from arthur_relay.worker.settlement import Settlement
 
 logger = WorkerLogger("arthur_relay.worker")
 
@@ -58,11 +59,11 @@ class EncodeStage:
         awaiting: Where they wait while their model is not known.
         admission: Where their rows go.
         schemas: Knows the models.
-        ledger: Counts what does not become a row.
-        flushes: Told of what was taken, and of what is done with.
+        ledger: Counts what is not in the sample.
+        flushes: Counts what was taken.
+        settlement: Settles what makes no row, and what is refused.
         settings: The sample, and the overflow policy.
         gil: Lets the application's threads go on.
-        dead: Told of rows that are rejected here, and why.
     """
 
     queue: CaptureQueue
@@ -71,9 +72,9 @@ class EncodeStage:
     schemas: SchemaRegistry
     ledger: Ledger
     flushes: FlushTracker
+    settlement: Settlement
     settings: RelaySettings
     gil: GilYielder
-    dead: Callable[[Row, str], None]
     _told_unencodable: bool = False
     _told_nameless: bool = False
     _slices: int = 0
@@ -183,28 +184,23 @@ class EncodeStage:
                 self._refuse(NO_GROUND_TRUTH, capture, epoch)
                 return []
             missing = capture.rows - len(rows)
-            self.ledger.drop(DropReason.SKIPPED, missing)
-            self.flushes.settle(missing, epoch)
+            self.settlement.dropped(DropReason.SKIPPED, missing, epoch)
         return rows
 
     def _refuse(self, reason: str, capture: Encodable, epoch: int) -> None:
         """Reject a capture that Arthur would not take; its letters are as good as can be told."""
-        self.ledger.reject(reason, capture.rows, capture.model_id)
-        self.flushes.settle(capture.rows, epoch)
         try:
             rows = self.schemas.presumed_encoder(capture.model_id).encode(capture, epoch)
-        except Exception:  # noqa: BLE001 - it is rejected and counted already
+        except Exception:  # noqa: BLE001 - it is rejected and counted all the same
             rows = []
-        for row in rows or [_without_body(capture)]:
-            self.dead(row, reason)
+        self.settlement.refused(capture, reason, epoch, rows or [_without_body(capture)])
 
     def _drop_unencodable(self, capture: Capture, epoch: int) -> None:
         if not self._told_unencodable:
             self._told_unencodable = True
             # Without the exception, whose text might quote the inference.
             logger.warning("arthur-relay: an inference could not be encoded and is dropped")
-        self.ledger.drop(DropReason.UNENCODABLE, capture.rows)
-        self.flushes.settle(capture.rows, epoch)
+        self.settlement.dropped(DropReason.UNENCODABLE, capture.rows, epoch)
 
 
 def _without_body(capture: Encodable) -> Row:

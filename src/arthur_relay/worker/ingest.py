@@ -67,6 +67,14 @@ class IngestClient(Protocol):
         ...
 
 
+class KnowsHeld(Protocol):
+    """The sender."""
+
+    def is_held(self, model_id: str) -> bool:
+        """Return whether nothing of a model goes through, while others' rows do."""
+        ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class IngestQueue:
     """Offers on their way into the buffer.
@@ -79,7 +87,7 @@ class IngestQueue:
         flushes: Told of what was taken.
         wake: Wakes the worker; thread-safe, never blocks.
         max_bytes: What the buffer may hold.
-        is_held: Says whether nothing of a model goes through, while others' rows do.
+        sender: Knows whether nothing of a model goes through, while others' rows do.
         monotonic: Returns seconds on any scale.
     """
 
@@ -88,7 +96,7 @@ class IngestQueue:
     flushes: FlushTracker
     wake: Callable[[], None]
     max_bytes: int
-    is_held: Callable[[str], bool]
+    sender: KnowsHeld
     monotonic: Callable[[], float] = monotonic
     _offers: deque[IngestBatch] = field(default_factory=deque)
     _woken: bool = False
@@ -138,7 +146,7 @@ class IngestQueue:
             if not self.buffer.has_room(rows=count, size=more):
                 answers.append((offer, IngestRefusal.FULL))
                 continue
-            if self.is_held(offer.rows[0].model_id) and not self.buffer.has_room(
+            if self.sender.is_held(offer.rows[0].model_id) and not self.buffer.has_room(
                 rows=count, size=more + int(self.max_bytes * (1 - HELD_SHARE))
             ):
                 answers.append((offer, IngestRefusal.HELD))

@@ -40,8 +40,7 @@ class KnownModels:
         """Make a model known, so that Arthur need not be asked for it."""
         if schema.model_id not in self._given:  # attributes can't be added to a saved model
             self._given[schema.model_id] = schema
-            pipeline.worker.schemas.give(schema)
-            pipeline.runtime.wake()
+            pipeline.give_model(schema)
 
     def give_all(self, pipeline: Pipeline) -> None:
         """Make known to a new pipeline what was given before; it asks for the others itself.
@@ -50,7 +49,7 @@ class KnownModels:
         """
         self._answers = {}
         for schema in self._given.values():
-            pipeline.worker.schemas.give(schema)
+            pipeline.give_model(schema)
 
     def ask(self, model_id: str, pipeline: Pipeline, *, timeout_seconds: float) -> None:
         """Wait until Arthur has told of a model, which it is asked once.
@@ -67,8 +66,7 @@ class KnownModels:
         if answer is None:
             if not self._has_room():
                 return
-            answer = self._answers[model_id] = pipeline.worker.schemas.ask(model_id)
-            pipeline.runtime.wake()
+            answer = self._answers[model_id] = pipeline.ask_for_model(model_id)
         native.wait_for_any((answer,), timeout_seconds)
         try:
             answer.result(0)

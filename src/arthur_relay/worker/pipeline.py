@@ -7,25 +7,45 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from arthur_relay.accounting import Ledger
+from arthur_relay.buffers import Buffer, DamagedFiles
 from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
+from arthur_relay.delivery.flow_control import FlowControl
+from arthur_relay.delivery.ground_truth import GroundTruthOrder
+from arthur_relay.delivery.in_flight import InFlight
+from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination, HasOwner
+from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.inference import Capture
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
 from arthur_relay.settings import RelaySettings
-from arthur_relay.stats import DropReason
+from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
-from arthur_relay.worker.flush import FlushRequest
+from arthur_relay.worker.admission import Admission
+from arthur_relay.worker.awaiting_schema import AwaitingSchema
+from arthur_relay.worker.compactor import Compactor
+from arthur_relay.worker.encode_stage import EncodeStage
+from arthur_relay.worker.flush import FlushRequest, FlushTracker
 from arthur_relay.worker.gil import GilYielder
+from arthur_relay.worker.host import PipelineHost
+from arthur_relay.worker.ingest import IngestQueue
+from arthur_relay.worker.report import EventCounts, report_health, report_stats
+from arthur_relay.worker.schema_registry import SchemaRegistry
+from arthur_relay.worker.settlement import Settlement, utc_now
+from arthur_relay.worker.wake_up import WakeUp
 from arthur_relay.worker.worker import Worker
 
 logger = worker_logs.WorkerLogger("arthur_relay", everywhere=True)
@@ -34,69 +54,191 @@ KEEPING_SHARE = 0.5
 """The part of an exit's time, at most, that is for keeping what could not be delivered."""
 
 
-class Owner(Protocol):
-    """Whose pipeline it is: what goes on without a thread while there is nothing to do."""
+class WaitingRows(NamedTuple):
+    """What the buffer holds, for whoever shows it."""
 
-    idle_seconds: float
-    """After how long that is so."""
-
-    def may_idle(self) -> bool:
-        """Whether the thread may end now. The worker's thread."""
-        ...
-
-    def let_go(self, *, keeps_letters: bool) -> bool:
-        """Be told that the thread ends, if it may, and whether letters are in memory that it wants.
-
-        Returns:
-            Whether it may.
-        """
-        ...
-
-    def take_back(self) -> None:
-        """Be told that there is one again soon. Any thread; takes no lock, never raises."""
-        ...
-
-    def has_work(self) -> bool:
-        """Whether there will be something to do. Any thread."""
-        ...
+    rows: int
+    size: int
+    """Bytes in memory, or of the spool's files."""
+    oldest_at: float | None
+    """When the oldest row was captured, seconds since 1970; None when there is none."""
+    trouble: str | None
+    """Why the spool can't keep rows, or None."""
+    left_alone: int
+    """Rows in the spool's directory that are for somebody else."""
+    damaged_files: DamagedFiles
 
 
 @dataclass(frozen=True, slots=True)
 class _Idleness:
-    """Asks the worker, its inlet and the owner. See `runtime.Idleness` for each method."""
+    """Asks the worker, its queue and the host. See `thread.Idleness` for each method."""
 
     worker: Worker
-    owner: Owner
-    keeps_letters: Callable[[], bool]
+    host: PipelineHost
 
     def has_work(self) -> bool:
-        return self.worker.has_work() or self.owner.has_work()
+        return self.worker.has_work() or self.host.has_work()
 
     def let_go(self) -> bool:
         self.stay_asleep()
-        return self.owner.let_go(keeps_letters=self.keeps_letters())
+        in_memory = self.worker.settings.spool_dir is None
+        keeps_letters = in_memory and self.worker.dead_letters.added.total() > 0
+        return self.host.let_go(keeps_letters=keeps_letters)
 
     def take_back(self) -> None:
-        self.owner.take_back()
+        self.host.take_back()
 
     def stay_asleep(self) -> None:
         self.worker.queue.rest(idle=True)
 
 
+class WorkerThread(Protocol):
+    """What a worker needs of its thread; see `Runtime`."""
+
+    def wake(self) -> None:
+        """Wake the worker. Any thread; never blocks, never raises."""
+        ...
+
+    async def offload(self, function: Callable[[], None]) -> None:
+        """Call a function in a second thread, and return when it is done."""
+        ...
+
+
+def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meets
+    *,
+    settings: RelaySettings,
+    destination: Destination,
+    host: PipelineHost,
+    thread: WorkerThread,
+    ledger: Ledger,
+    buffer: Buffer,
+    dead_letters: DeadLetters,
+    budget: MemoryBudget,
+    random: Callable[[], float] = random.random,
+    gil: GilYielder | None = None,
+    utc_now: Callable[[], datetime] = utc_now,
+) -> Worker:
+    """Compose a worker: the one place where its parts meet, in the order in which a row meets them.
+
+    Args:
+        settings: Sizes and times.
+        destination: Where rows go.
+        host: Whom it works for.
+        thread: Runs it, wakes it from other threads, and has a second thread.
+        ledger: Where everything is counted.
+        buffer: Where rows wait.
+        dead_letters: Where rows go that are rejected.
+        budget: The bytes of all that waits.
+        random: Returns a number in 0..1, for jitter.
+        gil: Lets the application's threads go on.
+        utc_now: Returns the wall clock.
+    """
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, wake=thread.wake, budget=budget)
+    wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
+    budget.awaiting, budget.rows = awaiting, buffer
+    ground_truth = GroundTruthOrder(random)
+    settlement = Settlement(
+        buffer=buffer,
+        ledger=ledger,
+        dead_letters=dead_letters,
+        flushes=flushes,
+        ground_truth=ground_truth,
+        destination=destination.name,
+        utc_now=utc_now,
+    )
+    flow = FlowControl(settings=settings, random=random, in_flight=InFlight())
+    schemas = SchemaRegistry(
+        destination=destination,
+        buffer=buffer,
+        awaiting=awaiting,
+        settings=settings,
+        random=random,
+        ledger=ledger,
+        privacy=Privacy.of(settings, failed=ledger.redaction_failed),
+        host=host,
+        wake_up=wake_up,
+        flow=flow,
+    )
+    sender = Sender(
+        destination=destination,
+        buffer=buffer,
+        ledger=ledger,
+        settlement=settlement,
+        ground_truth=ground_truth,
+        settings=settings,
+        random=random,
+        shrinker=schemas,
+        wake_up=wake_up,
+        utc_now=utc_now,
+        flow=flow,
+    )
+    compactor = Compactor(buffer, sender, thread)
+    admission = Admission(
+        buffer=buffer,
+        awaiting=awaiting,
+        ledger=ledger,
+        settlement=settlement,
+        settings=settings,
+        budget=budget,
+        queue=queue,
+        sender=sender,
+        compactor=compactor,
+    )
+    gil = gil if gil is not None else GilYielder()
+    return Worker(
+        queue=queue,
+        buffer=buffer,
+        destination=destination,
+        ledger=ledger,
+        dead_letters=dead_letters,
+        settings=settings,
+        host=host,
+        budget=budget,
+        gil=gil,
+        wake_up=wake_up,
+        flushes=flushes,
+        ground_truth=ground_truth,
+        settlement=settlement,
+        sender=sender,
+        schemas=schemas,
+        compactor=compactor,
+        admission=admission,
+        ingest=IngestQueue(
+            buffer=buffer,
+            ledger=ledger,
+            flushes=flushes,
+            wake=thread.wake,
+            max_bytes=settings.buffer_bytes,
+            sender=sender,
+        ),
+        encode_stage=EncodeStage(
+            queue=queue,
+            awaiting=awaiting,
+            admission=admission,
+            schemas=schemas,
+            ledger=ledger,
+            flushes=flushes,
+            settlement=settlement,
+            settings=settings,
+            gil=gil,
+        ),
+        utc_now=utc_now,
+    )
+
+
 @dataclass(slots=True)
 class Pipeline:
-    """The parts, and where they are between start and end.
+    """A worker and its thread, and where they are between start and end.
 
     Attributes:
-        created_pid: The process that they belong to.
+        created_pid: The process that it belongs to.
         started_pid: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
         ended: Set when the worker has gone and everything left is accounted for.
-        told_end: Whether the log knows what was left at the end.
+        logged_end: Whether the log says what was left at the end.
     """
 
     ledger: Ledger
-    queue: CaptureQueue
     worker: Worker
     runtime: Runtime
     dead_letters: DeadLetters
@@ -104,76 +246,204 @@ class Pipeline:
     started_pid: int | None = None
     closing: FlushRequest = field(default_factory=lambda: FlushRequest(closing=True))
     ended: native.Event = field(default_factory=native.Event)
-    told_end: bool = False
+    logged_end: bool = False
     _open: list[None] = field(default_factory=lambda: [None])
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
 
     @classmethod
-    def assemble(  # noqa: PLR0913 - keyword-only
+    def build(
         cls,
         settings: RelaySettings,
         destination: Destination,
         *,
-        sweep: Callable[[], bool],
-        learned: Callable[[str, ModelSchema], None],
-        borrowed_by_runs: Callable[[], int],
+        host: PipelineHost,
+        budget: MemoryBudget | None = None,
         by_model: ModelLedger | None = None,
-        owner: Owner | None = None,
     ) -> "Pipeline":
         """Compose a pipeline that has not been started.
 
         Args:
             settings: What it is like.
             destination: Where rows go.
-            sweep: See `Worker`.
-            learned: See `Worker`.
-            borrowed_by_runs: Returns the bytes that open runs take beyond their share.
+            host: Whom it works for.
+            budget: The bytes of all that waits; one of its own when None.
             by_model: Counts by model; only rows that come encoded are, not captures.
-            owner: Says when it can do without a thread; never when None.
         """
-        ledger = Ledger(by_model)
-        dead_letters = chosen_dead_letters(settings)
-        runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
-        queue = CaptureQueue(
-            CaptureQueueLimits.of(settings),
-            ledger,
-            wake=runtime.wake,
-            spare=lambda: worker.admission.spare(),  # noqa: PLW0108 - it is made below
-        )
-        worker = Worker(
-            queue=queue,
-            buffer=chosen_buffer(settings, lambda: _owner(destination)),
-            destination=destination,
-            ledger=ledger,
-            dead_letters=dead_letters,
+        runtime, ledger, dead_letters = Runtime(), Ledger(by_model), chosen_dead_letters(settings)
+        worker = build_worker(
             settings=settings,
-            random=random.random,
-            sweep=sweep,
-            learned=learned,
-            gil=GilYielder(),
-            offload=runtime.offload,
-            wake_from_outside=runtime.wake,
-            borrowed=lambda: queue.borrowed + borrowed_by_runs(),
+            destination=destination,
+            host=host,
+            thread=runtime,
+            ledger=ledger,
+            buffer=chosen_buffer(settings, lambda: _owner(destination)),
+            dead_letters=dead_letters,
+            budget=budget if budget is not None else MemoryBudget.of(settings),
         )
-        if owner is not None:
-            worker.idle_seconds, worker.may_idle = owner.idle_seconds, owner.may_idle
-            in_memory = settings.spool_dir is None
-            runtime.idleness = _Idleness(
-                worker, owner, lambda: in_memory and dead_letters.added.total() > 0
-            )
-        return cls(ledger, queue, worker, runtime, dead_letters)
+        if host.idle_seconds is not None:
+            runtime.idleness = _Idleness(worker, host)
+        return cls(ledger, worker, runtime, dead_letters)
+
+    def start(self) -> None:
+        """Start the worker's thread.
+
+        Raises:
+            ConfigurationError: No thread can be had. It may be tried again.
+        """
+        self.runtime.start(self.worker)
+        self.started_pid = os.getpid()
+
+    def wait_until_ready(self) -> BaseException | None:
+        """Wait until the worker has imported what it needs; see `Runtime.wait_until_ready`."""
+        return self.runtime.wait_until_ready()
+
+    def give_up_start(self) -> None:
+        """End a worker that could not start."""
+        self.runtime.cancel()
+        self.runtime.join(JOIN_SECONDS)
+
+    def wake(self) -> None:
+        """Make the worker look around, and start its thread if it is at rest. Any thread."""
+        self.runtime.wake()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called on the worker's loop, if there is one. Any thread."""
+        self.runtime.call(function)
+
+    def observe(self, observer: Observes) -> None:
+        """Show somebody each attempt. Before the start."""
+        self.worker.sender.observers.append(observer)
+
+    def ask_for_model(self, model_id: str) -> "Future[None]":
+        """Ask for a model at once; see `SchemaRegistry.ask`. Any thread."""
+        answer = self.worker.schemas.ask(model_id)
+        self.runtime.wake()
+        return answer
+
+    def give_model(self, schema: ModelSchema) -> None:
+        """Make a model known that need not be asked for. Any thread."""
+        self.worker.schemas.give(schema)
+        self.runtime.wake()
+
+    def known_models(self) -> list[ModelSchema]:
+        """Return the models that are known. Any thread."""
+        return self.worker.schemas.known()
+
+    def note_question(self, failure: str) -> None:
+        """Take in why a question asked elsewhere had no answer, or "". Any thread."""
+        self.worker.schemas.note(failure)
+        self.runtime.wake()
+
+    def begin_pause(self) -> "Future[None]":
+        """Let no more requests set off; done when none is on its way. Any thread."""
+        done: Future[None] = native.new_future()
+        if self.is_running:
+            self.runtime.call(partial(self.worker.sender.begin_pause, done))
+        else:
+            done.set_result(None)
+        return done
+
+    @property
+    def ingest(self) -> IngestQueue:
+        """Where rows that come encoded are handed over."""
+        return self.worker.ingest
+
+    @property
+    def sender(self) -> Sender:
+        """How delivery goes: what of it any thread may read."""
+        return self.worker.sender
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the worker works, or would: False while it waits after its death. Any thread."""
+        return self.runtime.is_running
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is no thread for want of work; the next capture starts one. Any thread."""
+        return self.started_pid == os.getpid() and self.runtime.is_at_rest
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker died and was started again. Any thread."""
+        return self.runtime.restarts
+
+    def waiting(self) -> WaitingRows:
+        """Return what the buffer holds. Any thread."""
+        buffer = self.worker.buffer
+        return WaitingRows(
+            buffer.rows,
+            buffer.size,
+            buffer.oldest_at,
+            buffer.trouble,
+            buffer.left_alone,
+            buffer.damaged_files,
+        )
+
+    def abandon(self) -> None:
+        """Let go of what belongs to the parent, in a forked child: nothing of it is touched."""
+        self.worker.buffer.abandon()
+
+    def stats(
+        self, *, events: EventCounts | None = None, open_runs: OpenRuns | None = None
+    ) -> Stats:
+        """Return a snapshot of all counts. Any thread.
+
+        Args:
+            events: What the callback's edge counted.
+            open_runs: The open runs, where there are any.
+        """
+        return report_stats(
+            self.ledger,
+            events=events if events is not None else EventCounts(),
+            open_runs=0 if open_runs is None else len(open_runs),
+            worker_restarts=self.restarts,
+            pending_bytes=self.pending_bytes + (0 if open_runs is None else open_runs.size),
+            spooled=lambda: self.spooled,
+        )
+
+    def health(
+        self,
+        *,
+        disabled: bool = False,
+        unreadable: int = 0,
+        unanswered: str = "",
+        lacks_model: bool = False,
+    ) -> Health:
+        """Return how delivery goes, in one word and one sentence. Any thread.
+
+        Args:
+            disabled: Whether nothing is captured at all.
+            unreadable: LangChain events that could not be read.
+            unanswered: Why Arthur gave no answer to who asked it beside the pipeline, or "".
+            lacks_model: Whether inferences have to name their model though nobody chose that.
+        """
+        waiting = self.waiting()
+        return report_health(
+            self.ledger,
+            self.sender,
+            schemas=self.worker.schemas,
+            unreadable=unreadable,
+            disabled=disabled,
+            closed=not self.is_open,
+            running=self.is_running or self.started_pid != os.getpid(),
+            trouble=waiting.trouble,
+            left_alone=waiting.left_alone,
+            unanswered=unanswered,
+            lacks_model=lacks_model,
+        )
 
     def put(self, capture: Capture, *, may_wait: bool = True) -> None:
         """Put a capture into the capture queue. See `CaptureQueue.put`."""
-        if self.queue.may_block:
+        if self.worker.queue.may_block:
             # The worker must not wait for itself, nor a close for what it is about to end.
             may_wait = may_wait and not self.runtime.is_this_thread
-        self.queue.put(capture, may_wait=may_wait)
+        self.worker.queue.put(capture, may_wait=may_wait)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait between the callers and Arthur, as accounted. Any thread."""
-        return self.queue.size + self.worker.admission.taken_bytes
+        return self.worker.queue.size + self.worker.budget.buffered
 
     @property
     def is_open(self) -> bool:
@@ -219,9 +489,9 @@ class Pipeline:
         native.wait_for_any((done, self.ended), seconds)
         return not done.cancel()
 
-    def begin_end(self) -> bool:
+    def begin_shutdown(self) -> bool:
         """Take no more, and begin to deliver what is queued. Returns whether it was the first."""
-        first = self.shut()
+        first = self.stop_accepting()
         if first and self.runtime.end_rest():
             with suppress(InvalidStateError):
                 self.closing.done.set_result(None)
@@ -230,7 +500,7 @@ class Pipeline:
             self.runtime.hurry()
         return first
 
-    def finish_end(self, deadline: float) -> bool:
+    def finish_shutdown(self, deadline: float) -> bool:
         """Wait for the end, and see to it. An interrupt ends the wait, not what comes behind it.
 
         Args:
@@ -252,13 +522,13 @@ class Pipeline:
             # Relays that are stuck are waited for at the same time, and never for long.
             at_last = deadline + JOIN_SECONDS
             self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - monotonic())))
-            self.queue.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
-            self.close_out(at_last)
+            self.worker.queue.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
+            self.finalize(at_last)
             self.ended.set()
             worker_logs.write()
         return in_time
 
-    def close_out(self, at_last: float) -> None:
+    def finalize(self, at_last: float) -> None:
         """Account for what is left, once the worker has ended or is given up. Any thread.
 
         Args:
@@ -274,9 +544,9 @@ class Pipeline:
                 buffer.let_go(self.dead_letters.commit())
                 kept = buffer.close(lambda: counted or monotonic() >= at_last)
             self.ledger.close_out(kept)
-            if self.told_end:
+            if self.logged_end:
                 return
-            self.told_end = True
+            self.logged_end = True
             totals = self.ledger.totals()
             if lost := totals.dropped.get(DropReason.SHUTDOWN, 0):
                 logger.warning(
@@ -288,13 +558,13 @@ class Pipeline:
                     totals.pending,
                 )
 
-    def shut(self) -> bool:
+    def stop_accepting(self) -> bool:
         """Take no more captures. Returns whether this call was the first, in any thread."""
         try:
             self._open.pop()  # one step of C code: only one thread gets it
         except IndexError:
             return False
-        self.queue.close()
+        self.worker.queue.close()
         return True
 
 

@@ -4,13 +4,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
+from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
+from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
@@ -23,10 +25,12 @@ from arthur_relay.errors import (
     ModelError,
     UnreachableError,
 )
+from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system import native
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
+from arthur_relay.worker.wake_up import WakeUp
 
 logger = WorkerLogger("arthur_relay.delivery")
 
@@ -47,6 +51,14 @@ QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
 
 
+class LearnsModels(Protocol):
+    """Wants to know what Arthur says of models."""
+
+    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+        """Take in a model that became known. The worker's thread."""
+        ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class SchemaRegistry:
     """Knows the encoders of the models, and loads those it does not know.
@@ -60,11 +72,11 @@ class SchemaRegistry:
         awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
-        omitted: Given to each encoder.
+        ledger: Counts values that an encoder leaves out.
         privacy: Given to each encoder.
-        learned: Told of each model that becomes known.
-        changed: Told when a model became known, or was refused.
-        asked: Told why a question had no answer, and "" when it had one.
+        host: Is told of each model that becomes known.
+        wake_up: Woken when a model became known, or was refused.
+        flow: Takes each question's end as it takes a delivery's.
         urgent: Whether the relay is closing, and waits have to be short.
         told: Models that Arthur has told of, or refused, until somebody takes note.
     """
@@ -74,11 +86,11 @@ class SchemaRegistry:
     awaiting: AwaitingSchema
     settings: RelaySettings
     random: Callable[[], float]
-    omitted: Callable[[str], None]
+    ledger: Ledger
     privacy: Privacy | None
-    learned: Callable[[str, ModelSchema], None]
-    changed: Callable[[], None]
-    asked: Callable[[str], None]
+    host: LearnsModels
+    wake_up: WakeUp
+    flow: FlowControl
     urgent: bool = False
     told: deque[str] = field(default_factory=deque)
     _unreachable: dict[str, str] = field(default_factory=dict)
@@ -148,7 +160,7 @@ class SchemaRegistry:
         while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
             del self._refused[next(iter(self._refused))]
         while self._noted:
-            self.asked(self._noted.popleft())
+            self._note_question(self._noted.popleft())
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
@@ -267,11 +279,11 @@ class SchemaRegistry:
             self._start_next(group)
             return
         except ConfigurationError as error:
-            self.asked("")
+            self._note_question("")
             self._refuse(model_id, error)
             self._answer(model_id, error)
         else:
-            self.asked("")
+            self._note_question("")
             self._learn(model_id, schema)
             self.buffer.remember(schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
@@ -282,7 +294,7 @@ class SchemaRegistry:
         self._not_before.pop(model_id, None)
         self._loading.discard(model_id)
         self._start_next(group)
-        self.changed()
+        self.wake_up.wake()
 
     async def _fetch(self, model_id: str) -> ModelSchema:
         limit = self.settings.request_timeout_seconds
@@ -318,10 +330,19 @@ class SchemaRegistry:
                 _forget_oldest(self._unreachable)
             self._unreachable[model_id] = reason
             if not (isinstance(error, UnreachableError) and error.throttled):
-                self.asked(reason)
+                self._note_question(reason)
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error
+
+    def _note_question(self, failure: str) -> None:
+        if self.flow.asked(failure):
+            self.wake_up.wake()
+
+    def shrink(self, row: Row) -> Row | None:
+        """Return a smaller form of a row that is too large alone, or None."""
+        encoder = self._encoders.get(row.model_id)
+        return encoder.shrink(row) if encoder is not None else None
 
     def _refuse(self, model_id: str, error: ConfigurationError) -> None:
         """Remember for a while that Arthur has refused to tell of a model."""
@@ -344,9 +365,9 @@ class SchemaRegistry:
             logger.warning("arthur-relay: %s", error)
 
     def _learn(self, model_id: str, schema: ModelSchema) -> None:
-        self._encoders[model_id] = Encoder(schema, self.omitted, self.privacy)
+        self._encoders[model_id] = Encoder(schema, self.ledger.omit, self.privacy)
         self.told.append(model_id)
-        self.learned(model_id, schema)
+        self.host.on_learned(model_id, schema)
 
     async def _back_off(self, seconds: float) -> None:
         assert self._hurry is not None

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 import anyio.lowlevel
@@ -18,27 +18,26 @@ from anyio.abc import TaskGroup
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
 from arthur_relay.capture.queue import CaptureQueue
-from arthur_relay.dead_letters import DeadLetter, DeadLetters
+from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.delivery.batcher import Batcher
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
-from arthur_relay.delivery.in_flight import fitting_parts, note_death, note_unknown
+from arthur_relay.delivery.in_flight import fitting_parts, note_death
 from arthur_relay.delivery.sender import Sender
-from arthur_relay.delivery.settlement import Settlement
 from arthur_relay.destinations import Destination, HasOwner
-from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import RelayError
+from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
-from arthur_relay.stats import DropReason
 from arthur_relay.worker.admission import Admission
-from arthur_relay.worker.awaiting_schema import AwaitingSchema
-from arthur_relay.worker.compactor import Compactor, Offload
+from arthur_relay.worker.compactor import Compactor
 from arthur_relay.worker.encode_stage import EncodeStage
 from arthur_relay.worker.flush import FlushRequest, FlushTracker
 from arthur_relay.worker.gil import GilYielder
+from arthur_relay.worker.host import PipelineHost
 from arthur_relay.worker.ingest import IngestQueue
 from arthur_relay.worker.schema_registry import SchemaRegistry
+from arthur_relay.worker.settlement import Settlement, utc_now
+from arthur_relay.worker.wake_up import WakeUp
 
 AHEAD_BATCHES = 2
 """Batches encoded before there is capacity to send them: more would only take memory."""
@@ -65,7 +64,7 @@ SWEEP_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Worker:
-    """The pipeline's loop.
+    """The pipeline's loop; `pipeline.build_worker` composes it.
 
     `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
     the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and another
@@ -78,16 +77,20 @@ class Worker:
         ledger: Where they are counted.
         dead_letters: Where those go that are rejected.
         settings: Sizes and times.
-        random: Returns a number in 0..1, for jitter.
-        sweep: Looks for open runs that never ended; returns whether any run is open.
-        learned: Told of each model that becomes known.
+        host: Whom the pipeline works for.
+        budget: The bytes of all that waits.
         gil: Lets the application's threads go on.
-        offload: Calls a function in another thread and waits for it.
-        wake_from_outside: Has `wake` called on the loop; any thread, never blocks.
-        borrowed: See `Admission`.
-        utc_now: Returns the wall clock, for the dates of dead letters.
-        idle_seconds: After how long without anything to do `run` ends; never when None.
-        may_idle: Says whether it may end then.
+        wake_up: What the loop waits for.
+        flushes: The flushes that wait.
+        ground_truth: Ground truth that waits for its inference.
+        settlement: Says what became of rows.
+        sender: Has batches delivered.
+        schemas: Knows the models.
+        compactor: Compresses rows beside the loop.
+        admission: Decides what gives way.
+        ingest: Rows that come encoded.
+        encode_stage: Makes rows of captures.
+        utc_now: Returns the wall clock.
     """
 
     queue: CaptureQueue
@@ -96,100 +99,32 @@ class Worker:
     ledger: Ledger
     dead_letters: DeadLetters
     settings: RelaySettings
-    random: Callable[[], float]
-    sweep: Callable[[], bool]
-    learned: Callable[[str, ModelSchema], None]
+    host: PipelineHost
+    budget: MemoryBudget
     gil: GilYielder
-    offload: Offload
-    wake_from_outside: Callable[[], None] = lambda: None
-    borrowed: Callable[[], int] = lambda: 0
-    utc_now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    idle_seconds: float | None = None
-    may_idle: Callable[[], bool] = lambda: True
-    sender: Sender = field(init=False)
-    settlement: Settlement = field(init=False)
-    schemas: SchemaRegistry = field(init=False)
-    admission: Admission = field(init=False)
-    ingest: IngestQueue = field(init=False)
-    _encode_stage: EncodeStage = field(init=False)
+    wake_up: WakeUp
+    flushes: FlushTracker
+    ground_truth: GroundTruthOrder
+    settlement: Settlement
+    sender: Sender
+    schemas: SchemaRegistry
+    compactor: Compactor
+    admission: Admission
+    ingest: IngestQueue
+    encode_stage: EncodeStage
+    utc_now: Callable[[], datetime] = utc_now
     _batcher: Batcher = field(init=False)
-    _order: GroundTruthOrder = field(init=False)
-    _compactor: Compactor = field(init=False)
     _controls: deque[FlushRequest] = field(default_factory=deque)
-    _flushes: FlushTracker = field(default_factory=FlushTracker)
     _ready: deque[Batch] = field(default_factory=deque)
     _in_hand: Sequence[Row] = ()
-    _wakeup: anyio.Event | None = None
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
     _idle_since: float | None = None
     _captured_before: int = 0
     _favours_put_off: bool = False
-    _wall_offset: float = 0.0
 
     def __post_init__(self) -> None:
         self._begin_anew()
-        self.settlement = Settlement(
-            buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
-        )
-        self.sender = Sender(
-            destination=self.destination,
-            buffer=self.buffer,
-            ledger=self.ledger,
-            settlement=self.settlement,
-            settings=self.settings,
-            random=self.random,
-            shrink=self._shrink,
-            postpone=self._postpone,
-            changed=self.wake,
-            utc_now=self.utc_now,
-        )
-        awaiting = AwaitingSchema()
-        self.schemas = SchemaRegistry(
-            destination=self.destination,
-            buffer=self.buffer,
-            awaiting=awaiting,
-            settings=self.settings,
-            random=self.random,
-            omitted=self.ledger.omit,
-            privacy=Privacy.of(self.settings, failed=self.ledger.redaction_failed),
-            learned=self.learned,
-            changed=self.wake,
-            asked=self.sender.asked,
-        )
-        self.admission = Admission(
-            buffer=self.buffer,
-            awaiting=awaiting,
-            ledger=self.ledger,
-            flushes=self._flushes,
-            settings=self.settings,
-            goes_well=lambda: self.sender.goes_well,
-            inlet_fullness=lambda: self.queue.fullness,
-            borrowed=self.borrowed,
-            filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
-        )
-        self.ingest = IngestQueue(
-            buffer=self.buffer,
-            ledger=self.ledger,
-            flushes=self._flushes,
-            wake=self.wake_from_outside,
-            max_bytes=self.settings.buffer_bytes,
-            is_held=lambda model_id: self.sender.is_held(model_id),  # noqa: PLW0108 - made below
-        )
-        self._encode_stage = EncodeStage(
-            queue=self.queue,
-            awaiting=awaiting,
-            admission=self.admission,
-            schemas=self.schemas,
-            ledger=self.ledger,
-            flushes=self._flushes,
-            settings=self.settings,
-            gil=self.gil,
-            dead=lambda row, reason: self.settlement.bury(
-                row, Outcome(Verdict.REJECTED, reason), 0
-            ),
-        )
-        self._compactor = Compactor(self.buffer, self.sender, self.offload)
 
     def control(self, request: FlushRequest) -> None:
         """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
@@ -197,8 +132,7 @@ class Worker:
 
     def wake(self) -> None:
         """Make the loop look around. Loop's thread only."""
-        if self._wakeup is not None:
-            self._wakeup.set()
+        self.wake_up.wake()
 
     def has_work(self) -> bool:
         """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
@@ -207,7 +141,7 @@ class Worker:
             or len(self.queue)
             or self.buffer.rows
             or self.admission.awaiting.rows
-            or len(self._flushes)
+            or len(self.flushes)
             or self.sender.in_progress
             or self.schemas.is_asking
         )
@@ -221,9 +155,8 @@ class Worker:
         Returns:
             Whether it ends because it has had nothing to do for `idle_seconds`.
         """
-        self._wakeup = anyio.Event()
+        self.wake_up.reset()
         self._idle_since = anyio.current_time()
-        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
         self._begin_anew()
         self._ready.clear()
         self.buffer.open(self.ledger.recover)
@@ -237,10 +170,10 @@ class Worker:
         is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
-            group.start_soon(self._compactor.run)
+            group.start_soon(self.compactor.run)
             if self.buffer.asks_for_owner:
                 group.start_soon(self._learn_owner)
-            self._encode_stage.resume(group)
+            self.encode_stage.resume(group)
             self.schemas.resume(group)
             while not (await self._turn(group) or (is_idle := self._is_idle())):
                 await self._rest()
@@ -269,7 +202,7 @@ class Worker:
 
     def _is_idle(self) -> bool:
         """Say whether there has been nothing to do for so long that the run should end."""
-        if self.idle_seconds is None:
+        if self.host.idle_seconds is None:
             return False
         now, captured = anyio.current_time(), self.ledger.captured.value()
         is_new, self._captured_before = captured != self._captured_before, captured
@@ -277,9 +210,9 @@ class Worker:
             self._idle_since = None
         elif is_new or self._idle_since is None:
             self._idle_since = now
-        elif now - self._idle_since >= self.idle_seconds:
+        elif now - self._idle_since >= self.host.idle_seconds:
             self._idle_since = now  # should it have to stay
-            return self.may_idle()
+            return self.host.may_idle()
         return False
 
     def _begin_anew(self) -> None:
@@ -289,41 +222,38 @@ class Worker:
             max_bytes=self.settings.batch_bytes,
             linger_seconds=self.settings.flush_interval_seconds,
         )
-        self._order = GroundTruthOrder(self.random)
+        self.ground_truth.clear()
 
     async def _turn(self, group: TaskGroup) -> bool:
         """Do what can be done now. Returns True when it is time to end."""
-        self._wakeup = anyio.Event()
+        self.wake_up.reset()
         while self._controls:
             request = self._controls.popleft()
             if request.done.cancelled():
                 continue
-            self._flushes.begin(request, len(self.queue))
+            self.flushes.begin(request, len(self.queue))
             self._hurry(closing=request.closing or request.urgent)
         self.schemas.turn(group)
         self._keep_letters()
         if self.ingest.take_in():  # it may commit what is settled
             self.wake()  # for the rest of it
-        await self._encode_stage.encode_staged()
+        await self.encode_stage.encode_staged()
         waits = self._is_ahead() and not self.queue.is_half_full
-        await self._encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
+        await self.encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
         self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
-            open_runs = self.sweep()
+            self.buffer.adopt(self.ledger.recover)
+            open_runs = self.host.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
         self.admission.tell()
-        return any(flush.closing for flush in self._flushes.complete())
+        return any(flush.closing for flush in self.flushes.complete())
 
     def _keep(self) -> None:
         """Make safe what has happened: dead letters before their rows leave the buffer."""
         self._keep_letters()
         self.buffer.commit()
-        loss = self.buffer.lost()
-        if loss.rows:
-            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
-            for epoch, rows in loss.epochs.items():
-                self._flushes.settle(rows, epoch)
+        self.settlement.lost(self.buffer.lost())
 
     def _keep_letters(self) -> None:
         self.buffer.let_go(self.dead_letters.commit())
@@ -336,49 +266,48 @@ class Worker:
         elif now < self._hurried_at + HURRY_SECONDS:
             return  # a flush for each request must not become a storm on an Arthur in trouble
         self._hurried_at = now
-        self._order.hurry(now)
+        self.ground_truth.hurry(now)
         self.sender.hurry()
         self.schemas.hurry()
 
     async def _rest(self) -> None:
         """Wait for a wake-up, or for the next timer."""
-        assert self._wakeup is not None
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
         if (probe_at := self.sender.flow.next_probe(now)) is not None:
             timers.append(probe_at)
         if self.sender.has_capacity:  # without it, the end of a delivery wakes us
-            dues = self._batcher.next_due(), self._order.next_due()
+            dues = self._batcher.next_due(), self.ground_truth.next_due()
             timers += [due for due in dues if due is not None]
-        if self.idle_seconds is not None and self._idle_since is not None:
-            timers.append(self._idle_since + self.idle_seconds)
+        if self.host.idle_seconds is not None and self._idle_since is not None:
+            timers.append(self._idle_since + self.host.idle_seconds)
         interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
-        idle = not ahead and (self.admission.taken_bytes == 0 or interval == 0)
+        idle = not ahead and (self.budget.buffered == 0 or interval == 0)
         if not (idle or ahead):
             # Rows wait, so captures need not wake us one by one: we look after the interval.
             timers.append(now + interval)
         may_wait = self.admission.is_stalled() or self.queue.rest(idle=idle, ahead=ahead)
         if may_wait and not (self._controls or self.schemas.has_questions):
             with anyio.move_on_after(max(0.0, min(timers) - now)):
-                await self._wakeup.wait()
+                await self.wake_up.wait()
         else:
             await anyio.lowlevel.checkpoint()
 
     def _send_off(self, group: TaskGroup) -> None:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
-        due = self._order.due(now, self.buffer.on_their_way)
+        due = self.ground_truth.due(now, self.buffer.on_their_way)
         self._ready.extend(self._batcher.add(due, now))
         self.sender.flow.look()
         self.sender.start_probes(group)
         while self.sender.has_capacity:
-            self.gil.maybe_yield(self._encode_stage.is_in_a_rush)
+            self.gil.maybe_yield(self.encode_stage.is_in_a_rush)
             if self._ready:
                 self.sender.start(group, self._ready.popleft().rows)
             elif self._has_enough_unsent:
                 self._ready.extend(self._batcher.oldest())
             elif not self._lease(now):
-                hurried = len(self._flushes) > 0 or not self.admission.has(1)
+                hurried = len(self.flushes) > 0 or not self.admission.has(1)
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
@@ -411,12 +340,12 @@ class Worker:
     def _lease_put_off(self, now: float) -> bool:
         """Sort ground truth that was put off into batches. Returns whether there was any."""
         size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
-        while (model_id := self._order.put_off_due(now)) is not None:
+        while (model_id := self.ground_truth.put_off_due(now)) is not None:
             if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
                 self._sort_in(rows, now)
                 return True
             if not self.buffer.has_put_off(model_id):
-                self._order.forget(model_id)
+                self.ground_truth.forget(model_id)
         return False
 
     def _form_batches(self, rows: Sequence[Row], now: float) -> None:
@@ -440,8 +369,8 @@ class Worker:
 
     def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
         outer, self._in_hand = self._in_hand, rows
-        admitted = self._order.admit(list(rows), self.buffer.on_their_way, now)
-        self.buffer.put_off(self._order.beyond())
+        admitted = self.ground_truth.admit(list(rows), self.buffer.on_their_way, now)
+        self.buffer.put_off(self.ground_truth.beyond())
         if not as_it_is:
             self._ready.extend(self._batcher.add(admitted, now))
         elif admitted:
@@ -455,50 +384,6 @@ class Worker:
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
         enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
-        if enough and (self._order.has_put_off or self.sender.waiting_models()):
+        if enough and (self.ground_truth.has_put_off or self.sender.waiting_models()):
             return False  # what waits may be theirs only
         return enough and self.sender.goes_well and not self.buffer.is_durable
-
-    def _settled(self, rows: Sequence[Row]) -> None:
-        self._flushes.settle_all([row.epoch for row in rows])
-        self._order.settled(rows)
-
-    def _postpone(self, row: Row) -> bool:
-        """Have ground truth sent again later; returns whether it is to be, and not given up.
-
-        What outlives this process does not end with it.
-        """
-        now = anyio.current_time()
-        wall, since = now + self._wall_offset, row.history.unknown_since
-        urgent = self.sender.flow.urgent and not self._outlives_us
-        waited = 0.0 if since is None else max(0.0, wall - since)
-        if not self._order.postpone(row, now, waited=waited, urgent=urgent):
-            return False
-        note_unknown(row, wall)
-        self.buffer.note([row])
-        self.buffer.put_off(self._order.beyond())
-        return True
-
-    @property
-    def _outlives_us(self) -> bool:
-        return self.buffer.is_durable or self.settings.spool_dir is not None
-
-    def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
-        self.dead_letters.add(
-            DeadLetter(
-                inference_id=row.id,
-                model_id=row.model_id,
-                kind=row.kind,
-                reason=outcome.reason,
-                status=outcome.status,
-                attempts=attempts,
-                rejected_at=self.utc_now(),
-                destination=self.destination.name,
-                body=row.body,
-            ),
-            self.buffer.retain(row),
-        )
-
-    def _shrink(self, row: Row) -> Row | None:
-        encoder = self.schemas.encoder(row.model_id)
-        return encoder.shrink(row) if encoder is not None else None

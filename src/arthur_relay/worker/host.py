@@ -1,0 +1,145 @@
+"""Whose pipeline it is: an application's relay, which may go without a thread, or the daemon."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from arthur_relay.runtime.process_registry import registry
+from arthur_relay.system.clocks import Clocks
+
+if TYPE_CHECKING:
+    from arthur_relay.capture.open_runs import OpenRuns
+    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.runtime.process_registry import Closable
+    from arthur_relay.worker.known_models import KnownModels
+
+IDLE_SECONDS = 30.0
+"""A relay's threads and connections end after so long without a capture, an open run and anything
+to deliver. Long enough that a pause between two requests costs no new connection."""
+
+
+class PipelineHost(Protocol):
+    """Whoever a pipeline works for."""
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """How long there has to be nothing to do before the thread may end; None: it never does."""
+        ...
+
+    def may_idle(self) -> bool:
+        """Return whether the thread may end now. The worker's thread."""
+        ...
+
+    def let_go(self, *, keeps_letters: bool) -> bool:
+        """Prepare for the end of the thread.
+
+        Args:
+            keeps_letters: Whether there are dead letters, in memory only.
+
+        Returns:
+            Whether it may end.
+        """
+        ...
+
+    def take_back(self) -> None:
+        """Prepare for a thread that starts. Any thread; takes no lock, never raises."""
+        ...
+
+    def has_work(self) -> bool:
+        """Return whether there will be something to do. Any thread."""
+        ...
+
+    def sweep(self) -> bool:
+        """Give up open runs that never ended; returns whether any is open. The worker's thread."""
+        ...
+
+    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+        """Take in a model that became known. The worker's thread."""
+        ...
+
+
+class StandingHost:
+    """A host that keeps its thread, and has no open runs: the daemon."""
+
+    idle_seconds: float | None = None
+
+    def may_idle(self) -> bool:
+        """Return that it may not."""
+        return False
+
+    def let_go(self, *, keeps_letters: bool) -> bool:  # noqa: ARG002 - the protocol's
+        """Return that it may not."""
+        return False
+
+    def take_back(self) -> None:
+        """Do nothing: the thread never ended."""
+
+    def has_work(self) -> bool:
+        """Return that there always may be some."""
+        return True
+
+    def sweep(self) -> bool:
+        """Return that no run is open."""
+        return False
+
+    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+        """Do nothing: all that a client sends passes through."""
+
+
+class RelayHost:
+    """A relay in an application: without work it costs no thread, and may be forgotten.
+
+    Args:
+        relay: The relay.
+        open_runs: Its open runs, which have to end some day.
+        models: What is known of models.
+        run_max_age_seconds: How long a run may be open.
+    """
+
+    def __init__(
+        self,
+        relay: Closable,
+        open_runs: OpenRuns,
+        models: KnownModels,
+        *,
+        run_max_age_seconds: float,
+    ) -> None:
+        self._relay = relay
+        self._open_runs = open_runs
+        self._models = models
+        self._run_max_age_seconds = run_max_age_seconds
+        self.idle_seconds: float | None = IDLE_SECONDS
+
+    def may_idle(self) -> bool:
+        """Return whether nobody else relies on it."""
+        return registry().can_spare(self._relay)
+
+    def let_go(self, *, keeps_letters: bool) -> bool:
+        """Have a run that begins wake the relay, and the registry keep it alive no longer.
+
+        Unless it has dead letters in memory: a handler that is made later may ask for them.
+        """
+        self._open_runs.lives_in = None
+        if registry().let_go(self._relay, keep=keeps_letters):
+            return True
+        self._open_runs.lives_in = os.getpid()
+        return False
+
+    def take_back(self) -> None:
+        """Have it kept alive, and closed at the process's exit."""
+        registry().take_back(self._relay)
+        self._open_runs.lives_in = os.getpid()
+
+    def has_work(self) -> bool:
+        """Return whether runs are open."""
+        return len(self._open_runs) > 0
+
+    def sweep(self) -> bool:
+        """Give up runs that are too old; returns whether any is open."""
+        self._open_runs.sweep(Clocks.perf_counter() - self._run_max_age_seconds)
+        return len(self._open_runs) > 0
+
+    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+        """Let the handlers of a model keep nothing of a run but what can be sent."""
+        self._models.learn(model_id, schema)

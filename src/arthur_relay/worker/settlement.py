@@ -1,0 +1,161 @@
+"""What became of captures and rows, said once, and in one order.
+
+The dead letter comes first, so that no crash can lose both the row and its letter. Then the buffer
+forgets the row, the flush that waits for it goes on, and the ledger counts it: in this order nobody
+ever reads more held rows than pending ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from arthur_relay.accounting import Ledger
+from arthur_relay.buffers import Buffer, Loss
+from arthur_relay.dead_letters import DeadLetter, DeadLetters
+from arthur_relay.delivery.ground_truth import GroundTruthOrder
+from arthur_relay.errors import safe_traceback
+from arthur_relay.inference import Capture
+from arthur_relay.row import Outcome, Row, Verdict
+from arthur_relay.stats import DropReason
+from arthur_relay.system.worker_logs import WorkerLogger
+from arthur_relay.worker.flush import FlushTracker
+
+logger = WorkerLogger("arthur_relay.delivery")
+
+
+def utc_now() -> datetime:
+    """Return the wall clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Settlement:
+    """Settles captures and rows. Worker's loop only; never raises because of one row.
+
+    Attributes:
+        buffer: Forgets rows that are settled.
+        ledger: Counts them.
+        dead_letters: Keeps rows that were rejected or given up.
+        flushes: The flushes that wait.
+        ground_truth: The rows that wait until another one is settled.
+        destination: The name of the destination, for dead letters.
+        utc_now: Returns the wall clock, for the dates of dead letters.
+    """
+
+    buffer: Buffer
+    ledger: Ledger
+    dead_letters: DeadLetters
+    flushes: FlushTracker
+    ground_truth: GroundTruthOrder
+    destination: str
+    utc_now: Callable[[], datetime] = utc_now
+    _logged: set[str] = field(default_factory=set)
+
+    def delivered(self, rows: Sequence[Row]) -> None:
+        """Settle rows of one model that the destination has acknowledged."""
+        self._forget(rows)
+        self.ledger.deliver(len(rows), rows[0].model_id)
+
+    def rejected(self, row: Row, outcome: Outcome, *, attempts: int, why: str = "") -> None:
+        """Settle a row that the destination refused for good, or that can't be handled.
+
+        Args:
+            row: The row.
+            outcome: The reason, in a few words, and the status.
+            attempts: How often it was sent.
+            why: The reason in a sentence, for the log, where there is one.
+        """
+        self._add_letter(row, outcome, attempts)
+        self._forget((row,))
+        self.ledger.reject(outcome.reason, 1, row.model_id)
+        self._log_once(
+            f"rejected {outcome.reason}", f"Arthur rejected an inference: {why or outcome.reason}"
+        )
+
+    def given_up(
+        self, rows: Sequence[Row], *, seconds: float, why: str, status: int | None
+    ) -> None:
+        """Settle rows of one model that failed for too long.
+
+        Args:
+            rows: The rows.
+            seconds: For how long.
+            why: Why the last attempt failed.
+            status: The HTTP status that said so, or None.
+        """
+        reason = DropReason.RETRY_TIME_EXCEEDED
+        for row in rows:
+            letter = Outcome(Verdict.REJECTED, reason.value, status)
+            self._add_letter(row, letter, row.history.attempts)
+        self._forget(rows)
+        self.ledger.drop_held(reason, len(rows), rows[0].model_id)
+        self._log_once(
+            reason.value, f"gave up rows that could not be delivered for {seconds:g} s: {why}"
+        )
+
+    def evicted(self, row: Row) -> None:
+        """Settle a row that the buffer has given up for newer ones."""
+        self.ledger.drop_held(DropReason.OVERFLOW, 1, row.model_id)
+        self.flushes.settle(1, row.epoch)
+
+    def lost(self, loss: Loss) -> None:
+        """Settle rows that the buffer can't find any more."""
+        if loss.rows:
+            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            for epoch, rows in loss.epochs.items():
+                self.flushes.settle(rows, epoch)
+
+    def dropped(self, reason: DropReason, rows: int, epoch: int) -> None:
+        """Settle what is given up before the buffer has held it.
+
+        Args:
+            reason: Why.
+            rows: How many rows it makes.
+            epoch: The epoch that it was taken in.
+        """
+        self.ledger.drop(reason, rows)
+        self.flushes.settle(rows, epoch)
+
+    def refused(self, capture: Capture, reason: str, epoch: int, rows: Sequence[Row]) -> None:
+        """Settle a capture that the destination would not take.
+
+        Args:
+            capture: The capture.
+            reason: Why, in a few words.
+            epoch: The epoch that it was taken in.
+            rows: Its dead letters.
+        """
+        self.ledger.reject(reason, capture.rows, capture.model_id)
+        self.flushes.settle(capture.rows, epoch)
+        for row in rows:
+            self._add_letter(row, Outcome(Verdict.REJECTED, reason), 0)
+
+    def _forget(self, rows: Sequence[Row]) -> None:
+        self.buffer.settle(rows)
+        self.flushes.settle_all([row.epoch for row in rows])
+        self.ground_truth.settled(rows)
+
+    def _add_letter(self, row: Row, outcome: Outcome, attempts: int) -> None:
+        try:
+            self.dead_letters.add(
+                DeadLetter(
+                    inference_id=row.id,
+                    model_id=row.model_id,
+                    kind=row.kind,
+                    reason=outcome.reason,
+                    status=outcome.status,
+                    attempts=attempts,
+                    rejected_at=self.utc_now(),
+                    destination=self.destination,
+                    body=row.body,
+                ),
+                self.buffer.retain(row),
+            )
+        except BaseException as error:  # noqa: BLE001 - a letter that can't be made costs no more
+            self._log_once("letter", f"a dead letter could not be made: {safe_traceback(error)}")
+
+    def _log_once(self, kind: str, text: str) -> None:
+        """Log the first of a kind; a line for each would flood whoever is on call."""
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logger.warning("arthur-relay: %s (more of this kind are counted in stats() only)", text)
