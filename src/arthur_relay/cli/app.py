@@ -218,7 +218,7 @@ def demo(
     Runs a local Arthur, streams a conversation through a LangChain chat model under
     ArthurCallbackHandler, and takes Arthur away in the middle. Needs no account and no network.
     """
-    from arthur_relay.cli.demo import run_demo  # noqa: PLC0415 - each command loads its own
+    from arthur_relay.cli.demo.run import run_demo  # noqa: PLC0415 - each command loads its own
 
     run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)
 
