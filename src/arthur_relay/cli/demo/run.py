@@ -11,6 +11,7 @@ import typer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from rich.console import Console
 
+from arthur_relay.cli import fail
 from arthur_relay.cli.demo.recording import Recording, Verdict, judge, pace_table, story
 from arthur_relay.cli.demo.screen import PlainView, ScreenView, View, logging_to
 from arthur_relay.cli.demo.script import (
@@ -20,7 +21,6 @@ from arthur_relay.cli.demo.script import (
     read_conversations,
 )
 from arthur_relay.cli.demo.stage import Outage, Stage, local_stage, real_stage
-from arthur_relay.cli.extra import fail
 
 LIVE_TURNS: Final = 4
 """Of the built-in conversation, with a model that costs money."""

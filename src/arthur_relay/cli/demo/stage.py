@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from langchain_core.language_models import BaseChatModel
 
 from arthur_relay.callback import ArthurCallbackHandler
+from arthur_relay.cli import fail
 from arthur_relay.cli.demo.model import DemoChatModel, split_tokens
 from arthur_relay.cli.demo.recording import Recording
 from arthur_relay.cli.demo.script import Conversation, answer_to
-from arthur_relay.cli.extra import fail
 from arthur_relay.cli.sandbox import open_sandbox
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.sandbox import ArthurSandbox
