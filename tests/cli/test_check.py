@@ -12,7 +12,7 @@ import trustme
 from rich.console import Console
 
 from arthur_relay.cli import check as check_module
-from arthur_relay.cli.attributes import coverage
+from arthur_relay.cli.check import coverage
 from arthur_relay.cli.report import Report, table
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope.client import ScopeDestination

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay.cli.demo.prompts import PromptsError, read_conversations
+from arthur_relay.cli.demo.script import PromptsError, read_conversations
 
 pytestmark = pytest.mark.one_python
 

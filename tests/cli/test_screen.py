@@ -12,11 +12,8 @@ import pytest
 from rich.console import Console
 
 from arthur_relay.cli.demo import run as run_module
-from arthur_relay.cli.demo.recording import Recording
-from arthur_relay.cli.demo.screen import ScreenView
-from arthur_relay.cli.demo.verdict import judge, pace_table, story
-from arthur_relay.cli.demo.view import PlainView, excerpt
-from arthur_relay.cli.demo.watch import logging_to
+from arthur_relay.cli.demo.recording import Recording, judge, pace_table, story
+from arthur_relay.cli.demo.screen import PlainView, ScreenView, excerpt, logging_to
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import Stats
@@ -135,8 +132,8 @@ def test_the_screen_while_arthur_is_away_and_at_the_start(clock: Clock) -> None:
 
 def test_the_screen_is_drawn_inside_of_its_block(recording: Recording) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
-    with ScreenView(console, stage(), recording, 12) as view:
-        view.refresh()
+    with ScreenView(console, stage(), recording, 12):
+        pass
     assert isinstance(console.file, io.StringIO)
     assert "over time" in console.file.getvalue()
 

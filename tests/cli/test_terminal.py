@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from arthur_relay.cli import dead_letters
-from arthur_relay.cli.demo.view import PlainView
+from arthur_relay.cli.demo.screen import PlainView
 from arthur_relay.cli.report import Report
 from arthur_relay.cli.top_view import view
 from arthur_relay.daemon.logs import ConsoleLines, JsonLinesStore

@@ -114,8 +114,11 @@ def test_lines_that_give_way_are_counted_and_told(handler: Blocking) -> None:
 
     def is_written() -> bool:
         nonlocal written
+        # Looked at before the pipe is read: what the thread writes after a read and before its end
+        # would be left in the pipe.
+        has_ended = not logs_wait()
         written += handler.read()
-        return not logs_wait()
+        return has_ended
 
     wait_for(is_written)
     lines = written.decode().splitlines()

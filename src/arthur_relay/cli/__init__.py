@@ -1,9 +1,19 @@
-"""The command `arthur-relay`: a local Arthur, a check of the set-up, and a demo to look at."""
+"""The command `arthur-relay`: a local Arthur, a check of the set-up, and a demo to look at.
+
+Imports little: the packages that the command needs beyond the core may be missing.
+"""
 
 import sys
+from contextlib import suppress
+from typing import Final, NoReturn
 
-from arthur_relay.cli.extra import DAEMON_PACKAGES
 from arthur_relay.cli.first import prepare_process
+from arthur_relay.system.terminal import printable
+
+DAEMON_PACKAGES: Final = frozenset(
+    {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
+)
+"""The packages of the extra `daemon`."""
 
 
 def main() -> None:
@@ -28,3 +38,16 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Print one line to stderr and end the command.
+
+    Raises:
+        typer.Exit: Always, with the code.
+    """
+    import typer  # noqa: PLC0415 - this module is imported before it is known to be there
+
+    with suppress(OSError):  # nobody reads it; the code says enough
+        typer.echo(f"arthur-relay: {printable(message)}", err=True)
+    raise typer.Exit(code)

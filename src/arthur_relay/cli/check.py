@@ -6,13 +6,12 @@ import os
 import ssl
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
 import typer
 
-from arthur_relay.cli.attributes import coverage
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
@@ -20,6 +19,8 @@ from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.encoding.run_fields import RUN_VALUES
+from arthur_relay.encoding.schema import ModelSchema, NotCoercible, coercer
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.side_thread import DaemonThreadExecutor
@@ -27,12 +28,14 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from arthur_relay.encoding.schema import ModelSchema
-
-T = TypeVar("T")
+_EXAMPLES: Final = {
+    "STRING": "text",
+    "INTEGER": 12,
+    "FLOAT": 0.75,
+    "BOOLEAN": True,
+    "ARRAY(STRING)": ["production"],
+}
+"""A value of each type that the named values of a run can have."""
 
 
 def run_check() -> None:
@@ -72,9 +75,7 @@ def _check(report: Report) -> None:
     if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
-    schema = ask_arthur(
-        report, credentials, settings, lambda destination: destination.fetch_schema(model_id)
-    )
+    schema = ask_arthur(report, credentials, settings, model_id)
     if schema is not None:
         _describe(report, schema)
 
@@ -155,22 +156,25 @@ def check_client_certificate(
 
 
 def ask_arthur(
-    report: Report,
-    credentials: Credentials,
-    settings: RelaySettings,
-    question: Callable[[ScopeDestination], Awaitable[T]],
-) -> T | None:
-    """Ask Arthur something: that tells whether it is there, and lets us in.
+    report: Report, credentials: Credentials, settings: RelaySettings, model_id: str
+) -> ModelSchema | None:
+    """Ask Arthur for a model, which also shows whether Arthur is there and lets us in.
+
+    Args:
+        report: Gets what was found.
+        credentials: Whose Arthur is asked.
+        settings: How it is asked.
+        model_id: The model; "" asks for none, only whether the credentials are good.
 
     Returns:
-        The answer, or None when there is none, which was noted.
+        The model's schema; None when none was asked for, or Arthur gave none.
     """
     if not is_loopback(urlsplit(credentials.url).hostname or ""):
         for problem in route_to(credentials.url).problems:
             report.warn("Proxy", problem)
     began_at = time.perf_counter()
     try:
-        answer = _ask(credentials, settings, question)
+        schema = _ask(credentials, settings, model_id)
     except CredentialsError as error:
         report.fine("Arthur", f"{credentials.url} answers.")
         report.wrong("Access", str(error))
@@ -190,30 +194,29 @@ def ask_arthur(
         seconds = time.perf_counter() - began_at
         report.fine("Arthur", f"{credentials.url} answered within {seconds:.2f} s.")
         report.fine("Access", f"It accepted {_who(credentials)}.")
-        return answer
+        return schema
     return None
 
 
-def _ask(
-    credentials: Credentials,
-    settings: RelaySettings,
-    question: Callable[[ScopeDestination], Awaitable[T]],
-) -> T:
+def _ask(credentials: Credentials, settings: RelaySettings, model_id: str) -> ModelSchema | None:
     """Ask Arthur, once and for no longer than connecting at start-up may take.
 
     Raises:
-        RelayError: As the question, also when the time is over.
+        RelayError: Arthur can't be reached or refuses, or the time is over.
     """
     seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
     resolver = DaemonThreadExecutor("arthur-relay-resolver")
     resolver.start()
 
-    async def ask() -> T:
+    async def ask() -> ModelSchema | None:
         try:
             with anyio.fail_after(seconds):
                 async with ScopeDestination.of(credentials, settings) as destination:
-                    return await question(destination)
+                    if model_id:
+                        return await destination.fetch_schema(model_id)
+                    await destination.check_access()
+                    return None
         except TimeoutError:
             _too_late(credentials.url, seconds)
 
@@ -254,6 +257,52 @@ def _describe(report: Report, schema: ModelSchema) -> None:
         report.note(
             "Attributes", "Runs that fail are not sent: no outcome or error is registered to tell."
         )
+
+
+class Coverage(NamedTuple):
+    """What becomes of a model's optional attributes. Every list may be empty.
+
+    Attributes:
+        sent: Those that the relay fills in.
+        absent: Those that it could fill in, had the model registered them.
+        unfit: Those that are registered as a type that can't hold what the relay sends, with it.
+        own: Others, which are filled in from the run's metadata when it has a key of that name.
+    """
+
+    sent: list[str]
+    absent: list[str]
+    unfit: list[tuple[str, str]]
+    own: list[str]
+
+
+def coverage(schema: ModelSchema) -> Coverage:
+    """Say what becomes of a model's optional attributes, in the order in which they are read."""
+    found = Coverage(sent=[], absent=[], unfit=[], own=[])
+    for role, name in (("tokens", schema.tokens), ("likelihoods", schema.likelihoods)):
+        if name is None:
+            found.absent.append(f"token {role}" if role == "likelihoods" else role)
+        else:
+            found.sent.append(name)
+    for name, value in RUN_VALUES.items():
+        value_type = schema.types.get(name)
+        if value_type is None:
+            found.absent.append(name)
+        elif _fits(_EXAMPLES[value.kind], value_type):
+            found.sent.append(name)
+        else:
+            found.unfit.append((name, value_type))
+    used = {schema.input_text, schema.output_text, schema.tokens, schema.likelihoods}
+    used |= RUN_VALUES.keys()
+    found.own.extend(name for name in schema.types if name not in used)
+    return found
+
+
+def _fits(value: object, value_type: str) -> bool:
+    try:
+        coercer(value_type)(value)
+    except NotCoercible:
+        return False
+    return True
 
 
 def _who(credentials: Credentials) -> str:

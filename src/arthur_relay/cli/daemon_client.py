@@ -1,6 +1,6 @@
-"""Asks a daemon on this host: by its socket or an address, with the standard library alone.
+"""Asks a daemon on this host, by its socket or an address; `arthur-relay healthcheck` among others.
 
-A health check is run again and again, so that it must not load what it does not need.
+Its HTTP is the standard library's: a health check runs again and again, and must load little.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from errno import ENOTSUP
 from typing import Any
 from urllib.parse import urlsplit
 
+import typer
+
+from arthur_relay.cli import fail
 from arthur_relay.system.operating_system import HAS_UNIX_SOCKETS
+from arthur_relay.system.terminal import printable
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
 DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"
@@ -128,3 +132,26 @@ def _from_environment() -> tuple[str | None, str | None]:
     host, _, port = listen.rpartition(":")
     everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
     return None, f"http://{everywhere.get(host, host)}:{port}"
+
+
+def run_healthcheck(daemon: Daemon, *, ready: bool) -> None:
+    """Ask, and print the sentence of the answer.
+
+    Raises:
+        typer.Exit: With 1 when the answer is no, or when there is none.
+    """
+    try:
+        status, body = daemon.get("/readyz" if ready else "/healthz")
+    except NoAnswerError as error:
+        fail(str(error))
+    sentence = _sentence(body)
+    if status != 200:
+        fail(sentence or f"{daemon.name} answers {status}.")
+    typer.echo(printable(sentence))
+
+
+def _sentence(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, TypeError, KeyError):
+        return ""

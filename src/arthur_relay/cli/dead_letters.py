@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import orjson
 import typer
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.credentials import credentials_from_environment, socket_path
 from arthur_relay.dead_letters import DeadLetter, LetterKey
@@ -35,7 +34,6 @@ FLUSH_SECONDS = 30.0
 
 WIDTH = 1_000_000
 
-T = TypeVar("T")
 Kept = list[tuple[LetterKey, DeadLetter]]
 
 
@@ -50,7 +48,7 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
         table.add_column("row", overflow="fold")
     counts: Counter[str] = Counter()
 
-    def fill() -> None:
+    with _failing_in_one_line():
         for _, letter in _matching(_everywhere(_settings()), reason):
             counts[letter.reason] += 1
             cells = [
@@ -64,8 +62,6 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
             # Only what is shown is kept: rows may be large.
             cells += [_text(letter.body)] if with_text else []
             table.add_row(*[Text(printable(cell)) for cell in cells])
-
-    _try(fill)
     if counts:
         console.print(table)
     of_each = "".join(f", {count} {printable(name)}" for name, count in counts.most_common())
@@ -79,14 +75,13 @@ def run_show(inference_id: str) -> None:
         typer.Exit: With 1 when there is no letter of it.
     """
     kept = _matching(_everywhere(_settings()), None)
-    # As it is, or as `list` shows it.
-    found = _try(
-        lambda: [
+    with _failing_in_one_line():
+        found = [
             each
             for _, each in kept
+            # As it is, or as `list` shows it.
             if inference_id in (each.inference_id, printable(each.inference_id))
         ]
-    )
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -102,7 +97,7 @@ def run_show(inference_id: str) -> None:
         }
         print(printable(_json(document), keep="\n"))
     if not found:
-        _fail(f"There is no dead letter of inference {printable(inference_id)}.")
+        fail(f"There is no dead letter of inference {printable(inference_id)}.")
 
 
 def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
@@ -118,7 +113,8 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     """
     settings = _settings()
     kept = _everywhere(settings)
-    found = _try(lambda: list(_matching(kept, reason)))
+    with _failing_in_one_line():
+        found = list(_matching(kept, reason))
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
         print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
@@ -127,12 +123,14 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return
-    _try(kept.take_back)
-    # Their keys may be others by now.
-    wanted = {identity(letter) for _, letter in letters}
-    letters = _try(lambda: [pair for pair in kept.letters() if identity(pair[1]) in wanted])
+    with _failing_in_one_line():
+        kept.take_back()
+        # Their keys may be others by now.
+        wanted = {identity(letter) for _, letter in letters}
+        letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
     taken = _send(letters, settings)
-    _try(lambda: kept.remove(taken))
+    with _failing_in_one_line():
+        kept.remove(taken)
     left = len(letters) - len(taken)
     print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
     if left:
@@ -154,7 +152,7 @@ def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
     try:
         relay = Relay.from_env(settings=anew)
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(str(error))
     taken: set[LetterKey] = set()
     with relay:
         for first in range(0, len(letters), REPLAYED_ROWS):
@@ -178,7 +176,7 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
     try:
         url = credentials_from_environment(allow_insecure=settings.allow_insecure).url
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(str(error))
     path = socket_path(url)
     if path is not None:  # a relay: what counts is where that sends to
         with suppress(NoAnswerError):
@@ -196,8 +194,9 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
 def run_purge(*, reason: str | None) -> None:
     """Throw letters away."""
     kept = _everywhere(_settings())
-    _try(kept.take_back)
-    removed = _try(lambda: kept.remove({key for key, _ in _matching(kept, reason)}))
+    with _failing_in_one_line():
+        kept.take_back()
+        removed = kept.remove({key for key, _ in _matching(kept, reason)})
     print(f"{removed} dead letters were removed")
 
 
@@ -205,13 +204,13 @@ def _settings() -> RelaySettings:
     try:
         return RelaySettings()
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _everywhere(settings: RelaySettings) -> Everywhere:
     """Return what outlives the applications: the spool's letters, and the file's."""
     if settings.spool_dir is None and settings.dead_letter_file is None:
-        _fail(
+        fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
             " to what the applications have."
         )
@@ -244,13 +243,10 @@ def _json(document: dict[str, object]) -> str:
         return json.dumps(document, indent=2, default=str)
 
 
-def _try(action: Callable[[], T]) -> T:
+@contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    """Inside of the block, a file that can't be read or written ends the command."""
     try:
-        return action()
+        yield
     except (OSError, sqlite3.Error) as error:
-        _fail(f"The dead letters can't be used: {error}.")
-
-
-def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
-    raise typer.Exit(1)
+        fail(f"The dead letters can't be used: {error}.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from arthur_relay.cli.extra import fail
+from arthur_relay.cli import fail
 from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.system.terminal import printable
 

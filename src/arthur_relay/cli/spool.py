@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from pathlib import Path
-from typing import NoReturn
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +13,7 @@ from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import NotASpoolError
 from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
+from arthur_relay.cli import fail
 from arthur_relay.credentials import credentials_from_environment
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row_owner import RowOwner
@@ -59,21 +57,21 @@ def run_adopt(name: str) -> None:
     directory, me = _directory(), _me()
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
-        _fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
+        fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
     there = inspect_spools(path.parent)
     # As it is, or as `list` shows it.
     found = next((each for each in there if each.path == path), None) or next(
         (each for each in there if printable(each.path.name) == path.name), None
     )
     if found is None:
-        _fail(f"There is no file {path}.")
+        fail(f"There is no file {path}.")
     path = found.path
     if found.condition in (Condition.NEWER, Condition.UNREADABLE):
-        _fail(f"{path} can't be adopted: {found.detail}.")
+        fail(f"{path} can't be adopted: {found.detail}.")
     try:
         claim = SpoolDirectory(path.parent).claim_file(path)
         if claim is None:
-            _fail(f"{path} is in use by a process: end that first.")
+            fail(f"{path} is in use by a process: end that first.")
         try:
             file = SpoolFile(path, power_safe=True, owner=me, is_adopted=True)
             try:
@@ -83,7 +81,7 @@ def run_adopt(name: str) -> None:
         finally:
             claim.release()
     except (ConfigurationError, NotASpoolError, OSError, sqlite3.Error) as error:
-        _fail(f"{path} can't be adopted: {error}")
+        fail(f"{path} can't be adopted: {error}")
     sentence = (
         f"{rows} inferences in {path} go to {me} now, where they were for"
         f" {found.owner or 'nobody in particular'}: by the next process that starts with"
@@ -114,19 +112,14 @@ def _me() -> RowOwner:
         settings = RelaySettings()
         return credentials_from_environment(allow_insecure=settings.allow_insecure).owner
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _directory() -> Path:
     try:
         directory = RelaySettings().spool_dir
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(str(error))
     if directory is None:
-        _fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
+        fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
     return directory
-
-
-def _fail(sentence: str) -> NoReturn:
-    print(f"arthur-relay: {printable(sentence)}", file=sys.stderr)
-    raise typer.Exit(1)

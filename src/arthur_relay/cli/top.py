@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 
+from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import NoAnswerError
-from arthur_relay.cli.extra import fail
 from arthur_relay.cli.top_view import view
 from arthur_relay.system.operating_system import HAS_TERMINALS, keys_at_once
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
+from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
@@ -195,7 +196,7 @@ def _graph(history: Sequence[Mapping[str, float]], key: str, columns: int) -> st
 
 
 def _most(reasons: Mapping[str, int]) -> str:
-    return max(reasons, key=lambda reason: reasons[reason], default="").replace("_", " ")
+    return max(reasons, key=reasons.__getitem__, default="").replace("_", " ")
 
 
 def rate(value: float | None) -> str:
@@ -214,10 +215,9 @@ def percent(share: float) -> str:
 
 def size(count: float) -> str:
     """Return bytes, for people."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    power = next((power for power in range(5) if count < 1024 ** (power + 1)), 4)
-    digits = 1 if power and count < 10 * 1024**power else 0
-    return f"{count / 1024**power:.{digits}f} {units[power]}"
+    unit, name = pick_unit_and_suffix(int(count), ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
+    digits = 1 if unit > 1 and count < 10 * unit else 0
+    return f"{count / unit:.{digits}f} {name}"
 
 
 def span(seconds: float) -> str:

@@ -1,32 +1,28 @@
 """The demo's chat model: answers word by word, at its own pace, on this machine."""
 
-from __future__ import annotations
-
 import math
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 from zlib import crc32
 
+from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from arthur_relay.cli.demo.script import answer_to
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from langchain_core.callbacks import CallbackManagerForLLMRun
 
 MODEL_NAME: Final = "demo-model"
 _OTHER_WORDS: Final = ("perhaps", "we", "quite", "so", "there", "then", "a", "often")
 
 
 class DemoChatModel(BaseChatModel):
-    """A chat model without a network, which tells all that a provider's model does.
+    """A chat model without a network; its answers carry all that a provider's do.
 
-    Its answers have token usage, a finish reason, and log probabilities in the chat form.
+    They have token usage, a finish reason, and log probabilities in the chat form.
 
     Attributes:
         delay_seconds: The wait before each token, 0 or more.
@@ -45,16 +41,7 @@ class DemoChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain passes it
         **kwargs: Any,
     ) -> ChatResult:
-        chunks = list(self._stream(messages, stop, None, **kwargs))
-        merged = chunks[0]
-        for chunk in chunks[1:]:
-            merged += chunk
-        whole = merged.message
-        assert isinstance(whole, AIMessageChunk)
-        message = AIMessage(content=whole.content, usage_metadata=whole.usage_metadata)
-        return ChatResult(
-            generations=[ChatGeneration(message=message, generation_info=merged.generation_info)]
-        )
+        return generate_from_stream(self._stream(messages, stop, None, **kwargs))
 
     def _stream(
         self,
@@ -88,7 +75,7 @@ class DemoChatModel(BaseChatModel):
 
 
 def split_tokens(text: str) -> list[str]:
-    """Return a text's words, each with the spaces behind it; joined they are the text."""
+    """Return a text's words, each with the spaces after it; joined they are the text."""
     return re.findall(r"\S+\s*|^\s+", text)
 
 

@@ -1,15 +1,20 @@
-"""What happened in the demo, and when: tokens, outages, and the relay's counts over time."""
+"""What happened in a demo, and when: tokens, the outage, the relay's counts, and the verdict."""
 
-from __future__ import annotations
-
+import contextlib
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rich.table import Table
+from rich.text import Text
 
-    from arthur_relay.stats import Stats
+from arthur_relay.relay import Relay
+from arthur_relay.stats import Stats
+
+SAMPLE_SECONDS: Final = 0.1
+"""The time between two looks at the relay's counts."""
 
 SLICE_SECONDS: Final = 0.25
 """The finest slice of the timeline."""
@@ -94,7 +99,7 @@ class Recording:
 
     @property
     def most_pending(self) -> int:
-        """The most inferences that waited at once, as far as samples tell."""
+        """The most inferences that waited at once in any sample."""
         return max((sample.stats.pending for sample in self.samples), default=0)
 
     def token(self) -> None:
@@ -103,7 +108,7 @@ class Recording:
         if self._last_token_at is not None:
             (self.away if self.is_away else self.there).add(now - self._last_token_at)
         self._last_token_at = now
-        index = int((now - self._started_at) / SLICE_SECONDS)
+        index = self._slice_of(now)
         self._tokens.extend([0] * (index + 1 - len(self._tokens)))
         self._tokens[index] += 1
 
@@ -119,6 +124,24 @@ class Recording:
         """Note the relay's counts, now."""
         self.samples.append(Sample(self._clock(), stats, self.is_away))
 
+    @contextlib.contextmanager
+    def sampling(self, relay: Relay) -> Iterator[None]:
+        """Take samples several times a second inside of the block, and once more at its end."""
+        enough = threading.Event()
+        thread = threading.Thread(target=self._take_samples, args=(relay, enough))
+        thread.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            thread.join()
+
+    def _take_samples(self, relay: Relay, enough: threading.Event) -> None:
+        over = False
+        while not over:
+            over = enough.wait(SAMPLE_SECONDS)
+            self.sample(relay.stats())
+
     def recovery_seconds(self) -> float | None:
         """Return how long after the outage all that had waited was settled; None if it never was.
 
@@ -127,37 +150,100 @@ class Recording:
         if self._back_at is None:
             return None
         after = [sample for sample in self.samples if sample.at >= self._back_at]
-        if not after:
-            return None
-        captured = after[0].stats.captured
-        for sample in after:
-            if sample.stats.captured - sample.stats.pending >= captured:
-                return sample.at - self._back_at
+        for at, stats, _ in after:
+            if stats.captured - stats.pending >= after[0].stats.captured:
+                return at - self._back_at
         return None
 
     def timeline(self, columns: int) -> tuple[list[Slice], float]:
-        """Return the time so far in slices, no more than fit, and the seconds that each one has.
+        """Return the time so far in slices, no more than fit, and the seconds of each.
 
         They are twice as long whenever they would be too many otherwise. The unfinished one is
         left out.
         """
-        done = int((self._clock() - self._started_at) / SLICE_SECONDS)
+        done = self._slice_of(self._clock())
         width = 1
         while done // width > columns:
             width *= 2
-        tokens = self._tokens[:done]
         pending, away = [0] * done, [False] * done
         for sample in list(self.samples):
-            index = int((sample.at - self._started_at) / SLICE_SECONDS)
+            index = self._slice_of(sample.at)
             if index < done:
                 pending[index] = max(pending[index], sample.stats.pending)
                 away[index] = away[index] or sample.away
-        slices = [
-            Slice(
-                sum(tokens[first : first + width]) / (width * SLICE_SECONDS),
-                max(pending[first : first + width]),
-                any(away[first : first + width]),
-            )
-            for first in range(0, done - width + 1, width)
-        ]
-        return slices, width * SLICE_SECONDS
+        parts = [slice(first, first + width) for first in range(0, done - width + 1, width)]
+        seconds = width * SLICE_SECONDS
+        tokens = self._tokens
+        slices = [Slice(sum(tokens[p]) / seconds, max(pending[p]), any(away[p])) for p in parts]
+        return slices, seconds
+
+    def _slice_of(self, moment: float) -> int:
+        return int((moment - self._started_at) / SLICE_SECONDS)
+
+
+class Verdict(NamedTuple):
+    """The last line, and whether everything is there."""
+
+    line: str
+    is_complete: bool
+
+
+def judge(stats: Stats, *, answers: int, turns: int, stored: int | None) -> Verdict:
+    """Say whether every run of the model was captured, delivered and stored.
+
+    Args:
+        stats: The relay's counts at the end.
+        answers: How many turns were asked of the model.
+        turns: How many should have been; fewer were when the model failed.
+        stored: How many inferences Arthur has; None when it can't be looked at.
+    """
+    equation = f"captured {stats.captured} = delivered {stats.delivered}"
+    there = stats.delivered if stored is None else min(stats.delivered, stored)
+    if answers == stats.captured == there:
+        if answers < turns:
+            return Verdict(f"{equation}, but the model failed.", is_complete=False)
+        return Verdict(f"{equation}: nothing is missing.", is_complete=True)
+    losses = {
+        "not captured": answers - stats.captured,
+        "pending": stats.pending,
+        "rejected": stats.rejected,
+        "dropped": sum(stats.dropped.values()),
+        "not stored": 0 if stored is None else max(0, stats.delivered - stored),
+    }
+    found = ", ".join(f"{count} {name}" for name, count in losses.items() if count)
+    equation = f"asked {answers}, captured {stats.captured}, delivered {stats.delivered}"
+    return Verdict(f"{equation}: {answers - there} missing ({found}).", is_complete=False)
+
+
+def pace_table(recording: Recording) -> Table:
+    """Return the tokens' pace with and without Arthur, beside each other."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for title in ("tokens", "tokens/s", "longest pause"):
+        table.add_column(title, justify="right")
+    table.add_row("Arthur there", *_cells(recording.there))
+    if recording.outage_seconds:
+        table.add_row("Arthur away", *_cells(recording.away), style="bold")
+    return table
+
+
+def _cells(pace: Pace) -> tuple[str, str, str]:
+    if not pace.tokens:
+        return "0", "-", "-"
+    return str(pace.tokens), f"{pace.per_second:.1f}", f"{pace.longest_pause_seconds * 1000:.0f} ms"
+
+
+def story(recording: Recording, stats: Stats) -> Text | None:
+    """Return what the outage did, in a sentence or two; None when there was none."""
+    if not recording.outage_seconds:
+        return None
+    waited = recording.most_pending
+    waiters = f"{waited} inference{'' if waited == 1 else 's'}"
+    away = f"Arthur was away for {recording.outage_seconds:.1f} s."
+    lines = [f"{away} The stream did not wait; up to {waiters} did."]
+    recovery = recording.recovery_seconds()
+    if recovery is not None:
+        # To the tenth of a second, which is how often samples are taken.
+        lines.append(f"{max(recovery, 0.1):.1f} s after it was back, all that waited had arrived.")
+    lines.append(f"Requests made again meanwhile: {stats.retries}.")
+    return Text("\n".join(lines))

@@ -1,33 +1,26 @@
 """The demo itself: sets the stage, streams the conversations, and says how it ended."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import typer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from rich.console import Console
 
-from arthur_relay.cli.demo.outage import Outage
-from arthur_relay.cli.demo.prompts import PromptsError, read_conversations
-from arthur_relay.cli.demo.recording import Recording
-from arthur_relay.cli.demo.screen import ScreenView
-from arthur_relay.cli.demo.script import conversation
-from arthur_relay.cli.demo.stage import Stage, local_stage, real_stage
-from arthur_relay.cli.demo.verdict import Verdict, judge, pace_table, story
-from arthur_relay.cli.demo.view import PlainView
-from arthur_relay.cli.demo.watch import logging_to, watching
-from arthur_relay.cli.extra import fail
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from arthur_relay.cli.demo.prompts import Conversation
-    from arthur_relay.cli.demo.view import View
+from arthur_relay.cli import fail
+from arthur_relay.cli.demo.recording import Recording, Verdict, judge, pace_table, story
+from arthur_relay.cli.demo.screen import PlainView, ScreenView, View, logging_to
+from arthur_relay.cli.demo.script import (
+    Conversation,
+    PromptsError,
+    conversation,
+    read_conversations,
+)
+from arthur_relay.cli.demo.stage import Outage, Stage, local_stage, real_stage
 
 LIVE_TURNS: Final = 4
 """Of the built-in conversation, with a model that costs money."""
@@ -72,17 +65,16 @@ def _play(stage: Stage, conversations: Sequence[Conversation], outage_seconds: f
     recording = Recording()
     turns = sum(map(len, conversations))
     with contextlib.ExitStack() as stack:
-        outage = None
-        if stage.sandbox is not None:
-            outage = Outage(stage.sandbox, recording, seconds=outage_seconds)
         view = _view(console, stage, recording, turns)
         stack.enter_context(view)
         stack.enter_context(logging_to(view))
-        if outage is None:
+        outage = None
+        if stage.sandbox is None:
             view.note(f"Arthur at {stage.arthur_url} is the real one: it is not taken away.")
         else:
+            outage = Outage(stage.sandbox, recording, view, seconds=outage_seconds)
             stack.enter_context(outage)
-        stack.enter_context(watching(relay, recording, view))
+        stack.enter_context(recording.sampling(relay))
         answers = _stream(stage, conversations, recording, view, outage)
         if outage is not None:
             outage.wait()
@@ -92,9 +84,9 @@ def _play(stage: Stage, conversations: Sequence[Conversation], outage_seconds: f
     verdict = judge(stats, answers=answers, turns=turns, stored=stored)
     console.print()
     console.print(pace_table(recording))
-    if (told := story(recording, stats)) is not None:
+    if (text := story(recording, stats)) is not None:
         console.print()
-        console.print(told)
+        console.print(text)
     if stage.sandbox is not None and _is_interactive():
         console.print(verdict.line, style="bold green" if verdict.is_complete else "bold red")
         _wait_for_enter(f"Press Enter to end; the page stays at {stage.sandbox.url}/ until then. ")
@@ -129,8 +121,7 @@ def _stream(
             number += 1
             history.append(HumanMessage(prompt))
             view.asked(number, prompt)
-            answer, began_at = "", time.perf_counter()
-            tokens = 0
+            answer, tokens, began_at = "", 0, time.perf_counter()
             try:
                 for text in _texts(stage, history, tags):
                     recording.token()
@@ -138,7 +129,7 @@ def _stream(
                     answer += text
                     tokens += 1
                     if outage is not None and number == away_from:
-                        outage.begin(view)
+                        outage.begin()
             except Exception as error:  # noqa: BLE001 - a provider's own; its text may hold a key
                 view.note(f"the model failed: {type(error).__name__}")
                 return number

@@ -1,9 +1,10 @@
-"""The demo on a terminal: the conversation, live counters beside it, and a timeline below."""
+"""How a demo is shown: drawn live on a terminal, or a line a turn for logs and pipes."""
 
-from __future__ import annotations
-
+import contextlib
+import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Iterator, Sequence
+from typing import Final, Self, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,16 +12,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from arthur_relay.cli.demo.view import counters, excerpt
+from arthur_relay.cli.demo.recording import SAMPLE_SECONDS, Recording, Slice
+from arthur_relay.cli.demo.stage import Stage
+from arthur_relay.stats import Stats
 from arthur_relay.system.terminal import printable
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from arthur_relay.cli.demo.recording import Recording, Slice
-    from arthur_relay.cli.demo.stage import Stage
-    from arthur_relay.stats import Stats
+_COUNTERS: Final = ("captured", "pending", "delivered", "retries")
+"""The relay's counts that are shown."""
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SIDE_COLUMNS: Final = 28
@@ -30,12 +28,55 @@ _NOTES: Final = 3
 _OTHER_ROWS: Final = 5 + 1 + _NOTES + 1  # the timeline, the page, the notes, the cursor
 
 
+class PlainView:
+    """Writes one line for each turn and for each note. Any thread may call `note`.
+
+    Args:
+        turns: How many turns there will be.
+    """
+
+    def __init__(self, turns: int) -> None:
+        self._turns = turns
+        self._prompt = ""
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Nothing has to be undone."""
+
+    def asked(self, number: int, prompt: str) -> None:
+        """Remember the turn."""
+        self._number, self._prompt = number, prompt
+
+    def token(self, text: str) -> None:
+        """Leave the answer out: it would be all that one sees."""
+
+    def answered(self, stats: Stats, tokens_per_second: float) -> None:
+        """Write the turn's line."""
+        place = f"{self._number:>{len(str(self._turns))}}/{self._turns}"
+        counts = "  ".join(f"{name} {getattr(stats, name):<3}" for name in _COUNTERS)
+        pace = f"{tokens_per_second:5.1f} tokens/s"
+        self._write(f"{place}  {counts}  {pace}  {excerpt(self._prompt)}")
+
+    def note(self, text: str) -> None:
+        """Write the note."""
+        self._write(f"-- {text}")
+
+    def _write(self, line: str) -> None:
+        # In one piece, since threads write at the same time.
+        print(f"{printable(line)}\n", end="", flush=True)
+
+
 class ScreenView:
     """Draws the demo anew several times a second, in as much of the terminal as it needs.
 
+    Any thread may call `note`.
+
     Args:
         console: The terminal.
-        stage: Who plays.
+        stage: What the demo runs with.
         recording: What is shown of the stream and of the relay.
         turns: How many turns there will be.
     """
@@ -52,20 +93,19 @@ class ScreenView:
         self._answer: list[str] = []
         self._is_streaming = False
         self._notes: deque[str] = deque(maxlen=_NOTES)
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self._live = Live(
+            get_renderable=self.render,
+            console=console,
+            refresh_per_second=1 / SAMPLE_SECONDS,
+            vertical_overflow="crop",
+        )
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
-        self.refresh()
+        self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, traceback)
+    def __exit__(self, *_error: object) -> None:
+        self._live.stop()
 
     def asked(self, number: int, prompt: str) -> None:
         """Show a turn's prompt."""
@@ -77,20 +117,16 @@ class ScreenView:
         self._is_streaming = True
 
     def token(self, text: str) -> None:
-        """Show a piece of the answer, with the next refresh."""
+        """Show a piece of the answer, when it is drawn next."""
         self._answer.append(text)
 
-    def answered(self, stats: Stats, tokens_per_second: float) -> None:  # noqa: ARG002 - View's
+    def answered(self, stats: Stats, tokens_per_second: float) -> None:  # noqa: ARG002 - as PlainView
         """Take the cursor away; the counters are up to date anyway."""
         self._is_streaming = False
 
     def note(self, text: str) -> None:
         """Show a note, below, until newer ones push it out."""
         self._notes.append(text)
-
-    def refresh(self) -> None:
-        """Draw everything anew."""
-        self._live.update(self.render(), refresh=True)
 
     def render(self) -> RenderableType:
         """Return what the screen shows now."""
@@ -105,7 +141,7 @@ class ScreenView:
         )
         notes = [
             Text(f" {printable(note)}", style="dim", overflow="ellipsis", no_wrap=True)
-            for note in self._notes
+            for note in tuple(self._notes)  # others append to it meanwhile
         ]
         blank = [Text("")] * (_NOTES - len(notes))
         return Group(top, self._timeline(columns), self._address(), *notes, *blank)
@@ -130,23 +166,23 @@ class ScreenView:
         table = Table.grid(expand=True)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
-        samples = self._recording.samples
+        there, away = self._recording.there, self._recording.away
         if self._recording.is_away:
             state = Text(f"away {self._recording.outage_seconds:.1f} s", style="bold red")
         else:
             state = Text("● there", style="bold green")
         table.add_row("Arthur", state)
         table.add_row()
-        if samples:
-            for name, value in counters(samples[-1].stats).items():
-                style = "bold yellow" if name == "pending" and value else "bold"
-                table.add_row(name, Text(str(value), style=style))
+        for sample in self._recording.samples[-1:]:
+            for name in _COUNTERS:
+                count = getattr(sample.stats, name)
+                style = "bold yellow" if name == "pending" and count else "bold"
+                table.add_row(name, Text(str(count), style=style))
         table.add_row()
         table.add_row(Text("tokens/s", style="dim"))
-        table.add_row(" Arthur there", f"{self._recording.there.per_second:.1f}")
-        if self._recording.away.tokens:
-            pace = f"{self._recording.away.per_second:.1f}"
-            table.add_row(" Arthur away", Text(pace, style="bold"))
+        table.add_row(" Arthur there", f"{there.per_second:.1f}")
+        if away.tokens:
+            table.add_row(" Arthur away", Text(f"{away.per_second:.1f}", style="bold"))
         return table
 
     def _address(self) -> Text:
@@ -164,30 +200,64 @@ class ScreenView:
         table = Table.grid(padding=(0, 1, 0, 0))
         table.add_column(width=_LABEL_COLUMNS)
         table.add_column(no_wrap=True)
-        table.add_row("tokens/s", _bars([each.tokens_per_second for each in slices], slices))
-        table.add_row("pending", _bars([float(each.pending) for each in slices], slices))
-        table.add_row("Arthur", _presence(slices))
+        presence = "".join(["╌" if each.away else "━" for each in slices])
+        for label, line in (
+            ("tokens/s", _bars([each.tokens_per_second for each in slices])),
+            ("pending", _bars([each.pending for each in slices])),
+            ("Arthur", presence),
+        ):
+            table.add_row(label, _red_while_away(line, slices))
         return Panel(table, title="over time", subtitle=f"{seconds:g} s a bar", height=5)
+
+
+View: TypeAlias = PlainView | ScreenView
+"""Shows a demo while it runs."""
+
+
+@contextlib.contextmanager
+def logging_to(view: View) -> Iterator[None]:
+    """Show what the relay logs as notes, inside of the block, and nowhere else."""
+    logger = logging.getLogger("arthur_relay")
+    handler = _NoteHandler(view)
+    before = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, level = before
+        logger.setLevel(level)
+
+
+class _NoteHandler(logging.Handler):
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._view.note(f"log: {record.getMessage()}")
+
+
+def excerpt(text: str, characters: int = 24) -> str:
+    """Return a text's beginning, on one line."""
+    line = " ".join(text[: characters * 4].split())
+    return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
 
 
 def _line(who: str, text: str, style: str) -> Text:
     return Text.assemble((f"{who:<6}", f"bold {style}"), printable(text, keep="\n"))
 
 
-def _bars(values: Sequence[float], slices: Sequence[Slice]) -> Text:
-    """Return a bar for each value, the highest for the largest; red while Arthur is away."""
+def _bars(values: Sequence[float]) -> str:
+    """Return a bar for each value, the highest for the largest."""
     most = max(values, default=0.0) or 1.0
-    text = Text()
-    for value, each in zip(values, slices, strict=True):
-        # Nothing has a base line, and little is more than that.
-        height = 0 if value == 0 else max(1, round(value / most * (len(_BARS) - 1)))
-        bar = _BARS[height]
-        text.append(bar, style="red" if each.away else "green")
-    return text
+    # Nothing has a base line, and little is more than that.
+    heights = [max(1, round(value / most * (len(_BARS) - 1))) if value else 0 for value in values]
+    return "".join([_BARS[height] for height in heights])
 
 
-def _presence(slices: Sequence[Slice]) -> Text:
-    text = Text()
-    for each in slices:
-        text.append("╌" if each.away else "━", style="red" if each.away else "green")
-    return text
+def _red_while_away(line: str, slices: Sequence[Slice]) -> Text:
+    styles = ["red" if each.away else "green" for each in slices]
+    return Text.assemble(*zip(line, styles, strict=True))

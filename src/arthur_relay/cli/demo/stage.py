@@ -1,28 +1,29 @@
-"""Who plays in the demo: the chat model, Arthur, and the handler between them."""
+"""What a demo runs with: a chat model, Arthur, the handler between them, and an outage."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from langchain_core.language_models import BaseChatModel
 
 from arthur_relay.callback import ArthurCallbackHandler
+from arthur_relay.cli import fail
 from arthur_relay.cli.demo.model import DemoChatModel, split_tokens
-from arthur_relay.cli.demo.script import answer_to
-from arthur_relay.cli.extra import fail
+from arthur_relay.cli.demo.recording import Recording
+from arthur_relay.cli.demo.script import Conversation, answer_to
 from arthur_relay.cli.sandbox import open_sandbox
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from langchain_core.language_models import BaseChatModel
-
-    from arthur_relay.cli.demo.prompts import Conversation
-    from arthur_relay.sandbox import ArthurSandbox
+    from arthur_relay.cli.demo.screen import View
 
 LONGEST_STREAM_SECONDS: Final = 25.0
 """The demo's model talks faster when there is so much to say that it would take longer."""
@@ -137,3 +138,51 @@ def _pace_for(conversations: Sequence[Conversation]) -> float:
     """Return tokens a second at which all answers take no longer than the longest stream may."""
     tokens = sum(len(split_tokens(answer_to(turn))) for turns in conversations for turn in turns)
     return max(TOKENS_PER_SECOND, tokens / LONGEST_STREAM_SECONDS)
+
+
+class Outage(threading.Thread):
+    """Takes a sandbox away for some seconds, so that the stream goes on meanwhile.
+
+    A context manager: leaving it ends the outage, if it has not ended yet.
+
+    Args:
+        sandbox: Refuses connections during the outage.
+        recording: Records when the outage begins and ends.
+        view: Shows both as notes.
+        seconds: How long the outage lasts.
+    """
+
+    def __init__(
+        self, sandbox: ArthurSandbox, recording: Recording, view: View, *, seconds: float
+    ) -> None:
+        super().__init__(name="demo-outage")
+        self._sandbox, self._recording, self._view = sandbox, recording, view
+        self._seconds = seconds
+        self._enough = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._enough.set()
+        self.wait()
+
+    def begin(self) -> None:
+        """Take Arthur away, once."""
+        if self.ident is None:
+            self.start()
+
+    def wait(self) -> None:
+        """Return when the outage is over, or was never begun."""
+        if self.ident is not None:
+            self.join()
+
+    def run(self) -> None:
+        """Take Arthur away, and bring it back."""
+        self._sandbox.go_away()
+        self._recording.gone()
+        self._view.note("Arthur is gone: it refuses connections.")
+        self._enough.wait(self._seconds)
+        self._sandbox.come_back()
+        self._recording.back()
+        self._view.note(f"Arthur is back, after {self._recording.outage_seconds:.1f} s.")
