@@ -21,21 +21,21 @@ PACKAGE = ROOT / "src" / "arthur_relay"
 
 JOURNEY = (
     "callback.py",  # on_llm_end
-    "runs.py",  # the run is open no more
-    "generation_snapshots.py",  # what the answer holds is copied
+    "capture/open_runs.py",  # the run is open no more
+    "capture/generation_snapshots.py",  # what the answer holds is copied
     "relay.py",
-    "parts.py",
-    "pipeline/inlet.py",  # from the caller's thread to the worker's
-    "pipeline/worker.py",
-    "pipeline/intake.py",
+    "worker/pipeline.py",
+    "capture/queue.py",  # from the caller's thread to the worker's
+    "worker/worker.py",
+    "worker/encode_stage.py",
     "encoding/encoder.py",  # the run becomes a row
-    "pipeline/room.py",
+    "worker/admission.py",
     "buffers/memory.py",
-    "pipeline/ground_truth.py",  # the leased row in its order
-    "pipeline/batcher.py",
-    "pipeline/dispatcher.py",
-    "pipeline/admission.py",  # the batch gets a slot
-    "destinations/scope.py",
+    "delivery/ground_truth.py",  # the leased row in its order
+    "delivery/batcher.py",
+    "delivery/sender.py",
+    "delivery/flow_control.py",  # the batch gets a slot
+    "destinations/scope/client.py",
     "destinations/http.py",  # the POST
 )
 """The files that a row passes from `on_llm_end` to the POST, in reading order. Kept by hand.
