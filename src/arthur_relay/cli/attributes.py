@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.encoding.schema import NotCoercible, coercer
 
 if TYPE_CHECKING:
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
 _EXAMPLES: Final = {
     "STRING": "text",

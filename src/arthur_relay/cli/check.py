@@ -30,7 +30,7 @@ from arthur_relay.settings.variables import leave_to_command
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
 T = TypeVar("T")
 

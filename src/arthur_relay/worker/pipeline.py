@@ -15,7 +15,7 @@ from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.chosen import chosen_dead_letters
 from arthur_relay.destinations import Destination, HasOwner
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.encoding.model import Schema
 from arthur_relay.inference import Capture
 from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.row_owner import RowOwner
@@ -115,7 +115,7 @@ class Pipeline:
         destination: Destination,
         *,
         sweep: Callable[[], bool],
-        learned: Callable[[str, ModelSchema], None],
+        learned: Callable[[str, Schema], None],
         borrowed_by_runs: Callable[[], int],
         by_model: ModelLedger | None = None,
         owner: Owner | None = None,

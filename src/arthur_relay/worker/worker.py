@@ -25,8 +25,8 @@ from arthur_relay.delivery.in_flight import fitting_parts, note_death, note_unkn
 from arthur_relay.delivery.sender import Sender
 from arthur_relay.delivery.settlement import Settlement
 from arthur_relay.destinations import Destination, HasOwner
+from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import RelayError
 from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
@@ -98,7 +98,7 @@ class Worker:
     settings: RelaySettings
     random: Callable[[], float]
     sweep: Callable[[], bool]
-    learned: Callable[[str, ModelSchema], None]
+    learned: Callable[[str, Schema], None]
     gil: GilYielder
     offload: Offload
     wake_from_outside: Callable[[], None] = lambda: None

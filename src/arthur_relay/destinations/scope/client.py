@@ -14,6 +14,7 @@ from arthur_relay.credentials import Credentials, is_loopback, socket_path
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError
 from arthur_relay.destinations.retry_after import retry_after_seconds
 from arthur_relay.destinations.scope.auth import Token, TokenSource
+from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.destinations.scope.results import (
     RETRY,
     interpret_results,
@@ -21,6 +22,7 @@ from arthur_relay.destinations.scope.results import (
     may_pass,
     whole,
 )
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.destinations.scope.words import (
     described,
     described_success,
@@ -28,7 +30,7 @@ from arthur_relay.destinations.scope.words import (
     is_success_of_another,
 )
 from arthur_relay.destinations.trust import ClientCertificate
-from arthur_relay.encoding.schema import ModelSchema, is_path_segment
+from arthur_relay.encoding.model import is_path_segment
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -63,6 +65,8 @@ class ScopeDestination:
         now: Returns the wall clock, timezone-aware.
         certificate: What we show where TLS asks for a certificate of ours, or None.
     """
+
+    row_format = ScopeRowFormat()
 
     def __init__(  # noqa: PLR0913 - keyword-only
         self,
