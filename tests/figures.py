@@ -28,7 +28,7 @@ JOURNEY = (
     "capture/queue.py",  # from the caller's thread to the worker's
     "worker/worker.py",
     "worker/encode_stage.py",
-    "encoding/encoder.py",  # the run becomes a row
+    "destinations/scope/encoder.py",  # the run becomes a row
     "worker/admission.py",
     "buffers/memory.py",
     "delivery/ground_truth.py",  # the leased row in its order

@@ -19,7 +19,7 @@ from arthur_relay.credentials import (
     resolve_credentials,
 )
 from arthur_relay.destinations.scope.client import ScopeDestination
-from arthur_relay.encoding.schema import check_model_id
+from arthur_relay.encoding.model import check_model_id
 from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.destinations import Destination
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.encoding.model import Schema
     from arthur_relay.inference import Capture, Inference, Run
     from arthur_relay.stats import FlushResult, Health, Stats
 
@@ -268,7 +268,7 @@ class Relay(Flushing):
             seconds = self.settings.connect_timeout_seconds
             self._models.ask(model_id, self._pipeline, timeout_seconds=seconds)
 
-    def register(self, schema: ModelSchema) -> None:
+    def register(self, schema: Schema) -> None:
         """Make a model known, so that Arthur need not be asked for it. Any thread."""
         self._models.give(schema, self._pipeline)
 

@@ -13,7 +13,7 @@ from arthur_relay.credentials import (
 )
 from arthur_relay.destinations.scope.arthurai_sdk import credentials_of, schema_of
 from arthur_relay.destinations.scope.client import ScopeDestination
-from arthur_relay.encoding.schema import check_model_id
+from arthur_relay.encoding.model import check_model_id
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.relay import Relay
 from arthur_relay.runtime.process_registry import registry

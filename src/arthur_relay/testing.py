@@ -16,7 +16,7 @@ try:
 except ImportError:  # users may use the rest of this module with another test runner
     pytest = None  # type: ignore[assignment]  # looked at below
 
-from arthur_relay.encoding.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
+from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
 from arthur_relay.relay import Relay
 from arthur_relay.row import DELIVERED, Attempt, Batch
 from arthur_relay.settings import RelaySettings

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import zstandard
 
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from tests.benchmarks.sink import Counts, Mode, Sink
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from arthur_relay.cli.check import coverage
 from arthur_relay.cli.report import Report, table
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.encoding.schema import Attribute, ModelSchema
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.fronts import TlsFront

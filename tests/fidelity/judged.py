@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
-from arthur_relay.encoding.schema import Attribute
+from arthur_relay.destinations.scope.schema import Attribute
 from arthur_relay.sandbox.validation import Schema, check_inference
 from arthur_relay.testing import MemoryDestination
 

@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from pydantic import BaseModel
 
 from arthur_relay.capture.copies import COPY_BYTES, COPY_DEPTH, copy_value
-from arthur_relay.encoding.schema import NotCoercible, coercer
+from arthur_relay.encoding.coerce import NotCoercible, coercer
 
 np = pytest.importorskip("numpy")
 
@@ -201,7 +201,7 @@ def test_a_circle_and_a_huge_value_take_no_time() -> None:
 
 def test_ground_truth_of_numpy() -> None:
     from arthur_relay import ArthurCallbackHandler, Relay
-    from arthur_relay.encoding.schema import Attribute
+    from arthur_relay.destinations.scope.schema import Attribute
     from arthur_relay.testing import MemoryDestination
 
     destination = MemoryDestination(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from arthur_relay.daemon.rows import TOO_DEEP, NotRowsError, TooManyRowsError, split
-from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.encoder import Encoder
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Batch, Row, RowKind
 from arthur_relay.sandbox import core
 from arthur_relay.sandbox.models import build_model, demo_attributes

@@ -16,7 +16,7 @@ from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
 from arthur_relay.delivery import open_requests
 from arthur_relay.destinations.scope.client import ScopeDestination
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.runtime import thread
 from arthur_relay.runtime.event_loop import AddressInfo, RelayEventLoop
 from arthur_relay.runtime.side_thread import DaemonThreadExecutor

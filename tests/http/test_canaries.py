@@ -20,8 +20,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from arthur_relay import ArthurCallbackHandler, ConfigurationError, Inference, Relay, RelaySettings
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.encoding.privacy import HIDDEN, WITHHELD
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.canaries import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arthur_relay import Inference, Relay, RelaySettings
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK
 

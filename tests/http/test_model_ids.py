@@ -10,7 +10,7 @@ import pytest
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.credentials import Credentials
 from arthur_relay.destinations.scope.client import ScopeDestination
-from arthur_relay.encoding.schema import is_path_segment
+from arthur_relay.encoding.model import is_path_segment
 from arthur_relay.errors import ConfigurationError, ModelError
 from arthur_relay.row import Batch, Row, Verdict
 from arthur_relay.testing import MemoryDestination

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay import Relay, RelaySettings
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, read_message

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from arthur_relay import Relay, RelaySettings
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, TlsFront, read_message

@@ -30,7 +30,7 @@ from .fakes import ResultModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
     from .arthur import Arthur
 

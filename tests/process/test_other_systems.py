@@ -133,7 +133,7 @@ def test_an_outage_longer_than_the_memory_is_compressed(sandbox: ArthurSandbox) 
 os.environ["ARTHUR_ENDPOINT_URL"] = "http://127.0.0.1:9"
 settings = RelaySettings(queue_bytes=4 << 20, connect="lazy", shutdown_timeout_seconds=0.1)
 import time
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 with Relay.from_env(settings=settings) as relay:
     relay.register(ModelSchema("m", LLM_ATTRIBUTES))

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
-from arthur_relay.encoding.schema import Attribute
+from arthur_relay.destinations.scope.schema import Attribute
 from arthur_relay.testing import MemoryDestination
 
 from .recorder import Recorder

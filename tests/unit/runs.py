@@ -6,8 +6,8 @@ import json
 from typing import Any
 from uuid import UUID
 
-from arthur_relay.encoding.encoder import Encoder
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.encoder import Encoder
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.inference import GenerationSnapshot, Run
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference

@@ -8,13 +8,21 @@ from pathlib import Path
 
 from arthur_relay.buffers.spool.buffer import NOBODY, Spool
 from arthur_relay.buffers.spool.directory import SpoolDirectory
+from arthur_relay.destinations.scope.encoder import ScopeRowFormat
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
+from arthur_relay.testing import LLM_ATTRIBUTES
 
 MIB = 1024 * 1024
 
 made: list[Spool] = []
 """The spools of the test that runs; `tests/unit/conftest.py` closes their files after it."""
+
+
+def model_text(model_id: str) -> str:
+    """Return the text that is kept of a model, for a start while Arthur is away."""
+    return ScopeRowFormat().schema_to_text(ModelSchema(model_id, LLM_ATTRIBUTES))
 
 
 class Clock:

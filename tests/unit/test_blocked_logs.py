@@ -23,7 +23,7 @@ from tests.waiting import SECONDS, wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
 
 class Blocking(logging.Handler):

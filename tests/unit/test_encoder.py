@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.destinations.scope.encoder import Encoder
+from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
 from arthur_relay.encoding.plain_values import clean_text
-from arthur_relay.encoding.schema import Attribute, ModelSchema
 from arthur_relay.encoding.text import sendable, truncate_text
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
 from arthur_relay.sandbox.validation import check_inference

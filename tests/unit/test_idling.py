@@ -23,7 +23,7 @@ from arthur_relay import (
     Relay,
     RelaySettings,
 )
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.testing import LLM_ATTRIBUTES, MemoryDestination, arthur_sandbox

@@ -15,7 +15,7 @@ from arthur_relay.testing import MemoryDestination
 from arthur_relay.worker import known_models
 
 if TYPE_CHECKING:
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
 
 class Slow(MemoryDestination):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
 from arthur_relay.delivery.retry import FullJitter, StopAfterElapsed
-from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.destinations.http import retry_after_seconds
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 

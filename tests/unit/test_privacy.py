@@ -16,7 +16,7 @@ from arthur_relay import (
     RelaySettings,
     Stats,
 )
-from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.encoding.privacy import CUT_ERROR_CHARACTERS, WITHHELD, Privacy
 from arthur_relay.inference import MAX_ERROR_CHARACTERS, GenerationSnapshot
 from arthur_relay.testing import memory_relay

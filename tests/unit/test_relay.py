@@ -21,7 +21,7 @@ from arthur_relay import (
     Relay,
     RelaySettings,
 )
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import (
     LLM_ATTRIBUTES,

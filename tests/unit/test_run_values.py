@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
 from arthur_relay.capture.generation_snapshots import snapshot_generation
+from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.encoding import run_fields
-from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.logprobs import token_likelihoods
 from arthur_relay.encoding.tool_calls import tool_calls
 from arthur_relay.inference import GenerationSnapshot

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arthur_relay.encoding.schema import Attribute, ModelSchema, NotCoercible, coercer
+from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
+from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.errors import ModelError
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference

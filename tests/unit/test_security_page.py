@@ -10,7 +10,7 @@ import pytest
 from arthur_relay import model_ledger
 from arthur_relay.daemon import app, framing, front, logs, models, observations, places
 from arthur_relay.daemon.json_rows import MAX_DEPTH
-from arthur_relay.encoding.schema import MAX_MODEL_CHARACTERS
+from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 
 pytestmark = pytest.mark.one_python
 

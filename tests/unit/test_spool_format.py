@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.spool.file_format import VERSION
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import NO_HISTORY, RECOVERED, History, Row, RowKind
-from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.unit.spools import Clock, connection_of, crash, ids, model_text, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spill import new_spill
 
@@ -82,7 +80,7 @@ def test_a_file_of_the_first_version_is_taken_over(path: Path) -> None:
     found[0].history = History(3, 17.5, 1)
     spool.note(found[:1])
     spool.settle(found[1:2])
-    spool.remember(ModelSchema("three", LLM_ATTRIBUTES))
+    spool.remember("three", model_text("three"))
     spool.put(rows_of(2))
     spool.commit()
     spool.release_all()

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from arthur_relay import RelaySettings
-from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.destinations.scope.encoder import Encoder
+from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import Attribute, ModelSchema
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.runs import make_run

@@ -16,7 +16,7 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.memory import MemoryStore
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import UnreachableError
 from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.memory_budget import MemoryBudget

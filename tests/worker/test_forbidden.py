@@ -6,7 +6,7 @@ import anyio
 import orjson
 import pytest
 
-from arthur_relay.destinations.scope.results import interpret_results
+from arthur_relay.destinations.scope.interpret import interpret_results
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from tests.worker.harness import ScriptedDestination, delivered, harness, run, virtual
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import LLM_ATTRIBUTES

@@ -15,7 +15,7 @@ from tests.waiting import wait_for
 from tests.worker.harness import ScriptedDestination, harness, virtual
 
 if TYPE_CHECKING:
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.destinations.scope.schema import ModelSchema
 
 AWAY = "Arthur at nowhere: can't connect"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row, RowKind
 
 ANY_BYTES = 1 << 62
@@ -143,11 +142,11 @@ class Buffer(Protocol):
         """Whether rows wait that may be ours, once it is known who we are."""
         ...
 
-    def schemas(self) -> Iterable[ModelSchema]:
+    def schemas(self) -> Mapping[str, str]:
         """Return the models that an earlier process has remembered, as they were then."""
         ...
 
-    def remember(self, schema: ModelSchema) -> None:
+    def remember(self, model_id: str, text: str) -> None:
         """Keep a model's schema for a start while the destination is away."""
         ...
 

@@ -5,7 +5,7 @@ import marshal
 import mmap
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass, field
 from functools import partial
@@ -21,7 +21,6 @@ from arthur_relay.buffers import (
     count_nothing,
     inferences_among,
 )
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
 from arthur_relay.system.operating_system import private_pages
 
@@ -263,11 +262,11 @@ class MemoryBuffer:
     def commit(self) -> None:
         """Do nothing."""
 
-    def schemas(self) -> Iterable[ModelSchema]:
+    def schemas(self) -> Mapping[str, str]:
         """Return none: nothing is remembered."""
-        return ()
+        return {}
 
-    def remember(self, schema: ModelSchema) -> None:
+    def remember(self, model_id: str, text: str) -> None:
         """Do nothing."""
 
     def forget(self, model_id: str) -> None:

@@ -13,7 +13,6 @@ from arthur_relay.buffers import (
 )
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool.buffer import Spool
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row, body_bytes
 
 MOVED_ROWS = 500
@@ -88,13 +87,13 @@ class OverflowBuffer:
         """Make safe what is on disk."""
         self._spool.commit()
 
-    def schemas(self) -> Iterable[ModelSchema]:
+    def schemas(self) -> Mapping[str, str]:
         """Return the models that are remembered."""
         return self._spool.schemas()
 
-    def remember(self, schema: ModelSchema) -> None:
+    def remember(self, model_id: str, text: str) -> None:
         """Keep a model's schema."""
-        self._spool.remember(schema)
+        self._spool.remember(model_id, text)
 
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""

@@ -18,9 +18,10 @@ from arthur_relay.credentials import Credentials, credentials_from_environment, 
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.encoding.schema import ModelSchema, NotCoercible, coercer
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.side_thread import DaemonThreadExecutor

@@ -16,7 +16,7 @@ from arthur_relay.daemon.access import Door, NoEntry
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.browsers import API, PROBES
 from arthur_relay.daemon.protocol import CONNECTION, PEER
-from arthur_relay.encoding.schema import MAX_MODEL_CHARACTERS, is_path_segment
+from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import safe_traceback
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.observations import Asked
-from arthur_relay.encoding.schema import ModelSchema
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,

@@ -1,17 +1,22 @@
-"""Where rows go. What every destination does: one attempt, and an outcome for every row."""
+"""Where rows go. Every destination makes one attempt, and returns an outcome for every row."""
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from arthur_relay.encoding.schema import ModelSchema
-from arthur_relay.row import Attempt, Batch
+from arthur_relay.encoding.model import Schema
+from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.inference import Encodable
+from arthur_relay.row import Attempt, Batch, Row
 from arthur_relay.row_owner import RowOwner
+
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
     """Delivers batches, one attempt at a time; never retries, never sleeps.
 
-    It is entered by the worker before its first use and left at the end, possibly several times.
+    The worker enters it before its first use and leaves it at the end, possibly several times.
     A cancellation leaves it usable.
     """
 
@@ -20,11 +25,11 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
         """Where rows go, for people: an address without credentials."""
         ...
 
-    async def fetch_schema(self, model_id: str) -> ModelSchema:
+    async def fetch_schema(self, model_id: str) -> Schema:
         """Ask for a model.
 
         Raises:
-            CredentialsError: The destination refused who we are.
+            CredentialsError: The destination refused the credentials.
             ModelError: There is no such model, or it is not an LLM.
             ConfigurationError: The destination refused the question for another reason, and asking
                 again can't help.
@@ -37,19 +42,74 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
         ...
 
 
+class RowEncoder(Protocol):
+    """Encodes the captures of one model. Worker's thread only; no I/O, no clock."""
+
+    @property
+    def schema(self) -> Schema:
+        """The model."""
+        ...
+
+    def encode(self, capture: Encodable, epoch: int) -> list[Row]:
+        """Return the rows of a capture, in order; none when nothing of it can be sent."""
+        ...
+
+    def shrink(self, row: Row) -> Row | None:
+        """Return a smaller form of a row that was too large, or None when there is none."""
+        ...
+
+
+class RowFormat(Protocol[SchemaT]):
+    """How a destination wants its rows. Pure."""
+
+    def schema_to_text(self, schema: SchemaT) -> str:
+        """Return a text to keep of a model: a JSON object, with the model's id as `id`."""
+        ...
+
+    def schema_from_text(self, model_id: str, text: str) -> SchemaT | None:
+        """Return the model that a text was kept of, or None when it is no text of that model."""
+        ...
+
+    def usual_schema(self, model_id: str) -> SchemaT:
+        """Return a model with the usual fields, in place of one that the destination refuses."""
+        ...
+
+    def encoder(
+        self, schema: SchemaT, *, omitted: Callable[[str], None], privacy: Privacy | None
+    ) -> RowEncoder:
+        """Return the encoder of a model.
+
+        Args:
+            schema: The model.
+            omitted: Called with a field's name, or "", for each value that can't be sent.
+            privacy: What may be sent of each text; everything when None.
+        """
+        ...
+
+
+@runtime_checkable
+class HasRowFormat(Protocol):
+    """A destination with a row format of its own; any other gets Arthur Scope's rows."""
+
+    @property
+    def row_format(self) -> RowFormat[Any]:
+        """How the destination wants its rows. Worker's thread."""
+        ...
+
+
 @runtime_checkable
 class HasOwner(Protocol):
-    """A destination that says more of whose the rows are than where they go."""
+    """A destination that knows more about the owner of its rows than its own name."""
 
     @property
     def owner(self) -> RowOwner:
-        """Whose the rows are, as far as is known by now. Any thread."""
+        """The owner of the rows, as far as it is known by now. Any thread."""
         ...
 
     async def learn_owner(self) -> None:
-        """Ask the destination, so that all of it is known.
+        """Ask the destination for the part of the owner that is not known yet.
 
         Raises:
-            RelayError: It could not be asked, or refused to say.
+            RelayError: The destination could not be asked, or refused to answer.
         """
         ...

@@ -10,6 +10,8 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
@@ -319,6 +321,32 @@ def user_agent() -> str:
     except PackageNotFoundError:  # run from a source tree that is not installed
         number = "0"
     return f"arthur-relay/{number} (system={platform.system()})"
+
+
+def retry_after_seconds(header: str | None, *, now: datetime, maximum: float) -> float | None:
+    """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
+
+    Args:
+        header: The header's value, or None when there was none.
+        now: The wall clock, timezone-aware.
+        maximum: Longer waits are cut to this: an absurd header must not stop delivery for ever.
+
+    Returns:
+        Seconds to wait, 0..maximum, or None when there is no header or it is nonsense.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        # A number of any length is allowed; a float takes it without an error up to 308 digits.
+        return min(float(text[:300]), maximum)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - now).total_seconds()), maximum)
 
 
 def _transport_error(error: BaseException) -> TransportError:

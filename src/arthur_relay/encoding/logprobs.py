@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from arthur_relay.encoding.coerce import MAX_PAIRS
 from arthur_relay.encoding.plain_values import unwrapped
 from arthur_relay.encoding.reading import read, read_first
-from arthur_relay.encoding.schema import MAX_PAIRS
 
 _TOKEN = ("token", "text", "content")
 _LOGPROB = ("logprob", "log_probability", "logProbability", "logprobs", "log_prob")

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import orjson
 
+from arthur_relay.encoding.coerce import LIKELIHOODS, TEXT, TOKENS
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.redactors import BUILT_IN
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.encoding.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.encoding.text import truncate_text
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
 from arthur_relay.settings import RelaySettings
@@ -117,35 +117,44 @@ class Privacy:
             return False
         return all(text == output or self._redact(text) == text for text in _spelled(tokens))
 
-    def given(self, schema: ModelSchema, coercers: Mapping[str, Coerce]) -> dict[str, Coerce]:
+    def given(
+        self,
+        coercers: Mapping[str, Coerce],
+        types: Mapping[str, str],
+        *,
+        output_tokens: str | None,
+    ) -> dict[str, Coerce]:
         """Wrap the coercers of attributes for values that the application gives.
 
+        Args:
+            coercers: A coercer by the name of each attribute.
+            types: The attributes' value types by name.
+            output_tokens: The name of the attribute that holds the output's tokens, or None.
+
         Returns:
-            By name, a coercer that tells what may be told; hidden attributes have none.
+            A new coercer by name, which returns only what may be sent; none for hidden attributes.
         """
         return {
-            name: self._given(name, schema.types[name], coerce)
+            name: self._given(name, types[name], coerce)
             for name, coerce in coercers.items()
-            if not self._spells_out_hidden(schema, name)
+            if not self._spells_out_hidden(types[name], is_output=name == output_tokens)
         }
 
     def ground_truth(
-        self, schema: ModelSchema, coercers: Mapping[str, Coerce]
+        self, coercers: Mapping[str, Coerce], types: Mapping[str, str]
     ) -> dict[str, Coerce]:
-        """Wrap the coercers of ground truth, which the application gives as well."""
-        kinds = schema.ground_truth_types
-        return {name: self._given(name, kinds[name], each) for name, each in coercers.items()}
+        """Wrap the coercers of ground truth, which the application gives too."""
+        return {name: self._given(name, types[name], each) for name, each in coercers.items()}
 
-    def told(self, schema: ModelSchema, coercers: Mapping[str, Coerce]) -> dict[str, Coerce]:
-        """Wrap the coercers of attributes for values that a run itself tells, by name."""
+    def told(self, coercers: Mapping[str, Coerce], types: Mapping[str, str]) -> dict[str, Coerce]:
+        """Wrap the coercers of attributes for values that come from the run itself."""
         return {
-            name: self._told(name, schema.types[name], coerce) if name in _TOLD_TEXTS else coerce
+            name: self._told(name, types[name], coerce) if name in _TOLD_TEXTS else coerce
             for name, coerce in coercers.items()
         }
 
-    def _spells_out_hidden(self, schema: ModelSchema, name: str) -> bool:
-        kind = schema.types[name]
-        if kind == TOKENS and name != schema.tokens:
+    def _spells_out_hidden(self, kind: str, *, is_output: bool) -> bool:
+        if kind == TOKENS and not is_output:
             # The input's tokens may be registered as well; whose these are is not known.
             return self._hide_inputs or self._hide_outputs
         return kind in (TOKENS, LIKELIHOODS) and self._hide_outputs

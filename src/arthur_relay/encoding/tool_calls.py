@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from arthur_relay.encoding.coerce import NotCoercible
 from arthur_relay.encoding.plain_values import NoPlainForm, PlainValues, clean_text
 from arthur_relay.encoding.reading import plain_text, read, read_first
-from arthur_relay.encoding.schema import NotCoercible
 from arthur_relay.encoding.text import sendable
 from arthur_relay.inference import PartKind
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
+
+from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, Attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,48 +73,31 @@ def attribute(name: str, value_type: str, stage: str, **more: Any) -> dict[str, 
 
 
 def demo_attributes() -> list[dict[str, Any]]:
-    """The demo model's attributes: all that the relay can fill in for an LLM's run.
+    """The demo model's attributes: all that the relay usually fills in for an LLM's run.
 
     Returns:
         A new list; text, tokens and likelihoods first, then the run's metadata.
     """
-    other = {
-        "finish_reason": "STRING",
-        "prompt_tokens": "INTEGER",
-        "completion_tokens": "INTEGER",
-        "total_tokens": "INTEGER",
-        "duration": "FLOAT",
-        "time_to_first_token": "FLOAT",
-        "model_name": "STRING",
-        "outcome": "STRING",
-        "error": "STRING",
-        "tool_calls": "STRING",
-        "user_id": "STRING",
-        "tags": "ARRAY(STRING)",
-    }
-    return [
-        attribute("input_text", "UNSTRUCTURED_TEXT", "PIPELINE_INPUT", is_unique=True),
-        attribute(
-            "output_text",
-            "UNSTRUCTURED_TEXT",
-            "PREDICTED_VALUE",
-            is_unique=True,
-            token_attribute_link="output_tokens",  # noqa: S106  # a name, no secret
-        ),
-        attribute(
-            "output_tokens",
-            "TOKENS",
-            "PREDICTED_VALUE",
-            position=1,
-            token_attribute_link="output_text",  # noqa: S106  # a name, no secret
-        ),
-        attribute("output_likelihoods", "TOKEN_LIKELIHOODS", "PREDICTED_VALUE", position=2),
-        *(
-            attribute(name, value_type, "NON_INPUT_DATA", position=position)
-            for position, (name, value_type) in enumerate(other.items())
-        ),
-        attribute("thumbs_up", "BOOLEAN", "GROUND_TRUTH"),
-    ]
+    attributes = []
+    positions: Counter[str] = Counter()
+    for each in (*COMMON_ATTRIBUTES[:-2], _OF_THE_APPLICATION, *COMMON_ATTRIBUTES[-2:]):
+        more = _MORE.get(each.name, {})
+        position = positions[each.stage]
+        attributes.append(
+            attribute(each.name, each.value_type, each.stage, position=position, **more)
+        )
+        positions[each.stage] += 1
+    return attributes
+
+
+_OF_THE_APPLICATION: Final = Attribute("user_id", "STRING", "NON_INPUT_DATA")
+"""Filled in from the metadata that the application gives."""
+
+_MORE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "input_text": {"is_unique": True},
+    "output_text": {"is_unique": True, "token_attribute_link": "output_tokens"},
+    "output_tokens": {"token_attribute_link": "output_text"},
+}
 
 
 def build_model(given: Mapping[str, Any], *, model_id: str, created_at: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.capture.queue import CaptureQueue
-from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.destinations import RowEncoder
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.sampling import split_sample
 from arthur_relay.inference import (
@@ -173,7 +173,7 @@ class EncodeStage:
             self.schemas.load(group, model_id)
         return []
 
-    def _encode(self, encoder: Encoder, capture: Encodable, epoch: int) -> list[Row]:
+    def _encode(self, encoder: RowEncoder, capture: Encodable, epoch: int) -> list[Row]:
         try:
             rows = encoder.encode(capture, epoch)
         except Exception:  # noqa: BLE001 - as in `_accept`

@@ -10,7 +10,7 @@ from arthur_relay.system.clocks import Clocks
 
 if TYPE_CHECKING:
     from arthur_relay.capture.open_runs import OpenRuns
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.encoding.model import Schema
     from arthur_relay.runtime.process_registry import Closable
     from arthur_relay.worker.known_models import KnownModels
 
@@ -54,7 +54,7 @@ class PipelineHost(Protocol):
         """Give up open runs that never ended; returns whether any is open. The worker's thread."""
         ...
 
-    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+    def on_learned(self, model_id: str, schema: Schema) -> None:
         """Take in a model that became known. The worker's thread."""
         ...
 
@@ -83,7 +83,7 @@ class StandingHost:
         """Return that no run is open."""
         return False
 
-    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+    def on_learned(self, model_id: str, schema: Schema) -> None:
         """Do nothing: all that a client sends passes through."""
 
 
@@ -140,6 +140,6 @@ class RelayHost:
         self._open_runs.sweep(Clocks.perf_counter() - self._run_max_age_seconds)
         return len(self._open_runs) > 0
 
-    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+    def on_learned(self, model_id: str, schema: Schema) -> None:
         """Let the handlers of a model keep nothing of a run but what can be sent."""
         self._models.learn(model_id, schema)

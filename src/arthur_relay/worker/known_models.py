@@ -12,7 +12,7 @@ from arthur_relay.inference import Wanted
 from arthur_relay.system import native
 
 if TYPE_CHECKING:
-    from arthur_relay.encoding.schema import ModelSchema
+    from arthur_relay.encoding.model import Schema
     from arthur_relay.worker.pipeline import Pipeline
 
 logger = logging.getLogger("arthur_relay")
@@ -34,9 +34,9 @@ class KnownModels:
         self.wanted: dict[str, Wanted] = {}
         self._answers: dict[str, Future[None]] = {}
         self._asked: dict[str, None] = {}  # in the order in which they were
-        self._given: dict[str, ModelSchema] = {}
+        self._given: dict[str, Schema] = {}
 
-    def give(self, schema: ModelSchema, pipeline: Pipeline) -> None:
+    def give(self, schema: Schema, pipeline: Pipeline) -> None:
         """Make a model known, so that Arthur need not be asked for it."""
         if schema.model_id not in self._given:  # attributes can't be added to a saved model
             self._given[schema.model_id] = schema
@@ -102,6 +102,6 @@ class KnownModels:
         if self._answers.get(model_id) is answer:
             self._answers.pop(model_id, None)
 
-    def learn(self, model_id: str, schema: ModelSchema) -> None:
+    def learn(self, model_id: str, schema: Schema) -> None:
         """Let the handlers of a model keep nothing of a run but what can be sent."""
         self.wanted[model_id] = Wanted.of(frozenset(schema.types))

@@ -23,8 +23,8 @@ from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
 from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination, HasOwner
+from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.inference import Capture
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.model_ledger import ModelLedger
@@ -320,12 +320,12 @@ class Pipeline:
         self.runtime.wake()
         return answer
 
-    def give_model(self, schema: ModelSchema) -> None:
+    def give_model(self, schema: Schema) -> None:
         """Make a model known that need not be asked for. Any thread."""
         self.worker.schemas.give(schema)
         self.runtime.wake()
 
-    def known_models(self) -> list[ModelSchema]:
+    def known_models(self) -> list[Schema]:
         """Return the models that are known. Any thread."""
         return self.worker.schemas.known()
 

@@ -14,11 +14,11 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
-from arthur_relay.destinations import Destination
-from arthur_relay.encoding.encoder import Encoder
+from arthur_relay.destinations import Destination, HasRowFormat, RowEncoder, RowFormat
+from arthur_relay.destinations.scope.encoder import ScopeRowFormat
+from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, Schema
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import COMMON_ATTRIBUTES, MAX_MODEL_CHARACTERS, ModelSchema
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -54,7 +54,7 @@ QUESTIONS_AT_ONCE = 2
 class LearnsModels(Protocol):
     """Wants to know what Arthur says of models."""
 
-    def on_learned(self, model_id: str, schema: ModelSchema) -> None:
+    def on_learned(self, model_id: str, schema: Schema) -> None:
         """Take in a model that became known. The worker's thread."""
         ...
 
@@ -67,7 +67,7 @@ class SchemaRegistry:
     the rest belongs to the worker's loop.
 
     Attributes:
-        destination: Is asked.
+        destination: Is asked for models, and says how it wants their rows.
         buffer: Remembers models for a start while Arthur is away.
         awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
@@ -94,7 +94,7 @@ class SchemaRegistry:
     urgent: bool = False
     told: deque[str] = field(default_factory=deque)
     _unreachable: dict[str, str] = field(default_factory=dict)
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _encoders: dict[str, RowEncoder] = field(default_factory=dict)
     _presumed: set[str] = field(default_factory=set)
     _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
     _loading: set[str] = field(default_factory=set)
@@ -103,11 +103,18 @@ class SchemaRegistry:
     _told_refusals: dict[str, None] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
-    _given: deque[ModelSchema] = field(default_factory=deque)
+    _given: deque[Schema] = field(default_factory=deque)
     _noted: deque[str] = field(default_factory=lambda: deque(maxlen=NOTED_QUESTIONS))
     _hurry: anyio.Event | None = None
-    _last_presumed: Encoder | None = None
+    _last_presumed: RowEncoder | None = None
     _limiter: anyio.CapacityLimiter | None = None
+    _row_format: RowFormat[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.destination, HasRowFormat):
+            self._row_format = self.destination.row_format
+        else:
+            self._row_format = ScopeRowFormat()
 
     def ask(self, model_id: str) -> "Future[None]":
         """Ask for a model at once. Any thread; wake the worker afterwards.
@@ -119,7 +126,7 @@ class SchemaRegistry:
         self._questions.append((model_id, answer))
         return answer
 
-    def give(self, schema: ModelSchema) -> None:
+    def give(self, schema: Schema) -> None:
         """Make a model known that need not be asked for. Any thread."""
         self._given.append(schema)
 
@@ -164,7 +171,7 @@ class SchemaRegistry:
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
-            self.buffer.remember(schema)
+            self.buffer.remember(schema.model_id, self._row_format.schema_to_text(schema))
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders and model_id not in self._presumed:
@@ -176,30 +183,34 @@ class SchemaRegistry:
 
     def resume(self, group: TaskGroup) -> None:
         """Ask again what an earlier run did not live to hear, and what is only remembered."""
-        for schema in self.buffer.schemas():
-            if schema.model_id not in self._encoders:
-                self._learn(schema.model_id, schema)
-                self._presumed.add(schema.model_id)
-                self.load(group, schema.model_id)
+        for model_id, text in self.buffer.schemas().items():
+            schema = self._row_format.schema_from_text(model_id, text)
+            if schema is not None and model_id not in self._encoders:
+                self._learn(model_id, schema)
+                self._presumed.add(model_id)
+                self.load(group, model_id)
         for model_id, _ in self._waiting:
             self.load(group, model_id)
 
-    def encoder(self, model_id: str) -> Encoder | None:
+    def encoder(self, model_id: str) -> RowEncoder | None:
         """Return the model's encoder, or None when it is not known (yet)."""
         return self._encoders.get(model_id)
 
-    def presumed_encoder(self, model_id: str) -> Encoder:
+    def presumed_encoder(self, model_id: str) -> RowEncoder:
         """Return an encoder for a model that Arthur does not tell of, with the usual attributes.
 
         What it makes is for people, and for another try once the model is there.
         """
         model_id = clean_text(model_id)
         if self._last_presumed is None or self._last_presumed.schema.model_id != model_id:
-            schema = ModelSchema(model_id, COMMON_ATTRIBUTES)
-            self._last_presumed = Encoder(schema, lambda _name: None, self.privacy)
+            self._last_presumed = self._row_format.encoder(
+                self._row_format.usual_schema(model_id),
+                omitted=lambda _name: None,
+                privacy=self.privacy,
+            )
         return self._last_presumed
 
-    def known(self) -> list[ModelSchema]:
+    def known(self) -> list[Schema]:
         """Return the models that are known. Any thread."""
         return [encoder.schema for encoder in list(self._encoders.values())]
 
@@ -252,7 +263,7 @@ class SchemaRegistry:
     async def _load(self, group: TaskGroup, model_id: str, attempts_before: int) -> None:
         attempts = 0
 
-        async def fetch() -> ModelSchema:
+        async def fetch() -> Schema:
             nonlocal attempts
             if attempts and self._queued:
                 raise _MakeWayError
@@ -272,7 +283,7 @@ class SchemaRegistry:
             reraise=True,
         )
         try:
-            schema: ModelSchema = await policy(fetch)
+            schema: Schema = await policy(fetch)
         except _MakeWayError:
             self._loading.discard(model_id)
             self._queued[model_id] = attempts_before + attempts
@@ -285,7 +296,7 @@ class SchemaRegistry:
         else:
             self._note_question("")
             self._learn(model_id, schema)
-            self.buffer.remember(schema)
+            self.buffer.remember(schema.model_id, self._row_format.schema_to_text(schema))
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
@@ -296,7 +307,7 @@ class SchemaRegistry:
         self._start_next(group)
         self.wake_up.wake()
 
-    async def _fetch(self, model_id: str) -> ModelSchema:
+    async def _fetch(self, model_id: str) -> Schema:
         limit = self.settings.request_timeout_seconds
         assert self._limiter is not None
         # What Arthur asked for is obeyed, whoever is in a hurry.
@@ -364,8 +375,10 @@ class SchemaRegistry:
             self._told_refusals[model_id] = None
             logger.warning("arthur-relay: %s", error)
 
-    def _learn(self, model_id: str, schema: ModelSchema) -> None:
-        self._encoders[model_id] = Encoder(schema, self.ledger.omit, self.privacy)
+    def _learn(self, model_id: str, schema: Schema) -> None:
+        self._encoders[model_id] = self._row_format.encoder(
+            schema, omitted=self.ledger.omit, privacy=self.privacy
+        )
         self.told.append(model_id)
         self.host.on_learned(model_id, schema)
 

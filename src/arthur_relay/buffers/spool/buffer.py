@@ -26,7 +26,7 @@ from arthur_relay.buffers import (
 from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError, is_damage
 from arthur_relay.buffers.spool.quarantine import Apart, Place
-from arthur_relay.buffers.spool.schemas import describe
+from arthur_relay.buffers.spool.schemas import seal
 from arthur_relay.buffers.spool.segment import (
     ROW_OVERHEAD_BYTES,
     Opening,
@@ -36,7 +36,6 @@ from arthur_relay.buffers.spool.segment import (
 )
 from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row, body_bytes
 from arthur_relay.row_owner import RowOwner
@@ -202,8 +201,8 @@ class Spool:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
             self._hold(part)  # before it may be found damaged
-            for schema in self.schemas():
-                self.remember(schema)  # this file may be gone before ours
+            for model_id, text in self.schemas().items():
+                self.remember(model_id, text)  # this file may be gone before ours
             if part.file.rows:
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 found += part.file.rows
@@ -471,15 +470,15 @@ class Spool:
         self._leased.clear()
         self._apart.take_over(self._put_off)
 
-    def schemas(self) -> list[ModelSchema]:
+    def schemas(self) -> dict[str, str]:
         """Return the models that are remembered, as they were, as far as they can be read."""
         found = self._segments.schemas()
         return self._segments.schemas() if self._mend_noticed() else found
 
-    def remember(self, schema: ModelSchema) -> None:
+    def remember(self, model_id: str, text: str) -> None:
         """Keep a model's schema for a start while Arthur is away."""
         with suppress(sqlite3.Error):  # it is asked for again
-            self._segments[0].file.remember(schema.model_id, describe(schema))
+            self._segments[0].file.remember(model_id, seal(text))
 
     def forget(self, model_id: str) -> None:
         """Keep it no longer."""

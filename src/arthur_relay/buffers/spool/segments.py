@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from arthur_relay.buffers import ANY_BYTES, Recover
 from arthur_relay.buffers.spool.directory import FileClaim
-from arthur_relay.buffers.spool.schemas import schema_of
+from arthur_relay.buffers.spool.schemas import unseal
 from arthur_relay.buffers.spool.segment import Opening, Segment, open_part
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.system.sqlite_pages import DamagedFileError
 
@@ -52,18 +51,18 @@ class Segments(list[Segment]):
         """
         return next(filter(None, [part.claim.trouble() for part in list(self)]), None)
 
-    def schemas(self) -> list[ModelSchema]:
+    def schemas(self) -> dict[str, str]:
         """Return the models that are remembered, as they were, as far as they can be read."""
-        found: dict[str, ModelSchema] = {}
+        found: dict[str, str] = {}
         for part in self:
             with suppress(sqlite3.Error):  # of damage the file takes note
                 for model_id, description in part.file.models().items():
-                    schema = schema_of(model_id, description)
-                    if schema is None:
+                    text = unseal(model_id, description)
+                    if text is None:
                         part.file.damage = DamagedFileError("a model is not as it was written")
                     else:
-                        found[model_id] = schema
-        return list(found.values())
+                        found[model_id] = text
+        return found
 
     def forget(self, model_id: str) -> None:
         """Keep a model no longer."""

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from arthur_relay.credentials import Credentials, check_url
-from arthur_relay.encoding.schema import Attribute, ModelSchema
+from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
 from arthur_relay.errors import ConfigurationError
 
 _ADVICE = "use ArthurCallbackHandler.from_credentials(...) instead."

@@ -1,4 +1,4 @@
-"""Arthur Scope, REST API v3: one attempt to post a batch, and what the answer means for rows."""
+"""Arthur Scope, REST API v3: one attempt to post a batch, and the questions about a model."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from arthur_relay.credentials import Credentials, is_loopback, socket_path
-from arthur_relay.destinations.http import Answer, HttpClient, TransportError
-from arthur_relay.destinations.retry_after import retry_after_seconds
+from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
 from arthur_relay.destinations.scope.auth import Token, TokenSource
-from arthur_relay.destinations.scope.results import (
+from arthur_relay.destinations.scope.encoder import ScopeRowFormat
+from arthur_relay.destinations.scope.interpret import (
     RETRY,
-    interpret_results,
-    malformed,
-    may_pass,
-    whole,
-)
-from arthur_relay.destinations.scope.words import (
     described,
     described_success,
+    interpret,
     is_arthurs,
-    is_success_of_another,
+    may_pass,
+    refused,
+    whole,
 )
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.destinations.trust import ClientCertificate
-from arthur_relay.encoding.schema import ModelSchema, is_path_segment
+from arthur_relay.encoding.model import is_path_segment
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -36,7 +34,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.settings import MOST_HANGING, RelaySettings
 
@@ -44,10 +42,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PREFIX = "/api/v3"
-_PROHIBITIONS = {
-    402: "Arthur's plan does not include this",
-    403: "Arthur does not permit to write to the model",
-}
 _METHODS = {RowKind.INFERENCE: "POST", RowKind.GROUND_TRUTH: "PATCH"}
 
 
@@ -63,6 +57,8 @@ class ScopeDestination:
         now: Returns the wall clock, timezone-aware.
         certificate: What we show where TLS asks for a certificate of ours, or None.
     """
+
+    row_format = ScopeRowFormat()
 
     def __init__(  # noqa: PLR0913 - keyword-only
         self,
@@ -237,7 +233,7 @@ class ScopeDestination:
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
         if not is_path_segment(batch.model_id):  # it would be a request for something else
-            return _refused(batch, "no such model")
+            return refused(batch, "no such model")
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
@@ -248,7 +244,13 @@ class ScopeDestination:
             return self._in_vain(batch, error)
         if answer.status == 404 and is_arthurs(answer):
             return await self._without_model(batch)
-        return self._interpret(batch, answer)
+        return interpret(
+            batch,
+            answer,
+            secrets=self._secrets,
+            remedy=self._remedy(),
+            retry_after_seconds=self._retry_after(answer),
+        )
 
     def _in_vain(self, batch: Batch, error: RelayError) -> Attempt:
         """Return what a batch comes to when Arthur did not let us so far as to send it."""
@@ -269,44 +271,11 @@ class ScopeDestination:
         try:
             await self.fetch_model(batch.model_id)
         except ModelError:
-            return _refused(batch, "http 404", 404)
+            return refused(batch, "http 404", 404)
         except RelayError as error:
             return self._in_vain(batch, error)
         reason = "http 404 for rows of a model that Arthur has"
         return whole(batch, Outcome(Verdict.RETRY, "http 404", 404), Failure.UNAVAILABLE, reason)
-
-    def _interpret(self, batch: Batch, answer: Answer) -> Attempt:
-        """Say what an answer to a batch means."""
-        status = answer.status
-        reason = f"http {status}"
-        if 200 <= status < 300:
-            return self._interpret_success(batch, answer)
-        if status == 413:  # whoever says so, fewer may pass
-            outcome = Outcome(Verdict.REJECTED, reason, status)
-            return whole(batch, outcome, Failure.TOO_LARGE, reason)
-        again = Outcome(Verdict.RETRY, reason, status)
-        if may_pass(status) or not is_arthurs(answer):
-            failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
-            wait = self._retry_after(answer)
-            unheard = status >= 500
-            return whole(
-                batch, again, failure, described(answer, self._secrets), wait, is_unheard=unheard
-            )
-        if status == 401:
-            problem = f"Arthur refused access (401): {self._remedy()}"
-            return whole(batch, again, Failure.UNAUTHORISED, problem)
-        if status in ABOUT_US:
-            problem = f"{_PROHIBITIONS[status]} ({status}): {self._remedy()}"
-            return whole(batch, again, Failure.FORBIDDEN, problem)
-        return _refused(batch, reason, status)
-
-    def _interpret_success(self, batch: Batch, answer: Answer) -> Attempt:
-        if is_success_of_another(answer):
-            reason = described_success(answer, self._secrets)
-            return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
-        if answer.problem:
-            return malformed(batch, answer.problem)
-        return interpret_results(batch, answer.body)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
         """Make a request with a token; a refused one is replaced once, where there is another.
@@ -481,7 +450,3 @@ def _no_model(model_id: str) -> ModelError:
         f"Arthur has no model with id {model_id}: make sure that the id is that of a model which is"
         " registered with your Arthur account."
     )
-
-
-def _refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
-    return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)

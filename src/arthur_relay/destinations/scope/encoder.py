@@ -1,4 +1,4 @@
-"""One captured run or inference -> the rows that Arthur stores; pure, no I/O, no clock."""
+"""Turns a captured run or inference into the rows that Arthur Scope stores. Pure: no clock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, assert_never
 
 import orjson
 
+from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.encoding.answers import is_complete, output_text
+from arthur_relay.encoding.coerce import LIKELIHOODS, TOKENS, coercer
 from arthur_relay.encoding.logprobs import is_told, spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.encoding.schema import LIKELIHOODS, TOKENS, ModelSchema, coercer
 from arthur_relay.encoding.text import input_text, sendable, truncate_text
+from arthur_relay.errors import ModelError
 from arthur_relay.inference import (
     CapturedGroundTruth,
     CapturedInference,
@@ -36,13 +38,13 @@ _NO_GENERATION = GenerationSnapshot(text="")
 
 
 class Encoder:
-    """Encodes captures of one model.
+    """Encodes the captures of one model, for Arthur Scope.
 
     Args:
-        schema: The model as Arthur knows it; only what it has registered is sent.
+        schema: The model as Arthur has registered it; only registered attributes are sent.
         omitted: Called with the attribute's name when a value can't be coerced to its type, or
-            would tell what the texts do not.
-        privacy: What may be told of each text; everything when None.
+            would reveal what is kept back of the texts.
+        privacy: What may be sent of each text; everything when None.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class Encoder:
         coercers = {
             name: coercer(kind, partial(omitted, name)) for name, kind in schema.types.items()
         }
-        told = coercers if privacy is None else privacy.told(schema, coercers)
-        self._coercers = given = coercers if privacy is None else privacy.given(schema, coercers)
+        told = given = coercers
+        if privacy is not None:
+            told = privacy.told(coercers, schema.types)
+            given = privacy.given(coercers, schema.types, output_tokens=schema.tokens)
+        self._coercers = given
         from_run = self._texts | {schema.likelihoods, schema.tokens}
         rest = {name: coerce for name, coerce in given.items() if name not in from_run}
         self._own = [
@@ -78,15 +83,17 @@ class Encoder:
             name: coercer(kind, partial(omitted, name))
             for name, kind in schema.ground_truth_types.items()
         }
-        self._ground_truths = truths if privacy is None else privacy.ground_truth(schema, truths)
+        if privacy is not None:
+            truths = privacy.ground_truth(truths, schema.ground_truth_types)
+        self._ground_truths = truths
         self._tells_failures = "outcome" in schema.types or "error" in schema.types
 
     def encode(self, capture: Encodable, epoch: int) -> list[Row]:
         """Return the rows of a capture, in the order of its generations.
 
-        A run that failed makes one row with the partial text, or none when the model has no
-        attribute to tell it apart from good ones. Ground truth makes none when nothing of it is
-        an attribute of the model.
+        A failed run makes one row with the partial text, or no row when the model has no attribute
+        that tells it apart from a good one. Ground truth makes no row when the model has registered
+        none of its attributes.
         """
         match capture:
             case Run():
@@ -99,11 +106,13 @@ class Encoder:
                 assert_never(capture)
 
     def shrink(self, row: Row) -> Row | None:
-        """Return the row with its texts cut to half, for a destination that finds it too large.
+        """Return the row with its texts cut to half, for when Arthur finds it too large.
+
+        This is the only place that decodes a row.
 
         Returns:
-            None when nothing is left to cut, or the row is not like those that are made here: a
-            daemon's come from anyone. This is the one place where a row is decoded.
+            None when nothing is left to cut, or when this encoder makes no rows of such a form: a
+            daemon's rows come from anyone.
         """
         if row.kind is not RowKind.INFERENCE:
             return None
@@ -125,7 +134,7 @@ class Encoder:
         for name, text in texts.items():
             note = f"… [cut by arthur-relay, {len(text.encode())} bytes before]"
             data[name] = truncate_text(text, limit, note=note)
-        # Likelihoods of text that is no longer there help no one, and are often the larger part.
+        # Likelihoods of text that was cut off help no one, and are often the larger part.
         for attribute in (self.schema.likelihoods, self.schema.tokens):
             data.pop(attribute, None)
         return Row(row.id, row.model_id, _json(document), epoch=row.epoch, shrunk=row.shrunk + 1)
@@ -160,18 +169,18 @@ class Encoder:
             yield self._row(f"{run_id}-{index}" if index else run_id, run.ended_at, data, epoch)
 
     def _add_values(self, data: dict[str, Any], run: Run, generation: GenerationSnapshot) -> None:
-        """Add what the model has registered, as the registered types."""
+        """Add the values of registered attributes, as the registered types."""
         metadata = run.metadata
         for name, value_of, coerce, coerce_given in self._own:
             try:
                 value = value_of(run, generation)
                 if value is not None:
                     data[name] = coerce(value)
-                elif metadata:  # what the run does not tell may be in there
+                elif metadata:  # may have what the run itself does not
                     value = metadata.get(name)
                     if value is not None:
                         data[name] = coerce_given(value)
-            except Exception:  # noqa: BLE001 - a value costs itself: NotCoercible, or what it raises
+            except Exception:  # noqa: BLE001 - NotCoercible, or any error of the value: drop it alone
                 self._omitted(name)
         if metadata:
             for name, coerce in self._others:
@@ -205,7 +214,7 @@ class Encoder:
             data[self._likelihoods] = found.likelihoods
 
     def _withhold_tokens(self, privacy: Privacy, data: dict[str, Any], output: str) -> None:
-        """Leave out tokens and likelihoods that tell what is not told of the output text."""
+        """Leave out tokens and likelihoods that reveal what is kept back of the output text."""
         shown = data[self.schema.output_text]
         for name in self._spelling:
             tokens = data.get(name)
@@ -272,6 +281,32 @@ class Encoder:
         return Row(row_id, self._model_id, _dump(document, data), epoch)
 
 
+class ScopeRowFormat:
+    """The rows of Arthur Scope. See `RowFormat`."""
+
+    def schema_to_text(self, schema: ModelSchema) -> str:
+        """Return a text to keep of a model. See `RowFormat.schema_to_text`."""
+        return orjson.dumps(schema.to_json()).decode()
+
+    def schema_from_text(self, model_id: str, text: str) -> ModelSchema | None:
+        """Return the model of a text that was kept. See `RowFormat.schema_from_text`."""
+        try:
+            found = ModelSchema.from_json(orjson.loads(text))
+        except (ModelError, ArithmeticError, ValueError):
+            return None
+        return found if found.model_id == model_id else None
+
+    def usual_schema(self, model_id: str) -> ModelSchema:
+        """Return a model with the common attributes. See `RowFormat.usual_schema`."""
+        return ModelSchema(model_id, COMMON_ATTRIBUTES)
+
+    def encoder(
+        self, schema: ModelSchema, *, omitted: Callable[[str], None], privacy: Privacy | None
+    ) -> Encoder:
+        """Return the encoder of a model. See `RowFormat.encoder`."""
+        return Encoder(schema, omitted, privacy)
+
+
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
     try:
         body = _json(document)
@@ -284,16 +319,19 @@ def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    """Return the JSON in as many bytes of memory as it has.
+    """Return the JSON in no more bytes of memory than it has characters.
 
-    orjson writes into four times the room and gives the rest back, in pieces that the next one
-    does not fit into: rows that wait would take four times what is accounted for them.
+    orjson allocates four times the size and returns the rest, in pieces that the next document does
+    not fit into: waiting rows would take four times the memory that is accounted for them.
     """
     return memoryview(orjson.dumps(document)).tobytes()
 
 
 def _may_hold_nul(data: dict[str, Any]) -> bool:
-    """Look for a NUL in texts, which costs a tenth of looking for its escape in the JSON."""
+    """Return whether a text holds a NUL; a search for its escape in the JSON costs ten times more.
+
+    Lists and mappings are not searched: they count as holding one.
+    """
     for value in data.values():
         kind = type(value)
         if kind is str:
@@ -319,6 +357,6 @@ def _as_text(value: Any) -> str:
 
 
 def _settle_outcome(run: Run) -> None:
-    """Put right how the run ended: a stream closed after its last chunk came was complete."""
+    """Correct the outcome of a stream that was closed after its last chunk: it was complete."""
     if run.outcome in _CUT_SHORT and run.generations and is_complete(run.generations[0]):
         run.outcome = _OK
