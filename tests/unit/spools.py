@@ -8,8 +8,7 @@ from pathlib import Path
 
 from arthur_relay.buffers.spool.buffer import NOBODY, Spool
 from arthur_relay.buffers.spool.directory import SpoolDirectory
-from arthur_relay.row import Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Row, RowOwner
 
 MIB = 1024 * 1024
 

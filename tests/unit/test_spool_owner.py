@@ -16,8 +16,7 @@ from arthur_relay.buffers.spool.inspection import inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
 from arthur_relay.encoding.schema import ModelSchema
-from arthur_relay.row import Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Row, RowOwner
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.unit.spools import Clock, connection_of, crash, ids, made, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back

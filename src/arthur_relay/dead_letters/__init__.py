@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from arthur_relay.reasons import BoundedReasons
+from arthur_relay.accounting import BoundedReasons
 from arthur_relay.row import RowKind
 from arthur_relay.system.worker_logs import WorkerLogger
 

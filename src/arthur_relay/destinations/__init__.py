@@ -4,8 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 from arthur_relay.encoding.schema import ModelSchema
-from arthur_relay.row import Attempt, Batch
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Attempt, Batch, RowOwner
 
 
 class Destination(AbstractAsyncContextManager["Destination", None], Protocol):

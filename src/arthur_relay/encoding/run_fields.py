@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arthur_relay.encoding import answers, facts, token_counts
+from arthur_relay.encoding.provider_names import REQUEST_SETTINGS
 from arthur_relay.encoding.reading import plain_text, read
 from arthur_relay.encoding.tool_calls import tool_calls
 from arthur_relay.inference import RunOutcome
-from arthur_relay.provider_names import REQUEST_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
     from arthur_relay.inference import GenerationSnapshot, Run
 
 _OK = RunOutcome.OK
+
+_OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a run a model can have, so that nothing else is kept.
+
+    Attributes:
+        names: The attributes that its inferences may carry.
+        request: Whether they tell of the request: settings, provider, the run's name.
+        reasoning: Whether they hold the model's reasoning.
+    """
+
+    names: frozenset[str]
+    request: bool
+    reasoning: bool
+
+    @classmethod
+    def of(cls, names: frozenset[str]) -> Wanted:
+        """Return what a model wants that has registered attributes of these names."""
+        return cls(names, not names.isdisjoint(_OF_THE_REQUEST), "reasoning_text" in names)
 
 
 class RunValue(NamedTuple):

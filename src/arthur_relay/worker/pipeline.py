@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from arthur_relay.accounting import Ledger
+from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
@@ -17,8 +17,7 @@ from arthur_relay.dead_letters.chosen import chosen_dead_letters
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.inference import Capture
-from arthur_relay.model_ledger import ModelLedger
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
