@@ -14,7 +14,7 @@ from arthur_relay.encoding.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
 from arthur_relay.encoding.text import truncate_text
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
 from arthur_relay.settings import RelaySettings
-from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.settings.types import BuiltInRedactor
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.privacy")

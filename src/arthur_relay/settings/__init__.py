@@ -17,9 +17,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import variables
-from arthur_relay.settings.functions import read_function
-from arthur_relay.settings.redaction import BuiltInRedactor, Redactor, read_redactors
-from arthur_relay.settings.types import explain, none_by_name, shown
+from arthur_relay.settings.types import (
+    BuiltInRedactor,
+    Redactor,
+    explain,
+    none_by_name,
+    read_function,
+    read_redactors,
+    shown,
+)
 
 ENVIRONMENT_PREFIX = variables.ENVIRONMENT_PREFIX
 

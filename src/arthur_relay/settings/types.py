@@ -1,12 +1,17 @@
-"""How settings are spoken of: what is wrong with some, and values as people write them."""
+"""The types of settings that pydantic has not: functions, redactors, and "none" as a text.
+
+Also what is wrong with a setting, and its value, as people write them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import ValidationError
     from pydantic.fields import FieldInfo
@@ -58,3 +63,81 @@ def shown(value: object) -> str:
 def none_by_name(value: Any) -> Any:
     """Let a variable of the environment say "none", as the documentation does."""
     return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+class HashableFunction:
+    """A function that can't be hashed, such as an instance of a dataclass; equal by identity."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, value: Any) -> Any:
+        """Return what the function does."""
+        return self.function(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HashableFunction) and other.function is self.function
+
+    def __hash__(self) -> int:
+        return id(self.function)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def read_function(given: Any) -> Callable[[Any], Any]:
+    """Return a function of one argument as a setting can hold it.
+
+    Raises:
+        ValueError: It is no function, or one that would have to be awaited.
+    """
+    if not callable(given) or iscoroutinefunction(given):
+        raise ValueError("not a function")
+    try:
+        hash(given)
+    except TypeError:
+        return HashableFunction(given)
+    return given  # type: ignore[no-any-return] # callable() does not say of what
+
+
+class BuiltInRedactor(StrEnum):
+    """The redactors that come with the relay; `ALL` stands for all of them, in this order."""
+
+    API_KEY = "api_key"
+    EMAIL = "email"
+    CREDIT_CARD = "credit_card"
+    IP_ADDRESS = "ip_address"
+    PHONE = "phone"
+    ALL = "all"
+
+
+Redactor = Callable[[str], str]
+"""Returns a text without what must not be told. The worker's thread calls it, with any text."""
+
+
+def read_redactors(given: Any) -> tuple[BuiltInRedactor | Redactor, ...] | None:
+    """Read `redact`: names, separated by commas in a text, and functions; None when it is empty.
+
+    Equal values make equal settings, so that handlers share a relay.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    if isinstance(given, str):
+        given = [name for part in given.split(",") if (name := part.strip().lower())]
+        given = [] if given == ["none"] else given
+    elif given is None or callable(given):
+        given = [] if given is None else [given]
+    elif not isinstance(given, Iterable):
+        raise ValueError("not redactors")
+    found: dict[BuiltInRedactor | Redactor, None] = {}  # as a set, but in order
+    for item in given:
+        if callable(item):
+            found[read_function(item)] = None
+        elif (name := BuiltInRedactor(item)) is BuiltInRedactor.ALL:
+            found |= dict.fromkeys(each for each in BuiltInRedactor if each is not name)
+        else:
+            found[name] = None
+    return tuple(found) or None
