@@ -91,7 +91,7 @@ class Relay(Flushing):
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
             spare=lambda: self._pipeline.worker.admission.spare(),  # noqa: PLW0108 - it is made below
-            moved=self._move_in,
+            on_fork=self._move_in,
         )
         self._idling = RelayIdling(self, self.open_runs)
         self._pipeline = self._assemble()
@@ -375,7 +375,7 @@ class Relay(Flushing):
 
     def _start(self) -> None:
         self._pipeline.runtime.start(self._pipeline.worker.wake)
-        self._pipeline.started_pid = self.open_runs.lives_in = os.getpid()
+        self._pipeline.started_pid = self.open_runs.owner_pid = os.getpid()
         registry().started(self)
 
     def _revive(self) -> None:

@@ -194,7 +194,7 @@ def test_while_a_request_is_on_its_way_and_the_side_threads_are_busy(
         sandbox,
         """
 import socket
-from arthur_relay.runtime.event_loop import RelayLoop
+from arthur_relay.runtime.event_loop import RelayEventLoop
 
 def offload(function):
     runtime = relay._pipeline.runtime
@@ -204,7 +204,7 @@ def look_up(*arguments):
     hold("resolver")
     return socket.getaddrinfo(*arguments)
 
-RelayLoop.__init__.__defaults__ = (look_up,)
+RelayEventLoop.__init__.__defaults__ = (look_up,)
 relay = Relay.from_env(settings=settings)
 offload(lambda: hold("compressor"))
 capture("parent")

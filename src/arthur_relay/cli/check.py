@@ -21,8 +21,8 @@ from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command

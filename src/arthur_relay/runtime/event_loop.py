@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.system import native
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.operating_system import AF_UNIX

@@ -6,16 +6,20 @@ use it, its thread comes back with the next capture, and where nobody has it, it
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from arthur_relay.runtime.exits import register_exit_hooks
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.fork_safety import ProcessLock
 from arthur_relay.system.operating_system import after_fork_in_child
+
+_MULTIPROCESSING = ("multiprocessing.util", "billiard.util")
+"""The second is Celery's fork of the first."""
 
 
 class Closable(Protocol):
@@ -188,3 +192,35 @@ _registry = Registry()
 def registry() -> Registry:
     """Return this process's registry."""
     return _registry
+
+
+def register_exit_hooks(owner: object, close: Callable[[], None]) -> None:
+    """Have a function called when this process exits without `atexit` callbacks.
+
+    The children of multiprocessing, billiard and Celery exit so. None of these is imported here:
+    what is not loaded has not started this process.
+
+    Args:
+        owner: For as long as it lives.
+        close: May be called more than once.
+    """
+    for util in filter(None, map(sys.modules.get, _MULTIPROCESSING)):
+        finalize = partial(util.Finalize, None, close, exitpriority=100)
+        finalize()
+        # A child process first forgets these, after its main module was imported: that may have
+        # made a relay already.
+        util.register_after_fork(owner, partial(_finalize_again, finalize))
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        # The processes of Celery's pool end by `os._exit`, and announce it by this signal only.
+        signals.worker_process_shutdown.connect(
+            partial(_shut_down, close), weak=False, dispatch_uid=__name__
+        )
+
+
+def _finalize_again(finalize: Callable[[], object], _owner: object) -> None:
+    finalize()
+
+
+def _shut_down(close: Callable[[], None], **_: object) -> None:
+    close()

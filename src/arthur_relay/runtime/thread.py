@@ -10,8 +10,8 @@ import anyio
 
 from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import safe_traceback, unable_to_start
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.worker_logs import WorkerLogger
