@@ -6,7 +6,7 @@ import os
 import ssl
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
@@ -28,11 +28,7 @@ from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from arthur_relay.encoding.schema import ModelSchema
-
-T = TypeVar("T")
 
 
 def run_check() -> None:
@@ -72,9 +68,7 @@ def _check(report: Report) -> None:
     if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
-    schema = ask_arthur(
-        report, credentials, settings, lambda destination: destination.fetch_schema(model_id)
-    )
+    schema = ask_arthur(report, credentials, settings, model_id)
     if schema is not None:
         _describe(report, schema)
 
@@ -158,19 +152,19 @@ def ask_arthur(
     report: Report,
     credentials: Credentials,
     settings: RelaySettings,
-    question: Callable[[ScopeDestination], Awaitable[T]],
-) -> T | None:
-    """Ask Arthur something: that tells whether it is there, and lets us in.
+    model_id: str | None,
+) -> ModelSchema | None:
+    """Ask Arthur for a model, or without one for access, and report how it answers.
 
     Returns:
-        The answer, or None when there is none, which was noted.
+        The model's schema, or None when no model was asked for or Arthur did not give it.
     """
     if not is_loopback(urlsplit(credentials.url).hostname or ""):
         for problem in route_to(credentials.url).problems:
             report.warn("Proxy", problem)
     began_at = time.perf_counter()
     try:
-        answer = _ask(credentials, settings, question)
+        answer = _ask(credentials, settings, model_id)
     except CredentialsError as error:
         report.fine("Arthur", f"{credentials.url} answers.")
         report.wrong("Access", str(error))
@@ -197,23 +191,26 @@ def ask_arthur(
 def _ask(
     credentials: Credentials,
     settings: RelaySettings,
-    question: Callable[[ScopeDestination], Awaitable[T]],
-) -> T:
+    model_id: str | None,
+) -> ModelSchema | None:
     """Ask Arthur, once and for no longer than connecting at start-up may take.
 
     Raises:
-        RelayError: As the question, also when the time is over.
+        RelayError: Arthur refuses or can't be reached, also when the time is over.
     """
     seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
     resolver = DaemonThreadExecutor("arthur-relay-resolver")
     resolver.start()
 
-    async def ask() -> T:
+    async def ask() -> ModelSchema | None:
         try:
             with anyio.fail_after(seconds):
                 async with ScopeDestination.of(credentials, settings) as destination:
-                    return await question(destination)
+                    if model_id is not None:
+                        return await destination.fetch_schema(model_id)
+                    await destination.check_access()
+                    return None
         except TimeoutError:
             _too_late(credentials.url, seconds)
 

@@ -227,9 +227,9 @@ def _check_arthur(report: Report, configuration: Configuration) -> None:
         return
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
-        ask_arthur(report, credentials, settings, lambda arthur: arthur.check_access())
+        ask_arthur(report, credentials, settings, None)
         return
-    schema = ask_arthur(report, credentials, settings, lambda arthur: arthur.fetch_schema(model_id))
+    schema = ask_arthur(report, credentials, settings, model_id)
     if schema is not None:
         report.fine("Model", f"{schema.model_id} is an LLM.")
 

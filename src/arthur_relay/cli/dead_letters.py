@@ -6,9 +6,9 @@ import json
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import orjson
 import typer
@@ -35,7 +35,6 @@ FLUSH_SECONDS = 30.0
 
 WIDTH = 1_000_000
 
-T = TypeVar("T")
 Kept = list[tuple[LetterKey, DeadLetter]]
 
 
@@ -50,7 +49,7 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
         table.add_column("row", overflow="fold")
     counts: Counter[str] = Counter()
 
-    def fill() -> None:
+    with _errors_reported():
         for _, letter in _matching(_everywhere(_settings()), reason):
             counts[letter.reason] += 1
             cells = [
@@ -65,7 +64,6 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
             cells += [_text(letter.body)] if with_text else []
             table.add_row(*[Text(printable(cell)) for cell in cells])
 
-    _try(fill)
     if counts:
         console.print(table)
     of_each = "".join(f", {count} {printable(name)}" for name, count in counts.most_common())
@@ -80,13 +78,12 @@ def run_show(inference_id: str) -> None:
     """
     kept = _matching(_everywhere(_settings()), None)
     # As it is, or as `list` shows it.
-    found = _try(
-        lambda: [
+    with _errors_reported():
+        found = [
             each
             for _, each in kept
             if inference_id in (each.inference_id, printable(each.inference_id))
         ]
-    )
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -118,7 +115,8 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     """
     settings = _settings()
     kept = _everywhere(settings)
-    found = _try(lambda: list(_matching(kept, reason)))
+    with _errors_reported():
+        found = list(_matching(kept, reason))
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
         print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
@@ -127,12 +125,14 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return
-    _try(kept.take_back)
-    # Their keys may be others by now.
-    wanted = {identity(letter) for _, letter in letters}
-    letters = _try(lambda: [pair for pair in kept.letters() if identity(pair[1]) in wanted])
+    with _errors_reported():
+        kept.take_back()
+        # Their keys may be others by now.
+        wanted = {identity(letter) for _, letter in letters}
+        letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
     taken = _send(letters, settings)
-    _try(lambda: kept.remove(taken))
+    with _errors_reported():
+        kept.remove(taken)
     left = len(letters) - len(taken)
     print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
     if left:
@@ -196,8 +196,9 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
 def run_purge(*, reason: str | None) -> None:
     """Throw letters away."""
     kept = _everywhere(_settings())
-    _try(kept.take_back)
-    removed = _try(lambda: kept.remove({key for key, _ in _matching(kept, reason)}))
+    with _errors_reported():
+        kept.take_back()
+        removed = kept.remove({key for key, _ in _matching(kept, reason)})
     print(f"{removed} dead letters were removed")
 
 
@@ -244,9 +245,10 @@ def _json(document: dict[str, object]) -> str:
         return json.dumps(document, indent=2, default=str)
 
 
-def _try(action: Callable[[], T]) -> T:
+@contextmanager
+def _errors_reported() -> Iterator[None]:
     try:
-        return action()
+        yield
     except (OSError, sqlite3.Error) as error:
         _fail(f"The dead letters can't be used: {error}.")
 

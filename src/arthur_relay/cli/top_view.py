@@ -195,7 +195,7 @@ def _graph(history: Sequence[Mapping[str, float]], key: str, columns: int) -> st
 
 
 def _most(reasons: Mapping[str, int]) -> str:
-    return max(reasons, key=lambda reason: reasons[reason], default="").replace("_", " ")
+    return max(reasons, key=reasons.__getitem__, default="").replace("_", " ")
 
 
 def rate(value: float | None) -> str:

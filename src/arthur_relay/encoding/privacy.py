@@ -162,8 +162,12 @@ class Privacy:
 
         if kind in _TEXTS:
             return text_of
+
+        def texts_of(value: Any) -> list[str]:
+            return [tell(text) for text in coerce(value)]
+
         if kind == "ARRAY(STRING)":
-            return lambda value: [tell(text) for text in coerce(value)]
+            return texts_of
         return coerce  # no text, or tokens, which are looked at together with the output
 
     def _told(self, name: str, kind: str, coerce: Coerce) -> Coerce:
@@ -173,7 +177,11 @@ class Privacy:
         tell: Tell = _hide if hidden else self._json
         if name == "error":
             tell = _error_type if hidden else self._error
-        return lambda value: tell(coerce(value))
+
+        def text_of(value: Any) -> str:
+            return tell(coerce(value))
+
+        return text_of
 
     def _may_quote_hidden(self, name: str) -> bool:
         if name == "error":

@@ -110,7 +110,7 @@ class ModelSchema:
         attributes: Iterable[Attribute],
         document: Mapping[str, Any] | None = None,
     ) -> None:
-        ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
+        ordered = sorted(attributes, key=_place)
         self.model_id = model_id
         self.document = document
         self.attributes = tuple(ordered)
@@ -225,6 +225,10 @@ def _first(attributes: Sequence[Attribute], value_type: str, stage: str | None) 
     return None
 
 
+def _place(attribute: Attribute) -> tuple[int, int]:
+    return _STAGE_ORDER.get(attribute.stage, 5), attribute.position
+
+
 def _required(model_id: str, attributes: Sequence[Attribute], stage: str, role: str) -> str:
     name = _first(attributes, TEXT, stage)
     if name is None:
@@ -240,7 +244,7 @@ class NotCoercible(Exception):  # noqa: N818 - control flow between two function
     """The value can't be sent as the registered type."""
 
 
-def coercer(value_type: str, omitted: Callable[[], None] = lambda: None) -> Callable[[Any], Any]:
+def coercer(value_type: str, omitted: Callable[[], None] | None = None) -> Callable[[Any], Any]:
     """Return what turns a value into what Arthur takes for a type, never into something else.
 
     NaN and infinities, and None, are not coercible: the SDK sends null for them, which Arthur
@@ -249,7 +253,7 @@ def coercer(value_type: str, omitted: Callable[[], None] = lambda: None) -> Call
 
     Args:
         value_type: Arthur's word for it.
-        omitted: Called for each element that is left out of a value.
+        omitted: Called for each element that is left out of a value, if anybody wants to know.
 
     Returns:
         A function that raises `NotCoercible` when the value does not fit, or whatever the value
@@ -372,7 +376,7 @@ def _to_texts(value: Any, plain: PlainValues) -> list[str]:
     if not is_set and (isinstance(value, (str, bytes, bytearray)) or not _is_list(value)):
         raise NotCoercible
     try:
-        found = plain.kept(value, lambda item: _to_text(item, plain))
+        found = plain.kept(value, partial(_to_text, plain=plain))
     except NoPlainForm:
         raise NotCoercible from None
     return sorted(found) if is_set else found

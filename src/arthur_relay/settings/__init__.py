@@ -227,8 +227,8 @@ class RelaySettings(BaseSettings):
                 error,
                 fields,
                 prefix=ENVIRONMENT_PREFIX,
-                label=lambda name: f"{name} (or {ENVIRONMENT_PREFIX}{name.upper()})",
-                default=lambda name: shown(fields[name].default),
+                by_keyword=True,
+                default=_shown_default,
             )
             raise SettingsError(text) from None  # pydantic's own adds nothing
         if not self.disabled:
@@ -265,3 +265,7 @@ class RelaySettings(BaseSettings):
         """Bytes of rows that may wait or be in flight: the rest, five eighths."""
         others = self.open_runs_bytes + self.inlet_bytes + self.dead_letter_ring_bytes
         return self.queue_bytes - others
+
+
+def _shown_default(name: str) -> str:
+    return shown(RelaySettings.model_fields[name].default)

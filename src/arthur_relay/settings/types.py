@@ -22,7 +22,7 @@ def explain(
     fields: Mapping[str, FieldInfo],
     *,
     prefix: str,
-    label: Callable[[str], str],
+    by_keyword: bool,
     default: Callable[[str], str],
     whose: str = "",
 ) -> str:
@@ -32,7 +32,7 @@ def explain(
         error: What the settings' class raised.
         fields: Its fields.
         prefix: Of their environment variables.
-        label: Returns what a setting is called.
+        by_keyword: Whether code can give them too, so that each is called by both its names.
         default: Returns a setting's default, as people write it.
         whose: Whose settings they are, with a space before it, where there are others.
     """
@@ -46,8 +46,10 @@ def explain(
             known = ", ".join(sorted(fields))
             lines.append(f"There is no setting {name!r}{whose}; there are: {known}.")
         else:
+            variable = prefix + name.upper()
+            label = f"{name} (or {variable})" if by_keyword else variable
             lines.append(
-                f"{label(name)} can't be {item['input']!r}: {field.description}"
+                f"{label} can't be {item['input']!r}: {field.description}"
                 f" (default {default(name)})."
             )
     return " ".join(lines)

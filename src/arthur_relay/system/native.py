@@ -264,7 +264,11 @@ def new_future() -> "Future[Any]":
 
 def _when_done(future: "Future[Any]") -> Event:
     event = Event()
-    future.add_done_callback(lambda _future: event.set())
+
+    def on_done(_future: "Future[Any]") -> None:
+        event.set()
+
+    future.add_done_callback(on_done)
     return event
 
 

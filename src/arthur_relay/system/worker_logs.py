@@ -126,12 +126,16 @@ class _Queue(Generic[T]):
         self._dropped = 0
 
 
+def _wake_nobody() -> None:
+    """Do nothing, where no writer was started yet."""
+
+
 class _Lines:
     """The lines that wait. Any thread puts, a greenlet writes."""
 
     def __init__(self) -> None:
         self._waiting: _Queue[tuple[logging.Logger, int, object, tuple[object, ...]]] = _Queue()
-        self._wake: Callable[[], object] = lambda: None
+        self._wake: Callable[[], object] = _wake_nobody
         self._written_in: int | None = None
 
     def start(self) -> None:
