@@ -18,10 +18,8 @@ from rich.text import Text
 
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.credentials import credentials_from_environment, socket_path
-from arthur_relay.dead_letters import DeadLetter, LetterKey
-from arthur_relay.dead_letters.chosen import chosen_keepers
-from arthur_relay.dead_letters.everywhere import Everywhere
-from arthur_relay.dead_letters.sqlite import identity
+from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
+from arthur_relay.dead_letters.stores import AllStores, open_stores
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
@@ -50,7 +48,7 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
     counts: Counter[str] = Counter()
 
     with _errors_reported():
-        for _, letter in _matching(_everywhere(_settings()), reason):
+        for _, letter in _matching(_all_stores(_settings()), reason):
             counts[letter.reason] += 1
             cells = [
                 letter.rejected_at.isoformat(timespec="seconds"),
@@ -76,7 +74,7 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    kept = _matching(_everywhere(_settings()), None)
+    kept = _matching(_all_stores(_settings()), None)
     # As it is, or as `list` shows it.
     with _errors_reported():
         found = [
@@ -114,7 +112,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         typer.Exit: With 1 when some are left.
     """
     settings = _settings()
-    kept = _everywhere(settings)
+    kept = _all_stores(settings)
     with _errors_reported():
         found = list(_matching(kept, reason))
     letters = [pair for pair in found if pair[1].can_be_sent]
@@ -195,7 +193,7 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
 
 def run_purge(*, reason: str | None) -> None:
     """Throw letters away."""
-    kept = _everywhere(_settings())
+    kept = _all_stores(_settings())
     with _errors_reported():
         kept.take_back()
         removed = kept.remove({key for key, _ in _matching(kept, reason)})
@@ -209,18 +207,18 @@ def _settings() -> RelaySettings:
         _fail(str(error))
 
 
-def _everywhere(settings: RelaySettings) -> Everywhere:
-    """Return what outlives the applications: the spool's letters, and the file's."""
+def _all_stores(settings: RelaySettings) -> AllStores:
+    """Return the stores that outlive the applications: the spool's and the file."""
     if settings.spool_dir is None and settings.dead_letter_file is None:
         _fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
             " to what the applications have."
         )
-    keepers = chosen_keepers(settings, with_damaged=True)
-    return Everywhere(keepers if settings.spool_dir is not None else keepers[1:])
+    stores = open_stores(settings, with_damaged=True)
+    return AllStores(stores if settings.spool_dir is not None else stores[1:])
 
 
-def _matching(kept: Everywhere, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
+def _matching(kept: AllStores, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
     return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
 
 

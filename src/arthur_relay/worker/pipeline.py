@@ -13,7 +13,7 @@ from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.chosen import chosen_dead_letters
+from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.inference import Capture
@@ -131,7 +131,7 @@ class Pipeline:
             owner: Says when it can do without a thread; never when None.
         """
         ledger = Ledger(by_model)
-        dead_letters = chosen_dead_letters(settings)
+        dead_letters = open_dead_letters(settings)
         runtime = Runtime(lambda ready: worker.run(ready))  # noqa: PLW0108 - it is made below
         queue = CaptureQueue(
             CaptureQueueLimits.of(settings),
