@@ -1,8 +1,8 @@
-"""A thread of the relay's own for calls that block, in place of asyncio's thread pool.
+"""A daemon thread for blocking calls, instead of asyncio's thread pool.
 
 `threading._shutdown` makes every `ThreadPoolExecutor.submit` raise before `atexit` callbacks run,
-and joins every thread that is no daemon: a pool would be of no use to a relay that delivers while
-the process exits, or would keep it from ending.
+and joins every thread that is not a daemon. So a relay that delivers while the process exits could
+not use a pool, or the pool's threads would keep the process from ending.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class DaemonThreadExecutor:
-    """Calls functions one after the other, in a daemon thread.
+    """Calls functions in a daemon thread, one after the other.
 
     Args:
         name: The thread's name.
@@ -33,48 +33,49 @@ class DaemonThreadExecutor:
         """Start the thread.
 
         Raises:
-            RuntimeError: No thread can be had, as a rule because the interpreter shuts down.
+            RuntimeError: No thread can be started, usually because the interpreter shuts down.
         """
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end after the calls it was given; does not wait for it."""
+        """End the thread after the calls that it has; does not wait for that."""
         self._put(None)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return, or raise, what a function does; a cancellation leaves the call to itself.
+        """Call a function in the thread, and return its result or raise its exception.
 
-        Where the thread was not started the function is called here, and the loop waits for it.
+        A cancellation ends the wait, not the call. If the thread was not started, the function is
+        called here and blocks the loop.
         """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+        result: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
-            tell: Callable[[], None]
+            report: Callable[[], None]
             try:
-                tell = partial(_answer, answer, function(*arguments))
-            except Exception as error:  # noqa: BLE001 - it is raised where it was called
-                tell = partial(_fail, answer, error)
+                report = partial(_set_result, result, function(*arguments))
+            except Exception as error:  # noqa: BLE001 - it is raised in the caller
+                report = partial(_set_exception, result, error)
             except BaseException as error:  # noqa: BLE001 - it must end neither thread
-                tell = partial(_fail, answer, RuntimeError(type(error).__name__))
-            with suppress(RuntimeError):  # the loop was closed: no one waits for the answer
-                loop.call_soon_threadsafe(tell)
+                report = partial(_set_exception, result, RuntimeError(type(error).__name__))
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
+                loop.call_soon_threadsafe(report)
 
         if self._thread.ident is None:
             work()
         else:
             self._put(work)
-        return await answer
+        return await result
 
     def _run(self) -> None:
         while self._goes_on():
             pass
 
     def _goes_on(self) -> bool:
-        """Make the calls that wait, and say whether to make more.
+        """Make the waiting calls, and return whether to make more.
 
-        Another thread may have anything raised here, which happens where this one waits as a rule:
-        then a wake-up is lost, but no call.
+        Another thread may have any exception raised here, most likely while this one waits: then a
+        wake-up is lost, but no call.
         """
         with suppress(BaseException):
             while self._calls:
@@ -82,7 +83,7 @@ class DaemonThreadExecutor:
                 if call is None:
                     return False
                 call()
-                del call  # or what it holds would live until the next one
+                del call  # else its arguments would live until the next call
             self._wake_ups.get()
         return True
 
@@ -91,11 +92,11 @@ class DaemonThreadExecutor:
         self._wake_ups.put(None)
 
 
-def _answer(answer: "asyncio.Future[T]", result: T) -> None:
-    if not answer.done():
-        answer.set_result(result)
+def _set_result(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)
 
 
-def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _set_exception(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,4 +1,4 @@
-"""What becomes of a relay that has nothing to do: it costs no thread, and may be forgotten."""
+"""A relay without work: its threads end, and nothing keeps it alive."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from arthur_relay.runtime.process_registry import Closable
 
 IDLE_SECONDS = 30.0
-"""After how long without a capture, an open run and anything to deliver a relay's threads end, and
-its connections. Long enough that a pause between two requests costs no new connection."""
+"""A relay's threads and connections end when for this long there was no capture, no open run and
+nothing to deliver. A pause between two requests is shorter, and costs no new connection."""
 
 
 class RelayIdling:
-    """Does for a relay what `pipeline.Owner` asks.
+    """Implements `pipeline.Owner` for a relay.
 
     Args:
         relay: The relay.
-        open_runs: Its open runs, which have to be ended some day.
+        open_runs: Its open runs, which need a thread until they have ended.
     """
 
     def __init__(self, relay: Closable, open_runs: OpenRuns) -> None:
@@ -30,13 +30,14 @@ class RelayIdling:
         self.idle_seconds = IDLE_SECONDS
 
     def may_idle(self) -> bool:
-        """Whether no one else relies on it."""
+        """Whether the relay may be without a thread."""
         return registry().can_spare(self._relay)
 
     def let_go(self, *, keeps_letters: bool) -> bool:
-        """Have a run that begins wake the relay, and the registry keep it alive no longer.
+        """Let the next run wake the relay, and the registry keep it alive no longer.
 
-        Unless it has dead letters in memory: a handler that is made later may ask for them.
+        The registry keeps a relay with dead letters in memory, because a handler that is made later
+        may read them. Returns whether the thread may end.
         """
         self._open_runs.owner_pid = None
         if registry().let_go(self._relay, keep=keeps_letters):
@@ -45,7 +46,7 @@ class RelayIdling:
         return False
 
     def take_back(self) -> None:
-        """Have it kept alive, and closed at the process's exit."""
+        """Have the registry keep the relay alive, and close it when the process exits."""
         registry().take_back(self._relay)
         self._open_runs.owner_pid = os.getpid()
 

@@ -1,6 +1,6 @@
-"""The types of settings that pydantic has not: functions, redactors, and "none" as a text.
+"""The types of settings that pydantic does not have: functions, redactors, and the text "none".
 
-Also what is wrong with a setting, and its value, as people write them.
+Also the messages about wrong settings, and values as people write them.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ def explain(
     default: Callable[[str], str],
     whose: str = "",
 ) -> str:
-    """Say what is wrong with which settings, in the users' words.
+    """Return a message about wrong settings, in the users' words.
 
     Args:
-        error: What the settings' class raised.
-        fields: Its fields.
-        prefix: Of their environment variables.
-        by_keyword: Whether code can give them too, so that each is called by both its names.
-        default: Returns a setting's default, as people write it.
-        whose: Whose settings they are, with a space before it, where there are others.
+        error: The error of the settings' class.
+        fields: The class's fields.
+        prefix: The prefix of their environment variables.
+        by_keyword: Whether code can give them too; then the message has both names of each.
+        default: Returns the default of a setting as people write it.
+        whose: The settings' owner, with a space before it, if there are other settings.
     """
     lines = []
     for item in error.errors(include_url=False, include_context=False):
         name = str(item["loc"][0]) if item["loc"] else "?"
-        # The error's place is the variable's name when the value came from the environment.
+        # If the value came from the environment, the error names the variable.
         name = name.lower().removeprefix(prefix.lower())
         field = fields.get(name)
         if field is None:
@@ -63,12 +63,12 @@ def shown(value: object) -> str:
 
 
 def none_by_name(value: Any) -> Any:
-    """Let a variable of the environment say "none", as the documentation does."""
+    """Return None for the text "none", which an environment variable may have."""
     return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
 
 class HashableFunction:
-    """A function that can't be hashed, such as an instance of a dataclass; equal by identity."""
+    """Wraps a function that can't be hashed, such as a dataclass's instance; equal by identity."""
 
     __slots__ = ("function",)
 
@@ -76,7 +76,7 @@ class HashableFunction:
         self.function = function
 
     def __call__(self, value: Any) -> Any:
-        """Return what the function does."""
+        """Call the function."""
         return self.function(value)
 
     def __eq__(self, other: object) -> bool:
@@ -90,10 +90,10 @@ class HashableFunction:
 
 
 def read_function(given: Any) -> Callable[[Any], Any]:
-    """Return a function of one argument as a setting can hold it.
+    """Return a function of one argument in a form that a setting can hold.
 
     Raises:
-        ValueError: It is no function, or one that would have to be awaited.
+        ValueError: It is not a function, or it is a coroutine function.
     """
     if not callable(given) or iscoroutinefunction(given):
         raise ValueError("not a function")
@@ -116,11 +116,11 @@ class BuiltInRedactor(StrEnum):
 
 
 Redactor = Callable[[str], str]
-"""Returns a text without what must not be told. The worker's thread calls it, with any text."""
+"""Returns a text without its secrets. The worker's thread calls it, with any text."""
 
 
 def read_redactors(given: Any) -> tuple[BuiltInRedactor | Redactor, ...] | None:
-    """Read `redact`: names, separated by commas in a text, and functions; None when it is empty.
+    """Read `redact`: names, separated by commas in a text, and functions; None if it is empty.
 
     Equal values make equal settings, so that handlers share a relay.
 
