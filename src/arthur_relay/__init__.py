@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from arthur_relay.asgi import lifespan
     from arthur_relay.callback import ArthurCallbackHandler
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.errors import (
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from arthur_relay.inference import Inference
     from arthur_relay.relay import Relay
     from arthur_relay.settings import RelaySettings
-    from arthur_relay.shutdown import exit_on_sigterm
+    from arthur_relay.shutdown import exit_on_sigterm, lifespan
     from arthur_relay.stats import (
         DropReason,
         FlushResult,
@@ -62,7 +61,7 @@ _MODULES = {
     "RelaySettings": "settings",
     "Stats": "stats",
     "exit_on_sigterm": "shutdown",
-    "lifespan": "asgi",
+    "lifespan": "shutdown",
 }
 
 

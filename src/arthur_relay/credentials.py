@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.settings.credential_files import SecretFile, secret_file, with_files
 from arthur_relay.system.operating_system import check_unix_sockets
 

@@ -13,8 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from arthur_relay.provider_names import REQUEST_SETTINGS
-
 if TYPE_CHECKING:
     from arthur_relay.row import Row
 
@@ -98,8 +96,9 @@ class GenerationSnapshot:
         text: What LangChain calls the generation's text.
         streamed: Whether it was merged from streamed chunks.
         parts: The message's content blocks, in order, when its content is a list.
-        facts: What is told beside the text, by the providers' own names (`provider_names`): of
-            `generation_info`, `response_metadata`, `additional_kwargs` and `llm_output`.
+        facts: What the provider reports beside the text, by its own names (see
+            `encoding/provider_names.py`): of `generation_info`, `response_metadata`,
+            `additional_kwargs` and `llm_output`.
         usage: LangChain's own counts of tokens, `usage_metadata`, or None.
         logprobs: The provider's log probabilities, or None.
         tool_calls: A copy of the message's tool calls, valid or not, or None when it has none.
@@ -126,29 +125,6 @@ class GenerationSnapshot:
 
     def __repr__(self) -> str:
         return f"GenerationSnapshot({vars(self)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What of a run a model can have, so that nothing else is kept.
-
-    Attributes:
-        names: The attributes that its inferences may carry.
-        request: Whether they tell of the request: settings, provider, the run's name.
-        reasoning: Whether they hold the model's reasoning.
-    """
-
-    names: frozenset[str]
-    request: bool
-    reasoning: bool
-
-    @classmethod
-    def of(cls, names: frozenset[str]) -> Wanted:
-        """Return what a model wants that has registered attributes of these names."""
-        return cls(names, not names.isdisjoint(_OF_THE_REQUEST), "reasoning_text" in names)
-
-
-_OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
 
 
 class StreamedChunks:

@@ -92,7 +92,7 @@ class Relay(Flushing):
             max_bytes=self.settings.open_runs_bytes,
             give_up=self._give_up,
             budget=self._budget,
-            moved=self._move_in,
+            on_fork=self._move_in,
         )
         self._host = RelayHost(
             self,
@@ -359,7 +359,7 @@ class Relay(Flushing):
 
     def _start(self) -> None:
         self._pipeline.start()
-        self.open_runs.lives_in = os.getpid()
+        self.open_runs.owner_pid = os.getpid()
         registry().started(self)
 
     def _revive(self) -> None:

@@ -107,10 +107,10 @@ def _relay_of_model(arthur_model: Any, settings: RelaySettings | None) -> tuple[
 
 
 def _shared(credentials: Credentials, settings: RelaySettings) -> Relay:
-    key = (credentials, settings)
-    relay: Relay = registry().shared(
-        key, lambda: Relay(ScopeDestination.of(credentials, settings), settings=settings)
-    )
+    def make() -> Relay:
+        return Relay(ScopeDestination.of(credentials, settings), settings=settings)
+
+    relay: Relay = registry().shared((credentials, settings), make)
     return relay
 
 

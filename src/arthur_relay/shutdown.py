@@ -1,19 +1,68 @@
-"""An opt-in for bare scripts: SIGTERM ends the process like `sys.exit`, so that it flushes."""
+"""How a process that is told to stop flushes: under an ASGI server, and as a bare script."""
+
+from __future__ import annotations
 
 import logging
 import os
 import signal
 import sys
-from concurrent.futures import Future
-from types import FrameType
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.system.clocks import monotonic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Future
+    from contextlib import AbstractAsyncContextManager
+    from types import FrameType
+
+    from arthur_relay.stats import FlushResult
 
 logger = logging.getLogger("arthur_relay")
 
 EXIT_STATUS = 128 + signal.SIGTERM
 """What a shell reports for a process that SIGTERM ended."""
+
+
+class Closes(Protocol):
+    """A handler or a relay."""
+
+    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
+        """Flush and close."""
+        ...
+
+
+def lifespan(
+    handler_or_relay: Closes,
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Return a lifespan for Starlette and FastAPI that flushes at shutdown; a relay is closed.
+
+    uvicorn ends the lifespan on SIGTERM and SIGINT after the last request, and afterwards lets the
+    signal kill the process without any `atexit` callback: what is queued is flushed here.
+
+    Example:
+        `app = FastAPI(lifespan=arthur_relay.lifespan(handler))`, or inside a lifespan of your own:
+        `async with arthur_relay.lifespan(handler)(app): yield`.
+    """
+
+    @asynccontextmanager
+    async def manage(_app: Any) -> AsyncIterator[None]:
+        import anyio  # noqa: PLC0415 - a bare script has no use for it
+
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):  # bounded: closing has a deadline
+                result = await handler_or_relay.aclose()
+            if result.pending and result.timed_out:
+                # uvicorn lets a signal kill the process next: this is the last chance to log it.
+                logger.warning(
+                    "arthur-relay: %d inferences were not delivered in time", result.pending
+                )
+
+    return manage
 
 
 def exit_on_sigterm() -> bool:

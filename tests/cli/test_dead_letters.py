@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters import DeadLetter
-from arthur_relay.dead_letters.chosen import chosen_keepers
 from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
+from arthur_relay.dead_letters.stores import open_stores
 from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
@@ -139,7 +139,7 @@ def test_rows_that_are_none_are_shown_and_not_sent(sandbox: ArthurSandbox, tmp_p
         )
         for name, body in {"e": b"", "n": b"\xff{", "s": b'{"a": "\\ud800"}'}.items()
     ]
-    for keeper in chosen_keepers(RelaySettings()):
+    for keeper in open_stores(RelaySettings()):
         keeper.add(letters)
     output = run("list", "--with-text")
     assert "\x1b" not in output

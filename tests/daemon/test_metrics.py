@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from arthur_relay.accounting import MODELS, OTHER, REASONS, BoundedReasons, ModelLedger
 from arthur_relay.daemon.observations import Histogram
-from arthur_relay.model_ledger import MODELS, ModelLedger
-from arthur_relay.reasons import OTHER, REASONS, BoundedReasons
 from arthur_relay.sandbox import ArthurSandbox
 from tests.waiting import wait_for
 

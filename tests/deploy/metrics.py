@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arthur_relay.accounting import ModelLedger
 from arthur_relay.credentials import Credentials
 from arthur_relay.daemon.metrics import DaemonCollector
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.daemon.state import DaemonState
 from arthur_relay.destinations.scope.client import ScopeDestination
-from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline

@@ -18,8 +18,8 @@ from arthur_relay.delivery import open_requests
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.runtime import thread
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import AddressInfo, RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.http.conftest import QUICK, held, logins, posts

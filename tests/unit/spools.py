@@ -10,8 +10,7 @@ from arthur_relay.buffers.spool.buffer import NOBODY, Spool
 from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.destinations.scope.schema import ModelSchema
-from arthur_relay.row import Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Row, RowOwner
 from arthur_relay.testing import LLM_ATTRIBUTES
 
 MIB = 1024 * 1024

@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
-from arthur_relay.dead_letters.everywhere import Everywhere
 from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.sqlite import (
     FILE_NAME,
@@ -20,6 +19,7 @@ from arthur_relay.dead_letters.sqlite import (
     VERSION,
     SqliteStore,
 )
+from arthur_relay.dead_letters.stores import AllStores
 from arthur_relay.system.files import KEPT_ASIDE
 from tests.unit.test_dead_letters import KEEPERS, SMALL_BYTES, letter_of
 
@@ -173,7 +173,7 @@ def test_letters_are_found_wherever_they_are_and_each_once(tmp_path: Path) -> No
     lines.add([letter_of(5)])
     with file.open("ab") as stream:
         stream.write(b'{"inference_id": "half')
-    kept = Everywhere([database, lines])
+    kept = AllStores([database, lines])
     assert sorted(ids(kept.letters())) == ["?", "i0", "i1", "i2", "i3", "i4", "i5"]
     [half] = [letter for _, letter in kept.letters() if letter.inference_id == "?"]
     assert (half.reason, half.body) == (DAMAGED, b'{"inference_id": "half')
@@ -192,7 +192,7 @@ def test_what_is_taken_back_costs_no_other_letter(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).rename(tmp_path / "dead-letters-damaged-20260101T000000Z.sqlite")
     database = SqliteStore(tmp_path, max_bytes=20_000)
     database.add([letter_of(number, size=1_000) for number in range(100, 112)])
-    shown = sorted(ids(Everywhere([database]).letters()))
+    shown = sorted(ids(AllStores([database]).letters()))
     database.take_back()
     assert sorted(ids(database.letters())) == shown
     assert len(shown) == 24
@@ -265,7 +265,7 @@ def test_files_that_were_set_aside_are_bounded_and_no_letter_is_lost_by_it(
         keeper.add([letter_of(number)])
         change(tmp_path, f"PRAGMA user_version = {VERSION}", "DROP TABLE held")
         gone += keeper.add([letter_of(100 + number)])
-    assert len(keeper.set_aside_files()) == KEPT_ASIDE
+    assert len(keeper.quarantined_files()) == KEPT_ASIDE
     assert len(list(keeper.letters())) == 2 * (KEPT_ASIDE + 2)
     assert gone == 2, "those of the older version are counted as given up"
     assert "damaged files of dead letters, the oldest ones, were removed" in caplog.text
@@ -275,7 +275,7 @@ def test_a_file_that_is_damaged_can_be_emptied(tmp_path: Path) -> None:
     keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
     keeper.add([letter_of(number, size=900) for number in range(50)])
     damage(tmp_path / FILE_NAME, 5)
-    kept = Everywhere([keeper])
+    kept = AllStores([keeper])
     shown = ids(kept.letters())
     kept.take_back()
     assert sorted(ids(kept.letters())) == sorted(shown)

@@ -198,7 +198,7 @@ def test_a_function_is_told_and_may_fail(
         told.append(letter.inference_id)
         raise error("a secret")
 
-    letters = DeadLetters([MemoryStore(max_bytes=SMALL_BYTES)], told=tell)
+    letters = DeadLetters([MemoryStore(max_bytes=SMALL_BYTES)], on_dead_letter=tell)
     letters.add(letter_of(1))
     letters.add(letter_of(2))
     letters.commit()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arthur_relay.errors import ConfigurationError, unable_to_start
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
 from arthur_relay.system import native, worker_logs
 from tests.unit.relays import Job

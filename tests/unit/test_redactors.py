@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arthur_relay.encoding.redactors import BUILT_IN, passes_luhn
-from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.settings.types import BuiltInRedactor
 
 EMAIL, PHONE, CARD, IP, KEY = (
     BuiltInRedactor.EMAIL,

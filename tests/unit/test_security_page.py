@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay import model_ledger
+from arthur_relay import accounting
 from arthur_relay.daemon import app, framing, front, logs, models, observations, places
 from arthur_relay.daemon.json_rows import MAX_DEPTH
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
@@ -31,7 +31,7 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", PAGE, re.MULTILINE))
         ("the time of an idle connection", [front.KEEP_ALIVE_SECONDS]),
         ("a client that goes on sending", [int(framing.LINGER_SECONDS)]),
         ("answers about models", [models.ANSWERS_KEPT]),
-        ("models that are counted by name", [model_ledger.MODELS]),
+        ("models that are counted by name", [accounting.MODELS]),
         ("kinds of log lines", [logs.KINDS_KEPT, observations.ERRORS_KEPT]),
     ],
 )

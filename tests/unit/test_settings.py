@@ -11,7 +11,7 @@ from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.settings import Connect, Durability, Overflow
-from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.settings.types import BuiltInRedactor
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from arthur_relay.buffers.spool.file_format import PAGE_BYTES, set_up_tables
 from arthur_relay.buffers.spool.inspection import inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
-from arthur_relay.row import Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Row, RowOwner
 from tests.unit.spools import Clock, connection_of, crash, ids, made, model_text, new_spool, rows_of
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spool_format import OLD, make_first_version

@@ -133,7 +133,7 @@ class Harness:
                 max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
             )
         self.letters = MemoryStore(max_bytes=1 << 20)
-        self.dead_letters = DeadLetters([self.letters], told=self.settings.on_dead_letter)
+        self.dead_letters = DeadLetters([self.letters], on_dead_letter=self.settings.on_dead_letter)
         self.worker = build_worker(
             settings=self.settings,
             destination=self.destination,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.settings import Durability, Overflow, RelaySettings
 from arthur_relay.system.clocks import monotonic
 

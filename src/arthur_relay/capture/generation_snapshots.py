@@ -13,14 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.capture.copies import copy_value, size_of
-from arthur_relay.inference import GenerationSnapshot, PartKind
-from arthur_relay.provider_names import (
+from arthur_relay.encoding.provider_names import (
     ANSWERS,
     KEPT,
     KEPT_OF_EXTRAS,
     LOG_PROBABILITIES,
     REASONING,
 )
+from arthur_relay.inference import GenerationSnapshot, PartKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

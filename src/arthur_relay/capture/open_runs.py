@@ -37,6 +37,10 @@ def salt_of(model_id: str) -> int:
     return hash(model_id) & ((1 << 63) - 1)
 
 
+def _nothing() -> None:
+    """Do nothing at a fork, where nobody else has to become fresh."""
+
+
 class OpenRuns:
     """The open runs of a relay.
 
@@ -49,10 +53,10 @@ class OpenRuns:
         max_bytes: Bytes that they may take.
         give_up: Gets a run that was evicted, marked as abandoned.
         budget: Knows the bytes that nobody takes: large prompts may have them.
-        moved: Called when they are used by another process than that which `lives_in` names.
+        on_fork: Called when they are used by another process than that which `owner_pid` names.
 
     Attributes:
-        lives_in: The process whose runs they are; what a fork copied is the parent's.
+        owner_pid: The process whose runs they are; what a fork copied is the parent's.
         repeats: By key, later calls with the same id that go on; nearly always empty.
     """
 
@@ -62,11 +66,11 @@ class OpenRuns:
         "_give_up",
         "_max_bytes",
         "_max_runs",
-        "_moved",
+        "_on_fork",
         "_runs",
         "_size",
         "find",
-        "lives_in",
+        "owner_pid",
         "repeats",
     )
 
@@ -80,12 +84,12 @@ class OpenRuns:
         max_bytes: int,
         give_up: Callable[[Run], None],
         budget: MemoryBudget | None = None,
-        moved: Callable[[], object] = lambda: None,
+        on_fork: Callable[[], object] = _nothing,
     ) -> None:
         self._budget = budget if budget is not None else MemoryBudget()
         self._budget.open_runs = self
-        self._moved = moved
-        self.lives_in: int | None = None
+        self._on_fork = on_fork
+        self.owner_pid: int | None = None
         self._max_runs = max_runs
         self._max_bytes = max_bytes
         self._give_up = give_up
@@ -109,8 +113,8 @@ class OpenRuns:
         A run of the same call under the same key replaces the former one: two handlers of a model
         on one call must not send the call twice. One of another call stays beside it.
         """
-        if self.lives_in != getpid():
-            self._moved()
+        if self.owner_pid != getpid():
+            self._on_fork()
         runs = self._runs
         while runs and (
             len(runs) >= self._max_runs or (self._size > self._max_bytes and self._budget.free <= 0)
@@ -157,8 +161,8 @@ class OpenRuns:
 
     def end(self, key: int) -> Run | None:
         """Forget a run and return it, or None when it is not open: ending is idempotent."""
-        if self.lives_in != getpid():
-            self._moved()
+        if self.owner_pid != getpid():
+            self._on_fork()
         if self.repeats and (found := self.current(key)) is not None:
             key = found.key
         return self._take(key)
@@ -190,8 +194,8 @@ class OpenRuns:
         Returns:
             Whether whoever ends the run will send it.
         """
-        if self.lives_in != getpid():
-            self._moved()
+        if self.owner_pid != getpid():
+            self._on_fork()
         run_id = run_id_of(truth.id)
         key = None if run_id is None else run_key(UUID(run_id), truth.model_id)
         run = None if key is None else self._runs.get(key)

@@ -9,8 +9,8 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.capture.copies import copy_value, size_of
+from arthur_relay.encoding.provider_names import NESTED_SETTINGS, REQUEST_SETTINGS
 from arthur_relay.inference import CAPTURE_BYTES, CapturedGroundTruth
-from arthur_relay.provider_names import NESTED_SETTINGS, REQUEST_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping

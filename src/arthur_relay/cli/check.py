@@ -23,8 +23,8 @@ from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command

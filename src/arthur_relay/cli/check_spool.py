@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arthur_relay.cli.report import Report
-    from arthur_relay.row_owner import RowOwner
+    from arthur_relay.row import RowOwner
     from arthur_relay.settings import RelaySettings
 
 

@@ -17,10 +17,8 @@ from rich.text import Text
 from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.credentials import credentials_from_environment, socket_path
-from arthur_relay.dead_letters import DeadLetter, LetterKey
-from arthur_relay.dead_letters.chosen import chosen_keepers
-from arthur_relay.dead_letters.everywhere import Everywhere
-from arthur_relay.dead_letters.sqlite import identity
+from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
+from arthur_relay.dead_letters.stores import AllStores, open_stores
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
@@ -48,8 +46,8 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
         table.add_column("row", overflow="fold")
     counts: Counter[str] = Counter()
 
-    with _failing_in_one_line():
-        for _, letter in _matching(_everywhere(_settings()), reason):
+    with _errors_reported():
+        for _, letter in _matching(_all_stores(_settings()), reason):
             counts[letter.reason] += 1
             cells = [
                 letter.rejected_at.isoformat(timespec="seconds"),
@@ -62,6 +60,7 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
             # Only what is shown is kept: rows may be large.
             cells += [_text(letter.body)] if with_text else []
             table.add_row(*[Text(printable(cell)) for cell in cells])
+
     if counts:
         console.print(table)
     of_each = "".join(f", {count} {printable(name)}" for name, count in counts.most_common())
@@ -74,8 +73,9 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    kept = _matching(_everywhere(_settings()), None)
-    with _failing_in_one_line():
+    kept = _matching(_all_stores(_settings()), None)
+    # As it is, or as `list` shows it.
+    with _errors_reported():
         found = [
             each
             for _, each in kept
@@ -112,8 +112,8 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         typer.Exit: With 1 when some are left.
     """
     settings = _settings()
-    kept = _everywhere(settings)
-    with _failing_in_one_line():
+    kept = _all_stores(settings)
+    with _errors_reported():
         found = list(_matching(kept, reason))
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
@@ -123,13 +123,13 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return
-    with _failing_in_one_line():
+    with _errors_reported():
         kept.take_back()
         # Their keys may be others by now.
         wanted = {identity(letter) for _, letter in letters}
         letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
     taken = _send(letters, settings)
-    with _failing_in_one_line():
+    with _errors_reported():
         kept.remove(taken)
     left = len(letters) - len(taken)
     print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
@@ -193,8 +193,8 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
 
 def run_purge(*, reason: str | None) -> None:
     """Throw letters away."""
-    kept = _everywhere(_settings())
-    with _failing_in_one_line():
+    kept = _all_stores(_settings())
+    with _errors_reported():
         kept.take_back()
         removed = kept.remove({key for key, _ in _matching(kept, reason)})
     print(f"{removed} dead letters were removed")
@@ -207,18 +207,18 @@ def _settings() -> RelaySettings:
         fail(str(error))
 
 
-def _everywhere(settings: RelaySettings) -> Everywhere:
-    """Return what outlives the applications: the spool's letters, and the file's."""
+def _all_stores(settings: RelaySettings) -> AllStores:
+    """Return the stores that outlive the applications: the spool's and the file."""
     if settings.spool_dir is None and settings.dead_letter_file is None:
         fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
             " to what the applications have."
         )
-    keepers = chosen_keepers(settings, with_damaged=True)
-    return Everywhere(keepers if settings.spool_dir is not None else keepers[1:])
+    stores = open_stores(settings, with_damaged=True)
+    return AllStores(stores if settings.spool_dir is not None else stores[1:])
 
 
-def _matching(kept: Everywhere, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
+def _matching(kept: AllStores, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
     return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
 
 
@@ -244,8 +244,7 @@ def _json(document: dict[str, object]) -> str:
 
 
 @contextmanager
-def _failing_in_one_line() -> Iterator[None]:
-    """Inside of the block, a file that can't be read or written ends the command."""
+def _errors_reported() -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:

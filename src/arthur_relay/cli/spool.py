@@ -16,7 +16,7 @@ from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
 from arthur_relay.credentials import credentials_from_environment
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from arthur_relay.accounting import ModelLedger
 from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
@@ -45,7 +46,6 @@ from arthur_relay.daemon.tls import load_tls
 from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
-from arthur_relay.model_ledger import ModelLedger
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 

@@ -186,7 +186,7 @@ class DaemonSettings(BaseSettings):
                 error,
                 DaemonSettings.model_fields,
                 prefix=DAEMON_PREFIX,
-                label=lambda name: DAEMON_PREFIX + name.upper(),
+                by_keyword=False,
                 default=shown_default,
                 whose=" of the daemon",
             )

@@ -16,9 +16,9 @@ from arthur_relay.worker.ingest import IngestRefusal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arthur_relay.accounting import Accounts
     from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
-    from arthur_relay.model_ledger import Accounts
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
     from arthur_relay.worker.pipeline import Pipeline

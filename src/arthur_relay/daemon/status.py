@@ -16,9 +16,9 @@ from arthur_relay.stats import HealthStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arthur_relay.accounting import Accounts
     from arthur_relay.daemon.observations import Distribution, Point
     from arthur_relay.daemon.state import DaemonState, Queue
-    from arthur_relay.model_ledger import Accounts
 
 BEHIND_SECONDS = 600.0
 """Delivery is behind when a row has waited for as long; as in the alert of that name."""

@@ -1,4 +1,4 @@
-"""What was rejected, or given up: kept with the reason, to be looked at and sent again."""
+"""Dead letters: rows that Arthur rejected, kept with the reason so that they can be sent again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from arthur_relay.reasons import BoundedReasons
+from arthur_relay.accounting import BoundedReasons
 from arthur_relay.row import RowKind
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -18,17 +18,17 @@ logger = WorkerLogger("arthur_relay.dead_letters")
 
 LETTER_IDS = 200
 LETTER_OVERHEAD_BYTES = 600
-"""What a letter costs in memory beside its row, about: the objects around it."""
+"""About what a letter costs in memory beside its row: the objects around it."""
 
 DAMAGED = "damaged letter"
-"""The reason of a letter that does not say its own any more."""
+"""The reason of a letter whose own reason can't be read any more."""
 
 UNWRITTEN_BYTES = 1024 * 1024
-"""Letters that wait in memory while they can't be written, at most."""
+"""How many bytes of letters wait in memory, at most, while they can't be written."""
 
 
 def letter_bytes(body: int, ids: int) -> int:
-    """Return what a letter takes, as accounted.
+    """Return the bytes that a letter counts for.
 
     Args:
         body: The bytes of its row.
@@ -45,14 +45,14 @@ class DeadLetter:
         inference_id: The inference's id.
         model_id: The model's.
         kind: Whether it is the inference itself or its ground truth.
-        reason: Why, in a few words without any text.
+        reason: Why it was rejected, in a few words that quote no text of the row.
         status: The HTTP status, of the row or the request, or None when it never got one.
         attempts: How often it was sent.
-        rejected_at: When it was given up, timezone-aware.
-        destination: Where it was sent.
+        rejected_at: When it was rejected, timezone-aware.
+        destination: The address that it was sent to.
         body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
             could not be encoded.
-        damage: What is wrong with the letter itself, as it was read; empty as a rule.
+        damage: What was wrong with the stored letter when it was read; usually empty.
     """
 
     inference_id: str
@@ -68,7 +68,7 @@ class DeadLetter:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, as accounted."""
+        """The bytes that it counts for."""
         return letter_bytes(len(self.body), len(self.inference_id) + len(self.model_id))
 
     def within(self, max_bytes: int) -> DeadLetter:
@@ -77,13 +77,18 @@ class DeadLetter:
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether its row is there, and something that Arthur could read."""
+        """Whether the letter holds a row that Arthur could read."""
         if self.damage:
             return False
         try:
             return isinstance(orjson.loads(self.body), dict)
         except ValueError:
             return False
+
+
+def identity(letter: DeadLetter) -> tuple[object, ...]:
+    """Return what two copies of the same letter have in common."""
+    return letter.inference_id, letter.model_id, letter.kind, letter.reason, letter.rejected_at
 
 
 def damaged(what: str, body: bytes) -> DeadLetter:
@@ -103,10 +108,10 @@ def damaged(what: str, body: bytes) -> DeadLetter:
 
 
 def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
-    """Return a letter as an earlier, this, or a later version wrote it; never raises.
+    """Return a letter that this, an earlier or a later version wrote; never raises.
 
     Args:
-        found: What was written, by name.
+        found: The fields as they were written, by name.
         body: The row.
     """
     try:
@@ -139,14 +144,14 @@ def _moment(text: str) -> datetime:
 _Entry = tuple[DeadLetter, object]
 
 LetterKey = int
-"""Says which letter is meant, as long as it is kept."""
+"""Identifies a letter for as long as its store keeps it."""
 
 
 class DeadLetterStore(Protocol):
-    """Keeps letters, bounded by bytes: the oldest give way. Any thread."""
+    """Keeps letters within a bound of bytes, and evicts the oldest. Any thread."""
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Keep letters; returns how many gave way to them, which are lost.
+        """Keep letters; returns how many older ones were evicted, and are lost.
 
         Raises:
             OSError: They can't be written.
@@ -155,136 +160,137 @@ class DeadLetterStore(Protocol):
         ...
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield what is kept, oldest first; raises what `add` does."""
+        """Yield the letters, oldest first; raises what `add` does."""
         ...
 
     def count(self) -> Mapping[str, int]:
-        """Return how many are kept, by reason; raises what `add` does."""
+        """Return how many letters are kept, by reason; raises what `add` does."""
         ...
 
     def remove(self, keys: Collection[LetterKey]) -> int:
-        """Keep these no longer; returns how many were still there. Raises what `add` does."""
+        """Remove letters; returns how many were still there. Raises what `add` does."""
         ...
 
 
 class DeadLetters:
-    """Collects letters, and has them kept once a turn of the worker.
+    """Collects letters, and writes them to their stores once in each turn of the worker.
 
     `letters` and `count` may be called by any thread; the rest belongs to the worker.
 
     Args:
-        keepers: Where they are kept; the first one is read.
-        told: Called with each letter, on the worker's thread.
+        stores: Where letters are kept; `letters` and `count` read the first one.
+        on_dead_letter: Called with each letter, on the worker's thread.
 
     Attributes:
-        added: How many were taken, by reason, of which there are no more than `BoundedReasons` has.
-        evicted: How many of those that are read gave way to newer ones, for want of room.
+        added: How many letters were added, by reason; `BoundedReasons` bounds the reasons.
+        evicted: How many letters the first store lost to newer ones, because it was full.
     """
 
     def __init__(
         self,
-        keepers: Sequence[DeadLetterStore],
+        stores: Sequence[DeadLetterStore],
         *,
-        told: Callable[[DeadLetter], object] | None = None,
+        on_dead_letter: Callable[[DeadLetter], object] | None = None,
     ) -> None:
-        self._keepers = tuple(keepers)
-        self._told = told
+        self._stores = tuple(stores)
+        self._on_dead_letter = on_dead_letter
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[DeadLetterStore, list[_Entry]] = {keeper: [] for keeper in keepers}
-        self._told_failure = False
-        self._told_unwritten = False
-        self._told_evicted = False
+        self._unwritten: dict[DeadLetterStore, list[_Entry]] = {store: [] for store in stores}
+        self._logged_failure = False
+        self._logged_unwritten = False
+        self._logged_evicted = False
         self.evicted = 0
 
     def add(self, letter: DeadLetter, of: object | None = None) -> None:
-        """Take a letter. Never raises.
+        """Add a letter; `commit` writes it. Never raises.
 
         Args:
             letter: The letter.
-            of: What `commit` returns once it is safe.
+            of: Whatever `commit` shall return once the letter is written.
         """
         self.added[self._reasons.bound(letter.reason)] += 1
         for entries in self._unwritten.values():
             entries.append((letter, of))
-        if self._told is not None:
+        if self._on_dead_letter is not None:
             try:
-                self._told(letter)
-            except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
-                if not self._told_failure:
-                    self._told_failure = True
+                self._on_dead_letter(letter)
+            except BaseException as error:  # noqa: BLE001 - the application may exit, the worker may not
+                if not self._logged_failure:
+                    self._logged_failure = True
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
     def commit(self) -> list[object]:
-        """Have everything kept. Never raises; what can't be written waits, as far as it may.
+        """Write all added letters to the stores.
+
+        Never raises: letters that can't be written wait, `UNWRITTEN_BYTES` of them at most.
 
         Returns:
-            What the letters are of that are safe from now on, those that say so: the first keeper
-            has them.
+            The `of` of each letter that is now in the first store, where one was given.
         """
         safe: list[object] = []
-        for keeper, entries in self._unwritten.items():
+        for store, entries in self._unwritten.items():
             if not entries:
                 continue
-            is_read = keeper is self._keepers[0]
+            is_first = store is self._stores[0]
             try:
-                gone = keeper.add([letter for letter, _ in entries])
+                evicted = store.add([letter for letter, _ in entries])
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
                 lost = _cut(entries, UNWRITTEN_BYTES)
-                self.evicted += lost if is_read else 0
-                if not self._told_unwritten:
-                    self._told_unwritten = True
+                self.evicted += lost if is_first else 0
+                if not self._logged_unwritten:
+                    self._logged_unwritten = True
                     logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
             else:
-                if keeper is self._keepers[0]:
+                if is_first:
                     safe += [of for _, of in entries if of is not None]
                 entries.clear()
-                self._told_unwritten = False
-                self._count_evicted(gone if is_read else 0)
+                self._logged_unwritten = False
+                self._count_evicted(evicted if is_first else 0)
         return safe
 
     def _count_evicted(self, letters: int) -> None:
         self.evicted += letters
-        if letters and not self._told_evicted:
-            self._told_evicted = True
+        if letters and not self._logged_evicted:
+            self._logged_evicted = True
             logger.warning(
                 "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
                 " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
             )
 
     def letters(self) -> list[DeadLetter]:
-        """Return what is kept, oldest first.
+        """Return the letters of the first store, oldest first.
 
         Raises:
             OSError: It can't be read.
             sqlite3.Error: The same.
         """
-        return [letter for _, letter in self._keepers[0].letters()] if self._keepers else []
+        return [letter for _, letter in self._stores[0].letters()] if self._stores else []
 
     def count(self) -> Mapping[str, int]:
-        """Return how many are kept, by reason; raises what `letters` does."""
-        return self._keepers[0].count() if self._keepers else {}
+        """Return how many letters it keeps, by reason; raises what `letters` does."""
+        return self._stores[0].count() if self._stores else {}
 
 
 def _why(error: Exception) -> str:
-    """Return what a file or a database says of an error; of another one its type alone.
+    """Return the text of an error of a file or a database, and of any other one its type alone.
 
-    That one's text might quote the letter.
+    Another error's text might quote the letter.
     """
     is_of_the_disk = isinstance(error, OSError) or type(error).__module__ == "sqlite3"
     return str(error) if is_of_the_disk else type(error).__name__
 
 
 def _cut(entries: list[_Entry], most_bytes: int) -> int:
-    """Forget the oldest until the others take no more than so many bytes; returns how many.
+    """Forget the oldest letters until the others fit; returns how many were forgotten.
 
-    Where there is a spool, their rows stay in it, and are sent again by a later process.
+    Where there is a spool, their rows stay in it, and a later process sends them again.
     """
     size = sum([letter.size for letter, _ in entries])
-    gone = 0
+    forgotten = 0
     while size > most_bytes:
-        size -= entries[gone][0].size
-        gone += 1
-    del entries[:gone]
-    return gone
+        size -= entries[forgotten][0].size
+        forgotten += 1
+    del entries[:forgotten]
+    return forgotten

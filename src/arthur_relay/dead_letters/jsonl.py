@@ -21,15 +21,15 @@ from arthur_relay.system.operating_system import lock_file
 class JsonLinesStore:
     """Letters in a file, and in the one that was rotated last. See `DeadLetterStore`.
 
-    Each write is made under a lock of the file, by a descriptor that is closed again, so processes
-    may share it and forks need no care. A letter's key is a digest of its line: its place would
-    change when an application rotates the file while someone looks at it. Where files have no
-    locks, each process needs a file of its own.
+    Each write locks the file, and closes its descriptor afterwards: so processes may share the
+    file, and forks need no care. A letter's key is a digest of its line, because its place changes
+    when an application rotates the file while someone reads it. On systems without file locks each
+    process needs a file of its own.
 
     Args:
-        path: The file; made, for its owner only, with the first letter.
-        max_bytes: When it is as large, it becomes `PATH.1`, in place of the one before.
-        with_damaged: Whether lines that are no letters, or half of one, are told of.
+        path: The file; it is created with the first letter, readable for its owner only.
+        max_bytes: The size at which it is renamed to `PATH.1`, which replaces the former one.
+        with_damaged: Whether `letters` also yields lines that are no letters, or half of one.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, with_damaged: bool = False) -> None:
@@ -39,13 +39,13 @@ class JsonLinesStore:
         self._with_damaged = with_damaged
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Append letters; those of the file before the last one give way."""
+        """Append letters; returns how many were lost, if the file had to be rotated."""
         lines = b"".join([_line(letter) for letter in letters])
         with self._locked() as descriptor:
             return self._append(descriptor, lines)
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield what is kept, oldest first; lines that were cut off only if asked for."""
+        """Yield the letters, oldest first; damaged lines only if `with_damaged` is set."""
         for line in self._lines():
             letter = _letter(line)
             if letter is not None:
@@ -54,19 +54,22 @@ class JsonLinesStore:
                 yield _key(line), damaged("the line is no letter", line.strip())
 
     def count(self) -> Counter[str]:
-        """Return how many are kept, by reason."""
+        """Return how many letters are kept, by reason."""
         return Counter([letter.reason for _, letter in self.letters()])
 
     def remove(self, keys: Collection[LetterKey]) -> int:
-        """Write both files anew, as one, without these; whatever came meanwhile is in it."""
+        """Remove letters; returns how many were still there.
+
+        Both files become one new file, with the letters that other processes added meanwhile.
+        """
         fresh = self._path.with_name(self._path.name + ".new")
         with self._locked():
             lines = list(self._lines())
             kept = [line for line in lines if _key(line) not in keys]
-            fresh.unlink(missing_ok=True)  # someone may have been ended in here
+            fresh.unlink(missing_ok=True)  # a process may have been killed at this place
             with open(open_private(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:  # noqa: PTH123 - a descriptor
                 file.writelines(kept)
-            # In this order nothing is lost, wherever it ends.
+            # In this order nothing is lost, wherever the process is killed.
             fresh.replace(self._path)
             self._rotated.unlink(missing_ok=True)
             return len(lines) - len(kept)
@@ -74,10 +77,10 @@ class JsonLinesStore:
     def _append(self, descriptor: int, lines: bytes) -> int:
         before = os.fstat(descriptor).st_size
         if before and before + len(lines) > self._max_bytes:
-            gone = sum([1 for _ in _lines_of(self._rotated)])
+            lost = sum([1 for _ in _lines_of(self._rotated)])
             self._path.replace(self._rotated)
             with self._locked() as fresh:
-                return gone + self._append(fresh, lines)
+                return lost + self._append(fresh, lines)
         view = memoryview(lines)
         try:
             while view:
@@ -93,7 +96,7 @@ class JsonLinesStore:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Open the file for appending, alone; not one that was rotated meanwhile."""
+        """Open the file for appending and lock it; again, if it was rotated meanwhile."""
         while True:
             descriptor = open_private(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             try:
@@ -112,7 +115,7 @@ class JsonLinesStore:
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file; none where there is no file."""
+    """Yield the lines of a file; nothing if there is no file."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -141,7 +144,7 @@ def _line(letter: DeadLetter) -> bytes:
 
 
 def _row(body: bytes) -> dict[str, Any]:
-    """Return a row as it is, where the line stays a line of JSON with it."""
+    """Return the row's part of the document: as JSON if it is JSON, else in base64."""
     if not body:
         return {"row": None}
     try:
@@ -152,11 +155,11 @@ def _row(body: bytes) -> dict[str, Any]:
 
 
 _BEFORE_ROW = b',"row":'
-"""In a text the quote would be escaped."""
+"""What separates the row from the rest; within a text its quotes would be escaped."""
 
 
 def _letter(line: bytes) -> DeadLetter | None:
-    """Return the letter of a line; its row as it was, also where that is no JSON."""
+    """Return the letter of a line, with its row's bytes as they were; None if it is no letter."""
     head, mark, tail = line.rstrip().partition(_BEFORE_ROW)
     body = tail.removesuffix(b"}") if mark else b""
     try:

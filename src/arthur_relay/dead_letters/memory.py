@@ -1,4 +1,4 @@
-"""Dead letters in memory: as many of the newest as fit."""
+"""Dead letters in memory: the newest ones, as many as fit."""
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +11,7 @@ class MemoryStore:
     """Letters in memory. See `DeadLetterStore` for what each method does; none raises.
 
     Args:
-        max_bytes: Bytes that they may take, as accounted.
+        max_bytes: The bytes that they may take.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -22,8 +22,8 @@ class MemoryStore:
         self._lock = native.Lock()
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Keep letters."""
-        gone = 0
+        """Keep letters; returns how many older ones were evicted."""
+        evicted = 0
         with self._lock:
             for given in letters:
                 letter = given.within(self._max_bytes)
@@ -32,21 +32,21 @@ class MemoryStore:
                 self._size += letter.size
             while self._size > self._max_bytes:
                 self._size -= self._letters.popleft()[1].size
-                gone += 1
-        return gone
+                evicted += 1
+        return evicted
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield what is kept, oldest first."""
+        """Yield the letters, oldest first."""
         with self._lock:
             kept = list(self._letters)
         yield from kept
 
     def count(self) -> Counter[str]:
-        """Return how many are kept, by reason."""
+        """Return how many letters are kept, by reason."""
         return Counter([letter.reason for _, letter in self.letters()])
 
     def remove(self, keys: Collection[LetterKey]) -> int:
-        """Keep these no longer."""
+        """Remove letters; returns how many were still there."""
         with self._lock:
             before = len(self._letters)
             self._letters = deque(pair for pair in self._letters if pair[0] not in keys)

@@ -1,7 +1,8 @@
 """Dead letters in the spool's directory: one SQLite file that all its processes share.
 
-It has a rollback journal, not a log: with that any number of processes may write, and letters are
-too rare for it to matter. Each call opens the file anew, so forks and threads need no care.
+It has a rollback journal and no write-ahead log: any number of processes may write to it, and
+letters are too rare for the slower writes to matter. Each call opens the file anew, so forks and
+threads need no care.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arthur_relay.dead_letters import DeadLetter, LetterKey, letter_bytes, read_letter
+from arthur_relay.dead_letters import DeadLetter, LetterKey, identity, letter_bytes, read_letter
 from arthur_relay.system.files import (
     check_file,
     make_private,
@@ -29,23 +30,23 @@ logger = WorkerLogger("arthur_relay.dead_letters")
 FILE_NAME = "dead-letters.sqlite"
 
 VERSION = 1
-"""Of the tables below; see `PRAGMA user_version`."""
+"""The version of the tables below; stored by `PRAGMA user_version`."""
 
 LATER_VERSIONS = 100
-"""A version that is above ours by no more may be a later release's; any other one is damage."""
+"""A version that is higher by this at most is a later release's; any other means damage."""
 
 WAIT_SECONDS = 1.0
-"""How long a write of another process is waited for; then it is tried again with the next one."""
+"""How long to wait for another process's write; after that, the next commit tries again."""
 
 READ_ROWS = 100
 READ_BYTES = 4 * 1024 * 1024
-"""Letters read at a time: a reader must not keep writers out for long."""
+"""How many letters are read at a time: a reader must not block writers for long."""
 
 PAGE_BYTES = 4096
-"""What SQLite takes when nothing is said."""
+"""SQLite's default."""
 
 _MOST_SLACK_BYTES = 1024 * 1024
-"""What the file may take beside its letters, beyond as much as they take."""
+"""How much larger than twice the size of its letters the file may be."""
 
 _BESIDE = ("", "-journal")
 _COLUMNS = (
@@ -87,7 +88,7 @@ class SqliteStore:
 
     Args:
         directory: The spool's.
-        max_bytes: Bytes that they may take, about.
+        max_bytes: About the bytes that they may take.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int) -> None:
@@ -95,46 +96,54 @@ class SqliteStore:
         self._max_bytes = max_bytes
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Keep letters; a damaged file is set aside first, what can be read of it goes on."""
+        """Keep letters; returns how many older ones were lost.
+
+        A damaged file is quarantined first; the letters that can be read of it are kept.
+        """
         try:
             return self._add(letters)
         except sqlite3.Error as error:
             if not is_damaged(error):
-                raise  # locked, or no room: nothing is wrong with the file
+                raise  # it is locked, or the disk is full: the file is not damaged
             aside = quarantine(self._path, datetime.now(UTC), _BESIDE)
-            gone = self._add([*salvaged(aside), *letters])
-            return gone + self._remove_oldest_aside()
+            evicted = self._add([*_salvaged(aside), *letters])
+            return evicted + self._remove_oldest_aside()
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield what is kept, oldest first; of a damaged file what can be read."""
+        """Yield the letters, oldest first; of a damaged file those that can be read."""
         after = 0
         try:
             while rows := self._read(after):
                 yield from rows
                 after = rows[-1][0]
         except sqlite3.Error as error:
-            # Python's own error has no code: a text is none, which it can't read.
+            # An error of Python's own has no code: a text in the file is not UTF-8.
             if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
                 raise  # locked, for instance
-            yield from self._salvaged(after)
+            yield from [pair for pair in _salvage(self._path) if pair[0] > after]
 
-    def set_aside_files(self) -> list[Path]:
+    def quarantined_letters(self) -> Iterator[DeadLetter]:
+        """Yield the letters that can be read of damaged files, of the oldest file first."""
+        for path in self.quarantined_files():
+            yield from _salvaged(path)
+
+    def quarantined_files(self) -> list[Path]:
         """Return the files that were damaged, oldest first."""
         return sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*.sqlite"))
 
     def take_back(self) -> None:
-        """Take over what can be read of files that were set aside. Raises what `add` does.
+        """Move the letters of quarantined files back into the file. Raises what `add` does.
 
-        Nothing gives way to it: whoever takes them back is about to send or to remove them. The
-        file itself is set aside first where it is damaged, as nothing can be removed from it.
+        No letter is evicted for them, because the caller is about to send or to remove them. If the
+        file itself is damaged it is quarantined first, because no letter can be removed from it.
         """
         if self._path.exists() and not self._is_whole():
             quarantine(self._path, datetime.now(UTC), _BESIDE)
         known = {identity(letter) for _, letter in self.letters()}
-        for path in self.set_aside_files():
-            found = [each for each in salvaged(path) if identity(each) not in known]
+        for path in self.quarantined_files():
+            found = [each for each in _salvaged(path) if identity(each) not in known]
             if found:
-                self._add(found, gives_way=False)
+                self._add(found, evicts=False)
                 known |= {identity(each) for each in found}
             path.replace(path.with_name(path.name.replace("-damaged-", "-read-")))
         read = self._path.parent.glob(f"{self._path.stem}-read-*.sqlite")
@@ -153,33 +162,30 @@ class SqliteStore:
         return bool(found == "ok")
 
     def _remove_oldest_aside(self) -> int:
-        """Remove the oldest of the files that were set aside; returns how many letters are lost.
+        """Remove the oldest quarantined files; returns how many letters are lost.
 
-        As a rule the others of them were taken over when the file was set aside.
+        Most of their letters are elsewhere, because a file is salvaged when it is quarantined.
         """
-        removed = too_many_aside(self.set_aside_files(), most_bytes=self._max_bytes)
+        removed = too_many_aside(self.quarantined_files(), most_bytes=self._max_bytes)
         if not removed:
             return 0
         known = {identity(letter) for _, letter in self.letters()}
-        gone = 0
+        lost = 0
         for path in removed:
-            with suppress(OSError):  # with the next one that is damaged
-                gone += len([each for each in salvaged(path) if identity(each) not in known])
+            with suppress(OSError):  # it is removed with the next file that is damaged
+                lost += len([each for each in _salvaged(path) if identity(each) not in known])
                 remove_aside(path)
         logger.warning(
             "arthur-relay: %d damaged files of dead letters, the oldest ones, were removed, with %d"
             " letters that are nowhere else. Files are damaged again and again: check the disk",
             len(removed),
-            gone,
+            lost,
         )
-        return gone
-
-    def _salvaged(self, after: LetterKey) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        yield from [pair for pair in _salvage(self._path) if pair[0] > after]
+        return lost
 
     @no_fork()
     def count(self) -> dict[str, int]:
-        """Return how many are kept, by reason."""
+        """Return how many letters are kept, by reason."""
         if not self._path.exists():
             return {}
         try:
@@ -196,7 +202,7 @@ class SqliteStore:
 
     @no_fork()
     def remove(self, keys: Collection[LetterKey]) -> int:
-        """Keep these no longer."""
+        """Remove letters; returns how many were still there."""
         if not self._path.exists():
             return 0
         with closing(self._open()) as connection, connection:
@@ -204,7 +210,7 @@ class SqliteStore:
             return sum([_delete(connection, key) for key in keys])
 
     @no_fork()
-    def _add(self, letters: Sequence[DeadLetter], *, gives_way: bool = True) -> int:
+    def _add(self, letters: Sequence[DeadLetter], *, evicts: bool = True) -> int:
         with closing(self._open()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             letters = [letter.within(self._max_bytes) for letter in letters]
@@ -229,12 +235,12 @@ class SqliteStore:
             added = sum([letter.size for letter in letters])
             connection.execute("UPDATE held SET size = size + ?", (added,))
             self._check_size(connection)
-            return self._give_way(connection) if gives_way else 0
+            return self._evict(connection) if evicts else 0
 
     def _check_size(self, connection: sqlite3.Connection) -> None:
-        """Set right what the file says that its letters take, where that can't be.
+        """Correct the stored size of all letters where it can't be true, in a damaged file.
 
-        What is too much would cost all letters, and what is too little would bound nothing.
+        A size that is too large would evict all letters, one that is too small would evict none.
         """
         found = connection.execute("SELECT size FROM held").fetchall()
         ((pages,),) = connection.execute("PRAGMA page_count")
@@ -250,14 +256,14 @@ class SqliteStore:
         connection.execute("DELETE FROM held")
         connection.execute("INSERT INTO held VALUES (?)", (size,))
 
-    def _give_way(self, connection: sqlite3.Connection) -> int:
-        gone = 0
+    def _evict(self, connection: sqlite3.Connection) -> int:
+        evicted = 0
         while True:
             ((size,),) = connection.execute("SELECT size FROM held")
             oldest = connection.execute("SELECT min(key) FROM letters").fetchone()[0]
             if size <= self._max_bytes or oldest is None:
-                return gone
-            gone += _delete(connection, oldest)
+                return evicted
+            evicted += _delete(connection, oldest)
 
     @no_fork()
     def _read(self, after: LetterKey) -> list[tuple[LetterKey, DeadLetter]]:
@@ -314,17 +320,8 @@ def _letter(values: Sequence[Any]) -> DeadLetter:
     return read_letter(found, body if isinstance(body, bytes) else b"")
 
 
-def identity(letter: DeadLetter) -> tuple[object, ...]:
-    """Return what two copies of a letter have in common."""
-    return letter.inference_id, letter.model_id, letter.kind, letter.reason, letter.rejected_at
-
-
-def salvaged(path: Path) -> list[DeadLetter]:
-    """Return the letters that can be read of a damaged file, oldest first.
-
-    Raises:
-        OSError: It can't be read.
-    """
+def _salvaged(path: Path) -> list[DeadLetter]:
+    """Return the letters that can be read of a damaged file, oldest first; may raise `OSError`."""
     return [letter for _, letter in _salvage(path)]
 
 

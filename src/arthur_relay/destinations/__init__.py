@@ -7,8 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import Encodable
-from arthur_relay.row import Attempt, Batch, Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Attempt, Batch, Row, RowOwner
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
 

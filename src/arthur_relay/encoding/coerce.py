@@ -29,7 +29,7 @@ class NotCoercible(Exception):  # noqa: N818 - control flow between two function
     """The value can't become one of the registered type."""
 
 
-def coercer(value_type: str, omitted: Callable[[], None] = lambda: None) -> Callable[[Any], Any]:
+def coercer(value_type: str, omitted: Callable[[], None] | None = None) -> Callable[[Any], Any]:
     """Return a function that turns a value into one of a type.
 
     NaN, infinities and None are not coercible: Arthur's SDK sends null for them, which Arthur
@@ -161,7 +161,7 @@ def _to_texts(value: Any, plain: PlainValues) -> list[str]:
     if not is_set and (isinstance(value, (str, bytes, bytearray)) or not _is_list(value)):
         raise NotCoercible
     try:
-        found = plain.kept(value, lambda item: _to_text(item, plain))
+        found = plain.kept(value, partial(_to_text, plain=plain))
     except NoPlainForm:
         raise NotCoercible from None
     return sorted(found) if is_set else found

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.encoding.reading import plain_text, read, read_first
-from arthur_relay.provider_names import (
+from arthur_relay.encoding.provider_names import (
     COST,
     FINISH_REASON,
     MODEL_NAME,
     RESPONSE_ID,
     SERVICE_TIER,
 )
+from arthur_relay.encoding.reading import plain_text, read, read_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

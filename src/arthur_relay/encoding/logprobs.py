@@ -153,6 +153,9 @@ def _most_likely(
     if len(found) <= MAX_PAIRS:
         return found
     name = str(chosen[0])
-    ranked = sorted(found, key=lambda token: (token == name, found[token]), reverse=True)
-    kept = set(ranked[:MAX_PAIRS])
+
+    def rank(token: str) -> tuple[bool, float]:
+        return token == name, found[token]
+
+    kept = set(sorted(found, key=rank, reverse=True)[:MAX_PAIRS])
     return {token: value for token, value in found.items() if token in kept}

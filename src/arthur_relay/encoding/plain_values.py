@@ -10,6 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,10 +41,10 @@ class PlainValues:
     """Turns values into plain ones. An element without a plain form costs itself, not its list.
 
     Args:
-        omitted: Called for each element that is left out.
+        omitted: Called for each element that is left out, if anybody wants to know.
     """
 
-    def __init__(self, omitted: Callable[[], None]) -> None:
+    def __init__(self, omitted: Callable[[], None] | None = None) -> None:
         self._omitted = omitted
 
     def plain(self, value: Any, depth: int = MAX_DEPTH) -> Any:  # noqa: PLR0911 - one for each type
@@ -85,10 +86,13 @@ class PlainValues:
         raise NoPlainForm
 
     def _list(self, values: Iterable[Any], depth: int) -> list[Any]:
-        return self.kept(values, lambda value: self.plain(value, depth))
+        return self.kept(values, partial(self.plain, depth=depth))
 
     def _mapping(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
-        return dict(self.kept(pairs, lambda pair: (_key(pair[0]), self.plain(pair[1], depth))))
+        def plain_pair(pair: tuple[Any, Any]) -> tuple[str, Any]:
+            return _key(pair[0]), self.plain(pair[1], depth)
+
+        return dict(self.kept(pairs, plain_pair))
 
     def kept(self, values: Iterable[Any], convert: Callable[[Any], T]) -> list[T]:
         """Return what a function makes of each value, without those that it raises for.
@@ -105,8 +109,9 @@ class PlainValues:
                 odd += 1
         if odd and not found:
             raise NoPlainForm
-        for _ in range(odd):
-            self._omitted()
+        if self._omitted is not None:
+            for _ in range(odd):
+                self._omitted()
         return found
 
 

@@ -14,7 +14,7 @@ from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.encoding.text import truncate_text
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
 from arthur_relay.settings import RelaySettings
-from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.settings.types import BuiltInRedactor
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.privacy")
@@ -171,8 +171,12 @@ class Privacy:
 
         if kind in _TEXTS:
             return text_of
+
+        def texts_of(value: Any) -> list[str]:
+            return [tell(text) for text in coerce(value)]
+
         if kind == "ARRAY(STRING)":
-            return lambda value: [tell(text) for text in coerce(value)]
+            return texts_of
         return coerce  # no text, or tokens, which are looked at together with the output
 
     def _told(self, name: str, kind: str, coerce: Coerce) -> Coerce:
@@ -182,7 +186,11 @@ class Privacy:
         tell: Tell = _hide if hidden else self._json
         if name == "error":
             tell = _error_type if hidden else self._error
-        return lambda value: tell(coerce(value))
+
+        def text_of(value: Any) -> str:
+            return tell(coerce(value))
+
+        return text_of
 
     def _may_quote_hidden(self, name: str) -> bool:
         if name == "error":

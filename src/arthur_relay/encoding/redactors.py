@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from arthur_relay.settings.redaction import BuiltInRedactor
+from arthur_relay.settings.types import BuiltInRedactor
 
 _Match = re.Match[str]
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arthur_relay.encoding import answers, facts, token_counts
+from arthur_relay.encoding.provider_names import REQUEST_SETTINGS
 from arthur_relay.encoding.reading import plain_text, read
 from arthur_relay.encoding.tool_calls import tool_calls
 from arthur_relay.inference import RunOutcome
-from arthur_relay.provider_names import REQUEST_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from uuid import UUID
 
     from arthur_relay.inference import GenerationSnapshot, Run
 
 _OK = RunOutcome.OK
+
+_OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a run a model can have, so that nothing else is kept.
+
+    Attributes:
+        names: The attributes that its inferences may carry.
+        request: Whether they tell of the request: settings, provider, the run's name.
+        reasoning: Whether they hold the model's reasoning.
+    """
+
+    names: frozenset[str]
+    request: bool
+    reasoning: bool
+
+    @classmethod
+    def of(cls, names: frozenset[str]) -> Wanted:
+        """Return what a model wants that has registered attributes of these names."""
+        return cls(names, not names.isdisjoint(_OF_THE_REQUEST), "reasoning_text" in names)
 
 
 class RunValue(NamedTuple):
@@ -79,10 +103,37 @@ def error(run: Run, _generation: GenerationSnapshot) -> str | None:
     return None if run.outcome is _OK else run.error
 
 
+def _duration(run: Run, _generation: GenerationSnapshot) -> float | None:
+    return run.duration
+
+
+def _run_name(run: Run, _generation: GenerationSnapshot) -> str | None:
+    return _text_of_request(run, "run_name")
+
+
+def _outcome(run: Run, _generation: GenerationSnapshot) -> str:
+    return str(run.outcome)
+
+
+def _run_id(run: Run, _generation: GenerationSnapshot) -> UUID:
+    return run.run_id
+
+
+def _parent_run_id(run: Run, _generation: GenerationSnapshot) -> UUID | None:
+    return run.parent_run_id
+
+
+def _tags(run: Run, _generation: GenerationSnapshot) -> Any:
+    return run.tags
+
+
 def _of_answer(
     read_answer: Callable[[GenerationSnapshot], Any],
 ) -> Callable[[Run, GenerationSnapshot], Any]:
-    return lambda _run, generation: read_answer(generation)
+    def of(_run: Run, generation: GenerationSnapshot) -> Any:
+        return read_answer(generation)
+
+    return of
 
 
 def _text_of_request(run: Run, name: str) -> str | None:
@@ -137,7 +188,7 @@ RUN_VALUES: Mapping[str, RunValue] = {
     "audio_tokens": RunValue(
         _once_a_request(token_counts.audio_tokens), "INTEGER", "the sum of these two"
     ),
-    "duration": RunValue(lambda run, _generation: run.duration, "FLOAT", "seconds of the call"),
+    "duration": RunValue(_duration, "FLOAT", "seconds of the call"),
     "time_to_first_token": RunValue(
         time_to_first_token, "FLOAT", "seconds until the first content of a stream"
     ),
@@ -168,7 +219,7 @@ RUN_VALUES: Mapping[str, RunValue] = {
     "seed": RunValue(_setting("seed"), "INTEGER", "a setting of the request"),
     "stop": RunValue(_setting("stop"), "ARRAY(STRING)", "texts that end the answer", is_text=True),
     "run_name": RunValue(
-        lambda run, _generation: _text_of_request(run, "run_name"),
+        _run_name,
         "STRING",
         "the run's name in LangChain",
         is_text=True,
@@ -197,18 +248,14 @@ RUN_VALUES: Mapping[str, RunValue] = {
         is_output=True,
     ),
     "outcome": RunValue(
-        lambda run, _generation: str(run.outcome),
+        _outcome,
         "STRING",
         "`ok`, `error`, `cancelled`, `disconnected` (the consumer went away) or `abandoned` (no"
         " end event came)",
     ),
     "error": RunValue(error, "STRING", "the error's type and text", is_text=True),
-    "run_id": RunValue(lambda run, _generation: run.run_id, "STRING", "LangChain's run id"),
-    "parent_run_id": RunValue(
-        lambda run, _generation: run.parent_run_id, "STRING", "the id of the run around it"
-    ),
-    "tags": RunValue(
-        lambda run, _generation: run.tags, "ARRAY(STRING)", "the run's tags", is_text=True
-    ),
+    "run_id": RunValue(_run_id, "STRING", "LangChain's run id"),
+    "parent_run_id": RunValue(_parent_run_id, "STRING", "the id of the run around it"),
+    "tags": RunValue(_tags, "ARRAY(STRING)", "the run's tags", is_text=True),
 }
 """By the attribute's name. The table in docs/attributes.md is made of it."""

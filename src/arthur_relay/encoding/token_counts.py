@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.encoding.provider_names import TOKEN_COUNTS
 from arthur_relay.encoding.reading import read, read_first, whole_number
-from arthur_relay.provider_names import TOKEN_COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -67,13 +67,9 @@ def tool_calls(generation: GenerationSnapshot) -> str | None:
 def _plain(value: Any) -> Any:
     """Return what stands for a value that JSON does not know: its plain form, else its text."""
     try:
-        return PlainValues(omitted=_ignore).plain(value)
+        return PlainValues().plain(value)  # what is odd in a set or an object is left out
     except NoPlainForm:
         return clean_text(str(value))
-
-
-def _ignore() -> None:
-    """Leave out what is odd in a set or an object among the arguments."""
 
 
 def _own(generation: GenerationSnapshot) -> list[Any]:

@@ -1,10 +1,10 @@
-"""An event loop that looks up host names without asyncio's thread pool, and has real sockets.
+"""An event loop that looks up host names without asyncio's thread pool, and uses real sockets.
 
-The pool takes no work once the interpreter shuts down: a relay that has to connect while the
-process exits would lose everything. So names are looked up by a thread that was started before.
+The pool takes no work once the interpreter shuts down, so a relay that has to connect while the
+process exits would lose everything. A thread that was started earlier looks the names up instead.
 
-A socket of gevent's or eventlet's belongs to the loop of its own that each of them has in each
-thread, which never runs in ours: it would not even be closed. So the sockets are made here.
+gevent and eventlet run a loop of their own in each thread, and their sockets belong to it. In our
+thread it never runs, so such a socket would not even be closed. This loop opens real sockets.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.system import native
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.operating_system import AF_UNIX
@@ -21,11 +21,11 @@ AddressInfo = list[tuple[Any, ...]]
 
 
 class RelayEventLoop(asyncio.SelectorEventLoop):
-    """An event loop that has names looked up by a thread of ours.
+    """An event loop that looks host names up in one of our threads.
 
     Args:
-        thread: What looks them up.
-        lookup: How.
+        thread: The thread; started.
+        lookup: The function that looks a name up.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class RelayEventLoop(asyncio.SelectorEventLoop):
         self._arthur_relay_lookup = lookup
 
     def time(self) -> float:
-        """Return the loop's time, which goes on when an application's test has frozen time."""
+        """Return the loop's time, which goes on while an application's test has frozen time."""
         return monotonic()
 
-    # What makes the sockets is not for everybody, and so unknown to mypy; a test holds it.
+    # A private method of the base class, unknown to mypy; a test checks that it is overridden.
     if not TYPE_CHECKING:
 
         def _make_self_pipe(self) -> None:
-            """Make what wakes the loop; as the base class does, by real sockets."""
+            """Make the sockets that wake the loop, as the base class does, but real ones."""
             if not native.is_patched():
                 super()._make_self_pipe()
                 return
@@ -54,7 +54,7 @@ class RelayEventLoop(asyncio.SelectorEventLoop):
             self._add_reader(self._ssock.fileno(), self._read_from_self)
 
     async def create_connection(self, *arguments: Any, **options: Any) -> Any:
-        """Connect by TCP, as the base class does; by a real socket."""
+        """Connect by TCP as the base class does, but by a real socket."""
         if not native.is_patched() or options.get("sock") is not None:
             return await super().create_connection(*arguments, **options)
         factory, host, port = (*arguments, None, None)[:3]
@@ -67,7 +67,7 @@ class RelayEventLoop(asyncio.SelectorEventLoop):
             raise
 
     async def create_unix_connection(self, *arguments: Any, **options: Any) -> Any:
-        """Connect by a Unix socket, as the base class does; by a real socket."""
+        """Connect by a Unix socket as the base class does, but by a real one."""
         if not native.is_patched() or options.get("sock") is not None:
             return await super().create_unix_connection(*arguments, **options)
         factory, path = (*arguments, None)[:2]
@@ -114,7 +114,7 @@ class RelayEventLoop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> AddressInfo:
-        """Look up a name, without the loop's thread pool; raises what `socket.getaddrinfo` does."""
+        """Look a name up without the loop's thread pool; raises what `socket.getaddrinfo` does."""
         return await self._arthur_relay_thread.call(
             self._arthur_relay_lookup, host, port, family, type, proto, flags
         )

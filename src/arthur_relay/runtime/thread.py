@@ -1,4 +1,4 @@
-"""The thread that the worker runs in: start, wake-up, restart, end; none while there is no work."""
+"""The worker's thread: start, wake-up, restart, end. Without work there is no thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import anyio
 
 from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import safe_traceback, unable_to_start
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -20,33 +20,33 @@ logger = WorkerLogger("arthur_relay.runtime")
 
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
-"""The wait before a worker that died is started again; doubled while it keeps dying."""
+"""The wait before a worker that died is restarted; doubled while it keeps dying."""
 
 JOIN_SECONDS = 0.5
-"""How long a cancelled worker may take to let go before it is left to itself."""
+"""How long a cancelled worker may take to end before it is abandoned."""
 
 
 READY_SECONDS = 5.0
-"""How long a relay's constructor waits for the worker's imports, a tenth of a second as a rule."""
+"""How long a relay's constructor waits for the worker's imports; they usually take 0.1 s."""
 
 
 class Idleness(Protocol):
-    """What is asked when there has been nothing to do for a while."""
+    """Decides whether the thread may end when there was no work for a while."""
 
     def has_work(self) -> bool:
-        """Whether there is something to do after all. Any thread."""
+        """Return whether there is work after all. Any thread."""
         ...
 
     def let_go(self) -> bool:
-        """Do without a thread; from now on what comes wakes the runtime. Returns whether it can."""
+        """Let new work wake the runtime from now on. Returns whether the thread may end."""
         ...
 
     def take_back(self) -> None:
-        """Undo that, as a thread is about to start. Any thread; takes no lock, never raises."""
+        """Undo `let_go`, because a thread is about to start. Any thread; no lock, never raises."""
         ...
 
     def stay_asleep(self) -> None:
-        """Have the next that comes wake the runtime again, as no thread could be had."""
+        """Let the next capture wake the runtime again, because no thread could be started."""
         ...
 
 
@@ -80,8 +80,8 @@ class Runtime:
 
     def __init__(self) -> None:
         self.idleness: Idleness | None = None
-        # Whoever changes whether there is a thread has this, never whoever captures. Re-entrant,
-        # because a signal handler may close what the code that it interrupts is closing.
+        # Held while a thread starts or ends, never by a capture. Re-entrant, because a signal
+        # handler may close the relay that the interrupted code is closing.
         self._turnover = native.RLock()
         self._at_rest = False
         self._is_starting = False
@@ -92,8 +92,8 @@ class Runtime:
         self._cancelled = False
         self._ready = native.Event()
         self._start_error: BaseException | None = None
-        # Held while it lives and naps, so that whoever releases it ends the nap. Unlike an event
-        # it can be set by a signal handler that interrupts its being set.
+        # Held while the worker runs or waits for its restart; releasing it ends the wait. Unlike an
+        # event's `set`, a signal handler may do that while the same call is being made.
         self._nap = native.Lock()
         self._born_at = 0.0
         self._working = False
@@ -102,7 +102,7 @@ class Runtime:
 
     @property
     def is_this_thread(self) -> bool:
-        """Whether the worker's thread asks: it must not wait for itself."""
+        """Whether the caller is the worker's thread, which must not wait for itself."""
         return self._thread.ident == native.get_ident()
 
     @property
@@ -122,11 +122,11 @@ class Runtime:
             job: What it runs, and what a wake-up wakes.
 
         Raises:
-            ConfigurationError: No thread can be had. It may be tried again.
+            ConfigurationError: No thread can be started. A later call may work.
         """
         with self._turnover:
             if self._is_starting or self._thread.is_alive():
-                return  # a signal handler, in the middle of a start
+                return  # a signal handler calls this in the middle of a start
             self._is_starting = True
             try:
                 self._job = job
@@ -140,10 +140,10 @@ class Runtime:
                 self._is_starting = False
 
     def end_rest(self) -> bool:
-        """Let no thread start any more, if there is none and nothing to do. Any thread.
+        """Let no thread start any more, if there is no thread and no work. Any thread.
 
         Returns:
-            Whether that is so.
+            Whether there was neither.
         """
         with self._turnover:
             if self.idleness is None or not self._at_rest or self.idleness.has_work():
@@ -166,24 +166,24 @@ class Runtime:
             raise
 
     def wait_until_ready(self) -> BaseException | None:
-        """Wait until the worker has imported what it needs, `READY_SECONDS` at most.
+        """Wait until the worker has imported what it needs, for `READY_SECONDS` at most.
 
-        A fork while another thread imports leaves the child with a module lock that no one will
-        ever release.
+        If the process forked during the import, the child would inherit a module lock that nobody
+        ever releases.
 
         Returns:
-            What the worker died of before it was ready, or None.
+            The error that the worker died of before it was ready, or None.
         """
         self._ready.wait(READY_SECONDS)
         return self._start_error
 
     @property
     def is_running(self) -> bool:
-        """Whether the worker works, or would: False while it waits after its death. Any thread."""
+        """Whether the worker runs or is at rest; False while it waits for a restart. Any thread."""
         return self._at_rest or (self._working and self._thread.is_alive())
 
     def hurry(self) -> None:
-        """Wake the worker, also from the wait before a restart. Any thread; never blocks."""
+        """Wake the worker, also from its wait before a restart. Any thread; never blocks."""
         with suppress(RuntimeError):  # it is released already
             self._nap.release()
         self.wake()
@@ -194,21 +194,21 @@ class Runtime:
         if loop is None or job is None:
             if self._at_rest:
                 self._wake_from_rest()
-            return  # the worker looks around when it starts
+            return  # the worker looks for work when it starts
         try:
             loop.call_soon_threadsafe(job.wake)
         except RuntimeError:
-            return  # the loop is closed: it died and comes back, or it is the end
+            return  # the loop is closed: the worker is being restarted, or has ended
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a function called on the loop, if there is one. Any thread; never blocks."""
+        """Have the loop call a function, if there is a loop. Any thread; never blocks."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it is closed
                 loop.call_soon_threadsafe(function)
 
     def cancel(self) -> None:
-        """Cancel what runs, for good. Any thread."""
+        """Cancel the worker for good. Any thread."""
         self._cancelled = True
         with suppress(RuntimeError):
             self._nap.release()
@@ -217,7 +217,7 @@ class Runtime:
             try:
                 loop.call_soon_threadsafe(scope.cancel)
             except RuntimeError:
-                return  # it has ended by itself
+                return  # it has ended already
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread's end. Returns whether it has ended."""
@@ -226,7 +226,7 @@ class Runtime:
         return not self._thread.is_alive()
 
     async def offload(self, function: Callable[[], None]) -> None:
-        """Call a function while the loop goes on; here and now if no thread can be had any more."""
+        """Call a function in another thread; on the loop if no thread can be started any more."""
         if self._compressor is None:
             compressor = DaemonThreadExecutor("arthur-relay-compressor")
             try:
@@ -238,10 +238,10 @@ class Runtime:
         await self._compressor.call(function)
 
     def _wake_from_rest(self) -> None:
-        """Have the threads started. Any thread, signal handler and finaliser; takes no lock.
+        """Have the threads started. Any thread, signal handler or finaliser; takes no lock.
 
-        `threading` has locks, which the caller may hold itself if it is a finaliser. So the start
-        is made by a thread that the interpreter alone knows of.
+        `threading` has locks, and a finaliser may run while its own thread holds them. So a thread
+        that `threading` does not know starts the others.
         """
         idleness = self.idleness
         if self._cancelled or idleness is None:
@@ -249,7 +249,7 @@ class Runtime:
         idleness.take_back()
         try:
             native.start_new_thread(self._start_again, ())
-        except RuntimeError:  # none can be had now
+        except RuntimeError:  # no thread can be started now
             idleness.stay_asleep()
 
     def _start_again(self) -> None:
@@ -257,25 +257,25 @@ class Runtime:
             idleness = self.idleness
             if self._cancelled or idleness is None or not self._at_rest:
                 return
-            idleness.take_back()  # again, for `_goes_to_rest` may have come between
+            idleness.take_back()  # again, because `_goes_to_rest` may have undone it
             self._make_threads()
             try:
                 self._start_threads()
             except RuntimeError:
-                # Once the main thread has ended, Python 3.12 starts no thread any more, and what
-                # was captured last is still to be sent. This thread runs, so it is the worker.
+                # Once the main thread has ended, Python 3.12 starts no more threads, but the last
+                # captures are still to be sent. This thread runs, so it becomes the worker.
                 self._thread.adopt_caller()
             self._at_rest = False
         if self.is_this_thread:
             self._thread.run()
 
     def _goes_to_rest(self) -> bool:
-        """End the threads, unless something has come to do. Returns whether they end."""
+        """End the threads, unless there is work again. Returns whether they end."""
         idleness = self.idleness
         if idleness is None:
             return False
         with self._turnover:
-            # First: who captures looks at it last, so either we see the capture or it sees this.
+            # Set first: a capture reads it last, so either we see the capture or it sees this.
             self._at_rest = not self._cancelled
             try:
                 if self._at_rest and idleness.let_go():
@@ -296,31 +296,31 @@ class Runtime:
 
     def _main(self) -> None:
         try:
-            while self._comes_back():
+            while self._run_once():
                 pass
         finally:
             with self._turnover:
-                if self.is_this_thread and not self._at_rest:  # else they have ended, or are others
+                if self.is_this_thread and not self._at_rest:  # else they ended, or are new ones
                     self._stop_side_threads()
 
-    def _comes_back(self) -> bool:
-        """Live once, and say whether to live again. Whatever it died of, it comes back.
+    def _run_once(self) -> bool:
+        """Run the worker once, and return whether to run it again, whatever it died of.
 
-        That includes what is no `Exception`: another thread may have had it raised here, and so
-        may have a function of the application's that is called here and exits.
+        That includes what is no `Exception`: another thread may have had it raised here, and a
+        function of the application that is called here may exit.
         """
-        with suppress(BaseException):  # the next one, while the log was told of the first
+        with suppress(BaseException):  # a second one, while the first is logged
             try:
                 has_no_work = self._live()
             except BaseException as error:  # noqa: BLE001 - see above
-                self._rest_in_peace(error)
+                self._wait_for_restart(error)
             else:
                 if not has_no_work or self._goes_to_rest():
                     return False
         return not self._cancelled
 
     def _live(self) -> bool:
-        """Run it once, and return whether it ended for want of work."""
+        """Run the worker once, and return whether it ended for lack of work."""
         self._nap.acquire(blocking=False)
         self._born_at = monotonic()
         try:
@@ -335,7 +335,7 @@ class Runtime:
             self._loop = self._scope = None
 
     def _run_loop(self) -> bool:
-        """Do what `anyio.run` does, but ask `threading` for nothing: its locks are greenlets'."""
+        """Do what `anyio.run` does without `threading`, whose locks are for greenlets here."""
         loop = RelayEventLoop(self._resolver)
         try:
             return loop.run_until_complete(self._supervised())
@@ -358,13 +358,13 @@ class Runtime:
                 self._working = False
         return False
 
-    def _rest_in_peace(self, error: BaseException) -> None:
-        """Tell what it died of, and wait before the next life."""
+    def _wait_for_restart(self, error: BaseException) -> None:
+        """Log what the worker died of, and wait before its restart."""
         self.restarts += 1
         if not self._ready.is_set():
             self._start_error = error
             self._ready.set()
-        # A log handler of the application's that raises must not be the end.
+        # If a log handler of the application raises, the worker restarts all the same.
         with suppress(Exception):
             logger.error(
                 "arthur-relay: the worker died and is started again: %s", safe_traceback(error)

@@ -6,6 +6,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from arthur_relay.sandbox.models import build_model
@@ -93,7 +94,7 @@ class Core:
         """
         rows = _parse(body)
         schema = Schema.of(model)
-        results, good = _check(rows, lambda row: check_inference(schema, row), row_faults)
+        results, good = _check(rows, partial(check_inference, schema), row_faults)
         text_names = _text_names(model)
         new = self.store.add_inferences(
             model["id"],
@@ -125,7 +126,7 @@ class Core:
         """
         rows = _parse(body)
         schema = Schema.of(model)
-        results, good = _check(rows, lambda row: check_ground_truth(schema, row), row_faults)
+        results, good = _check(rows, partial(check_ground_truth, schema), row_faults)
         known = self.store.add_ground_truth(
             model["id"], [(inference_id, rows[index]) for index, inference_id in good]
         )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from arthur_relay.sandbox.ticks import Ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from arthur_relay.sandbox.auth import Auth
 
 
 class Route(StrEnum):
@@ -132,15 +134,15 @@ class Faults:
     out of its range.
 
     Args:
-        on_expire_tokens: What makes all tokens invalid.
+        auth: Makes all tokens invalid.
         changes: Ticks when faults are set, used up or taken away.
     """
 
-    def __init__(self, on_expire_tokens: Callable[[], None], changes: Ticks) -> None:
+    def __init__(self, auth: Auth, changes: Ticks) -> None:
         self._changes = changes
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
-        self._on_expire_tokens = on_expire_tokens
+        self._auth = auth
 
     @property
     def active(self) -> list[Fault]:
@@ -158,7 +160,7 @@ class Faults:
 
     def expire_tokens(self) -> None:
         """Make all tokens issued so far invalid, once; API keys stay valid."""
-        self._on_expire_tokens()
+        self._auth.expire_tokens()
 
     def slow(
         self, seconds: float, *, times: int | None = None, routes: Iterable[str] = SENDING

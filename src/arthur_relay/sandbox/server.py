@@ -88,7 +88,7 @@ class ArthurSandbox:
             organization_ids=[organization_id] if isinstance(outside, bool) else outside,
             outside=outside is not False,
         )
-        self.faults = Faults(auth.expire_tokens, self._journal.changes)
+        self.faults = Faults(auth, self._journal.changes)
         self._core = Core(
             self._store, auth, self.faults, self._journal, max_body_bytes, _is_loopback(host)
         )

@@ -1,8 +1,8 @@
-"""Every knob of the relay: its unit, its range, its default and its environment variable.
+"""Every setting of the relay: its unit, its range, its default and its environment variable.
 
-A setting `x` is given by keyword, `RelaySettings(x=...)`, or by the variable `ARTHUR_RELAY_X`;
-the keyword wins. Loaded where a relay is made, not at import: pydantic-settings takes longer to
-import than the rest of the caller's side together.
+A setting `x` is given by keyword, `RelaySettings(x=...)`, or by the variable `ARTHUR_RELAY_X`; the
+keyword wins. This module is loaded when a relay is made, not at import: pydantic-settings takes
+longer to import than the rest of the caller's side together.
 """
 
 import os
@@ -17,9 +17,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import variables
-from arthur_relay.settings.functions import read_function
-from arthur_relay.settings.redaction import BuiltInRedactor, Redactor, read_redactors
-from arthur_relay.settings.types import explain, none_by_name, shown
+from arthur_relay.settings.types import (
+    BuiltInRedactor,
+    Redactor,
+    explain,
+    none_by_name,
+    read_function,
+    read_redactors,
+    shown,
+)
 
 ENVIRONMENT_PREFIX = variables.ENVIRONMENT_PREFIX
 
@@ -30,7 +36,7 @@ _Seconds = Annotated[float, Ge(0.0), Le(31_536_000.0)]
 
 
 class Overflow(StrEnum):
-    """What happens to an inference when the queue is full."""
+    """What happens when the queue is full."""
 
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
@@ -39,14 +45,14 @@ class Overflow(StrEnum):
 
 
 class Durability(StrEnum):
-    """What a row in the spool survives."""
+    """What rows in the spool survive."""
 
     PROCESS = "process"
     POWER = "power"
 
 
 class Connect(StrEnum):
-    """When Arthur is asked for the model."""
+    """When the relay asks Arthur for the model."""
 
     EAGER = "eager"
     LAZY = "lazy"
@@ -60,22 +66,23 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
 
 
 MOST_HANGING = 128
-"""Requests that are unanswered for so long that others go in their place, at most."""
+"""How many requests, at most, are unanswered for so long that others are sent in their place."""
 
 
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
-    A variable of the environment that looks like one and is none is logged, with the nearest name;
-    where that is a setting of privacy, texts would go out that must not, so it is an error.
+    An environment variable that looks like a setting but is not is logged, with the nearest name.
+    If the nearest one is a setting of privacy it is an error, because texts would be sent that must
+    not be.
 
-    Two are equal when all values are; functions among the redactors as they compare themselves,
-    which for most is identity.
+    Settings are equal when all values are equal; most functions among the redactors are equal only
+    to themselves.
 
     Raises:
         SettingsError: A value is not allowed; the message names the setting, its environment
-            variable, the value and what is allowed. Or a variable's name is near one of a setting
-            of privacy.
+            variable, the value and the allowed values. Or a variable's name is near that of a
+            setting of privacy.
     """
 
     model_config = SettingsConfigDict(
@@ -221,10 +228,10 @@ class RelaySettings(BaseSettings):
                 error,
                 fields,
                 prefix=ENVIRONMENT_PREFIX,
-                label=lambda name: f"{name} (or {ENVIRONMENT_PREFIX}{name.upper()})",
-                default=lambda name: shown(fields[name].default),
+                by_keyword=True,
+                default=_shown_default,
             )
-            raise SettingsError(text) from None  # pydantic's own adds nothing
+            raise SettingsError(text) from None  # pydantic's own error adds nothing
         if not self.disabled:
             given = [ENVIRONMENT_PREFIX + name.upper() for name in values]
             variables.refuse_near_privacy(os.environ, known, given=given)
@@ -236,7 +243,7 @@ class RelaySettings(BaseSettings):
 
     @property
     def gives_up_oldest(self) -> bool:
-        """Whether the oldest inference gives way where nothing fits in any more."""
+        """Whether the oldest inference is dropped when nothing else makes room."""
         return self.overflow in (Overflow.DROP_OLDEST, Overflow.SPILL)
 
     @property
@@ -259,3 +266,7 @@ class RelaySettings(BaseSettings):
         """Bytes of rows that may wait or be in flight: the rest, five eighths."""
         others = self.open_runs_bytes + self.inlet_bytes + self.dead_letter_ring_bytes
         return self.queue_bytes - others
+
+
+def _shown_default(name: str) -> str:
+    return shown(RelaySettings.model_fields[name].default)

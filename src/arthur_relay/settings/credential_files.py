@@ -1,4 +1,4 @@
-"""Secrets that are in files: what a variable `X_FILE` names, and what systemd hands over."""
+"""Secrets in files: those that a variable `X_FILE` names, and systemd's credentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from arthur_relay.errors import CredentialsError
 
 _SECRETS = {"ARTHUR_API_KEY": "arthur-api-key", "ARTHUR_PASSWORD": "arthur-password"}
-"""The variables that can be in a file, and the names of systemd's credentials for them."""
+"""The variables whose values can be in a file, with the names of systemd's credentials."""
 
 DIRECTORY = "CREDENTIALS_DIRECTORY"
 """Where systemd puts a unit's credentials: see `LoadCredential=` in systemd.exec(5)."""
@@ -21,18 +21,18 @@ class SecretFile:
     """A file with one secret in it, which may be replaced at any time.
 
     Attributes:
-        path: Where it is.
-        what: What names it, for messages.
+        path: The file.
+        what: The variable or credential that names it, for messages.
     """
 
     path: Path
     what: str
 
     def read(self) -> str:
-        """Return the secret that is in it now.
+        """Return the secret that the file holds now.
 
         Raises:
-            CredentialsError: It can't be read, or is empty.
+            CredentialsError: The file can't be read, or is empty.
         """
         try:
             content = self.path.read_text(encoding="utf-8")
@@ -48,9 +48,9 @@ class SecretFile:
 
 
 def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return an environment in which the secrets are that are in files.
+    """Return the environment with the secrets from files added.
 
-    A variable wins over a credential of systemd's; together with its own `_FILE` it is an error,
+    A variable wins over systemd's credential. A variable together with its own `_FILE` is an error,
     because nobody can say which of the two was meant.
 
     Raises:
@@ -66,7 +66,7 @@ def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def secret_file(name: str, environment: Mapping[str, str]) -> SecretFile | None:
-    """Return the file that a variable's secret is in, or None when it is in none.
+    """Return the file that holds a variable's secret, or None if no file does.
 
     Raises:
         CredentialsError: Both the variable and its `_FILE` are set.

@@ -1,4 +1,4 @@
-"""Environment variables that look like settings and are none: typos, mostly."""
+"""Environment variables that look like settings but are not: mostly typos."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ logger = logging.getLogger("arthur_relay.settings")
 ENVIRONMENT_PREFIX: Final = "ARTHUR_RELAY_"
 
 DAEMON_PREFIX: Final = "ARTHUR_RELAY_DAEMON_"
-"""The daemon says itself which of these are none; applications have them in their environment too
-where one file of variables serves both."""
+"""The daemon itself reports which of these are unknown. Applications have them in their environment
+too, if one file of variables serves both."""
 
 PRIVACY: Final = tuple(
     ENVIRONMENT_PREFIX + name
     for name in ("REDACT", "HIDE_INPUTS", "HIDE_OUTPUTS", "MAX_TEXT_BYTES", "SAMPLE_RATE")
 )
-"""What decides how much of the texts leaves the process: a typo here would send more, in silence.
+"""The settings that decide which texts leave the process: a typo would silently send more.
 
-Not `DISABLED`. It is how an operator takes the relay out of the way in an emergency, and an
-application that does not start then is the worse emergency.
+`DISABLED` is not among them: an operator sets it to switch the relay off in an emergency, and an
+application that does not start because of a typo would be a worse emergency.
 """
 
 _OF_THE_SDK: Final = (
@@ -41,19 +41,19 @@ _OF_THE_SDK: Final = (
 )
 
 _FAMILIES: Final = tuple(f"{name}_" for name in _OF_THE_SDK)
-"""What an application calls its own beside the SDK's, such as `ARTHUR_MODEL_ID_CHAT`."""
+"""Prefixes of an application's own variables, such as `ARTHUR_MODEL_ID_CHAT`."""
 
 _OF_OTHERS: Final = ("ARTHUR_API_HOST", "ARTHUR_BASE_URL", "ARTHUR_CLIENT_ID", "ARTHUR_TASK_ID")
-"""Of Arthur's other products; not typos, however near they may be to a name that is added."""
+"""Variables of Arthur's other products: never typos, even if a setting has a similar name."""
 
 _OF_KUBERNETES: Final = re.compile(r"ARTHUR_RELAY_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
-"""What Kubernetes puts into every pod's environment when a service is called `arthur-relay`."""
+"""The variables that Kubernetes sets in every pod if a service is called `arthur-relay`."""
 
 _PREFIXES: Final = ("ARTHUR_", "RELAY_")
-"""What is left of the prefix where a part of it was forgotten."""
+"""The beginnings of names in which a part of the prefix is missing."""
 
 _SAME = 0.9
-"""How alike two names are of which one is a typo, where not even the prefix is right."""
+"""The similarity from which one name is a typo of the other, if not even the prefix is right."""
 
 _RELATED: Final = {
     **dict.fromkeys(("REDACTION", "REDACTOR", "REDACTORS", "MASK", "SCRUB"), "REDACT"),
@@ -61,23 +61,23 @@ _RELATED: Final = {
     **dict.fromkeys(("HIDE_ANSWERS", "HIDE_COMPLETIONS"), "HIDE_OUTPUTS"),
     **dict.fromkeys(("SAMPLE", "SAMPLING", "SAMPLING_RATE"), "SAMPLE_RATE"),
 }
-"""Other words for the settings of privacy; few of them are near by their letters."""
+"""Other words for the settings of privacy; few of them are spelled alike."""
 
 _PRIVATE_WORDS: Final = ("REDACT", "HIDE", "HIDDEN", "MASK", "SCRUB", "ANONYM", "PII")
-"""Whoever has a word in a name that begins so wants texts to be kept private, by whatever name."""
+"""A name with a word that begins so is meant to keep texts private."""
 
 _OF_OUTPUTS: Final = re.compile("OUTPUT|ANSWER|COMPLETION|RESPONSE")
 
 _logged: set[str] = set()
-"""What was logged in this process: settings are read for each handler, and once is enough."""
+"""Names that this process has logged: settings are read for each handler, and logged once."""
 
 
 class Unknown(NamedTuple):
-    """A variable that looks like a setting and is none."""
+    """A variable that looks like a setting but is not."""
 
     name: str
     nearest: str | None
-    """The variable that was meant, as far as can be told."""
+    """The variable that was probably meant, or None."""
 
     @property
     def is_of_privacy(self) -> bool:
@@ -86,21 +86,21 @@ class Unknown(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The same for people."""
+        """The sentence that reports it."""
         hint = f": did you mean {self.nearest}?" if self.nearest else "."
         return f"{self.name} is not a setting, and is ignored{hint}"
 
 
 def unknown_variables(names: Collection[str], settings: tuple[str, ...]) -> Iterator[Unknown]:
-    """Yield the names that look like a setting's and are none, sorted, each with the nearest one.
+    """Yield the names that look like a setting's but are not, sorted, each with the nearest one.
 
-    The nearest is a setting's variable or one of the SDK's; None when no name is near. Where the
-    prefix is wrong too, or a part of it is missing, a name is yielded only when it is very near to
-    one, or asks for privacy. Case does not matter, as it does not to the settings. Pure.
+    The nearest one is a setting's variable or one of the SDK's; None when no name is near. If the
+    prefix is wrong as well, or a part of it is missing, a name is yielded only if it is very near
+    to a known one, or asks for privacy. Case does not matter. Pure.
 
     Args:
         names: The variables' names.
-        settings: Those that are settings, in capitals.
+        settings: The settings' names, in capitals.
     """
     for name in sorted(names):
         upper = name.upper()
@@ -116,12 +116,12 @@ def unknown_variables(names: Collection[str], settings: tuple[str, ...]) -> Iter
 
 
 def warn_of_unknown(names: Collection[str], settings: tuple[str, ...]) -> None:
-    """Log each name that is no setting and no one's of the daemon, once in a process.
+    """Log each name that is neither a setting's nor the daemon's, once for each process.
 
-    Only a warning: a variable that is too many must not break an application. Never raises, any
-    thread.
+    It is only a warning, because a superfluous variable must not break an application. Never
+    raises; any thread.
     """
-    # Settings are read for each handler: the nearest name is looked for once.
+    # Settings are read for each handler, but the nearest name is looked for only once.
     new = [name for name in names if name not in _logged]
     for unknown in unknown_variables([name for name in new if not _of_daemon(name)], settings):
         _logged.add(unknown.name)
@@ -131,17 +131,17 @@ def warn_of_unknown(names: Collection[str], settings: tuple[str, ...]) -> None:
 def refuse_near_privacy(
     environment: Mapping[str, str], settings: tuple[str, ...], *, given: Collection[str] = ()
 ) -> None:
-    """Refuse a variable that was meant for a setting of privacy: without it, texts would go out.
+    """Refuse a variable that was meant for a setting of privacy: ignoring it would send texts.
 
-    Also one with the daemon's prefix, which has no such settings.
+    It also refuses such a variable with the daemon's prefix, which has no such settings.
 
     Args:
-        environment: The variables. An empty one says nothing.
-        settings: The names of those that are settings, in capitals.
-        given: The variables whose settings are given in code, where the environment has no say.
+        environment: The variables. Empty ones are ignored.
+        settings: The settings' names, in capitals.
+        given: The variables of settings that code gives, which override the environment.
 
     Raises:
-        SettingsError: There is one; the sentence names it, and what was meant.
+        SettingsError: There is such a variable; the message names it, and what was meant.
     """
     for unknown in unknown_variables(environment, settings):
         meant = _privacy_of_daemon(unknown.name) if _of_daemon(unknown.name) else unknown.nearest
@@ -153,7 +153,7 @@ def refuse_near_privacy(
 
 
 def leave_to_command(names: Collection[str]) -> None:
-    """Have nothing logged of these: a command reports them itself, with the daemon's."""
+    """Log none of these: a command reports them itself, together with the daemon's."""
     _logged.update(names)
 
 
@@ -164,7 +164,7 @@ def _of_daemon(name: str) -> bool:
 def _privacy_of_daemon(name: str) -> str | None:
     """Return the setting of privacy that a variable with the daemon's prefix was meant for.
 
-    Only one that is very near: an application does not know what settings the daemon has.
+    The name has to be very near, because an application does not know the daemon's settings.
     """
     rest = name.upper().removeprefix(DAEMON_PREFIX)
     near = (each for each in PRIVACY if _alike(ENVIRONMENT_PREFIX + rest, each))
@@ -176,7 +176,7 @@ def _nearest(name: str, settings: tuple[str, ...]) -> str | None:
     without_relay = name.replace("RELAY_", "", 1)
     if without_relay in _OF_THE_SDK:
         return without_relay
-    # Compared without what all of them begin with, which would make any two look alike.
+    # Compared without the common prefix, which would make any two look alike.
     rest = name.removeprefix(ENVIRONMENT_PREFIX)
     if related := _RELATED.get(rest):
         return ENVIRONMENT_PREFIX + related
@@ -188,7 +188,7 @@ def _nearest(name: str, settings: tuple[str, ...]) -> str | None:
 
 @lru_cache(maxsize=256)
 def _with_prefix(name: str, settings: tuple[str, ...]) -> str | None:
-    """Return the variable that a name means whose prefix is wrong too, or None."""
+    """Return the variable that a name with a wrong prefix was meant for, or None."""
     if name in _OF_OTHERS or name.startswith(_FAMILIES) or name in _OF_THE_SDK:
         return None
     for each in (*settings, *_OF_THE_SDK):
@@ -208,7 +208,7 @@ def _with_prefix(name: str, settings: tuple[str, ...]) -> str | None:
 
 
 def _private_by_word(rest: str, words: tuple[str, ...] = _PRIVATE_WORDS) -> str | None:
-    """Return the setting of privacy that a name without its prefix asks for in other words."""
+    """Return the setting of privacy that a name without its prefix means by another word."""
     for word in rest.split("_"):
         if word.startswith(words):
             if not word.startswith(("HIDE", "HIDDEN")):

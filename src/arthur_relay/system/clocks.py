@@ -1,8 +1,8 @@
 """Clocks that measure durations, out of reach of what freezes time in users' tests.
 
-freezegun and its like replace `time.perf_counter` and `time.monotonic` in every module that names
-them. A frozen clock would stop the worker's timers, and one that is frozen in mid-call would tell
-durations of years. The wall clock is left to them: inferences carry the frozen time.
+freezegun and similar tools replace `time.perf_counter` and `time.monotonic` in every module that
+names them. A frozen clock would stop the worker's timers, and a clock that is frozen during a call
+would yield durations of years. The wall clock may be frozen: inferences carry the frozen time.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import ClassVar
 
 
 class Clocks:
-    """What has to be real, as attributes of a class, where such tools do not look.
+    """The real clocks, as attributes of a class, where such tools do not look.
 
     Attributes:
         monotonic: Returns seconds, as `time.monotonic()` does.
         perf_counter: Returns seconds, as `time.perf_counter()` does.
-        datetime: The class. What is put into its place is one that JSON's encoder does not take.
+        datetime: The real class; JSON's encoder does not take the class that replaces it.
     """
 
-    # Imported for the first time while time is frozen, it has to ask freezegun for them.
+    # If this module is first imported while time is frozen, freezegun has the real ones.
     _frozen = sys.modules.get("freezegun.api")
     # Built-in functions do not become methods.
     monotonic: ClassVar[Callable[[], float]] = getattr(_frozen, "real_monotonic", time.monotonic)
@@ -34,5 +34,5 @@ class Clocks:
 
 
 def monotonic() -> float:
-    """Return seconds on the scale of `time.monotonic()`; it never stands still."""
+    """Return seconds on the scale of `time.monotonic()`, also while time is frozen."""
     return Clocks.monotonic()

@@ -32,20 +32,20 @@ from arthur_relay.system.operating_system import (
 )
 
 KEPT_ASIDE = 5
-"""Files that were set aside and are kept, at most: enough to look for what damages them."""
+"""How many quarantined files are kept, at most: enough to find what damages them."""
 
 _MARK = "-damaged-"
 
 
 class UntrustedError(OSError):
-    """Another user could write to a file or a directory; `strerror` says how, and what to do."""
+    """Another user could write to a file or directory; `strerror` says how, and what to do."""
 
 
 def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: bool = False) -> int:
-    """Open a file that only we can write to; when it is made, only we can read it.
+    """Open a file that only its owner can write to; a new file is readable for its owner only.
 
     Args:
-        path: The file. The last part of it must not be a link.
+        path: The file. It must not be a link itself.
         flags: As for `os.open`.
         shared: Whether its group may write to it as well.
 
@@ -71,11 +71,11 @@ def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: boo
 
 
 def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> None:
-    """Look at whose a file is.
+    """Check who owns a file and who may write to it.
 
     Args:
-        path: For the error.
-        status: What `lstat` or `fstat` says of it.
+        path: The file, for the error.
+        status: The result of `lstat` or `fstat`.
         shared: Whether its group may write to it.
 
     Raises:
@@ -96,14 +96,14 @@ def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> N
 
 
 def check_directory(path: Path) -> bool:
-    """Look at who may write to a directory.
+    """Check who may write to a directory.
 
     Returns:
-        Whether a group may, which was meant so.
+        Whether its group may, which is allowed if its owner has set it up for that.
 
     Raises:
-        UntrustedError: Others may.
-        OSError: It is no directory, or can't be looked at.
+        UntrustedError: Others may write to it.
+        OSError: It is no directory, or can't be read.
     """
     link, status = path.lstat(), path.stat()
     if not stat.S_ISDIR(status.st_mode):
@@ -125,7 +125,7 @@ def check_directory(path: Path) -> bool:
 
 
 def make_private(path: Path, *, shared: bool = False) -> None:
-    """Make a file that only its owner can read, when it is not there.
+    """Create a file that only its owner can read, if it does not exist.
 
     Raises:
         OSError: As `open_private`.
@@ -134,12 +134,12 @@ def make_private(path: Path, *, shared: bool = False) -> None:
 
 
 def quarantine(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> Path:
-    """Give a file, which nobody has open, a dated name that no relay looks at.
+    """Rename a damaged file, so that no relay opens it again.
 
     Args:
-        path: The file.
-        moment: For the name.
-        beside: Endings of the files that belong to it; the empty one is itself.
+        path: The file; nobody has it open.
+        moment: The time that its new name contains.
+        beside: The suffixes of the files that belong to it; the empty one is itself.
 
     Returns:
         The new name.
@@ -159,11 +159,11 @@ def quarantine(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> P
 
 
 def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
-    """Return which of the files that were set aside are not to be kept, oldest first.
+    """Return which quarantined files to remove, oldest first.
 
     Args:
-        paths: The files, those beside them not among them. The newest one is kept at any size.
-        most_bytes: Bytes that the others may take with it.
+        paths: The quarantined files, without those beside them. The newest one is always kept.
+        most_bytes: The bytes that all kept files may take together.
     """
     newest_first = sorted(paths, key=_set_aside_at, reverse=True)
     size = 0
@@ -176,7 +176,7 @@ def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
 
 
 def remove_aside(path: Path) -> None:
-    """Remove a file that was set aside, with those beside it."""
+    """Remove a quarantined file, and the files beside it."""
     for each in _with_beside(path):
         each.unlink(missing_ok=True)
 

@@ -1,13 +1,14 @@
-"""Locks and forks: a child inherits every lock as it is, and who holds it may not be there.
+"""Locks and forks: a child inherits every lock as it is, but not the thread that holds it.
 
-Our own locks are made anew in each process. SQLite's can't be, so forks and SQLite are kept apart.
+Each process makes our own locks anew. It can't make SQLite's anew, so no fork happens while SQLite
+works.
 
-SQLite has mutexes that all connections of a process share, for its memory and its files, each held
-for microseconds. A fork copies them as they are: beside a busy spool, one child in fifteen hung at
-its first `sqlite3.connect`. So whoever uses SQLite does it within `no_fork()`, and a fork waits
-for the end of that, which is a matter of milliseconds.
+SQLite has mutexes for its memory and its files, which all connections of a process share and hold
+for microseconds. A fork copies their state: while a spool was busy, one child in fifteen hung at
+its first `sqlite3.connect`. So every use of SQLite is within `no_fork()`, and a fork waits for its
+end, which takes milliseconds.
 
-A fork that bypasses `os.register_at_fork` does not wait; from here nothing can be done about that.
+A fork that bypasses `os.register_at_fork` does not wait; nothing here can prevent that.
 """
 
 import os
@@ -19,15 +20,15 @@ from arthur_relay.system import native
 from arthur_relay.system.operating_system import before_fork
 
 WAIT_SECONDS = 2.0
-"""How long a fork waits, at most: a disk that hangs must not hang the application."""
+"""How long a fork waits, at most: a hanging disk must not block the application."""
 
 
 class ProcessLock:
     """A re-entrant lock that is not held in a forked child, also when no at-fork hook ran there.
 
     Args:
-        make: What makes one. As a rule that is whatever is current, so that where greenlets are
-            threads it keeps greenlets apart.
+        make: Makes a lock; `threading.RLock` as it is at each call when None, so that it also works
+            between greenlets where gevent or eventlet have replaced threads.
     """
 
     __slots__ = ("_locks", "_make")  # eventlet replaces locks that it finds in a `__dict__`
@@ -44,13 +45,13 @@ class ProcessLock:
 
 
 class ForkGate:
-    """Shut while SQLite is used, on any thread; no thread can fork then.
+    """Blocks the forks of other threads while a thread uses SQLite.
 
-    The thread that has it shut may fork all the same, and shut it again: a signal handler can come
-    at any time, but never in the middle of a call of SQLite's.
+    The thread that has shut the gate may fork, and may shut it again: a signal handler can run at
+    any time, but never in the middle of a call of SQLite.
 
-    Its lock is the operating system's: greenlets and threads use it, and no greenlet lets another
-    one run while it has it shut.
+    Its lock is the operating system's, because greenlets and threads use it; no greenlet yields
+    while it has the gate shut.
 
     Args:
         wait_seconds: How long a fork waits, at most.
@@ -64,7 +65,7 @@ class ForkGate:
 
     @contextmanager
     def shut(self) -> Iterator[None]:
-        """Keep forks waiting. Any thread."""
+        """Make forks wait within the block. Any thread."""
         if not self._is_hooked:
             self._is_hooked = True
             before_fork(self.before, after_in_parent=self.in_parent)
@@ -72,13 +73,13 @@ class ForkGate:
             yield
 
     def before(self) -> None:
-        """Wait until no other thread has it shut, and keep it so."""
+        """Wait until no other thread has the gate shut, and hold it."""
         lock = self._lock.mine()
         if lock.acquire(timeout=self._wait_seconds):
             self._forking[native.get_ident()] = lock
 
     def in_parent(self) -> None:
-        """Let the others go on. The child has a lock of its own."""
+        """Let other threads go on. The child has a lock of its own."""
         lock = self._forking.pop(native.get_ident(), None)
         if lock is not None:
             lock.release()
@@ -89,6 +90,6 @@ _gate = ForkGate()
 
 @contextmanager
 def no_fork() -> Iterator[None]:
-    """Use SQLite within: no other thread forks this process meanwhile. Any thread."""
+    """Let no other thread fork within the block, which uses SQLite. Any thread."""
     with _gate.shut():
         yield

@@ -1,14 +1,14 @@
 """The operating system's threads, locks and sockets, also where gevent or eventlet replaced them.
 
-Both put greenlets in the place of threads: a worker that is one runs its event loop in the
-application's thread, where asyncio then finds a running loop everywhere, and no second loop can
-start. So the worker uses what is here, which is never replaced:
+Both libraries replace threads by greenlets. If the worker were a greenlet, its event loop would run
+in the application's thread: asyncio would find a running loop everywhere, and no second loop could
+start. So the worker uses this module, whose parts are never replaced:
 
-- what is imported from here is the operating system's, whenever the application was patched;
-- a greenlet that waits for the worker waits on a socket of the library's, by which other greenlets
-  go on; a lock of the library's would do in gevent, but eventlet's work in one thread only.
+- everything imported from here is the operating system's, whenever the application was patched;
+- a greenlet that waits for the worker waits on a socket of the library's, so that other greenlets
+  go on. A lock of gevent's would do as well, but eventlet's locks work within one thread only.
 
-Neither library is imported, and without them all of this is what the standard library has.
+Neither library is imported. Without them, everything here is the standard library's.
 """
 
 import _socket
@@ -48,11 +48,11 @@ __all__ = [
 ]
 
 A_YEAR = 365 * 24 * 3600.0
-"""No longer is waited, for `settimeout` refuses what a lock takes for ever."""
+"""The longest wait: `settimeout` refuses the value by which a lock waits for ever."""
 
 PATCHABLE = ("threading", "thread", "socket", "select", "time")
-"""What has to be as it was; gevent knows threads by the first of these names, eventlet by the
-second."""
+"""The modules that the worker needs unpatched; gevent calls threads by the first of these names,
+eventlet by the second."""
 
 
 def is_patched() -> bool:
@@ -66,7 +66,7 @@ def is_patched() -> bool:
 
 
 def _originals() -> dict[str, ModuleType]:
-    """Return modules in which nothing is replaced: those of everybody, or copies of our own."""
+    """Return modules in which nothing is replaced: the loaded ones, or copies of our own."""
     names = ("_thread", "time", "select", "selectors")
     if not is_patched():
         return {name: importlib.import_module(name) for name in names}
@@ -77,11 +77,11 @@ def _originals() -> dict[str, ModuleType]:
 
 
 def _copy(name: str, imports: dict[str, ModuleType]) -> ModuleType:
-    """Load a module once more, beside the one in `sys.modules`.
+    """Load a module once more, and leave the one in `sys.modules` alone.
 
     Args:
-        name: Of a module of the standard library.
-        imports: What it gets when it imports these.
+        name: The name of a module of the standard library.
+        imports: By name, the modules that it gets when it imports them.
     """
     spec = importlib.util.find_spec(name)
     assert spec is not None
@@ -122,7 +122,7 @@ class BackgroundThread:
     """A daemon thread of the operating system, whatever `threading.Thread` is when it starts.
 
     Args:
-        run: What it calls; must not raise.
+        run: The function that it calls; must not raise.
         name: Its name.
 
     Attributes:
@@ -150,22 +150,22 @@ class BackgroundThread:
             self.ident = self._thread.ident
 
     def adopt_caller(self) -> None:
-        """Be the thread that calls, where no other can be had; it has to call `run` then."""
+        """Stand for the calling thread, if no other can be had; the caller has to call `run`."""
         self.ident = get_ident()
 
     def run(self) -> None:
-        """Do, in the thread that was adopted, what a started one does."""
+        """Run the function in the adopted thread, as a started one does."""
         self._run_to_end()
 
     def is_alive(self) -> bool:
-        """Return whether it runs."""
+        """Return whether the thread runs."""
         if self._thread is not None:
             return self._thread.is_alive()
         return self.ident is not None and not self._ended.is_set()
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, for so many seconds at most."""
-        # A thread of before the library came: its locks are waited for as those of a greenlet.
+        """Wait for the thread's end, for `seconds` at most."""
+        # A thread that is older than the patching: its locks are waited for as a greenlet's are.
         if self._thread is not None and not is_patched():
             self._thread.join(seconds)
         elif self.is_alive():
@@ -185,12 +185,12 @@ _background: set[int] = set()
 
 
 def is_background_thread() -> bool:
-    """Return whether the thread that asks is a `BackgroundThread`."""
+    """Return whether the calling thread is a `BackgroundThread`."""
     return get_ident() in _background
 
 
 class _Thread(threading.Thread):
-    """A thread that ends without a word where a library came when it ran already."""
+    """A thread that ends without an error if a library patched `threading` while it ran."""
 
     def _delete(self) -> None:
         with suppress(KeyError):  # it looks for itself by the number that it had before
@@ -214,28 +214,28 @@ class Event:
         return self._is_set
 
     def set(self) -> None:
-        """Let those go on who wait, now and later."""
+        """Wake all that wait, and let nobody wait from now on."""
         self._is_set = True
         for waiter in list(self._waiters):
             waiter.wake()
 
     def clear(self) -> None:
-        """Let those wait who come from now on."""
+        """Reset it: whoever comes from now on waits."""
         self._is_set = False
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is set, for so many seconds at most. Returns whether it is."""
+        """Wait until it is set, for `seconds` at most. Returns whether it is."""
         return wait_for_any((self,), seconds)
 
 
 def wait_for_any(events: "Iterable[Event | Future[Any]]", seconds: float) -> bool:
-    """Wait until one of these is set, or done, for so many seconds at most.
+    """Wait until one of these is set, or done, for `seconds` at most.
 
-    Of greenlets only the one that calls waits; only inside of the library's own loop, where
-    nothing may wait for it, the thread does.
+    Only the calling greenlet waits, and others go on. Within the library's own loop, where no
+    greenlet may wait, the whole thread waits.
 
     Returns:
-        Whether one is.
+        Whether one of them is set or done.
     """
     found = [_when_done(event) if isinstance(event, Future) else event for event in events]
     waiter = new_waiter()
@@ -252,9 +252,9 @@ def wait_for_any(events: "Iterable[Event | Future[Any]]", seconds: float) -> boo
 
 
 def new_future() -> "Future[Any]":
-    """Return a future that may be set in one thread and looked at in another.
+    """Return a future that one thread may set and another may read.
 
-    To wait for it is the business of `wait_for_any`.
+    Wait for it by `wait_for_any`.
     """
     future: Future[Any] = Future()
     if is_patched():
@@ -264,12 +264,16 @@ def new_future() -> "Future[Any]":
 
 def _when_done(future: "Future[Any]") -> Event:
     event = Event()
-    future.add_done_callback(lambda _future: event.set())
+
+    def on_done(_future: "Future[Any]") -> None:
+        event.set()
+
+    future.add_done_callback(on_done)
     return event
 
 
 class Waiter:
-    """A thread that waits."""
+    """Lets a thread wait until another one wakes it."""
 
     __slots__ = ("_lock",)
 
@@ -287,11 +291,11 @@ class Waiter:
             self._lock.release()
 
     def close(self) -> None:
-        """End its use."""
+        """Free what it uses."""
 
 
 class _GreenWaiter(Waiter):
-    """A greenlet that waits, on a socket, the one thing that every hub can wait for."""
+    """Lets a greenlet wait on a socket, because every hub can wait for sockets."""
 
     __slots__ = ("_made_in", "_open", "_reader", "_writer")
 
@@ -300,7 +304,7 @@ class _GreenWaiter(Waiter):
         self._open = Lock()
         reader, self._writer = socketpair()
         self._writer.settimeout(0.0)
-        # Of the class that stands there now, which is the library's.
+        # Of the class that `socket` has now, which is the library's.
         family, kind = reader.family, reader.type
         self._reader = sys.modules["socket"].socket(family, kind, fileno=reader.detach())
 
@@ -326,15 +330,15 @@ class _GreenWaiter(Waiter):
 
 
 def new_waiter() -> Waiter:
-    """Return what the thread, or greenlet, that calls can wait by."""
+    """Return a waiter for the calling thread or greenlet."""
     if is_patched() and not _is_in_hub():
-        with suppress(OSError):  # no more files can be had: then the thread waits, not longer
+        with suppress(OSError):  # no more files can be opened: the whole thread waits, not longer
             return _GreenWaiter()
     return Waiter()
 
 
 def _is_in_hub() -> bool:
-    """Return whether a library's own loop calls, as it does signal handlers as a rule."""
+    """Return whether the caller is a library's own loop, which calls most signal handlers."""
     greenlet = sys.modules.get("greenlet")
     if greenlet is None:
         return False

@@ -1,8 +1,8 @@
-"""What a platform has, in one place: forks, file locks, Unix sockets, terminals, private memory.
+"""What platforms differ in: forks, file locks, Unix sockets, terminals, private memory.
 
-Windows has neither `fork` nor `fcntl`, nor some signals; whoever needs one of them asks here, and
-gets what is there, or a refusal in a sentence. Nothing else in this package asks `os`, `fcntl` or
-`termios` for what some platform lacks.
+Windows has neither `fork` nor `fcntl`, nor some signals. Other modules use these through this one,
+which does what the platform can, or raises an error that says what it lacks. No other module of
+this package uses parts of `os`, `fcntl` or `termios` that some platform lacks.
 """
 
 import mmap
@@ -30,7 +30,7 @@ HAS_FORKS = hasattr(os, "register_at_fork")
 """Whether a process can be copied by `os.fork`."""
 
 HAS_FILE_LOCKS = fcntl is not None
-"""Whether a file can be locked so that the lock is free once its process is gone."""
+"""Whether a file can be locked such that the lock ends with its process."""
 
 AF_UNIX = getattr(socket, "AF_UNIX", 0)
 """The family of sockets in the file system; 0 where there is none."""
@@ -39,32 +39,32 @@ HAS_UNIX_SOCKETS = AF_UNIX != 0
 """Whether Python can connect to a socket in the file system."""
 
 HAS_TERMINALS = termios is not None
-"""Whether a terminal can hand over each key as it is typed."""
+"""Whether a terminal can deliver each key as it is typed."""
 
 HAS_SIGHUP = hasattr(signal, "SIGHUP")
 """Whether a process can be told to read its configuration anew."""
 
 NEEDS = "Linux, macOS or a BSD"
-"""The systems that have all of it, for a refusal."""
+"""The systems that have all of this, for error messages."""
 
-# A file that is opened by its number is text on Windows, if nothing is said.
+# On Windows, a file that is opened by `os.open` is a text file by default.
 AS_BYTES = getattr(os, "O_BINARY", 0)
-"""For `os.open`: what is written is not changed. (That it is closed in a child Python sees to.)"""
+"""For `os.open`: written bytes are not changed. (Python itself closes the file in a child.)"""
 
-# Without the last one, the opening of a pipe that somebody put there would wait for its other end.
+# Without the last flag, opening a pipe that somebody put there would wait for its other end.
 AS_IT_IS = sum([getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")])
-"""For `os.open`: no link is followed, and nothing but a file is waited for."""
+"""For `os.open`: it follows no link, and waits for no pipe."""
 
 HAS_OWNERS = hasattr(os, "geteuid")
-"""Whether files have owners, and bits that say who may write to them."""
+"""Whether files have owners, and mode bits that say who may write."""
 
 NO_LIMIT = 2**63 - 1
-"""More open files than any process has: what `open_files` returns where nothing limits them."""
+"""More open files than any process has; `open_files` returns it if there is no limit."""
 
 _LOCKED_BYTE = 0x3FFFFFFF
 """The byte before those that SQLite locks (`PENDING_BYTE` in its `os.h`); it need not exist."""
 
-# A forked child shares no memory with its parent. Where there is no fork there is no such flag.
+# A forked child must not share this memory with its parent. Without forks there is no such flag.
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
@@ -83,15 +83,15 @@ def after_fork_in_child(function: Callable[[], None]) -> None:
 def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
     """Lock an open file until it is closed, or its process is gone.
 
-    Where there are no such locks, nothing is locked: ask `HAS_FILE_LOCKS` where that matters.
+    Without file locks it does nothing: check `HAS_FILE_LOCKS` where that matters.
 
     Args:
         descriptor: The file's.
         shared: Whether others may share the lock.
-        wait: Whether to wait for whoever has it.
+        wait: Whether to wait until the lock is free.
 
     Raises:
-        OSError: Someone has it.
+        OSError: Somebody else has the lock.
     """
     if fcntl is not None:
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -99,13 +99,13 @@ def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> N
 
 
 def lock_data(descriptor: int) -> bool:
-    """Lock a database's file itself until it is closed, beside the locks that SQLite has on it.
+    """Lock a database's file until it is closed, in addition to SQLite's own locks.
 
-    It is a byte that SQLite does not know, by a lock of the open file (Linux's `F_OFD_SETLK`),
-    which no other descriptor of the process can end by being closed.
+    It locks a byte that SQLite does not use, by a lock of the open file (Linux's `F_OFD_SETLK`):
+    closing another descriptor of the process does not end such a lock.
 
     Returns:
-        False when someone has it; True also where there are no such locks.
+        False when somebody else has the lock; True also where there are no such locks.
     """
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:
@@ -119,17 +119,17 @@ def lock_data(descriptor: int) -> bool:
 
 
 def check_unix_sockets(what: str) -> None:
-    """Refuse what needs a Unix socket where there are none.
+    """Check that there are Unix sockets.
 
     Raises:
-        ConfigurationError: There are none.
+        ConfigurationError: There are none; the message begins with `what`.
     """
     if not HAS_UNIX_SOCKETS:
         raise ConfigurationError(f"{what} needs Unix sockets, which this system has not: {NEEDS}.")
 
 
 def check_daemon() -> None:
-    """Refuse to run the daemon where it can't.
+    """Check that the daemon can run on this system.
 
     Raises:
         ConfigurationError: The system lacks what it needs.
@@ -152,7 +152,7 @@ def our_groups() -> set[int]:
 
 
 def open_files(wanted: int) -> int:
-    """Return how many files the process may have open, after raising it to `wanted` if allowed."""
+    """Raise the limit of open files to `wanted` if allowed, and return the limit."""
     try:
         import resource  # noqa: PLC0415 - not everywhere
     except ImportError:
@@ -162,17 +162,17 @@ def open_files(wanted: int) -> int:
         return NO_LIMIT
     if limit < wanted:
         raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(OSError, ValueError):  # macOS has a bound of its own
+        with suppress(OSError, ValueError):  # macOS has a limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             limit = raised
     return limit
 
 
 def private_pages(size: int) -> mmap.mmap:
-    """Return memory in pages of its own, which no other process shares.
+    """Return memory in pages that no other process shares.
 
     Raises:
-        OSError: There is none.
+        OSError: There is no memory left.
     """
     return mmap.mmap(-1, size, **_PRIVATE)
 
@@ -181,7 +181,7 @@ def group_id(name: str) -> int | None:
     """Return the number of a group of users, or None when there is no such group.
 
     Raises:
-        ConfigurationError: This system has none at all.
+        ConfigurationError: This system has no groups.
     """
     try:
         import grp  # noqa: PLC0415 - only a socket of a group's needs it
@@ -195,7 +195,7 @@ def group_id(name: str) -> int | None:
 
 @contextmanager
 def keys_at_once(descriptor: int) -> Iterator[None]:
-    """Have a terminal hand over each key as it is typed, unseen; only where `HAS_TERMINALS`."""
+    """Have a terminal deliver each key as it is typed, without echo; only if `HAS_TERMINALS`."""
     import tty  # noqa: PLC0415 - it imports termios, which is not everywhere
 
     before = termios.tcgetattr(descriptor)

@@ -1,9 +1,9 @@
-"""Reads what is left in a damaged SQLite file: the records in its pages, without SQLite.
+"""Reads the records that are left in a damaged SQLite file, page by page and without SQLite.
 
-SQLite finds a record by the pages above it, and gives up at the first that is damaged: one page in
-the wrong place can hide all others. Here each page is looked at by itself, so that a damaged one
-costs what is in it alone. What the log has of a page is newer than what the file has. Pages that
-are free, and hold what was deleted, are known by the map that files with `auto_vacuum` have.
+SQLite finds a record by the pages above it, and gives up at the first damaged one: a single page
+can hide all others. Here each page is read by itself, so a damaged page costs its own records only.
+A page in the log is newer than the same page in the file. Free pages still hold deleted records;
+the map that files with `auto_vacuum` have says which pages are free.
 
 The format is that of https://www.sqlite.org/fileformat2.html.
 """
@@ -20,28 +20,28 @@ from pathlib import Path
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _LEAF = 13
-"""A page of a table with records in it."""
+"""The type of a page that holds a table's records."""
 
 _FREE = 2
-"""In the map: the page is free."""
+"""The map's entry for a free page."""
 
 _LOG_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
-"""Bytes of integers by their serial type."""
+"""By serial type, the bytes of an integer."""
 
 Value = None | int | float | str | bytes
 Record = tuple[int, tuple[Value, ...]]
-"""The row's number, and its columns; an `INTEGER PRIMARY KEY` is None there."""
+"""The row's number and its columns, where an `INTEGER PRIMARY KEY` is None."""
 
 
 # SQLITE_IOERR_READ, of a sector that can't be read; _SHORT_READ, and _CORRUPTFS.
-# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: a record is there that we know nothing of.
+# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: there is a record that we did not write.
 _DAMAGE = frozenset(
     (10 | 1 << 8, 10 | 2 << 8, 10 | 33 << 8, 19 | 6 << 8, 19 | 8 << 8, 19 | 10 << 8)
 )
 
-# All statements are ours, and whole: so the general error says that the tables are not.
+# All our statements are valid, so the general error means that the tables are damaged.
 _DAMAGE_KINDS = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -51,29 +51,29 @@ _DAMAGE_KINDS = (
 
 
 class DamagedFileError(sqlite3.DatabaseError):
-    """What is in a file is not what was written there, though SQLite can read it."""
+    """SQLite can read the file, but its content is not what was written."""
 
 
 def is_damaged(error: Exception) -> bool:
-    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    """Return whether an error means that the file is damaged, so that a retry can't help."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     return isinstance(error, DamagedFileError) or code in _DAMAGE or code & 0xFF in _DAMAGE_KINDS
 
 
 class _DamagedError(Exception):
-    """There is no record here."""
+    """There is no valid record at this place."""
 
 
 class Pages:
-    """The pages of a file, as they are by its log. Reads; changes nothing.
+    """The pages of a file and of its log, read-only.
 
     Args:
-        path: The file; its log is beside it. It need not have a header that can be read.
-        page_bytes: What a page takes.
+        path: The file; its log is beside it. Its header may be damaged.
+        page_bytes: The size of a page.
 
     Attributes:
         header: The file's header, or nothing when it can't be read.
-        unread: Records that were found so far, and could not be read.
+        unread: How many records were found so far that could not be read.
 
     Raises:
         OSError: It can't be read.
@@ -90,12 +90,12 @@ class Pages:
         self._usable = page_bytes
         self.unread = 0
         reserved = self.header[20] if self.header else 0
-        # Few builds of SQLite reserve a part of each page, so that byte may well be damaged.
+        # Few builds of SQLite reserve a part of each page: if this byte says so, it may be damaged.
         if reserved and self._count_unread() > self._count_unread(reserved):
             self._usable = page_bytes - reserved
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of all tables; of one that was moved lately perhaps twice."""
+        """Yield the records of all tables; one that was moved lately may come twice."""
         for number in range(1, self._pages + 1):
             if self._is_free(number):
                 continue
@@ -113,7 +113,7 @@ class Pages:
                     self.unread += 1
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
         self._log.close()
 
@@ -131,7 +131,7 @@ class Pages:
         return self._file.read((number - 1) * self._page_bytes, self._page_bytes)
 
     def _is_free(self, number: int) -> bool:
-        """Say whether the map has a page for free; in doubt it is not."""
+        """Return whether the map says that a page is free; False when in doubt."""
         entries = self._usable // 5
         if number < 2:
             return False
@@ -160,7 +160,7 @@ class Pages:
         return row, tuple(values)
 
     def _content(self, page: bytes, at: int, size: int) -> bytes:
-        """Return the bytes of a record, a long one's from all the pages that it is on."""
+        """Return the bytes of a record; a long one is spread over several pages."""
         usable = self._usable
         if size <= usable - 35:
             if at + size > usable:
@@ -181,16 +181,16 @@ class Pages:
             parts.append(more[4 : 4 + min(left, usable - 4)])
             left -= len(parts[-1])
             number = int.from_bytes(more[:4], "big")
-        if number:  # the last one has no other behind it
+        if number:  # the last one has no successor
             raise _DamagedError
         return b"".join(parts)
 
 
 class _Contents:
-    """A file's bytes, as far as they can be read; none where there is no file.
+    """The readable bytes of a file; none if there is no file.
 
-    It is not mapped into memory: where a mapped file is cut off or a sector can't be read, the
-    process ends.
+    The file is not mapped into memory: a mapped file that is truncated, or has an unreadable
+    sector, kills the process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -201,7 +201,7 @@ class _Contents:
             self.size = self._file.seek(0, 2)
 
     def read(self, at: int, size: int) -> bytes:
-        """Return bytes; fewer where the file ends, and none where a sector can't be read."""
+        """Return bytes; fewer at the end of the file, and none of an unreadable sector."""
         found = b""
         try:
             while self._file is not None and len(found) < size:
@@ -230,14 +230,14 @@ class _Frame:
 
     Attributes:
         log: The log.
-        number: How many there are before it.
-        at: Where in the log it begins.
-        size: What it takes.
+        number: How many frames are before it.
+        at: Its offset in the log.
+        size: Its bytes.
         page: The page's number.
-        pages: How many there are, where a commit ends here, else 0.
-        salts: What all frames have in common until the log is begun anew.
-        sums: The frame's own sums.
-        before: Those of the frame before it, from which its own go on; None when they are unknown.
+        pages: How many pages the file has, if a commit ends here, else 0.
+        salts: The values that all frames share until the log is restarted.
+        sums: The frame's own checksums.
+        before: The former frame's checksums, which its own continue; None when they are unknown.
     """
 
     log: _Contents
@@ -251,10 +251,10 @@ class _Frame:
     before: _Sums | None
 
     def is_whole(self, order: str) -> bool:
-        """Say whether what is in it is what was written, as far as that can be said.
+        """Return whether its content is what was written, as far as the checksums tell.
 
         Args:
-            order: How the log's numbers are stored for the sums.
+            order: The byte order by which the checksums are computed.
         """
         if not self.page:
             return False
@@ -268,7 +268,7 @@ class _Frame:
 
 @dataclass(slots=True, frozen=True)
 class _Head:
-    """What a log says of its frames: their salts, how their sums are made, and where they begin."""
+    """The log's facts about its frames: salts, byte order of the checksums, and first offset."""
 
     salts: tuple[int, int]
     order: str
@@ -276,10 +276,10 @@ class _Head:
 
 
 def _head(log: _Contents, page_bytes: int) -> tuple[_Head | None, bool]:
-    """Return what a log says of its frames, and whether it is its head that says so.
+    """Return the log's facts about its frames, and whether they are from its head.
 
-    Without a head that is as it was written, SQLite takes a log for empty. Its frames say as much:
-    they have the salts too, and the sums of one go on from those of the one before it.
+    SQLite takes a log with a damaged head for empty. The frames hold the same facts: each has the
+    salts too, and its checksums continue those of the frame before it.
     """
     head = log.read(0, _LOG_HEADER_BYTES)
     if len(head) == _LOG_HEADER_BYTES:
@@ -315,9 +315,9 @@ def _all_frames(log: _Contents, page_bytes: int, before: _Sums | None) -> Iterat
 def _whole_frames(
     log: _Contents, page_bytes: int, head: _Head | None, first: int = 0
 ) -> Iterator[_Frame]:
-    """Yield the frames, from one on, that are as they were written and not of an earlier round.
+    """Yield the undamaged frames, from one on, without those of the log before its restart.
 
-    Each is looked at by itself: one that is damaged hides none of those behind it.
+    Each is checked by itself: a damaged frame hides none of those after it.
     """
     if head is None:
         return
@@ -329,9 +329,9 @@ def _whole_frames(
 def _newest_pages(
     log: _Contents, page_bytes: int, head: _Head | None = None
 ) -> tuple[dict[int, int], int]:
-    """Return where in the log the newest form of each page is, and how many pages there are.
+    """Return the offset of each page's newest frame in the log, and how many pages there are.
 
-    What no commit was written behind does not count.
+    Frames after the last commit do not count.
     """
     found: dict[int, int] = {}
     pending: dict[int, int] = {}
@@ -346,16 +346,16 @@ def _newest_pages(
 
 
 def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int | None) -> bool:
-    """Say whether a file's log has commits that SQLite does not read, and the file has not.
+    """Return whether the log has commits that SQLite does not read and the file does not have.
 
-    SQLite takes the first frame that is not whole for the end of the log, as after a crash it is;
-    when it was damaged later, all that was committed since would be forgotten without a word. So
-    would be the whole log when its head is damaged. After a crash at the moment when the log is
-    begun anew its head may be half written, but then all that is in it is in the file as well.
+    SQLite takes the first damaged frame for the end of the log, which is right after a crash. If
+    the frame was damaged later, SQLite would silently forget all commits after it, and with a
+    damaged head those of the whole log. After a crash while the log is being restarted its head may
+    be half written, but then the file has all of the log's commits as well.
 
     Args:
         path: The file; its log is beside it.
-        page_bytes: What a page takes.
+        page_bytes: The size of a page.
         read_frames: How many frames SQLite reads; None when it can't be asked.
 
     Raises:
@@ -378,7 +378,7 @@ def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int | None) 
 
 
 def _has_other_pages(path: Path, log: _Contents, page_bytes: int, head: _Head | None) -> bool:
-    """Say whether the log has a page that the file has not, or not so."""
+    """Return whether the log has a page that is missing or different in the file."""
     file = _Contents(path)
     try:
         return any(
@@ -399,7 +399,7 @@ def _sums(data: bytes, sums: _Sums, order: str) -> _Sums:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of one to nine bytes, and where it ends."""
+    """Return a number of one to nine bytes, and the offset after it."""
     value = 0
     for place in range(at, at + 8):
         byte = data[place]
@@ -411,7 +411,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _value(data: bytes, at: int, kind: int) -> tuple[Value, int]:
-    """Return a column's value by its serial type, and where it ends."""
+    """Return a column's value by its serial type, and the offset after it."""
     if kind == 0:
         return None, at
     if kind in (8, 9):

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-# What a terminal obeys (C0, DEL, C1), what turns or hides text (bidi and zero-width characters, all
-# of the category Cf), line separators, halves of characters, and the invisible ones that Unicode
-# does not count among these.
+# Control characters (C0, DEL, C1), characters that reverse or hide text (bidi and zero-width, all
+# of the category Cf), line separators, lone surrogates, private ones, and the invisible characters
+# that Unicode has in other categories.
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co"})
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 _SUSPECT = re.compile(r"[^ -~]")
@@ -18,7 +18,7 @@ _SUSPECT = re.compile(r"[^ -~]")
 def printable(text: str, *, keep: str = "") -> str:
     r"""Return a text with each character that a terminal would obey, or not show, as `\uXXXX`.
 
-    The escapes are JSON's, so that JSON stays what it was.
+    The escapes are JSON's, so that JSON stays valid.
 
     Args:
         text: Any text.
@@ -36,7 +36,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def printable_document(document: Any) -> Any:
-    """Return a document as JSON has it, with all its texts printable, its keys included."""
+    """Return a JSON document with all its texts printable, its keys included."""
     if isinstance(document, str):
         return printable(document)
     if isinstance(document, Mapping):

@@ -1,13 +1,13 @@
-"""What the worker logs: written by others, because a handler of the application's may block.
+"""The worker's log lines, written by other threads because the application's handlers may block.
 
-A handler that writes into a pipe which nobody reads, or to a host that does not answer, holds up
-whoever logs, for ever maybe. So the worker hands its lines to a thread that lives as long as there
-are any, and waits a moment for it, so that lines are where they belong among others.
+A handler that writes to a pipe which nobody reads, or to a host that does not answer, blocks its
+caller, perhaps for ever. So the worker hands its lines to a thread that lives as long as there are
+any, and waits a moment for it, so that they keep their order among other lines.
 
-Where greenlets are threads, one of the application's writes them. The locks of `logging` are the
-library's there. They are made for the greenlets of one thread: when a thread of ours and a greenlet
-wanted one at once, with eventlet the greenlet waited for ever, and now and then with gevent. So a
-line of ours waits until the library's loop comes to it.
+If gevent or eventlet have replaced threads, one of the application's greenlets writes the lines.
+The locks of `logging` are the library's then, and work for greenlets of one thread: when one of our
+threads and a greenlet wanted the same lock, the greenlet waited for ever with eventlet, and
+sometimes with gevent. So our line waits until the library's loop writes it.
 """
 
 import logging
@@ -29,11 +29,11 @@ else:
 T = TypeVar("T")
 
 MAX_LINES = 1000
-"""So many lines wait at most, the newest: an application that never rests writes none."""
+"""How many lines wait at most, the newest ones: an application that never yields writes none."""
 
 
 PATIENCE_SECONDS = 0.05
-"""How long a line is waited for."""
+"""How long the worker waits until a line is written."""
 
 
 class WorkerLogger(Adapter):
@@ -41,7 +41,7 @@ class WorkerLogger(Adapter):
 
     Args:
         name: The logger's.
-        everywhere: Whether other threads than the worker's must not be held up either.
+        everywhere: Whether it must not block other threads than the worker's either.
     """
 
     def __init__(self, name: str, *, everywhere: bool = False) -> None:
@@ -51,11 +51,11 @@ class WorkerLogger(Adapter):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Change nothing."""
+        """Return the message as it is."""
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a line; in a thread of ours have it logged."""
+        """Log a line; in one of our threads, have another thread log it."""
         if not self.logger.isEnabledFor(level):
             return
         is_ours = native.is_background_thread()
@@ -75,7 +75,7 @@ class WorkerLogger(Adapter):
 
 
 class _Ours(logging.Filter):
-    """Has what asyncio logs in a thread of ours written as our own lines are."""
+    """Treats what asyncio logs in one of our threads like our own lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not (native.is_patched() and native.is_background_thread()):
@@ -88,7 +88,7 @@ _OURS = _Ours()
 
 
 class _Queue(Generic[T]):
-    """What waits to be written; the oldest give way, and are told of. Any thread."""
+    """The lines that wait to be written; when full, it drops and counts the oldest. Any thread."""
 
     def __init__(self) -> None:
         self._waiting: deque[T] = deque()
@@ -105,7 +105,7 @@ class _Queue(Generic[T]):
         self._waiting.append(line)
 
     def take(self) -> T:
-        """Return the next line, behind one that says how many are missing before it.
+        """Return the next line, after logging how many before it were dropped.
 
         Raises:
             IndexError: There is none.
@@ -113,7 +113,7 @@ class _Queue(Generic[T]):
         line = self._waiting.popleft()
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            with suppress(Exception):  # a handler's of the application
+            with suppress(Exception):  # of the application's handlers
                 logging.getLogger("arthur_relay").warning(
                     "arthur-relay: %d log lines are missing here: a handler of the application"
                     " did not take them in time",
@@ -126,20 +126,24 @@ class _Queue(Generic[T]):
         self._dropped = 0
 
 
+def _wake_nobody() -> None:
+    """Do nothing, because no writer was started yet."""
+
+
 class _Lines:
-    """The lines that wait. Any thread puts, a greenlet writes."""
+    """The lines that wait for a greenlet to write them. Any thread may put lines."""
 
     def __init__(self) -> None:
         self._waiting: _Queue[tuple[logging.Logger, int, object, tuple[object, ...]]] = _Queue()
-        self._wake: Callable[[], object] = lambda: None
+        self._wake: Callable[[], object] = _wake_nobody
         self._written_in: int | None = None
 
     def start(self) -> None:
-        """See to it that they are written in this process. Not for a thread of ours."""
+        """Have the lines written in this process. Not for one of our threads."""
         if native.is_patched() and self._written_in != os.getpid():
             self._written_in = os.getpid()
             self._waiting.clear()  # in a forked child they are the parent's
-            logging.getLogger("asyncio").addFilter(_OURS)  # keeps it once
+            logging.getLogger("asyncio").addFilter(_OURS)  # adding it twice has no effect
             gevent = sys.modules.get("gevent")
             self._wake = self._by_callback(gevent) if gevent else self._by_greenlet()
 
@@ -147,18 +151,18 @@ class _Lines:
         self, logger: logging.Logger, level: int, message: object, values: tuple[object, ...]
     ) -> None:
         self._waiting.put((logger, level, message, values))
-        with suppress(Exception):  # the loop has ended: the end of the relay writes them
+        with suppress(Exception):  # the loop has ended: closing the relay writes them
             self._wake()
 
     def write(self) -> None:
-        """Write what waits. Not for a thread of ours."""
+        """Write the waiting lines. Not for one of our threads."""
         with suppress(IndexError):
             while True:
                 logger, level, message, values = self._waiting.take()
                 logger.log(level, message, *values)
 
     def _by_callback(self, gevent: Any) -> Callable[[], object]:
-        # Of no weight: an application that waits until its loop has nothing more to do has to end.
+        # Not referenced: an application that waits until its loop has no work left has to end.
         watcher = gevent.get_hub().loop.async_(ref=False)
         watcher.start(gevent.spawn, self.write)
         return watcher.send  # type: ignore[no-any-return] # gevent has no types for it
@@ -177,16 +181,16 @@ class _Lines:
 
 
 class _Writers:
-    """The lines that wait for a handler, and the thread that waits for it. Any thread puts."""
+    """The lines that wait for a handler, and the thread that calls it. Any thread may put lines."""
 
     def __init__(self) -> None:
         self._waiting: _Queue[tuple[logging.Logger, logging.LogRecord]] = _Queue()
         self._busy_in: int | None = None  # the process: a forked child has no such thread
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Have a line written; waits for it no longer than `PATIENCE_SECONDS`."""
+        """Have a line written; waits for that, for `PATIENCE_SECONDS` at most."""
         self._waiting.put((logger, record))
-        if self._busy_in == os.getpid():  # it can't write now: this one comes behind the others
+        if self._busy_in == os.getpid():  # it is blocked: this line comes after the others
             return
         self._busy_in = os.getpid()
         written = native.Lock()
@@ -195,7 +199,7 @@ class _Writers:
             threading.Thread(
                 target=self._write, args=(written,), name="arthur-relay-log", daemon=True
             ).start()
-        except RuntimeError:  # the interpreter ends, or there is no thread to be had
+        except RuntimeError:  # the interpreter ends, or no thread can be started
             self._write(written)
         else:
             written.acquire(timeout=PATIENCE_SECONDS)
@@ -206,9 +210,9 @@ class _Writers:
             with suppress(IndexError):
                 while True:
                     logger, record = self._waiting.take()
-                    with suppress(Exception):  # a filter's of the application
+                    with suppress(Exception):  # of the application's filters
                         logger.handle(record)
-            self._busy_in = None  # and then look again: who came meanwhile relies on this thread
+            self._busy_in = None  # then look again, for lines that came meanwhile
         written.release()
 
 
@@ -217,10 +221,10 @@ _lines = _Lines()
 
 
 def start() -> None:
-    """Have lines of the worker written in this process. A thread or greenlet of others."""
+    """Have the worker's lines written in this process. Not for one of our threads."""
     _lines.start()
 
 
 def write() -> None:
-    """Write the lines that wait. A thread or greenlet of others."""
+    """Write the waiting lines. Not for one of our threads."""
     _lines.write()

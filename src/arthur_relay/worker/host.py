@@ -120,16 +120,16 @@ class RelayHost:
 
         Unless it has dead letters in memory: a handler that is made later may ask for them.
         """
-        self._open_runs.lives_in = None
+        self._open_runs.owner_pid = None
         if registry().let_go(self._relay, keep=keeps_letters):
             return True
-        self._open_runs.lives_in = os.getpid()
+        self._open_runs.owner_pid = os.getpid()
         return False
 
     def take_back(self) -> None:
         """Have it kept alive, and closed at the process's exit."""
         registry().take_back(self._relay)
-        self._open_runs.lives_in = os.getpid()
+        self._open_runs.owner_pid = os.getpid()
 
     def has_work(self) -> bool:
         """Return whether runs are open."""

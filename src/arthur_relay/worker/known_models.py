@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING
 
+from arthur_relay.encoding.run_fields import Wanted
 from arthur_relay.errors import ConfigurationError, UnreachableError
-from arthur_relay.inference import Wanted
 from arthur_relay.system import native
 
 if TYPE_CHECKING:

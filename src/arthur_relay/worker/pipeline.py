@@ -11,13 +11,13 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from arthur_relay.accounting import Ledger
+from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers import Buffer, DamagedFiles
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.chosen import chosen_dead_letters
+from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
@@ -27,8 +27,7 @@ from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import Capture
 from arthur_relay.memory_budget import MemoryBudget
-from arthur_relay.model_ledger import ModelLedger
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
@@ -269,7 +268,7 @@ class Pipeline:
             budget: The bytes of all that waits; one of its own when None.
             by_model: Counts by model; only rows that come encoded are, not captures.
         """
-        runtime, ledger, dead_letters = Runtime(), Ledger(by_model), chosen_dead_letters(settings)
+        runtime, ledger, dead_letters = Runtime(), Ledger(by_model), open_dead_letters(settings)
         worker = build_worker(
             settings=settings,
             destination=destination,

@@ -37,8 +37,7 @@ from arthur_relay.buffers.spool.segment import (
 from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.row import RECOVERED, Row, body_bytes
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RECOVERED, Row, RowOwner, body_bytes
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.spool")

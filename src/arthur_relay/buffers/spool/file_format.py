@@ -5,8 +5,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from arthur_relay.errors import SpoolError
-from arthur_relay.row import NO_HISTORY, History
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import NO_HISTORY, History, RowOwner
 from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged
 
 Execute = Callable[[str, Sequence[object]], object]

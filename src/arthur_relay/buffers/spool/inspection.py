@@ -22,7 +22,7 @@ from arthur_relay.buffers.spool.file_format import (
     names_owner,
     read_owner,
 )
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import RowOwner
 from arthur_relay.settings import Overflow
 from arthur_relay.system.operating_system import AS_IT_IS, lock_file
 

@@ -16,8 +16,7 @@ from arthur_relay.buffers.spool.file_format import (
     times_cut,
 )
 from arthur_relay.buffers.spool.schemas import unseal
-from arthur_relay.row import Row, RowKind
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Row, RowKind, RowOwner
 from arthur_relay.system.sqlite_pages import Pages, Record, Value
 
 _COLUMNS_OF_1 = 8

@@ -14,8 +14,7 @@ from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolE
 from arthur_relay.buffers.spool.salvage import Salvage
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
 from arthur_relay.errors import ConfigurationError, SpoolError
-from arthur_relay.row import History, Row
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import History, Row, RowOwner
 from arthur_relay.system.files import KEPT_ASIDE
 from arthur_relay.system.worker_logs import WorkerLogger
 

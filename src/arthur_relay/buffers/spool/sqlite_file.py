@@ -30,8 +30,7 @@ from arthur_relay.buffers.spool.statements import (
     insert_rows,
     write_histories,
 )
-from arthur_relay.row import NO_HISTORY, History, Row, RowKind
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind, RowOwner
 from arthur_relay.system.fork_safety import no_fork
 from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits
 

@@ -34,8 +34,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, Verdict
-from arthur_relay.row_owner import RowOwner
+from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
 from arthur_relay.settings import MOST_HANGING, RelaySettings
 
 if TYPE_CHECKING:

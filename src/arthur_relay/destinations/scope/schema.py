@@ -98,7 +98,7 @@ class ModelSchema:
         attributes: Iterable[Attribute],
         document: Mapping[str, Any] | None = None,
     ) -> None:
-        ordered = sorted(attributes, key=lambda a: (_STAGE_ORDER.get(a.stage, 5), a.position))
+        ordered = sorted(attributes, key=_place)
         self.model_id = model_id
         self.document = document
         self.attributes = tuple(ordered)
@@ -153,6 +153,10 @@ def _first(attributes: Sequence[Attribute], value_type: str, stage: str | None) 
         if attribute.value_type == value_type and stage in (None, attribute.stage):
             return attribute.name
     return None
+
+
+def _place(attribute: Attribute) -> tuple[int, int]:
+    return _STAGE_ORDER.get(attribute.stage, 5), attribute.position
 
 
 def _required(model_id: str, attributes: Sequence[Attribute], stage: str, role: str) -> str:

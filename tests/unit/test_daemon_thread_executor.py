@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.runtime.side_thread import DaemonThreadExecutor
 from arthur_relay.runtime.thread import Runtime
 from tests.unit.relays import Job
 

@@ -1,0 +1,105 @@
+"""Where the settings have dead letters kept, and the letters of all these places together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from arthur_relay.dead_letters import DeadLetter, DeadLetters, DeadLetterStore, LetterKey, identity
+from arthur_relay.dead_letters.jsonl import JsonLinesStore
+from arthur_relay.dead_letters.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from arthur_relay.dead_letters.sqlite import SqliteStore
+    from arthur_relay.settings import RelaySettings
+
+
+def open_dead_letters(settings: RelaySettings) -> DeadLetters:
+    """Return what a relay adds its dead letters to."""
+    return DeadLetters(open_stores(settings), on_dead_letter=settings.on_dead_letter)
+
+
+def open_stores(settings: RelaySettings, *, with_damaged: bool = False) -> list[DeadLetterStore]:
+    """Return the stores; the relay itself reads the first one.
+
+    Args:
+        settings: Where letters are kept.
+        with_damaged: Whether the stores also yield what is left of letters that can't be read.
+    """
+    stores: list[DeadLetterStore] = []
+    if settings.spool_dir is None:
+        stores.append(MemoryStore(max_bytes=settings.dead_letter_ring_bytes))
+    else:
+        # Loaded here, because SQLite's import takes longer than that of the rest of this package.
+        from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see above
+
+        stores.append(SqliteStore(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
+    if settings.dead_letter_file is not None:
+        stores.append(
+            JsonLinesStore(
+                settings.dead_letter_file,
+                max_bytes=settings.dead_letter_bytes,
+                with_damaged=with_damaged,
+            )
+        )
+    return stores
+
+
+class AllStores:
+    """The letters of several stores and of their quarantined files, each letter once.
+
+    `letters`, `remove` and `take_back` raise what a store does.
+
+    Args:
+        stores: Where letters are kept.
+    """
+
+    def __init__(self, stores: Sequence[DeadLetterStore]) -> None:
+        from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see `open_stores`
+
+        self._stores = tuple(stores)
+        self._databases: list[SqliteStore] = [
+            store for store in stores if isinstance(store, SqliteStore)
+        ]
+        self._places: dict[LetterKey, list[tuple[int, LetterKey]]] = {}
+
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
+        """Yield the letters with keys for `remove`, those of one store oldest first."""
+        keys: dict[tuple[object, ...], LetterKey] = {}
+        numbers = count()
+        self._places.clear()
+        for place, store in enumerate(self._stores):
+            here: set[tuple[object, ...]] = set()
+            for key, letter in store.letters():
+                name = identity(letter)
+                known = keys.get(name)
+                if known is not None and name not in here:
+                    self._places[known].append((place, key))
+                    continue  # another store has yielded it
+                here.add(name)
+                number = keys[name] = next(numbers)
+                self._places[number] = [(place, key)]
+                yield number, letter
+        for database in self._databases:
+            for letter in database.quarantined_letters():
+                name = identity(letter)
+                if name not in keys:
+                    number = keys[name] = next(numbers)
+                    yield number, letter
+
+    def remove(self, keys: Collection[LetterKey]) -> int:
+        """Remove letters from all stores that have them; returns how many letters those were."""
+        by_place: dict[int, set[LetterKey]] = defaultdict(set)
+        for number in keys:
+            for place, key in self._places.get(number, ()):
+                by_place[place].add(key)
+        for place, its_keys in by_place.items():
+            self._stores[place].remove(its_keys)
+        return len([key for key in keys if key in self._places])
+
+    def take_back(self) -> None:
+        """Move the letters of quarantined files back into their stores."""
+        for database in self._databases:
+            database.take_back()
