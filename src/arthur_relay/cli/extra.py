@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 from arthur_relay.terminal import printable
 
 DAEMON_PACKAGES: Final = frozenset(
-    {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
+    {"httptools", "jwt", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
 )
 """The packages of the extra `daemon`."""
 
