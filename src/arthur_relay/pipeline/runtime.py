@@ -9,6 +9,7 @@ from typing import Protocol
 import anyio
 
 from arthur_relay import native, worker_logs
+from arthur_relay.back_off import ceiling_seconds
 from arthur_relay.clocks import monotonic
 from arthur_relay.destinations.http import import_client
 from arthur_relay.errors import unable_to_start, without_texts
@@ -358,7 +359,11 @@ class Runtime:
             )
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
-        wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)
+        wait = ceiling_seconds(
+            self._deaths_in_a_row,
+            first_seconds=FIRST_RESTART_SECONDS,
+            longest_seconds=LONGEST_RESTART_SECONDS,
+        )
         self._deaths_in_a_row += 1
         if not self._cancelled:
-            self._nap.acquire(timeout=min(LONGEST_RESTART_SECONDS, wait))
+            self._nap.acquire(timeout=wait)
