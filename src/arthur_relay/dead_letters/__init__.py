@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from arthur_relay.log_once import LogOnce
 from arthur_relay.reasons import BoundedReasons
 from arthur_relay.row import RowKind
 from arthur_relay.worker_logs import WorkerLogger
@@ -189,9 +190,7 @@ class DeadLetters:
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
         self._unwritten: dict[Keeper, list[_Entry]] = {keeper: [] for keeper in keepers}
-        self._told_failure = False
-        self._told_unwritten = False
-        self._told_evicted = False
+        self._once = LogOnce()
         self.evicted = 0
 
     def add(self, letter: DeadLetter, of: object | None = None) -> None:
@@ -208,8 +207,7 @@ class DeadLetters:
             try:
                 self._told(letter)
             except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
-                if not self._told_failure:
-                    self._told_failure = True
+                if self._once.is_first("on_dead_letter"):
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
@@ -230,21 +228,19 @@ class DeadLetters:
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
                 lost = _cut(entries, UNWRITTEN_BYTES)
                 self.evicted += lost if is_read else 0
-                if not self._told_unwritten:
-                    self._told_unwritten = True
+                if self._once.is_first("unwritten"):
                     logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
             else:
                 if keeper is self._keepers[0]:
                     safe += [of for _, of in entries if of is not None]
                 entries.clear()
-                self._told_unwritten = False
+                self._once.reset("unwritten")
                 self._count_evicted(gone if is_read else 0)
         return safe
 
     def _count_evicted(self, letters: int) -> None:
         self.evicted += letters
-        if letters and not self._told_evicted:
-            self._told_evicted = True
+        if letters and self._once.is_first("evicted"):
             logger.warning(
                 "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
                 " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"

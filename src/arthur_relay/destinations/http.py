@@ -21,6 +21,7 @@ from arthur_relay.destinations import pools, wire_logs
 from arthur_relay.destinations.bodies import UnreadableError, decode, read
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
+from arthur_relay.log_once import LogOnce
 from arthur_relay.row import Batch
 from arthur_relay.worker_logs import WorkerLogger
 
@@ -93,7 +94,7 @@ class HttpClient:
         self._trust = Trust(verify=verify_ssl, ours=certificate) if has_tls else None
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
-        self._warned: set[str] = set()
+        self._once = LogOnce()
         self._pools = pools.Pools(
             self._make_client,
             max_age_seconds=max_age_seconds,
@@ -153,8 +154,7 @@ class HttpClient:
 
     def _warn(self, problems: Iterable[str]) -> None:
         for problem in problems:
-            if problem not in self._warned:
-                self._warned.add(problem)
+            if self._once.is_first(problem):
                 logger.warning("arthur-relay: %s", problem)
 
     async def request(

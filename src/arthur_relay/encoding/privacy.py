@@ -11,6 +11,7 @@ from arthur_relay.encoding.redactors import BUILT_IN
 from arthur_relay.encoding.text import truncate_text
 from arthur_relay.encoding.values import RUN_VALUES
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
+from arthur_relay.log_once import LogOnce
 from arthur_relay.plain_values import clean_text
 from arthur_relay.redaction import BuiltInRedactor
 from arthur_relay.schema import LIKELIHOODS, TEXT, TOKENS, ModelSchema
@@ -67,7 +68,7 @@ class Privacy:
         self._hide_outputs = hide_outputs
         self._max_text_bytes = max_text_bytes
         self._failed = failed
-        self._told_failure = False
+        self._once = LogOnce()
 
     @classmethod
     def of(cls, settings: RelaySettings, failed: Callable[[], None]) -> Self | None:
@@ -195,8 +196,7 @@ class Privacy:
 
     def _withhold(self, failure: str) -> str:
         self._failed()
-        if not self._told_failure:
-            self._told_failure = True
+        if self._once.is_first("redactor"):
             # Without the exception, whose text might quote what was to be redacted.
             logger.warning(
                 "arthur-relay: a redactor %s; the text is withheld (more of this kind are counted"
