@@ -114,8 +114,8 @@ class Daemon:
         settings, relay = self._configuration.daemon, self._configuration.relay
         assert relay.spool_dir is not None, "the configuration sees to it"
         with ExitStack() as stack, Signals() as signals:
-            for descriptor in hold_directory(relay.spool_dir):
-                stack.callback(os.close, descriptor)
+            for lock in hold_directory(relay.spool_dir):
+                stack.callback(lock.release)
             unix, tcp, views = self._listen(settings, stack)
             self._start_pipeline(stack)
             async with AsyncExitStack() as asynchronous:

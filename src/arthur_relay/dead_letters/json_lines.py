@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from arthur_relay.dead_letters import DeadLetter, Key, damaged, read_letter
+from arthur_relay.file_lock import FileLock
 from arthur_relay.files import open_private
-from arthur_relay.operating_system import lock_file
 
 
 class JsonLines:
@@ -94,21 +94,12 @@ class JsonLines:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """Open the file for appending, alone; not one that was rotated meanwhile."""
-        while True:
-            descriptor = open_private(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-            try:
-                lock_file(descriptor, wait=True)
-                if self._is_current(descriptor):
-                    yield descriptor
-                    return
-            finally:
-                os.close(descriptor)
-
-    def _is_current(self, descriptor: int) -> bool:
+        lock = FileLock.take(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, wait=True)
+        assert lock is not None, "it waits"
         try:
-            return os.path.samestat(os.fstat(descriptor), self._path.stat())
-        except FileNotFoundError:
-            return False
+            yield lock.descriptor
+        finally:
+            lock.release()
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
