@@ -16,12 +16,12 @@ from starlette.routing import Route
 from arthur_relay.daemon.access import Access, Door, Token
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
+from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.counts import IntakeCounts
-from arthur_relay.daemon.front import Front
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.places import Places
-from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import DaemonSettings
+from arthur_relay.http_server.server import HttpServer
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.access import Grant
     from arthur_relay.daemon.desk import Desk
     from arthur_relay.daemon.models import Models
-    from arthur_relay.daemon.protocol import GuardedProtocol
+    from arthur_relay.http_server.connection import Connection
     from arthur_relay.row import Row
     from arthur_relay.worker.ingest import IngestRefusal
 
@@ -101,7 +101,7 @@ class Edge:
         self.taken = Taken()
         self.taken.may_answer.set()
         self.counts = IntakeCounts()
-        self.settings = DaemonSettings(**settings)
+        self.settings = DaemonSettings(client_timeout_seconds=timeout_seconds, **settings)
         self._directory = tempfile.TemporaryDirectory(prefix="arthur-")
         self._listener = self._listen(door)
         self.may_view = asyncio.Event()
@@ -132,9 +132,13 @@ class Edge:
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]
         self.places = Places(door, most, self.counts)
-        limits = Limits(door=door, places=self.places, timeout_seconds=lambda: timeout_seconds)
         app = create_app(routes, browsers.refusal, access.refuse_view)
-        self.front = Front(app, [self._listener], limits)
+        self.front = HttpServer(
+            app,
+            [self._listener],
+            options=server_options(door),
+            admission=ClientAdmission(door, self.places, self),
+        )
 
     def _listen(self, door: Door) -> socket.socket:
         if door is Door.SOCKET:
@@ -164,7 +168,7 @@ class Edge:
         self._directory.cleanup()
 
     @property
-    def connection(self) -> GuardedProtocol | None:
+    def connection(self) -> Connection | None:
         """The only connection, or None."""
         return next(iter(self.front._state.connections), None)  # type: ignore[return-value]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.daemon import framing
-from arthur_relay.daemon.framing import HEAD_BYTES, MOST_PIPELINED
+from arthur_relay.http_server import framing
+from arthur_relay.http_server.framing import HEAD_BYTES, MOST_PIPELINED
 from tests.daemon.edge import PATH, Edge, request, rows, statuses
 
 if TYPE_CHECKING:
-    from arthur_relay.daemon.framing import FramedProtocol
+    from arthur_relay.http_server.framing import FramedProtocol
 
 pytestmark = pytest.mark.anyio
 

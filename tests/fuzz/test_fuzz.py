@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay.daemon import framing, rows
+from arthur_relay.daemon import rows
+from arthur_relay.http_server import framing
 from tests.fuzz.__main__ import main
 from tests.fuzz.edge import fuzz_edge
 from tests.fuzz.intake import fuzz_intake
 from tests.fuzz.outcome import Broken, Outcome
 
 if TYPE_CHECKING:
-    from arthur_relay.daemon.framing import FramedProtocol
+    from arthur_relay.http_server.framing import FramedProtocol
 
 pytestmark = pytest.mark.one_python
 

@@ -13,13 +13,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import uvicorn
 
+from arthur_relay.http_server.server import HttpServer
 from arthur_relay.sandbox import ArthurSandbox, ModelExistsError, attribute
 from arthur_relay.sandbox.journal import Journal, RecordedRequest
 from arthur_relay.sandbox.ticks import Ticks
@@ -226,10 +226,10 @@ def test_wait_returns_when_the_server_stops() -> None:
 
 
 def test_a_server_that_does_not_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: uvicorn.Server, sockets: Any = None) -> None:
-        self.should_exit = True
+    def fail(self: HttpServer) -> None:
+        raise OSError
 
-    monkeypatch.setattr(uvicorn.Server, "startup", fail)
+    monkeypatch.setattr(HttpServer, "start", fail)
     sandbox = ArthurSandbox()
     with pytest.raises(RuntimeError, match="did not come up"):
         sandbox.start()
@@ -240,6 +240,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     script = f"""
 import logging, httpx
 logging.basicConfig(level=logging.WARNING)
+from arthur_relay.http_server.server import HttpServer
 from arthur_relay.sandbox import ArthurSandbox
 for data in (None, {str(tmp_path / "file")!r}):
     sandbox = ArthurSandbox(data=data)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from arthur_relay import accounting
-from arthur_relay.daemon import app, framing, front, logs, models, observations, places
+from arthur_relay.daemon import app, clients, logs, models, observations, places
 from arthur_relay.daemon.json_rows import MAX_DEPTH
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
+from arthur_relay.http_server import framing
 
 pytestmark = pytest.mark.one_python
 
@@ -28,7 +29,7 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", PAGE, re.MULTILINE))
         ("the body of a login", [app.LOGIN_BYTES // 1024]),
         ("a model's id", [MAX_MODEL_CHARACTERS]),
         ("connections of each listener on which a view", [places.VIEWS_AT_ONCE]),
-        ("the time of an idle connection", [front.KEEP_ALIVE_SECONDS]),
+        ("the time of an idle connection", [clients.KEEP_ALIVE_SECONDS]),
         ("a client that goes on sending", [int(framing.LINGER_SECONDS)]),
         ("answers about models", [models.ANSWERS_KEPT]),
         ("models that are counted by name", [accounting.MODELS]),

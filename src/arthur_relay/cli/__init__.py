@@ -11,7 +11,7 @@ from arthur_relay.cli.first import prepare_process
 from arthur_relay.system.terminal import printable
 
 DAEMON_PACKAGES: Final = frozenset(
-    {"httptools", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
+    {"httptools", "jwt", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
 )
 """The packages of the extra `daemon`."""
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
-import json
 import secrets
 import socket
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
+from arthur_relay.http_server.session_tokens import read_token, sign_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,22 +161,16 @@ class Access:
     def _session(self, name: str, key: bytes) -> str:
         """Return a JSON web token: clients read its `exp` to log in again in time."""
         now = int(self._wall_clock())
-        claims = {"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}
-        signed = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
-        return f"{signed}.{_signature(signed, key)}"
+        return sign_token({"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}, key)
 
     def _by_session(self, given: str) -> Grant | None:
         """Return whose session it is: signed with a token, so that it ends when that is revoked."""
-        signed, _, signature = given.rpartition(".")
+        now = self._wall_clock()
         found = None
         for token in self._tokens or ():
-            if _same(signature, _signature(signed, _key_of(token.secret))):
+            if read_token(given, _key_of(token.secret), now=now) is not None:
                 found = token.grant
-        if found is None:
-            return None
-        # Only we sign, so what is signed can be decoded.
-        claims = json.loads(_decode(signed.partition(".")[2]))
-        return found if claims["exp"] > self._wall_clock() else None
+        return found
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
@@ -243,19 +235,3 @@ def _same(given: str, expected: str) -> bool:
 
 def _key_of(secret: str) -> bytes:
     return hashlib.sha256(b"arthur-relay session\0" + secret.encode()).digest()
-
-
-def _signature(signed: str, key: bytes) -> str:
-    return _base64(hmac.digest(key, signed.encode(errors="replace"), "sha256"))
-
-
-def _encode(value: Mapping[str, object]) -> str:
-    return _base64(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _base64(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from arthur_relay.daemon.access import Door, NoEntry
 from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.daemon.browsers import API, PROBES
-from arthur_relay.daemon.protocol import CONNECTION, PEER
+from arthur_relay.daemon.clients import client_of
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import safe_traceback
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.access import Access, Grant, Peer
     from arthur_relay.daemon.intake import Intake
     from arthur_relay.daemon.models import Models
-    from arthur_relay.daemon.protocol import GuardedProtocol
 
     Handler = Callable[[Request, Grant], Awaitable[Response]]
 
@@ -169,7 +168,7 @@ def create_app(
                 await answer_error(403, sentence)(scope, receive, send)
                 return
             if _is_view(scope):
-                if refused := may_view(scope["extensions"][PEER]):
+                if refused := may_view(client_of(scope).peer):
                     logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
                     await answer_error(refused.status, refused.sentence)(scope, receive, send)
                     return
@@ -196,21 +195,20 @@ async def _on_http_error(request: Request, error: Exception) -> Response:  # noq
 
 
 def _peer(request: Request) -> Peer:
-    peer: Peer = request.scope["extensions"][PEER]
-    return peer
+    return client_of(request.scope).peer
 
 
 def _is_view(scope: Scope) -> bool:
     """Say whether a request is for a view that takes its time: anybody at these doors may ask."""
-    door = scope["extensions"][PEER].door
+    door = client_of(scope).peer.door
     path = scope["path"]
     return door is not Door.TCP and path not in PROBES and not path.startswith(API)
 
 
 def _has_place(scope: Scope, *, for_view: bool = False) -> bool:
     """Have the connection take a place, if there is one: for good, unless it is for a view."""
-    connection: GuardedProtocol = scope["extensions"][CONNECTION]
-    if connection.take_place_for_view() if for_view else connection.take_place():
+    client = client_of(scope)
+    if client.take_place_for_view() if for_view else client.take_place():
         return True
     logger.warning("a request is put off: the listener has no more places")
     return False

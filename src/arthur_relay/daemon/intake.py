@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 
 from arthur_relay.daemon.answers import answer_error, answer_rows
-from arthur_relay.daemon.protocol import CONNECTION
+from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
 from arthur_relay.row import RowKind
 from arthur_relay.worker.ingest import IngestRefusal
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.counts import IntakeCounts
     from arthur_relay.daemon.desk import Desk
-    from arthur_relay.daemon.protocol import GuardedProtocol
     from arthur_relay.daemon.rows import Split
     from arthur_relay.daemon.settings import DaemonSettings
 
@@ -111,8 +110,7 @@ class Intake:
         if refusal := await self.refusal(model_id):
             return answer_error(404, refusal)
         # Half-closed by TLS, or cut: nobody would hear that they are safe, and send them again.
-        connection: GuardedProtocol = request.scope["extensions"][CONNECTION]
-        if connection.is_gone:
+        if client_of(request.scope).is_gone:
             raise ClientDisconnect
         return await self._store(found)
 

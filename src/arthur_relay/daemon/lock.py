@@ -6,11 +6,11 @@ The directory itself is locked as well: a file can be taken away by whoever clea
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SpoolError
-from arthur_relay.system.files import check_directory, open_private
+from arthur_relay.system.file_lock import FileLock
+from arthur_relay.system.files import check_directory
 from arthur_relay.system.operating_system import check_daemon, lock_file
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 NAME = "daemon.lock"
 
 
-def hold_directory(directory: Path) -> tuple[int, ...]:
+def hold_directory(directory: Path) -> tuple[FileLock, FileLock]:
     """Make the directory if need be, and lock it for this process.
 
     Spools in it that processes left which are gone are taken over as always; other processes that
     use the directory without being a daemon don't matter.
 
     Returns:
-        The descriptors that hold the lock: it ends with the process, or `os.close`.
+        The locks of the file and the directory: they end with the process, or when released.
 
     Raises:
         ConfigurationError: This system can't run a daemon.
@@ -36,25 +36,45 @@ def hold_directory(directory: Path) -> tuple[int, ...]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         shared = check_directory(directory)
-        of_directory = os.open(directory, os.O_RDONLY)
-        descriptor = open_private(directory / NAME, shared=shared)
+        of_directory = FileLock(directory, os.open(directory, os.O_RDONLY))
+        try:
+            lock = FileLock.take(directory / NAME, shared=shared)
+        except OSError:
+            of_directory.release()
+            raise
     except OSError as error:
         raise SpoolError(
             f"The spool's directory {directory} can't be used ({error.strerror}): give one that"
             " this process alone may write to (ARTHUR_RELAY_SPOOL_DIR)."
         ) from error
-    try:
-        lock_file(descriptor)
-        with suppress(PermissionError):  # some file systems lock no directories
-            lock_file(of_directory)
-    except OSError:
-        os.close(of_directory)
-        pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
+    if lock is None or not _is_locked(of_directory):
+        of_directory.release()
+        if lock is not None:
+            lock.release()
         raise SpoolError(
-            f"Another daemon (process {pid}) has the spool's directory {directory}: stop it, or"
-            " give this one its own (ARTHUR_RELAY_SPOOL_DIR)."
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor, of_directory
+            f"Another daemon (process {_holder(directory / NAME)}) has the spool's directory"
+            f" {directory}: stop it, or give this one its own (ARTHUR_RELAY_SPOOL_DIR)."
+        )
+    os.ftruncate(lock.descriptor, 0)
+    os.write(lock.descriptor, f"{os.getpid()}\n".encode())
+    return lock, of_directory
+
+
+def _is_locked(directory: FileLock) -> bool:
+    """Lock a directory; False when another daemon has it."""
+    try:
+        lock_file(directory.descriptor)
+    except PermissionError:
+        return True  # some file systems lock no directories
+    except OSError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> str:
+    """Return the number of the process that has the lock, as it has written it down."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20).decode(errors="replace").strip() or "unknown"
+    except OSError:
+        return "unknown"

@@ -16,6 +16,7 @@ from arthur_relay.daemon.access import Access, Door, read_tokens
 from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.circles import refuse_itself
+from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.configuration import (
     check_listener,
     environment_unless_refused,
@@ -23,13 +24,11 @@ from arthur_relay.daemon.configuration import (
 )
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
-from arthur_relay.daemon.front import Front
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.lock import hold_directory
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
 from arthur_relay.daemon.places import Places
-from arthur_relay.daemon.protocol import Limits
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
 from arthur_relay.daemon.sockets import (
@@ -46,6 +45,7 @@ from arthur_relay.daemon.tls import load_tls
 from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
+from arthur_relay.http_server.server import HttpServer
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 
@@ -116,8 +116,8 @@ class Daemon:
         settings, relay = self._configuration.daemon, self._configuration.relay
         assert relay.spool_dir is not None, "the configuration sees to it"
         with ExitStack() as stack, Signals() as signals:
-            for descriptor in hold_directory(relay.spool_dir):
-                stack.callback(os.close, descriptor)
+            for lock in hold_directory(relay.spool_dir):
+                stack.callback(lock.release)
             unix, tcp, views = self._listen(settings, stack)
             self._start_pipeline(stack)
             async with AsyncExitStack() as asynchronous:
@@ -222,7 +222,7 @@ class Daemon:
         unix: Sequence[UnixSocket],
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
-    ) -> dict[Door, Front]:
+    ) -> dict[Door, HttpServer]:
         state, pipeline = self.state, self._pipeline
         relay = self._configuration.relay
         models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
@@ -254,12 +254,8 @@ class Daemon:
         routes: Sequence[BaseRoute],
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None = None,
-    ) -> Front:
-        limits = Limits(
-            door=door,
-            places=Places(door, self._most_connections, self.state.counts),
-            timeout_seconds=lambda: self._configuration.daemon.client_timeout_seconds,
-        )
+    ) -> HttpServer:
+        places = Places(door, self._most_connections, self.state.counts)
         own_name = socket.gethostname().lower()
         browsers = Browsers(
             door,
@@ -271,7 +267,13 @@ class Daemon:
             return self._access.refuse_view(peer)  # as it is now: a reload makes another one
 
         app = create_app(routes, browsers.refusal, may_view)
-        return Front(app, sockets, limits, tls)
+        return HttpServer(
+            app,
+            sockets,
+            options=server_options(door),
+            admission=ClientAdmission(door, places, self.state),
+            tls=tls,
+        )
 
     async def _until_told(self, signals: Signals) -> None:
         while not signals.stop.is_set():
@@ -282,7 +284,7 @@ class Daemon:
                 self._notifier.ready(self._status())
 
     async def _end(
-        self, fronts: Mapping[Door, Front], unix: Sequence[UnixSocket], signals: Signals
+        self, fronts: Mapping[Door, HttpServer], unix: Sequence[UnixSocket], signals: Signals
     ) -> int:
         """Unready first, then the intake closes, then deliveries end. Returns the exit status."""
         deadline = time.monotonic() + self._configuration.relay.shutdown_timeout_seconds
@@ -315,7 +317,7 @@ class Daemon:
         return 1 if forced else 0
 
     async def _drain(
-        self, fronts: Mapping[Door, Front], unix: Sequence[UnixSocket], deadline: float
+        self, fronts: Mapping[Door, HttpServer], unix: Sequence[UnixSocket], deadline: float
     ) -> None:
         intake = [front for door, front in fronts.items() if door is not Door.VIEWS]
         for one in unix:

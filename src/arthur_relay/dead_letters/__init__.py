@@ -12,6 +12,7 @@ import orjson
 
 from arthur_relay.accounting import BoundedReasons
 from arthur_relay.row import RowKind
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
@@ -197,9 +198,7 @@ class DeadLetters:
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
         self._unwritten: dict[DeadLetterStore, list[_Entry]] = {store: [] for store in stores}
-        self._logged_failure = False
-        self._logged_unwritten = False
-        self._logged_evicted = False
+        self._once = LogOnce()
         self.evicted = 0
 
     def add(self, letter: DeadLetter, of: object | None = None) -> None:
@@ -215,9 +214,8 @@ class DeadLetters:
         if self._on_dead_letter is not None:
             try:
                 self._on_dead_letter(letter)
-            except BaseException as error:  # noqa: BLE001 - the application may exit, the worker may not
-                if not self._logged_failure:
-                    self._logged_failure = True
+            except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
+                if self._once.is_first("on_dead_letter"):
                     # Without its text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
@@ -239,21 +237,19 @@ class DeadLetters:
             except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
                 lost = _cut(entries, UNWRITTEN_BYTES)
                 self.evicted += lost if is_first else 0
-                if not self._logged_unwritten:
-                    self._logged_unwritten = True
+                if self._once.is_first("unwritten"):
                     logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
             else:
                 if is_first:
                     safe += [of for _, of in entries if of is not None]
                 entries.clear()
-                self._logged_unwritten = False
+                self._once.reset("unwritten")
                 self._count_evicted(evicted if is_first else 0)
         return safe
 
     def _count_evicted(self, letters: int) -> None:
         self.evicted += letters
-        if letters and not self._logged_evicted:
-            self._logged_evicted = True
+        if letters and self._once.is_first("evicted"):
             logger.warning(
                 "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
                 " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"

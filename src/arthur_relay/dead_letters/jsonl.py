@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from arthur_relay.dead_letters import DeadLetter, LetterKey, damaged, read_letter
+from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import open_private
-from arthur_relay.system.operating_system import lock_file
 
 
 class JsonLinesStore:
@@ -96,22 +96,13 @@ class JsonLinesStore:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Open the file for appending and lock it; again, if it was rotated meanwhile."""
-        while True:
-            descriptor = open_private(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-            try:
-                lock_file(descriptor, wait=True)
-                if self._is_current(descriptor):
-                    yield descriptor
-                    return
-            finally:
-                os.close(descriptor)
-
-    def _is_current(self, descriptor: int) -> bool:
+        """Open the file for appending, alone; not one that was rotated meanwhile."""
+        lock = FileLock.take(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, wait=True)
+        assert lock is not None, "it waits"
         try:
-            return os.path.samestat(os.fstat(descriptor), self._path.stat())
-        except FileNotFoundError:
-            return False
+            yield lock.descriptor
+        finally:
+            lock.release()
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:

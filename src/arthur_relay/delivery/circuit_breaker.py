@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from enum import Enum
 
+from arthur_relay.system.back_off import ceiling_seconds, upper_half
+
 
 class BreakerState(Enum):
     """Whether requests pass."""
@@ -108,9 +110,11 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         if self.state is not BreakerState.OPEN:
-            ceiling = min(self._max_wait, self._first_wait * 2.0**self._openings)
-            self._probe_at = now + ceiling * (0.5 + 0.5 * self._random())
-            self._openings = min(self._openings + 1, 62)  # past that a float would overflow
+            longest = ceiling_seconds(
+                self._openings, first_seconds=self._first_wait, longest_seconds=self._max_wait
+            )
+            self._probe_at = now + upper_half(longest, self._random())
+            self._openings += 1
         self.state = BreakerState.OPEN
 
     def abandoned(self, now: float) -> None:

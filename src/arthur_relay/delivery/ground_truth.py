@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
 from arthur_relay.row import Row, RowKind, body_bytes
+from arthur_relay.system.back_off import upper_half
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
@@ -114,7 +115,7 @@ class GroundTruthOrder:
         if waited >= PATIENCE_SECONDS:
             return False
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS + max(0.0, waited))
-        wait *= 0.5 + 0.5 * self._random()
+        wait = upper_half(wait, self._random())
         if urgent:
             waits = self._urgent_waits[row] = self._urgent_waits.get(row, 0) + 1
             if waits > URGENT_WAITS:

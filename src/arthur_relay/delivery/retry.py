@@ -11,6 +11,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
+from arthur_relay.system.back_off import ceiling_seconds
+
 URGENT_SECONDS = 0.25
 """The longest wait between attempts while a deadline runs: an outage may end before it does."""
 
@@ -43,10 +45,11 @@ class FullJitter(wait_base):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         """Return the wait before the next attempt, in seconds."""
-        exponent = min(
-            self._before + retry_state.attempt_number - 1, 62
-        )  # past that a float would overflow
-        return self._random() * min(self._max, self._initial * 2.0**exponent)
+        return self._random() * ceiling_seconds(
+            self._before + retry_state.attempt_number - 1,
+            first_seconds=self._initial,
+            longest_seconds=self._max,
+        )
 
 
 class StopAfterElapsed(stop_base):

@@ -24,6 +24,7 @@ from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
 from arthur_relay.system import native
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class HttpClient:
         self._trust = Trust(verify=verify_ssl, ours=certificate) if has_tls else None
         self._use_proxies = use_proxies and unix_socket is None
         self._unix_socket = unix_socket
-        self._warned: set[str] = set()
+        self._once = LogOnce()
         self._pools = pools.Pools(
             self._make_client,
             max_age_seconds=max_age_seconds,
@@ -155,8 +156,7 @@ class HttpClient:
 
     def _warn(self, problems: Iterable[str]) -> None:
         for problem in problems:
-            if problem not in self._warned:
-                self._warned.add(problem)
+            if self._once.is_first(problem):
                 logger.warning("arthur-relay: %s", problem)
 
     async def request(

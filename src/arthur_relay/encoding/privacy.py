@@ -15,6 +15,7 @@ from arthur_relay.encoding.text import truncate_text
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
 from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.types import BuiltInRedactor
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.privacy")
@@ -67,7 +68,7 @@ class Privacy:
         self._hide_outputs = hide_outputs
         self._max_text_bytes = max_text_bytes
         self._failed = failed
-        self._told_failure = False
+        self._once = LogOnce()
 
     @classmethod
     def of(cls, settings: RelaySettings, failed: Callable[[], None]) -> Self | None:
@@ -212,8 +213,7 @@ class Privacy:
 
     def _withhold(self, failure: str) -> str:
         self._failed()
-        if not self._told_failure:
-            self._told_failure = True
+        if self._once.is_first("redactor"):
             # Without the exception, whose text might quote what was to be redacted.
             logger.warning(
                 "arthur-relay: a redactor %s; the text is withheld (more of this kind are counted"

@@ -13,6 +13,7 @@ from arthur_relay.errors import safe_traceback, unable_to_start
 from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.system import native, worker_logs
+from arthur_relay.system.back_off import ceiling_seconds
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -371,7 +372,11 @@ class Runtime:
             )
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
-        wait = FIRST_RESTART_SECONDS * 2.0 ** min(self._deaths_in_a_row, 30)
+        wait = ceiling_seconds(
+            self._deaths_in_a_row,
+            first_seconds=FIRST_RESTART_SECONDS,
+            longest_seconds=LONGEST_RESTART_SECONDS,
+        )
         self._deaths_in_a_row += 1
         if not self._cancelled:
-            self._nap.acquire(timeout=min(LONGEST_RESTART_SECONDS, wait))
+            self._nap.acquire(timeout=wait)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
-import json
 import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.http_server.session_tokens import read_token, sign_token
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class Auth:
@@ -62,8 +61,7 @@ class Auth:
             "generation": self._generation,
             "jti": secrets.token_hex(8),
         }
-        signed = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
-        return f"{signed}.{self._sign(signed)}"
+        return sign_token(claims, self._secret)
 
     def expire_tokens(self) -> None:
         """Make every token issued so far invalid; API keys stay valid."""
@@ -103,25 +101,12 @@ class Auth:
             "organization_ids": self.organization_ids,
         }
 
-    def _sign(self, signed: str) -> str:
-        digest = hmac.new(self._secret, signed.encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
     def _is_valid_token(self, token: str) -> bool:
-        signed, _, signature = token.rpartition(".")
-        if not _same(signature, self._sign(signed)):
-            return False
-        # Only this class signs, so what is signed can be decoded.
-        body = signed.partition(".")[2]
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        return bool(claims["exp"] > time.time() and claims["generation"] == self._generation)
+        claims = read_token(token, self._secret, now=time.time())
+        return claims is not None and claims["generation"] == self._generation
 
 
 def _same(given: object, expected: str) -> bool:
     return isinstance(given, str) and hmac.compare_digest(
         given.encode(errors="replace"), expected.encode()
     )
-
-
-def _encode(value: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()

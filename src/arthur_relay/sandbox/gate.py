@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from arthur_relay.http_server.connection import CONNECTION
 from arthur_relay.sandbox.faults import Fault, Kind, Route
 from arthur_relay.sandbox.journal import Journal, RecordedRequest
 
@@ -20,24 +20,8 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox.ticks import Ticks
 
 PREFIX: Final = "/api/v3"
-# Keys of the ASGI scope's extensions and state.
-_TRANSPORT: Final = "arthur_relay.sandbox.transport"
+# A key of the ASGI scope's state.
 ROW_FAULTS: Final = "row_faults"
-
-
-class CuttableProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, which hands its transport to the application, so it can be cut."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # typed wider
-        """Offer the transport of this connection as an extension of the ASGI scope."""
-        super().connection_made(transport)
-        app: ASGIApp = self.app
-
-        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = {_TRANSPORT: transport}
-            await app(scope, receive, send)
-
-        self.app = with_transport
 
 
 def route_of(method: str, path: str) -> Route:
@@ -94,7 +78,7 @@ class _Exchange:
 
     async def cut(self) -> None:
         """Close the connection at once. The server is told, so that it does not complain."""
-        self.scope["extensions"][_TRANSPORT].abort()
+        self.scope["extensions"][CONNECTION].transport.abort()
         await self.gone()
 
     async def run(self, app: ASGIApp) -> _Answer:
@@ -129,7 +113,7 @@ class _Exchange:
         body = answer.body[: len(answer.body) // 2] if cut_midbody else answer.body
         await self.send({"type": "http.response.body", "body": body, "more_body": cut_midbody})
         if cut_midbody:
-            self.scope["extensions"][_TRANSPORT].close()
+            self.scope["extensions"][CONNECTION].transport.close()
             await self.gone()
 
 

@@ -1,17 +1,17 @@
-"""One run of the server: uvicorn in a thread, from the socket it listens on to its last request."""
+"""One run of the server: a thread, from the socket it listens on to its last request."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import socket
 import threading
 from typing import TYPE_CHECKING, Final
 
-import uvicorn
-
+from arthur_relay.http_server.admission import AdmitAll
+from arthur_relay.http_server.options import ServerOptions
+from arthur_relay.http_server.server import HttpServer
 from arthur_relay.sandbox.app import build_app
-from arthur_relay.sandbox.gate import CuttableProtocol
 from arthur_relay.sandbox.ticks import Ticks
 
 if TYPE_CHECKING:
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 # How long requests that are being answered may take to end when the server stops.
 _GRACE_SECONDS: Final = 1.0
 _START_SECONDS: Final = 30.0
+_BACKLOG: Final = 2048  # uvicorn's
+
+_OPTIONS: Final = ServerOptions(
+    logger=logging.getLogger("arthur_relay.sandbox.connections"),
+    keep_alive_seconds=5,  # uvicorn's
+    # A client that gives up is seen at once, so that the wait for it in a fault ends.
+    answers_half_closed=False,
+    access_log=True,
+    date_header=True,
+)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -50,21 +60,11 @@ class Running:
 
     def __init__(self, core: Core, listener: socket.socket) -> None:
         self.ended = threading.Event()
+        self._core = core
         self._stopping = Ticks()
         self._listener = listener
-        # Without log_config and log_level uvicorn leaves the process's logging alone.
-        config = uvicorn.Config(
-            build_app(core, self._stopping),
-            http=CuttableProtocol,
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            log_level=None,
-            proxy_headers=False,
-            server_header=False,
-        )
-        self._server = _Server(config, self._stopping)
+        self._up = threading.Event()
+        self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="arthur-sandbox", daemon=True)
 
     def start(self) -> None:
@@ -74,62 +74,31 @@ class Running:
             RuntimeError: it does not come up.
         """
         self._thread.start()
-        up = self._server.up.wait(_START_SECONDS)
-        if not up or not self._server.started:
+        if not self._up.wait(_START_SECONDS) or self._failure is not None:
             self.stop()
-            raise RuntimeError("the sandbox's server did not come up")
+            raise RuntimeError("the sandbox's server did not come up") from self._failure
 
     def stop(self) -> None:
-        """End what runs, within twice the grace, and return when the thread is done."""
+        """End what runs, within three times the grace, and return when the thread is done."""
         self._stopping.advance()
         self._thread.join()
         self._listener.close()
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._listener]))
+            asyncio.run(self._serve())
+        except OSError as error:
+            self._failure = error
         finally:
-            self._server.up.set()
+            self._up.set()
             self.ended.set()
 
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which stops at once when told to, and lets nobody keep it from it."""
-
-    def __init__(self, config: uvicorn.Config, stopping: Ticks) -> None:
-        super().__init__(config)
-        self.up = threading.Event()
-        self._stopping = stopping
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        while not self._stopping.count and not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait_past(0), 1)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        for listener in sockets or ():
-            loop.remove_reader(listener)
-        # What was accepted a moment ago is not among the connections yet: its task makes it so, but
-        # not once the server is closed (`Server._attach`), when asyncio leaves its socket open.
-        if others := asyncio.all_tasks() - {asyncio.current_task()} - self.server_state.tasks:
-            await asyncio.wait(others, timeout=_GRACE_SECONDS)
-        for server in self.servers:
-            server.close()
-        for listener in sockets or ():
-            listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        if self.server_state.tasks:
-            await asyncio.wait(set(self.server_state.tasks), timeout=_GRACE_SECONDS)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        if self.server_state.tasks:
-            await asyncio.wait(set(self.server_state.tasks), timeout=_GRACE_SECONDS)
-        for server in self.servers:
-            await server.wait_closed()
-        await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+    async def _serve(self) -> None:
+        app = build_app(self._core, self._stopping)
+        server = HttpServer(app, [self._listener], options=_OPTIONS, admission=AdmitAll())
+        self._listener.listen(_BACKLOG)
+        server.start()
+        self._up.set()
+        await self._stopping.wait_past(0)
+        server.stop_accepting()
+        await server.finish(_GRACE_SECONDS, after_cut_seconds=_GRACE_SECONDS)

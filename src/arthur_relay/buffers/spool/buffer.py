@@ -38,6 +38,7 @@ from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row, RowOwner, body_bytes
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.spool")
@@ -125,9 +126,7 @@ class Spool:
         self._recover: Recover = count_nothing
         self._failed_at: float | None = None
         self._failure = ""
-        self._told_failure = False
-        self._told_reader = False
-        self._told_foreign: set[Path] = set()
+        self._once = LogOnce()
         self._left_alone: dict[Path, int] = {}
         self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
@@ -537,8 +536,7 @@ class Spool:
                     part.start_over()
             return False
         self._failed_at, self._failure = None, ""
-        if self._told_failure:
-            self._told_failure = False
+        if self._once.reset("failure"):
             logger.warning("arthur-relay: the spool can be written again")
         self._tell_reader(part)
         self._mend_noticed()
@@ -666,22 +664,22 @@ class Spool:
         self._loss = self._loss.plus(rows, lost)
 
     def _tell_reader(self, part: Segment) -> None:
-        if part.file.is_read_elsewhere and not self._told_reader:
+        if not part.file.is_read_elsewhere:
+            self._once.reset("reader")
+        elif self._once.is_first("reader"):
             logger.warning(
                 "arthur-relay: another process reads the spool file %s and keeps its log from"
                 " shrinking; the log counts in spool_bytes",
                 part.claim.path,
             )
-        self._told_reader = part.file.is_read_elsewhere
 
     def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
         self._left_alone[path] = error.rows
         if not error.is_sure:
             self.asks_for_owner = True
             return
-        if path in self._told_foreign:
+        if not self._once.is_first(path):
             return
-        self._told_foreign.add(path)
         if error.owner is None:
             logger.warning(
                 "arthur-relay: the spool file %s has %d inferences and does not say any more for"
@@ -713,8 +711,7 @@ class Spool:
 
     def _fail(self, error: object) -> None:
         self._failure = f"it can't be used ({error})"
-        if not self._told_failure:
-            self._told_failure = True
+        if self._once.is_first("failure"):
             logger.warning(
                 "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
             )

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import (
     UntrustedError,
     check_directory,
@@ -27,7 +28,7 @@ from arthur_relay.system.files import (
     remove_aside,
     too_many_aside,
 )
-from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data, lock_file
+from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data
 
 SUFFIX = ".spool"
 FRESH = ".salvaged"
@@ -61,7 +62,7 @@ class FileClaim:
 
     path: Path
     shared: bool
-    _lock: int
+    _lock: FileLock
     _data: int
     _log: os.stat_result | None = None
 
@@ -92,16 +93,18 @@ class FileClaim:
     def renew_lock(self) -> None:
         """Make the lock file anew when someone has taken it away. Never raises."""
         with suppress(OSError):
-            descriptor = _locked(self.path.with_suffix(".lock"), shared=self.shared, but=self._lock)
-            if descriptor is not None:
-                os.close(self._lock)
-                self._lock = descriptor
+            if self._lock.is_current():
+                return
+            lock = FileLock.take(self.path.with_suffix(".lock"), shared=self.shared)
+            if lock is not None:
+                self._lock.release()
+                self._lock = lock
 
     def release(self) -> None:
         """Let others have the file. In a forked child: let the parent alone have it."""
-        for descriptor in (self._data, self._lock):
-            with suppress(OSError):
-                os.close(descriptor)
+        with suppress(OSError):
+            os.close(self._data)
+        self._lock.release()
 
     def remove(self) -> None:
         """Delete the file, which nobody has open."""
@@ -273,24 +276,24 @@ class SpoolDirectory:
         )
 
     def _claim(self, path: Path, *, make: bool) -> FileClaim | None:
-        lock = _locked(path.with_suffix(".lock"), shared=self._shared)
+        lock = FileLock.take(path.with_suffix(".lock"), shared=self._shared)
         if lock is None:
             return None
         try:
             _finish_salvage(path)
             data = open_private(path, os.O_RDWR | (os.O_CREAT if make else 0), shared=self._shared)
         except FileNotFoundError:
-            os.close(lock)
+            lock.release()
             if make:
                 raise
             return None  # its owner has ended well meanwhile
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
         if lock_data(data):
             return FileClaim(path, self._shared, lock, data)
         os.close(data)
-        os.close(lock)
+        lock.release()
         return None
 
 
@@ -313,38 +316,6 @@ def check_spool_directory(path: Path) -> bool:
                 with suppress(FileNotFoundError):  # another process is at work here
                     check_file(Path(entry.path), entry.stat(follow_symlinks=False), shared=shared)
     return shared
-
-
-def _locked(lock: Path, *, shared: bool, but: int | None = None) -> int | None:
-    """Lock a file, made if need be; not one that was taken away meanwhile.
-
-    Args:
-        lock: The file.
-        shared: Whether its group may write to it.
-        but: A descriptor with the lock of one that is perhaps still there.
-
-    Returns:
-        A descriptor, or None when someone has the lock, or `but` has it.
-    """
-    while True:
-        if but is not None and _is_at(lock, but):
-            return None
-        descriptor = open_private(lock, shared=shared)
-        try:
-            lock_file(descriptor)
-        except OSError:
-            os.close(descriptor)
-            return None
-        if _is_at(lock, descriptor):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _finish_salvage(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +24,7 @@ from arthur_relay.buffers.spool.file_format import (
 )
 from arthur_relay.row import RowOwner
 from arthur_relay.settings import Overflow
-from arthur_relay.system.operating_system import AS_IT_IS, lock_file
+from arthur_relay.system.file_lock import FileLock
 
 if TYPE_CHECKING:
     from arthur_relay.settings import RelaySettings
@@ -99,42 +99,29 @@ def inspect_spools(directory: Path) -> list[Finding]:
 
 
 def is_held(lock: Path) -> bool:
-    """Say whether a living process holds a lock; one that is not there nobody does."""
-    descriptor = _shared(lock)
-    if descriptor is None:
-        return False
-    if descriptor >= 0:
-        os.close(descriptor)
-    return descriptor < 0
-
-
-def _shared(lock: Path) -> int | None:
-    """Share a lock: -1 when somebody has it, None where there is none to be had.
+    """Say whether a living process holds a lock; one that is not there nobody does.
 
     It is not made: a file of whoever runs the check might be one that the daemon can't open.
     """
     try:
-        descriptor = os.open(lock, os.O_RDONLY | AS_IT_IS)
+        shared = FileLock.share(lock)
     except OSError:
-        return None
-    try:
-        lock_file(descriptor, shared=True)
-    except OSError:
-        os.close(descriptor)
-        return -1
-    return descriptor
+        return False
+    if shared is None:
+        return True
+    shared.release()
+    return False
 
 
 def _inspect(path: Path) -> Finding:
     # Shared for as long as it is read, so that a daemon which starts meanwhile takes another file.
-    held = _shared(path.with_suffix(".lock"))
-    if held is not None and held < 0:
-        return Finding(path, Condition.HELD)
-    try:
+    with ExitStack() as stack:
+        with suppress(OSError):  # there is none: nobody has it
+            shared = FileLock.share(path.with_suffix(".lock"))
+            if shared is None:
+                return Finding(path, Condition.HELD)
+            stack.callback(shared.release)
         return _read(path)
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 def _read(path: Path) -> Finding:

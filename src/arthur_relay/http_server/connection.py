@@ -1,59 +1,37 @@
-"""The HTTP protocol at the edge: one connection, its time limits, and who is at its other end."""
+"""A connection: its requests, their time limits, and what an application is given of it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.access import Door, Peer, peer_uid
-from arthur_relay.daemon.framing import LATE, REASONS, FramedProtocol
+from arthur_relay.http_server.framing import LATE, REASONS, FramedProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.types import Receive, Scope, Send
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from arthur_relay.daemon.places import Places
-
-logger = logging.getLogger("arthur_relay.daemon.connections")
-
-PEER = "arthur_relay.peer"
-"""Where the ASGI scope's extensions have the `Peer`."""
+    from arthur_relay.http_server.admission import Admission
+    from arthur_relay.http_server.options import ServerOptions
 
 CONNECTION = "arthur_relay.connection"
-"""Where they have the `GuardedProtocol`."""
+"""Where the ASGI scope's extensions have the `Connection`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a connection may do.
-
-    Attributes:
-        door: Where it came in.
-        places: Who may be connected there.
-        timeout_seconds: How long a request may take to arrive, and an answer to be read.
-    """
-
-    door: Door
-    places: Places
-    timeout_seconds: Callable[[], float]
-
-
-class GuardedProtocol(FramedProtocol):
-    """One connection. Its peer, and itself, are in the ASGI scope's extensions.
+class Connection(FramedProtocol):
+    """One connection.
 
     Args:
         config: uvicorn's.
-        state: uvicorn's, shared by the connections of a front.
-        loop: The daemon's loop.
-        limits: What it may do.
-        gone: Called when it has ended.
+        state: uvicorn's, shared by the connections of a server.
+        loop: The server's loop.
+        options: How connections are treated.
+        admission: Which are served, and how long they may take.
+        one_ended: Set when this one has ended.
 
     Attributes:
+        extensions: What the ASGI scope of each request has as its extensions; the connection itself
+            is among them.
         opening: The task that makes the connection, its handshake included.
     """
 
@@ -62,14 +40,17 @@ class GuardedProtocol(FramedProtocol):
         config: Config,
         state: ServerState,
         loop: asyncio.AbstractEventLoop,
-        limits: Limits,
-        gone: Callable[[], None],
+        *,
+        options: ServerOptions,
+        admission: Admission,
+        one_ended: asyncio.Event,
     ) -> None:
-        super().__init__(config, state, loop)
+        super().__init__(config, state, loop, options)
+        self.extensions: dict[str, Any] = {CONNECTION: self}
         self.opening: asyncio.Task[None] | None = None
         self._is_made = False
-        self._limits = limits
-        self._gone = gone
+        self._admission = admission
+        self._one_ended = one_ended
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -87,14 +68,6 @@ class GuardedProtocol(FramedProtocol):
         """
         return not self.has_whole_request or self.flow.write_paused
 
-    def take_place(self) -> bool:
-        """Take a place for good: the client was let in. False when there is none."""
-        return self._limits.places.take(self)
-
-    def take_place_for_view(self) -> bool:
-        """Take a place until the view is answered, and read. False when there is none."""
-        return self._limits.places.take_for_view(self)
-
     def end(self) -> None:
         """End the connection at once, also one whose handshake is not over."""
         if self._is_made:
@@ -106,30 +79,21 @@ class GuardedProtocol(FramedProtocol):
         """Begin: the client has some time for its first request."""
         super().connection_made(transport)
         self._is_made = True
-        uid = None
-        if self._limits.door is Door.SOCKET:
-            uid = peer_uid(transport.get_extra_info("socket"))
-        extensions = {PEER: Peer(self._limits.door, uid), CONNECTION: self}
-        app = self.app
-
-        async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = extensions
-            await app(scope, receive, send)
-
-        self.app = with_peer
+        self._admission.on_open(self)
         self._watch_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._limits.places.leave(self)
+        self._admission.on_end(self)
         self._stop_watching()
         super().connection_lost(exc)
-        self._gone()
+        self._one_ended.set()
 
     def on_message_begin(self) -> None:
         """Begin a request, which has to arrive in time."""
         super().on_message_begin()
         if not self._is_replaying:
+            self.scope["extensions"] = self.extensions
             self._cancel_arrival()
             self._watch_arrival()
 
@@ -147,10 +111,9 @@ class GuardedProtocol(FramedProtocol):
     def pause_writing(self) -> None:
         """Wait for a client that does not read, for as long as it may take."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(
-                self._limits.timeout_seconds(), self.transport.abort
-            )
+        seconds = self._admission.timeout_seconds
+        if self._unread is None and seconds is not None:
+            self._unread = self.loop.call_later(seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on: the client reads."""
@@ -163,14 +126,16 @@ class GuardedProtocol(FramedProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection, also when the client never read its answer."""
         super().timeout_keep_alive_handler()
-        self.loop.call_later(self._limits.timeout_seconds(), self.transport.abort)
+        if (seconds := self._admission.timeout_seconds) is not None:
+            self.loop.call_later(seconds, self.transport.abort)
 
     def _rest_if_answered(self) -> None:
         if not (self.has_whole_request or self.flow.write_paused):
-            self._limits.places.rest(self)
+            self._admission.on_rest(self)
 
     def _watch_arrival(self) -> None:
-        self._arrival = self.loop.call_later(self._limits.timeout_seconds(), self._too_slow)
+        if (seconds := self._admission.timeout_seconds) is not None:
+            self._arrival = self.loop.call_later(seconds, self._too_slow)
 
     def _cancel_arrival(self) -> None:
         if self._arrival is not None:
@@ -191,7 +156,6 @@ class GuardedProtocol(FramedProtocol):
         if self._is_arriving:
             self._refuse(LATE)
             return
-        # Browsers that show the page open connections which they may not need.
-        level = logging.DEBUG if self._limits.door is Door.VIEWS else logging.WARNING
-        logger.log(level, "a connection is closed: %s", REASONS[LATE])
+        options = self._options
+        options.logger.log(options.unused_level, "a connection is closed: %s", REASONS[LATE])
         self.transport.abort()

@@ -16,18 +16,16 @@ All that collects what a client sends, and its bound:
 - requests that were parsed and wait for their turn: `MOST_PIPELINED`
 - a request's body on its way to the application: 64 KiB and what one read returns, then nothing is
   read until it was taken (uvicorn's)
-- a body in the application: `MAX_BODY_BYTES`, all bodies together `MAX_INTAKE_BYTES` (`intake`); a
-  login's `LOGIN_BYTES` (`app`)
-- rows of a request: `MAX_ROWS`, each `MAX_ROW_BYTES` (`rows`)
-- connections: `MAX_CONNECTIONS` of each listener, and as many that have shown nothing (`places`)
-- the time that a request may take to arrive, a handshake to end and an answer to be read:
-  `CLIENT_TIMEOUT_SECONDS` (`protocol`)
+- connections, and the time that a request may take to arrive, a handshake to end and an answer to
+  be read: what the `Admission` says
+
+A body in the application is the application's to bound.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
-logger = logging.getLogger("arthur_relay.daemon.connections")
+    from arthur_relay.http_server.options import ServerOptions
 
 HEAD_BYTES = 32 * 1024
 """A request's line, headers and trailers, at most."""
@@ -86,12 +84,20 @@ class FramedProtocol(HttpToolsProtocol):
 
     Args:
         config: uvicorn's.
-        state: uvicorn's, shared by the connections of a front.
-        loop: The daemon's loop.
+        state: uvicorn's, shared by the connections of a server.
+        loop: The server's loop.
+        options: How connections are treated.
     """
 
-    def __init__(self, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        options: ServerOptions,
+    ) -> None:
         super().__init__(config, state, {}, loop)
+        self._options = options
         self._unparsed: deque[memoryview] = deque()
         self._unanswered: deque[RequestResponseCycle] = deque()  # their heads are whole
         self._has_ended = False  # nothing more is parsed
@@ -128,7 +134,12 @@ class FramedProtocol(HttpToolsProtocol):
         Returns:
             Whether the connection stays open for that. By TLS it can't: asyncio ends it.
         """
-        if self.transport.is_closing() or self.scheme == "https" or self._is_lingering:
+        if (
+            not self._options.answers_half_closed
+            or self.transport.is_closing()
+            or self.scheme == "https"
+            or self._is_lingering
+        ):
             return None
         self._is_half_closed = True
         self._settle()
@@ -174,6 +185,9 @@ class FramedProtocol(HttpToolsProtocol):
         self._was_heard = True
         if self._is_replaying:
             return
+        if self._options.date_header:
+            # uvicorn's server sets it each second.
+            self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         super().on_headers_complete()
         self._in_head = False
         self._unanswered.append(self.cycle)
@@ -282,7 +296,9 @@ class FramedProtocol(HttpToolsProtocol):
 
         It comes behind the answers to those before it, whose rows may be safe already.
         """
-        logger.warning("a connection is closed: %s", REASONS.get(answer, "it is refused"))
+        self._options.logger.warning(
+            "a connection is closed: %s", REASONS.get(answer, "it is refused")
+        )
         self._has_ended = True
         self._unparsed.clear()
         if not self._forget_arriving():
