@@ -1,4 +1,4 @@
-"""arthur-relay: logs the LLM inferences of LangChain applications to Arthur, out of their way."""
+"""arthur-relay: logs the LLM inferences of LangChain applications to Arthur, in the background."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: httpx and pydantic-settings would make `import arthur_relay` slow.
+    # Loaded on first use, because httpx and pydantic-settings make an import slow.
     if name not in __all__:
         raise AttributeError(f"module 'arthur_relay' has no attribute {name!r}")
     return getattr(import_module(f"arthur_relay.{_MODULES.get(name, 'errors')}"), name)

@@ -1,8 +1,8 @@
-"""The one place where every inference is accounted for: captured, delivered, rejected, dropped.
+"""Counts every inference: captured, delivered, rejected, dropped; in all, and by model.
 
-A signal handler may raise between any two steps of Python's, also inside a capture. So what has to
-happen together there is one step of C code: an iterator that does the one thing and then the other,
-run by a call that Python does not interrupt.
+A signal handler may raise between any two steps of Python code, also during a capture. So two
+changes that belong together are made by one step of C code: an iterator that makes the one and then
+the other, run by a call that Python does not interrupt.
 """
 
 import re
@@ -17,14 +17,14 @@ from arthur_relay.inference import Capture
 from arthur_relay.stats import DropReason
 
 REASONS = 40
-"""So many reasons are told apart."""
+"""How many reasons have a count of their own; all others share one."""
 
 OTHER = "other"
 
 _USUAL = re.compile(r"(http|row) [1-5][0-9][0-9]|[a-z_ ]{1,40}")
 
 MODELS = 100
-"""Models with accounts of their own; those that come later share one."""
+"""How many models have accounts of their own; later ones share one."""
 
 _run = deque[Any](maxlen=0).extend
 """Runs an iterator to its end, in one step of C code, and keeps nothing."""
@@ -36,7 +36,7 @@ _rows_of = attrgetter("rows")
 class AtomicCounter:
     """Counts up from any thread, signal handler or finaliser without a lock.
 
-    `itertools.count` advances in one step of C code, and its `repr` tells where it stands.
+    `itertools.count` advances in one step of C code, and its `repr` contains its value.
 
     Attributes:
         increment: Counts up by one.
@@ -72,7 +72,7 @@ class Totals:
     )
 
     def __init__(self, ledger: "Ledger") -> None:
-        # Captured is read last: what is settled was captured before, so pending is never negative.
+        # Captured is read last, so that it includes all that is settled: pending is never negative.
         self.delivered = ledger.delivered
         self.rejected_reasons: Mapping[str, int] = dict(ledger.rejected)
         self.rejected = sum(self.rejected_reasons.values())
@@ -82,7 +82,7 @@ class Totals:
         self.captured = ledger.captured.value() + self.recovered
         self.pending = self.captured - settled
         if ledger.left_at_end is not None:
-            # Derived, so that nothing which a straggler still does can count an inference twice.
+            # Derived, so that a worker that still runs can't count an inference twice.
             cut = min(ledger.left_at_end, self.pending)
             kept = min(ledger.kept_at_end, cut)
             for reason, rows in (
@@ -96,13 +96,13 @@ class Totals:
 
 
 class BoundedReasons:
-    """Makes of any reason one of a bounded number. One thread."""
+    """Maps reasons, of which Arthur words some, to a bounded number of them. One thread."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def bound(self, reason: str) -> str:
-        """Return the reason, or `other` where it is an odd one, or one too many."""
+        """Return the reason, or `other` if its form is unusual or there are too many."""
         if reason in self._known:
             return reason
         if len(self._known) >= REASONS or _USUAL.fullmatch(reason) is None:
@@ -127,7 +127,7 @@ class Accounts(NamedTuple):
 
     @property
     def pending(self) -> dict[str, int]:
-        """Rows that wait, by model; it is what makes the sums come out even."""
+        """Rows that wait, by model: those captured and not settled."""
         left = Counter(self.captured)
         left.subtract(self.delivered)
         for settled in (self.rejected, self.dropped):
@@ -151,14 +151,14 @@ class ModelLedger:
         self._dropped: Counter[tuple[str, str]] = Counter()
 
     def capture(self, rows: int, model_id: str) -> None:
-        """Record rows that are held; before any of them is settled."""
+        """Record captured rows, before any of them is settled."""
         if model_id not in self._labels and len(self._labels) < MODELS:
             self._labels.add(model_id)
         self._captured[self._label(model_id)] += rows
 
     def recover(self, rows: int, found: Mapping[str, int]) -> None:
-        """Record rows that were found; those of models that are not known are `other`."""
-        # Those with the most rows first, should there be too many.
+        """Record rows found in the spool; rows without a known model count as `other`."""
+        # The models with the most rows first, in case there are too many.
         for model_id, found_rows in Counter(found).most_common():
             self.capture(found_rows, model_id)
         if missing := rows - sum(found.values()):
@@ -177,18 +177,18 @@ class ModelLedger:
         self._dropped[self._label(model_id), reason] += rows
 
     def lose(self, reason: str, rows: int, left: Mapping[str, int]) -> None:
-        """Record that rows are gone: those that are pending and not held any more.
+        """Record that rows were lost: those that are pending, but in no buffer any more.
 
         Args:
-            reason: Why.
+            reason: Why they were lost.
             rows: How many.
-            left: How many of each model are held.
+            left: How many rows of each model are still held.
         """
         held: Counter[str] = Counter()
         for model_id, held_rows in left.items():
             held[self._label(model_id)] += held_rows
         pending = self.accounts().pending
-        # First where rows are missing; what can't be told apart is taken where there is any.
+        # First from models with missing rows; the rest from any model with pending rows.
         for surplus in (held, Counter[str]()):
             for label, pending_rows in pending.items():
                 gone = min(rows, max(0, pending_rows - surplus[label]))
@@ -199,8 +199,8 @@ class ModelLedger:
 
     def accounts(self) -> Accounts:
         """Return a consistent reading. Any thread."""
-        # Each copy is one step of C code; captured is read last, as what is settled was captured
-        # before.
+        # Each copy is one step of C code; captured is read last, so that it includes all that is
+        # settled.
         delivered, rejected = dict(self._delivered), dict(self._rejected)
         dropped = dict(self._dropped)
         return Accounts(dict(self._captured), delivered, rejected, dropped)
@@ -210,13 +210,13 @@ class ModelLedger:
 
 
 class Ledger:
-    """Counts what became of inferences, in rows.
+    """Counts inferences, in rows, by what became of them.
 
-    `captured` and `drop()` may be used by any thread. The rest belongs to the worker, after
-    `seal()` to whoever sealed it.
+    Any thread may use `captured` and `drop()`. The rest belongs to the worker, and after
+    `close_out()` to its caller.
 
     Args:
-        by_model: Counts the same by model, where somebody wants to know.
+        by_model: Counts the same by model; None if nobody reads that.
     """
 
     def __init__(self, by_model: ModelLedger | None = None) -> None:
@@ -236,14 +236,14 @@ class Ledger:
         self.kept_at_end = 0
 
     def entering(self, capture: Capture) -> Iterator[Capture]:
-        """Return an iterator that yields a capture once, and has counted it by then. Any thread."""
+        """Return an iterator that counts a capture and then yields it, once. Any thread."""
         steps, rows = self.captured.steps, capture.rows
         if rows == 1:  # nearly always
             return map(_first, zip((capture,), steps, strict=False))
         return map(_first, zip((capture,), map(_run, (islice(steps, rows),)), strict=False))
 
     def lose(self, reason: DropReason, rows: int) -> None:
-        """Record that something was captured, and given up in the same breath. Any thread."""
+        """Record captured rows that are dropped at once. Any thread."""
         captured = islice(self.captured.steps, rows)
         if self._sealed:
             _run(captured)
@@ -251,10 +251,10 @@ class Ledger:
             _run(zip(captured, islice(self._dropped[reason].steps, rows), strict=False))
 
     def drop_oldest(self, reason: DropReason, waiting: deque[Capture]) -> Capture:
-        """Take the oldest capture out of what waits, and record that it is given up. Any thread.
+        """Take the oldest capture out of a queue, and record that it is dropped. Any thread.
 
         Raises:
-            IndexError: Nothing waits.
+            IndexError: The queue is empty.
         """
         if self._sealed:
             return waiting.popleft()
@@ -265,18 +265,18 @@ class Ledger:
         return found[0]
 
     def accept(self, rows: int, model_id: str) -> None:
-        """Record rows that came encoded, and are held. The worker's thread."""
+        """Record rows that came encoded and were taken in. The worker's thread."""
         self.captured.add(rows)
         if self.by_model is not None:
             self.by_model.capture(rows, model_id)
 
     def drop(self, reason: DropReason, rows: int) -> None:
-        """Record that captures were given up. Any thread; lock-free."""
+        """Record that captures were dropped. Any thread; lock-free."""
         if not self._sealed:
             self._dropped[reason].add(rows)
 
     def drop_held(self, reason: DropReason, rows: int, model_id: str) -> None:
-        """Record that rows which were held are given up."""
+        """Record that held rows were dropped."""
         if not self._sealed:
             self._dropped[reason].add(rows)
             if self.by_model is not None:
@@ -285,12 +285,12 @@ class Ledger:
     def lose_held(
         self, reason: DropReason, rows: int, left: Callable[[], Mapping[str, int]]
     ) -> None:
-        """Record that rows which were held are gone, it is not known which.
+        """Record that held rows were lost; it is not known which.
 
         Args:
-            reason: Why.
+            reason: Why they were lost.
             rows: How many.
-            left: Returns how many of each model are held yet; asked if it matters.
+            left: Returns how many rows of each model are still held; only called if needed.
         """
         if not self._sealed:
             self._dropped[reason].add(rows)
@@ -316,14 +316,14 @@ class Ledger:
 
         Args:
             rows: How many.
-            by_model: Returns how many of which model, as far as is known; asked if it matters.
+            by_model: Returns how many of each model, as far as known; only called if needed.
         """
         self.recovered += rows
         if self.by_model is not None and rows:
             self.by_model.recover(rows, by_model())
 
     def omit(self, _name: str) -> None:
-        """Count an attribute's value that could not be sent as its type demands."""
+        """Count a value that could not be sent as its attribute's type."""
         self.attributes_omitted += 1
 
     def redaction_failed(self) -> None:
@@ -340,20 +340,21 @@ class Ledger:
         return Totals(self)
 
     def close_out(self, kept: int = 0) -> int:
-        """Count all that is pending as dropped at shutdown, and then only what comes after that.
+        """Count all pending rows as dropped at shutdown; from now on, count only new captures.
+
+        The worker may not have stopped in time: whatever it still does is not counted, so that no
+        inference is counted twice.
 
         Args:
-            kept: So many of them are not: they wait, on disk, for a later process.
-
-        For a worker that could not be stopped in time: what it may still do is no longer
-        counted, so that no inference is counted twice.
+            kept: How many of the pending rows are not dropped, because a later process finds them
+                on disk.
 
         Returns:
-            How many rows that were.
+            How many rows were pending.
         """
         if self.left_at_end is None:
             self._sealed = True
-            # Not from `totals`, which says that nothing is left once another thread has set it.
+            # Not by `totals`, which derives pending once another thread has set `left_at_end`.
             dropped = sum(counter.value() for counter in self._dropped.values())
             settled = self.delivered + sum(self.rejected.values()) + dropped
             left = self.captured.value() + self.recovered - settled

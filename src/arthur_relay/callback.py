@@ -1,8 +1,8 @@
-"""The LangChain callback: turns run events into captured runs, on the caller's thread, for nothing.
+"""The LangChain callback: turns run events into captured runs, on the caller's thread.
 
-No method blocks, raises, serialises or does I/O. What LangChain really does with a handler is in
-its own source; the traps that matter here: a sync handler that is not inline goes through the
-application's thread pool for every token of an async call; some runs end twice, some never.
+No method blocks, raises, serialises or does I/O. LangChain's source shows how it calls a handler;
+the traps that matter here: a sync handler that is not inline goes through the application's thread
+pool for every token of an async call; some runs end twice, some never.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         settings: For the relay that is made of `arthur_model`; only with that.
 
     Raises:
-        ConfigurationError: Neither or both of `arthur_model` and `relay` were given, or what does
-            not go with them; there is no model id, or the model is not an LLM.
+        ConfigurationError: Neither or both of `arthur_model` and `relay` were given, or an argument
+            that does not go with them; there is no model id, or the model is not an LLM.
     """
 
     run_inline = True
     raise_error = False
-    # Plain attributes: the base class's properties cost a call for each event.
+    # Plain attributes, because the base class's properties cost a call for each event.
     ignore_llm = False
     ignore_chat_model = False
     ignore_chain = True
@@ -113,14 +113,14 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> Self:
         """Make a handler that logs to a model of Arthur.
 
-        Asks Arthur for the model at once, unless `connect = lazy`. When Arthur can't be reached
-        that is logged, the relay keeps asking, and inferences wait.
+        It asks Arthur for the model at once, unless `connect = lazy`. If Arthur can't be reached
+        it logs that, the relay keeps asking, and inferences wait.
 
         Args:
             model_id: Arthur's id of the model.
-            arthur_url: Where Arthur is; None for `ARTHUR_ENDPOINT_URL`, else Arthur's own.
-            arthur_login: The login; without one the key in `ARTHUR_API_KEY` is used.
-            arthur_password: Its password; else `ARTHUR_PASSWORD`, else it is asked for.
+            arthur_url: Arthur's address; None for `ARTHUR_ENDPOINT_URL`, or else Arthur's own.
+            arthur_login: The login; None for the key in `ARTHUR_API_KEY`.
+            arthur_password: Its password; None for `ARTHUR_PASSWORD`, or else it is asked for.
             settings: The relay's settings; from the environment when None.
 
         Raises:
@@ -161,7 +161,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Open a run of a chat model, with what its messages hold now."""
+        """Open a run of a chat model, with a copy of its messages."""
         try:
             # The managers call once for each list of messages, each with a run id of its own.
             prompt, size = snapshot_messages(messages[0], self._plain)
@@ -169,7 +169,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             if self._loses_chunks:
                 run.chunks = StreamedChunks()
             self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
-        except Exception:  # noqa: BLE001 - the callback's edge: nothing reaches the application
+        except Exception:  # noqa: BLE001 - the callback's edge: nothing may be raised into the application
             self.relay.lose_unreadable()
 
     def on_llm_start(
@@ -286,8 +286,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                 return
             run.outcome = _outcome(error)
             run.error = _error_text(error)
-            # The first list is what had been streamed; what LangChain makes of the provider's
-            # error comes behind it and has no text.
+            # The first list is what had been streamed; the provider's error comes after it, as a
+            # generation without text.
             partial = None
             if response is not None and response.generations and response.generations[0]:
                 partial = response.generations[0][0]
@@ -310,13 +310,13 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         ground_truth: Mapping[str, Any],
         timestamp: datetime | None = None,
     ) -> None:
-        """Tell Arthur what became known of an inference later. See `Relay.log_ground_truth`."""
+        """Send an inference's ground truth to Arthur. See `Relay.log_ground_truth`."""
         self.relay.log_ground_truth(
             run_id_or_inference_id, ground_truth, timestamp, model_id=self.model_id
         )
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Wait until everything captured before is settled. See `Relay.flush`."""
+        """Wait until all earlier captures are settled. See `Relay.flush`."""
         return self.relay.flush(timeout)
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
@@ -324,9 +324,9 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         return await self.relay.aflush(timeout)
 
     def close(self, timeout: float | None = None) -> FlushResult:
-        """Flush. The relay goes on for other handlers, until the process ends.
+        """Flush. The relay stays open for other handlers until the process ends.
 
-        `handler.relay.close()` ends the relay, for all handlers that share it.
+        `handler.relay.close()` closes the relay for all handlers that share it.
         """
         return self.relay.flush(timeout)
 
@@ -343,9 +343,9 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         metadata: dict[str, Any] | None,
         details: dict[str, Any],
     ) -> None:
-        """Open a run with what is told of it beside its prompt; what can't be read costs itself."""
+        """Open a run with its prompt and other values; a value that can't be read is left out."""
         run_id: Any = run.run_id
-        if type(run_id) is str:  # LangChain hands over what `config={"run_id": ...}` holds
+        if type(run_id) is str:  # LangChain passes the value of `config={"run_id": ...}` on
             run.run_id = run_id = UUID(run_id)
         run.key = run_id.int ^ self._salt
         run.call = metadata
@@ -361,7 +361,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             if wanted is None or wanted.request:
                 name = details.get("name") or (serialized or {}).get("name")
                 run.request = snapshot_request(details.get("invocation_params"), metadata, name)
-            if metadata and wanted is not None:  # what the model has not registered is not kept
+            if metadata and wanted is not None:  # without unregistered values
                 names = wanted.names
                 metadata = (
                     None
@@ -377,7 +377,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._runs.begin(run)
 
     def _take_generations(self, run: Run, response: LLMResult) -> None:
-        """Keep what a run's answers hold."""
+        """Keep snapshots of a run's answers."""
         streamed = run.first_token_at is not None
         reasoning = self._wants_reasoning()
         output = response.llm_output
@@ -399,14 +399,14 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         return wanted is None or wanted.reasoning
 
     def _key(self, run_id: Any) -> int:
-        """Return what a run is found by; see `runs.run_key`."""
+        """Return the key of a run; see `open_runs.run_key`."""
         if type(run_id) is str:
             run_id = UUID(run_id)
         number: int = run_id.int
         return number ^ self._salt
 
     def _note_chunk(self, chunks: StreamedChunks, token: Any, chunk: Any) -> None:
-        """Note a chunk of a run whose `first_token_at` is set at its end, for it notes them all."""
+        """Keep a chunk of a run; its `first_token_at` is set when it ends."""
         if chunk is not None:
             chunks.last = chunk
         chunks.length += len(token)
@@ -417,7 +417,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         return self._runs.current(self._key(run_id))
 
     def _end(self, run_id: UUID) -> Run | None:
-        """Take a run out of the open ones, with its times set; None when it is not open."""
+        """Remove a run from the open ones and set its times; None when it is not open."""
         run = self._runs.end(self._key(run_id))
         if run is None:
             self.relay.events.unmatched.increment()
@@ -435,7 +435,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             self.relay.submit_ground_truths(run)
 
     def _lose(self, run: Run | None) -> None:
-        """Count an end that could not be read, and with it the run, if one was found."""
+        """Count an end event that could not be read, and drop its run, if one was found."""
         if run is None:
             self.relay.events.unreadable.increment()
         else:
@@ -443,7 +443,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             self.relay.submit_ground_truths(run)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # LangChain objects that carry handlers are copied deeply; a relay is one thing.
+        # LangChain copies objects with handlers deeply, but a relay can't be copied.
         return self
 
     def __copy__(self) -> Self:
@@ -451,7 +451,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
 
 def _has_content(chunk: Any) -> bool:
-    """Say whether a chunk without text has something all the same: a tool call, or reasoning."""
+    """Return whether a chunk without text has other content: a tool call, or reasoning."""
     message = getattr(chunk, "message", None)
     if message is None:
         return False
@@ -471,7 +471,7 @@ def _outcome(error: BaseException) -> RunOutcome:
 
 
 def _error_text(error: BaseException) -> str:
-    """Return the error's type and text; the exception itself would keep its frames alive."""
+    """Return an error's type and text, because the exception would keep its frames alive."""
     name = type(error).__name__
     try:
         text = str(error)

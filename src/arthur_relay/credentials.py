@@ -1,4 +1,4 @@
-"""Who we are to Arthur: a key or a login, from arguments or from the SDK's variables."""
+"""Credentials for Arthur: a key or a login, from arguments or from the SDK's variables."""
 
 import getpass
 import os
@@ -17,20 +17,20 @@ from arthur_relay.system.operating_system import check_unix_sockets
 DEFAULT_URL = "https://app.arthur.ai"
 
 UNIX = "unix://"
-"""Begins the address of a Unix socket, that of a relay on this host: `unix:///run/x.sock`."""
+"""The prefix of a Unix socket's address, that of a relay on this host: `unix:///run/x.sock`."""
 
 _ANY_KEY = "arthur-relay"
-"""What a Unix socket gets as a key. It asks for none: its permissions say who may use it."""
+"""The key that is sent to a Unix socket, which needs none: its permissions say who may use it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where Arthur is and how to be let in: an API key, or a login with its password.
+    """Arthur's address, and an API key or a login with its password.
 
     Secrets are left out of `repr()`, so that no log line or traceback shows them.
 
     Attributes:
-        secret_file: The file that the key or the password is from, if it is from one.
+        secret_file: The file that the key or the password was read from, if any.
     """
 
     url: str
@@ -42,9 +42,9 @@ class Credentials:
     secret_file: SecretFile | None = None
 
     def renewed(self) -> "Credentials":
-        """Return them with what their file holds now; as they are if it can't be used.
+        """Return them with the current secret of their file; unchanged if it can't be read.
 
-        Never raises: a file that is being replaced is looked at again later.
+        Never raises: a file that is being replaced is read again later.
         """
         if self.secret_file is None:
             return self
@@ -59,7 +59,7 @@ class Credentials:
 
     @property
     def owner(self) -> RowOwner:
-        """Whose rows are those that are captured with these credentials."""
+        """The owner of the rows that are captured with these credentials."""
         who = self.login if self.api_key is None else self.api_key
         text = "\n".join([self.login or "", who or "", self.organization_id or ""])
         digest = blake2b(text.encode(), digest_size=8, person=b"arthur-relay")
@@ -76,17 +76,18 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
     ask: Callable[[str], str] | None = None,
     can_ask: Callable[[], bool] | None = None,
 ) -> Credentials:
-    """Find out who we are, in the order of the old handler and the SDK.
+    """Find the credentials, in the order of the old handler and the SDK.
 
-    The key and the password may also be in files: see `credential_files`. On a Unix socket none is
-    needed.
+    The key and the password may also be in files: see `credential_files`. A Unix socket needs
+    neither.
 
-    The address is the argument, else `ARTHUR_ENDPOINT_URL`, else Arthur's own. With a login its
-    password is the argument, else `ARTHUR_PASSWORD`, else asked for when there is a terminal or a
-    notebook. Without a login it is `ARTHUR_API_KEY`. An empty variable is one that is not set.
+    The address is the argument, else `ARTHUR_ENDPOINT_URL`, else Arthur's own. With a login, the
+    password is the argument, else `ARTHUR_PASSWORD`, else the user is asked for it if there is a
+    terminal or a notebook. Without a login, the key is `ARTHUR_API_KEY`. An empty variable counts
+    as not set.
 
     Raises:
-        CredentialsError: There is nothing to log in with; the message says what to set.
+        CredentialsError: There is no key and no login; the message says what to set.
         ConfigurationError: The URL or `VERIFY_SSL` can't be used.
     """
     given, environment = environment, with_files(environment)
@@ -117,7 +118,7 @@ def resolve_credentials(  # noqa: PLR0913 - keyword-only; the last three are for
     if password is None:
         if not (can_ask or _can_ask)():
             raise _no_password(login, "there is no terminal to ask at")
-        # Looked up now, so that an application that replaces getpass is heard.
+        # Looked up at the call, because an application may have replaced getpass.
         password = _ask_for_password(login, ask or getpass.getpass)
     return Credentials(
         checked,
@@ -154,10 +155,10 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
     """Return the URL without a trailing slash or `/api/v3`; that of a Unix socket as it is.
 
     Raises:
-        ConfigurationError: It is no text, has no scheme, another one than http and https, no host
-            or one that can't be, a user, a query, a port that is none, white space in it, or it is
-            plain HTTP to another machine without `allow_insecure`. What could be a secret in it is
-            not quoted.
+        ConfigurationError: It is no text; its scheme is missing or neither http nor https; its
+            host is missing or invalid; it has a user, a query, an invalid port or white space; or
+            it is plain HTTP to another machine without `allow_insecure`. The message quotes no part
+            that could be a secret.
     """
     example = "write it like 'https://app.arthur.ai'."
     if not isinstance(url, str):
@@ -168,7 +169,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
         parts = urlsplit(url.strip())
         secretive = "@" in url or bool(parts.query or parts.fragment)
         port = parts.port
-        # As the resolver does it, which would fail at each attempt.
+        # The resolver does the same, and would fail at each attempt.
         (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"Arthur's URL can't be used ({error}): {example}") from None
@@ -180,7 +181,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
         raise ConfigurationError(
             f"Arthur's URL {url!r} has no scheme: write it like 'https://{url.strip()}'."
         )
-    # Looked for in what was given: urlsplit itself takes line breaks and tabs out.
+    # Looked for in the original: urlsplit removes line breaks and tabs.
     if any(character.isspace() for character in url.strip()):
         raise ConfigurationError(f"Arthur's URL {url!r} has white space in it: {example}")
     if parts.scheme == "unix":
@@ -208,7 +209,7 @@ def socket_path(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address is this machine's own."""
+    """Return whether a host name or address is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -218,7 +219,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _header_value(name: str, environment: Mapping[str, str]) -> str | None:
-    """Read a variable that becomes an HTTP header's value."""
+    """Read a variable whose value becomes an HTTP header."""
     value = (environment.get(name) or "").strip()  # files of secrets end in a newline
     if not (value.isascii() and value.isprintable()):
         raise CredentialsError(
@@ -243,9 +244,9 @@ def _verify_ssl(value: str | None) -> bool:
 
 
 def _can_ask() -> bool:
-    """Say whether there is someone to ask: at a terminal, or through a getpass that was replaced.
+    """Return whether a user can be asked: at a terminal, or through a replaced getpass.
 
-    A notebook's kernel has no terminal, and replaces `getpass.getpass` by a question in the
+    A notebook's kernel has no terminal, and replaces `getpass.getpass` by an input field in the
     notebook (ipykernel.ipkernel.IPythonKernel._forward_input).
     """
     if getattr(getpass.getpass, "__module__", None) != "getpass":
@@ -262,8 +263,8 @@ def _ask_for_password(login: str, ask: Callable[[str], str]) -> str:
     except EOFError:
         raise _no_password(login, "the input ended when it was asked for") from None
     except (NotImplementedError, OSError, ValueError) as error:
-        # A notebook that is run without anyone to answer raises IPython's StdinNotImplementedError,
-        # which is a NotImplementedError; a closed standard input a ValueError.
+        # A notebook that runs without a user raises IPython's StdinNotImplementedError, which is a
+        # NotImplementedError; a closed standard input raises a ValueError.
         raise _no_password(login, "it can't be asked for here") from error
 
 

@@ -1,4 +1,4 @@
-"""The errors a caller can see: one tree, every message says what was wrong and what to do.
+"""The errors that a caller can see, as one tree. Each message says what was wrong and what to do.
 
 RelayError
 ├── ConfigurationError (also a ValueError)
@@ -35,7 +35,7 @@ class ModelError(ConfigurationError):
     """The model is unknown to Arthur, or it has no text input or no text output.
 
     Attributes:
-        reason: The same in a few words, under which rejected inferences are counted.
+        reason: The same in a few words; rejected inferences are counted by it.
     """
 
     def __init__(self, message: str, *, reason: str = "unknown model") -> None:
@@ -48,11 +48,11 @@ class SpoolError(ConfigurationError):
 
 
 class UnreachableError(RelayError):
-    """Arthur did not answer, or not with something that can be understood.
+    """Arthur did not answer, or its answer can't be understood.
 
     Attributes:
         retry_after_seconds: The least wait that Arthur asked for, or None.
-        throttled: Whether Arthur works and only asks for patience (429).
+        throttled: Whether Arthur works and only asks to wait (429).
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class UnreachableError(RelayError):
 
 
 def safe_traceback(error: BaseException) -> str:
-    """Say of what types an error and its causes are and where they come from, for a log.
+    """Return the types of an error and its causes, and where they were raised, for a log.
 
-    Never what they say, which might quote a prompt or a credential; for the same reason a log
-    record must not carry the error itself, of whose frames error trackers keep the variables.
+    Their texts are left out, because they might quote a prompt or a credential. For the same reason
+    a log record must not carry the error itself: error trackers keep the variables of its frames.
     """
     lines = []
     waiting: list[BaseException | None] = [error]
-    told: set[int] = set()  # causes can go round in a circle
+    told: set[int] = set()  # causes can form a circle
     while waiting:
         found = waiting.pop()
         if found is None or id(found) in told:
@@ -85,9 +85,9 @@ def safe_traceback(error: BaseException) -> str:
 
 
 def unable_to_start(error: BaseException) -> ConfigurationError:
-    """Return what to raise when the worker died before it was ready, or never lived.
+    """Return the error to raise when the worker could not start, or died before it was ready.
 
-    Advice is given where the error itself says what is wrong; else it would be a guess.
+    It gives advice only if the given error says what is wrong; otherwise it would be a guess.
     """
     if isinstance(error, ConfigurationError):
         return error

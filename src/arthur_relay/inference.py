@@ -1,4 +1,4 @@
-"""What is captured: an `Inference` handed over by code, a LangChain `Run`, and ground truth."""
+"""Captures: an `Inference` given by code, a LangChain `Run`, and ground truth."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from arthur_relay.row import Row
 
 CAPTURE_BYTES = 1000
-"""What a capture costs beside its texts: the objects around it, measured with tracemalloc."""
+"""The bytes of a capture without its texts, measured with tracemalloc."""
 
 MAX_ERROR_CHARACTERS = 1000
-"""Kept of an exception's text; providers put whole answers into theirs."""
+"""How much of an exception's text is kept; some providers put whole answers into theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Inference:
     Attributes:
         input_text: The prompt.
         output_text: The completion.
-        inference_id: The id that ground truth is joined by; made up when None.
+        inference_id: The id by which ground truth is joined; generated when None.
         model_id: The Arthur model; the relay's own when None.
         timestamp: When it happened, timezone-aware; the time of the capture when None.
         duration: How long it took, in seconds.
@@ -57,23 +57,23 @@ class RunOutcome(StrEnum):
     DISCONNECTED = "disconnected"
     """The consumer of the stream went away."""
     ABANDONED = "abandoned"
-    """No end event ever came."""
+    """No end event came."""
 
 
 MessageSnapshot = tuple[Any, str | dict[str, Any]]
-"""A message's class, and its text where that is all it has, else a copy of its fields.
+"""A message's class, and its text if it has nothing else, or a copy of its fields.
 
-Taken because the application owns the message.
+A copy, because the application owns the message.
 """
 
 AnswerPart = tuple[str, Any]
-"""A content block of an answer: what it is (see `PartKind`), and what it holds."""
+"""A content block of an answer: its kind (see `PartKind`) and its content."""
 
 
 class PartKind:
-    """What a content block of an answer is, in this package's words.
+    """The kinds of content blocks of an answer.
 
-    Plain texts: finding the member of an enum takes longer than all else that is done with a block.
+    Plain texts, because looking up an enum's member takes longer than all other work on a block.
     """
 
     TEXT = "text"
@@ -87,16 +87,16 @@ class PartKind:
 
 
 class GenerationSnapshot:
-    """What is kept of one generation when a run ends, as the provider told it.
+    """The kept parts of one generation when a run ends, as the provider reported them.
 
-    Few objects, because Python's garbage collector walks what waits in the queue, on the caller's
-    path. What it means is for `encoding` to find out, on the worker's thread.
+    It consists of few objects, because Python's garbage collector visits all that waits in the
+    queue, on the caller's path. `encoding` interprets it on the worker's thread.
 
     Attributes:
-        text: What LangChain calls the generation's text.
+        text: The generation's text, according to LangChain.
         streamed: Whether it was merged from streamed chunks.
         parts: The message's content blocks, in order, when its content is a list.
-        facts: What the provider reports beside the text, by its own names (see
+        facts: The provider's other values, by its own names (see
             `encoding/provider_names.py`): of `generation_info`, `response_metadata`,
             `additional_kwargs` and `llm_output`.
         usage: LangChain's own counts of tokens, `usage_metadata`, or None.
@@ -104,11 +104,11 @@ class GenerationSnapshot:
         tool_calls: A copy of the message's tool calls, valid or not, or None when it has none.
         call_chunks: The same as they were streamed, with their arguments as text, or None.
         message_id: The message's id, which may be the provider's or LangChain's.
-        is_last: Of an answer whose run ended early: whether LangChain has marked its last chunk.
-        unread: How much of it raised an exception when it was read.
+        is_last: For a run that ended early, whether LangChain has marked the last chunk.
+        unread: How many of its parts raised an exception when they were read.
     """
 
-    # Defaults of the class and no slots, as those of `Run`.
+    # Defaults of the class and no slots, as in `Run`.
     parts: list[AnswerPart] | None = None
     facts: tuple[Mapping[str, Any], ...] = ()
     usage: Mapping[str, Any] | None = None
@@ -128,7 +128,7 @@ class GenerationSnapshot:
 
 
 class StreamedChunks:
-    """What is kept of a stream until it ends, where LangChain may lose its last chunk.
+    """The kept parts of a stream until it ends, because LangChain may lose its last chunk.
 
     `BaseLLM.stream` adds a chunk to the partial answer after the consumer has taken it, so a
     consumer that goes away leaves an answer without it. So did `BaseChatModel.stream` before
@@ -137,7 +137,7 @@ class StreamedChunks:
     Attributes:
         first_at: When the first content came, by `time.perf_counter()`, or None.
         last: The chunk that came last, or None.
-        length: Characters of all texts of a completion model.
+        length: The characters of all texts of a completion model's stream.
     """
 
     __slots__ = ("first_at", "last", "length")
@@ -151,18 +151,18 @@ class StreamedChunks:
 class Run:
     """A LangChain run, from its start event until its rows are encoded.
 
-    Made on the caller's thread by the callback, filled in by later events, read by the worker
-    after it went through the queue. Times are `time.perf_counter()` seconds, `ended_at` is the
-    wall clock; `key` is what it is found by while it is open; `asked_for` is the model's name in
-    the request, and `request` what else is kept of that; `rows` is how many rows it makes.
+    The callback makes it on the caller's thread, later events fill it in, and the worker reads it
+    after it went through the queue. Times are seconds of `time.perf_counter()`; `ended_at` is the
+    wall clock. `key` identifies it while it is open. `asked_for` is the model's name in the
+    request, and `request` holds the request's other kept values. `rows` is the number of rows that
+    it makes.
 
-    `call` is what two handlers of one call are given alike, and two calls never are: the same
-    object. `repeat` is which call with the same id it is, if another was open when it began, then
-    found by `shared_key` too; and `repeats` how many have begun beside it.
-    `chunks` is kept of streams whose last chunk LangChain may lose; `is_in_pieces` says that the
-    client hands over each chunk of an answer as one more generation, and `intervention` what it
-    has reported as an error before it ended well: a guardrail's. `unread` is how many values could
-    not be read.
+    `call` is an object that all handlers of one call share, and no two calls do. If another call
+    with the same id was open when this one began, `repeat` is its number among them, and
+    `shared_key` their common key; `repeats` counts the later ones. `chunks` is set for streams
+    whose last chunk LangChain may lose. `is_in_pieces` says that the client returns each chunk of
+    an answer as one more generation. `intervention` is a guardrail's, which the client reported as
+    an error before the run ended well. `unread` is the number of values that could not be read.
     """
 
     # Defaults of the class and no slots: a run sets only what differs, because it is made on the
@@ -188,7 +188,7 @@ class Run:
     unread = 0
     rows = 1
     ground_truths: deque[CapturedGroundTruth] | None = None
-    """What was said of it before it ended, to be sent behind it."""
+    """Ground truth that came before the run ended; it is sent after the run."""
 
     def __init__(
         self,
@@ -211,19 +211,19 @@ _NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class CapturedInference:
-    """An `Inference` on its way through the capture queue, with what the capture adds to it.
+    """An `Inference` in the capture queue, with the values that the capture adds to it.
 
     Args:
-        inference: What was handed over.
-        inference_id: Its id, or one made up.
+        inference: The inference.
+        inference_id: Its id, or a generated one.
         model_id: Its model, or the relay's.
-        captured_at: The wall clock.
+        captured_at: The wall clock's time of the capture.
 
     Attributes:
-        attributes: A copy of its attributes; the application may change them.
-        size: The bytes that it keeps in memory, as accounted.
+        attributes: A copy of its attributes, because the application may change them.
+        size: The bytes of memory that it counts for.
         unread: How many of its attributes could not be read.
-        rows: How many it makes.
+        rows: How many rows it makes.
     """
 
     __slots__ = (
@@ -261,7 +261,7 @@ class CapturedInference:
 
 
 def inference_id_of(capture: Run | CapturedInference | CapturedGroundTruth) -> str:
-    """Return the id that a capture's first row gets, as far as it is one; else an empty text."""
+    """Return the id of a capture's first row; an empty text if the id is not a text."""
     found: object = capture.run_id if isinstance(capture, Run) else capture.id
     return str(found) if isinstance(found, (str, UUID)) else ""
 
@@ -270,22 +270,22 @@ _RUN_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-[0-9]+)?
 
 
 def run_id_of(inference_id: str) -> str | None:
-    """Return the run that an inference's id is of, or None when it has not the form of one.
+    """Return the id of the run that an inference belongs to, or None if its id is no run's.
 
-    A run's second generation, and those behind it, have its id with a number.
+    A run's second generation and later ones have the run's id with a number.
     """
     found = _RUN_ID.fullmatch(inference_id)
     return None if found is None else found[1]
 
 
 class CapturedGroundTruth:
-    """What became known of an inference later, on its way through the capture queue.
+    """Ground truth of an inference, in the capture queue.
 
     Args:
         inference_id: The inference's id, which for LangChain is the run's.
         model_id: Its model.
         values: A copy of the values by attribute name.
-        size: The bytes that it keeps in memory, as accounted.
+        size: The bytes of memory that it counts for.
         known_at: When it became known, in seconds since the epoch.
     """
 
@@ -309,7 +309,7 @@ class CapturedGroundTruth:
 
 
 class CapturedRow:
-    """A row that was encoded before: one of the dead letters, on its way once more.
+    """A row that was encoded earlier: a dead letter that is sent once more.
 
     Args:
         row: The row.
@@ -326,7 +326,7 @@ class CapturedRow:
 
 
 Encodable = Run | CapturedInference | CapturedGroundTruth
-"""What has to be encoded, and waits until its model is known."""
+"""Captures that have to be encoded, and wait until their model is known."""
 
 Capture = Encodable | CapturedRow
-"""What the queue holds: each has `model_id`, `size` in bytes and `rows`, the rows it makes."""
+"""The queue's items: each has `model_id`, `size` in bytes, and `rows`, how many rows it makes."""

@@ -1,6 +1,7 @@
-"""What a relay and its handlers have in common: `with` closes them, and each is one thing.
+"""The common base of a relay and its handlers: `with` closes them, and they can't be copied.
 
-Leaving a block closes within the closing's deadline. A copy is the same one; there is no pickling.
+Leaving a block closes them, within the deadline of `close`. Copying returns the same object;
+pickling raises an error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """Adds `with` and `async with` to what can be closed, and keeps it from being pickled."""
+    """Adds `with` and `async with` to a class with `close`, and prevents pickling."""
 
     @abstractmethod
     def close(self, timeout: float | None = None) -> FlushResult:
@@ -29,7 +30,7 @@ class Closing:
 
     @abstractmethod
     async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
-        """Flush and close, without blocking the loop."""
+        """Flush and close without blocking the loop."""
         ...
 
     def __enter__(self) -> Self:
@@ -71,7 +72,7 @@ class Closing:
 
 
 class Flushing(Closing):
-    """Adds to what can flush that it can do so without blocking a loop."""
+    """Adds `aflush` and `aclose`, which do not block the loop, to a class with `flush`."""
 
     @abstractmethod
     def flush(self, timeout: float | None = None) -> FlushResult:
@@ -82,20 +83,20 @@ class Flushing(Closing):
         """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
         try:
             return await in_thread(partial(self.flush, timeout))
-        except RuntimeError:  # no thread to wait in: it flushes all the same, nobody waits for it
+        except RuntimeError:  # no thread can be started: flush without waiting for the end
             return self.flush(0.0)
 
     async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
         """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
         try:
             return await in_thread(partial(self.close, timeout))
-        except RuntimeError:  # better the loop waits than that nothing is delivered
+        except RuntimeError:  # no thread can be started: block the loop, so that rows are delivered
             return self.close(timeout)
 
 
 async def in_thread(function: Callable[[], FlushResult]) -> FlushResult:
     """Call a blocking function in a thread; a cancellation stops the waiting only."""
-    # A limiter of its own: an application that has used up anyio's threads must be able to flush.
+    # A limiter of its own, so that an application can flush that has used up anyio's threads.
     return await anyio.to_thread.run_sync(
         function, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
     )

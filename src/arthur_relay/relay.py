@@ -1,4 +1,4 @@
-"""The relay: composes the pipeline in an application's process, and is how it is spoken to."""
+"""The relay: the public interface to the pipeline in an application's process."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ logger = logging.getLogger("arthur_relay")
 
 
 class Relay(Flushing):
-    """Takes inferences and has them delivered in the background.
+    """Takes inferences and delivers them in the background.
 
     One relay has one worker thread, one queue and one connection pool; any number of callback
-    handlers and threads may share it. While there is nothing to do, the thread and the connections
-    end after half a minute, and come back with the next capture. A forked child gets a fresh worker
-    and an empty queue on its first use; what was queued stays the parent's.
+    handlers and threads may share it. After half a minute without work, the thread and the
+    connections end; the next capture starts them again. A forked child gets a fresh worker and an
+    empty queue on its first use; captures that were queued at the fork stay the parent's.
 
     Args:
-        destination: Where rows go; entered and used by the worker only.
+        destination: Where rows are sent; only the worker enters and uses it.
         model_id: The model of inferences that do not name one.
         settings: The settings; from the environment when None.
 
     Raises:
-        ConfigurationError: The model's id can't be one, or the relay can't start.
+        ConfigurationError: The model's id is invalid, or the relay can't start.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Relay(Flushing):
     ) -> Relay:
         """Make a relay to Arthur Scope; see `ArthurCallbackHandler.from_credentials`.
 
-        Nothing is asked of Arthur here; `connect(model_id)` does.
+        It sends no request to Arthur; `connect(model_id)` does.
 
         Raises:
             ConfigurationError: The URL, the settings or the credentials can't be used.
@@ -159,13 +159,14 @@ class Relay(Flushing):
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
 
-        Never raises, from any thread, signal handler or finaliser. What can't be taken is counted
-        in `stats()`. With `overflow = block` it may wait when the queue is full.
+        Never raises. Any thread, signal handler or finaliser may call it. An inference that can't
+        be taken is counted in `stats()`. With `overflow = block` it may wait when the queue is
+        full.
         """
         if self.settings.disabled:
             return
         if self._pipeline.started_pid != os.getpid():
-            self._move_in()  # first of all, for ids are of a process too
+            self._move_in()  # first, because generated ids belong to a process too
         try:
             captured = CapturedInference(
                 inference,
@@ -190,15 +191,15 @@ class Relay(Flushing):
         *,
         model_id: str | None = None,
     ) -> None:
-        """Tell Arthur what became known of an inference later, a user's thumbs-up for instance.
+        """Send an inference's ground truth to Arthur, for instance a user's thumbs-up.
 
-        Returns at once, and never raises, from any thread. It is sent behind the inference it
-        belongs to, which may come from another process, and is counted like an inference.
+        Returns at once and never raises; any thread. It is sent after the inference that it belongs
+        to, which may come from another process, and is counted like an inference.
 
         Args:
             run_id_or_inference_id: LangChain's run id, or the inference's own.
-            ground_truth: Values by attribute name, of which those are sent that the model has
-                registered as ground truth.
+            ground_truth: Values by attribute name; those that the model has registered as ground
+                truth are sent.
             timestamp: When it became known, timezone-aware; now when None.
             model_id: The Arthur model; the relay's own when None.
         """
@@ -219,13 +220,13 @@ class Relay(Flushing):
             self.submit(captured)
 
     def resubmit(self, letter: DeadLetter) -> None:
-        """Send a dead letter once more, as it is. Returns at once, as `capture` does."""
+        """Send a dead letter once more, unchanged. Returns at once, as `capture` does."""
         row = Row(letter.inference_id, letter.model_id, letter.body, kind=letter.kind)
         if not self.settings.disabled:
             self.submit(CapturedRow(row))
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return what was rejected or given up, oldest first, as far as it is kept. Any thread.
+        """Return the dead letters that are kept, oldest first. Any thread.
 
         Raises:
             OSError: The spool can't be read.
@@ -234,20 +235,20 @@ class Relay(Flushing):
         return self._pipeline.dead_letters.letters()
 
     def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
-        """Queue a capture; what the callback does with a run that has ended."""
+        """Queue a capture; the callback calls this for a run that has ended."""
         if self._pipeline.started_pid != os.getpid():
             self._move_in()
         self._pipeline.put(capture, may_wait=may_wait)
 
     def submit_ground_truths(self, run: Run) -> None:
-        """Submit what was said of a run before it ended, once it has been submitted itself."""
+        """Submit the ground truth that came before a run ended, after the run itself."""
         truths = run.ground_truths
         while truths:
             with suppress(IndexError):  # another thread takes them as well
                 self.submit(truths.popleft())
 
     def lose_unreadable(self) -> None:
-        """Count an inference that could not be read: captured, and dropped. Any thread."""
+        """Count an inference that could not be read as captured and dropped. Any thread."""
         self.events.unreadable.increment()
         if self._pipeline.started_pid != os.getpid():
             self._move_in()
@@ -256,8 +257,8 @@ class Relay(Flushing):
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
 
-        Returns when Arthur has answered, or after `connect_timeout_seconds`. When Arthur can't be
-        reached that is logged, the worker keeps asking, and inferences wait.
+        Returns when Arthur has answered, or after `connect_timeout_seconds`. If Arthur can't be
+        reached it logs that, the worker keeps asking, and inferences wait.
 
         Raises:
             CredentialsError: Arthur refused the login or the key.
@@ -269,29 +270,29 @@ class Relay(Flushing):
             self._models.ask(model_id, self._pipeline, timeout_seconds=seconds)
 
     def register(self, schema: Schema) -> None:
-        """Make a model known, so that Arthur need not be asked for it. Any thread."""
+        """Register a model's schema, so that Arthur is not asked for it. Any thread."""
         self._models.give(schema, self._pipeline)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Wait until everything captured before is delivered, rejected or dropped.
+        """Wait until all earlier captures are delivered, rejected or dropped.
 
-        Any thread but the worker's own (a callback of the relay), where it returns at once.
+        Any thread; on the worker's own, in a callback of the relay, it returns at once.
 
         Args:
-            timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
+            timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
         """
         if not self._pipeline.is_done:
             self._move_in()
         return self._result(timed_out=not self._pipeline.flush(self._timeout(timeout)))
 
     def close(self, timeout: float | None = None) -> FlushResult:
-        """Take no more, deliver what is queued, and end the worker; all within one deadline.
+        """Take no more captures, deliver the queue, and end the worker, all within one deadline.
 
-        What is left at the deadline is dropped, and counted. Closing again changes nothing. An
-        interrupt while waiting ends the wait and is raised.
+        Captures that are left at the deadline are dropped and counted. Closing again changes
+        nothing. An interrupt ends the wait and is raised.
 
         Args:
-            timeout: Seconds to wait at most; `shutdown_timeout_seconds` when None.
+            timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
         """
         deadline = monotonic() + self._timeout(timeout)
         self.begin_close()
@@ -302,7 +303,7 @@ class Relay(Flushing):
         return self._pipeline.stats(events=self.events, open_runs=self.open_runs)
 
     def health(self) -> Health:
-        """Say in one word and one sentence how delivery goes. Any thread."""
+        """Return in one word and one sentence how delivery goes. Any thread."""
         return self._pipeline.health(
             disabled=self.settings.disabled,
             unreadable=self.events.unreadable.value(),
@@ -311,15 +312,15 @@ class Relay(Flushing):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether its thread has ended for want of work, and comes back with the next capture."""
+        """Whether its thread ended for lack of work; the next capture starts it again."""
         return self._pipeline.is_at_rest
 
     def begin_flush(self) -> Future[None]:
-        """Begin a flush without waiting for it. Any thread, and from a signal handler."""
+        """Begin a flush without waiting for it. Any thread or signal handler."""
         return self._pipeline.begin_flush()
 
     def begin_close(self) -> float:
-        """Take no more and begin to deliver what is queued; returns the seconds it may take."""
+        """Take no more captures and begin to deliver the queue; returns the seconds it may take."""
         self._leave_parent()
         self.open_runs.abandon_all()
         if self._pipeline.begin_shutdown():
@@ -327,7 +328,7 @@ class Relay(Flushing):
         return self.settings.shutdown_timeout_seconds
 
     def finish_close(self, deadline: float) -> FlushResult:
-        """Wait for the end until `deadline`, on `time.monotonic()`'s scale, and see to it."""
+        """Wait for the end until `deadline`, on `time.monotonic()`'s scale, then enforce it."""
         pipeline = self._pipeline
         if pipeline.started_pid != os.getpid():
             return self._result()  # disabled, or a forked child that never captured anything
@@ -338,8 +339,8 @@ class Relay(Flushing):
         return self._result(timed_out=not in_time)
 
     def forget_parent(self) -> None:
-        """Become fresh in a forked child; the worker starts with its first use."""
-        # Kept, so that no finaliser in the child touches the parent's connections.
+        """Start afresh in a forked child; the worker starts with the first use."""
+        # Still referred to, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self._pipeline)
         self._pipeline.abandon()
         self.open_runs.clear()
@@ -366,7 +367,7 @@ class Relay(Flushing):
         """Start the worker in a forked child, whether or not its at-fork hooks ran.
 
         Raises:
-            ConfigurationError: No thread can be had.
+            ConfigurationError: No thread can be started.
         """
         if self.settings.disabled or not self._pipeline.is_open:
             return
@@ -380,12 +381,12 @@ class Relay(Flushing):
                 self._start()
 
     def _move_in(self) -> None:
-        """Do what `_revive` does; when no thread can be had, the next capture tries again."""
+        """Do what `_revive` does; if no thread can be started, the next capture tries again."""
         with suppress(Exception):
             self._revive()
 
     def _leave_parent(self) -> None:
-        """Become fresh in a forked child whose at-fork hooks were bypassed; else do nothing."""
+        """Start afresh in a forked child whose at-fork hooks did not run; else do nothing."""
         if self._pipeline.created_pid != os.getpid():
             with self._lock.mine():
                 if self._pipeline.created_pid != os.getpid():
@@ -397,14 +398,14 @@ class Relay(Flushing):
         self.submit_ground_truths(run)
 
     def _model_id(self, given: str | None) -> str:
-        """Return the model of a capture; empty when there is none, for which it is rejected."""
+        """Return the model of a capture; empty when there is none: then the capture is rejected."""
         model_id = given or self.model_id or ""
         if not isinstance(model_id, str):
             raise TypeError
         return model_id
 
     def _checked(self, model_id: str) -> str:
-        # An empty one is none, and a relay that is switched off asks for nothing.
+        # An empty id means none, and a relay that is switched off checks nothing.
         return model_id if self.settings.disabled or not model_id else check_model_id(model_id)
 
     def _timeout(self, timeout: float | None) -> float:

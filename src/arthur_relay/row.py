@@ -1,36 +1,36 @@
-"""The currency of the pipeline: a row, one inference's encoded bytes, and what became of it."""
+"""A row: one inference's encoded bytes, which the pipeline delivers; and the outcomes of that."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 CHUNK_BYTES = 256 * 1024
-"""How much of a request's body is put together at once."""
+"""The size of the chunks in which a request's body is built and sent."""
 
 RECOVERED = -1
 """The epoch of rows that an earlier process captured: no flush of this one waits for them."""
 
 
 class RowKind(StrEnum):
-    """What a row tells Arthur; rows of a batch are of one kind."""
+    """The kinds of rows; all rows of a batch are of one kind."""
 
     INFERENCE = "inference"
     GROUND_TRUTH = "ground_truth"
-    """What became known later of an inference that Arthur has."""
+    """Ground truth of an inference that Arthur has already."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowOwner:
-    """Who may send some rows.
+    """The account that rows belong to.
 
     Attributes:
-        address: Where they go, without credentials.
-        organization: Arthur's id of the organisation; "" where there is none, None while it is not
-            known: that of a login or a key is asked for with the first request.
-        principal: A digest of who we are to Arthur, which says nothing of a credential; the same
-            one has the same organisation.
-        is_refused: Whether Arthur has refused that key, and never said whose it is: as far as is
-            known it is nobody's, such as one that was mistyped.
+        address: The destination's address, without credentials.
+        organization: Arthur's id of the organisation; "" if there is none, None while it is not
+            known: the first request asks for that of a login or a key.
+        principal: A digest of the key or login, from which neither can be found; equal digests
+            have the same organisation.
+        is_refused: Whether Arthur has refused the key without ever saying whose it is: it may be
+            mistyped, and nobody's.
     """
 
     address: str
@@ -39,7 +39,7 @@ class RowOwner:
     is_refused: bool = False
 
     def may_send(self, owner: "RowOwner") -> bool | None:
-        """Say whether this one may send what belongs to another; None when it can't be said yet."""
+        """Return whether this account may send another's rows; None while that is not known."""
         if self.address != owner.address:
             return False
         if self.organization is not None and owner.organization is not None:
@@ -47,8 +47,8 @@ class RowOwner:
         if self.principal == owner.principal:
             return True
         if owner.organization is None and not owner.is_refused:
-            return False  # its key may be good, and anybody's
-        # Of a key that nobody knows, the rows are whose key is taken.
+            return False  # the key may be valid, and anybody's
+        # The rows of a refused key belong to whoever has a key that Arthur accepts.
         return None if self.organization is None else True
 
     def __str__(self) -> str:
@@ -59,13 +59,13 @@ class RowOwner:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened to a row that is not settled yet, in this life of the process and before it.
+    """The history of a row that is not settled yet, in this process and in earlier ones.
 
     Attributes:
         attempts: How often it was sent.
-        since: When it was first sent in vain, in seconds since 1970, or None.
-        deaths: In how many lives it was being handled when the worker died.
-        unknown_since: When the destination first said of this ground truth that it does not know
+        since: When it was first sent without success, in seconds since 1970, or None.
+        deaths: How often the worker died while it handled the row.
+        unknown_since: For ground truth: when the destination first answered that it does not know
             the inference, in seconds since 1970, or None.
     """
 
@@ -80,19 +80,19 @@ NO_HISTORY = History()
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One inference, or its ground truth, encoded once and never decoded again on its way.
+    """One inference, or its ground truth, encoded once and never decoded again.
 
-    Nothing but its history changes after it is made (`frozen` would make that five times as slow);
-    rows are compared by identity.
+    Only its history changes after it is made. It is not frozen, because that makes construction
+    five times as slow. Rows are compared by identity.
 
     Attributes:
         id: The `partner_inference_id`, the same on every attempt.
         model_id: The Arthur model that it belongs to.
         body: The JSON object, UTF-8.
-        epoch: The flush generation it was captured in; a flush waits for its own and older ones.
-        shrunk: How often its texts were cut because Arthur found the row alone too large.
-        kind: What it tells.
-        history: What happened to it so far; buffers that outlive the process keep it when told to.
+        epoch: The flush generation of its capture; a flush waits for its own and older ones.
+        shrunk: How often its texts were cut because Arthur rejected the single row as too large.
+        kind: Whether it is an inference or ground truth.
+        history: Its history so far; a buffer that outlives the process can keep it.
     """
 
     id: str
@@ -105,30 +105,30 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes that the row takes in a request, its separator included."""
+        """The bytes that the row takes in a request, including its separator."""
         return len(self.body) + 1
 
     @property
     def inference(self) -> tuple[str, str]:
-        """The model and the id that say which inference it is of."""
+        """The model and the id of the inference that it belongs to."""
         return self.model_id, self.id
 
 
 def body_bytes(rows: Iterable[Row]) -> int:
-    """Return the bytes of some rows' bodies together."""
+    """Return the total bytes of the rows' bodies."""
     return sum([len(row.body) for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one model and kind that travel in one request; never empty, in order of capture."""
+    """Rows of one model and kind for one request; never empty, in order of capture."""
 
     model_id: str
     rows: tuple[Row, ...]
 
     @property
     def kind(self) -> RowKind:
-        """What its rows tell."""
+        """The kind of its rows."""
         return self.rows[0].kind
 
     @property
@@ -143,8 +143,8 @@ class Batch:
     def chunks(self) -> Iterator[bytes]:
         """Yield the request's body in parts of about `CHUNK_BYTES`.
 
-        Each is made when it is sent. A body in one piece would be a megabyte of fresh memory for
-        each request, whose page faults cost more than all that the worker does to the rows.
+        Each part is built when it is sent. A body in one piece would need a megabyte of fresh
+        memory for each request, whose page faults cost more than all other work on the rows.
         """
         parts = [b"["]
         size = 0
@@ -157,30 +157,30 @@ class Batch:
                 yield b"".join(parts)
                 parts = [b","]
                 size = 0
-        if not size:  # the comma would come behind the last row
+        if not size:  # there is no comma after the last row
             parts = []
         parts.append(b"]")
         yield b"".join(parts)
 
 
 class Verdict(Enum):
-    """What one attempt did to one row."""
+    """The result of one attempt for one row."""
 
     DELIVERED = "delivered"
     REJECTED = "rejected"
     RETRY = "retry"
     NOT_YET = "not yet"
-    """It is ground truth of an inference that has not arrived there; later it may have."""
+    """It is ground truth of an inference that has not arrived yet; a later attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt did to one row, and why.
+    """The result of one attempt for one row, with its reason.
 
     Attributes:
-        verdict: What it did.
-        reason: Why, in a few words that never hold a text.
-        status: The HTTP status, of the row or the request, that says so, or None.
+        verdict: The result.
+        reason: The reason, in a few words that never quote a text of the row.
+        status: The HTTP status of the row or the request, or None.
     """
 
     verdict: Verdict
@@ -192,12 +192,12 @@ DELIVERED = Outcome(Verdict.DELIVERED)
 
 
 class Failure(Enum):
-    """What a whole request that failed says about the destination."""
+    """The kinds of failure of a whole request."""
 
     UNAVAILABLE = "unavailable"
     """Transport errors, time-outs, 5xx, 408: the destination is in trouble."""
     THROTTLED = "throttled"
-    """429: the destination works and asks for patience."""
+    """429: the destination works and asks to wait."""
     TOO_LARGE = "too large"
     """413: fewer rows, or smaller ones, may pass."""
     MALFORMED = "malformed"
@@ -205,13 +205,13 @@ class Failure(Enum):
     REFUSED = "refused"
     """404, 422 and other 4xx of the destination's own: sending the same again can't help."""
     UNAUTHORISED = "unauthorised"
-    """It does not take who we are: no row is at fault, and it may be put right at any time."""
+    """It rejects our credentials: no row is at fault, and somebody may correct it at any time."""
     FORBIDDEN = "forbidden"
-    """It knows us, and we may not do this for the model, or our plan does not have it: the same."""
+    """It accepts our credentials, but they or our plan lack the permission; otherwise the same."""
 
 
 ABOUT_US = frozenset({401, 402, 403})
-"""Statuses that are about who we are, and not about what was sent."""
+"""Statuses that concern our credentials, not the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +220,10 @@ class Attempt:
 
     Attributes:
         outcomes: One for each row of the batch, in the same order.
-        failure: What the whole request's failure says, or None when the destination answered.
-        reason: A short text for logs and health, without any row's content.
+        failure: How the whole request failed, or None when the destination answered.
+        reason: A short text for logs and health, without content of any row.
         retry_after_seconds: The least wait that the destination asked for, or None.
-        is_unheard: Whether the destination may have taken rows without our having heard it.
+        is_unheard: Whether the destination may have taken rows although no answer arrived.
     """
 
     outcomes: tuple[Outcome, ...]

@@ -1,4 +1,4 @@
-"""One relay a process: which relay a handler uses."""
+"""Handlers share relays: one for each address, credentials and settings in a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from arthur_relay.settings import Connect, RelaySettings
 def relay_and_model(
     *, arthur_model: Any, relay: Relay | None, model_id: str | None, settings: RelaySettings | None
 ) -> tuple[Relay, str]:
-    """Return the relay and the model of a handler, and ask Arthur for the model if that is due.
+    """Return the relay and the model of a handler; ask Arthur for the model unless that is lazy.
 
     Raises:
         ConfigurationError: See `ArthurCallbackHandler`.
@@ -55,7 +55,7 @@ def relay_and_model(
             relay.connect(model)
         except CredentialsError:
             if registry().unshare(relay):
-                relay.close()  # nobody can use it, and nobody else would ever end its thread
+                relay.close()  # nobody can use it, and nobody else would end its thread
             raise
     return relay, model or ""
 
@@ -115,5 +115,5 @@ def _shared(credentials: Credentials, settings: RelaySettings) -> Relay:
 
 
 def _disabled(settings: RelaySettings) -> Relay:
-    """Return a relay that does nothing; it needs no credentials, so that a test run has none."""
+    """Return a relay that does nothing; it needs no credentials, which a test run may lack."""
     return _shared(Credentials(DEFAULT_URL, api_key=""), settings)

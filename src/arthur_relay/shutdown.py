@@ -1,4 +1,4 @@
-"""How a process that is told to stop flushes: under an ASGI server, and as a bare script."""
+"""Flushing when a process is told to stop: under an ASGI server, and in a bare script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arthur_relay")
 
 EXIT_STATUS = 128 + signal.SIGTERM
-"""What a shell reports for a process that SIGTERM ended."""
+"""The status that a shell reports for a process that SIGTERM ended."""
 
 
 class Closes(Protocol):
@@ -68,16 +68,15 @@ def lifespan(
 def exit_on_sigterm() -> bool:
     """Make SIGTERM raise `SystemExit` in the main thread; then `finally` blocks and flush run.
 
-    The flush begins with the signal, in the background, so that it does not matter what else holds
-    up the exit: a thread that never ends, for instance. While it goes on, another SIGTERM changes
-    nothing; once all is delivered, or the flush's deadline has passed, another one kills the
-    process.
+    The flush begins with the signal, in the background, so that nothing else can delay it, such as
+    a thread that never ends. While it runs, another SIGTERM changes nothing; once everything is
+    delivered, or the flush's deadline has passed, another one kills the process.
 
-    Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. A handler
-    that someone else has set is left alone. Whatever keeps it from being set is logged.
+    Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. An existing
+    handler is left alone. If the handler can't be set, the reason is logged.
 
     Returns:
-        Whether the handler is in place: False outside of the main thread, or when another is.
+        Whether the handler is set: False outside of the main thread, or if there is another one.
     """
     present = signal.getsignal(signal.SIGTERM)
     if isinstance(present, _Exit):
@@ -96,10 +95,10 @@ def exit_on_sigterm() -> bool:
 
 
 class _Exit:
-    """The signal's handler."""
+    """The handler of the signal."""
 
     def __init__(self) -> None:
-        self._came_in: int | None = None  # a forked child has not been told to end yet
+        self._came_in: int | None = None  # the process: a forked child has not got the signal
         self._flushes: list[Future[None]] = []
         self._deadline = 0.0
 

@@ -1,4 +1,4 @@
-"""What the relay tells about itself: snapshots with the invariant captured = settled + pending."""
+"""Snapshots of a relay's counts and health, with the invariant captured = settled + pending."""
 
 from collections.abc import Mapping
 from enum import StrEnum

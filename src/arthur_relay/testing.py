@@ -1,4 +1,4 @@
-"""What users need to test their own code without Arthur: a sandbox, and a destination in memory.
+"""Helps users to test their own code without Arthur: a sandbox, and a destination in memory.
 
 In a `conftest.py`, `pytest_plugins = ["arthur_relay.testing"]` brings the fixtures `arthur_sandbox`
 and `arthur_memory`. The sandbox needs the extra `arthur-relay[daemon]`, the rest needs nothing.
@@ -32,7 +32,7 @@ LLM_ATTRIBUTES = COMMON_ATTRIBUTES
 
 
 class MemoryDestination:
-    """A destination that keeps what it gets; every model exists and has the same attributes.
+    """A destination that keeps all rows in memory; every model exists, with the same attributes.
 
     Any thread may read it.
 
@@ -49,7 +49,7 @@ class MemoryDestination:
 
     @property
     def inferences(self) -> list[dict[str, Any]]:
-        """What was delivered, oldest first, as Arthur would get it and with `model_id` beside."""
+        """The delivered inferences, oldest first, as Arthur would get them, with `model_id`."""
         with self._lock:
             return list(self._rows)
 
@@ -62,7 +62,7 @@ class MemoryDestination:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Keep what was delivered."""
+        """Do nothing: delivered rows are kept."""
 
     async def fetch_schema(self, model_id: str) -> ModelSchema:
         """Return the model."""
@@ -79,7 +79,7 @@ class MemoryDestination:
 def memory_relay(
     *, model_id: str = "test-model", settings: RelaySettings | None = None
 ) -> tuple[Relay, MemoryDestination]:
-    """Return a relay that delivers to memory, and where it delivers to. Close the relay."""
+    """Return a relay that delivers to memory, and its destination. Close the relay."""
     destination = MemoryDestination()
     if settings is None:
         settings = RelaySettings(flush_interval_seconds=0.01)
@@ -99,7 +99,7 @@ if pytest is not None:
 
     @pytest.fixture
     def arthur_sandbox() -> Iterator[ArthurSandbox]:
-        """Run a sandbox for the time of a test."""
+        """Run a sandbox during a test."""
         from arthur_relay.sandbox import ArthurSandbox as Sandbox  # noqa: PLC0415 - an extra
 
         with Sandbox() as sandbox:

@@ -1,4 +1,4 @@
-"""Whether a chunk of a stream has content, or only says that some will come."""
+"""Tells chunks of a stream that have content from those that only announce it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _ABOUT = frozenset(
         "type",
     }
 )
-"""Keys of content blocks whose values are about the content, and none of it."""
+"""Keys of content blocks whose values describe the content, but are not part of it."""
 
 
 def has_content(value: Any, depth: int = _DEPTH) -> bool:
-    """Return whether there is any text in it, or a call; not only blocks that are empty so far.
+    """Return whether it holds any text or call, and not only blocks that are still empty.
 
     Args:
         value: A text, a content block, a list of blocks, or a message's `additional_kwargs`.

@@ -1,7 +1,7 @@
 """Copies of the application's nested values, so that a later change of them changes nothing here.
 
-On the caller's thread, so bounded: values are copied `COPY_DEPTH` deep and `COPY_BYTES` far. What
-lies beyond is kept as it is, and a later change of it may show.
+This runs on the caller's thread, so it is bounded: values are copied `COPY_DEPTH` deep, and
+`COPY_BYTES` of each. Everything beyond is kept as it is, and a later change of it may show.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ COPY_DEPTH = 8
 """How deep nested values are copied."""
 
 COPY_BYTES = 256 * 1024
-"""How many bytes of one value are copied; what is immutable, as texts are, is never copied."""
+"""How many bytes of one value are copied; immutable values, such as texts, are never copied."""
 
 MAX_VISITS = 10_000
-"""Values that are looked at in one value, at most: about a millisecond."""
+"""How many values within one value are visited, at most: about a millisecond's work."""
 
 ITEM_BYTES = 64
-"""What each value is taken to have that nobody looks at."""
+"""The assumed size of each value that is not visited."""
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 def copy_value(value: Any) -> tuple[Any, int]:
-    """Copy dicts, lists, tuples, sets and arrays; what else there is, is kept as it is.
+    """Copy dicts, lists, tuples, sets and arrays; any other value is kept as it is.
 
     Returns:
-        The copy, and the bytes that it keeps in memory, as accounted.
+        The copy, and the bytes of memory that it counts for.
 
     Raises:
-        Exception: Whatever the value raises while it is looked at.
+        Exception: Whatever the value raises while it is read.
     """
     if type(value) in _ATOMS:
         return value, getsizeof(value)
@@ -40,7 +40,7 @@ def copy_value(value: Any) -> tuple[Any, int]:
 
 
 def size_of(value: Any) -> int:
-    """Return the bytes of a value, as accounted, within the same bounds. Nothing is copied."""
+    """Return the bytes that a value counts for, within the same bounds. Nothing is copied."""
     if type(value) in _ATOMS:
         return getsizeof(value)
     sizing = _Copying(copies=False)
@@ -49,7 +49,7 @@ def size_of(value: Any) -> int:
 
 
 class _Copying:
-    """One value on its way, with how far the bounds have been used up.
+    """The copying of one value, within its bounds.
 
     Attributes:
         size: The bytes so far.

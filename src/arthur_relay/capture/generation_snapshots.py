@@ -1,7 +1,7 @@
-"""What is kept of a model's answer on the caller's thread: what was told, and not what it means.
+"""Snapshots of a model's answer, made on the caller's thread; the worker interprets them.
 
-Nothing here looks at the characters of a text, so the cost does not depend on their number. What
-can't be read costs itself and is counted; the rest of the answer is kept.
+Nothing here reads the characters of a text, so the cost does not depend on its length. A part that
+can't be read is left out and counted; the rest of the answer is kept.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 
 GENERATION_BYTES = 600
-"""What a generation's snapshot costs beside its texts, measured with tracemalloc."""
+"""The bytes of a generation's snapshot without its texts, measured with tracemalloc."""
 
 _LOGPROB_BYTES = 1000
-"""What one token's log probabilities with five candidates cost, measured with tracemalloc."""
+"""The bytes of one token's log probabilities with five candidates, measured with tracemalloc."""
 
 _KEPT_WITH_REASONING = KEPT_OF_EXTRAS | frozenset(REASONING)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _NOT_REFUSED: Mapping[str, Any] = {"refusal": None}
-"""What `langchain-openai` puts into the `additional_kwargs` of an answer that is no refusal."""
+"""The `additional_kwargs` that `langchain-openai` gives an answer that is no refusal."""
 
 _LOGPROBS = frozenset(LOG_PROBABILITIES)
 _LARGE = _LOGPROBS | frozenset((*REASONING, *ANSWERS, "finish_message", "stop_details"))
-"""Facts whose bytes are counted one by one; of the others there are a few hundred."""
+"""Facts whose bytes are counted one by one; all others together have a few hundred."""
 
 _SMALL = (KEPT - _LARGE) | {"created", "created_at", "logprobs", "object", "output_version"}
-"""What a message's metadata holds as a rule; copying it whole takes a third of the time."""
+"""The usual content of a message's metadata; copying it whole takes a third of the time."""
 
 _KINDS = {
     None: PartKind.TEXT,  # a block without a type; LangChain takes its text
@@ -64,7 +64,7 @@ _KINDS = {
     "function_call": None,
     "custom_tool_call": None,
 }
-"""By a content block's type. Of others those are calls that end so, by the Responses API's names
+"""By a content block's type. Other types that end in `_call` are calls: the Responses API's names
 (`web_search_call`, `code_interpreter_call`), and LangChain's (`server_tool_call`)."""
 
 
@@ -75,19 +75,20 @@ def snapshot_generation(
     streamed: bool = False,
     reasoning: bool = True,
 ) -> tuple[GenerationSnapshot, int]:
-    """Keep what the encoder reads of a generation, and nothing else of its message.
+    """Keep the parts of a generation that the encoder reads, and nothing else of its message.
 
-    In particular not the HTTP headers and bodies that LangChain puts into a failed run's response.
+    In particular it keeps no HTTP headers and bodies, which LangChain puts into a failed run's
+    response.
 
     Args:
-        generation: LangChain's.
-        output: The result's `llm_output`, which tells what the message does not.
+        generation: LangChain's generation.
+        output: The result's `llm_output`, which holds facts that the message does not have.
         streamed: Whether tokens came before. A model with `streaming=True` merges chunks in
             `invoke()` too, and LangChain makes an ordinary generation of them.
-        reasoning: Whether the model's reasoning is kept.
+        reasoning: Whether to keep the model's reasoning.
 
     Returns:
-        The snapshot, and the bytes that it keeps in memory, as accounted.
+        The snapshot, and the bytes of memory that it counts for.
 
     Raises:
         Exception: Its text can't be read, for whatever reason; nothing else raises.
@@ -101,7 +102,7 @@ def snapshot_generation(
             metadata = _NOTHING
         else:
             # These are the steps of `_take_each`, written out for the caller's path: by subscript,
-            # as each AIMessage has these fields. Messages of other classes are left to it.
+            # because each AIMessage has these fields. `_take_each` reads messages of other classes.
             fields = message.__dict__
             kept.message_id = fields["id"]
             if type(content := fields["content"]) is list:
@@ -117,7 +118,7 @@ def snapshot_generation(
                 kept.usage = usage.copy()
             if calls := (fields["tool_calls"] or fields["invalid_tool_calls"]):
                 size += _take_calls(kept, calls, message)
-        # LangChain copies the other two into the message's metadata; results that were made by
+        # LangChain copies the other two into the message's metadata; only results that were made by
         # hand have them alone.
         if (info := generation.generation_info) and _tells_more(info, metadata):
             size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
@@ -130,7 +131,7 @@ def snapshot_generation(
 
 
 def _tells_more(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Say whether a mapping has a value, other than None, that the known one has no name for."""
+    """Return whether a mapping has a value, other than None, by a name that is not known yet."""
     for name, value in source.items():  # noqa: SIM110 - any() takes longer, on the caller's path
         if value is not None and name not in known:
             return True
@@ -143,7 +144,7 @@ def _take_each(
     output: Mapping[str, Any] | None,
     reasoning: bool,  # noqa: FBT001 - as the functions below
 ) -> int:
-    """Take what can be read of a generation that has something which can't; count the latter."""
+    """Take the readable parts of a generation, and count those that can't be read."""
     message = getattr(generation, "message", None)
     fields = getattr(message, "__dict__", {})
     kept.message_id = fields.get("id")
@@ -167,7 +168,7 @@ def _take_each(
 
 
 def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
-    """Return the one answer whose chunks were handed over as generations, in order."""
+    """Return one answer from chunks that came as generations, in order."""
     whole = pieces[-1]
     whole.text = "".join([piece.text for piece in pieces if isinstance(piece.text, str)])
     whole.facts = tuple(facts for piece in reversed(pieces) for facts in piece.facts)
@@ -178,7 +179,7 @@ def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
 def snapshot_partial(
     generation: Any, output: Mapping[str, Any] | None, *, reasoning: bool
 ) -> tuple[GenerationSnapshot, int]:
-    """Keep what had been answered when a run ended early; see `snapshot_generation`."""
+    """Keep the partial answer of a run that ended early; see `snapshot_generation`."""
     kept, size = snapshot_generation(generation, output, reasoning=reasoning)
     fields = getattr(getattr(generation, "message", None), "__dict__", _NOTHING)
     kept.is_last = fields.get("chunk_position") == "last"
@@ -189,15 +190,15 @@ def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
     """Return a partial answer with the chunk that the consumer took before it went away.
 
     Args:
-        partial: LangChain's, or None.
-        chunks: What has been streamed.
+        partial: LangChain's partial answer, or None.
+        chunks: The chunks of the stream.
     """
     last = chunks.last
     if last is None or partial is None:
         return last if partial is None else partial
     if hasattr(last, "message") and hasattr(partial, "message"):
         return partial + last
-    # A completion model's client may tell of a chunk before or after the consumer gets it.
+    # A completion model's client may report a chunk before or after the consumer gets it.
     is_lost = len(partial.text) + len(last.text) == chunks.length
     text = partial.text + last.text if is_lost else partial.text
     info = {**(partial.generation_info or {}), **_told_last(last)}
@@ -252,7 +253,7 @@ def _take_calls(kept: GenerationSnapshot, calls: Any, message: Any) -> int:
 
 
 def _add_facts(kept: GenerationSnapshot, source: Mapping[str, Any], names: frozenset[str]) -> int:
-    """Keep the facts of these names, and return their bytes beyond those of a generation."""
+    """Keep the facts of these names, and return their bytes beyond a generation's own."""
     facts = {name: value for name, value in source.items() if name in names and value is not None}
     size = 0
     if not _LARGE.isdisjoint(facts):
@@ -271,17 +272,16 @@ def _add_facts(kept: GenerationSnapshot, source: Mapping[str, Any], names: froze
 
 
 def _of_interest(name: str, value: Any) -> Any:
-    """Leave out what is large: an audio answer's sound."""
+    """Leave out large values: an audio answer's sound."""
     if name == "audio" and type(value) is dict:
         return {"transcript": value.get("transcript")}
     return value
 
 
 def _parts(content: list[Any], *, reasoning: bool) -> tuple[list[AnswerPart], int]:
-    """Return the content blocks that are read, with the bytes that they keep.
+    """Return the content blocks that the encoder reads, and their bytes.
 
-    Images, sounds, files and what the provider's own tools have found are megabytes that are not
-    sent.
+    Images, sounds, files and the results of the provider's own tools are megabytes, and not sent.
     """
     parts: list[AnswerPart] = []
     size = 0
@@ -300,7 +300,7 @@ def _parts(content: list[Any], *, reasoning: bool) -> tuple[list[AnswerPart], in
 def _part(block: dict[str, Any], *, reasoning: bool) -> AnswerPart | None:
     kind = block.get("type")
     if kind == "non_standard" and isinstance(block.get("value"), dict):
-        block = block["value"]  # LangChain's wrapping of what its standard does not know
+        block = block["value"]  # LangChain's wrapping of blocks that its standard does not know
         kind = block.get("type")
     what = _KINDS.get(kind) if kind in _KINDS else _kind_by_ending(kind)
     if what == PartKind.TEXT:

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from arthur_relay.inference import CapturedGroundTruth, Run
 
 MAX_GROUND_TRUTHS = 100
-"""Kept with a run that is open, at most; more than that do not wait for it."""
+"""How many an open run holds, at most; further ones do not wait for it."""
 
 
 _REPEAT: ContextVar[Run | None] = ContextVar("arthur_relay_repeat", default=None)
-"""The run of the call that goes on here, if another call with its id was open when it began."""
+"""The run of the current call, if another call with the same id was open when it began."""
 
 
 def run_key(run_id: UUID, model_id: str) -> int:
-    """Return what a run is found by: two models may log the same run, and their keys differ."""
+    """Return a run's key; two models may log the same run, by different keys."""
     return run_id.int ^ salt_of(model_id)
 
 
 def salt_of(model_id: str) -> int:
-    """Return what a model makes of a run's number, by exclusive or, so that it is its own."""
+    """Return the number that makes a run's key the model's own, by exclusive or."""
     return hash(model_id) & ((1 << 63) - 1)
 
 
@@ -44,20 +44,20 @@ def _nothing() -> None:
 class OpenRuns:
     """The open runs of a relay.
 
-    `begin`, `find` and `end` may be called from any thread, from a signal handler and from a
-    finaliser. Dicts change in one step of C code; the byte count is a plain integer that `sweep`
-    sets right, should an update ever be lost.
+    `begin`, `find` and `end` may be called by any thread, signal handler or finaliser. Dicts change
+    in one step of C code; the byte count is a plain integer, which `sweep` corrects if an update
+    was lost.
 
     Args:
-        max_runs: Runs that may be open.
-        max_bytes: Bytes that they may take.
-        give_up: Gets a run that was evicted, marked as abandoned.
-        budget: Knows the bytes that nobody takes: large prompts may have them.
-        on_fork: Called when they are used by another process than that which `owner_pid` names.
+        max_runs: How many runs may be open.
+        max_bytes: How many bytes they may take.
+        give_up: Called with each evicted run, which is marked as abandoned.
+        budget: The relay's bytes: large prompts may use those that are free.
+        on_fork: Called when another process than `owner_pid` uses the runs.
 
     Attributes:
-        owner_pid: The process whose runs they are; what a fork copied is the parent's.
-        repeats: By key, later calls with the same id that go on; nearly always empty.
+        owner_pid: The process that the runs belong to; runs that a fork copied are the parent's.
+        repeats: By key, later open calls with the same id; nearly always empty.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class OpenRuns:
     )
 
     find: Callable[[int], Run | None]
-    """Returns an open run by its key, or None: `dict.get` itself, for each token comes this way."""
+    """Returns an open run by its key, or None. `dict.get` itself: each token calls it."""
 
     def __init__(
         self,
@@ -104,14 +104,14 @@ class OpenRuns:
 
     @property
     def size(self) -> int:
-        """Bytes that the runs take, as accounted."""
+        """The bytes that the runs count for."""
         return max(0, self._size) if self._runs else 0
 
     def begin(self, run: Run) -> None:
-        """Remember a run; the oldest ones make room when there are too many.
+        """Add a run; the oldest ones are evicted when there are too many.
 
-        A run of the same call under the same key replaces the former one: two handlers of a model
-        on one call must not send the call twice. One of another call stays beside it.
+        A run of the same call with the same key replaces the former one, because two handlers of
+        one call must not send it twice. A run of another call with the same key is kept as well.
         """
         if self.owner_pid != getpid():
             self._on_fork()
@@ -129,12 +129,12 @@ class OpenRuns:
             if runs.pop(run.key, None) is former:
                 self._size -= former.size
         elif not runs:
-            self._size = 0  # should a signal handler have raised between a run and its bytes
+            self._size = 0  # in case a signal handler raised between adding a run and its bytes
         runs[run.key] = run
         self._size += run.size
 
     def _begin_beside(self, former: Run, run: Run) -> None:
-        """Remember a run whose id is that of a call that is open: the application gave it twice."""
+        """Add a run with the id of another open call: the application gave the id twice."""
         shared = run.key
         repeats = self.repeats.get(shared, ())
         if any(each.call is run.call for each in list(repeats)):
@@ -142,7 +142,7 @@ class OpenRuns:
         repeats = self.repeats.setdefault(shared, deque())
         former.repeats += 1
         run.repeat, run.shared_key, run.key = former.repeats, shared, next(self._extra_keys)
-        self._runs[run.key] = run  # first, so that it is given up at last, whatever happens here
+        self._runs[run.key] = run  # first, so that it is evicted some day, whatever happens here
         self._size += run.size
         repeats.append(run)
         if self.repeats.get(shared) is not repeats:  # the last of them ended meanwhile
@@ -150,7 +150,7 @@ class OpenRuns:
         _REPEAT.set(run)
 
     def current(self, key: int) -> Run | None:
-        """Return the open run of a key; of several, the one of the call that goes on here."""
+        """Return the open run of a key; if there are several, that of the current call."""
         repeats = self.repeats.get(key)
         if repeats is None:
             return self._runs.get(key)
@@ -160,7 +160,7 @@ class OpenRuns:
         return self._runs.get(key) or next(iter(list(repeats)), None)
 
     def end(self, key: int) -> Run | None:
-        """Forget a run and return it, or None when it is not open: ending is idempotent."""
+        """Remove a run and return it, or None when it is not open: ending is idempotent."""
         if self.owner_pid != getpid():
             self._on_fork()
         if self.repeats and (found := self.current(key)) is not None:
@@ -168,7 +168,7 @@ class OpenRuns:
         return self._take(key)
 
     def _take(self, key: int) -> Run | None:
-        """Forget the run of exactly this key and return it, or None when there is none."""
+        """Remove the run of exactly this key and return it, or None when there is none."""
         run = self._runs.pop(key, None)
         if run is not None:
             self._size -= run.size
@@ -189,10 +189,10 @@ class OpenRuns:
             self.repeats.pop(run.shared_key, None)
 
     def attach(self, truth: CapturedGroundTruth) -> bool:
-        """Leave ground truth with its run while that is open, to be sent behind it.
+        """Add ground truth to its run if that is open, to be sent after it.
 
         Returns:
-            Whether whoever ends the run will send it.
+            Whether it was added; then the end of the run sends it.
         """
         if self.owner_pid != getpid():
             self._on_fork()
@@ -209,13 +209,13 @@ class OpenRuns:
         if self._runs.get(key) is run:
             return True
         try:
-            truths.remove(truth)  # it ended meanwhile, and may have been looked at before
+            truths.remove(truth)  # the run ended meanwhile, and its ground truth may have been sent
         except ValueError:
             return True
         return False
 
     def sweep(self, started_before: float) -> None:
-        """Give up runs that started before a moment of `time.perf_counter()`. Worker only."""
+        """Evict runs that started before this value of `time.perf_counter()`. Worker only."""
         runs = list(self._runs.values())
         self._size = sum(run.size for run in runs)
         for run in runs:
@@ -223,7 +223,7 @@ class OpenRuns:
                 self._abandon(run.key)
 
     def clear(self) -> None:
-        """Forget all runs without giving them up, for a forked child."""
+        """Remove all runs without giving them up, for a forked child."""
         self._runs.clear()
         self.repeats.clear()
         self._size = 0

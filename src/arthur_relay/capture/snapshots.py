@@ -1,6 +1,6 @@
-"""What is kept of LangChain's live objects on the caller's thread: references and bounded copies.
+"""Snapshots of LangChain's live objects, made on the caller's thread: references, bounded copies.
 
-Nothing here looks at the characters of a text, so the cost does not depend on their number.
+Nothing here reads the characters of a text, so the cost does not depend on its length.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from arthur_relay.inference import MessageSnapshot
 
 PLAIN_MESSAGE_BYTES = 64
-"""What a plain message's snapshot costs beside its text: a pair, and its place in a list."""
+"""The bytes of a plain message's snapshot without its text: a pair, and its place in a list."""
 
 MESSAGE_BYTES = 700
-"""What another message's snapshot costs beside its text, measured with tracemalloc."""
+"""The bytes of any other message's snapshot without its text, measured with tracemalloc."""
 
 _SETTINGS = frozenset(name for names in REQUEST_SETTINGS.values() for name in names)
 _OF_METADATA = frozenset({"ls_provider", "ls_temperature", "ls_max_tokens", "ls_stop"})
 
 
 def snapshot_messages(messages: Any, plain: Container[type]) -> tuple[list[MessageSnapshot], int]:
-    """Copy what messages hold now; the application may change them before the worker reads them.
+    """Copy messages, because the application may change them before the worker reads them.
 
     Args:
-        messages: LangChain's.
-        plain: Classes of which the text is all that is kept, when they have no calls.
+        messages: LangChain's messages.
+        plain: Classes of messages of which only the text is kept, if they have no calls.
 
     Returns:
-        The snapshots, in order, and the bytes that they keep in memory, as accounted.
+        The snapshots, in order, and the bytes of memory that they count for.
     """
     snapshots: list[MessageSnapshot] = []
     size = 0
@@ -60,21 +60,21 @@ def snapshot_messages(messages: Any, plain: Container[type]) -> tuple[list[Messa
 
 
 def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Copy the fields of a message that has more than a text, with the bytes that they keep."""
+    """Copy the fields of a message that has more than a text; also returns their bytes."""
     fields = original.copy()
     content = fields.get("content")
     size = MESSAGE_BYTES
     if type(content) is list:
-        # Blocks without text are not sent; an image is megabytes that push good runs out.
+        # Blocks without text are not sent; an image's megabytes would push other runs out.
         content = fields["content"] = [
             block.copy() if type(block) is dict else block
             for block in content
             if type(block) is not dict or type(block.get("text")) is str
         ]
         size += size_of(content)
-    fields.pop("artifact", None)  # whatever a tool kept for itself
+    fields.pop("artifact", None)  # a tool's own value, which is not sent
     fields.pop("response_metadata", None)
-    # These two are what LangChain prints of a message beside its content.
+    # LangChain prints these two of a message, beside its content.
     if calls := fields.get("tool_calls"):
         fields["tool_calls"], held = copy_value(calls)
         size += held
@@ -85,10 +85,10 @@ def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Copy values by name, as deep as `copies` says. One that can't be read costs itself alone.
+    """Copy values by name, within the bounds of `copies`. An unreadable value is left out.
 
     Returns:
-        The copy, the bytes that it keeps in memory, as accounted, and how many could not be read.
+        The copy, the bytes of memory that it counts for, and how many values could not be read.
     """
     copied = dict(values)
     size = getsizeof(copied)
@@ -110,11 +110,11 @@ def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int, int
 def snapshot_request(
     params: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, run_name: Any
 ) -> dict[str, Any]:
-    """Keep what is told of a request: its settings, who serves it, and the run's name.
+    """Keep the facts about a request: its settings, its provider, and the run's name.
 
     Args:
         params: The model's `invocation_params`.
-        metadata: The run's metadata, LangChain's own among it.
+        metadata: The run's metadata, including LangChain's own.
         run_name: The run's name.
     """
     kept: dict[str, Any] = {}
@@ -142,10 +142,10 @@ def snapshot_ground_truth(
     """Copy ground truth.
 
     Args:
-        inference_id: The inference's.
-        model_id: The model's.
-        values: By attribute name.
-        moment: When it became known; `now` when None, or without a timezone.
+        inference_id: The inference's id.
+        model_id: The model's id.
+        values: The values by attribute name.
+        moment: When it became known; `now` when it is None or has no timezone.
         now: Seconds since the epoch.
     """
     copied, size, unread = snapshot_values(values)
