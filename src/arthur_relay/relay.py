@@ -315,8 +315,8 @@ class Relay(Flushing):
             disabled=self.settings.disabled,
             closed=not pipeline.is_open,
             running=pipeline.runtime.is_running or pipeline.started_pid != os.getpid(),
-            trouble=pipeline.worker.buffer.trouble,
-            left_alone=pipeline.worker.buffer.left_alone,
+            trouble=pipeline.worker.buffer.status.trouble,
+            left_alone=pipeline.worker.buffer.status.left_alone,
             lacks_model=self._lacks_model,
         )
 
@@ -352,7 +352,7 @@ class Relay(Flushing):
         """Become fresh in a forked child; the worker starts with its first use."""
         # Kept, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self._pipeline)
-        self._pipeline.worker.buffer.abandon()
+        self._pipeline.worker.buffer.durable.abandon()
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
@@ -408,7 +408,7 @@ class Relay(Flushing):
                     self.forget_parent()
 
     def _sweep(self) -> bool:
-        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
+        self._pipeline.worker.buffer.durable.adopt(self._pipeline.ledger.recover)
         self.open_runs.sweep(Clocks.perf_counter() - self.settings.run_max_age_seconds)
         return len(self.open_runs) > 0
 

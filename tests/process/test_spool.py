@@ -88,7 +88,8 @@ def test_kill_9_loses_what_waits_in_memory(
     script = scripts.start(
         CAPTURE
         + "capture(0)\n"
-        + f"while relay._pipeline.worker.buffer.rows < {COUNT}: threading.Event().wait(0.01)\n"
+        + "intake = relay._pipeline.worker.buffer.intake\n"
+        + f"while intake.rows < {COUNT}: threading.Event().wait(0.01)\n"
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
         environment=None,
@@ -141,8 +142,8 @@ def test_an_end_between_a_rejection_and_its_letter_loses_neither(
     sandbox.faults.fail_rows(containing="i7", status=400, routes=("inferences",))
     ended = scripts.run(
         CAPTURE
-        + "from arthur_relay.dead_letters.sqlite import Database\n"
-        + "Database.add = lambda self, letters: os._exit(9)\n"
+        + "from arthur_relay.dead_letters.sqlite import SqliteStore\n"
+        + "SqliteStore.add = lambda self, letters: os._exit(9)\n"
         + "capture(0, 10)\n"
         + "relay.flush(30)",
         spool_dir=spool,
@@ -181,21 +182,21 @@ def killing_after(owner, name, when=lambda *_, **__: True):
     setattr(owner, name, wrapped)
 from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
-from arthur_relay.buffers.spool.segment import Part
-from arthur_relay.dead_letters.sqlite import Database
+from arthur_relay.buffers.spool.segment import Segment
+from arthur_relay.dead_letters.sqlite import SqliteStore
 has_let_go = []
 killing_row_gone = lambda self, fresh, gone, *_, **__: bool(has_let_go and gone)
-let_go = Part.let_go
+let_go = Segment.let_go
 def letting_go(self, seq):
     let_go(self, seq)
     has_let_go.append(seq)
-Part.let_go = letting_go
+Segment.let_go = letting_go
 """
 
 STEPS = {
-    "before the letter is written": "killing_before(Database, '_add')",
-    "before the letter is committed": "killing_before(Database, '_give_way')",
-    "after the letter is committed": "killing_after(Database, '_add')",
+    "before the letter is written": "killing_before(SqliteStore, '_add')",
+    "before the letter is committed": "killing_before(SqliteStore, '_give_way')",
+    "after the letter is committed": "killing_after(SqliteStore, '_add')",
     "before the row is let go": "killing_before(Spool, 'let_go', lambda self, rows: rows)",
     "after the row is let go": "killing_after(Spool, 'let_go', lambda self, rows: rows)",
     "before the row is deleted": "killing_before(SpoolFile, 'write', killing_row_gone)",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from arthur_relay.buffers.spool.buffer import NOBODY, Spool
 from arthur_relay.buffers.spool.directory import SpoolDirectory
+from arthur_relay.encoding.schema import ModelSchema, schema_from_text, schema_to_text
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
+from arthur_relay.testing import LLM_ATTRIBUTES
 
 MIB = 1024 * 1024
 
@@ -58,6 +60,18 @@ def crash(spool: Spool) -> None:
     for part in spool._segments:
         part.file.close()
     spool.abandon()
+
+
+def remember(spool: Spool, model_id: str) -> None:
+    spool.schemas.keep(model_id, schema_to_text(ModelSchema(model_id, LLM_ATTRIBUTES)))
+
+
+def remembered(spool: Spool) -> list[ModelSchema]:
+    """Return the schemas that a spool has kept, each of which has to be whole."""
+    found = [schema_from_text(*each) for each in spool.schemas.texts().items()]
+    whole = [schema for schema in found if schema is not None]
+    assert len(whole) == len(found)
+    return whole
 
 
 def rows_of(count: int, first: int = 0, *, size: int = 100) -> list[Row]:

@@ -17,7 +17,16 @@ from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.unit.spools import (
+    Clock,
+    connection_of,
+    crash,
+    ids,
+    new_spool,
+    remember,
+    remembered,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -158,19 +167,19 @@ def test_models_are_remembered_until_arthur_refuses_them(path: Path) -> None:
     first, second = new_spool(path), new_spool(path)
     first.open()
     second.open()
-    first.remember(ModelSchema("one", LLM_ATTRIBUTES))
-    second.remember(ModelSchema("two", LLM_ATTRIBUTES))
+    remember(first, "one")
+    remember(second, "two")
     crash(first)
     crash(second)
     third = new_spool(path)
     third.open()
-    found = {schema.model_id: schema.types for schema in third.schemas()}
+    found = {schema.model_id: schema.types for schema in remembered(third)}
     assert found == {name: ModelSchema(name, LLM_ATTRIBUTES).types for name in ("one", "two")}
-    third.forget("one")
+    third.schemas.forget("one")
     third.close()
     fourth = new_spool(path)
     fourth.open()
-    assert [schema.model_id for schema in fourth.schemas()] == ["two"]
+    assert [schema.model_id for schema in remembered(fourth)] == ["two"]
     fourth.close()
 
 

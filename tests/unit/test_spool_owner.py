@@ -15,11 +15,19 @@ from arthur_relay.buffers.spool.file_format import PAGE_BYTES, set_up_tables
 from arthur_relay.buffers.spool.inspection import inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.row_owner import RowOwner
-from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import Clock, connection_of, crash, ids, made, new_spool, rows_of
+from tests.unit.spools import (
+    Clock,
+    connection_of,
+    crash,
+    ids,
+    made,
+    new_spool,
+    remember,
+    remembered,
+    rows_of,
+)
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spool_format import OLD, make_first_version
 
@@ -44,7 +52,7 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
     """Leave rows for somebody, as a process that is killed does."""
     spool = new_spool(path, owner=owner)
     spool.open()
-    spool.remember(ModelSchema("theirs", LLM_ATTRIBUTES))
+    remember(spool, "theirs")
     assert spool.store(rows_of(count))
     crash(spool)
 
@@ -106,7 +114,7 @@ def test_rows_for_somebody_else_are_left_alone_and_told_of_once(
     clock = Clock()
     other = new_spool(path, clock, owner=RowOwner("https://b.example", "org", "me"))
     assert other.open() == 0
-    assert other.schemas() == []
+    assert remembered(other) == []
     assert other.store(rows_of(2, 100))
     for _ in range(3):
         clock.now += ADOPT_SECONDS
@@ -135,7 +143,7 @@ def test_a_file_without_rows_is_of_nobody(path: Path) -> None:
     assert (path / "0.spool").exists(), "for the models in it"
     other = new_spool(path, owner=RowOwner("https://b.example"))
     assert other.open() == 0
-    assert other.schemas() == []
+    assert remembered(other) == []
     assert other._segments[0].claim.path.name == "0.spool"
     assert other.store(rows_of(1))
     other.close()
@@ -300,8 +308,8 @@ def test_an_owner_that_is_damaged_in_mid_run_is_known_all_the_same(path: Path) -
     connection_of(spool).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     overwrite_pages(path, *pages)
     connection_of(spool).execute("PRAGMA shrink_memory")
-    spool.remember(ModelSchema("one", LLM_ATTRIBUTES))
-    assert spool.schemas() == []
+    remember(spool, "one")
+    assert remembered(spool) == []
     assert len(list(path.glob("*-damaged-*.sqlite"))) == 1
     assert spool.close() == 20
     assert new_spool(path, owner=B).open() == 0

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.memory import MemoryStore
@@ -98,6 +99,7 @@ class Harness:
     ledger: Ledger = field(default_factory=Ledger)
     wakes: int = 0
     offload: Offload = _at_once
+    spool: Spool | None = None
 
     def __post_init__(self) -> None:
         self.queue = CaptureQueue(
@@ -110,7 +112,7 @@ class Harness:
         self.dead_letters = DeadLetters([self.letters], told=self.settings.on_dead_letter)
         self.worker = Worker(
             queue=self.queue,
-            buffer=self.buffer,
+            buffer=(self.spool or self.buffer).as_buffer(),
             destination=self.destination,
             ledger=self.ledger,
             dead_letters=self.dead_letters,
@@ -159,7 +161,10 @@ class Harness:
         assert totals.delivered == len(self.destination.stored)
         # The ledger's pending is what is left of a sum, so a row that got lost would hide in it.
         held = sum(capture.rows for capture in self.queue._items)
-        assert totals.pending == held + self.worker.admission.awaiting.rows + self.buffer.rows
+        assert (
+            totals.pending
+            == held + self.worker.admission.awaiting.rows + self.worker.buffer.intake.rows
+        )
         found = {name: getattr(totals, name) for name in expected}
         assert found == expected
 
@@ -186,8 +191,15 @@ class Harness:
 
 def harness(destination: ScriptedDestination | None = None, **settings: Any) -> Harness:
     """Return a harness with settings that make times easy to tell."""
+    return harness_on(None, destination, **settings)
+
+
+def harness_on(
+    spool: Spool | None, destination: ScriptedDestination | None = None, **settings: Any
+) -> Harness:
+    """Return the same with a spool in the place of the buffer in memory."""
     chosen = {"flush_interval_seconds": 1.0, "batch_size": 10, **settings}
-    return Harness(destination or ScriptedDestination(), RelaySettings(**chosen))
+    return Harness(destination or ScriptedDestination(), RelaySettings(**chosen), spool=spool)
 
 
 async def seconds_until(h: Harness, stored: int, *, limit: float) -> float:

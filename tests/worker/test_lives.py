@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -29,7 +28,7 @@ from arthur_relay.row import (
 )
 from tests.unit.spools import connection_of, crash, new_spool
 from tests.unit.test_dead_letters import Broken
-from tests.worker.harness import Harness, ScriptedDestination, harness, run, unavailable
+from tests.worker.harness import Harness, ScriptedDestination, harness_on, run, unavailable
 
 START = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -38,8 +37,6 @@ def on_disk(
     path: Path, destination: ScriptedDestination, now: datetime, **settings: float
 ) -> Harness:
     """Return a worker of a process that starts now, with a spool."""
-    h = harness(destination, **settings)
-    h.worker.utc_now = h.worker.sender.utc_now = lambda: now
     spool = Spool(
         SpoolDirectory(path),
         max_bytes=1 << 26,
@@ -47,10 +44,8 @@ def on_disk(
         monotonic=anyio.current_time,
         utc_now=lambda: now,
     )
-    worker = h.worker
-    parts: list[Any] = [h, worker, worker.sender, worker.settlement, worker.admission]
-    for part in (*parts, worker.schemas, worker.ingest, worker._compactor):
-        part.buffer = spool
+    h = harness_on(spool, destination, **settings)
+    h.worker.utc_now = h.worker.sender.utc_now = lambda: now
     return h
 
 
@@ -59,7 +54,7 @@ async def live(h: Harness, seconds: float, then: Callable[[Harness], object] = b
     async with h.running():
         then(h)
         await anyio.sleep(seconds)
-    h.buffer.close()
+    h.worker.buffer.durable.close()
 
 
 def test_the_time_that_a_row_may_fail_for_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -227,7 +222,7 @@ def test_an_end_does_not_cut_the_patience_of_what_stays_in_the_spool(tmp_path: P
             await anyio.sleep(5)
             first.worker.sender.flow.urgent = True
             assert not await first.flush(30)
-        first.buffer.close()
+        first.worker.buffer.durable.close()
         first.check(captured=1, pending=1)
 
     run(test)

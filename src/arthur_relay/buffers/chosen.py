@@ -18,7 +18,7 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
         owner: Returns who sends its rows, as far as is known by now.
     """
     if settings.spool_dir is None:
-        return _in_memory(settings)
+        return _in_memory(settings).as_buffer()
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
     from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
@@ -33,9 +33,9 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
         owner=owner,
     )
     return (
-        OverflowBuffer(_in_memory(settings), spool)
+        OverflowBuffer(_in_memory(settings), spool).as_buffer()
         if settings.overflow is Overflow.SPILL
-        else spool
+        else spool.as_buffer()
     )
 
 

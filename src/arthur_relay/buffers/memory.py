@@ -13,15 +13,11 @@ from typing import Any
 
 from arthur_relay.buffers import (
     ANY_BYTES,
+    Buffer,
     Compaction,
-    DamagedFiles,
-    Loss,
-    Recover,
     attempts_rank,
-    count_nothing,
     inferences_among,
 )
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
 from arthur_relay.system.operating_system import private_pages
 
@@ -212,13 +208,6 @@ class MemoryBuffer:
 
     is_durable = False
     is_looking = False
-    trouble: str | None = None
-    asks_for_owner = False
-    damaged_files = DamagedFiles()
-    left_alone = 0
-    kept = 0
-    closing_seconds = 0.0
-    oldest_at: float | None = None
 
     def __init__(self, *, max_rows: int, max_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._max_rows = max_rows
@@ -237,6 +226,10 @@ class MemoryBuffer:
         self._waiting = 0
         self._size = 0
 
+    def as_buffer(self) -> Buffer:
+        """Return it with the interfaces that it has."""
+        return Buffer(leases=self, deferred=self, intake=self, compaction=self)
+
     @property
     def rows(self) -> int:
         """Rows held, leased ones included."""
@@ -251,34 +244,6 @@ class MemoryBuffer:
     def waiting(self) -> int:
         """Rows that can be leased."""
         return self._waiting
-
-    def open(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0: nothing is left by an earlier process."""
-        return 0
-
-    def adopt(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0, for the same reason."""
-        return 0
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-    def schemas(self) -> Iterable[ModelSchema]:
-        """Return none: nothing is remembered."""
-        return ()
-
-    def remember(self, schema: ModelSchema) -> None:
-        """Do nothing."""
-
-    def forget(self, model_id: str) -> None:
-        """Do nothing."""
-
-    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0: nothing is kept."""
-        return self.kept
-
-    def abandon(self) -> None:
-        """Do nothing: a forked child has memory of its own."""
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; an empty buffer takes one of any size."""
@@ -386,7 +351,7 @@ class MemoryBuffer:
         self._lend(leased)
         return leased
 
-    def give_back(self, rows: Iterable[Row]) -> None:
+    def release(self, rows: Iterable[Row]) -> None:
         """Make leased rows wait again, behind those of their model that were sent as often."""
         for row in rows:
             del self._leased[row]
@@ -433,23 +398,6 @@ class MemoryBuffer:
         self.settle([old])
         self._leased[new] = None
         self._size += memory_size(new)
-
-    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Do nothing: there is no later process, and in this one the rows have it themselves."""
-
-    def retain(self, row: Row) -> None:
-        """Do nothing: there is no later process."""
-
-    def let_go(self, retained: Iterable[object]) -> None:
-        """Do nothing, for the same reason."""
-
-    def lost(self) -> Loss:
-        """Return nothing: memory does not lose rows."""
-        return Loss()
-
-    def rows_by_model(self) -> dict[str, int]:
-        """Return nothing, for the same reason."""
-        return {}
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it; those that were set apart are older."""

@@ -5,15 +5,13 @@ from collections.abc import Set as AbstractSet
 
 from arthur_relay.buffers import (
     ANY_BYTES,
-    Compaction,
-    DamagedFiles,
+    Buffer,
     Loss,
     Recover,
     count_nothing,
 )
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.spool.buffer import Spool
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row, body_bytes
 
 MOVED_ROWS = 500
@@ -41,6 +39,19 @@ class OverflowBuffer:
         self._memory = memory
         self._spool = spool
 
+    def as_buffer(self) -> Buffer:
+        """Return it with the interfaces that it has, or that its two parts have."""
+        return Buffer(
+            leases=self,
+            deferred=self,
+            intake=self,
+            durable=self,
+            journal=self._spool,  # histories in memory go to the disk with their rows
+            status=self._spool,
+            schemas=self._spool.schemas,
+            compaction=self._memory,
+        )
+
     @property
     def rows(self) -> int:
         """Rows held, leased ones included."""
@@ -66,11 +77,6 @@ class OverflowBuffer:
         """Whether rows wait on disk that may be ours."""
         return self._spool.asks_for_owner
 
-    @property
-    def trouble(self) -> str | None:
-        """Why nothing can be kept on disk now, or None."""
-        return self._spool.trouble
-
     def open(self, recover: Recover = count_nothing) -> int:
         """Open the spool."""
         return self._spool.open(recover)
@@ -79,26 +85,9 @@ class OverflowBuffer:
         """Take over what others have left."""
         return self._spool.adopt(recover)
 
-    @property
-    def oldest_at(self) -> float | None:
-        """When the oldest row on disk was stored."""
-        return self._spool.oldest_at
-
     def commit(self) -> None:
         """Make safe what is on disk."""
         self._spool.commit()
-
-    def schemas(self) -> Iterable[ModelSchema]:
-        """Return the models that are remembered."""
-        return self._spool.schemas()
-
-    def remember(self, schema: ModelSchema) -> None:
-        """Keep a model's schema."""
-        self._spool.remember(schema)
-
-    def forget(self, model_id: str) -> None:
-        """Keep it no longer."""
-        self._spool.forget(model_id)
 
     @property
     def closing_seconds(self) -> float:
@@ -136,18 +125,6 @@ class OverflowBuffer:
         """Hold rows, and return True: in memory they are as safe as can be here."""
         self.put(rows)
         return True
-
-    def pack(self) -> None:
-        """Keep some of what waits in memory in a form for a long wait."""
-        self._memory.pack()
-
-    def compact(self, *, quickly: bool = False) -> bool:
-        """Keep some of what waits in memory in a smaller form."""
-        return self._memory.compact(quickly=quickly)
-
-    def begin_compaction(self) -> Compaction | None:
-        """Return work that keeps some of what waits in memory in its smallest form, or None."""
-        return self._memory.begin_compaction()
 
     @property
     def is_looking(self) -> bool:
@@ -194,11 +171,11 @@ class OverflowBuffer:
             model_id, limit, most_bytes=most_bytes
         ) or self._spool.lease_put_off(model_id, limit, most_bytes=most_bytes)
 
-    def give_back(self, rows: Iterable[Row]) -> None:
+    def release(self, rows: Iterable[Row]) -> None:
         """Make leased rows wait again, each where it is held."""
         for row in rows:
             holder = self._memory if self._memory.has_leased(row) else self._spool
-            holder.give_back((row,))
+            holder.release((row,))
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -217,31 +194,9 @@ class OverflowBuffer:
         holder = self._memory if self._memory.has_leased(old) else self._spool
         holder.replace(old, new)
 
-    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
-        self._spool.note(rows, at_once=at_once)
-
-    def retain(self, row: Row) -> object | None:
-        """Keep a settled row that is on disk there."""
-        return self._spool.retain(row)
-
-    def let_go(self, retained: Iterable[object]) -> None:
-        """Forget what was retained."""
-        self._spool.let_go(retained)
-
     def lost(self) -> Loss:
         """Return what was lost on disk since the last call."""
         return self._spool.lost()
-
-    @property
-    def left_alone(self) -> int:
-        """Rows on disk that are for others, or perhaps for others."""
-        return self._spool.left_alone
-
-    @property
-    def damaged_files(self) -> DamagedFiles:
-        """What became of files that were found damaged."""
-        return self._spool.damaged_files
 
     def rows_by_model(self) -> Mapping[str, int]:
         """Return how many rows of each model are on disk."""

@@ -75,12 +75,12 @@ class DaemonCollector(Collector):
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
-        damaged = state.pipeline.worker.buffer.damaged_files
+        damaged = state.pipeline.worker.buffer.status.damaged_files
         yield _counter(
             "spool_damaged_files",
             "Files of the spool that were found damaged and set aside.",
             (),
-            {(): damaged.quarantine},
+            {(): damaged.quarantined},
         )
         yield _counter(
             "spool_damaged_files_removed",

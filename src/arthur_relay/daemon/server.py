@@ -168,7 +168,7 @@ class Daemon:
             raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
 
     def _adopt(self) -> bool:
-        self._pipeline.worker.buffer.adopt(self._pipeline.ledger.recover)
+        self._pipeline.worker.buffer.durable.adopt(self._pipeline.ledger.recover)
         return False
 
     def _end_pipeline(self) -> None:

@@ -120,8 +120,8 @@ class DaemonState:
             disabled=False,
             closed=not pipeline.is_open,
             running=pipeline.runtime.is_running,
-            trouble=pipeline.worker.buffer.trouble,
-            left_alone=pipeline.worker.buffer.left_alone,
+            trouble=pipeline.worker.buffer.status.trouble,
+            left_alone=pipeline.worker.buffer.status.left_alone,
             unanswered=self.seen.questions.failure,
         )
 
@@ -134,11 +134,11 @@ class DaemonState:
     def queue(self) -> Queue:
         """Return what waits."""
         buffer = self.pipeline.worker.buffer
-        oldest_at = buffer.oldest_at
+        oldest_at = buffer.status.oldest_at
         return Queue(
             pending_bytes=self.pipeline.pending_bytes,
-            spool_rows=buffer.rows,
-            spool_bytes=buffer.size,
+            spool_rows=buffer.intake.rows,
+            spool_bytes=buffer.intake.size,
             spool_limit_bytes=self.relay_settings.spool_bytes,
             oldest_age_seconds=0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
         )
@@ -186,7 +186,7 @@ class DaemonState:
             return False, "The daemon is stopping: it takes no more rows."
         if not self.pipeline.runtime.is_running:
             return False, "The worker died and is being started again."
-        if trouble := self.pipeline.worker.buffer.trouble:
+        if trouble := self.pipeline.worker.buffer.status.trouble:
             return False, f"The spool can't keep rows: {trouble}."
         ingest = self.pipeline.worker.ingest
         failed = ingest.fails_for()
@@ -197,7 +197,7 @@ class DaemonState:
                 False,
                 f"{_sentence(IngestRefusal.FULL)}; rows are put off until some are delivered.",
             )
-        if left_alone := self.pipeline.worker.buffer.left_alone:
+        if left_alone := self.pipeline.worker.buffer.status.left_alone:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import LeaseBuffer
 from arthur_relay.errors import safe_traceback
 from arthur_relay.row import Outcome, Row, Verdict
 from arthur_relay.stats import DropReason
@@ -24,7 +24,7 @@ class Settlement:
         dead: Told of each row that was rejected or given up, why, and after how many attempts.
     """
 
-    buffer: Buffer
+    buffer: LeaseBuffer
     ledger: Ledger
     settled: Callable[[Sequence[Row]], None]
     dead: Callable[[Row, Outcome, int], None]

@@ -156,6 +156,20 @@ class ModelSchema:
         return cls(model_id, attributes, document)
 
 
+def schema_to_text(schema: ModelSchema) -> str:
+    """Return a model's schema as JSON, for `schema_from_text`."""
+    return orjson.dumps(schema.to_json()).decode()
+
+
+def schema_from_text(model_id: str, text: str) -> ModelSchema | None:
+    """Return the schema that a text describes, or None when it is not a schema of that model."""
+    try:
+        found = ModelSchema.from_json(orjson.loads(text))
+    except (ModelError, ArithmeticError, AttributeError, TypeError, ValueError):
+        return None
+    return found if found.model_id == model_id else None
+
+
 def check_model_id(model_id: object) -> str:
     """Return a model's id that can be asked for.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import CompactableBuffer, IntakeBuffer
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
@@ -29,6 +29,7 @@ class Admission:
 
     Attributes:
         buffer: Where encoded rows wait.
+        compaction: Makes room there.
         awaiting: Where captures wait whose model is not known yet.
         ledger: Counts what gives way.
         flushes: Told of what gives way.
@@ -40,7 +41,8 @@ class Admission:
         gives_up_oldest: The setting; found once, for each slice of captures asks.
     """
 
-    buffer: Buffer
+    buffer: IntakeBuffer
+    compaction: CompactableBuffer
     awaiting: AwaitingSchema
     ledger: Ledger
     flushes: FlushTracker
@@ -126,6 +128,6 @@ class Admission:
     def _compact(self) -> bool:
         """Make room without a loss. Returns whether that was possible."""
         try:
-            return self.buffer.compact(quickly=self.inlet_fullness() >= QUICK_FULLNESS)
+            return self.compaction.compact(quickly=self.inlet_fullness() >= QUICK_FULLNESS)
         except (MemoryError, OSError):
             return False  # the machine has no memory for the work itself

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import CompactableBuffer
 from arthur_relay.delivery.sender import Sender
 
 Offload = Callable[[Callable[[], None]], Awaitable[None]]
@@ -23,7 +23,7 @@ class Compactor:
         offload: Where the work is done.
     """
 
-    buffer: Buffer
+    buffer: CompactableBuffer
     sender: Sender
     offload: Offload
     _nudged: anyio.Event | None = field(default=None, init=False)

@@ -190,7 +190,7 @@ class Pipeline:
     def spooled(self) -> int:
         """Inferences that are safe on disk. Any thread."""
         ended = self.ledger.left_at_end is not None
-        return self.ledger.kept_at_end if ended else self.worker.buffer.kept
+        return self.ledger.kept_at_end if ended else self.worker.buffer.durable.kept
 
     def begin_flush(self, *, urgent: bool = False) -> "Future[None]":
         """Have what was captured before delivered at once; done when it is settled.
@@ -242,7 +242,7 @@ class Pipeline:
         in_time = False
         try:
             left = max(0.0, deadline - monotonic())
-            left -= min(left * KEEPING_SHARE, self.worker.buffer.closing_seconds)
+            left -= min(left * KEEPING_SHARE, self.worker.buffer.durable.closing_seconds)
             # Whom another close has come before finds the end there.
             native.wait_for_any((self.closing.done, self.ended), left)
             in_time = self.closing.done.done()
@@ -269,10 +269,10 @@ class Pipeline:
             self.worker.ingest.close()
             counted = self.ledger.left_at_end is not None
             # A worker that could not be stopped may be using it; what it has written stays.
-            kept = buffer.kept
+            kept = buffer.durable.kept
             if not self.runtime.is_alive:
-                buffer.let_go(self.dead_letters.commit())
-                kept = buffer.close(lambda: counted or monotonic() >= at_last)
+                buffer.journal.let_go(self.dead_letters.commit())
+                kept = buffer.durable.close(lambda: counted or monotonic() >= at_last)
             self.ledger.close_out(kept)
             if self.told_end:
                 return

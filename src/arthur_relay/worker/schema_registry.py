@@ -10,13 +10,19 @@ import anyio
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers.schema_cache import SchemaCache
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.encoder import Encoder
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.encoding.schema import COMMON_ATTRIBUTES, MAX_MODEL_CHARACTERS, ModelSchema
+from arthur_relay.encoding.schema import (
+    COMMON_ATTRIBUTES,
+    MAX_MODEL_CHARACTERS,
+    ModelSchema,
+    schema_from_text,
+    schema_to_text,
+)
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -56,7 +62,7 @@ class SchemaRegistry:
 
     Attributes:
         destination: Is asked.
-        buffer: Remembers models for a start while Arthur is away.
+        cache: Keeps models for a start while Arthur is away.
         awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
@@ -70,7 +76,7 @@ class SchemaRegistry:
     """
 
     destination: Destination
-    buffer: Buffer
+    cache: SchemaCache
     awaiting: AwaitingSchema
     settings: RelaySettings
     random: Callable[[], float]
@@ -152,7 +158,7 @@ class SchemaRegistry:
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
-            self.buffer.remember(schema)
+            self.cache.keep(schema.model_id, schema_to_text(schema))
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders and model_id not in self._presumed:
@@ -164,8 +170,9 @@ class SchemaRegistry:
 
     def resume(self, group: TaskGroup) -> None:
         """Ask again what an earlier run did not live to hear, and what is only remembered."""
-        for schema in self.buffer.schemas():
-            if schema.model_id not in self._encoders:
+        for model_id, text in self.cache.texts().items():
+            schema = schema_from_text(model_id, text)
+            if schema is not None and schema.model_id not in self._encoders:
                 self._learn(schema.model_id, schema)
                 self._presumed.add(schema.model_id)
                 self.load(group, schema.model_id)
@@ -273,7 +280,7 @@ class SchemaRegistry:
         else:
             self.asked("")
             self._learn(model_id, schema)
-            self.buffer.remember(schema)
+            self.cache.keep(schema.model_id, schema_to_text(schema))
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
@@ -328,7 +335,7 @@ class SchemaRegistry:
         match error:
             case ModelError():
                 reason = error.reason
-                self.buffer.forget(model_id)
+                self.cache.forget(model_id)
             case CredentialsError():
                 reason = "credentials refused"
             case _:

@@ -130,11 +130,12 @@ class Worker:
     def __post_init__(self) -> None:
         self._begin_anew()
         self.settlement = Settlement(
-            buffer=self.buffer, ledger=self.ledger, settled=self._settled, dead=self._bury
+            buffer=self.buffer.leases, ledger=self.ledger, settled=self._settled, dead=self._bury
         )
         self.sender = Sender(
             destination=self.destination,
-            buffer=self.buffer,
+            buffer=self.buffer.leases,
+            journal=self.buffer.journal,
             ledger=self.ledger,
             settlement=self.settlement,
             settings=self.settings,
@@ -147,7 +148,7 @@ class Worker:
         awaiting = AwaitingSchema()
         self.schemas = SchemaRegistry(
             destination=self.destination,
-            buffer=self.buffer,
+            cache=self.buffer.schemas,
             awaiting=awaiting,
             settings=self.settings,
             random=self.random,
@@ -158,7 +159,8 @@ class Worker:
             asked=self.sender.asked,
         )
         self.admission = Admission(
-            buffer=self.buffer,
+            buffer=self.buffer.intake,
+            compaction=self.buffer.compaction,
             awaiting=awaiting,
             ledger=self.ledger,
             flushes=self._flushes,
@@ -169,7 +171,7 @@ class Worker:
             filled=lambda: self._compactor.nudge(),  # noqa: PLW0108 - it is made below
         )
         self.ingest = IngestQueue(
-            buffer=self.buffer,
+            buffer=self.buffer.intake,
             ledger=self.ledger,
             flushes=self._flushes,
             wake=self.wake_from_outside,
@@ -189,7 +191,7 @@ class Worker:
                 row, Outcome(Verdict.REJECTED, reason), 0
             ),
         )
-        self._compactor = Compactor(self.buffer, self.sender, self.offload)
+        self._compactor = Compactor(self.buffer.compaction, self.sender, self.offload)
 
     def control(self, request: FlushRequest) -> None:
         """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
@@ -205,7 +207,7 @@ class Worker:
         return bool(
             self._controls
             or len(self.queue)
-            or self.buffer.rows
+            or self.buffer.intake.rows
             or self.admission.awaiting.rows
             or len(self._flushes)
             or self.sender.in_progress
@@ -226,19 +228,19 @@ class Worker:
         self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
         self._begin_anew()
         self._ready.clear()
-        self.buffer.open(self.ledger.recover)
+        self.buffer.durable.open(self.ledger.recover)
         if self._in_hand:  # an earlier run died of them, or close to them
             note_death(self._in_hand)
-            self.buffer.note(self._in_hand, at_once=True)
+            self.buffer.journal.note(self._in_hand, at_once=True)
             self._in_hand = ()
-        self.buffer.release_all()
+        self.buffer.leases.release_all()
         self.sender.enter()
         self.schemas.enter()
         is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self._compactor.run)
-            if self.buffer.asks_for_owner:
+            if self.buffer.durable.asks_for_owner:
                 group.start_soon(self._learn_owner)
             self._encode_stage.resume(group)
             self.schemas.resume(group)
@@ -252,7 +254,7 @@ class Worker:
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
             self._keep_letters()
-            self.buffer.close()  # a later run opens it again
+            self.buffer.durable.close()  # a later run opens it again
         return is_idle
 
     async def _learn_owner(self) -> None:
@@ -261,7 +263,7 @@ class Worker:
         With a key that is new, nothing else may ever be asked of Arthur.
         """
         destination = self.destination
-        while self.buffer.asks_for_owner and isinstance(destination, HasOwner):
+        while self.buffer.durable.asks_for_owner and isinstance(destination, HasOwner):
             with suppress(RelayError):
                 await destination.learn_owner()
                 self.wake()
@@ -318,15 +320,17 @@ class Worker:
     def _keep(self) -> None:
         """Make safe what has happened: dead letters before their rows leave the buffer."""
         self._keep_letters()
-        self.buffer.commit()
-        loss = self.buffer.lost()
+        self.buffer.durable.commit()
+        loss = self.buffer.durable.lost()
         if loss.rows:
-            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            self.ledger.lose_held(
+                DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.durable.rows_by_model
+            )
             for epoch, rows in loss.epochs.items():
                 self._flushes.settle(rows, epoch)
 
     def _keep_letters(self) -> None:
-        self.buffer.let_go(self.dead_letters.commit())
+        self.buffer.journal.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
@@ -367,7 +371,7 @@ class Worker:
     def _send_off(self, group: TaskGroup) -> None:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
-        due = self._order.due(now, self.buffer.on_their_way)
+        due = self._order.due(now, self.buffer.deferred.on_their_way)
         self._ready.extend(self._batcher.add(due, now))
         self.sender.flow.look()
         self.sender.start_probes(group)
@@ -382,7 +386,7 @@ class Worker:
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
-                    if self.buffer.is_looking:
+                    if self.buffer.leases.is_looking:
                         self.wake()  # for the rest of it
                     return
 
@@ -402,7 +406,9 @@ class Worker:
             return True
         settings = self.settings
         waiting = self.sender.waiting_models()
-        rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
+        rows = self.buffer.leases.lease(
+            settings.batch_size, waiting, most_bytes=settings.batch_bytes
+        )
         if rows:
             self._form_batches(rows, now)
             return True
@@ -412,10 +418,10 @@ class Worker:
         """Sort ground truth that was put off into batches. Returns whether there was any."""
         size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
         while (model_id := self._order.put_off_due(now)) is not None:
-            if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
+            if rows := self.buffer.deferred.lease_put_off(model_id, size, most_bytes=most_bytes):
                 self._sort_in(rows, now)
                 return True
-            if not self.buffer.has_put_off(model_id):
+            if not self.buffer.deferred.has_put_off(model_id):
                 self._order.forget(model_id)
         return False
 
@@ -440,8 +446,8 @@ class Worker:
 
     def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
         outer, self._in_hand = self._in_hand, rows
-        admitted = self._order.admit(list(rows), self.buffer.on_their_way, now)
-        self.buffer.put_off(self._order.beyond())
+        admitted = self._order.admit(list(rows), self.buffer.deferred.on_their_way, now)
+        self.buffer.deferred.put_off(self._order.beyond())
         if not as_it_is:
             self._ready.extend(self._batcher.add(admitted, now))
         elif admitted:
@@ -454,10 +460,10 @@ class Worker:
 
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
-        enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        enough = self.buffer.leases.waiting >= AHEAD_BATCHES * self.settings.batch_size
         if enough and (self._order.has_put_off or self.sender.waiting_models()):
             return False  # what waits may be theirs only
-        return enough and self.sender.goes_well and not self.buffer.is_durable
+        return enough and self.sender.goes_well and not self.buffer.intake.is_durable
 
     def _settled(self, rows: Sequence[Row]) -> None:
         self._flushes.settle_all([row.epoch for row in rows])
@@ -475,13 +481,13 @@ class Worker:
         if not self._order.postpone(row, now, waited=waited, urgent=urgent):
             return False
         note_unknown(row, wall)
-        self.buffer.note([row])
-        self.buffer.put_off(self._order.beyond())
+        self.buffer.journal.note([row])
+        self.buffer.deferred.put_off(self._order.beyond())
         return True
 
     @property
     def _outlives_us(self) -> bool:
-        return self.buffer.is_durable or self.settings.spool_dir is not None
+        return self.buffer.intake.is_durable or self.settings.spool_dir is not None
 
     def _bury(self, row: Row, outcome: Outcome, attempts: int) -> None:
         self.dead_letters.add(
@@ -496,7 +502,7 @@ class Worker:
                 destination=self.destination.name,
                 body=row.body,
             ),
-            self.buffer.retain(row),
+            self.buffer.journal.retain(row),
         )
 
     def _shrink(self, row: Row) -> Row | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from arthur_relay.buffers import (
     ANY_BYTES,
-    Compaction,
+    Buffer,
     DamagedFiles,
     Loss,
     Recover,
@@ -26,7 +26,7 @@ from arthur_relay.buffers import (
 from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError, is_damage
 from arthur_relay.buffers.spool.quarantine import Apart, Place
-from arthur_relay.buffers.spool.schemas import describe
+from arthur_relay.buffers.spool.schemas import SpoolSchemas
 from arthur_relay.buffers.spool.segment import (
     ROW_OVERHEAD_BYTES,
     Opening,
@@ -36,7 +36,6 @@ from arthur_relay.buffers.spool.segment import (
 )
 from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row, body_bytes
 from arthur_relay.row_owner import RowOwner
@@ -109,6 +108,7 @@ class Spool:
         )
         self._monotonic = monotonic
         self._segments = Segments()  # the first one is written to
+        self.schemas = SpoolSchemas(self._segments, self)
         self._backlog: deque[Cursor] = deque()
         self._fresh: Cursor | None = None
         self._favours_fresh = False
@@ -133,6 +133,18 @@ class Spool:
         self._left_alone: dict[Path, int] = {}
         self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
+
+    def as_buffer(self) -> Buffer:
+        """Return it with the interfaces that it has."""
+        return Buffer(
+            leases=self,
+            deferred=self,
+            intake=self,
+            durable=self,
+            journal=self,
+            status=self,
+            schemas=self.schemas,
+        )
 
     @property
     def rows(self) -> int:
@@ -202,8 +214,8 @@ class Spool:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
             self._hold(part)  # before it may be found damaged
-            for schema in self.schemas():
-                self.remember(schema)  # this file may be gone before ours
+            for model_id, text in self.schemas.texts().items():
+                self.schemas.keep(model_id, text)  # this file may be gone before ours
             if part.file.rows:
                 self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
                 found += part.file.rows
@@ -258,17 +270,6 @@ class Spool:
             if not part.file.rows and part is not self._segments[0]:
                 self._leave(part, keep=False)
         self._failed_at, self._failure = None, ""
-
-    def pack(self) -> None:
-        """Do nothing: what waits is on disk."""
-
-    def compact(self, *, quickly: bool = False) -> bool:  # noqa: ARG002 - the protocol's
-        """Return False: rows wait as they are, ready to be sent."""
-        return False
-
-    def begin_compaction(self) -> Compaction | None:
-        """Return None, for the same reason."""
-        return None
 
     @property
     def is_looking(self) -> bool:
@@ -349,7 +350,7 @@ class Spool:
         self._leased.update(taken)
         return [row for row, _ in taken]
 
-    def give_back(self, rows: Iterable[Row]) -> None:
+    def release(self, rows: Iterable[Row]) -> None:
         """Make leased rows wait again, behind those of their model that were sent as often."""
         for row in rows:
             place = self._leased.pop(row, None)
@@ -471,26 +472,12 @@ class Spool:
         self._leased.clear()
         self._apart.take_over(self._put_off)
 
-    def schemas(self) -> list[ModelSchema]:
-        """Return the models that are remembered, as they were, as far as they can be read."""
-        found = self._segments.schemas()
-        return self._segments.schemas() if self._mend_noticed() else found
-
-    def remember(self, schema: ModelSchema) -> None:
-        """Keep a model's schema for a start while Arthur is away."""
-        with suppress(sqlite3.Error):  # it is asked for again
-            self._segments[0].file.remember(schema.model_id, describe(schema))
-
-    def forget(self, model_id: str) -> None:
-        """Keep it no longer."""
-        self._segments.forget(model_id)
-
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
         self._failed_at, self._looked_at = None, float("-inf")  # one more attempt
         self.commit()
         kept = self.kept
-        knows_models = bool(self.schemas())  # those of the others are in our own as well
+        knows_models = bool(self.schemas.texts())  # those of the others are in our own as well
         for number, part in enumerate(list(self._segments)):
             self._leave(part, keep=part.file.rows > 0 or (number == 0 and knows_models))
         return kept
@@ -543,7 +530,7 @@ class Spool:
             self._told_failure = False
             logger.warning("arthur-relay: the spool can be written again")
         self._tell_reader(part)
-        self._mend_noticed()
+        self.mend_noticed()
         return True
 
     def _write_notes(self, *, with_unwritten: bool) -> None:
@@ -578,11 +565,11 @@ class Spool:
                 return False
             if part.is_damaged and not self._mend(part, NotASpoolError("as before")):
                 return False
-        self._mend_noticed()
+        self.mend_noticed()
         return True
 
-    def _mend_noticed(self) -> bool:
-        """Mend files that were found damaged by calls that went on. Returns whether any was."""
+    def mend_noticed(self) -> bool:
+        """Rebuild files whose damage a call noticed and ignored; returns whether any was."""
         found = False
         for part in self._segments:
             if part.file.damage is not None and not part.is_damaged and not self._failed_lately():

@@ -87,8 +87,8 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
             where = Path(temporary, path.relative_to(there))
             changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
             buffer = chosen_buffer(settings.model_copy(update=changed), lambda: RowOwner(""))
-            buffer.open()
-            buffer.close()
+            buffer.durable.open()
+            buffer.durable.close()
     except OSError as error:
         raise spool.unusable(error) from error
 

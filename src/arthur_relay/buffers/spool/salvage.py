@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+from arthur_relay.buffers.schema_cache import unseal
 from arthur_relay.buffers.spool.file_format import (
     APPLICATION_ID,
     MOST_SEQ,
@@ -15,7 +16,6 @@ from arthur_relay.buffers.spool.file_format import (
     owner_of,
     times_cut,
 )
-from arthur_relay.buffers.spool.schemas import schema_of
 from arthur_relay.row import Row, RowKind
 from arthur_relay.row_owner import RowOwner
 from arthur_relay.system.sqlite_pages import Pages, Record, Value
@@ -87,7 +87,7 @@ class Salvage:
         match values:
             case (int(rows), int(last_seq)) if 0 <= rows <= last_seq <= self.until:
                 self.rows, self.last_seq = rows, max(self.last_seq, last_seq)
-            case (str(model_id), str(description)) if schema_of(model_id, description):
+            case (str(model_id), str(description)) if unseal(model_id, description):
                 self.models[model_id] = description
             case (str(address), None | str() as organization, None | str() as principal):
                 self.owners.add(owner_of(address, organization, principal))

@@ -1,36 +1,64 @@
-"""How a spool's file remembers a model, and how what was damaged is told from what was written."""
+"""The models' schemas in a spool's files: a `SchemaCache`."""
 
-from zlib import crc32
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
-import orjson
-
-from arthur_relay.encoding.schema import ModelSchema
-from arthur_relay.errors import ModelError
-
-_CRC = "relay_crc32"
-"""The member with the checksum of the others; descriptions of earlier releases have none."""
-
-
-def describe(schema: ModelSchema) -> str:
-    """Return a model's description, for `schema_of`."""
-    document = schema.to_json()
-    document[_CRC] = crc32(orjson.dumps(document))
-    return orjson.dumps(document).decode()
+from arthur_relay.buffers.schema_cache import seal, unseal
+from arthur_relay.buffers.spool.segments import Segments
+from arthur_relay.system.sqlite_pages import DamagedFileError
 
 
-def schema_of(model_id: str, description: str) -> ModelSchema | None:
-    """Return the model that a description is of, or None when it is not as it was written.
+class Mender(Protocol):
+    """Rebuilds damaged files."""
+
+    def mend_noticed(self) -> bool:
+        """Rebuild files whose damage was noticed by a call that did not fail because of it.
+
+        Returns:
+            Whether any file was rebuilt.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSchemas:
+    """Reads all files and writes to our own. See `SchemaCache` for what each method does.
 
     Args:
-        model_id: Under which it was kept.
-        description: What was kept.
+        segments: The files; the first one is our own.
+        mender: Rebuilds a file in which a text is damaged.
     """
-    try:
-        document = orjson.loads(description)
-        expected = document.pop(_CRC, None)
-        if expected is not None and expected != crc32(orjson.dumps(document)):
-            return None
-        found = ModelSchema.from_json(document)
-    except (ModelError, ArithmeticError, AttributeError, TypeError, ValueError):
-        return None
-    return found if found.model_id == model_id else None
+
+    segments: Segments
+    mender: Mender
+
+    def texts(self) -> Mapping[str, str]:
+        """Return the texts that are kept, by model; those of a file that was just rebuilt too."""
+        found = self._read()
+        return self._read() if self.mender.mend_noticed() else found
+
+    def keep(self, model_id: str, text: str) -> None:
+        """Keep a model's text in our own file."""
+        with suppress(sqlite3.Error):  # the destination is asked again
+            self.segments[0].file.remember(model_id, seal(text))
+
+    def forget(self, model_id: str) -> None:
+        """Forget a model in all files."""
+        for segment in self.segments:
+            with suppress(sqlite3.Error):
+                segment.file.forget(model_id)
+
+    def _read(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for segment in self.segments:
+            with suppress(sqlite3.Error):  # the file notes its own damage
+                for model_id, sealed in segment.file.models().items():
+                    text = unseal(model_id, sealed)
+                    if text is None:
+                        segment.file.damage = DamagedFileError("a model is not as it was written")
+                    else:
+                        found[model_id] = text
+        return found

@@ -1,14 +1,10 @@
 """The files that are a spool's, together, and how far each of them was read."""
 
-import sqlite3
-from contextlib import suppress
 from dataclasses import dataclass
 
 from arthur_relay.buffers import ANY_BYTES, Recover
 from arthur_relay.buffers.spool.directory import FileClaim
-from arthur_relay.buffers.spool.schemas import schema_of
 from arthur_relay.buffers.spool.segment import Opening, Segment, open_part
-from arthur_relay.encoding.schema import ModelSchema
 from arthur_relay.row import Row
 from arthur_relay.system.sqlite_pages import DamagedFileError
 
@@ -51,25 +47,6 @@ class Segments(list[Segment]):
         Asks the file system.
         """
         return next(filter(None, [part.claim.trouble() for part in list(self)]), None)
-
-    def schemas(self) -> list[ModelSchema]:
-        """Return the models that are remembered, as they were, as far as they can be read."""
-        found: dict[str, ModelSchema] = {}
-        for part in self:
-            with suppress(sqlite3.Error):  # of damage the file takes note
-                for model_id, description in part.file.models().items():
-                    schema = schema_of(model_id, description)
-                    if schema is None:
-                        part.file.damage = DamagedFileError("a model is not as it was written")
-                    else:
-                        found[model_id] = schema
-        return list(found.values())
-
-    def forget(self, model_id: str) -> None:
-        """Keep a model no longer."""
-        for part in self:
-            with suppress(sqlite3.Error):
-                part.file.forget(model_id)
 
 
 @dataclass(slots=True, eq=False)
