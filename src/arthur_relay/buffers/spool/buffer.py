@@ -25,14 +25,14 @@ from arthur_relay.buffers import (
 )
 from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError, is_damage
-from arthur_relay.buffers.spool.quarantine import Apart, Place
+from arthur_relay.buffers.spool.passed_over import PassedOver, Place
 from arthur_relay.buffers.spool.schemas import SpoolSchemas
 from arthur_relay.buffers.spool.segment import (
     ROW_OVERHEAD_BYTES,
     Opening,
     Segment,
     bytes_of,
-    tell_missing,
+    log_missing,
 )
 from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
@@ -116,9 +116,9 @@ class Spool:
         self._unwritten_bytes = 0
         self._next_seq = 1
         self._leased: dict[Row, _Place] = {}
-        self._again: deque[tuple[Row, _Place]] = deque()
-        self._apart = Apart()
-        self._put_off = Apart()
+        self._requeued: deque[tuple[Row, _Place]] = deque()
+        self._passed_over_rows = PassedOver()
+        self._put_off = PassedOver()
         self._is_looking = False
         self._rows = 0
         self._epochs: Counter[int] = Counter()  # of what is held
@@ -127,9 +127,9 @@ class Spool:
         self._recover: Recover = count_nothing
         self._failed_at: float | None = None
         self._failure = ""
-        self._told_failure = False
-        self._told_reader = False
-        self._told_foreign: set[Path] = set()
+        self._logged_failure = False
+        self._logged_reader = False
+        self._logged_foreign: set[Path] = set()
         self._left_alone: dict[Path, int] = {}
         self.asks_for_owner = False
         self._adopted_at = self._looked_at = float("-inf")
@@ -154,7 +154,7 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes held, leased ones included; 0 when nothing is, unless a reader keeps a log."""
-        is_taken = self._rows or any(part.file.is_read_elsewhere for part in self._segments)
+        is_taken = self._rows or any(segment.file.is_read_elsewhere for segment in self._segments)
         return self._held_bytes() if is_taken else 0
 
     @property
@@ -174,7 +174,7 @@ class Spool:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be kept now, in a sentence's part, or None. Any thread."""
+        """Why nothing can be kept now, as a clause, or None. Any thread."""
         return self._segments.trouble() or self._failure or None
 
     def open(self, recover: Recover = count_nothing) -> int:
@@ -204,28 +204,32 @@ class Spool:
         self._adopted_at = self._monotonic()
         self._left_alone = {}
         found = 0
-        for claim in self._directory.orphans({part.claim.path for part in self._segments}):
+        for claim in self._directory.orphans({segment.claim.path for segment in self._segments}):
             try:
-                part = self._segments.enter(claim, recover, self._opening)
+                segment = self._segments.enter(claim, recover, self._opening)
             except ForeignSpoolError as error:
-                self._tell_foreign(claim.path, error)
+                self._log_foreign(claim.path, error)
                 continue
             except ConfigurationError as error:
                 logger.debug("a spool was left alone: %s", error)  # its own process will say so
                 continue
-            self._hold(part)  # before it may be found damaged
+            self._hold(segment)  # before it may be found damaged
             for model_id, text in self.schemas.texts().items():
                 self.schemas.keep(model_id, text)  # this file may be gone before ours
-            if part.file.rows:
-                self._backlog.append(Cursor(part, 0, part.file.last_seq, RECOVERED))
-                found += part.file.rows
+            if segment.file.rows:
+                self._backlog.append(Cursor(segment, 0, segment.file.last_seq, RECOVERED))
+                found += segment.file.rows
             else:
-                self._leave(part, keep=False)
+                self._leave(segment, keep=False)
         return found
 
     def has_room(self, *, rows: int, size: int) -> bool:
         """Say whether that many more rows fit in; while it can't be written, into memory."""
-        if self._rows == 0 and rows <= 1 and not any(part.retained for part in self._segments):
+        if (
+            self._rows == 0
+            and rows <= 1
+            and not any(segment.retained for segment in self._segments)
+        ):
             return True
         more = size + rows * ROW_OVERHEAD_BYTES
         if self._failed_at is not None:
@@ -259,16 +263,16 @@ class Spool:
         """Write what has happened; what can't be written waits in memory for the next time."""
         if self._failed_lately() or not self._look():
             return
-        for part in list(self._segments):
-            fresh = list(self._unwritten.items()) if part is self._segments[0] else []
-            if not (fresh or part.is_to_be_written):
+        for segment in list(self._segments):
+            fresh = list(self._unwritten.items()) if segment is self._segments[0] else []
+            if not (fresh or segment.is_to_be_written):
                 continue
-            if not self._write(part, fresh):
+            if not self._write(segment, fresh):
                 return
             if fresh:
                 self._all_written()
-            if not part.file.rows and part is not self._segments[0]:
-                self._leave(part, keep=False)
+            if not segment.file.rows and segment is not self._segments[0]:
+                self._leave(segment, keep=False)
         self._failed_at, self._failure = None, ""
 
     @property
@@ -289,8 +293,8 @@ class Spool:
             return []
         taken: list[tuple[Row, _Place]] = []
         left, looked_at = most_bytes, 0
-        for model_id in self._apart.models(but):
-            some = self._read_apart(self._apart, model_id, limit - len(taken), left)
+        for model_id in self._passed_over_rows.models(but):
+            some = self._read_apart(self._passed_over_rows, model_id, limit - len(taken), left)
             left -= _body_bytes(some)
             taken += some
             if left <= 0 or len(taken) >= limit:
@@ -313,7 +317,7 @@ class Spool:
         """Return waiting rows of one model, `limit` at most; they stay held."""
         if self._is_estranged():
             return []
-        taken = self._read_apart(self._apart, model_id, limit, most_bytes)
+        taken = self._read_apart(self._passed_over_rows, model_id, limit, most_bytes)
         left = 0 if taken else most_bytes
         rows_left, bytes_left = LOOK_ROWS, LOOK_BYTES
         while left > 0 and len(taken) < limit and rows_left > 0 and bytes_left > 0:
@@ -327,7 +331,7 @@ class Spool:
                     taken.append((row, place))
                     left -= len(row.body)
                 else:
-                    self._set_apart(self._apart, row, place)
+                    self._set_apart(self._passed_over_rows, row, place)
         self._leased.update(taken)
         return [row for row, _ in taken]
 
@@ -355,7 +359,7 @@ class Spool:
         for row in rows:
             place = self._leased.pop(row, None)
             if place is not None:
-                self._set_apart(self._apart, row, place)
+                self._set_apart(self._passed_over_rows, row, place)
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -383,12 +387,12 @@ class Spool:
 
     def replace(self, old: Row, new: Row) -> None:
         """Hold a smaller form of a leased row in its place."""
-        part, seq = self._leased[new] = self._leased.pop(old)
-        if seq in self._unwritten and part is self._segments[0]:
+        segment, seq = self._leased[new] = self._leased.pop(old)
+        if seq in self._unwritten and segment is self._segments[0]:
             self._unwritten[seq] = new
             self._unwritten_bytes += bytes_of(new) - bytes_of(old)
         else:
-            part.changed[seq] = new
+            segment.updated[seq] = new
 
     def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
         """Keep the histories of leased rows for a later process; never raises for a disk."""
@@ -397,31 +401,31 @@ class Spool:
             place = self._leased.get(row)
             if place is None:
                 continue
-            part, seq = place
-            if part is self._segments[0] and seq in self._unwritten:
+            segment, seq = place
+            if segment is self._segments[0] and seq in self._unwritten:
                 with_unwritten = True  # it is written with the history that it has then
             else:
-                part.noted[seq] = row.history
+                segment.noted[seq] = row.history
         if at_once:
             self._write_notes(with_unwritten=with_unwritten)
 
     def retain(self, row: Row) -> object | None:
         """Settle a leased row, and keep it on disk until its dead letter is safe."""
-        part, seq = place = self._leased.get(row, (None, 0))
-        if part is None or (part is self._segments[0] and seq in self._unwritten):
+        segment, seq = place = self._leased.get(row, (None, 0))
+        if segment is None or (segment is self._segments[0] and seq in self._unwritten):
             return None
         del self._leased[row]
         self._rows -= 1
         self._epochs[row.epoch] -= 1
-        part.retained[seq] = row.model_id
+        segment.retained[seq] = row.model_id
         return place
 
     def let_go(self, retained: Iterable[object]) -> None:
         """Forget rows that were retained with the next commit."""
         for found in retained:
             match found:
-                case (Segment() as part, int(seq)):
-                    part.let_go(seq)
+                case (Segment() as segment, int(seq)):
+                    segment.let_go(seq)
 
     def lost(self) -> Loss:
         """Return what was lost since the last call."""
@@ -442,9 +446,9 @@ class Spool:
     def rows_by_model(self) -> Counter[str]:
         """Return how many rows of each model are held. Reads all files."""
         found = Counter([row.model_id for row in self._unwritten.values()])
-        for part in self._segments:
-            found.update(part.rows_by_model())
-            found.subtract([*part.gone.values(), *part.retained.values()])
+        for segment in self._segments:
+            found.update(segment.rows_by_model())
+            found.subtract([*segment.acked.values(), *segment.retained.values()])
         return found
 
     def evict(self) -> Row | None:
@@ -456,8 +460,8 @@ class Spool:
             found = self._oldest_unwritten(1)
         elif put_off := self._put_off.models():
             found = self._read_apart(self._put_off, put_off[0], 1)
-        elif apart := self._apart.models():
-            found = self._read_apart(self._apart, apart[0], 1)
+        elif apart := self._passed_over_rows.models():
+            found = self._read_apart(self._passed_over_rows, apart[0], 1)
         else:
             found = self._read_next(1)
         if not found:
@@ -468,9 +472,9 @@ class Spool:
 
     def release_all(self) -> None:
         """Make every leased row wait again, before the others."""
-        self._again.extendleft(reversed(self._leased.items()))
+        self._requeued.extendleft(reversed(self._leased.items()))
         self._leased.clear()
-        self._apart.take_over(self._put_off)
+        self._passed_over_rows.take_over(self._put_off)
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - it is soon done
         """Write what can be written, and let go of the files. Returns how many rows they keep."""
@@ -478,14 +482,14 @@ class Spool:
         self.commit()
         kept = self.kept
         knows_models = bool(self.schemas.texts())  # those of the others are in our own as well
-        for number, part in enumerate(list(self._segments)):
-            self._leave(part, keep=part.file.rows > 0 or (number == 0 and knows_models))
+        for number, segment in enumerate(list(self._segments)):
+            self._leave(segment, keep=segment.file.rows > 0 or (number == 0 and knows_models))
         return kept
 
     def abandon(self) -> None:
         """Leave everything to the parent, in a forked child."""
-        for part in self._segments:
-            part.claim.release()
+        for segment in self._segments:
+            segment.claim.release()
 
     def _all_written(self) -> None:
         self._unwritten.clear()
@@ -500,50 +504,50 @@ class Spool:
                 return self._segments.enter(claim, recover, self._opening)
             except ForeignSpoolError as error:
                 skipped.add(claim.path)
-                self._tell_foreign(claim.path, error)
+                self._log_foreign(claim.path, error)
 
-    def _hold(self, part: Segment) -> None:
+    def _hold(self, segment: Segment) -> None:
         """Count what is in a file that was opened, and what is missing in it."""
-        self._rows += part.file.rows
-        self._epochs[RECOVERED] += part.file.rows
-        self._loss = self._loss.plus(part.lost)
+        self._rows += segment.file.rows
+        self._epochs[RECOVERED] += segment.file.rows
+        self._loss = self._loss.plus(segment.lost)
 
     def _write(
-        self, part: Segment, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
+        self, segment: Segment, fresh: Sequence[tuple[int, Row]], *, is_mended: bool = False
     ) -> bool:
         """Write new rows to a file, and what has happened to the others. Returns whether it is."""
-        if part.is_damaged or self._is_estranged():
+        if segment.is_damaged or self._is_estranged():
             return False
         try:
-            part.write(fresh)
+            segment.write(fresh)
         except sqlite3.Error as error:
             if is_damage(error) and not is_mended:
-                return self._mend(part, error) and self._write(part, fresh, is_mended=True)
-            part.trouble = part.claim.trouble()
+                return self._mend(segment, error) and self._write(segment, fresh, is_mended=True)
+            segment.trouble = segment.claim.trouble()
             self._fail(error)
-            if part.is_done_with and part.trouble is None:
+            if segment.is_done_with and segment.trouble is None:
                 with suppress(*_FAILURES):
-                    part.start_over()
+                    segment.start_over()
             return False
         self._failed_at, self._failure = None, ""
-        if self._told_failure:
-            self._told_failure = False
+        if self._logged_failure:
+            self._logged_failure = False
             logger.warning("arthur-relay: the spool can be written again")
-        self._tell_reader(part)
+        self._log_reader(segment)
         self.mend_noticed()
         return True
 
     def _write_notes(self, *, with_unwritten: bool) -> None:
         """Write what happened to rows and no more: what is done with may have to wait."""
-        for part in self._segments:
-            fresh = self._unwritten if with_unwritten and part is self._segments[0] else {}
-            if not (part.noted or fresh) or part.is_damaged or self._failed_lately():
+        for segment in self._segments:
+            fresh = self._unwritten if with_unwritten and segment is self._segments[0] else {}
+            if not (segment.noted or fresh) or segment.is_damaged or self._failed_lately():
                 continue
             try:
-                part.write_notes(fresh.items())
+                segment.write_notes(fresh.items())
             except sqlite3.Error as error:
                 if is_damage(error):
-                    self._mend(part, error)
+                    self._mend(segment, error)
                 else:
                     self._fail(error)
             else:
@@ -557,13 +561,13 @@ class Spool:
             return True
         self._looked_at = now
         self._learn_owner()
-        for part in self._segments:
-            part.claim.renew_lock()
-            part.trouble = part.claim.trouble()
-            if part.trouble is not None:
-                self._fail(part.trouble)
+        for segment in self._segments:
+            segment.claim.renew_lock()
+            segment.trouble = segment.claim.trouble()
+            if segment.trouble is not None:
+                self._fail(segment.trouble)
                 return False
-            if part.is_damaged and not self._mend(part, NotASpoolError("as before")):
+            if segment.is_damaged and not self._mend(segment, NotASpoolError("as before")):
                 return False
         self.mend_noticed()
         return True
@@ -571,9 +575,13 @@ class Spool:
     def mend_noticed(self) -> bool:
         """Rebuild files whose damage a call noticed and ignored; returns whether any was."""
         found = False
-        for part in self._segments:
-            if part.file.damage is not None and not part.is_damaged and not self._failed_lately():
-                found = self._mend(part, part.file.damage) or found
+        for segment in self._segments:
+            if (
+                segment.file.damage is not None
+                and not segment.is_damaged
+                and not self._failed_lately()
+            ):
+                found = self._mend(segment, segment.file.damage) or found
         return found
 
     def _learn_owner(self) -> None:
@@ -585,13 +593,13 @@ class Spool:
         if is_known and self.asks_for_owner:
             self.asks_for_owner = False
             self._adopted_at = float("-inf")
-        for part in self._segments:
-            theirs = part.file.owner
+        for segment in self._segments:
+            theirs = segment.file.owner
             is_news = is_known or theirs.organization is None  # a key that was good has an owner
             if theirs != owner and is_news and owner.may_send(theirs):
                 self._adopted_at = float("-inf") if is_known else self._adopted_at
                 with suppress(sqlite3.Error):  # another time
-                    part.file.belong_to(owner)
+                    segment.file.belong_to(owner)
 
     def _is_estranged(self) -> bool:
         """Say whether we have become somebody whose rows these are not."""
@@ -601,41 +609,45 @@ class Spool:
         self._fail(f"its rows belong to {self._segments[0].file.owner}, not to {owner}")
         return True
 
-    def _mend(self, part: Segment, error: Exception) -> bool:
+    def _mend(self, segment: Segment, error: Exception) -> bool:
         """Make a damaged file anew, and count what is missing. Returns whether that was possible.
 
         What is on its way is in memory, so it is not lost with its page.
         """
-        before = part.kept
-        in_memory = dict(self._in_memory(part))
+        before = segment.kept
+        in_memory = dict(self._in_memory(segment))
         try:
-            part.mend(error, in_memory)
+            segment.mend(error, in_memory)
         except _FAILURES as failure:
             self._fail(failure)
             return False
-        part.trouble = part.claim.trouble()
-        self._lose(part, before - part.file.rows + len(part.retained))
+        segment.trouble = segment.claim.trouble()
+        self._lose(segment, before - segment.file.rows + len(segment.retained))
         return True
 
-    def _in_memory(self, part: Segment) -> Iterator[tuple[int, Row]]:
+    def _in_memory(self, segment: Segment) -> Iterator[tuple[int, Row]]:
         """Yield the rows of a file that were read and are not done with, by number."""
-        for row, (its_part, seq) in (*self._leased.items(), *self._again):
-            if its_part is part and not (part is self._segments[0] and seq in self._unwritten):
+        for row, (its_segment, seq) in (*self._leased.items(), *self._requeued):
+            if its_segment is segment and not (
+                segment is self._segments[0] and seq in self._unwritten
+            ):
                 yield seq, row
 
     def _lose_removed(self) -> None:
         """Count rows that were to be there and are not: someone has removed them by hand."""
-        for part in self._segments:
-            known = sum([1 for _ in self._in_memory(part)])
-            known += sum(apart.count_of(part) for apart in (self._apart, self._put_off))
-            lost = part.kept - known
+        for segment in self._segments:
+            known = sum([1 for _ in self._in_memory(segment)])
+            known += sum(
+                apart.count_of(segment) for apart in (self._passed_over_rows, self._put_off)
+            )
+            lost = segment.kept - known
             if lost > 0:
-                tell_missing(part.claim.path, lost)
-                part.file.rows -= lost
-                part.is_miscounted = True
-                self._lose(part, lost)
+                log_missing(segment.claim.path, lost)
+                segment.file.rows -= lost
+                segment.is_miscounted = True
+                self._lose(segment, lost)
 
-    def _lose(self, part: Segment, rows: int) -> None:
+    def _lose(self, segment: Segment, rows: int) -> None:
         """Count rows as lost; a negative number are some that were thought to be settled."""
         self._rows -= rows
         if rows < 0:
@@ -643,9 +655,9 @@ class Spool:
             self._epochs[RECOVERED] -= rows
             return
         left = Counter([row.epoch for row in self._unwritten.values()])
-        if part is self._segments[0]:
+        if segment is self._segments[0]:
             with suppress(sqlite3.Error):
-                left.update(part.file.epochs(self._first_seq - 1))
+                left.update(segment.file.epochs(self._first_seq - 1))
             lost = {epoch: held - left[epoch] for epoch, held in self._epochs.items()}
             lost = {e: n for e, n in lost.items() if n > 0 and e != RECOVERED}
         else:
@@ -654,23 +666,23 @@ class Spool:
         self._epochs[RECOVERED] -= max(0, rows - sum(lost.values()))
         self._loss = self._loss.plus(rows, lost)
 
-    def _tell_reader(self, part: Segment) -> None:
-        if part.file.is_read_elsewhere and not self._told_reader:
+    def _log_reader(self, segment: Segment) -> None:
+        if segment.file.is_read_elsewhere and not self._logged_reader:
             logger.warning(
                 "arthur-relay: another process reads the spool file %s and keeps its log from"
                 " shrinking; the log counts in spool_bytes",
-                part.claim.path,
+                segment.claim.path,
             )
-        self._told_reader = part.file.is_read_elsewhere
+        self._logged_reader = segment.file.is_read_elsewhere
 
-    def _tell_foreign(self, path: Path, error: ForeignSpoolError) -> None:
+    def _log_foreign(self, path: Path, error: ForeignSpoolError) -> None:
         self._left_alone[path] = error.rows
         if not error.is_sure:
             self.asks_for_owner = True
             return
-        if path in self._told_foreign:
+        if path in self._logged_foreign:
             return
-        self._told_foreign.add(path)
+        self._logged_foreign.add(path)
         if error.owner is None:
             logger.warning(
                 "arthur-relay: the spool file %s has %d inferences and does not say any more for"
@@ -695,15 +707,15 @@ class Spool:
         failed = self._failed_at
         return failed is not None and self._monotonic() < failed + RETRY_SECONDS
 
-    def _leave(self, part: Segment, *, keep: bool) -> None:
-        self._segments.remove(part)
-        self._backlog = deque(cursor for cursor in self._backlog if cursor.part is not part)
-        part.close(keep=keep)
+    def _leave(self, segment: Segment, *, keep: bool) -> None:
+        self._segments.remove(segment)
+        self._backlog = deque(cursor for cursor in self._backlog if cursor.segment is not segment)
+        segment.close(keep=keep)
 
     def _fail(self, error: object) -> None:
         self._failure = f"it can't be used ({error})"
-        if not self._told_failure:
-            self._told_failure = True
+        if not self._logged_failure:
+            self._logged_failure = True
             logger.warning(
                 "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
             )
@@ -713,19 +725,19 @@ class Spool:
         return self._segments.size + self._unwritten_bytes
 
     def _forget(self, row: Row, place: _Place) -> None:
-        part, seq = place
+        segment, seq = place
         self._rows -= 1
         self._epochs[row.epoch] -= 1
-        if part is self._segments[0] and self._unwritten.pop(seq, None) is not None:
+        if segment is self._segments[0] and self._unwritten.pop(seq, None) is not None:
             self._unwritten_bytes -= bytes_of(row)
             return
-        part.forget(row, seq)
+        segment.forget(row, seq)
 
     def _read_next(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[Row, _Place]]:
         """Read what comes next: what was leased before, then old and new ones in turn."""
         taken: list[tuple[Row, _Place]] = []
-        while self._again and len(taken) < limit and most_bytes > 0:
-            taken.append(self._again.popleft())
+        while self._requeued and len(taken) < limit and most_bytes > 0:
+            taken.append(self._requeued.popleft())
             most_bytes -= len(taken[-1][0].body)
         left = limit - len(taken)
         if left <= 0 or most_bytes <= 0:
@@ -748,30 +760,30 @@ class Spool:
         others = []
         for row, place in found:
             if row.model_id in but:
-                self._set_apart(self._apart, row, place)
+                self._set_apart(self._passed_over_rows, row, place)
             else:
                 others.append((row, place))
         return others
 
     @property
     def _passed_over(self) -> int:
-        return len(self._apart) + len(self._put_off)
+        return len(self._passed_over_rows) + len(self._put_off)
 
     @staticmethod
-    def _set_apart(apart: Apart, row: Row, place: _Place) -> None:
+    def _set_apart(apart: PassedOver, row: Row, place: _Place) -> None:
         apart.add(row.model_id, place, len(row.body), attempts_rank(row))
 
     def _read_apart(
-        self, apart: Apart, model_id: str, limit: int, most_bytes: int = ANY_BYTES
+        self, apart: PassedOver, model_id: str, limit: int, most_bytes: int = ANY_BYTES
     ) -> list[tuple[Row, _Place]]:
         """Read rows of a model that were set apart, and forget that they were."""
         waiting = apart.take(model_id, limit, most_bytes)
         wanted: dict[Segment, list[int]] = {}
-        for (part, seq), _ in waiting:
-            wanted.setdefault(part, []).append(seq)
+        for (segment, seq), _ in waiting:
+            wanted.setdefault(segment, []).append(seq)
         read: dict[_Place, Row] = {}
-        for part, numbers in wanted.items():
-            read.update(self._read_again(part, numbers))
+        for segment, numbers in wanted.items():
+            read.update(self._read_again(segment, numbers))
         taken = []
         for place, size in waiting:
             if place in read:
@@ -780,29 +792,33 @@ class Spool:
                 apart.add(model_id, place, size, attempts=1)
         return taken
 
-    def _read_again(self, part: Segment, numbers: Sequence[int]) -> dict[_Place, Row]:
+    def _read_again(self, segment: Segment, numbers: Sequence[int]) -> dict[_Place, Row]:
         """Read rows by number, each as it has become by now, whether or not that is written."""
-        unwritten = self._unwritten if part is self._segments[0] else {}
+        unwritten = self._unwritten if segment is self._segments[0] else {}
         newer = {
-            seq: row for seq in numbers if (row := unwritten.get(seq) or part.changed.get(seq))
+            seq: row for seq in numbers if (row := unwritten.get(seq) or segment.updated.get(seq))
         }
-        found = newer | dict(self._read_these(part, [seq for seq in numbers if seq not in newer]))
+        found = newer | dict(
+            self._read_these(segment, [seq for seq in numbers if seq not in newer])
+        )
         for seq, row in found.items():
-            if part is not self._segments[0] or seq < self._first_seq:
+            if segment is not self._segments[0] or seq < self._first_seq:
                 row.epoch = RECOVERED
-            row.history = part.noted.get(seq, row.history)
-        return {(part, seq): row for seq, row in found.items()}
+            row.history = segment.noted.get(seq, row.history)
+        return {(segment, seq): row for seq, row in found.items()}
 
     def _read_these(
-        self, part: Segment, numbers: list[int], *, is_mended: bool = False
+        self, segment: Segment, numbers: list[int], *, is_mended: bool = False
     ) -> list[tuple[int, Row]]:
         """Read rows by number; those that can't be read now are looked for again later."""
         try:
-            return part.file.read_these(numbers)
+            return segment.file.read_these(numbers)
         except sqlite3.Error as error:
-            is_to_be_mended = is_damage(error) and not part.is_damaged and not is_mended
-            if is_to_be_mended and self._mend(part, error):
-                return self._read_these(part, numbers, is_mended=True)  # as far as they were whole
+            is_to_be_mended = is_damage(error) and not segment.is_damaged and not is_mended
+            if is_to_be_mended and self._mend(segment, error):
+                return self._read_these(
+                    segment, numbers, is_mended=True
+                )  # as far as they were whole
             self._fail(error)
             return []
 
@@ -822,7 +838,7 @@ class Spool:
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
         found = self._read(cursor, limit, most_bytes)
-        if cursor.after >= cursor.part.file.last_seq:  # else the older ones could not be read
+        if cursor.after >= cursor.segment.file.last_seq:  # else the older ones could not be read
             left = most_bytes - _body_bytes(found)
             rest = self._oldest_unwritten(limit - len(found), left)
             if rest:
@@ -843,20 +859,20 @@ class Spool:
             if len(found) >= limit or most_bytes <= 0:
                 break
             if seq > cursor.after:
-                found.append((row, (cursor.part, seq)))
+                found.append((row, (cursor.segment, seq)))
                 most_bytes -= len(row.body)
         return found
 
     def _read(
         self, cursor: Cursor, limit: int, most_bytes: int, *, is_mended: bool = False
     ) -> list[tuple[Row, _Place]]:
-        part = cursor.part
+        segment = cursor.segment
         try:
-            return [(row, (part, seq)) for seq, row in cursor.read(limit, most_bytes)]
+            return [(row, (segment, seq)) for seq, row in cursor.read(limit, most_bytes)]
         except sqlite3.Error as error:
             if not is_damage(error) or is_mended:
                 self._fail(error)
-            elif not part.is_damaged and self._mend(part, error):
+            elif not segment.is_damaged and self._mend(segment, error):
                 return self._read(cursor, limit, most_bytes, is_mended=True)
             return []  # else it was told why it can't be mended
 

@@ -71,11 +71,11 @@ class Segment:
         claim: What makes it ours.
         file: The file.
         opening: How it is opened.
-        gone: The models of rows that are done with, by sequence number: their texts are not kept.
-        gone_bytes: What they take in the file, about.
+        acked: The models of rows that are done with, by sequence number: their texts are not kept.
+        acked_bytes: What they take in the file, about.
         retained: By sequence number, the models of rows that are done with, and whose dead letters
             are not safe.
-        changed: Rows that were cut, by sequence number.
+        updated: Rows that were cut, by sequence number.
         noted: What happened to rows, by sequence number.
         lost: Rows that it should have had when it was opened, and that could not be read.
         trouble: Why what is written now would not be found by a later process, or None.
@@ -86,10 +86,10 @@ class Segment:
     claim: FileClaim
     file: SpoolFile
     opening: Opening
-    gone: dict[int, str] = field(default_factory=dict)
-    gone_bytes: int = 0
+    acked: dict[int, str] = field(default_factory=dict)
+    acked_bytes: int = 0
     retained: dict[int, str] = field(default_factory=dict)
-    changed: dict[int, Row] = field(default_factory=dict)
+    updated: dict[int, Row] = field(default_factory=dict)
     noted: dict[int, History] = field(default_factory=dict)
     lost: int = 0
     trouble: str | None = None
@@ -99,7 +99,7 @@ class Segment:
     @property
     def size(self) -> int:
         """Bytes that it takes once what is gone is forgotten, about."""
-        return self.file.size - self.gone_bytes
+        return self.file.size - self.acked_bytes
 
     @property
     def kept(self) -> int:
@@ -107,24 +107,24 @@ class Segment:
         if self.trouble:
             return 0
         # What is gone is read first: a commit in between makes it too few.
-        return -len(self.gone) - len(self.retained) + self.file.rows
+        return -len(self.acked) - len(self.retained) + self.file.rows
 
     @property
     def is_done_with(self) -> bool:
         """Whether no row in the file is wanted any more, though it may still be there."""
-        return self.file.rows == len(self.gone) > 0
+        return self.file.rows == len(self.acked) > 0
 
     @property
     def is_to_be_written(self) -> bool:
         """Whether the file is not as it should be."""
-        return bool(self.gone or self.changed or self.noted or self.is_miscounted)
+        return bool(self.acked or self.updated or self.noted or self.is_miscounted)
 
     def write(self, fresh: Collection[tuple[int, Row]]) -> None:
         """Write new rows, and what has happened to the others. Raises sqlite3.Error."""
         self.file.write(
             list(fresh),
-            list(self.gone),
-            list(self.changed.items()),
+            list(self.acked),
+            list(self.updated.items()),
             noted=self.noted.items(),
             now=self.opening.utc_now().timestamp(),
             trouble=self.claim.trouble,
@@ -140,17 +140,17 @@ class Segment:
 
     def forget(self, row: Row, seq: int) -> None:
         """Take note that a row is done with."""
-        self.gone[seq] = row.model_id
-        self.gone_bytes += bytes_of(row)
-        self.changed.pop(seq, None)
+        self.acked[seq] = row.model_id
+        self.acked_bytes += bytes_of(row)
+        self.updated.pop(seq, None)
         self.noted.pop(seq, None)
 
     def let_go(self, seq: int) -> None:
         """Forget a row that was retained with the next write."""
         model_id = self.retained.pop(seq, None)
         if model_id is not None:
-            self.gone[seq] = model_id
-            self.changed.pop(seq, None)
+            self.acked[seq] = model_id
+            self.updated.pop(seq, None)
             self.noted.pop(seq, None)
 
     def rows_by_model(self) -> dict[str, int]:
@@ -196,16 +196,16 @@ class Segment:
         """
         self.is_damaged = True
         if not self.claim.finish():
-            fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
+            fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.acked)
             last_seq, owner = self.file.last_seq, self.file.owner
             salvage = Salvage(self.claim.path, until=last_seq, last_seq=last_seq)
             found = _write_anew(
-                fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
+                fresh, salvage, self.opening, acked=self.acked, known=in_memory, owner=owner
             )
             self._close_file()
             aside = self.claim.quarantine(self.opening.utc_now())
             self.claim.put_in_place(fresh)
-            _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
+            _log_damage(self.claim.path, error, aside, found=found, lost=expected - found)
             _remove_oldest_aside(self.claim, self.opening)
         self._open_file(self.file.owner)
         there = self.file.which_of(self.retained)
@@ -221,7 +221,7 @@ class Segment:
         self.claim.release()
 
     def _written(self) -> None:
-        self.gone, self.gone_bytes, self.changed, self.noted = {}, 0, {}, {}
+        self.acked, self.acked_bytes, self.updated, self.noted = {}, 0, {}, {}
         self.is_miscounted = False
 
     def _close_file(self) -> None:
@@ -239,7 +239,7 @@ def _write_anew(
     salvage: Salvage,
     opening: Opening,
     *,
-    gone: Collection[int] = (),
+    acked: Collection[int] = (),
     known: Mapping[int, Row] = MappingProxyType({}),
     owner: RowOwner | None = None,
 ) -> int:
@@ -249,12 +249,12 @@ def _write_anew(
         fresh: The new file, which is empty.
         salvage: Reads the damaged one.
         opening: How the new one is opened.
-        gone: Numbers of rows to leave out.
+        acked: Numbers of rows to leave out.
         known: Rows, by number, that are in memory as they should be.
         owner: Whose the rows are; None for what the damaged file says, and for us where it is new,
             or of the first version. Of another one that says nothing they are nobody's.
     """
-    seen = set(gone)
+    seen = set(acked)
     waiting: list[tuple[int, Row, float]] = []
     file = opening.file(fresh)
     try:
@@ -283,7 +283,7 @@ def _write_anew(
         file.close()
 
 
-def open_part(claim: FileClaim, opening: Opening) -> Segment:
+def open_segment(claim: FileClaim, opening: Opening) -> Segment:
     """Open a file. Of a damaged one what can be read goes into a new one; another's is set aside.
 
     Args:
@@ -308,7 +308,7 @@ def open_part(claim: FileClaim, opening: Opening) -> Segment:
             lost = _open_damaged(claim, opening, error)
             file = opening.file(claim.path)
         if file.missing:
-            tell_missing(claim.path, file.missing)
+            log_missing(claim.path, file.missing)
             lost += file.missing
     except (ConfigurationError, ForeignSpoolError):
         claim.release()
@@ -331,7 +331,7 @@ def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> 
     lost = max(0, (salvage.rows or 0) - found)
     aside = claim.quarantine(opening.utc_now())
     claim.put_in_place(fresh)
-    _tell_damage(claim.path, error, aside, found=found, lost=lost)
+    _log_damage(claim.path, error, aside, found=found, lost=lost)
     _remove_oldest_aside(claim, opening)
     return lost
 
@@ -354,7 +354,7 @@ def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
         )
 
 
-def tell_missing(path: Path, rows: int) -> None:
+def log_missing(path: Path, rows: int) -> None:
     """Say that a file has fewer rows than it should have."""
     logger.warning(
         "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
@@ -364,7 +364,7 @@ def tell_missing(path: Path, rows: int) -> None:
     )
 
 
-def _tell_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
+def _log_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
     logger.error(
         "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are in a"
         " new one, %d are missing and counted as dropped; it is kept as %s",

@@ -105,8 +105,8 @@ class SpoolFile:
     def write(
         self,
         fresh: Sequence[tuple[int, Row]],
-        gone: Sequence[int],
-        changed: Iterable[tuple[int, Row]],
+        acked: Sequence[int],
+        updated: Iterable[tuple[int, Row]],
         *,
         noted: Iterable[tuple[int, History]] = (),
         now: float,
@@ -116,25 +116,25 @@ class SpoolFile:
 
         Args:
             fresh: New rows with their sequence numbers, which grow.
-            gone: Sequence numbers of rows to forget.
-            changed: New forms of rows that are in the file.
+            acked: Sequence numbers of rows to forget.
+            updated: New forms of rows that are in the file.
             noted: What happened to rows that are in the file.
             now: Seconds since 1970.
             trouble: Says, at the last moment, why nothing may be committed, or None.
         """
-        rows = self.rows + len(fresh) - len(gone)
+        rows = self.rows + len(fresh) - len(acked)
         last_seq = fresh[-1][0] if fresh else self.last_seq
         histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
         histories += noted
         with self._transaction() as execute:
             insert_rows(execute, fresh, repeat(now))
-            for seq, row in changed:
+            for seq, row in updated:
                 execute(
                     "UPDATE rows SET body = ?, crc = ?, shrunk = ? WHERE seq = ?",
                     (row.body, crc32(row.body), row.shrunk, seq),
                 )
             write_histories(execute, histories)
-            for some in in_parts(gone):
+            for some in in_parts(acked):
                 execute(DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
             if found := trouble():

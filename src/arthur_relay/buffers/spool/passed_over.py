@@ -26,7 +26,7 @@ _MANY_TAKEN = 1000
 class _Run:
     """Rows of one file, of which the first ones are done with."""
 
-    part: Segment
+    segment: Segment
     numbers: "array[int]" = field(default_factory=lambda: array(_NUMBER))
     sizes: "array[int]" = field(default_factory=lambda: array(_SIZE))
     taken: int = 0
@@ -39,7 +39,7 @@ class _Run:
         self.sizes.append(size)
 
     def take(self) -> tuple[Place, int]:
-        found = (self.part, self.numbers[self.taken]), self.sizes[self.taken]
+        found = (self.segment, self.numbers[self.taken]), self.sizes[self.taken]
         self.taken += 1
         if self.taken >= max(_MANY_TAKEN, len(self.numbers) // 2):
             del self.numbers[: self.taken], self.sizes[: self.taken]
@@ -54,10 +54,10 @@ class _OfModel:
     runs: dict[int, list[_Run]] = field(default_factory=dict)
 
     def add(self, place: Place, size: int, attempts: int) -> None:
-        part, number = place
+        segment, number = place
         runs = self.runs.setdefault(attempts, [])
-        if not runs or runs[-1].part is not part:
-            runs.append(_Run(part))
+        if not runs or runs[-1].segment is not segment:
+            runs.append(_Run(segment))
         runs[-1].add(number, size)
 
     def take(self) -> tuple[Place, int]:
@@ -75,7 +75,7 @@ class _OfModel:
 
 
 @dataclass(slots=True, eq=False)
-class Apart:
+class PassedOver:
     """What is passed over; of each model those first that were sent least. Worker's thread only."""
 
     _models: dict[str, _OfModel] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Apart:
         """Return the models that anything is passed over of."""
         return [model_id for model_id in self._models if model_id not in but]
 
-    def take_over(self, other: "Apart") -> None:
+    def take_over(self, other: "PassedOver") -> None:
         """Take in all that another one has, which has nothing then."""
         others, other._models = other._models, {}  # noqa: SLF001 - it is one of these
         self._count, other._count = self._count + other._count, 0  # noqa: SLF001 - the same
@@ -126,8 +126,11 @@ class Apart:
             for attempts, runs in theirs.runs.items():
                 ours.runs.setdefault(attempts, []).extend(runs)
 
-    def count_of(self, part: Segment) -> int:
+    def count_of(self, segment: Segment) -> int:
         """Return how many rows of one file are passed over."""
         return sum(
-            len(run) for found in self._models.values() for run in found.all() if run.part is part
+            len(run)
+            for found in self._models.values()
+            for run in found.all()
+            if run.segment is segment
         )
