@@ -14,8 +14,8 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
     """Return a buffer that has not been opened.
 
     Args:
-        settings: Which one, and how large.
-        owner: Returns who sends its rows, as far as is known by now.
+        settings: The kind and the size.
+        owner: Returns who sends its rows, as far as is known.
     """
     if settings.spool_dir is None:
         return _in_memory(settings).as_buffer()

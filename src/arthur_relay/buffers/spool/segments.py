@@ -1,4 +1,4 @@
-"""The files that are a spool's, together, and how far each of them was read."""
+"""All files of a spool, and how far each of them has been read."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,29 @@ from arthur_relay.system.sqlite_pages import DamagedFileError
 
 
 class Segments(list[Segment]):
-    """A spool's own files. What is not said to be for any thread is for the worker's."""
+    """The files of a spool. Worker's thread only, except where a member says otherwise."""
 
     def enter(self, claim: FileClaim, recover: Recover, opening: Opening) -> Segment:
-        """Open one more and return it. Raises what `open_segment` does."""
+        """Open one more file. Raises what `open_segment` does."""
         segment = open_segment(claim, opening)
-        # First: whoever finds as many rows kept as are pending takes those pending for safe.
+        # First, because a caller that sees as many rows kept as pending takes all pending for safe.
         recover(segment.file.rows + segment.lost, segment.rows_by_model)
         self.append(segment)
         return segment
 
     @property
     def kept(self) -> int:
-        """Rows that outlive the process; never too many, also while a commit goes on."""
+        """The number of rows that outlive the process; never too high, even during a commit."""
         return sum([segment.kept for segment in self])
 
     @property
     def size(self) -> int:
-        """Bytes that they take, about."""
+        """About how many bytes they take."""
         return sum([segment.size for segment in self])
 
     @property
     def logs_may_grow(self) -> int:
-        """Bytes that their logs may still grow by."""
+        """How many bytes their logs may still grow by."""
         return sum([segment.file.log_may_grow for segment in self])
 
     @property
@@ -42,7 +42,7 @@ class Segments(list[Segment]):
         return min([moment for moment in found if moment is not None], default=None)
 
     def trouble(self) -> str | None:
-        """Say why what is written now would not be found by a later process, or None. Any thread.
+        """Return why a later process would not find what is written now, or None. Any thread.
 
         Asks the file system.
         """
@@ -55,9 +55,9 @@ class Cursor:
 
     Attributes:
         segment: The segment.
-        after: The last sequence number that was read.
-        until: The last one to read; None for all, new ones included.
-        epoch: What the rows' epochs become; None leaves them.
+        after: The sequence number that was read last.
+        until: The last one to read. None for all, new ones included.
+        epoch: The epoch that the rows get. None leaves theirs.
     """
 
     segment: Segment
@@ -66,9 +66,9 @@ class Cursor:
     epoch: int | None = None
 
     def read(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[int, Row]]:
-        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is.
+        """Return up to `limit` of the next rows. Raises sqlite3.Error, and then stays where it is.
 
-        After `most_bytes` of bodies no more are read.
+        No further row is read after the bodies have `most_bytes`.
         """
         if self.segment.is_damaged:
             raise DamagedFileError("it is not mended yet")
