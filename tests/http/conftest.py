@@ -136,7 +136,7 @@ def held(relay: Relay) -> int:
     """Return how many rows a relay, which has nothing to do, really holds."""
     worker = relay._pipeline.worker
     waiting = sum(capture.rows for capture in worker.queue._items)
-    return waiting + worker.admission.awaiting.rows + worker.buffer.rows
+    return waiting + worker.admission.awaiting.rows + worker.buffer.intake.rows
 
 
 class Everything(logging.Handler):

@@ -88,7 +88,8 @@ def test_kill_9_loses_what_waits_in_memory(
     script = scripts.start(
         CAPTURE
         + "capture(0)\n"
-        + f"while relay._pipeline.worker.buffer.rows < {COUNT}: threading.Event().wait(0.01)\n"
+        + "intake = relay._pipeline.worker.buffer.intake\n"
+        + f"while intake.rows < {COUNT}: threading.Event().wait(0.01)\n"
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
         environment=None,

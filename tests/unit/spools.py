@@ -67,6 +67,20 @@ def crash(spool: Spool) -> None:
     spool.abandon()
 
 
+def remember(spool: Spool, model_id: str) -> None:
+    spool.schemas.keep(
+        model_id, ScopeRowFormat().schema_to_text(ModelSchema(model_id, LLM_ATTRIBUTES))
+    )
+
+
+def remembered(spool: Spool) -> list[ModelSchema]:
+    """Return the schemas that a spool has kept, each of which has to be whole."""
+    found = [ScopeRowFormat().schema_from_text(*each) for each in spool.schemas.texts().items()]
+    whole = [schema for schema in found if schema is not None]
+    assert len(whole) == len(found)
+    return whole
+
+
 def rows_of(count: int, first: int = 0, *, size: int = 100) -> list[Row]:
     return [Row(f"r{number}", "m", b"x" * size, epoch=3) for number in range(first, first + count)]
 

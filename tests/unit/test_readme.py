@@ -281,7 +281,7 @@ def test_the_shares_of_the_queues_bytes() -> None:
             == 1_000_000
         )
         assert settings.dead_letter_ring_bytes == 500_000
-        buffer: Any = relay._pipeline.worker.buffer
+        buffer: Any = relay._pipeline.worker.buffer.intake
         assert buffer._max_bytes == 5_000_000
 
 

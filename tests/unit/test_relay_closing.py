@@ -109,7 +109,7 @@ def test_a_spill_has_a_part_of_the_time_to_keep_what_could_not_be_delivered(
     relay = Relay(Gated(), model_id="m", settings=settings)
     for _ in range(2_000):
         relay.capture(inference())
-    wait_for(lambda: relay._pipeline.worker.buffer.rows == 2_000)
+    wait_for(lambda: relay._pipeline.worker.buffer.intake.rows == 2_000)
     result = relay.close(3600.0)
     assert (result.timed_out, result.dropped, result.pending) == (True, {}, 2_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as again:

@@ -72,7 +72,7 @@ def test_what_is_in_memory_at_the_end_goes_to_the_disk(path: Path) -> None:
 def test_no_more_is_kept_than_there_is_time_for(compact: bool, path: Path) -> None:
     spill, _ = new_spill(path, rows=3_000)
     put(spill, rows_of(3_000))
-    while compact and spill.compact():
+    while compact and spill.as_buffer().compaction.compact():
         pass
     assert spill.closing_seconds > 0
     asked = iter([False, False, True])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.buffers.overflow import OverflowBuffer
+from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.row import RECOVERED, History, Row
 
 from .spools import new_spool
 
+Buffer = MemoryBuffer | OverflowBuffer | Spool
 Make = Callable[[Path], Buffer]
 
 
@@ -32,9 +33,9 @@ KINDS: dict[str, Make] = {
 @pytest.fixture(params=list(KINDS))
 def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Buffer]:
     found = KINDS[request.param](tmp_path)
-    found.open()
+    found.as_buffer().durable.open()
     yield found
-    found.close()
+    found.as_buffer().durable.close()
 
 
 def rows(model: str, count: int) -> list[Row]:
@@ -56,7 +57,7 @@ def test_they_are_passed_over_and_come_later(buffer: Buffer) -> None:
     buffer.put(
         [row for pair in zip(rows("bad", 100), rows("good", 100), strict=True) for row in pair]
     )
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     assert sorted(lease_all(buffer, frozenset({"bad"}))) == sorted(ids(rows("good", 100)))
     assert (buffer.rows, buffer.waiting) == (200, 100)
     assert buffer.lease(10, frozenset({"bad"})) == []
@@ -68,14 +69,14 @@ def test_they_are_passed_over_and_come_later(buffer: Buffer) -> None:
 
 def test_what_is_given_back_waits_behind_what_was_never_sent(buffer: Buffer) -> None:
     buffer.put(rows("bad", 4))
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     first, second = buffer.lease(2)
     for row in (first, second):
         row.history = History(attempts=1, since=5.0)
-    buffer.note([first, second])
-    buffer.give_back([second, first])
+    buffer.as_buffer().journal.note([first, second])
+    buffer.release([second, first])
     assert buffer.waiting == 4
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     assert buffer.lease(10, frozenset({"bad"})) == []
     found = [buffer.lease_of("bad", 1)[0] for _ in range(4)]
     assert ids(found) == ["bad2", "bad3", "bad1", "bad0"]
@@ -87,27 +88,27 @@ def test_what_is_given_back_waits_behind_what_was_never_sent(buffer: Buffer) -> 
 def test_what_was_sent_least_often_comes_first(buffer: Buffer) -> None:
     """Rows that failed alone, and so once more, keep none from its turn that failed with them."""
     buffer.put(rows("bad", 4))
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     leased = buffer.lease(4)
     for row, attempts in zip(leased, (9, 3, 9, 2), strict=True):
         row.history = History(attempts=attempts, since=5.0)
-    buffer.note(leased)
-    buffer.give_back(leased)
-    buffer.commit()
+    buffer.as_buffer().journal.note(leased)
+    buffer.release(leased)
+    buffer.as_buffer().durable.commit()
     assert ids(buffer.lease_of("bad", 1)) == ["bad3"]
     assert ids(buffer.lease(10)) == ["bad1", "bad0", "bad2"]
 
 
 def test_a_probe_finds_a_row_of_its_model_behind_others(buffer: Buffer) -> None:
     buffer.put([*rows("good", 20), *rows("bad", 3)])
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     assert ids(buffer.lease_of("bad", 1)) == ["bad0"]
     assert sorted(lease_all(buffer)) == sorted([*ids(rows("good", 20)), "bad1", "bad2"])
 
 
 def test_what_is_apart_gives_way_first_and_is_there_after_a_death(buffer: Buffer) -> None:
     buffer.put([*rows("bad", 3), *rows("good", 3)])
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     assert len(buffer.lease(10, frozenset({"bad"}))) == 3
     evicted = buffer.evict()
     assert evicted is not None
@@ -120,11 +121,11 @@ def test_what_is_apart_gives_way_first_and_is_there_after_a_death(buffer: Buffer
 
 def test_a_cut_row_is_as_it_was_cut_when_it_comes_again(buffer: Buffer) -> None:
     buffer.put(rows("bad", 1))
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     (row,) = buffer.lease(1)
     smaller = Row(row.id, row.model_id, b"y", shrunk=1)
     buffer.replace(row, smaller)
-    buffer.give_back([smaller])
+    buffer.release([smaller])
     assert buffer.lease_of("bad", 1)[0].body == b"y"
 
 
@@ -153,7 +154,7 @@ def test_what_is_passed_over_takes_no_more_memory_than_its_place(tmp_path: Path)
         spool.put(rows("bad", 1000))
         spool.commit()
     (sent,) = spool.lease(1)
-    spool.give_back([sent])
+    spool.release([sent])
     tracemalloc.start()
     try:
         lease_all(spool, frozenset({"bad"}))
@@ -163,7 +164,7 @@ def test_what_is_passed_over_takes_no_more_memory_than_its_place(tmp_path: Path)
         for row in failed:
             row.history = History(attempts=1, since=5.0)
         spool.note(failed)
-        spool.give_back(failed)
+        spool.release(failed)
         spool.commit()
         del failed, row
         taken, _ = tracemalloc.get_traced_memory()
@@ -185,14 +186,14 @@ def test_a_row_comes_again_as_it_has_become_whether_or_not_that_is_written(tmp_p
     for row in (old, new):
         row.history = History(attempts=2, since=5.0)
     spool.note([old, new])
-    spool.give_back([old, new])
+    spool.release([old, new])
     for _ in range(2):
         found = spool.lease_of("bad", 2)
         assert [(row.id, row.epoch, row.history) for row in found] == [
             ("old", 3, History(attempts=2, since=5.0)),
             ("new", 4, History(attempts=2, since=5.0)),
         ]
-        spool.give_back(found)
+        spool.release(found)
         spool.commit()
     spool.close()
     later = new_spool(tmp_path)
@@ -208,13 +209,13 @@ def of_model(model: str, count: int) -> list[Row]:
 
 def test_a_lease_ends_with_its_bytes(buffer: Buffer) -> None:
     buffer.put([*of_model("a", 10), *of_model("b", 10)])
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     assert len(buffer.lease(20, most_bytes=4500)) == 5
     assert len(buffer.lease(20, most_bytes=1)) == 1, "one of any size"
     found = buffer.lease(20, frozenset({"a"}), most_bytes=3000)
     assert {row.model_id for row in found} == {"b"}
     assert len(found) == 3
-    buffer.give_back(found)
+    buffer.release(found)
     assert len(buffer.lease_of("b", 20, most_bytes=2000)) == 2
     while buffer.lease(20, most_bytes=2000):
         pass
@@ -223,7 +224,7 @@ def test_a_lease_ends_with_its_bytes(buffer: Buffer) -> None:
 
 def test_what_is_put_off_is_leased_when_it_is_asked_for(buffer: Buffer) -> None:
     buffer.put([*of_model("a", 3), *of_model("b", 3)])
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     rows = buffer.lease(10)
     buffer.put_off([row for row in rows if row.model_id == "a"])
     assert (buffer.rows, buffer.waiting) == (6, 3)
@@ -234,12 +235,12 @@ def test_what_is_put_off_is_leased_when_it_is_asked_for(buffer: Buffer) -> None:
     assert len(buffer.lease_put_off("a", 10, most_bytes=1500)) == 2
     assert buffer.evict() is not None
     assert (buffer.has_put_off("a"), buffer.rows, buffer.waiting) == (False, 5, 0)
-    assert buffer.lost().rows == 0
+    assert buffer.as_buffer().durable.lost().rows == 0
 
 
 def test_after_a_death_what_was_put_off_waits_as_the_others_do(buffer: Buffer) -> None:
     buffer.put(of_model("a", 3))
-    buffer.commit()
+    buffer.as_buffer().durable.commit()
     buffer.put_off(buffer.lease(10))
     buffer.release_all()
     assert len(buffer.lease(10)) == 3

@@ -13,7 +13,7 @@ from arthur_relay.buffers.spool.inspection import Condition, inspect_spools
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, RECOVERED, History
 from arthur_relay.system.files import KEPT_ASIDE
-from tests.unit.spools import Clock, connection_of, crash, ids, model_text, new_spool
+from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, remember, remembered
 from tests.unit.test_spool_damage import Counts, deliver_all, rows_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def fill(path: Path, *models: str) -> None:
     spool = new_spool(path)
     spool.open()
     for model_id in models:
-        spool.remember(model_id, model_text(model_id))
+        remember(spool, model_id)
     assert spool.store(rows_of(ROWS))
     assert spool.close() == ROWS
 
@@ -255,13 +255,13 @@ def test_a_damaged_page_of_models_is_damage(path: Path, caplog: pytest.LogCaptur
     write_at(path, (page_of(path, "models") - 1) * PAGE_BYTES, b"\xee" * PAGE_BYTES)
     spool = new_spool(path)
     spool.open()
-    assert sorted(spool.schemas()) == sorted(MODELS)
+    assert sorted(each.model_id for each in remembered(spool)) == sorted(MODELS)
     assert "is damaged" in caplog.text
-    spool.remember("more", model_text("more"))
+    remember(spool, "more")
     crash(spool)
     again = new_spool(path)
     assert again.open() == ROWS
-    assert len(again.schemas()) == len(MODELS) + 1
+    assert len(remembered(again)) == len(MODELS) + 1
     again.close()
 
 
@@ -279,14 +279,14 @@ def test_models_that_are_found_damaged_in_mid_run_are_mended(
     write_at(path, (page_of(path, "models") - 1) * PAGE_BYTES, b"\xee" * PAGE_BYTES)
     connection.execute("PRAGMA shrink_memory")
     if call == "remember":
-        spool.remember("two", model_text("two"))
+        remember(spool, "two")
     else:
-        spool.forget("one")
+        spool.schemas.forget("one")
     clock.now += 10
     spool.commit()
     assert "is damaged" in caplog.text
-    spool.remember("three", model_text("three"))
-    assert list(spool.schemas()) == ["three"]
+    remember(spool, "three")
+    assert [each.model_id for each in remembered(spool)] == ["three"]
     spool.settle(leased)
     counts.captured -= 5
     assert len(deliver_all(spool, counts)) == ROWS - 5
@@ -321,9 +321,9 @@ def test_a_model_that_is_not_as_it_was_written_misleads_nobody(
             connection.execute(statement, (description,))
     spool = new_spool(path)
     spool.open()
-    assert list(spool.schemas()) == ["two"]
+    assert [each.model_id for each in remembered(spool)] == ["two"]
     assert caplog.text.count("is damaged") == 1
-    assert list(spool.schemas()) == ["two"]
+    assert [each.model_id for each in remembered(spool)] == ["two"]
     assert caplog.text.count("is damaged") == 1, "it is mended once"
     rows = spool.lease(100)
     assert {row.epoch for row in rows} == {RECOVERED}
@@ -378,7 +378,7 @@ def test_a_file_that_is_found_damaged_while_it_is_taken_over_is_counted_right(pa
     first, second = new_spool(path), new_spool(path)
     first.open()
     second.open()
-    second.remember("one", model_text("one"))
+    remember(second, "one")
     assert second.store(rows_of(ROWS))
     crash(first)
     crash(second)

@@ -9,14 +9,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 import pytest
 
 from arthur_relay.buffers.spool import file_format
 from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS
+from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
-from tests.unit.spools import Clock, connection_of, crash, ids, model_text, new_spool, rows_of
+from arthur_relay.testing import LLM_ATTRIBUTES
+from tests.unit.spools import (
+    Clock,
+    connection_of,
+    crash,
+    ids,
+    new_spool,
+    remember,
+    remembered,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,19 +167,19 @@ def test_models_are_remembered_until_arthur_refuses_them(path: Path) -> None:
     first, second = new_spool(path), new_spool(path)
     first.open()
     second.open()
-    first.remember("one", model_text("one"))
-    second.remember("two", model_text("two"))
+    remember(first, "one")
+    remember(second, "two")
     crash(first)
     crash(second)
     third = new_spool(path)
     third.open()
-    found = {name: orjson.loads(text) for name, text in third.schemas().items()}
-    assert found == {name: orjson.loads(model_text(name)) for name in ("one", "two")}
-    third.forget("one")
+    found = {schema.model_id: schema.types for schema in remembered(third)}
+    assert found == {name: ModelSchema(name, LLM_ATTRIBUTES).types for name in ("one", "two")}
+    third.schemas.forget("one")
     third.close()
     fourth = new_spool(path)
     fourth.open()
-    assert list(fourth.schemas()) == ["two"]
+    assert [schema.model_id for schema in remembered(fourth)] == ["two"]
     fourth.close()
 
 

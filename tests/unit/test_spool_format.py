@@ -9,7 +9,15 @@ import pytest
 
 from arthur_relay.buffers.spool.file_format import VERSION
 from arthur_relay.row import NO_HISTORY, RECOVERED, History, Row, RowKind
-from tests.unit.spools import Clock, connection_of, crash, ids, model_text, new_spool, rows_of
+from tests.unit.spools import (
+    Clock,
+    connection_of,
+    crash,
+    ids,
+    new_spool,
+    remember,
+    rows_of,
+)
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spill import new_spill
 
@@ -80,7 +88,7 @@ def test_a_file_of_the_first_version_is_taken_over(path: Path) -> None:
     found[0].history = History(3, 17.5, 1)
     spool.note(found[:1])
     spool.settle(found[1:2])
-    spool.remember("three", model_text("three"))
+    remember(spool, "three")
     spool.put(rows_of(2))
     spool.commit()
     spool.release_all()
@@ -224,7 +232,7 @@ def test_rows_that_go_from_memory_to_the_disk_keep_their_histories(path: Path) -
     spill.put(rows_of(2))
     rows = spill.lease(2)
     rows[1].history = History(4, 1.5, 2)
-    spill.note(rows)
+    spill.as_buffer().journal.note(rows)
     assert spill.close() == 2
     again = new_spool(path)
     again.open()

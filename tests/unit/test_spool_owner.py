@@ -16,7 +16,17 @@ from arthur_relay.buffers.spool.inspection import inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
 from arthur_relay.row import Row, RowOwner
-from tests.unit.spools import Clock, connection_of, crash, ids, made, model_text, new_spool, rows_of
+from tests.unit.spools import (
+    Clock,
+    connection_of,
+    crash,
+    ids,
+    made,
+    new_spool,
+    remember,
+    remembered,
+    rows_of,
+)
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spool_format import OLD, make_first_version
 
@@ -41,7 +51,7 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
     """Leave rows for somebody, as a process that is killed does."""
     spool = new_spool(path, owner=owner)
     spool.open()
-    spool.remember("theirs", model_text("theirs"))
+    remember(spool, "theirs")
     assert spool.store(rows_of(count))
     crash(spool)
 
@@ -103,7 +113,7 @@ def test_rows_for_somebody_else_are_left_alone_and_told_of_once(
     clock = Clock()
     other = new_spool(path, clock, owner=RowOwner("https://b.example", "org", "me"))
     assert other.open() == 0
-    assert other.schemas() == {}
+    assert remembered(other) == []
     assert other.store(rows_of(2, 100))
     for _ in range(3):
         clock.now += ADOPT_SECONDS
@@ -132,7 +142,7 @@ def test_a_file_without_rows_is_of_nobody(path: Path) -> None:
     assert (path / "0.spool").exists(), "for the models in it"
     other = new_spool(path, owner=RowOwner("https://b.example"))
     assert other.open() == 0
-    assert other.schemas() == {}
+    assert remembered(other) == []
     assert other._segments[0].claim.path.name == "0.spool"
     assert other.store(rows_of(1))
     other.close()
@@ -297,8 +307,8 @@ def test_an_owner_that_is_damaged_in_mid_run_is_known_all_the_same(path: Path) -
     connection_of(spool).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     overwrite_pages(path, *pages)
     connection_of(spool).execute("PRAGMA shrink_memory")
-    spool.remember("one", model_text("one"))
-    assert spool.schemas() == {}
+    remember(spool, "one")
+    assert remembered(spool) == []
     assert len(list(path.glob("*-damaged-*.sqlite"))) == 1
     assert spool.close() == 20
     assert new_spool(path, owner=B).open() == 0

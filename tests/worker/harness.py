@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from arthur_relay.buffers import Buffer
+    from arthur_relay.buffers.spool.buffer import Spool
 
 RETRY = Outcome(Verdict.RETRY)
 
@@ -123,15 +123,13 @@ class Harness:
     host: Host = field(default_factory=Host)
     wakes: int = 0
     run_elsewhere: Offload = _at_once
-    held_in: Buffer | None = None
+    spool: Spool | None = None
     utc_now: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
-        self.buffer: Any = self.held_in
-        if self.buffer is None:
-            self.buffer = MemoryBuffer(
-                max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
-            )
+        self.buffer = MemoryBuffer(
+            max_rows=self.settings.queue_size, max_bytes=self.settings.buffer_bytes
+        )
         self.letters = MemoryStore(max_bytes=1 << 20)
         self.dead_letters = DeadLetters([self.letters], on_dead_letter=self.settings.on_dead_letter)
         self.worker = build_worker(
@@ -140,7 +138,7 @@ class Harness:
             host=self.host,
             thread=self,
             ledger=self.ledger,
-            buffer=self.buffer,
+            buffer=(self.spool or self.buffer).as_buffer(),
             dead_letters=self.dead_letters,
             budget=MemoryBudget.of(self.settings),
             random=lambda: 1.0,
@@ -186,7 +184,10 @@ class Harness:
         assert totals.delivered == len(self.destination.stored)
         # The ledger's pending is what is left of a sum, so a row that got lost would hide in it.
         held = sum(capture.rows for capture in self.queue._items)
-        assert totals.pending == held + self.worker.admission.awaiting.rows + self.buffer.rows
+        assert (
+            totals.pending
+            == held + self.worker.admission.awaiting.rows + self.worker.buffer.intake.rows
+        )
         found = {name: getattr(totals, name) for name in expected}
         assert found == expected
 

@@ -241,7 +241,7 @@ def test_an_error_while_a_row_is_buried_costs_that_row_alone(
         elif place == "keeper":
             monkeypatch.setattr(h.letters, "add", fail)
         elif place == "retained":
-            monkeypatch.setattr(h.buffer, "retain", fail)
+            monkeypatch.setattr(h.worker.buffer.journal, "retain", fail)
         h.capture_many(10)
         assert await live(h, 1) == 0, "the worker died"
         assert told

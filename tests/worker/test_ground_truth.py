@@ -211,7 +211,7 @@ async def test_ground_truth_is_let_go_when_its_inference_goes_back_and_is_given_
         leased = h.buffer.lease(2)
         assert order.admit(leased, h.buffer.on_their_way, 0.0) == [inference]
         assert order.due(1.0, h.buffer.on_their_way) == []
-        h.buffer.give_back([inference])
+        h.buffer.release([inference])
         assert h.buffer.evict() is inference
         assert order.due(LOOK_SECONDS, h.buffer.on_their_way) == [truth]
         h.buffer.settle([truth])

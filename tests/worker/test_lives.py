@@ -44,7 +44,7 @@ def on_disk(
         monotonic=anyio.current_time,
         utc_now=lambda: now,
     )
-    return Harness(destination, settings_of(**settings), held_in=spool, utc_now=lambda: now)
+    return Harness(destination, settings_of(**settings), spool=spool, utc_now=lambda: now)
 
 
 async def live(h: Harness, seconds: float, then: Callable[[Harness], object] = bool) -> None:
@@ -52,7 +52,7 @@ async def live(h: Harness, seconds: float, then: Callable[[Harness], object] = b
     async with h.running():
         then(h)
         await anyio.sleep(seconds)
-    h.buffer.close()
+    h.worker.buffer.durable.close()
 
 
 def test_the_time_that_a_row_may_fail_for_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_an_end_does_not_cut_the_patience_of_what_stays_in_the_spool(tmp_path: P
             await anyio.sleep(5)
             first.worker.sender.flow.urgent = True
             assert not await first.flush(30)
-        first.buffer.close()
+        first.worker.buffer.durable.close()
         first.check(captured=1, pending=1)
 
     run(test)

@@ -33,8 +33,8 @@ def leave(path: Path, rows: list[Row]) -> int:
 
 
 def leased_bytes(h: Harness) -> int:
-    spool: Any = h.buffer
-    return sum(len(row.body) for row in spool._leased)
+    assert h.spool is not None
+    return sum(len(row.body) for row in h.spool._leased)
 
 
 def watched(h: Harness, answer: Any = delivered) -> list[int]:
@@ -68,10 +68,10 @@ def test_rows_of_thousands_of_models_are_not_all_in_memory(tmp_path: Path) -> No
         peaks = watched(h)
         async with h.running():
             with anyio.fail_after(1000):
-                while h.buffer.rows:
+                while h.worker.buffer.intake.rows:
                     await anyio.sleep(0.5)
         assert peaks[0] <= UNSENT_BYTES + IN_FLIGHT_BYTES
-        h.buffer.close()
+        h.worker.buffer.durable.close()
         h.check(delivered=6000, pending=0)
         assert len(set(h.destination.stored)) == 6000
 
@@ -89,7 +89,7 @@ def test_rows_are_leased_by_their_bytes_too(tmp_path: Path) -> None:
         async with h.running():
             await anyio.sleep(100)
         assert peaks[0] <= UNSENT_BYTES + IN_FLIGHT_BYTES
-        h.buffer.close()
+        h.worker.buffer.durable.close()
         h.check(delivered=300, pending=0)
 
     run(test)
@@ -123,7 +123,7 @@ def test_ground_truth_behind_an_inference_that_takes_long_is_not_all_in_memory(
             may_answer.set()
             await anyio.sleep(300)
         assert peaks[0] <= MAX_KEPT_BYTES + UNSENT_BYTES + IN_FLIGHT_BYTES
-        h.buffer.close()
+        h.worker.buffer.durable.close()
         h.check(delivered=3501, pending=0)
         stored = h.destination.stored
         assert stored.index("slow") == 500, "the inference itself comes before its ground truth"

@@ -1,4 +1,10 @@
-"""Holding rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both."""
+"""Buffers hold rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both.
+
+A buffer is used by people who need different things of it, so it has several small interfaces.
+`LeaseBuffer` hands rows out for delivery, `IntakeBuffer` takes them in. The others are for what
+only some buffers can do. `Buffer` holds all of them together, with a stand-in for each that is
+missing.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,22 +13,23 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from arthur_relay.buffers.schema_cache import NoSchemaCache, SchemaCache
 from arthur_relay.row import Row, RowKind
 
 ANY_BYTES = 1 << 62
-"""More than all rows have together."""
+"""No limit: more than all rows have together."""
 
 
 class Recover(Protocol):
-    """Counts rows that an earlier process has captured, before anyone can see them here."""
+    """Counts rows that an earlier process captured, before anyone can see them here."""
 
     def __call__(self, rows: int, by_model: Callable[[], Mapping[str, int]], /) -> None:
-        """Count them.
+        """Count the rows.
 
         Args:
-            rows: How many.
-            by_model: Returns how many of which model, as far as they can be read. Reads them all,
-                so only for those who must know.
+            rows: The number of rows.
+            by_model: Returns the number of rows by model, as far as they can be read. It reads all
+                of them, so only those who need it should call it.
         """
         ...
 
@@ -33,188 +40,62 @@ def count_nothing(_rows: int, _by_model: Callable[[], Mapping[str, int]], /) -> 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Rows that were held and can't be read any more.
+    """Rows that were held and cannot be read any more.
 
     Attributes:
-        rows: How many.
-        epochs: How many of which epoch, of those that were captured in this process.
+        rows: The number of rows.
+        epochs: The number of rows by epoch, for those that this process captured.
     """
 
     rows: int = 0
     epochs: Mapping[int, int] = field(default_factory=dict)
 
     def plus(self, rows: int, epochs: Mapping[int, int] = MappingProxyType({})) -> "Loss":
-        """Return this and some more."""
+        """Return the sum of this loss and another one."""
         return Loss(self.rows + rows, Counter(self.epochs) + Counter(epochs))
 
 
 class DamagedFiles(NamedTuple):
-    """What became of damaged files of a spool, in this process.
+    """The damaged spool files that this process found.
 
     Attributes:
-        set_aside: How many were found, and given another name.
-        removed: How many of those that were set aside before gave way to them.
+        quarantined: Files that were renamed and kept.
+        removed: Older quarantined files that were deleted to make room for them.
     """
 
-    quarantine: int = 0
+    quarantined: int = 0
     removed: int = 0
 
 
 class Compaction(Protocol):
-    """Work that keeps some rows in a smaller form; the buffer may be used while it is done."""
+    """Work that puts some rows into a smaller form; the buffer may be used in the meantime."""
 
     def run(self) -> None:
         """Do the work. Any thread."""
         ...
 
     def finish(self) -> None:
-        """Put the result in its place; without one, all is as it was. Worker's thread only."""
+        """Put the result in place; without a result nothing changes. Worker's thread only."""
         ...
 
 
-class Buffer(Protocol):
-    """Holds rows between encoding and acknowledgement; knows nothing of HTTP.
+class LeaseBuffer(Protocol):
+    """Hands rows out for delivery; knows nothing of HTTP. Worker's thread only.
 
-    A row is waiting, or leased to a delivery. Only the worker's thread uses a buffer.
+    A row is waiting, or leased to a delivery. A leased row stays held until it is settled.
     """
 
     @property
-    def rows(self) -> int:
-        """Rows held, leased ones included."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes held, leased ones included."""
-        ...
-
-    @property
     def waiting(self) -> int:
-        """Rows that can be leased."""
+        """The number of rows that can be leased."""
         ...
 
     @property
-    def is_durable(self) -> bool:
-        """Whether what is held outlives the process, so that captures should get here soon."""
-        ...
+    def is_looking(self) -> bool:
+        """Whether the last lease ended early because it passed over too many rows.
 
-    @property
-    def trouble(self) -> str | None:
-        """Why nothing can be kept for a later process now, where it should be; None when it can.
-
-        Any thread; asks the file system, which takes microseconds.
+        The caller should lease again soon.
         """
-        ...
-
-    def open(self, recover: Recover = count_nothing) -> int:
-        """Get ready; a second time does nothing. Returns how many rows an earlier process left.
-
-        Args:
-            recover: Is told of them before they show in `rows` and `kept`.
-
-        Raises:
-            ConfigurationError: It can't be used.
-        """
-        ...
-
-    def adopt(self, recover: Recover = count_nothing) -> int:
-        """Take over what others have left, now and then. Returns how many rows that are.
-
-        Args:
-            recover: As for `open`.
-        """
-        ...
-
-    @property
-    def oldest_at(self) -> float | None:
-        """When the oldest row that is kept was stored, in seconds since 1970, or None. Any thread.
-
-        None also where rows are in memory only.
-        """
-        ...
-
-    def commit(self) -> None:
-        """Make safe what has happened since the last time. Called once a turn."""
-        ...
-
-    @property
-    def asks_for_owner(self) -> bool:
-        """Whether rows wait that may be ours, once it is known who we are."""
-        ...
-
-    def schemas(self) -> Mapping[str, str]:
-        """Return the models that an earlier process has remembered, as they were then."""
-        ...
-
-    def remember(self, model_id: str, text: str) -> None:
-        """Keep a model's schema for a start while the destination is away."""
-        ...
-
-    def forget(self, model_id: str) -> None:
-        """Keep it no longer: the destination knows no such model."""
-        ...
-
-    @property
-    def closing_seconds(self) -> float:
-        """How long `close` will take, as a rule, to keep what it can. Any thread."""
-        ...
-
-    def close(self, out_of_time: Callable[[], bool] = ...) -> int:
-        """Let go of everything; only `open` may follow. Any thread, once the worker ended.
-
-        Args:
-            out_of_time: Says whether to keep no more rows than are kept by now; never by default.
-
-        Returns:
-            How many rows are kept for a later process.
-        """
-        ...
-
-    def abandon(self) -> None:
-        """Leave everything to the parent, in a forked child."""
-        ...
-
-    @property
-    def kept(self) -> int:
-        """Rows that are kept for a later process, should this one end now. Any thread."""
-        ...
-
-    def has_room(self, *, rows: int, size: int) -> bool:
-        """Say whether that many more rows, of so many bytes in all, fit in."""
-        ...
-
-    def put(self, rows: Sequence[Row]) -> None:
-        """Hold rows, in their order, whether or not there is room."""
-        ...
-
-    def store(self, rows: Sequence[Row]) -> bool:
-        """Hold rows that have room, and make them as safe as the buffer can; or hold none.
-
-        Returns:
-            Whether they are held. False where they would be in memory only, and should not.
-        """
-        ...
-
-    def pack(self) -> None:
-        """Keep some of what waits in a form for a long wait; takes a millisecond at most.
-
-        Where rows wait each on its own, the memory between them is of no use to anything.
-        """
-        ...
-
-    def compact(self, *, quickly: bool = False) -> bool:
-        """Keep some of what waits in a smaller form, here and now.
-
-        Args:
-            quickly: Time is short, so it need not become as small as it could.
-
-        Returns:
-            Whether there was anything to do.
-        """
-        ...
-
-    def begin_compaction(self) -> Compaction | None:
-        """Return work that keeps some of what waits in its smallest form, or None."""
         ...
 
     def lease(
@@ -224,44 +105,58 @@ class Buffer(Protocol):
         *,
         most_bytes: int = ANY_BYTES,
     ) -> list[Row]:
-        """Return the oldest waiting rows; they stay held. May be empty.
+        """Lease the oldest waiting rows. May return none.
 
         Args:
-            limit: How many rows, at most.
+            limit: The maximum number of rows.
             but: Models whose rows stay where they are.
-            most_bytes: After so many bytes of bodies no more are leased.
+            most_bytes: No further row is leased after the bodies have this many bytes.
         """
-        ...
-
-    @property
-    def is_looking(self) -> bool:
-        """Whether a lease ended early, because too many rows were passed over: ask again soon."""
         ...
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return waiting rows of one model, `limit` at most; they stay held. May be empty.
+        """Lease up to `limit` waiting rows of one model, those sent least often first.
 
-        Those that were sent least often come first.
+        May return none.
         """
         ...
 
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Forget leased rows: they were acknowledged, rejected or given up."""
+        ...
+
+    def replace(self, old: Row, new: Row) -> None:
+        """Put a smaller form of a leased row in its place; the new row is leased as well."""
+        ...
+
+    def release(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, after those of their model that were sent as often."""
+        ...
+
+    def release_all(self) -> None:
+        """Make every leased row wait again, in the old order, before all others.
+
+        Rows that were put off wait like any other from then on.
+        """
+        ...
+
+
+class DeferringBuffer(Protocol):
+    """Holds ground truth back until its inference has been delivered. Worker's thread only."""
+
     def put_off(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, until they are asked for by `lease_put_off`."""
+        """Make leased rows wait until `lease_put_off` asks for them."""
         ...
 
     def has_put_off(self, model_id: str) -> bool:
-        """Say whether rows of a model are put off."""
+        """Return whether rows of a model are put off."""
         ...
 
     def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return rows of one model that were put off, `limit` at most; they stay held.
+        """Lease up to `limit` rows of one model that were put off, those sent least often first.
 
-        Those that were sent least often come first, as for `lease_of`. May be empty.
+        May return none.
         """
-        ...
-
-    def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, behind those of their model that were sent as often."""
         ...
 
     def on_their_way(
@@ -270,79 +165,306 @@ class Buffer(Protocol):
         """Return which of some inferences, as in `Row.inference`, are leased themselves."""
         ...
 
-    def settle(self, rows: Iterable[Row]) -> None:
-        """Forget leased rows: acknowledged, rejected or given up."""
+
+class IntakeBuffer(Protocol):
+    """Takes rows in and holds them, up to a limit. Worker's thread only."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows held, leased ones included."""
         ...
 
-    def replace(self, old: Row, new: Row) -> None:
-        """Hold a smaller form of a leased row in its place, leased as well."""
+    @property
+    def size(self) -> int:
+        """The bytes held, leased rows included."""
         ...
 
-    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Keep the histories of leased rows for a later process, where there may be one.
-
-        Args:
-            rows: The rows; those that are not held are passed over.
-            at_once: Whether they are to be safe when this returns, as far as that can be had;
-                else they are with the next commit.
-        """
+    @property
+    def is_durable(self) -> bool:
+        """Whether rows are held on disk first, so that captures should get here soon."""
         ...
 
-    def retain(self, row: Row) -> object | None:
-        """Settle a leased row, but keep it for a later process, should this one end, until let go.
+    def has_room(self, *, rows: int, size: int) -> bool:
+        """Return whether that many more rows fit in, with bodies of `size` bytes in all."""
+        ...
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Hold rows in their order, whether or not there is room."""
+        ...
+
+    def store(self, rows: Sequence[Row]) -> bool:
+        """Hold rows that have room and make them as safe as the buffer can, or hold none.
 
         Returns:
-            What to let go; None when it is not kept anyway, and still to be settled.
+            Whether the rows are held. False when they belong on disk and cannot be written.
         """
-        ...
-
-    def let_go(self, retained: Iterable[object]) -> None:
-        """Forget what was retained, with the next commit."""
-        ...
-
-    def lost(self) -> Loss:
-        """Return what was lost since the last call; it is held no longer."""
-        ...
-
-    @property
-    def left_alone(self) -> int:
-        """Rows of other processes that are for another address or organisation. Any thread.
-
-        So are those of which it is not known yet whether they are.
-        """
-        ...
-
-    @property
-    def damaged_files(self) -> DamagedFiles:
-        """What became of files that were found damaged. Any thread."""
-        ...
-
-    def rows_by_model(self) -> Mapping[str, int]:
-        """Return how many rows of each model are held, where rows can be lost. May take long."""
         ...
 
     def evict(self) -> Row | None:
         """Forget the oldest waiting row and return it, or None when none waits."""
         ...
 
-    def release_all(self) -> None:
-        """Make every leased row wait again, in the old order, before the others."""
+
+class DurableBuffer(Protocol):
+    """Keeps rows for a later process. Worker's thread only, except where a member says otherwise.
+
+    It is opened before anything else is called, and committed once a turn of the worker.
+    """
+
+    def open(self, recover: Recover = count_nothing) -> int:
+        """Get ready for use; a second call does nothing.
+
+        Args:
+            recover: Counts the rows that an earlier process left, before `kept` includes them.
+
+        Returns:
+            The number of those rows.
+
+        Raises:
+            ConfigurationError: The buffer cannot be used.
+        """
+        ...
+
+    def adopt(self, recover: Recover = count_nothing) -> int:
+        """Now and then, take over the rows that other processes have left.
+
+        Args:
+            recover: As for `open`.
+
+        Returns:
+            The number of those rows.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Make everything safe that has happened since the last call."""
+        ...
+
+    def close(self, out_of_time: Callable[[], bool] = ...) -> int:
+        """Release everything; only `open` may follow. Any thread, after the worker has ended.
+
+        Args:
+            out_of_time: Returns whether to stop moving rows to the disk. By default, never.
+
+        Returns:
+            The number of rows that are kept for a later process.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child, leave everything to the parent."""
+        ...
+
+    @property
+    def kept(self) -> int:
+        """The number of rows that a later process would find if this one ended now. Any thread."""
+        ...
+
+    @property
+    def closing_seconds(self) -> float:
+        """How long `close` usually takes to keep what it can. Any thread."""
+        ...
+
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether rows wait that may be ours, which can be decided once our owner is known."""
+        ...
+
+    def lost(self) -> Loss:
+        """Return the rows lost since the last call; they are not held any more."""
+        ...
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return the number of rows held, by model. Reads all of them, so it may take long."""
         ...
 
 
+class DeliveryJournal(Protocol):
+    """Writes down what happened to leased rows, for a later process. Worker's thread only."""
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Keep the histories of leased rows. Rows that are not leased are ignored.
+
+        Args:
+            rows: The rows.
+            at_once: Whether to write before this returns, if the disk allows it. Otherwise the
+                next commit writes them.
+        """
+        ...
+
+    def retain(self, row: Row) -> object | None:
+        """Settle a leased row, but keep it for a later process until `let_go`.
+
+        Returns:
+            The argument for `let_go`, or None when the row is in memory only and not settled yet.
+        """
+        ...
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Forget retained rows with the next commit."""
+        ...
+
+
+class BufferStatus(Protocol):
+    """What operators want to know of a buffer on disk. Any thread."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why rows cannot be kept for a later process now, or None when they can.
+
+        Asks the file system, which takes microseconds.
+        """
+        ...
+
+    @property
+    def left_alone(self) -> int:
+        """The number of other processes' rows that are for another address or organisation.
+
+        Rows for which this is not known yet are included.
+        """
+        ...
+
+    @property
+    def damaged_files(self) -> DamagedFiles:
+        """The damaged files that were found."""
+        ...
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest row on disk was stored, in seconds since 1970. None when none is."""
+        ...
+
+
+class CompactableBuffer(Protocol):
+    """Puts waiting rows into a smaller form, for a long wait. Worker's thread only."""
+
+    def pack(self) -> None:
+        """Put some waiting rows into one piece; takes a millisecond at most.
+
+        The memory between rows that wait each on its own is of no use to anything.
+        """
+        ...
+
+    def compact(self, *, quickly: bool = False) -> bool:
+        """Put some waiting rows into a smaller form before this returns.
+
+        Args:
+            quickly: Whether to trade size for time.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        ...
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return the work that puts some waiting rows into their smallest form, or None."""
+        ...
+
+
+class NothingKept:
+    """Stands in for `DurableBuffer`, `DeliveryJournal` and `BufferStatus` where no disk is used."""
+
+    kept = 0
+    closing_seconds = 0.0
+    asks_for_owner = False
+    trouble: str | None = None
+    left_alone = 0
+    damaged_files = DamagedFiles()
+    oldest_at: float | None = None
+
+    def open(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
+        """Return 0."""
+        return 0
+
+    def adopt(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
+        """Return 0."""
+        return 0
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
+        """Return 0."""
+        return 0
+
+    def abandon(self) -> None:
+        """Do nothing: a forked child has memory of its own."""
+
+    def lost(self) -> Loss:
+        """Return no loss: memory does not lose rows."""
+        return Loss()
+
+    def rows_by_model(self) -> Mapping[str, int]:
+        """Return nothing: it is asked for after a loss only."""
+        return {}
+
+    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """Do nothing: the rows have their histories with them."""
+
+    def retain(self, row: Row) -> object | None:  # noqa: ARG002 - the protocol's
+        """Return None: the row is in memory only."""
+        return None
+
+    def let_go(self, retained: Iterable[object]) -> None:
+        """Do nothing: no row was retained."""
+
+
+class NothingToCompact:
+    """Stands in for `CompactableBuffer` where rows wait on disk, ready to be sent."""
+
+    def pack(self) -> None:
+        """Do nothing."""
+
+    def compact(self, *, quickly: bool = False) -> bool:  # noqa: ARG002 - the protocol's
+        """Return False."""
+        return False
+
+    def begin_compaction(self) -> Compaction | None:
+        """Return None."""
+        return None
+
+
+_NOTHING_KEPT = NothingKept()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """A buffer, as its interfaces. As a rule one object implements all that are not stand-ins.
+
+    Attributes:
+        leases: Hands rows out for delivery.
+        deferred: Holds ground truth back.
+        intake: Takes rows in.
+        durable: Keeps rows for a later process.
+        journal: Writes down what happened to leased rows.
+        status: What operators want to know.
+        schemas: Keeps models' schemas for a later process.
+        compaction: Puts waiting rows into a smaller form.
+    """
+
+    leases: LeaseBuffer
+    deferred: DeferringBuffer
+    intake: IntakeBuffer
+    durable: DurableBuffer = _NOTHING_KEPT
+    journal: DeliveryJournal = _NOTHING_KEPT
+    status: BufferStatus = _NOTHING_KEPT
+    schemas: SchemaCache = field(default_factory=NoSchemaCache)
+    compaction: CompactableBuffer = field(default_factory=NothingToCompact)
+
+
 MOST_RANKS = 32
-"""Rows that were sent so often, or oftener, have their turn in the order in which they came."""
+"""Rows that were sent this often or more take their turn in the order in which they came."""
 
 
 def attempts_rank(row: Row) -> int:
-    """Return when a row's turn comes among those of its model that wait again: the lowest first."""
+    """Return a row's rank among those of its model that wait again: the lowest goes first."""
     return min(row.history.attempts, MOST_RANKS)
 
 
 def inferences_among(
     rows: Iterable[Row], wanted: AbstractSet[tuple[str, str]]
 ) -> AbstractSet[tuple[str, str]]:
-    """Return which of some inferences have a row of their own among these."""
+    """Return which of some inferences have a row of their own among these rows."""
     return {
         row.inference for row in rows if row.kind is RowKind.INFERENCE and row.inference in wanted
     }

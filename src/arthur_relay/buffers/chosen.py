@@ -14,11 +14,11 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
     """Return a buffer that has not been opened.
 
     Args:
-        settings: Which one, and how large.
-        owner: Returns who sends its rows, as far as is known by now.
+        settings: The kind and the size.
+        owner: Returns who sends its rows, as far as is known.
     """
     if settings.spool_dir is None:
-        return _in_memory(settings)
+        return _in_memory(settings).as_buffer()
     # Loaded here, because SQLite's import takes longer than that of the rest of this package.
     from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
@@ -33,9 +33,9 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
         owner=owner,
     )
     return (
-        OverflowBuffer(_in_memory(settings), spool)
+        OverflowBuffer(_in_memory(settings), spool).as_buffer()
         if settings.overflow is Overflow.SPILL
-        else spool
+        else spool.as_buffer()
     )
 
 

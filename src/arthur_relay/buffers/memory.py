@@ -5,7 +5,7 @@ import marshal
 import mmap
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple, dataclass, field
 from functools import partial
@@ -13,22 +13,19 @@ from typing import Any
 
 from arthur_relay.buffers import (
     ANY_BYTES,
+    Buffer,
     Compaction,
-    DamagedFiles,
-    Loss,
-    Recover,
     attempts_rank,
-    count_nothing,
     inferences_among,
 )
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
 from arthur_relay.system.operating_system import private_pages
 
 ROW_OVERHEAD_BYTES = 400
-"""What a row costs beside its body: the objects around it, measured with tracemalloc."""
+"""What a row costs beside its body, for the objects around it; measured with tracemalloc."""
 
 BLOCK_BYTES = 2 * 1024 * 1024
-"""Rows that are compressed together: 0.15 s of work outside of the interpreter lock.
+"""The bytes that are compressed together: 0.15 s of work outside the interpreter lock.
 
 The compressor asks for the lock whenever its output has outgrown what it has, half a dozen times a
 block, and waits 5 ms each time where other threads compute: with a quarter of the size it would
@@ -36,23 +33,23 @@ get through two thirds of the rows.
 """
 
 SMALLEST_PART = 4
-"""Where there is no more room, a block that is this part full is compressed as well."""
+"""When no room is left, a block is compressed once one part in this many of it is full."""
 
 BLOCKS = 16
-"""A small buffer has this many blocks at least, or it would never have one to compress."""
+"""A small buffer has at least this many blocks; else it would never have one to compress."""
 
 BZ2_LEVEL = 9
 """The level at which bz2 sorts 900 KB at once: a twentieth smaller than at 600 KB, as fast."""
 
 ZLIB_LEVEL = 4
-"""The last one before the time that zlib takes doubles."""
+"""The last level before the time that zlib takes doubles."""
 
 BLOCK_OVERHEAD_BYTES = 300
 """What a compressed block costs beside its data, measured with tracemalloc."""
 
 
 def memory_size(row: Row) -> int:
-    """Return the bytes that a row takes in memory, as accounted."""
+    """Return the bytes that are accounted for a row in memory."""
     return len(row.body) + ROW_OVERHEAD_BYTES
 
 
@@ -65,10 +62,10 @@ def _as_it_is(data: Piece) -> Piece:
 
 
 def _pages_of(data: bytes) -> mmap.mmap:
-    """Return a copy in pages of its own.
+    """Return a copy in memory pages of its own.
 
-    What comes and goes in large pieces leaves holes in the allocator's memory, of which it gives
-    nothing back: half as much again as what is held.
+    Large pieces that come and go leave holes in the allocator's memory, which it never gives back:
+    half as much again as what is held.
     """
     pages = private_pages(len(data))
     pages[:] = data
@@ -77,7 +74,7 @@ def _pages_of(data: bytes) -> mmap.mmap:
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """Rows that wait next to each other: as they are, or in one piece, compressed or not."""
+    """Neighbouring rows that wait: as objects, or in one piece that may be compressed."""
 
     rows: list[Row] = field(default_factory=list)
     count: int = 0
@@ -94,11 +91,11 @@ class _Block:
         self.size += size
 
     def pack(self) -> bytes:
-        """Return the rows in one piece: marshal, because it never leaves the process."""
+        """Return the rows in one piece. Marshal will do, because it never leaves the process."""
         return marshal.dumps([_fields(row) for row in self.rows])
 
     def become(self, data: bytes, decompress: Decompress) -> None:
-        """Keep that instead of what it is."""
+        """Replace the rows by one piece."""
         self.data, self.decompress = _pages_of(data), decompress
         self.size = len(data) + BLOCK_OVERHEAD_BYTES
         self.rows = []
@@ -127,10 +124,10 @@ def _fields(row: Row) -> tuple[object, ...]:
 
 @dataclass(slots=True, eq=False)
 class _Apart:
-    """Rows of a model that were given back or passed over; those first that were sent least often.
+    """Rows of a model that were released or passed over, those sent least often first.
 
-    Those that failed alone were sent most often, so they keep none from being tried that failed
-    in their company.
+    Rows that failed alone were sent most often. So they do not keep those from being tried that
+    failed in a batch with them.
     """
 
     queues: dict[int, deque[Row]] = field(default_factory=dict)
@@ -155,7 +152,7 @@ class _Apart:
 
 
 def _take(rows: deque[Row], limit: int, most_bytes: int) -> list[Row]:
-    """Take the first of some rows; the last one may be larger than what is left for it."""
+    """Take the first rows; the last one may exceed `most_bytes`."""
     taken: list[Row] = []
     while rows and len(taken) < limit and most_bytes > 0:
         row = rows.popleft()
@@ -166,7 +163,7 @@ def _take(rows: deque[Row], limit: int, most_bytes: int) -> list[Row]:
 
 @dataclass(slots=True, eq=False)
 class _BlockCompaction:
-    """The compression of one block. See `Compaction` for what each method does."""
+    """The compression of one block. See `Compaction` for each method."""
 
     buffer: "MemoryBuffer"
     block: _Block
@@ -191,33 +188,26 @@ class _BlockCompaction:
 
 
 class MemoryBuffer:
-    """Rows in blocks, leased ones in a dict. See `Buffer` for what each method does.
+    """Rows in blocks, leased ones in a dict. See the protocols of `buffers` for each method.
 
-    A closed block is in `_loose` while it is rows, in `_packed` while it is one piece, in `_quick`
-    when it was compressed in a hurry, each time the newest last; in `_begun` while it is compressed
-    elsewhere; in none of them when it can't become smaller.
+    A closed block is in `_loose` while it consists of objects, in `_packed` while it is one piece,
+    and in `_quick` after it was compressed in a hurry; the newest block comes last in each. It is
+    in `_begun` while it is compressed elsewhere, and in none of them when it cannot become smaller.
 
-    Rows that were given back, or passed over, wait as they are, by model, in `_apart`; those that
-    were put off in `_put_off`.
+    Rows that were released or passed over wait as objects, by model, in `_apart`; those that were
+    put off wait in `_put_off`.
 
-    Made compact, it keeps the blocks that will be needed last compressed: a longer outage fits
-    into the same memory.
+    Compaction begins with the blocks that will be needed last, so that a longer outage fits into
+    the same memory.
 
     Args:
-        max_rows: Rows it holds, at most.
-        max_bytes: Bytes it holds, at most, overhead included.
-        block_bytes: Bytes of rows, overhead included, that are compressed together, at most.
+        max_rows: The most rows that it holds.
+        max_bytes: The most bytes that it holds, overhead included.
+        block_bytes: The most bytes of rows that are compressed together, overhead included.
     """
 
     is_durable = False
     is_looking = False
-    trouble: str | None = None
-    asks_for_owner = False
-    damaged_files = DamagedFiles()
-    left_alone = 0
-    kept = 0
-    closing_seconds = 0.0
-    oldest_at: float | None = None
 
     def __init__(self, *, max_rows: int, max_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._max_rows = max_rows
@@ -236,51 +226,27 @@ class MemoryBuffer:
         self._waiting = 0
         self._size = 0
 
+    def as_buffer(self) -> Buffer:
+        """Return its interfaces."""
+        return Buffer(leases=self, deferred=self, intake=self, compaction=self)
+
     @property
     def rows(self) -> int:
-        """Rows held, leased ones included."""
+        """The number of rows held, leased ones included."""
         return self._waiting + len(self._leased)
 
     @property
     def size(self) -> int:
-        """Bytes held, leased ones included."""
+        """The bytes held, leased rows included."""
         return self._size
 
     @property
     def waiting(self) -> int:
-        """Rows that can be leased."""
+        """The number of rows that can be leased."""
         return self._waiting
 
-    def open(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0: nothing is left by an earlier process."""
-        return 0
-
-    def adopt(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0, for the same reason."""
-        return 0
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-    def schemas(self) -> Mapping[str, str]:
-        """Return none: nothing is remembered."""
-        return {}
-
-    def remember(self, model_id: str, text: str) -> None:
-        """Do nothing."""
-
-    def forget(self, model_id: str) -> None:
-        """Do nothing."""
-
-    def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
-        """Return 0: nothing is kept."""
-        return self.kept
-
-    def abandon(self) -> None:
-        """Do nothing: a forked child has memory of its own."""
-
     def has_room(self, *, rows: int, size: int) -> bool:
-        """Say whether that many more rows fit in; an empty buffer takes one of any size."""
+        """Return whether that many more rows fit in; an empty buffer takes one of any size."""
         held = self._waiting + len(self._leased)
         if held == 0 and rows <= 1:
             return True
@@ -301,18 +267,18 @@ class MemoryBuffer:
         self._waiting += len(rows)
 
     def store(self, rows: Sequence[Row]) -> bool:
-        """Hold rows, and return True: they are as safe as can be here."""
+        """Hold rows. Returns True: they are as safe as memory is."""
         self.put(rows)
         return True
 
     def pack(self) -> None:
-        """Put the rows of the newest loose block, which will be needed last, into one piece."""
+        """Put the newest loose block, which will be needed last, into one piece."""
         if self._loose:
             block, _ = self._loose.popitem()
             self._reform(block, block.pack(), _as_it_is)
 
     def compact(self, *, quickly: bool = False) -> bool:
-        """Compress the newest block that is not, else better one that is."""
+        """Compress the newest block that is not compressed, else compress one better."""
         block = self._next_to_compact(quickly=quickly)
         if block is None and self._filling.size >= self._block_bytes // SMALLEST_PART:
             self._close_block()
@@ -327,7 +293,7 @@ class MemoryBuffer:
         return True
 
     def begin_compaction(self) -> Compaction | None:
-        """Return the compression of the newest block that can become smaller."""
+        """Return the work that compresses the newest block that can become smaller, or None."""
         block = self._next_to_compact(quickly=False)
         if block is None:
             return None
@@ -335,7 +301,7 @@ class MemoryBuffer:
         return _BlockCompaction(self, block, quickly=False)
 
     def take_compacted(self, done: _BlockCompaction) -> None:
-        """Put the result of a compression in its place, unless the block is in use by now."""
+        """Put the result of a compression in place, unless the block is in use by now."""
         block = done.block
         self._begun.pop(block, None)
         if not block.waits or block.decompress is bz2.decompress:
@@ -352,7 +318,7 @@ class MemoryBuffer:
         *,
         most_bytes: int = ANY_BYTES,
     ) -> list[Row]:
-        """Return the oldest waiting rows, `limit` at most; they stay held."""
+        """Lease up to `limit` of the oldest waiting rows."""
         leased: list[Row] = []
         left = most_bytes
         for model_id in [model for model in self._apart if model not in but]:
@@ -372,7 +338,7 @@ class MemoryBuffer:
         return leased
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return waiting rows of one model, `limit` at most; they stay held."""
+        """Lease up to `limit` waiting rows of one model."""
         leased = _take_from(self._apart, model_id, limit, most_bytes)
         while len(leased) < limit and (left := most_bytes - body_bytes(leased)) > 0:
             of_model = deque(row for row in self._head if row.model_id == model_id)
@@ -385,26 +351,26 @@ class MemoryBuffer:
         self._lend(leased)
         return leased
 
-    def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, behind those of their model that were sent as often."""
+    def release(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again, after those of their model that were sent as often."""
         for row in rows:
             del self._leased[row]
             self._set_apart(row)
             self._waiting += 1
 
     def put_off(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, until they are asked for."""
+        """Make leased rows wait until `lease_put_off` asks for them."""
         for row in rows:
             del self._leased[row]
             self._put_off.setdefault(row.model_id, _Apart()).add(row)
             self._waiting += 1
 
     def has_put_off(self, model_id: str) -> bool:
-        """Say whether rows of a model are put off."""
+        """Return whether rows of a model are put off."""
         return model_id in self._put_off
 
     def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        """Lease up to `limit` rows of one model that were put off."""
         leased = _take_from(self._put_off, model_id, limit, most_bytes)
         self._lend(leased)
         return leased
@@ -424,34 +390,17 @@ class MemoryBuffer:
                 self._size -= memory_size(row)
 
     def has_leased(self, row: Row) -> bool:
-        """Say whether a row is leased, and from here."""
+        """Return whether a row is leased from this buffer."""
         return row in self._leased
 
     def replace(self, old: Row, new: Row) -> None:
-        """Hold a smaller form of a leased row in its place."""
+        """Put a smaller form of a leased row in its place."""
         self.settle([old])
         self._leased[new] = None
         self._size += memory_size(new)
 
-    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Do nothing: there is no later process, and in this one the rows have it themselves."""
-
-    def retain(self, row: Row) -> None:
-        """Do nothing: there is no later process."""
-
-    def let_go(self, retained: Iterable[object]) -> None:
-        """Do nothing, for the same reason."""
-
-    def lost(self) -> Loss:
-        """Return nothing: memory does not lose rows."""
-        return Loss()
-
-    def rows_by_model(self) -> dict[str, int]:
-        """Return nothing, for the same reason."""
-        return {}
-
     def evict(self) -> Row | None:
-        """Forget the oldest waiting row and return it; those that were set apart are older."""
+        """Forget the oldest waiting row and return it; rows that were passed over are older."""
         if found := self._put_off or self._apart:
             (row,) = _take_from(found, next(iter(found)), 1)
         elif self._head or self._open_block():
@@ -463,7 +412,7 @@ class MemoryBuffer:
         return row
 
     def release_all(self) -> None:
-        """Make every leased row wait again, before the others."""
+        """Make every leased row wait again, before all others."""
         self._head.extendleft(reversed(self._leased))
         self._waiting += len(self._leased)
         self._leased.clear()
@@ -474,7 +423,7 @@ class MemoryBuffer:
         self._put_off.clear()
 
     def _next_to_compact(self, *, quickly: bool) -> _Block | None:
-        """Take the newest block, in one piece, that can become smaller off its list."""
+        """Take the newest block that can become smaller off its list; it is in one piece."""
         if not self._packed:
             self.pack()
         for blocks in (self._packed,) if quickly else (self._packed, self._quick):
@@ -489,7 +438,7 @@ class MemoryBuffer:
         self._list(block)
 
     def _list(self, block: _Block) -> None:
-        """Remember what can be done with a block."""
+        """List a block by what can still be done with it."""
         if block.decompress is _as_it_is:
             self._packed[block] = None
         elif block.decompress is zlib.decompress:
@@ -505,7 +454,7 @@ class MemoryBuffer:
         self._leased.update(dict.fromkeys(rows))
 
     def _pass_over(self, rows: Iterable[Row], but: AbstractSet[str]) -> list[Row]:
-        """Set rows of some models apart, and return the others."""
+        """Remember the places of some models' rows, and return the other rows."""
         others = []
         for row in rows:
             if row.model_id in but:
@@ -518,10 +467,10 @@ class MemoryBuffer:
         self._apart.setdefault(row.model_id, _Apart()).add(row)
 
     def _open_block(self, but: AbstractSet[str] = frozenset()) -> bool:
-        """Take the oldest block apart for the head, which is empty; False when there is none.
+        """Move the rows of the oldest block to the empty head. Returns False when there is none.
 
         Args:
-            but: Blocks with nothing but rows of these models stay as they are.
+            but: Blocks that have only rows of these models stay as they are.
         """
         if self._open_first(lambda block: not block.models <= but):
             return True
@@ -531,7 +480,7 @@ class MemoryBuffer:
         return self._open_first(lambda block: not block.models <= but)
 
     def _open_block_of(self, model_id: str) -> bool:
-        """Take the oldest block with rows of a model apart for the head."""
+        """Move the rows of the oldest block that has rows of a model to the head."""
         if model_id in self._filling.models:
             self._close_block()
         return self._open_first(lambda block: model_id in block.models)
@@ -554,7 +503,7 @@ class MemoryBuffer:
 def _take_from(
     models: dict[str, _Apart], model_id: str, limit: int, most_bytes: int = ANY_BYTES
 ) -> list[Row]:
-    """Take rows of a model that were set apart, or put off."""
+    """Take rows of a model that were set apart or put off."""
     found = models.get(model_id)
     if found is None:
         return []

@@ -1,12 +1,11 @@
-"""The buffer for `overflow = spill`: in memory, and on disk what does not fit in there."""
+"""The buffer for `overflow = spill`: rows that do not fit into memory go to the disk."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from arthur_relay.buffers import (
     ANY_BYTES,
-    Compaction,
-    DamagedFiles,
+    Buffer,
     Loss,
     Recover,
     count_nothing,
@@ -16,22 +15,22 @@ from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.row import Row, body_bytes
 
 MOVED_ROWS = 500
-"""Rows that go from memory to the disk at a time, when the process ends."""
+"""How many rows go from memory to the disk at a time when the process ends."""
 
 MOVED_BYTES_PER_SECOND = 4 * 1024 * 1024
-"""Bytes in memory that can be unpacked and written in a second; rows that are not compressed need
-a twentieth of that, but what is kept too early is only delivered later."""
+"""How many bytes in memory can be unpacked and written in a second. Rows that are not compressed
+take a twentieth of the time, but to move rows too early only delays their delivery."""
 
 
 class OverflowBuffer:
-    """Rows in memory first. See `Buffer` for what each method does.
+    """Rows in memory first, then on disk. See the protocols of `buffers` for each method.
 
-    Rows keep their order: once something is on disk, what comes goes there too, until all of it
-    has been leased. What an earlier process left takes up to half of each lease.
+    Rows keep their order: once rows are on disk, new ones go there too, until all of those have
+    been leased. Rows that an earlier process left take up to half of each lease.
 
     Args:
         memory: Where rows wait while they fit in.
-        spool: Where the others do, and all that is left when the process ends.
+        spool: Where the others wait, and all that are left when the process ends.
     """
 
     is_durable = False
@@ -40,24 +39,37 @@ class OverflowBuffer:
         self._memory = memory
         self._spool = spool
 
+    def as_buffer(self) -> Buffer:
+        """Return its interfaces; memory or the spool alone implement some of them."""
+        return Buffer(
+            leases=self,
+            deferred=self,
+            intake=self,
+            durable=self,
+            journal=self._spool,  # histories in memory go to the disk with their rows
+            status=self._spool,
+            schemas=self._spool.schemas,
+            compaction=self._memory,
+        )
+
     @property
     def rows(self) -> int:
-        """Rows held, leased ones included."""
+        """The number of rows held, leased ones included."""
         return self._memory.rows + self._spool.rows
 
     @property
     def size(self) -> int:
-        """Bytes held, leased ones included."""
+        """The bytes held, leased rows included."""
         return self._memory.size + self._spool.size
 
     @property
     def waiting(self) -> int:
-        """Rows that can be leased."""
+        """The number of rows that can be leased."""
         return self._memory.waiting + self._spool.waiting
 
     @property
     def kept(self) -> int:
-        """Rows that outlive the process, however it ends."""
+        """The number of rows that outlive the process, however it ends."""
         return self._spool.kept
 
     @property
@@ -65,47 +77,25 @@ class OverflowBuffer:
         """Whether rows wait on disk that may be ours."""
         return self._spool.asks_for_owner
 
-    @property
-    def trouble(self) -> str | None:
-        """Why nothing can be kept on disk now, or None."""
-        return self._spool.trouble
-
     def open(self, recover: Recover = count_nothing) -> int:
         """Open the spool."""
         return self._spool.open(recover)
 
     def adopt(self, recover: Recover = count_nothing) -> int:
-        """Take over what others have left."""
+        """Take over the files that dead processes have left."""
         return self._spool.adopt(recover)
 
-    @property
-    def oldest_at(self) -> float | None:
-        """When the oldest row on disk was stored."""
-        return self._spool.oldest_at
-
     def commit(self) -> None:
-        """Make safe what is on disk."""
+        """Make the rows on disk safe."""
         self._spool.commit()
-
-    def schemas(self) -> Mapping[str, str]:
-        """Return the models that are remembered."""
-        return self._spool.schemas()
-
-    def remember(self, model_id: str, text: str) -> None:
-        """Keep a model's schema."""
-        self._spool.remember(model_id, text)
-
-    def forget(self, model_id: str) -> None:
-        """Keep it no longer."""
-        self._spool.forget(model_id)
 
     @property
     def closing_seconds(self) -> float:
-        """How long it takes to move to the disk what is in memory."""
+        """How long it takes to move the rows in memory to the disk."""
         return self._memory.size / MOVED_BYTES_PER_SECOND
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:
-        """Move to the disk what is in memory, as far as it fits, and let go of the files."""
+        """Move the rows in memory to the disk, as far as they fit, and release the files."""
         self._memory.release_all()
         while not out_of_time() and (rows := self._memory.lease(MOVED_ROWS)):
             size = body_bytes(rows)
@@ -117,11 +107,11 @@ class OverflowBuffer:
         return self._spool.close()
 
     def abandon(self) -> None:
-        """Leave everything to the parent, in a forked child."""
+        """In a forked child, leave everything to the parent."""
         self._spool.abandon()
 
     def has_room(self, *, rows: int, size: int) -> bool:
-        """Say whether that many more rows fit in, here or there."""
+        """Return whether that many more rows fit in, into memory or onto the disk."""
         return self._fits_into_memory(rows, size) or self._spool.has_room(rows=rows, size=size)
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -132,25 +122,13 @@ class OverflowBuffer:
             self._spool.put(rows)
 
     def store(self, rows: Sequence[Row]) -> bool:
-        """Hold rows, and return True: in memory they are as safe as can be here."""
+        """Hold rows. Returns True: without room in memory they go to the disk."""
         self.put(rows)
         return True
 
-    def pack(self) -> None:
-        """Keep some of what waits in memory in a form for a long wait."""
-        self._memory.pack()
-
-    def compact(self, *, quickly: bool = False) -> bool:
-        """Keep some of what waits in memory in a smaller form."""
-        return self._memory.compact(quickly=quickly)
-
-    def begin_compaction(self) -> Compaction | None:
-        """Return work that keeps some of what waits in memory in its smallest form, or None."""
-        return self._memory.begin_compaction()
-
     @property
     def is_looking(self) -> bool:
-        """Whether the last lease ended before all that waits was looked through."""
+        """Whether the last lease ended before it had looked at all waiting rows."""
         return self._spool.is_looking
 
     def lease(
@@ -160,7 +138,7 @@ class OverflowBuffer:
         *,
         most_bytes: int = ANY_BYTES,
     ) -> list[Row]:
-        """Return waiting rows, `limit` at most; they stay held."""
+        """Lease up to `limit` waiting rows."""
         rows = [] if but else self._spool.lease_backlog(limit // 2, most_bytes // 2)
         left = most_bytes - body_bytes(rows)
         if left > 0:
@@ -172,32 +150,32 @@ class OverflowBuffer:
         return rows
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return waiting rows of one model, `limit` at most; they stay held."""
+        """Lease up to `limit` waiting rows of one model."""
         return self._memory.lease_of(
             model_id, limit, most_bytes=most_bytes
         ) or self._spool.lease_of(model_id, limit, most_bytes=most_bytes)
 
     def put_off(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, each where it is held, until they are asked for."""
+        """Make leased rows wait where they are held, until `lease_put_off` asks for them."""
         for row in rows:
             holder = self._memory if self._memory.has_leased(row) else self._spool
             holder.put_off((row,))
 
     def has_put_off(self, model_id: str) -> bool:
-        """Say whether rows of a model are put off."""
+        """Return whether rows of a model are put off."""
         return self._memory.has_put_off(model_id) or self._spool.has_put_off(model_id)
 
     def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
-        """Return rows of one model that were put off, `limit` at most; they stay held."""
+        """Lease up to `limit` rows of one model that were put off."""
         return self._memory.lease_put_off(
             model_id, limit, most_bytes=most_bytes
         ) or self._spool.lease_put_off(model_id, limit, most_bytes=most_bytes)
 
-    def give_back(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again, each where it is held."""
+    def release(self, rows: Iterable[Row]) -> None:
+        """Make leased rows wait again where they are held."""
         for row in rows:
             holder = self._memory if self._memory.has_leased(row) else self._spool
-            holder.give_back((row,))
+            holder.release((row,))
 
     def on_their_way(
         self, inferences: AbstractSet[tuple[str, str]]
@@ -212,46 +190,24 @@ class OverflowBuffer:
         self._spool.settle(rows)
 
     def replace(self, old: Row, new: Row) -> None:
-        """Hold a smaller form of a leased row in its place."""
+        """Put a smaller form of a leased row in its place."""
         holder = self._memory if self._memory.has_leased(old) else self._spool
         holder.replace(old, new)
 
-    def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Keep the histories of rows on disk; those in memory go there with theirs, if they do."""
-        self._spool.note(rows, at_once=at_once)
-
-    def retain(self, row: Row) -> object | None:
-        """Keep a settled row that is on disk there."""
-        return self._spool.retain(row)
-
-    def let_go(self, retained: Iterable[object]) -> None:
-        """Forget what was retained."""
-        self._spool.let_go(retained)
-
     def lost(self) -> Loss:
-        """Return what was lost on disk since the last call."""
+        """Return the rows lost on disk since the last call."""
         return self._spool.lost()
 
-    @property
-    def left_alone(self) -> int:
-        """Rows on disk that are for others, or perhaps for others."""
-        return self._spool.left_alone
-
-    @property
-    def damaged_files(self) -> DamagedFiles:
-        """What became of files that were found damaged."""
-        return self._spool.damaged_files
-
     def rows_by_model(self) -> Mapping[str, int]:
-        """Return how many rows of each model are on disk."""
+        """Return the number of rows on disk, by model."""
         return self._spool.rows_by_model()
 
     def evict(self) -> Row | None:
-        """Forget the oldest row on disk: only that makes room for what comes."""
+        """Forget the oldest row on disk, since only that makes room for new ones."""
         return self._spool.evict() or self._memory.evict()
 
     def release_all(self) -> None:
-        """Make every leased row wait again, before the others."""
+        """Make every leased row wait again, before all others."""
         self._memory.release_all()
         self._spool.release_all()
 

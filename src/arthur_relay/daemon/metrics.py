@@ -80,7 +80,7 @@ class DaemonCollector(Collector):
             "spool_damaged_files",
             "Files of the spool that were found damaged and set aside.",
             (),
-            {(): damaged.quarantine},
+            {(): damaged.quarantined},
         )
         yield _counter(
             "spool_damaged_files_removed",

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import DeferringBuffer, DeliveryJournal, LeaseBuffer
 from arthur_relay.delivery.authorization import Authorization
 from arthur_relay.delivery.batch_sizes import BatchSizes
 from arthur_relay.delivery.bisect import STATUSES, Bisector
@@ -128,6 +128,7 @@ class Sender:
     Attributes:
         destination: Makes one attempt.
         buffer: Takes back what has to wait.
+        journal: Writes down what happened to rows.
         ledger: Counts requests.
         settlement: Settles rows.
         ground_truth: Keeps ground truth whose inference the destination does not know yet.
@@ -142,7 +143,10 @@ class Sender:
     """
 
     destination: Destination
-    buffer: Buffer
+    buffer: LeaseBuffer
+    journal: DeliveryJournal
+    deferred: DeferringBuffer
+    outlives_us: bool
     ledger: Ledger
     settlement: Settles
     ground_truth: GroundTruthOrder
@@ -270,7 +274,7 @@ class Sender:
             if not self.is_down:
                 self._divide(group, delivery, most)
                 return
-            self.buffer.give_back(rows[most:])
+            self.buffer.release(rows[most:])
             delivery.rows = rows[:most]
         self._start(group, delivery)
         self.flow.announce()
@@ -315,7 +319,7 @@ class Sender:
             if most and (row.kind is not rows[0].kind or size > self.settings.batch_bytes):
                 break
             most += 1
-        self.buffer.give_back(rows[most:])
+        self.buffer.release(rows[most:])
         return tuple(rows[:most])
 
     def begin_pause(self, done: "Future[None]") -> None:
@@ -367,7 +371,7 @@ class Sender:
             raise
         except BaseException:  # the worker's death; if they are what it dies of, it will be again
             note_death(delivery.rows)
-            self.buffer.note(delivery.rows, at_once=True)
+            self.journal.note(delivery.rows, at_once=True)
             raise
         finally:
             self._in_flight.end(delivery)
@@ -512,13 +516,12 @@ class Sender:
         now = anyio.current_time()
         wall, since = now + self._wall_offset, row.history.unknown_since
         waited = 0.0 if since is None else max(0.0, wall - since)
-        outlives_us = self.buffer.is_durable or self.settings.spool_dir is not None
-        urgent = self.flow.urgent and not outlives_us
+        urgent = self.flow.urgent and not self.outlives_us
         if not self.ground_truth.postpone(row, now, waited=waited, urgent=urgent):
             return False
         note_unknown(row, wall)
-        self.buffer.note([row])
-        self.buffer.put_off(self.ground_truth.beyond())
+        self.journal.note([row])
+        self.deferred.put_off(self.ground_truth.beyond())
         return True
 
     def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
@@ -559,13 +562,13 @@ class Sender:
             return
         smaller.history = row.history
         self.buffer.replace(row, smaller)
-        self.buffer.note([smaller])
+        self.journal.note([smaller])
         self._start(group, delivery.part((smaller,)))
 
     def _cut(self, row: Row) -> Row | None:
         """Return a smaller form of a row; the one place where it is read, so with care."""
         note_death([row])  # should it be one, the next process knows what it died of
-        self.buffer.note([row], at_once=True)
+        self.journal.note([row], at_once=True)
         try:
             return self.shrinker.shrink(row)
         except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
@@ -588,12 +591,12 @@ class Sender:
     def _note_attempt(self, delivery: Delivery) -> None:
         """Have it known later that the rows were sent in vain, also by another process."""
         note_attempt(delivery.rows, anyio.current_time() + self._wall_offset)
-        self.buffer.note(delivery.rows)
+        self.journal.note(delivery.rows)
 
     def _excuse(self, delivery: Delivery) -> None:
         """Have the time not counted that rows wait because of who we are."""
         note_excuse(delivery.rows)
-        self.buffer.note(delivery.rows)
+        self.journal.note(delivery.rows)
 
     def _give_up_the_old(self, delivery: Delivery) -> None:
         now = anyio.current_time() + self._wall_offset
@@ -628,7 +631,7 @@ class Sender:
     def _give_back(self, delivery: Delivery) -> None:
         """Have rows wait in the buffer, where they take no place."""
         rows, delivery.rows = delivery.rows, ()
-        self.buffer.give_back(rows)
+        self.buffer.release(rows)
 
     async def _back_off(self, delivery: Delivery, seconds: float) -> None:
         in_flight = self._in_flight

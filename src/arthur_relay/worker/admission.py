@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import CompactableBuffer, IntakeBuffer
 from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.delivery.sender import Sender
 from arthur_relay.memory_budget import MemoryBudget
@@ -33,6 +33,7 @@ class Admission:
 
     Attributes:
         buffer: Where encoded rows wait.
+        compaction: Makes room there.
         awaiting: Where captures wait whose model is not known yet.
         ledger: Has the count of what overflowed, for the log.
         settlement: Settles what gives way.
@@ -44,7 +45,8 @@ class Admission:
         gives_up_oldest: The setting; found once, for each slice of captures asks.
     """
 
-    buffer: Buffer
+    buffer: IntakeBuffer
+    compaction: CompactableBuffer
     awaiting: AwaitingSchema
     ledger: Ledger
     settlement: Settlement
@@ -118,6 +120,6 @@ class Admission:
     def _compact(self) -> bool:
         """Make room without a loss. Returns whether that was possible."""
         try:
-            return self.buffer.compact(quickly=self.queue.fullness >= QUICK_FULLNESS)
+            return self.compaction.compact(quickly=self.queue.fullness >= QUICK_FULLNESS)
         except (MemoryError, OSError):
             return False  # the machine has no memory for the work itself

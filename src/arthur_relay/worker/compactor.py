@@ -7,7 +7,7 @@ from typing import Protocol
 
 import anyio
 
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import CompactableBuffer
 from arthur_relay.delivery.sender import Sender
 
 
@@ -29,7 +29,7 @@ class Compactor:
         offloader: Does the work.
     """
 
-    buffer: Buffer
+    buffer: CompactableBuffer
     sender: Sender
     offloader: Offloads
     _nudged: anyio.Event | None = field(default=None, init=False)

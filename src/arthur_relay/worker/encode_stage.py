@@ -1,7 +1,7 @@
 """Takes captures in from the capture queue: samples them, and encodes or stages them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio.lowlevel
 from anyio.abc import TaskGroup
@@ -21,6 +21,7 @@ from arthur_relay.inference import (
 from arthur_relay.row import Row, RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.admission import Admission
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
@@ -75,8 +76,7 @@ class EncodeStage:
     settlement: Settlement
     settings: RelaySettings
     gil: GilYielder
-    _told_unencodable: bool = False
-    _told_nameless: bool = False
+    _once: LogOnce = field(default_factory=LogOnce)
     _slices: int = 0
 
     def resume(self, group: TaskGroup) -> None:
@@ -159,8 +159,7 @@ class EncodeStage:
         if encoder is not None:  # it has just become known; older ones go first
             self.awaiting.put(capture, epoch)
         elif not model_id:
-            if not self._told_nameless:
-                self._told_nameless = True
+            if self._once.is_first("no model"):
                 logger.warning(
                     "arthur-relay: an inference names no model and is rejected: %s", NAME_ONE
                 )
@@ -196,8 +195,7 @@ class EncodeStage:
         self.settlement.refused(capture, reason, epoch, rows or [_without_body(capture)])
 
     def _drop_unencodable(self, capture: Capture, epoch: int) -> None:
-        if not self._told_unencodable:
-            self._told_unencodable = True
+        if self._once.is_first("unencodable"):
             # Without the exception, whose text might quote the inference.
             logger.warning("arthur-relay: an inference could not be encoded and is dropped")
         self.settlement.dropped(DropReason.UNENCODABLE, capture.rows, epoch)

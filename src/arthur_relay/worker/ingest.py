@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers import IntakeBuffer
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.worker.flush import FlushTracker
@@ -91,7 +91,7 @@ class IngestQueue:
         monotonic: Returns seconds on any scale.
     """
 
-    buffer: Buffer
+    buffer: IntakeBuffer
     ledger: Ledger
     flushes: FlushTracker
     wake: Callable[[], None]

@@ -134,7 +134,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     """
     queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, wake=thread.wake, budget=budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
-    budget.awaiting, budget.rows = awaiting, buffer
+    budget.awaiting, budget.rows = awaiting, buffer.intake
     ground_truth = GroundTruthOrder(random)
     settlement = Settlement(
         buffer=buffer,
@@ -148,7 +148,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     flow = FlowControl(settings=settings, random=random, in_flight=InFlight())
     schemas = SchemaRegistry(
         destination=destination,
-        buffer=buffer,
+        cache=buffer.schemas,
         awaiting=awaiting,
         settings=settings,
         random=random,
@@ -160,7 +160,10 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     )
     sender = Sender(
         destination=destination,
-        buffer=buffer,
+        buffer=buffer.leases,
+        journal=buffer.journal,
+        deferred=buffer.deferred,
+        outlives_us=buffer.intake.is_durable or settings.spool_dir is not None,
         ledger=ledger,
         settlement=settlement,
         ground_truth=ground_truth,
@@ -171,9 +174,10 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         utc_now=utc_now,
         flow=flow,
     )
-    compactor = Compactor(buffer, sender, thread)
+    compactor = Compactor(buffer.compaction, sender, thread)
     admission = Admission(
-        buffer=buffer,
+        buffer=buffer.intake,
+        compaction=buffer.compaction,
         awaiting=awaiting,
         ledger=ledger,
         settlement=settlement,
@@ -203,7 +207,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         compactor=compactor,
         admission=admission,
         ingest=IngestQueue(
-            buffer=buffer,
+            buffer=buffer.intake,
             ledger=ledger,
             flushes=flushes,
             wake=thread.wake,
@@ -369,19 +373,19 @@ class Pipeline:
 
     def waiting(self) -> WaitingRows:
         """Return what the buffer holds. Any thread."""
-        buffer = self.worker.buffer
+        held, status = self.worker.buffer.intake, self.worker.buffer.status
         return WaitingRows(
-            buffer.rows,
-            buffer.size,
-            buffer.oldest_at,
-            buffer.trouble,
-            buffer.left_alone,
-            buffer.damaged_files,
+            held.rows,
+            held.size,
+            status.oldest_at,
+            status.trouble,
+            status.left_alone,
+            status.damaged_files,
         )
 
     def abandon(self) -> None:
         """Let go of what belongs to the parent, in a forked child: nothing of it is touched."""
-        self.worker.buffer.abandon()
+        self.worker.buffer.durable.abandon()
 
     def stats(
         self, *, events: EventCounts | None = None, open_runs: OpenRuns | None = None
@@ -459,7 +463,7 @@ class Pipeline:
     def spooled(self) -> int:
         """Inferences that are safe on disk. Any thread."""
         ended = self.ledger.left_at_end is not None
-        return self.ledger.kept_at_end if ended else self.worker.buffer.kept
+        return self.ledger.kept_at_end if ended else self.worker.buffer.durable.kept
 
     def begin_flush(self, *, urgent: bool = False) -> "Future[None]":
         """Have what was captured before delivered at once; done when it is settled.
@@ -511,7 +515,7 @@ class Pipeline:
         in_time = False
         try:
             left = max(0.0, deadline - monotonic())
-            left -= min(left * KEEPING_SHARE, self.worker.buffer.closing_seconds)
+            left -= min(left * KEEPING_SHARE, self.worker.buffer.durable.closing_seconds)
             # Whom another close has come before finds the end there.
             native.wait_for_any((self.closing.done, self.ended), left)
             in_time = self.closing.done.done()
@@ -538,10 +542,10 @@ class Pipeline:
             self.worker.ingest.close()
             counted = self.ledger.left_at_end is not None
             # A worker that could not be stopped may be using it; what it has written stays.
-            kept = buffer.kept
+            kept = buffer.durable.kept
             if not self.runtime.is_alive:
-                buffer.let_go(self.dead_letters.commit())
-                kept = buffer.close(lambda: counted or monotonic() >= at_last)
+                buffer.journal.let_go(self.dead_letters.commit())
+                kept = buffer.durable.close(lambda: counted or monotonic() >= at_last)
             self.ledger.close_out(kept)
             if self.logged_end:
                 return

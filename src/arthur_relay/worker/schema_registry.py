@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import Buffer
+from arthur_relay.buffers.schema_cache import SchemaCache
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import Destination, HasRowFormat, RowEncoder, RowFormat
@@ -28,6 +28,7 @@ from arthur_relay.errors import (
 from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system import native
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.wake_up import WakeUp
@@ -51,6 +52,10 @@ QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
 
 
+def _log_once() -> LogOnce:
+    return LogOnce(REFUSALS_KEPT)
+
+
 class LearnsModels(Protocol):
     """Wants to know what Arthur says of models."""
 
@@ -68,7 +73,7 @@ class SchemaRegistry:
 
     Attributes:
         destination: Is asked for models, and says how it wants their rows.
-        buffer: Remembers models for a start while Arthur is away.
+        cache: Keeps models for a start while Arthur is away.
         awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
         random: Returns a number in 0..1.
@@ -82,7 +87,7 @@ class SchemaRegistry:
     """
 
     destination: Destination
-    buffer: Buffer
+    cache: SchemaCache
     awaiting: AwaitingSchema
     settings: RelaySettings
     random: Callable[[], float]
@@ -100,7 +105,7 @@ class SchemaRegistry:
     _loading: set[str] = field(default_factory=set)
     _queued: dict[str, int] = field(default_factory=dict)
     _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
-    _told_refusals: dict[str, None] = field(default_factory=dict)
+    _once: LogOnce = field(default_factory=_log_once)
     _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[Schema] = field(default_factory=deque)
@@ -171,7 +176,7 @@ class SchemaRegistry:
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
-            self.buffer.remember(schema.model_id, self._row_format.schema_to_text(schema))
+            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders and model_id not in self._presumed:
@@ -183,7 +188,7 @@ class SchemaRegistry:
 
     def resume(self, group: TaskGroup) -> None:
         """Ask again what an earlier run did not live to hear, and what is only remembered."""
-        for model_id, text in self.buffer.schemas().items():
+        for model_id, text in self.cache.texts().items():
             schema = self._row_format.schema_from_text(model_id, text)
             if schema is not None and model_id not in self._encoders:
                 self._learn(model_id, schema)
@@ -296,7 +301,7 @@ class SchemaRegistry:
         else:
             self._note_question("")
             self._learn(model_id, schema)
-            self.buffer.remember(schema.model_id, self._row_format.schema_to_text(schema))
+            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
@@ -360,7 +365,7 @@ class SchemaRegistry:
         match error:
             case ModelError():
                 reason = error.reason
-                self.buffer.forget(model_id)
+                self.cache.forget(model_id)
             case CredentialsError():
                 reason = "credentials refused"
             case _:
@@ -370,9 +375,7 @@ class SchemaRegistry:
         self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
         self._encoders.pop(model_id, None)
         self.told.append(model_id)
-        if model_id not in self._told_refusals:
-            _forget_oldest(self._told_refusals)
-            self._told_refusals[model_id] = None
+        if self._once.is_first(model_id):
             logger.warning("arthur-relay: %s", error)
 
     def _learn(self, model_id: str, schema: Schema) -> None:

@@ -17,6 +17,7 @@ from arthur_relay.errors import safe_traceback
 from arthur_relay.inference import Capture
 from arthur_relay.row import Outcome, Row, Verdict
 from arthur_relay.stats import DropReason
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.flush import FlushTracker
 
@@ -49,7 +50,7 @@ class Settlement:
     ground_truth: GroundTruthOrder
     destination: str
     utc_now: Callable[[], datetime] = utc_now
-    _logged: set[str] = field(default_factory=set)
+    _once: LogOnce = field(default_factory=LogOnce)
 
     def delivered(self, rows: Sequence[Row]) -> None:
         """Settle rows of one model that the destination has acknowledged."""
@@ -101,7 +102,9 @@ class Settlement:
     def lost(self, loss: Loss) -> None:
         """Settle rows that the buffer can't find any more."""
         if loss.rows:
-            self.ledger.lose_held(DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.rows_by_model)
+            self.ledger.lose_held(
+                DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.durable.rows_by_model
+            )
             for epoch, rows in loss.epochs.items():
                 self.flushes.settle(rows, epoch)
 
@@ -131,7 +134,7 @@ class Settlement:
             self._add_letter(row, Outcome(Verdict.REJECTED, reason), 0)
 
     def _forget(self, rows: Sequence[Row]) -> None:
-        self.buffer.settle(rows)
+        self.buffer.leases.settle(rows)
         self.flushes.settle_all([row.epoch for row in rows])
         self.ground_truth.settled(rows)
 
@@ -149,13 +152,12 @@ class Settlement:
                     destination=self.destination,
                     body=row.body,
                 ),
-                self.buffer.retain(row),
+                self.buffer.journal.retain(row),
             )
         except BaseException as error:  # noqa: BLE001 - a letter that can't be made costs no more
             self._log_once("letter", f"a dead letter could not be made: {safe_traceback(error)}")
 
     def _log_once(self, kind: str, text: str) -> None:
         """Log the first of a kind; a line for each would flood whoever is on call."""
-        if kind not in self._logged:
-            self._logged.add(kind)
+        if self._once.is_first(kind):
             logger.warning("arthur-relay: %s (more of this kind are counted in stats() only)", text)

@@ -139,7 +139,7 @@ class Worker:
         return bool(
             self._controls
             or len(self.queue)
-            or self.buffer.rows
+            or self.buffer.intake.rows
             or self.admission.awaiting.rows
             or len(self.flushes)
             or self.sender.in_progress
@@ -159,19 +159,19 @@ class Worker:
         self._idle_since = anyio.current_time()
         self._begin_anew()
         self._ready.clear()
-        self.buffer.open(self.ledger.recover)
+        self.buffer.durable.open(self.ledger.recover)
         if self._in_hand:  # an earlier run died of them, or close to them
             note_death(self._in_hand)
-            self.buffer.note(self._in_hand, at_once=True)
+            self.buffer.journal.note(self._in_hand, at_once=True)
             self._in_hand = ()
-        self.buffer.release_all()
+        self.buffer.leases.release_all()
         self.sender.enter()
         self.schemas.enter()
         is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self.compactor.run)
-            if self.buffer.asks_for_owner:
+            if self.buffer.durable.asks_for_owner:
                 group.start_soon(self._learn_owner)
             self.encode_stage.resume(group)
             self.schemas.resume(group)
@@ -185,7 +185,7 @@ class Worker:
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
             self._keep_letters()
-            self.buffer.close()  # a later run opens it again
+            self.buffer.durable.close()  # a later run opens it again
         return is_idle
 
     async def _learn_owner(self) -> None:
@@ -194,7 +194,7 @@ class Worker:
         With a key that is new, nothing else may ever be asked of Arthur.
         """
         destination = self.destination
-        while self.buffer.asks_for_owner and isinstance(destination, HasOwner):
+        while self.buffer.durable.asks_for_owner and isinstance(destination, HasOwner):
             with suppress(RelayError):
                 await destination.learn_owner()
                 self.wake()
@@ -243,7 +243,7 @@ class Worker:
         self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
-            self.buffer.adopt(self.ledger.recover)
+            self.buffer.durable.adopt(self.ledger.recover)
             open_runs = self.host.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
         self.admission.tell()
@@ -252,11 +252,11 @@ class Worker:
     def _keep(self) -> None:
         """Make safe what has happened: dead letters before their rows leave the buffer."""
         self._keep_letters()
-        self.buffer.commit()
-        self.settlement.lost(self.buffer.lost())
+        self.buffer.durable.commit()
+        self.settlement.lost(self.buffer.durable.lost())
 
     def _keep_letters(self) -> None:
-        self.buffer.let_go(self.dead_letters.commit())
+        self.buffer.journal.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:
         """Cut back-offs short for a flush, now and then; while closing, from now on."""
@@ -296,7 +296,7 @@ class Worker:
     def _send_off(self, group: TaskGroup) -> None:
         """Form batches of what waits, as far as there is capacity to send them."""
         now = anyio.current_time()
-        due = self.ground_truth.due(now, self.buffer.on_their_way)
+        due = self.ground_truth.due(now, self.buffer.deferred.on_their_way)
         self._ready.extend(self._batcher.add(due, now))
         self.sender.flow.look()
         self.sender.start_probes(group)
@@ -311,7 +311,7 @@ class Worker:
                 self._ready.extend(self._batcher.flush() if hurried else ())
                 self._ready.extend(self._batcher.due(now))
                 if not self._ready:
-                    if self.buffer.is_looking:
+                    if self.buffer.leases.is_looking:
                         self.wake()  # for the rest of it
                     return
 
@@ -331,7 +331,9 @@ class Worker:
             return True
         settings = self.settings
         waiting = self.sender.waiting_models()
-        rows = self.buffer.lease(settings.batch_size, waiting, most_bytes=settings.batch_bytes)
+        rows = self.buffer.leases.lease(
+            settings.batch_size, waiting, most_bytes=settings.batch_bytes
+        )
         if rows:
             self._form_batches(rows, now)
             return True
@@ -341,10 +343,10 @@ class Worker:
         """Sort ground truth that was put off into batches. Returns whether there was any."""
         size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
         while (model_id := self.ground_truth.put_off_due(now)) is not None:
-            if rows := self.buffer.lease_put_off(model_id, size, most_bytes=most_bytes):
+            if rows := self.buffer.deferred.lease_put_off(model_id, size, most_bytes=most_bytes):
                 self._sort_in(rows, now)
                 return True
-            if not self.buffer.has_put_off(model_id):
+            if not self.buffer.deferred.has_put_off(model_id):
                 self.ground_truth.forget(model_id)
         return False
 
@@ -369,8 +371,8 @@ class Worker:
 
     def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
         outer, self._in_hand = self._in_hand, rows
-        admitted = self.ground_truth.admit(list(rows), self.buffer.on_their_way, now)
-        self.buffer.put_off(self.ground_truth.beyond())
+        admitted = self.ground_truth.admit(list(rows), self.buffer.deferred.on_their_way, now)
+        self.buffer.deferred.put_off(self.ground_truth.beyond())
         if not as_it_is:
             self._ready.extend(self._batcher.add(admitted, now))
         elif admitted:
@@ -383,7 +385,7 @@ class Worker:
 
     def _is_ahead(self) -> bool:
         """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
-        enough = self.buffer.waiting >= AHEAD_BATCHES * self.settings.batch_size
+        enough = self.buffer.leases.waiting >= AHEAD_BATCHES * self.settings.batch_size
         if enough and (self.ground_truth.has_put_off or self.sender.waiting_models()):
             return False  # what waits may be theirs only
-        return enough and self.sender.goes_well and not self.buffer.is_durable
+        return enough and self.sender.goes_well and not self.buffer.intake.is_durable

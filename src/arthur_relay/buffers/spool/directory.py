@@ -1,10 +1,10 @@
-"""The directory that the spools of a host's processes share: whose file is whose.
+"""The directory that the spools of a host's processes share, and the locks on its files.
 
-Each process has a file of its own, the first one that nobody holds: so a process that starts again
-goes on where it stopped, and worker processes of one server share a setting. A lock is held by
-`flock`, so it is free as soon as its process is gone, however that ended. Where there are locks of
-open files, the spool's file is locked too: whoever takes the lock file away, as those do who clean
-directories of what is old, does not give one spool to two processes.
+Each process has a file of its own, the first one that nobody holds. So a process that starts again
+continues with its file, and the worker processes of a server can share one setting. A lock is held
+by `flock`, so it is free as soon as its process has ended, in whatever way. Where the system has
+locks of open files, the spool's file is locked too. So a job that deletes old files, and with them
+the lock file, does not give one spool to two processes.
 """
 
 import os
@@ -32,10 +32,10 @@ from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_dat
 
 SUFFIX = ".spool"
 FRESH = ".salvaged"
-"""The ending of a file into which a damaged one is read, until it takes its place."""
+"""The suffix of the new file for a damaged one, until it replaces it."""
 
 ASIDE = "-damaged-*.sqlite"
-"""The names of damaged files, behind that of the spool's file."""
+"""The names of damaged files, after the number of the spool's file."""
 
 _LOG = "-wal"
 _BESIDE = ("", _LOG, "-shm")
@@ -53,7 +53,7 @@ _OURS = (
 class FileClaim:
     """A file that is ours until it is released or the process ends.
 
-    `trouble` may be asked by any thread, the rest is for the one that uses the file.
+    Any thread may call `trouble`; all else is for the thread that uses the file.
 
     Attributes:
         path: The file.
@@ -67,7 +67,7 @@ class FileClaim:
     _log: os.stat_result | None = None
 
     def trouble(self) -> str | None:
-        """Say why a later process would not find what is written now, or None when it would.
+        """Return why a later process would not find what is written now, or None when it would.
 
         Asks the file system, which takes microseconds.
         """
@@ -81,17 +81,17 @@ class FileClaim:
             return f"its directory {self.path.parent} can't be written to"
         return None
 
-    def is_opened(self) -> None:
-        """Take note of the log that SQLite has made beside the file."""
+    def on_opened(self) -> None:
+        """Note the log that SQLite has created for the file."""
         with suppress(FileNotFoundError):
             self._log = Path(f"{self.path}{_LOG}").lstat()
 
-    def is_closed(self) -> None:
-        """Take note that SQLite has the file no longer; its log may be gone."""
+    def on_closed(self) -> None:
+        """Note that SQLite has closed the file, so that its log may be deleted."""
         self._log = None
 
     def renew_lock(self) -> None:
-        """Make the lock file anew when someone has taken it away. Never raises."""
+        """Create the lock file again when someone has deleted it. Never raises."""
         with suppress(OSError):
             if self._lock.is_current():
                 return
@@ -101,21 +101,21 @@ class FileClaim:
                 self._lock = lock
 
     def release(self) -> None:
-        """Let others have the file. In a forked child: let the parent alone have it."""
+        """Release the file to other processes; in a forked child, to the parent alone."""
         with suppress(OSError):
             os.close(self._data)
         self._lock.release()
 
     def remove(self) -> None:
-        """Delete the file, which nobody has open."""
+        """Delete the file, which must not be open."""
         for ending in _BESIDE:
             Path(f"{self.path}{ending}").unlink(missing_ok=True)
 
     def begin_anew(self) -> None:
-        """Hold the file that is there now by this name, made if need be, in place of another.
+        """Lock the file that has this name now in place of the old one; create it if needed.
 
         Raises:
-            OSError: It can't be made, or another process has it.
+            OSError: It cannot be created, or another process holds it.
         """
         descriptor = open_private(self.path, shared=self.shared)
         if not lock_data(descriptor):
@@ -125,10 +125,10 @@ class FileClaim:
         self._data = descriptor
 
     def make_fresh(self) -> Path:
-        """Make the file that will take this one's place, empty, and return its name.
+        """Create the empty file that will replace this one, and return its path.
 
         Raises:
-            OSError: It can't be made.
+            OSError: It cannot be created.
         """
         fresh = self.path.with_suffix(FRESH)
         for ending in _BESIDE:
@@ -137,21 +137,21 @@ class FileClaim:
         return fresh
 
     def quarantine(self, moment: datetime) -> Path:
-        """Give the file, which nobody has open, a dated name that no relay looks at.
+        """Give the file, which must not be open, a dated name that no relay looks at.
 
         Returns:
-            The new name.
+            The new path.
         """
         return quarantine(self.path, moment, _BESIDE)
 
     def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
-        """Remove the oldest of the directory's damaged files, so that they are bounded.
+        """Delete the oldest damaged files of the directory, so that they are bounded.
 
         Args:
-            most_bytes: Bytes that they may take together, if they are more than one.
+            most_bytes: The most bytes that they may take together, unless there is only one.
 
         Returns:
-            Those that were removed.
+            The files that were deleted.
         """
         files = self.path.parent.glob(f"*{ASIDE}")
         spools = [path for path in files if path.name.partition("-")[0].isdecimal()]
@@ -161,16 +161,16 @@ class FileClaim:
         return removed
 
     def put_in_place(self, fresh: Path) -> None:
-        """Give a file of `make_fresh`, which is closed and whole, this one's name.
+        """Replace this file by the one of `make_fresh`, which is closed and complete.
 
         Raises:
-            OSError: It can't be.
+            OSError: It cannot be replaced.
         """
         fresh.replace(self.path)
         self.begin_anew()
 
     def finish(self) -> bool:
-        """Put a whole fresh file in its place, if only that was left to do. Returns whether so."""
+        """Put a complete new file in place, if only that was left to do. Returns whether it was."""
         if not _finish_salvage(self.path):
             return False
         self.begin_anew()
@@ -188,7 +188,7 @@ class SpoolDirectory:
     """Hands out claims. Any process of the host, any thread.
 
     Args:
-        path: The directory; made, for its owner only, when it is not there.
+        path: The directory, which is created for its owner only if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,14 +196,14 @@ class SpoolDirectory:
         self._shared = False
 
     def claim(self, but: Container[Path] = ()) -> FileClaim:
-        """Claim the first file that nobody holds, which may be one that a process left behind.
+        """Claim the first file that nobody holds; an earlier process may have left it.
 
         Args:
             but: Files not to claim.
 
         Raises:
-            SpoolError: None can be claimed, it is not a directory that can be written to, or others
-                may write to it, or to a file in it.
+            SpoolError: No file can be claimed, the directory cannot be written to, or others may
+                write to it or to a file in it.
         """
         self.prepare()
         for number in count():
@@ -218,10 +218,10 @@ class SpoolDirectory:
         raise AssertionError  # count() does not end
 
     def orphans(self, ours: Container[Path] = ()) -> Iterator[FileClaim]:
-        """Claim, one by one, the files that nobody holds; one that can't be claimed is no error.
+        """Claim the files that nobody holds, one by one. Skips those that cannot be claimed.
 
         Args:
-            ours: Files not to look at: to open one that SQLite has open would cost its locks.
+            ours: Files to skip: opening one that SQLite has open would drop its locks.
         """
         for path in sorted(self._path.glob(f"*{SUFFIX}")):
             if path in ours:
@@ -233,10 +233,10 @@ class SpoolDirectory:
                 yield found
 
     def claim_file(self, path: Path) -> FileClaim | None:
-        """Claim one file that is there; None when a process has it.
+        """Claim an existing file. Returns None when a process holds it.
 
         Raises:
-            SpoolError: It can't be claimed, or the directory can't be used.
+            SpoolError: It cannot be claimed, or the directory cannot be used.
         """
         self.prepare()
         try:
@@ -246,10 +246,10 @@ class SpoolDirectory:
             raise self.unusable(error) from error
 
     def prepare(self) -> None:
-        """Make the directory, when it is not there.
+        """Create the directory if it does not exist.
 
         Raises:
-            SpoolError: It can't be made, or used.
+            SpoolError: It cannot be created or used.
         """
         path = self._path
         if not HAS_FILE_LOCKS:
@@ -264,7 +264,7 @@ class SpoolDirectory:
             raise self.unusable(error) from error
 
     def unusable(self, error: OSError) -> SpoolError:
-        """Return the error that says that the directory can't be used."""
+        """Return the error for a directory that cannot be used."""
         if isinstance(error, UntrustedError):
             return SpoolError(
                 f"spool_dir {self._path} can't be used: {error.strerror} (spool_dir, or"
@@ -286,7 +286,7 @@ class SpoolDirectory:
             lock.release()
             if make:
                 raise
-            return None  # its owner has ended well meanwhile
+            return None  # its process has ended and deleted it in the meantime
         except BaseException:
             lock.release()
             raise
@@ -298,14 +298,14 @@ class SpoolDirectory:
 
 
 def check_spool_directory(path: Path) -> bool:
-    """Look at whether a directory, and each file of ours in it, is ours alone to write to.
+    """Check that only we may write to a directory and to our files in it.
 
     Returns:
-        Whether a group may write to it, which was meant so.
+        Whether a group may write to it, on purpose.
 
     Raises:
-        UntrustedError: Others may.
-        OSError: It is no directory that can be used.
+        UntrustedError: Others may write.
+        OSError: The directory cannot be used.
     """
     shared = check_directory(path)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -319,9 +319,9 @@ def check_spool_directory(path: Path) -> bool:
 
 
 def _finish_salvage(path: Path) -> bool:
-    """Put a file in its place that was made for a damaged one, if that is out of the way already.
+    """Put the new file for a damaged one in place, if the damaged one was renamed already.
 
-    While the damaged one is there the other may be a part of it only.
+    While the damaged file has its old name, the new one may be incomplete.
     """
     fresh = path.with_suffix(FRESH)
     if not fresh.exists() or path.exists():

@@ -1,4 +1,4 @@
-"""The tables of a spool's file: how they are made, and how an older version's become today's."""
+"""The tables of a spool's file, and how those of an older version are brought up to date."""
 
 import math
 import sqlite3
@@ -14,14 +14,14 @@ APPLICATION_ID = 0x41525359
 """Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
 
 VERSION = 2
-"""Of the tables below; see `PRAGMA user_version`. The first one had no histories, no checksums
-and no owners."""
+"""The version of the tables; see `PRAGMA user_version`. Version 1 had no histories, checksums and
+owners."""
 
 LATER_VERSIONS = 100
-"""A version that is above ours by no more may be a later release's; any other one is damage."""
+"""A version at most this far above ours may be a later release's. Any other one is damage."""
 
 MOST_SEQ = 1 << 62
-"""No sequence number gets there; SQLite's numbers end at twice as much."""
+"""More than any sequence number. The numbers of SQLite end at twice as much."""
 
 PAGE_BYTES = 16384
 """A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
@@ -68,13 +68,13 @@ _ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
 _OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
 
 _REFUSED = "refused:"
-"""Before the principal of one whose key was refused; earlier releases take it for somebody else."""
+"""The prefix of a principal whose key was refused. Earlier releases take it for another owner."""
 
 _INCREMENTAL = 2
-"""What `PRAGMA auto_vacuum` says of files that can give pages back."""
+"""The `PRAGMA auto_vacuum` of files that can shrink."""
 
 _MOST_COUNTED = 1 << 31
-"""Nothing is tried as often."""
+"""More than any count of attempts."""
 
 _MARKS = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -83,22 +83,22 @@ PRAGMA user_version = {VERSION};
 
 
 class NewerSpoolError(SpoolError):
-    """A later version of this package wrote the file; it is left as it is."""
+    """A later version of this package wrote the file. The file stays as it is."""
 
 
 class NotASpoolError(Exception):
-    """The file is damaged, or something else; the text says which."""
+    """The file is damaged, or not a spool; the text says which."""
 
 
 class ForeignSpoolError(Exception):
-    """The file's rows belong to another address or organisation; it is left as it is.
+    """The file's rows are for another address or organisation. The file stays as it is.
 
-    So it is when it does not say any more to whom, because that page was damaged.
+    The same error is raised when a damaged page has lost the owner.
 
     Attributes:
-        owner: Whose they are, or None when it does not say so.
-        rows: How many.
-        is_sure: Whether it is known that they do, and will not turn out later.
+        owner: The owner, or None when the file does not name one.
+        rows: How many rows the file has.
+        is_sure: Whether this is known for sure. If not, the rows may turn out to be ours.
     """
 
     def __init__(self, owner: RowOwner | None, *, rows: int, is_sure: bool) -> None:
@@ -109,20 +109,20 @@ class ForeignSpoolError(Exception):
 
 
 def times_cut(value: object) -> int:
-    """Return how often a row was cut, of what its column holds; 0 of what was never written."""
+    """Return how often a row was cut, from its column; 0 for a value that was never written."""
     return value if type(value) is int and 0 <= value < _MOST_COUNTED else 0
 
 
 def is_damage(error: Exception) -> bool:
-    """Say whether an error means that a file is damaged, so that trying again can't help."""
+    """Return whether an error means that a file is damaged, so that a retry cannot help."""
     return isinstance(error, NotASpoolError) or is_damaged(error)
 
 
 def names_owner(connection: sqlite3.Connection) -> bool:
-    """Say whether a file is of a format that says whose rows are in it.
+    """Return whether the format of a file names the owner of the rows.
 
     Raises:
-        sqlite3.Error: It can't be read.
+        sqlite3.Error: It cannot be read.
     """
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
@@ -130,10 +130,10 @@ def names_owner(connection: sqlite3.Connection) -> bool:
 
 
 def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
-    """Return whose rows are in a file that names its owner, or None when it does not any more.
+    """Return the owner that a file names, or None when it is lost.
 
     Raises:
-        sqlite3.Error: It can't be read.
+        sqlite3.Error: It cannot be read.
     """
     columns = "SELECT address, organization, principal FROM"
     for table in ("owner", "owner_copy"):
@@ -151,26 +151,26 @@ def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
 
 
 def owner_of(address: str, organization: str | None, principal: str | None) -> RowOwner:
-    """Return the owner that was written like this."""
+    """Return the owner from its three columns."""
     digest = (principal or "").removeprefix(_REFUSED)
     is_refused = principal is not None and digest != principal
     return RowOwner(address, organization, digest if is_refused else principal, is_refused)
 
 
 def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner) -> None:
-    """Make the tables of a new file, or bring those of an older version up to date.
+    """Create the tables of a new file, or bring those of an older version up to date.
 
-    Each in one transaction: a crash leaves the file as it was before, or as it is afterwards.
+    Each takes one transaction, so that a crash leaves the file as before or as afterwards.
 
     Args:
         connection: To the file, in autocommit mode.
         path: The file's name, for the error.
-        owner: Whose the rows are of a file that does not say so yet.
+        owner: Who owns the rows of a file that does not name an owner yet.
 
     Raises:
         NewerSpoolError: See there.
         NotASpoolError: See there.
-        sqlite3.Error: It can't be read or written.
+        sqlite3.Error: It cannot be read or written.
     """
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
@@ -207,11 +207,11 @@ def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner)
 
 
 def check_tables(connection: sqlite3.Connection, version: int) -> None:
-    """Look at whether the tables are those of a version that is not above ours.
+    """Check that the tables are those of our version or an older one.
 
     Raises:
         DamagedFileError: They are not.
-        sqlite3.Error: The same, or they can't be read.
+        sqlite3.Error: The same, or they cannot be read.
     """
     if not 1 <= version <= VERSION:
         raise DamagedFileError(f"its format is {version}, which no version has")
@@ -240,7 +240,7 @@ def _make(connection: sqlite3.Connection, script: str, owner: RowOwner) -> None:
 
 
 def write_owner(execute: Execute, owner: RowOwner | None) -> None:
-    """Say whose the rows are, within a transaction; None for nobody that is known."""
+    """Write the owner within a transaction. None for an unknown owner."""
     execute(_OWNER_COPY, ())
     execute("DELETE FROM owner", ())
     execute("DELETE FROM owner_copy", ())
@@ -252,7 +252,7 @@ def write_owner(execute: Execute, owner: RowOwner | None) -> None:
 
 
 def history_of(values: Sequence[object]) -> History:
-    """Return a row's history of its four columns; none of what was never written there.
+    """Return a row's history from its four columns; no history for values never written.
 
     A row's checksum is of its body alone, so a damaged file may hold anything here.
     """

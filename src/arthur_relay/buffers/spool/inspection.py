@@ -1,4 +1,4 @@
-"""Looks at what is in a spool's directory without changing it, for a check before a start."""
+"""Inspects a spool's directory without changing it, for a check before a start."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 
 class Condition(Enum):
-    """What a file is like."""
+    """The condition of a file."""
 
     GOOD = "good"
     HELD = "held"
-    """A living process has it, so it was not read."""
+    """A living process holds it, so it was not read."""
     NEWER = "newer"
-    """A later version wrote it; this one does not start with it."""
+    """A later version wrote it; this version does not start with it."""
     DAMAGED = "damaged"
-    """A start makes it anew from what can be read of it."""
+    """A start rebuilds it from what can be read."""
     UNREADABLE = "unreadable"
-    """It can't be opened."""
+    """It cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found in one file.
+    """The finding for one file.
 
     Attributes:
         path: The file.
-        condition: What it is like.
-        rows: Rows in it, where it could be read.
+        condition: Its condition.
+        rows: How many rows it has, if it could be read.
         detail: What is wrong with it, or "".
-        owner: Whose the rows are, where it says so.
-        is_of_nobody: Whether it should say so, and does not any more.
+        owner: Who owns the rows, if the file names an owner.
+        is_of_nobody: Whether it should name an owner, and does not any more.
     """
 
     path: Path
@@ -66,13 +66,13 @@ class Finding:
 
 
 def try_directory(directory: Path, settings: RelaySettings) -> None:
-    """Do what a start does with a spool's directory, in one of its own, and leave nothing behind.
+    """Try a start in a temporary directory inside the spool's, and leave nothing behind.
 
-    Permissions don't say it all: in `/proc` root may write, and can make nothing.
+    Permissions are not enough: in `/proc`, root may write but cannot create files.
 
     Args:
-        directory: The spool's. When it is not there, the nearest one above it is tried.
-        settings: What the spool is like.
+        directory: The spool's directory. If it does not exist, its nearest existing parent is used.
+        settings: The spool's settings.
 
     Raises:
         ConfigurationError: A start would fail.
@@ -87,14 +87,14 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
             where = Path(temporary, path.relative_to(there))
             changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
             buffer = chosen_buffer(settings.model_copy(update=changed), lambda: RowOwner(""))
-            buffer.open()
-            buffer.close()
+            buffer.durable.open()
+            buffer.durable.close()
     except OSError as error:
         raise spool.unusable(error) from error
 
 
 def inspect_spools(directory: Path) -> list[Finding]:
-    """Look at each spool file that is there. Reads them whole, writes to none, makes none."""
+    """Inspect every spool file: reads it whole and writes nothing."""
     return [_inspect(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
 
 

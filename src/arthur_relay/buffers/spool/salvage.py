@@ -1,4 +1,4 @@
-"""What can be read of a damaged spool file, row by row, goes into a new one."""
+"""Reads the rows of a damaged spool file that are still whole, for a new one."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+from arthur_relay.buffers.schema_cache import unseal
 from arthur_relay.buffers.spool.file_format import (
     APPLICATION_ID,
     MOST_SEQ,
@@ -15,7 +16,6 @@ from arthur_relay.buffers.spool.file_format import (
     owner_of,
     times_cut,
 )
-from arthur_relay.buffers.spool.schemas import unseal
 from arthur_relay.row import Row, RowKind, RowOwner
 from arthur_relay.system.sqlite_pages import Pages, Record, Value
 
@@ -23,7 +23,7 @@ _COLUMNS_OF_1 = 8
 """The columns of a row in the format's first version."""
 
 _DEFAULTS: tuple[Value, ...] = (0, None, 0, None, None)
-"""Of the columns since then."""
+"""The values of the columns that were added since."""
 
 _CRC = 3
 """Which of those is the body's checksum; the others are the history."""
@@ -31,17 +31,17 @@ _CRC = 3
 
 @dataclass(slots=True)
 class Salvage:
-    """What was read of a file.
+    """What could be read of a damaged file.
 
     Attributes:
-        path: The file, which is damaged.
-        until: No sequence number was above it.
-        rows: Rows that it had, as far as is known; None when it does not say.
+        path: The damaged file.
+        until: The greatest sequence number that it can have.
+        rows: How many rows it had, or None when this cannot be read.
         last_seq: The last sequence number that was used, as far as is known.
-        strays: Rows with a number that can't be theirs, each with the time when it was stored.
+        strays: Rows with an impossible number, each with the time when it was stored.
         models: Descriptions of models, by id.
-        owners: Whose the rows are, as far as it says so: as a rule one.
-        never_had_owner: Whether it is of the first version, whose files had none.
+        owners: The owners that it names; usually one.
+        never_had_owner: Whether it is of the first version, whose files name no owner.
     """
 
     path: Path
@@ -55,14 +55,16 @@ class Salvage:
 
     @property
     def owner(self) -> RowOwner | None:
-        """Whose the rows are, or None when it does not say so, or says more than one thing."""
+        """The owner of the rows, or None when the file names none or more than one."""
         return next(iter(self.owners)) if len(self.owners) == 1 else None
 
     def read(self) -> Iterator[tuple[int, Row, float]]:
-        """Yield each row with its sequence number, and when it was stored; one perhaps twice.
+        """Yield each row with its sequence number and the time when it was stored.
+
+        A row may come twice.
 
         Raises:
-            OSError: The file can't be read.
+            OSError: The file cannot be read.
         """
         pages = Pages(self.path, page_bytes=PAGE_BYTES)
         self.never_had_owner = _version(pages.header) == 1
@@ -95,13 +97,13 @@ class Salvage:
 
 
 def _version(header: bytes) -> int:
-    """Return the format's version as a file's header has it, 0 when that is not ours."""
+    """Return the format version in a file's header, or 0 when it is not a spool's."""
     version, application = header[60:64], header[68:72]
     return int.from_bytes(version, "big") if application == APPLICATION_ID.to_bytes(4, "big") else 0
 
 
 def _row(record: Record) -> tuple[int, Row, float] | None:
-    """Return a record as a row, or None when it is none, or nothing that Arthur could be sent."""
+    """Return a record as a row, or None when it is not a row or its body is damaged."""
     seq, values = record
     # A record is not written anew when its table gets another column.
     match values:

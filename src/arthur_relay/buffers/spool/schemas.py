@@ -1,35 +1,64 @@
-"""How a spool's file keeps the text that describes a model: with a checksum, to notice damage."""
+"""The models' schemas in a spool's files: a `SchemaCache`."""
 
-from zlib import crc32
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
-import orjson
-
-_CRC = "relay_crc32"
-"""The member that holds the checksum of the others; earlier releases wrote none."""
-
-
-def seal(text: str) -> str:
-    """Add the checksum to a model's text, for `unseal`."""
-    document = orjson.loads(text)
-    document[_CRC] = crc32(orjson.dumps(document))
-    return orjson.dumps(document).decode()
+from arthur_relay.buffers.schema_cache import seal, unseal
+from arthur_relay.buffers.spool.segments import Segments
+from arthur_relay.system.sqlite_pages import DamagedFileError
 
 
-def unseal(model_id: str, sealed: str) -> str | None:
-    """Return the text that was sealed, or None when it is not as it was written.
+class Mender(Protocol):
+    """Rebuilds damaged files."""
+
+    def mend_noticed(self) -> bool:
+        """Rebuild files whose damage was noticed by a call that did not fail because of it.
+
+        Returns:
+            Whether any file was rebuilt.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSchemas:
+    """Reads all files and writes to our own. See `SchemaCache` for what each method does.
 
     Args:
-        model_id: The id that it was kept under.
-        sealed: The text with its checksum.
+        segments: The files; the first one is our own.
+        mender: Rebuilds a file in which a text is damaged.
     """
-    try:
-        document = orjson.loads(sealed)
-        expected = document.pop(_CRC, None)
-        text = orjson.dumps(document)
-        if expected is None:
-            document["attributes"]  # what has no checksum has at least these
-        elif expected != crc32(text):
-            return None
-        return text.decode() if str(document["id"]) == model_id else None
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
+
+    segments: Segments
+    mender: Mender
+
+    def texts(self) -> Mapping[str, str]:
+        """Return the texts that are kept, by model; those of a file that was just rebuilt too."""
+        found = self._read()
+        return self._read() if self.mender.mend_noticed() else found
+
+    def keep(self, model_id: str, text: str) -> None:
+        """Keep a model's text in our own file."""
+        with suppress(sqlite3.Error):  # the destination is asked again
+            self.segments[0].file.remember(model_id, seal(text))
+
+    def forget(self, model_id: str) -> None:
+        """Forget a model in all files."""
+        for segment in self.segments:
+            with suppress(sqlite3.Error):
+                segment.file.forget(model_id)
+
+    def _read(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for segment in self.segments:
+            with suppress(sqlite3.Error):  # the file notes its own damage
+                for model_id, sealed in segment.file.models().items():
+                    text = unseal(model_id, sealed)
+                    if text is None:
+                        segment.file.damage = DamagedFileError("a model is not as it was written")
+                    else:
+                        found[model_id] = text
+        return found

@@ -1,4 +1,4 @@
-"""What the spool knows of one of its files: what is to be written, and how far it was read."""
+"""One file of the spool, with the changes that are still to be written to it."""
 
 import sqlite3
 from collections import Counter
@@ -21,14 +21,14 @@ from arthur_relay.system.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.spool")
 
 ROW_OVERHEAD_BYTES = 64
-"""What a row takes in the file beside its body, about: ids, lengths, its place in the tree."""
+"""About what a row takes in the file beside its body: ids, lengths, its place in the tree."""
 
 SALVAGED_ROWS = 500
-"""Rows of a damaged file that are written to the new one at a time."""
+"""How many rows of a damaged file are written to the new one at a time."""
 
 
 def bytes_of(row: Row) -> int:
-    """Return what a row takes in a file, about."""
+    """Return about how many bytes a row takes in a file."""
     return len(row.body) + ROW_OVERHEAD_BYTES
 
 
@@ -37,12 +37,12 @@ class Opening:
     """How files are opened.
 
     Attributes:
-        owner: Who sends their rows.
+        owner: Returns who sends their rows.
         power_safe: Whether each commit is forced to the disk.
         utc_now: Returns the time, for the name of a damaged file.
-        log_bytes: Their logs are written back when they are as long.
-        aside_bytes: What several damaged files may take together.
-        damaged: Counts damaged files that were `quarantine`, and `removed`.
+        log_bytes: Logs are written back when they have this many bytes.
+        aside_bytes: The most bytes that damaged files may take together.
+        damaged: Counts the damaged files that were `set_aside`, and those that were `removed`.
     """
 
     owner: Callable[[], RowOwner]
@@ -64,31 +64,31 @@ class Opening:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """A file of ours, with what is to be written to it.
+    """A file of ours, with the changes that are still to be written to it.
 
     Attributes:
         claim: What makes it ours.
         file: The file.
         opening: How it is opened.
-        gone: The models of rows that are done with, by sequence number: their texts are not kept.
-        gone_bytes: What they take in the file, about.
-        retained: By sequence number, the models of rows that are done with, and whose dead letters
-            are not safe.
-        changed: Rows that were cut, by sequence number.
-        noted: What happened to rows, by sequence number.
-        lost: Rows that it should have had when it was opened, and that could not be read.
-        trouble: Why what is written now would not be found by a later process, or None.
-        is_damaged: Whether it has to be made anew before it can be used.
-        is_miscounted: Whether the file says that it has more rows than it has.
+        acked: The models of settled rows that are to be deleted, by sequence number.
+        acked_bytes: About how many bytes these rows take in the file.
+        retained: The models of settled rows whose dead letters are not safe yet, by sequence
+            number.
+        updated: Rows that were cut, by sequence number.
+        noted: Histories of rows, by sequence number.
+        lost: How many rows were missing or unreadable when the file was opened.
+        trouble: Why a later process would not find what is written now, or None.
+        is_damaged: Whether the file has to be rebuilt before it can be used.
+        is_miscounted: Whether the file records more rows than it has.
     """
 
     claim: FileClaim
     file: SpoolFile
     opening: Opening
-    gone: dict[int, str] = field(default_factory=dict)
-    gone_bytes: int = 0
+    acked: dict[int, str] = field(default_factory=dict)
+    acked_bytes: int = 0
     retained: dict[int, str] = field(default_factory=dict)
-    changed: dict[int, Row] = field(default_factory=dict)
+    updated: dict[int, Row] = field(default_factory=dict)
     noted: dict[int, History] = field(default_factory=dict)
     lost: int = 0
     trouble: str | None = None
@@ -97,33 +97,33 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes once what is gone is forgotten, about."""
-        return self.file.size - self.gone_bytes
+        """About how many bytes the file takes once the acked rows are deleted."""
+        return self.file.size - self.acked_bytes
 
     @property
     def kept(self) -> int:
-        """Rows that outlive the process; never too many, also while a commit goes on."""
+        """The number of rows that outlive the process; never too high, even during a commit."""
         if self.trouble:
             return 0
-        # What is gone is read first: a commit in between makes it too few.
-        return -len(self.gone) - len(self.retained) + self.file.rows
+        # Acked rows are counted first, so that a commit in between makes the result too low.
+        return -len(self.acked) - len(self.retained) + self.file.rows
 
     @property
     def is_done_with(self) -> bool:
-        """Whether no row in the file is wanted any more, though it may still be there."""
-        return self.file.rows == len(self.gone) > 0
+        """Whether every row in the file is acked; the rows may still be there."""
+        return self.file.rows == len(self.acked) > 0
 
     @property
     def is_to_be_written(self) -> bool:
-        """Whether the file is not as it should be."""
-        return bool(self.gone or self.changed or self.noted or self.is_miscounted)
+        """Whether there are changes to write, beside new rows."""
+        return bool(self.acked or self.updated or self.noted or self.is_miscounted)
 
     def write(self, fresh: Collection[tuple[int, Row]]) -> None:
-        """Write new rows, and what has happened to the others. Raises sqlite3.Error."""
+        """Write new rows and all changes. Raises sqlite3.Error."""
         self.file.write(
             list(fresh),
-            list(self.gone),
-            list(self.changed.items()),
+            list(self.acked),
+            list(self.updated.items()),
             noted=self.noted.items(),
             now=self.opening.utc_now().timestamp(),
             trouble=self.claim.trouble,
@@ -131,42 +131,42 @@ class Segment:
         self._written()
 
     def write_notes(self, fresh: Collection[tuple[int, Row]]) -> None:
-        """Write new rows, and no more than what happened to others. Raises sqlite3.Error."""
+        """Write new rows and histories, but no other changes. Raises sqlite3.Error."""
         now = self.opening.utc_now().timestamp()
         noted = self.noted.items()
         self.file.write(list(fresh), (), (), noted=noted, now=now, trouble=self.claim.trouble)
         self.noted = {}
 
     def forget(self, row: Row, seq: int) -> None:
-        """Take note that a row is done with."""
-        self.gone[seq] = row.model_id
-        self.gone_bytes += bytes_of(row)
-        self.changed.pop(seq, None)
+        """Have the next write delete a row."""
+        self.acked[seq] = row.model_id
+        self.acked_bytes += bytes_of(row)
+        self.updated.pop(seq, None)
         self.noted.pop(seq, None)
 
     def let_go(self, seq: int) -> None:
-        """Forget a row that was retained with the next write."""
+        """Have the next write delete a row that was retained."""
         model_id = self.retained.pop(seq, None)
         if model_id is not None:
-            self.gone[seq] = model_id
-            self.changed.pop(seq, None)
+            self.acked[seq] = model_id
+            self.updated.pop(seq, None)
             self.noted.pop(seq, None)
 
     def rows_by_model(self) -> dict[str, int]:
-        """Return how many rows of each model are in the file; none when it can't be read."""
+        """Return the number of rows in the file, by model; nothing when it cannot be read."""
         try:
             return self.file.rows_by_model()
         except sqlite3.Error:
             return {}
 
     def start_over(self) -> None:
-        """Replace the file, once it is done with, by one without rows.
+        """Replace a file whose rows are all acked by an empty one.
 
-        On a full disk forgetting rows may need more room than there is; this frees it.
+        On a full disk, deleting rows may need more room than there is; this frees it.
 
         Raises:
-            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It can't
-                be; to be tried again.
+            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It
+                failed, and may be tried again.
         """
         models: dict[str, str] = {}
         with suppress(sqlite3.Error):  # they are asked for again
@@ -183,28 +183,28 @@ class Segment:
                 self.file.remember(model_id, description)
 
     def mend(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
-        """Make a damaged file anew from what can be read of it, and what is in memory.
+        """Rebuild a damaged file from the rows that can be read and those in memory.
 
         Args:
-            error: What SQLite said.
+            error: The error of SQLite.
             in_memory: Rows that are being sent, by sequence number.
 
         Raises:
-            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It can't
-                be; to be tried again.
+            ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error: It
+                failed, and may be tried again.
         """
         self.is_damaged = True
         if not self.claim.finish():
-            fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.gone)
+            fresh, expected = self.claim.make_fresh(), self.file.rows - len(self.acked)
             last_seq, owner = self.file.last_seq, self.file.owner
             salvage = Salvage(self.claim.path, until=last_seq, last_seq=last_seq)
             found = _write_anew(
-                fresh, salvage, self.opening, gone=self.gone, known=in_memory, owner=owner
+                fresh, salvage, self.opening, acked=self.acked, known=in_memory, owner=owner
             )
             self._close_file()
             aside = self.claim.quarantine(self.opening.utc_now())
             self.claim.put_in_place(fresh)
-            _tell_damage(self.claim.path, error, aside, found=found, lost=expected - found)
+            _log_damage(self.claim.path, error, aside, found=found, lost=expected - found)
             _remove_oldest_aside(self.claim, self.opening)
         self._open_file(self.file.owner)
         there = self.file.which_of(self.retained)
@@ -213,24 +213,24 @@ class Segment:
         self.is_damaged = False
 
     def close(self, *, keep: bool) -> None:
-        """Let go of the file, and delete it unless it is to be kept."""
+        """Close and release the file, and delete it unless `keep` is set."""
         self._close_file()
         if not keep and not self.claim.trouble():
             self.claim.remove()
         self.claim.release()
 
     def _written(self) -> None:
-        self.gone, self.gone_bytes, self.changed, self.noted = {}, 0, {}, {}
+        self.acked, self.acked_bytes, self.updated, self.noted = {}, 0, {}, {}
         self.is_miscounted = False
 
     def _close_file(self) -> None:
         with suppress(sqlite3.Error):
             self.file.close()
-        self.claim.is_closed()
+        self.claim.on_closed()
 
     def _open_file(self, owner: RowOwner) -> None:
         self.file = self.opening.file(self.claim.path, owner)
-        self.claim.is_opened()
+        self.claim.on_opened()
 
 
 def _write_anew(
@@ -238,22 +238,22 @@ def _write_anew(
     salvage: Salvage,
     opening: Opening,
     *,
-    gone: Collection[int] = (),
+    acked: Collection[int] = (),
     known: Mapping[int, Row] = MappingProxyType({}),
     owner: RowOwner | None = None,
 ) -> int:
-    """Write what can be read of a damaged file to a new one. Returns how many rows that are.
+    """Write the readable rows of a damaged file to a new one; returns how many there are.
 
     Args:
         fresh: The new file, which is empty.
         salvage: Reads the damaged one.
         opening: How the new one is opened.
-        gone: Numbers of rows to leave out.
+        acked: Numbers of rows to leave out.
         known: Rows, by number, that are in memory as they should be.
-        owner: Whose the rows are; None for what the damaged file says, and for us where it is new,
-            or of the first version. Of another one that says nothing they are nobody's.
+        owner: Who owns the rows. None for the owner that the damaged file names. If it names none,
+            we own the rows of a file of the first version, and nobody those of any other.
     """
-    seen = set(gone)
+    seen = set(acked)
     waiting: list[tuple[int, Row, float]] = []
     file = opening.file(fresh)
     try:
@@ -269,7 +269,7 @@ def _write_anew(
         waiting += [(seq, row, now) for seq, row in known.items() if seq not in seen]
         file.restore(waiting, salvage.last_seq)
         if owner is None:
-            # Whoever has sent rows of theirs knows nothing of the numbers; else they are not there.
+            # Without an owner given, no cursor of ours relies on the old numbers yet.
             strays = enumerate(salvage.strays, file.last_seq + 1)
             file.restore([(seq, row, stored_at) for seq, (row, stored_at) in strays])
         for model_id, description in salvage.models.items():
@@ -282,16 +282,16 @@ def _write_anew(
         file.close()
 
 
-def open_part(claim: FileClaim, opening: Opening) -> Segment:
-    """Open a file. Of a damaged one what can be read goes into a new one; another's is set aside.
+def open_segment(claim: FileClaim, opening: Opening) -> Segment:
+    """Open a file. A damaged one is quarantined, and its readable rows go into a new one.
 
     Args:
-        claim: What makes it ours; released when it can't be opened.
+        claim: Our claim on it, which is released when the file cannot be opened.
         opening: How.
 
     Raises:
-        ConfigurationError: It can't be opened, or a later version has written it.
-        ForeignSpoolError: Its rows belong to somebody else.
+        ConfigurationError: It cannot be opened, or a later version wrote it.
+        ForeignSpoolError: Its rows are for another owner.
     """
     lost = 0
     try:
@@ -307,7 +307,7 @@ def open_part(claim: FileClaim, opening: Opening) -> Segment:
             lost = _open_damaged(claim, opening, error)
             file = opening.file(claim.path)
         if file.missing:
-            tell_missing(claim.path, file.missing)
+            log_missing(claim.path, file.missing)
             lost += file.missing
     except (ConfigurationError, ForeignSpoolError):
         claim.release()
@@ -318,25 +318,25 @@ def open_part(claim: FileClaim, opening: Opening) -> Segment:
             f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
             " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
         ) from error
-    claim.is_opened()
+    claim.on_opened()
     return Segment(claim, file, opening, lost=lost)
 
 
 def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> int:
-    """Put a new file in a damaged one's place. Returns how many rows are missing in it."""
+    """Replace a damaged file by a new one. Returns how many rows are missing in it."""
     salvage = Salvage(claim.path)
     fresh = claim.make_fresh()
     found = _write_anew(fresh, salvage, opening)
     lost = max(0, (salvage.rows or 0) - found)
     aside = claim.quarantine(opening.utc_now())
     claim.put_in_place(fresh)
-    _tell_damage(claim.path, error, aside, found=found, lost=lost)
+    _log_damage(claim.path, error, aside, found=found, lost=lost)
     _remove_oldest_aside(claim, opening)
     return lost
 
 
 def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
-    """Make way for one that was set aside just now."""
+    """Count a file that was quarantined just now, and make room for it among the others."""
     opening.damaged["set_aside"] += 1
     removed: list[Path] = []
     with suppress(OSError):  # with the next one that is damaged
@@ -353,8 +353,8 @@ def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
         )
 
 
-def tell_missing(path: Path, rows: int) -> None:
-    """Say that a file has fewer rows than it should have."""
+def log_missing(path: Path, rows: int) -> None:
+    """Log that a file has fewer rows than it should have."""
     logger.warning(
         "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
         " delivered them; they are counted as dropped",
@@ -363,7 +363,7 @@ def tell_missing(path: Path, rows: int) -> None:
     )
 
 
-def _tell_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
+def _log_damage(path: Path, error: Exception, aside: Path, *, found: int, lost: int) -> None:
     logger.error(
         "arthur-relay: the spool file %s is damaged (%s): %d rows of it could be read and are in a"
         " new one, %d are missing and counted as dropped; it is kept as %s",

@@ -1,103 +1,81 @@
-"""The files that are a spool's, together, and how far each of them was read."""
+"""All files of a spool, and how far each of them has been read."""
 
-import sqlite3
-from contextlib import suppress
 from dataclasses import dataclass
 
 from arthur_relay.buffers import ANY_BYTES, Recover
 from arthur_relay.buffers.spool.directory import FileClaim
-from arthur_relay.buffers.spool.schemas import unseal
-from arthur_relay.buffers.spool.segment import Opening, Segment, open_part
+from arthur_relay.buffers.spool.segment import Opening, Segment, open_segment
 from arthur_relay.row import Row
 from arthur_relay.system.sqlite_pages import DamagedFileError
 
 
 class Segments(list[Segment]):
-    """The parts that are ours. What is not said to be for any thread is for the worker's."""
+    """The files of a spool. Worker's thread only, except where a member says otherwise."""
 
     def enter(self, claim: FileClaim, recover: Recover, opening: Opening) -> Segment:
-        """Open one more and return it. Raises what `open_part` does."""
-        part = open_part(claim, opening)
-        # First: whoever finds as many rows kept as are pending takes those pending for safe.
-        recover(part.file.rows + part.lost, part.rows_by_model)
-        self.append(part)
-        return part
+        """Open one more file. Raises what `open_segment` does."""
+        segment = open_segment(claim, opening)
+        # First, because a caller that sees as many rows kept as pending takes all pending for safe.
+        recover(segment.file.rows + segment.lost, segment.rows_by_model)
+        self.append(segment)
+        return segment
 
     @property
     def kept(self) -> int:
-        """Rows that outlive the process; never too many, also while a commit goes on."""
-        return sum([part.kept for part in self])
+        """The number of rows that outlive the process; never too high, even during a commit."""
+        return sum([segment.kept for segment in self])
 
     @property
     def size(self) -> int:
-        """Bytes that they take, about."""
-        return sum([part.size for part in self])
+        """About how many bytes they take."""
+        return sum([segment.size for segment in self])
 
     @property
     def logs_may_grow(self) -> int:
-        """Bytes that their logs may still grow by."""
-        return sum([part.file.log_may_grow for part in self])
+        """How many bytes their logs may still grow by."""
+        return sum([segment.file.log_may_grow for segment in self])
 
     @property
     def oldest_at(self) -> float | None:
         """When the oldest row was stored, in seconds since 1970, or None. Any thread."""
-        found = [part.file.oldest_at for part in list(self)]
+        found = [segment.file.oldest_at for segment in list(self)]
         return min([moment for moment in found if moment is not None], default=None)
 
     def trouble(self) -> str | None:
-        """Say why what is written now would not be found by a later process, or None. Any thread.
+        """Return why a later process would not find what is written now, or None. Any thread.
 
         Asks the file system.
         """
-        return next(filter(None, [part.claim.trouble() for part in list(self)]), None)
-
-    def schemas(self) -> dict[str, str]:
-        """Return the models that are remembered, as they were, as far as they can be read."""
-        found: dict[str, str] = {}
-        for part in self:
-            with suppress(sqlite3.Error):  # of damage the file takes note
-                for model_id, description in part.file.models().items():
-                    text = unseal(model_id, description)
-                    if text is None:
-                        part.file.damage = DamagedFileError("a model is not as it was written")
-                    else:
-                        found[model_id] = text
-        return found
-
-    def forget(self, model_id: str) -> None:
-        """Keep a model no longer."""
-        for part in self:
-            with suppress(sqlite3.Error):
-                part.file.forget(model_id)
+        return next(filter(None, [segment.claim.trouble() for segment in list(self)]), None)
 
 
 @dataclass(slots=True, eq=False)
 class Cursor:
-    """How far a part has been read.
+    """How far a segment has been read.
 
     Attributes:
-        part: The part.
-        after: The last sequence number that was read.
-        until: The last one to read; None for all, new ones included.
-        epoch: What the rows' epochs become; None leaves them.
+        segment: The segment.
+        after: The sequence number that was read last.
+        until: The last one to read. None for all, new ones included.
+        epoch: The epoch that the rows get. None leaves theirs.
     """
 
-    part: Segment
+    segment: Segment
     after: int
     until: int | None = None
     epoch: int | None = None
 
     def read(self, limit: int, most_bytes: int = ANY_BYTES) -> list[tuple[int, Row]]:
-        """Return the next rows, `limit` at most; raises sqlite3.Error, and stays where it is.
+        """Return up to `limit` of the next rows. Raises sqlite3.Error, and then stays where it is.
 
-        After `most_bytes` of bodies no more are read.
+        No further row is read after the bodies have `most_bytes`.
         """
-        if self.part.is_damaged:
+        if self.segment.is_damaged:
             raise DamagedFileError("it is not mended yet")
-        until = self.part.file.last_seq if self.until is None else self.until
+        until = self.segment.file.last_seq if self.until is None else self.until
         if limit <= 0 or most_bytes <= 0 or self.after >= until:
             return []
-        found = self.part.file.read(
+        found = self.segment.file.read(
             self.after, until, limit, epoch=self.epoch, most_bytes=most_bytes
         )
         self.after = found[-1][0] if found else until

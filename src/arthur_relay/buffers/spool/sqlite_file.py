@@ -1,4 +1,4 @@
-"""One file of the spool: rows in SQLite that outlive the process; one connection does it all."""
+"""One SQLite file of the spool, used through one connection."""
 
 import sqlite3
 import sys
@@ -35,7 +35,7 @@ from arthur_relay.system.fork_safety import no_fork
 from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits
 
 CHECKPOINT_PAGES = 256
-"""The log is written back when it is as long: 4 MB."""
+"""The log is written back when it has this many pages: 4 MB."""
 
 LOG_BYTES = CHECKPOINT_PAGES * PAGE_BYTES
 """The same in bytes."""
@@ -44,21 +44,21 @@ VACUUM_PAGES = 512
 """Free pages that are given back to the file system at a time: 8 MB."""
 
 _WRITE_VERSION_AT, _WAL_VERSION = 18, 2
-"""In a file's header: which SQLite may write to it, and what it says of one with a log."""
+"""Where a file's header has the version that may write to it, and its value with a log."""
 
 
 class SpoolFile:
     """Rows by sequence number. One thread at a time; whoever opens it holds the file's lock.
 
-    Every method but `close` raises sqlite3.Error when the file can't be read or written, and
-    changes nothing then.
+    Every method but `close` raises sqlite3.Error when the file cannot be read or written, and
+    then changes nothing.
 
     Args:
-        path: The file; made when it is not there.
+        path: The file, which is created if it does not exist.
         power_safe: Whether each commit is forced to the disk, to survive a power cut.
-        owner: Who sends its rows; who it is made for, if it is new.
-        log_bytes: The log is written back when it is as long.
-        is_adopted: Whether its rows are for the owner from now on, whoever they were for.
+        owner: Who sends its rows, and who owns a new file.
+        log_bytes: The log is written back when it has this many bytes.
+        is_adopted: Whether the owner takes the rows over, whoever owned them.
 
     Attributes:
         path: The file.
@@ -66,18 +66,18 @@ class SpoolFile:
         last_seq: The last sequence number that was ever used.
         size: Bytes of the pages in use, and of the log.
         oldest_at: When the oldest row was stored, in seconds since 1970, or None without rows.
-        owner: Whose the rows are.
-        log_may_grow: Bytes that the log may still grow by before it is written back.
-        missing: Rows that it should have had when it was opened: someone has removed them.
-        damage: What was found, where it is damaged and no call that has to succeed has said so.
-        is_read_elsewhere: Whether another process, which reads it, keeps the log from shrinking.
+        owner: Who owns the rows.
+        log_may_grow: How many bytes the log may still grow by before it is written back.
+        missing: How many rows someone had removed from the file before it was opened.
+        damage: Damage that was noticed by a call whose failure the caller may ignore.
+        is_read_elsewhere: Whether another process reads the file and keeps the log from shrinking.
 
     Raises:
         ForeignSpoolError: See there.
         NewerSpoolError: See there.
         NotASpoolError: See there.
-        OSError: It can't be opened.
-        sqlite3.OperationalError: It can't be read or written.
+        OSError: It cannot be opened.
+        sqlite3.OperationalError: It cannot be read or written.
     """
 
     def __init__(
@@ -104,42 +104,42 @@ class SpoolFile:
     def write(
         self,
         fresh: Sequence[tuple[int, Row]],
-        gone: Sequence[int],
-        changed: Iterable[tuple[int, Row]],
+        acked: Sequence[int],
+        updated: Iterable[tuple[int, Row]],
         *,
         noted: Iterable[tuple[int, History]] = (),
         now: float,
         trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Commit what has happened since the last time, as a whole or not at all.
+        """Commit new rows and changes, all or nothing.
 
         Args:
             fresh: New rows with their sequence numbers, which grow.
-            gone: Sequence numbers of rows to forget.
-            changed: New forms of rows that are in the file.
-            noted: What happened to rows that are in the file.
+            acked: Sequence numbers of rows to delete.
+            updated: New forms of rows that are in the file.
+            noted: Histories of rows that are in the file.
             now: Seconds since 1970.
-            trouble: Says, at the last moment, why nothing may be committed, or None.
+            trouble: Asked just before the commit; returns why it may not be made, or None.
         """
-        rows = self.rows + len(fresh) - len(gone)
+        rows = self.rows + len(fresh) - len(acked)
         last_seq = fresh[-1][0] if fresh else self.last_seq
         histories = [(seq, row.history) for seq, row in fresh if row.history is not NO_HISTORY]
         histories += noted
         with self._transaction() as execute:
             insert_rows(execute, fresh, repeat(now))
-            for seq, row in changed:
+            for seq, row in updated:
                 execute(
                     "UPDATE rows SET body = ?, crc = ?, shrunk = ? WHERE seq = ?",
                     (row.body, crc32(row.body), row.shrunk, seq),
                 )
             write_histories(execute, histories)
-            for some in in_parts(gone):
+            for some in in_parts(acked):
                 execute(DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
             if found := trouble():
                 raise sqlite3.OperationalError(found)
         self.rows, self.last_seq = rows, last_seq
-        try:  # it is written; no room to tidy up in is no harm
+        try:  # the rows are written; it does no harm if there is no room to tidy up
             self._give_back()
             self._look_for_oldest()
         except sqlite3.Error as error:
@@ -147,11 +147,11 @@ class SpoolFile:
 
     @no_fork()
     def restore(self, rows: Sequence[tuple[int, Row, float]], last_seq: int = 0) -> None:
-        """Add rows of another file, each with its number and when it was stored there.
+        """Add rows of another file, each with its number and the time when it was stored.
 
         Args:
             rows: The rows, in any order.
-            last_seq: The last number that was used there.
+            last_seq: The last number that was used in the other file.
         """
         count = self.rows + len(rows)
         last_seq = max([self.last_seq, last_seq, *[seq for seq, _, _ in rows]])
@@ -167,7 +167,7 @@ class SpoolFile:
 
     @no_fork()
     def belong_to(self, owner: RowOwner | None) -> None:
-        """Say whose the rows are; None when that is not known, and nobody may send them."""
+        """Set who owns the rows. None when this is not known, so that nobody may send them."""
         with self._noticing(), self._transaction() as execute:
             write_owner(execute, owner)
         self.owner = owner or self.owner
@@ -185,18 +185,18 @@ class SpoolFile:
         """Return rows with their sequence numbers, oldest first.
 
         Args:
-            after: Their sequence numbers are above it.
-            until: And not above that.
-            limit: So many of them at most.
-            epoch: The epoch that they get; None for that which they had.
-            most_bytes: After so many bytes of bodies no more are read.
+            after: Only rows with greater sequence numbers are read.
+            until: The greatest sequence number to read.
+            limit: The maximum number of rows.
+            epoch: The epoch that the rows get. None leaves theirs.
+            most_bytes: No further row is read after the bodies have this many bytes.
         """
         which = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         return self._read(which, (epoch, after, until, limit), most_bytes)
 
     @no_fork()
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
-        """Return the rows with some sequence numbers, as far as they are there, oldest first."""
+        """Return those rows with some sequence numbers that exist, oldest first."""
         found: list[tuple[int, Row]] = []
         for some in in_parts(numbers):
             which = f"seq IN ({', '.join('?' * len(some))}) ORDER BY seq"
@@ -233,7 +233,7 @@ class SpoolFile:
 
     @no_fork()
     def epochs(self, after: int) -> dict[int, int]:
-        """Return how many rows with numbers above `after` there are of each epoch."""
+        """Return the number of rows with numbers above `after`, by epoch."""
         found = self._connection.execute(
             "SELECT epoch, count(*) FROM rows WHERE seq > ? GROUP BY epoch", (after,)
         )
@@ -248,14 +248,14 @@ class SpoolFile:
 
     @no_fork()
     def rows_by_model(self) -> dict[str, int]:
-        """Return how many rows there are of each model. Reads the whole file."""
+        """Return the number of rows, by model. Reads the whole file."""
         return dict(
             self._connection.execute("SELECT model_id, count(*) FROM rows GROUP BY model_id")
         )
 
     @no_fork()
     def models(self) -> dict[str, str]:
-        """Return the descriptions of the models that are remembered, by id."""
+        """Return the models' descriptions that are kept, by id."""
         with self._noticing():
             try:
                 return dict(self._connection.execute("SELECT model_id, description FROM models"))
@@ -266,7 +266,7 @@ class SpoolFile:
 
     @no_fork()
     def remember(self, model_id: str, description: str) -> None:
-        """Keep the description of a model."""
+        """Keep a model's description."""
         with self._noticing():
             self._connection.execute(
                 "INSERT OR REPLACE INTO models VALUES (?, ?)", (model_id, description)
@@ -274,17 +274,17 @@ class SpoolFile:
 
     @no_fork()
     def forget(self, model_id: str) -> None:
-        """Keep it no longer."""
+        """Delete a model's description."""
         with self._noticing():
             self._connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
 
     @no_fork()
     def close(self) -> None:
-        """Close the file; without rows in it, it is as small as it gets."""
+        """Close the file."""
         self._connection.close()
 
     def _is_read_only(self) -> bool:
-        """Say whether SQLite would never write to it: a later version of SQLite might, it says."""
+        """Return whether the header allows only later versions of SQLite to write to the file."""
         try:
             with self.path.open("rb") as file:
                 header = file.read(_WRITE_VERSION_AT + 1)
@@ -294,9 +294,9 @@ class SpoolFile:
         return is_header and header[_WRITE_VERSION_AT] > _WAL_VERSION
 
     def _has_damaged_log(self) -> bool:
-        """Say whether a part of the log would be forgotten, before it is.
+        """Return whether SQLite would drop a part of the log when it opens the file.
 
-        After a clean end there is no log. Whoever only reads leaves it as it is.
+        After a clean end there is no log. A connection that only reads leaves the log as it is.
         """
         if not self._log_size():
             return False
@@ -341,10 +341,10 @@ class SpoolFile:
             raise
 
     def _is_ours(self) -> bool:
-        """Say whether the file says that its rows are ours; a new one says nothing.
+        """Return whether the file names us as the owner; a new one names nobody.
 
         Raises:
-            ForeignSpoolError: They are not, or they are somebody's, and it does not say whose.
+            ForeignSpoolError: It names another owner, or should name one and does not any more.
         """
         if not names_owner(self._connection):
             return False
@@ -369,7 +369,7 @@ class SpoolFile:
         execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
 
     def _count_rows(self) -> None:
-        """Count the rows, and set right what the file says of them if that is something else."""
+        """Count the rows, and correct the count that the file records."""
         ((rows, first, last),) = self._connection.execute(
             "SELECT (SELECT count(*) FROM rows),"
             " (SELECT min(seq) FROM rows), (SELECT max(seq) FROM rows)"
@@ -397,7 +397,7 @@ class SpoolFile:
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
-        """Take note of damage that the caller may well pass over."""
+        """Note damage in an error that the caller may ignore."""
         try:
             yield
         except sqlite3.Error as error:
@@ -419,7 +419,7 @@ class SpoolFile:
             raise
 
     def _give_back(self) -> None:
-        """Let the file shrink: a part at a time while rows are in it, all of it without."""
+        """Shrink the file: step by step while it has rows, at once when it has none."""
         self._shorten_log()
         free, used = self._measure()
         pages = free + used
@@ -436,7 +436,7 @@ class SpoolFile:
             )
 
     def _shorten_log(self) -> None:
-        """Write the log back and cut it off when it has become long; not while someone reads it."""
+        """Write a long log back and truncate it, unless another process reads it."""
         size = self._log_size()
         if size <= max(2 * self._log_bytes, self._log_tried + self._log_bytes):
             return

@@ -1,4 +1,4 @@
-"""The statements that write rows into a spool's file, and how a row is told from damage."""
+"""The statements that write rows into a spool's file, and the check that a row is undamaged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -23,7 +23,7 @@ DELETE = {
     size: f"DELETE FROM rows WHERE seq IN ({', '.join('?' * size)})"  # noqa: S608 - no values in it
     for size in _PARTS
 }
-"""Deletes rows by their numbers; by how many there are, as `in_parts` yields them."""
+"""The statements that delete rows, by how many numbers `in_parts` yields."""
 
 _INFERENCE = RowKind.INFERENCE.value
 
@@ -31,7 +31,7 @@ _INFERENCE = RowKind.INFERENCE.value
 def insert_rows(
     execute: Execute, fresh: Sequence[tuple[int, Row]], moments: Iterable[float]
 ) -> None:
-    """Write new rows, with their numbers and the moments when they were stored."""
+    """Write new rows with their numbers and the times when they were stored."""
     moment = iter(moments)
     for part in in_parts(fresh):
         values: list[object] = []
@@ -46,7 +46,7 @@ def insert_rows(
 
 
 def write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) -> None:
-    """Write what happened to rows, by their numbers."""
+    """Write the histories of rows, by their numbers."""
     for seq, history in histories:
         execute(
             "UPDATE rows SET attempts = ?, since = ?, deaths = ?, unknown_since = ? WHERE seq = ?",
@@ -55,7 +55,7 @@ def write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) 
 
 
 def check_row(row_id: object, model_id: object, body: object, crc: object) -> None:
-    """Raise TypeError when a row is not as it was written.
+    """Raise TypeError if a row is not as it was written.
 
     SQLite does not look at what is in the pages that a long row goes on on.
     """
@@ -66,7 +66,7 @@ def check_row(row_id: object, model_id: object, body: object, crc: object) -> No
 
 
 def in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in parts for which there is a statement each."""
+    """Yield the items in groups of such sizes that there is a statement for each."""
     at = 0
     for size in _PARTS:
         while len(items) - at >= size:

@@ -1,8 +1,8 @@
-"""Rows in the spool's files that are passed over for now, by model: their places, no more.
+"""The places of rows that leases pass over for now, by model.
 
-A model that can't be delivered may fill the spool. What waits of it has been read past, so that
-the rows behind it can be read, and is read once more when its turn comes. Until then a row costs
-the twelve bytes of its number and its size: a spool may hold a million of them.
+A model that cannot be delivered may fill the spool. A lease reads past its rows to reach those of
+other models, and remembers where they are, to read them again when their turn comes. Until then a
+row costs the twelve bytes of its number and its size, since a spool may hold a million of them.
 """
 
 from array import array
@@ -16,17 +16,17 @@ Place = tuple[Segment, int]
 
 _NUMBER = "q"
 _SIZE = "L"
-"""The types that arrays have for SQLite's row numbers, and for bytes."""
+"""The array types for row numbers of SQLite and for sizes in bytes."""
 
 _MANY_TAKEN = 1000
-"""Rows at the start of a run that are done with, before it is made shorter."""
+"""A run is shortened after this many of its rows were taken."""
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """Rows of one file, of which the first ones are done with."""
+    """Rows of one file; the first ones may have been taken."""
 
-    part: Segment
+    segment: Segment
     numbers: "array[int]" = field(default_factory=lambda: array(_NUMBER))
     sizes: "array[int]" = field(default_factory=lambda: array(_SIZE))
     taken: int = 0
@@ -39,7 +39,7 @@ class _Run:
         self.sizes.append(size)
 
     def take(self) -> tuple[Place, int]:
-        found = (self.part, self.numbers[self.taken]), self.sizes[self.taken]
+        found = (self.segment, self.numbers[self.taken]), self.sizes[self.taken]
         self.taken += 1
         if self.taken >= max(_MANY_TAKEN, len(self.numbers) // 2):
             del self.numbers[: self.taken], self.sizes[: self.taken]
@@ -49,15 +49,15 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class _OfModel:
-    """The rows of a model, by how often they were sent; those first that were least often."""
+    """The rows of a model by how often they were sent; those sent least often go first."""
 
     runs: dict[int, list[_Run]] = field(default_factory=dict)
 
     def add(self, place: Place, size: int, attempts: int) -> None:
-        part, number = place
+        segment, number = place
         runs = self.runs.setdefault(attempts, [])
-        if not runs or runs[-1].part is not part:
-            runs.append(_Run(part))
+        if not runs or runs[-1].segment is not segment:
+            runs.append(_Run(segment))
         runs[-1].add(number, size)
 
     def take(self) -> tuple[Place, int]:
@@ -75,8 +75,8 @@ class _OfModel:
 
 
 @dataclass(slots=True, eq=False)
-class Apart:
-    """What is passed over; of each model those first that were sent least. Worker's thread only."""
+class PassedOver:
+    """Places of rows by model, those sent least often first. Worker's thread only."""
 
     _models: dict[str, _OfModel] = field(default_factory=dict)
     _count: int = 0
@@ -85,17 +85,17 @@ class Apart:
         return self._count
 
     def add(self, model_id: str, place: Place, size: int, attempts: int) -> None:
-        """Take in a row's place, the bytes of its body, and how often it was sent."""
+        """Remember a row's place, the bytes of its body, and how often it was sent."""
         self._models.setdefault(model_id, _OfModel()).add(place, size, attempts)
         self._count += 1
 
     def take(self, model_id: str, limit: int, most_bytes: int) -> list[tuple[Place, int]]:
-        """Return the first places of a model with their rows' bytes, and forget them.
+        """Return the first places of a model with the bytes of the rows, and forget them.
 
         Args:
             model_id: The model.
-            limit: So many of them at most.
-            most_bytes: Until their rows have so many bytes; the last one may have more.
+            limit: The maximum number of places.
+            most_bytes: No further place is taken after the rows have this many bytes.
         """
         found = self._models.get(model_id)
         if found is None:
@@ -110,15 +110,15 @@ class Apart:
         return taken
 
     def has(self, model_id: str) -> bool:
-        """Say whether anything of a model is passed over."""
+        """Return whether any row of a model is passed over."""
         return model_id in self._models
 
     def models(self, but: AbstractSet[str] = frozenset()) -> list[str]:
-        """Return the models that anything is passed over of."""
+        """Return the models with rows that are passed over, except some."""
         return [model_id for model_id in self._models if model_id not in but]
 
-    def take_over(self, other: "Apart") -> None:
-        """Take in all that another one has, which has nothing then."""
+    def take_over(self, other: "PassedOver") -> None:
+        """Move all places of another one here."""
         others, other._models = other._models, {}  # noqa: SLF001 - it is one of these
         self._count, other._count = self._count + other._count, 0  # noqa: SLF001 - the same
         for model_id, theirs in others.items():
@@ -126,8 +126,11 @@ class Apart:
             for attempts, runs in theirs.runs.items():
                 ours.runs.setdefault(attempts, []).extend(runs)
 
-    def count_of(self, part: Segment) -> int:
-        """Return how many rows of one file are passed over."""
+    def count_of(self, segment: Segment) -> int:
+        """Return how many rows of a file are passed over."""
         return sum(
-            len(run) for found in self._models.values() for run in found.all() if run.part is part
+            len(run)
+            for found in self._models.values()
+            for run in found.all()
+            if run.segment is segment
         )

@@ -1,0 +1,76 @@
+"""Keeping models' schemas for a later process, as texts: what they mean is for who asks for them.
+
+A text is a JSON object whose `id` is the model's. On disk it also has a checksum, which tells a
+damaged text from one that was written.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from zlib import crc32
+
+import orjson
+
+_CRC = "relay_crc32"
+"""The member with the checksum of the others. Texts of earlier releases have none; those are
+believed if they have attributes."""
+
+
+class SchemaCache(Protocol):
+    """Keeps models' schemas for a start while the destination is away. Worker's thread only."""
+
+    def texts(self) -> Mapping[str, str]:
+        """Return the texts that are kept, by model, as far as they can be read."""
+        ...
+
+    def keep(self, model_id: str, text: str) -> None:
+        """Keep a model's text in place of an earlier one. Never raises because of a disk.
+
+        Args:
+            model_id: The model.
+            text: A JSON object with the model's `id`.
+        """
+        ...
+
+    def forget(self, model_id: str) -> None:
+        """Forget a model: the destination does not know it. Never raises because of a disk."""
+        ...
+
+
+class NoSchemaCache:
+    """Stands in for `SchemaCache` where no disk is used."""
+
+    def texts(self) -> Mapping[str, str]:
+        """Return nothing."""
+        return {}
+
+    def keep(self, model_id: str, text: str) -> None:
+        """Do nothing."""
+
+    def forget(self, model_id: str) -> None:
+        """Do nothing."""
+
+
+def seal(text: str) -> str:
+    """Add the checksum to a model's text, for `unseal`."""
+    document = orjson.loads(text)
+    document[_CRC] = crc32(orjson.dumps(document))
+    return orjson.dumps(document).decode()
+
+
+def unseal(model_id: str, sealed: str) -> str | None:
+    """Return the text that was sealed, or None when it is not as it was written.
+
+    Args:
+        model_id: The model under which it was kept.
+        sealed: The text with its checksum.
+    """
+    try:
+        document: Any = orjson.loads(sealed)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or document.get("id") != model_id:
+        return None
+    expected = document.pop(_CRC, None)
+    text = orjson.dumps(document)
+    is_whole = document.get("attributes") if expected is None else expected == crc32(text)
+    return text.decode() if is_whole else None
