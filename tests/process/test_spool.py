@@ -195,7 +195,7 @@ Segment.let_go = letting_go
 
 STEPS = {
     "before the letter is written": "killing_before(SqliteStore, '_add')",
-    "before the letter is committed": "killing_before(SqliteStore, '_give_way')",
+    "before the letter is committed": "killing_before(SqliteStore, '_evict')",
     "after the letter is committed": "killing_after(SqliteStore, '_add')",
     "before the row is let go": "killing_before(Spool, 'let_go', lambda self, rows: rows)",
     "after the row is let go": "killing_after(Spool, 'let_go', lambda self, rows: rows)",

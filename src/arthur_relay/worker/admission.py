@@ -16,13 +16,51 @@ from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.compactor import Compactor
-from arthur_relay.worker.overflow_notice import OverflowNotice
 from arthur_relay.worker.settlement import Settlement
 
 logger = WorkerLogger("arthur_relay.worker")
 
 QUICK_FULLNESS = 0.7
 """How full the capture queue may be before the worker compresses less well."""
+
+QUIET_SECONDS = 60.0
+"""After how long without a drop the log says that the queue has room again."""
+
+
+class OverflowNotice:
+    """The log lines when the queue begins to overflow and when it has room again; pure.
+
+    Args:
+        policy: The overflow policy, which the text names.
+    """
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+        self._seen = 0
+        self._seen_at = 0.0
+        self._overflows = False
+
+    def look(self, overflown: int, now: float) -> str | None:
+        """Return what to log, or None.
+
+        Args:
+            overflown: How many inferences did not fit so far.
+            now: Seconds, on any scale.
+        """
+        grew = overflown > self._seen
+        self._seen = overflown
+        if grew:
+            self._seen_at = now
+        if grew and not self._overflows:
+            self._overflows = True
+            return (
+                "the queue is full; inferences are dropped"
+                f" (overflow = {self._policy}), see stats()"
+            )
+        if self._overflows and now >= self._seen_at + QUIET_SECONDS:
+            self._overflows = False
+            return f"the queue has room again; {overflown} inferences were dropped"
+        return None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
