@@ -4,10 +4,13 @@ The capture queue and the open runs have shares of their own. Either may take mo
 large prompts, as long as encoded rows and captures that wait for a schema leave bytes free.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from __future__ import annotations
 
-from arthur_relay.settings import RelaySettings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from arthur_relay.settings import RelaySettings
 
 
 class HoldsBytes(Protocol):
@@ -47,7 +50,7 @@ class MemoryBudget:
     rows: HoldsBytes = _Nothing()
 
     @classmethod
-    def of(cls, settings: RelaySettings) -> "MemoryBudget":
+    def of(cls, settings: RelaySettings) -> MemoryBudget:
         """Return the budget that the settings ask for."""
         return cls(
             buffer_bytes=settings.buffer_bytes,

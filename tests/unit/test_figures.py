@@ -33,7 +33,7 @@ class Seam(Protocol[T]):
 
 OWNERS = """
 from dataclasses import dataclass, field
-from arthur_relay.settings.functions import Clock as Time, Hook, Random, Seam
+from arthur_relay.functions import Clock as Time, Hook, Random, Seam
 
 class Wide(Seam[int], Protocol):
     def put(self) -> None: ...
