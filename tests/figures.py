@@ -236,7 +236,8 @@ def _is_no_parameter(annotation: ast.expr, value: ast.expr | None) -> bool:
 
 
 def _is_protocol(owner: ast.ClassDef) -> bool:
-    return any(ast.unparse(base).partition("[")[0].endswith("Protocol") for base in owner.bases)
+    bases = {ast.unparse(base).partition("[")[0] for base in owner.bases}
+    return not bases.isdisjoint({"Protocol", "typing.Protocol"})
 
 
 def layers() -> list[list[str]]:

@@ -17,6 +17,7 @@ from arthur_relay.destinations.pools import KEEP_ALIVE_SECONDS, AwakeAndAsleep, 
 from arthur_relay.destinations.scope.client import ScopeDestination
 from tests.http.conftest import QUICK, capture
 from tests.http.fronts import Front, read_message
+from tests.randomness import Always
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
@@ -185,7 +186,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pools(clients: Clients, clock: Clock) -> Pools:
-    return Pools(clients, max_age_seconds=300.0, random=lambda: 0.5, now=clock)
+    return Pools(clients, max_age_seconds=300.0, random=Always(0.5), now=clock)
 
 
 def test_a_pool_is_replaced_at_its_age_and_closed_when_nobody_uses_it(

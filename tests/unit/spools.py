@@ -15,6 +15,8 @@ from arthur_relay.testing import LLM_ATTRIBUTES
 
 MIB = 1024 * 1024
 
+STARTED_AT = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC)
+
 made: list[Spool] = []
 """The spools of the test that runs; `tests/unit/conftest.py` closes their files after it."""
 
@@ -27,11 +29,15 @@ def model_text(model_id: str) -> str:
 class Clock:
     """Seconds that pass when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, started_at: datetime = STARTED_AT) -> None:
         self.now = 0.0
+        self.started_at = started_at
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.now
+
+    def utc_now(self) -> datetime:
+        return self.started_at + timedelta(seconds=self.now)
 
 
 def new_spool(
@@ -40,16 +46,14 @@ def new_spool(
     *,
     max_bytes: int = 256 * MIB,
     power_safe: bool = False,
-    started_at: datetime = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC),
+    started_at: datetime = STARTED_AT,
     owner: RowOwner = NOBODY,
 ) -> Spool:
-    monotonic = clock or Clock()
     spool = Spool(
         SpoolDirectory(path),
         max_bytes=max_bytes,
         power_safe=power_safe,
-        monotonic=monotonic,
-        utc_now=lambda: started_at + timedelta(seconds=monotonic()),
+        clock=clock or Clock(started_at),
         owner=lambda: owner,
     )
     made.append(spool)

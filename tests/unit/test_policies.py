@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
 from arthur_relay.delivery.retry import FullJitter, StopAfterElapsed
 from arthur_relay.destinations.http import retry_after_seconds
+from tests.randomness import Always
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
 def breaker(failures: int = 3) -> Breaker:
     return Breaker(
-        failures=failures, first_wait_seconds=1.0, max_wait_seconds=8.0, random=lambda: 1.0
+        failures=failures, first_wait_seconds=1.0, max_wait_seconds=8.0, random=Always(1.0)
     )
 
 
@@ -91,7 +92,7 @@ def state(attempt: int, upcoming: float = 0.0) -> Any:
 def test_full_jitter_stays_below_its_ceiling(
     attempt: int, chance: float, initial: float, maximum: float
 ) -> None:
-    wait = FullJitter(initial_seconds=initial, max_seconds=maximum, random=lambda: chance)
+    wait = FullJitter(initial_seconds=initial, max_seconds=maximum, random=Always(chance))
     assert 0.0 <= wait(state(attempt)) <= min(maximum, initial * 2.0 ** min(attempt - 1, 62))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,10 +37,6 @@ MISTYPED = RowOwner("https://a.example", None, "mistyped", is_refused=True)
 SECRET = "a-secret-key-of-arthur"
 
 
-def moment() -> datetime:
-    return datetime(2026, 11, 23, tzinfo=UTC)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spool"
@@ -61,8 +56,7 @@ def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
         SpoolDirectory(path),
         max_bytes=1 << 20,
         power_safe=False,
-        monotonic=clock,
-        utc_now=moment,
+        clock=clock,
         owner=lambda: known[0],
     )
     made.append(spool)

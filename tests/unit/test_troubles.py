@@ -8,12 +8,13 @@ from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.in_flight import Delivery, Lane
 from arthur_relay.delivery.model_health import FAULTS_IN_A_ROW, Blame, ModelHealth
 from arthur_relay.row import Row
+from tests.randomness import Always
 
 
 def model_health() -> ModelHealth:
     return ModelHealth(
         lambda: Breaker(
-            failures=5, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
+            failures=5, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0)
         )
     )
 

@@ -22,15 +22,15 @@ from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.settings import RelaySettings
+from arthur_relay.system.clocks import Clock, SystemClock
 from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import build_worker
-from arthur_relay.worker.settlement import utc_now
+from tests.randomness import Always
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from types import TracebackType
 
     from arthur_relay.buffers.spool.buffer import Spool
@@ -124,7 +124,7 @@ class Harness:
     wakes: int = 0
     run_elsewhere: Offload = _at_once
     spool: Spool | None = None
-    utc_now: Callable[[], datetime] = utc_now
+    clock: Clock = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
         self.buffer = MemoryBuffer(
@@ -141,9 +141,9 @@ class Harness:
             buffer=(self.spool or self.buffer).as_buffer(),
             dead_letters=self.dead_letters,
             budget=MemoryBudget.of(self.settings),
-            random=lambda: 1.0,
+            random=Always(1.0),
             gil=GilYielder(sleep=lambda _seconds: None),
-            utc_now=self.utc_now,
+            clock=self.clock,
         )
         self.queue = self.worker.queue
 

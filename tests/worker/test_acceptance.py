@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -62,11 +63,17 @@ class Set:
             wake=self.wake,
             max_bytes=1 << 20,
             sender=self,
-            monotonic=lambda: self.now,
+            clock=self,
         )
 
     def wake(self) -> None:
         self.wakes += 1
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def utc_now(self) -> datetime:
+        raise NotImplementedError
 
     def is_held(self, model_id: str) -> bool:
         return model_id == "held"

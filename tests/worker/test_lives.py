@@ -33,18 +33,31 @@ from tests.worker.harness import Harness, ScriptedDestination, run, settings_of,
 START = datetime(2026, 11, 27, tzinfo=UTC)
 
 
+class Standing:
+    """A wall clock that stands, beside the durations of the virtual one."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return anyio.current_time()
+
+    def utc_now(self) -> datetime:
+        return self.now
+
+
 def on_disk(
     path: Path, destination: ScriptedDestination, now: datetime, **settings: float
 ) -> Harness:
     """Return a worker of a process that starts now, with a spool."""
+    clock = Standing(now)
     spool = Spool(
         SpoolDirectory(path),
         max_bytes=1 << 26,
         power_safe=False,
-        monotonic=anyio.current_time,
-        utc_now=lambda: now,
+        clock=clock,
     )
-    return Harness(destination, settings_of(**settings), spool=spool, utc_now=lambda: now)
+    return Harness(destination, settings_of(**settings), spool=spool, clock=clock)
 
 
 async def live(h: Harness, seconds: float, then: Callable[[Harness], object] = bool) -> None:

@@ -27,6 +27,7 @@ from arthur_relay.row import (
     Row,
     Verdict,
 )
+from tests.randomness import Always
 from tests.worker.harness import (
     RETRY,
     ScriptedDestination,
@@ -349,7 +350,7 @@ def test_where_no_model_is_due_the_next_time_is_later(
     monkeypatch.setattr(model_health, "TROUBLED_KEPT", 3)
     health = model_health.ModelHealth(
         lambda: Breaker(
-            failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=lambda: 1.0
+            failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0)
         )
     )
     deliveries = {}

@@ -1,13 +1,12 @@
 """The buffer that the settings ask for."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.row import RowOwner
 from arthur_relay.settings import Durability, Overflow, RelaySettings
-from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.clocks import SystemClock
 
 
 def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buffer:
@@ -28,8 +27,7 @@ def chosen_buffer(settings: RelaySettings, owner: Callable[[], RowOwner]) -> Buf
         SpoolDirectory(settings.spool_dir),
         max_bytes=settings.spool_bytes,
         power_safe=settings.durability is Durability.POWER,
-        monotonic=monotonic,
-        utc_now=lambda: datetime.now(UTC),
+        clock=SystemClock(),
         owner=owner,
     )
     return (

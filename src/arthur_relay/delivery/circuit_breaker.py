@@ -1,9 +1,9 @@
 """Decides when the destination may be asked: a circuit breaker with holds; pure, time is given."""
 
-from collections.abc import Callable
 from enum import Enum
 
 from arthur_relay.system.back_off import ceiling_seconds, upper_half
+from arthur_relay.system.randomness import Randomness
 
 
 class BreakerState(Enum):
@@ -28,7 +28,7 @@ class Breaker:
         failures: Failures in a row that open it, 1 or more.
         first_wait_seconds: The wait before the first probe.
         max_wait_seconds: The longest wait between probes.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
 
     Attributes:
         state: Whether requests pass.
@@ -42,7 +42,7 @@ class Breaker:
         failures: int,
         first_wait_seconds: float,
         max_wait_seconds: float,
-        random: Callable[[], float],
+        random: Randomness,
     ) -> None:
         self._threshold = failures
         self._first_wait = first_wait_seconds
@@ -113,7 +113,7 @@ class Breaker:
             longest = ceiling_seconds(
                 self._openings, first_seconds=self._first_wait, longest_seconds=self._max_wait
             )
-            self._probe_at = now + upper_half(longest, self._random())
+            self._probe_at = now + upper_half(longest, self._random.random())
             self._openings += 1
         self.state = BreakerState.OPEN
 

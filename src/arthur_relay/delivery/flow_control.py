@@ -1,6 +1,6 @@
 """When a delivery may send its request, and what the answer means for the others."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from arthur_relay.delivery.request_slots import RequestSlots
 from arthur_relay.delivery.retry import URGENT_SECONDS
 from arthur_relay.row import Attempt, Failure, Verdict
 from arthur_relay.settings import RelaySettings
+from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.delivery")
@@ -50,7 +51,7 @@ class FlowControl:
 
     Attributes:
         settings: Time limits and counts.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
         in_flight: The deliveries.
         breaker: Whether Arthur as a whole is away. Any thread may read it.
         limit: How many requests may be on their way. Any thread may read it.
@@ -65,7 +66,7 @@ class FlowControl:
     """
 
     settings: RelaySettings
-    random: Callable[[], float]
+    random: Randomness
     in_flight: InFlight
     breaker: Breaker = field(init=False)
     limit: ConcurrencyLimit = field(init=False)

@@ -14,6 +14,7 @@ from heapq import heapify, heappop, heappush
 
 from arthur_relay.row import Row, RowKind, body_bytes
 from arthur_relay.system.back_off import upper_half
+from arthur_relay.system.randomness import Randomness
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
@@ -46,10 +47,10 @@ class GroundTruthOrder:
     """Says when ground truth may go. Worker's loop only; what it keeps is leased.
 
     Args:
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
     """
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    def __init__(self, random: Randomness) -> None:
         self._random = random
         self.clear()
 
@@ -115,7 +116,7 @@ class GroundTruthOrder:
         if waited >= PATIENCE_SECONDS:
             return False
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS + max(0.0, waited))
-        wait = upper_half(wait, self._random())
+        wait = upper_half(wait, self._random.random())
         if urgent:
             waits = self._urgent_waits[row] = self._urgent_waits.get(row, 0) + 1
             if waits > URGENT_WAITS:

@@ -12,6 +12,7 @@ from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
 from arthur_relay.system.back_off import ceiling_seconds
+from arthur_relay.system.randomness import Randomness
 
 URGENT_SECONDS = 0.25
 """The longest wait between attempts while a deadline runs: an outage may end before it does."""
@@ -26,7 +27,7 @@ class FullJitter(wait_base):
     Args:
         initial_seconds: The ceiling of the first wait.
         max_seconds: The highest ceiling.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
         attempts_before: Attempts that count too, and were made elsewhere.
     """
 
@@ -35,7 +36,7 @@ class FullJitter(wait_base):
         *,
         initial_seconds: float,
         max_seconds: float,
-        random: Callable[[], float],
+        random: Randomness,
         attempts_before: int = 0,
     ) -> None:
         self._before = attempts_before
@@ -45,7 +46,7 @@ class FullJitter(wait_base):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         """Return the wait before the next attempt, in seconds."""
-        return self._random() * ceiling_seconds(
+        return self._random.random() * ceiling_seconds(
             self._before + retry_state.attempt_number - 1,
             first_seconds=self._initial,
             longest_seconds=self._max,

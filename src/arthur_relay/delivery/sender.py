@@ -6,10 +6,9 @@ alone. A model of which nothing passes is held: its rows wait in the buffer, and
 now and then. See `trouble` for whom a failure is blamed on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -44,6 +43,8 @@ from arthur_relay.destinations import Destination
 from arthur_relay.errors import safe_traceback
 from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
+from arthur_relay.system.clocks import Clock
+from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.delivery")
@@ -133,10 +134,10 @@ class Sender:
         settlement: Settles rows.
         ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: Time limits and counts.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
         shrinker: Makes a row smaller that is too large alone.
         wake_up: Woken when there may be capacity again.
-        utc_now: Returns the wall clock, for times that later processes go on with.
+        clock: Tells the times that later processes go on with.
         flow: Says when a request may set off.
         sending: Requests that are on their way at this moment. Any thread may read it.
         observers: Are shown each attempt.
@@ -151,10 +152,10 @@ class Sender:
     settlement: Settles
     ground_truth: GroundTruthOrder
     settings: RelaySettings
-    random: Callable[[], float]
+    random: Randomness
     shrinker: Shrinks
     wake_up: Wakes
-    utc_now: Callable[[], datetime]
+    clock: Clock
     flow: FlowControl
     sending: int = 0
     observers: list[Observes] = field(default_factory=list)
@@ -173,7 +174,7 @@ class Sender:
         self._in_flight.clear()
         self.sending = 0
         self._end_pauses()
-        self._wall_offset = self.utc_now().timestamp() - anyio.current_time()
+        self._wall_offset = self.clock.utc_now().timestamp() - anyio.current_time()
         self.flow.enter()
 
     @property
@@ -350,7 +351,9 @@ class Sender:
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
         try:
             if delivery.malformed:  # a part of rows that may just have been stored
-                await self._back_off(delivery, self.settings.retry_initial_seconds * self.random())
+                await self._back_off(
+                    delivery, self.settings.retry_initial_seconds * self.random.random()
+                )
             policy = retrying(
                 wait=FullJitter(
                     initial_seconds=self.settings.retry_initial_seconds,

@@ -100,7 +100,7 @@ class HttpClient:
         self._pools = pools.Pools(
             self._make_client,
             max_age_seconds=max_age_seconds,
-            random=random.random,
+            random=random,
             now=pools.AwakeAndAsleep(pools.steady_clock, pools.wall_clock),
         )
 

@@ -17,6 +17,7 @@ import httpx
 
 from arthur_relay.destinations import http_logging
 from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.randomness import Randomness
 
 KEEP_ALIVE_SECONDS = 2.0
 """How long an idle connection is kept. Rows come by at least once a second where there are any; and
@@ -57,7 +58,7 @@ class Pools:
     Args:
         make: Makes a client.
         max_age_seconds: How long a pool is in force, at most.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
         now: Returns seconds, also those in which the machine was asleep.
     """
 
@@ -66,7 +67,7 @@ class Pools:
         make: Callable[[], httpx.AsyncClient],
         *,
         max_age_seconds: float,
-        random: Callable[[], float],
+        random: Randomness,
         now: Callable[[], float],
     ) -> None:
         self._make = make
@@ -143,7 +144,7 @@ class Pools:
 
     def _open(self) -> Pool:
         now = self._now()
-        age = self._max_age * (1 - JITTER * self._random())
+        age = self._max_age * (1 - JITTER * self._random.random())
         return Pool(self._make(), now + age, now)
 
 

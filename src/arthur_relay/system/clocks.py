@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 
 class Clocks:
@@ -36,3 +36,27 @@ class Clocks:
 def monotonic() -> float:
     """Return seconds on the scale of `time.monotonic()`, also while time is frozen."""
     return Clocks.monotonic()
+
+
+class Clock(Protocol):
+    """Time as an argument."""
+
+    def monotonic(self) -> float:
+        """Return seconds on any scale, for durations."""
+        ...
+
+    def utc_now(self) -> dt.datetime:
+        """Return the wall clock, timezone-aware."""
+        ...
+
+
+class SystemClock:
+    """The real time; durations go on also while time is frozen."""
+
+    def monotonic(self) -> float:
+        """Return seconds on the scale of `time.monotonic()`."""
+        return Clocks.monotonic()
+
+    def utc_now(self) -> dt.datetime:
+        """Return the wall clock."""
+        return dt.datetime.now(dt.UTC)

@@ -13,7 +13,7 @@ from typing import Protocol
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import IntakeBuffer
 from arthur_relay.row import Row, body_bytes
-from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.clocks import Clock
 from arthur_relay.worker.flush import FlushTracker
 
 COMMIT_BYTES = 8 * 1024 * 1024
@@ -88,7 +88,7 @@ class IngestQueue:
         wake: Wakes the worker; thread-safe, never blocks.
         max_bytes: What the buffer may hold.
         sender: Knows whether nothing of a model goes through, while others' rows do.
-        monotonic: Returns seconds on any scale.
+        clock: Tells for how long rows could not be written.
     """
 
     buffer: IntakeBuffer
@@ -97,7 +97,7 @@ class IngestQueue:
     wake: Callable[[], None]
     max_bytes: int
     sender: KnowsHeld
-    monotonic: Callable[[], float] = monotonic
+    clock: Clock
     _offers: deque[IngestBatch] = field(default_factory=deque)
     _woken: bool = False
     _closed: bool = False
@@ -122,7 +122,7 @@ class IngestQueue:
         It is the last attempt that counts, and there is none without rows.
         """
         failed_at = self._failed_at
-        return None if failed_at is None else self.monotonic() - failed_at
+        return None if failed_at is None else self.clock.monotonic() - failed_at
 
     def take_in(self) -> bool:
         """Make safe what was offered, about `COMMIT_BYTES` of it, and say so.
@@ -182,7 +182,7 @@ class IngestQueue:
         for row in rows:
             row.epoch = epoch
         if not self.buffer.store(rows):
-            self._failed_at = self.monotonic()
+            self._failed_at = self.clock.monotonic()
             return [(offer, IngestRefusal.UNWRITABLE) for offer in offers]
         self._failed_at = None
         # Before any of them can be delivered, so that never more is settled than was captured.

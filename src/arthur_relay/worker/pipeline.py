@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -32,7 +31,8 @@ from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
-from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.clocks import Clock, SystemClock, monotonic
+from arthur_relay.system.randomness import Randomness
 from arthur_relay.worker.admission import Admission
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.compactor import Compactor
@@ -43,7 +43,7 @@ from arthur_relay.worker.host import PipelineHost
 from arthur_relay.worker.ingest import IngestQueue
 from arthur_relay.worker.report import EventCounts, report_health, report_stats
 from arthur_relay.worker.schema_registry import SchemaRegistry
-from arthur_relay.worker.settlement import Settlement, utc_now
+from arthur_relay.worker.settlement import Settlement
 from arthur_relay.worker.wake_up import WakeUp
 from arthur_relay.worker.worker import Worker
 
@@ -113,9 +113,9 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     buffer: Buffer,
     dead_letters: DeadLetters,
     budget: MemoryBudget,
-    random: Callable[[], float] = random.random,
+    random: Randomness = random,
     gil: GilYielder | None = None,
-    utc_now: Callable[[], datetime] = utc_now,
+    clock: Clock = SystemClock(),  # noqa: B008 - it has no state
 ) -> Worker:
     """Compose a worker: the one place where its parts meet, in the order in which a row meets them.
 
@@ -128,9 +128,9 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         buffer: Where rows wait.
         dead_letters: Where rows go that are rejected.
         budget: The bytes of all that waits.
-        random: Returns a number in 0..1, for jitter.
+        random: The randomness of jitter.
         gil: Lets the application's threads go on.
-        utc_now: Returns the wall clock.
+        clock: Tells the time that letters and rows carry.
     """
     queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, wake=thread.wake, budget=budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
@@ -143,7 +143,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         flushes=flushes,
         ground_truth=ground_truth,
         destination=destination.name,
-        utc_now=utc_now,
+        clock=clock,
     )
     flow = FlowControl(settings=settings, random=random, in_flight=InFlight())
     schemas = SchemaRegistry(
@@ -171,7 +171,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         random=random,
         shrinker=schemas,
         wake_up=wake_up,
-        utc_now=utc_now,
+        clock=clock,
         flow=flow,
     )
     compactor = Compactor(buffer.compaction, sender, thread)
@@ -213,6 +213,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             wake=thread.wake,
             max_bytes=settings.buffer_bytes,
             sender=sender,
+            clock=clock,
         ),
         encode_stage=EncodeStage(
             queue=queue,
@@ -225,7 +226,6 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             settings=settings,
             gil=gil,
         ),
-        utc_now=utc_now,
     )
 
 

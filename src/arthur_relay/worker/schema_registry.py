@@ -1,7 +1,6 @@
 """The schemas of the models: asked for once, again and again while Arthur is away."""
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system import native
 from arthur_relay.system.log_once import LogOnce
+from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
 from arthur_relay.worker.wake_up import WakeUp
@@ -76,7 +76,7 @@ class SchemaRegistry:
         cache: Keeps models for a start while Arthur is away.
         awaiting: Holds captures that wait for a model: without any, it is not asked for.
         settings: Time limits and back-off.
-        random: Returns a number in 0..1.
+        random: The randomness of jitter.
         ledger: Counts values that an encoder leaves out.
         privacy: Given to each encoder.
         host: Is told of each model that becomes known.
@@ -90,7 +90,7 @@ class SchemaRegistry:
     cache: SchemaCache
     awaiting: AwaitingSchema
     settings: RelaySettings
-    random: Callable[[], float]
+    random: Randomness
     ledger: Ledger
     privacy: Privacy | None
     host: LearnsModels

@@ -5,9 +5,8 @@ forgets the row, the flush that waits for it goes on, and the ledger counts it: 
 ever reads more held rows than pending ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer, Loss
@@ -17,16 +16,12 @@ from arthur_relay.errors import safe_traceback
 from arthur_relay.inference import Capture
 from arthur_relay.row import Outcome, Row, Verdict
 from arthur_relay.stats import DropReason
+from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.flush import FlushTracker
 
 logger = WorkerLogger("arthur_relay.delivery")
-
-
-def utc_now() -> datetime:
-    """Return the wall clock."""
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -40,7 +35,7 @@ class Settlement:
         flushes: The flushes that wait.
         ground_truth: The rows that wait until another one is settled.
         destination: The name of the destination, for dead letters.
-        utc_now: Returns the wall clock, for the dates of dead letters.
+        clock: Tells the dates of dead letters.
     """
 
     buffer: Buffer
@@ -49,7 +44,7 @@ class Settlement:
     flushes: FlushTracker
     ground_truth: GroundTruthOrder
     destination: str
-    utc_now: Callable[[], datetime] = utc_now
+    clock: Clock
     _once: LogOnce = field(default_factory=LogOnce)
 
     def delivered(self, rows: Sequence[Row]) -> None:
@@ -148,7 +143,7 @@ class Settlement:
                     reason=outcome.reason,
                     status=outcome.status,
                     attempts=attempts,
-                    rejected_at=self.utc_now(),
+                    rejected_at=self.clock.utc_now(),
                     destination=self.destination,
                     body=row.body,
                 ),

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import anyio
 import anyio.lowlevel
@@ -36,7 +35,7 @@ from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.host import PipelineHost
 from arthur_relay.worker.ingest import IngestQueue
 from arthur_relay.worker.schema_registry import SchemaRegistry
-from arthur_relay.worker.settlement import Settlement, utc_now
+from arthur_relay.worker.settlement import Settlement
 from arthur_relay.worker.wake_up import WakeUp
 
 AHEAD_BATCHES = 2
@@ -90,7 +89,6 @@ class Worker:
         admission: Decides what gives way.
         ingest: Rows that come encoded.
         encode_stage: Makes rows of captures.
-        utc_now: Returns the wall clock.
     """
 
     queue: CaptureQueue
@@ -112,7 +110,6 @@ class Worker:
     admission: Admission
     ingest: IngestQueue
     encode_stage: EncodeStage
-    utc_now: Callable[[], datetime] = utc_now
     _batcher: Batcher = field(init=False)
     _controls: deque[FlushRequest] = field(default_factory=deque)
     _ready: deque[Batch] = field(default_factory=deque)

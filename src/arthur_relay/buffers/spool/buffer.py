@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 from arthur_relay.buffers import (
@@ -38,6 +37,7 @@ from arthur_relay.buffers.spool.segments import Cursor, Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row, RowOwner, body_bytes
+from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -79,8 +79,7 @@ class Spool:
         directory: Makes the directory and hands out its files.
         max_bytes: The most bytes that the files and their logs may take.
         power_safe: Whether each commit is forced to the disk.
-        monotonic, utc_now: Return seconds on any scale, and the time for the names of
-            damaged files.
+        clock: Tells durations, and the time for the names of damaged files.
         owner: Returns who sends the rows, as far as is known.
     """
 
@@ -93,8 +92,7 @@ class Spool:
         *,
         max_bytes: int,
         power_safe: bool,
-        monotonic: Callable[[], float],
-        utc_now: Callable[[], datetime],
+        clock: Clock,
         owner: Callable[[], RowOwner] = lambda: NOBODY,
     ) -> None:
         self._directory = directory
@@ -102,11 +100,11 @@ class Spool:
         self._opening = Opening(
             owner,
             power_safe,
-            utc_now,
+            clock,
             log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE),
             aside_bytes=max_bytes,
         )
-        self._monotonic = monotonic
+        self._clock = clock
         self._segments = Segments()  # the first one is written to
         self.schemas = SpoolSchemas(self._segments, self)
         self._backlog: deque[Cursor] = deque()
@@ -197,9 +195,9 @@ class Spool:
         Returns:
             The number of rows in them.
         """
-        if not self._segments or self._monotonic() < self._adopted_at + ADOPT_SECONDS:
+        if not self._segments or self._clock.monotonic() < self._adopted_at + ADOPT_SECONDS:
             return 0
-        self._adopted_at = self._monotonic()
+        self._adopted_at = self._clock.monotonic()
         self._left_alone = {}
         found = 0
         for claim in self._directory.orphans({segment.claim.path for segment in self._segments}):
@@ -557,7 +555,7 @@ class Spool:
 
     def _look(self) -> bool:
         """Now and then, check that the files are still in place. Returns whether they are."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         if now < self._looked_at + RETRY_SECONDS:
             return True
         self._looked_at = now
@@ -704,7 +702,7 @@ class Spool:
 
     def _failed_lately(self) -> bool:
         failed = self._failed_at
-        return failed is not None and self._monotonic() < failed + RETRY_SECONDS
+        return failed is not None and self._clock.monotonic() < failed + RETRY_SECONDS
 
     def _leave(self, segment: Segment, *, keep: bool) -> None:
         self._segments.remove(segment)
@@ -717,7 +715,7 @@ class Spool:
             logger.warning(
                 "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
             )
-        self._failed_at = self._monotonic()
+        self._failed_at = self._clock.monotonic()
 
     def _held_bytes(self) -> int:
         return self._segments.size + self._unwritten_bytes

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +14,7 @@ from arthur_relay.buffers.spool.salvage import Salvage
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
 from arthur_relay.errors import ConfigurationError, SpoolError
 from arthur_relay.row import History, Row, RowOwner
+from arthur_relay.system.clocks import Clock
 from arthur_relay.system.files import KEPT_ASIDE
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -39,7 +39,7 @@ class Opening:
     Attributes:
         owner: Returns who sends their rows.
         power_safe: Whether each commit is forced to the disk.
-        utc_now: Returns the time, for the name of a damaged file.
+        clock: Tells the time, for the name of a damaged file and the age of rows.
         log_bytes: Logs are written back when they have this many bytes.
         aside_bytes: The most bytes that damaged files may take together.
         damaged: Counts the damaged files that were `set_aside`, and those that were `removed`.
@@ -47,7 +47,7 @@ class Opening:
 
     owner: Callable[[], RowOwner]
     power_safe: bool
-    utc_now: Callable[[], datetime]
+    clock: Clock
     log_bytes: int = LOG_BYTES
     aside_bytes: int = 1 << 30
     damaged: Counter[str] = field(default_factory=Counter)
@@ -125,14 +125,14 @@ class Segment:
             list(self.acked),
             list(self.updated.items()),
             noted=self.noted.items(),
-            now=self.opening.utc_now().timestamp(),
+            now=self.opening.clock.utc_now().timestamp(),
             trouble=self.claim.trouble,
         )
         self._written()
 
     def write_notes(self, fresh: Collection[tuple[int, Row]]) -> None:
         """Write new rows and histories, but no other changes. Raises sqlite3.Error."""
-        now = self.opening.utc_now().timestamp()
+        now = self.opening.clock.utc_now().timestamp()
         noted = self.noted.items()
         self.file.write(list(fresh), (), (), noted=noted, now=now, trouble=self.claim.trouble)
         self.noted = {}
@@ -202,7 +202,7 @@ class Segment:
                 fresh, salvage, self.opening, acked=self.acked, known=in_memory, owner=owner
             )
             self._close_file()
-            aside = self.claim.quarantine(self.opening.utc_now())
+            aside = self.claim.quarantine(self.opening.clock.utc_now())
             self.claim.put_in_place(fresh)
             _log_damage(self.claim.path, error, aside, found=found, lost=expected - found)
             _remove_oldest_aside(self.claim, self.opening)
@@ -265,7 +265,7 @@ def _write_anew(
             if len(waiting) == SALVAGED_ROWS:
                 file.restore(waiting)
                 waiting = []
-        now = opening.utc_now().timestamp()
+        now = opening.clock.utc_now().timestamp()
         waiting += [(seq, row, now) for seq, row in known.items() if seq not in seen]
         file.restore(waiting, salvage.last_seq)
         if owner is None:
@@ -328,7 +328,7 @@ def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> 
     fresh = claim.make_fresh()
     found = _write_anew(fresh, salvage, opening)
     lost = max(0, (salvage.rows or 0) - found)
-    aside = claim.quarantine(opening.utc_now())
+    aside = claim.quarantine(opening.clock.utc_now())
     claim.put_in_place(fresh)
     _log_damage(claim.path, error, aside, found=found, lost=lost)
     _remove_oldest_aside(claim, opening)
