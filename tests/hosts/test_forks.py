@@ -255,13 +255,13 @@ def test_while_the_spool_is_in_mid_transaction(
         """
 relay = Relay.from_env(settings=settings)
 capture("parent")
-file = relay._pipeline.worker.buffer._segments[0].file
+file = relay._pipeline.worker.buffer.intake._segments[0].file
 file._connection.set_trace_callback(lambda sql: hold("spool") if sql == "COMMIT" else None)
 in_thread(relay.flush)
 wait_until_held("spool")
 
 def more():
-    assert relay._pipeline.worker.buffer._segments[0].file.path != file.path
+    assert relay._pipeline.worker.buffer.intake._segments[0].file.path != file.path
 """,
         spool_dir=str(spool),
     )
