@@ -17,7 +17,7 @@ from arthur_relay.cli import dead_letters
 from arthur_relay.cli.demo.screen import PlainView
 from arthur_relay.cli.report import Report
 from arthur_relay.cli.top_view import view
-from arthur_relay.daemon.logs import ConsoleLines, JsonLinesStore
+from arthur_relay.daemon.logs import ConsoleLines, JsonFormatter
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.row import RowKind
 from arthur_relay.system.terminal import printable, printable_document
@@ -59,7 +59,7 @@ def record(message: str, **more: Any) -> logging.LogRecord:
 
 
 def test_log_lines() -> None:
-    for formatter in (ConsoleLines(), JsonLinesStore()):
+    for formatter in (ConsoleLines(), JsonFormatter()):
         line = formatter.format(record(NASTY))
         assert is_harmless(line)
         assert "owned" in line

@@ -18,6 +18,7 @@ from arthur_relay.daemon.app import Api, create_app
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.counts import IntakeCounts
+from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.settings import DaemonSettings
@@ -69,6 +70,9 @@ class AnyModel:
     async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
         return PlainTextResponse("{}", media_type="application/json")
 
+    async def refusal(self, model_id: str) -> str:
+        return ""
+
 
 async def _probe(request: Request) -> Response:
     return PlainTextResponse("{}", media_type="application/json")
@@ -106,38 +110,30 @@ class Edge:
         self._listener = self._listen(door)
         self.may_view = asyncio.Event()
         self.may_view.set()
-        access = Access(
-            tokens, allowed_uids=self.settings.allowed_uids, wall_clock=lambda: 1_000_000.0
-        )
+        access = Access(tokens, allowed_uids=self.settings.allowed_uids)
+        current = Current(self.settings, access)
 
         async def view(request: Request) -> Response:
             await self.may_view.wait()
             return PlainTextResponse("{}")
 
-        async def no_refusal(model_id: str) -> str:
-            return ""
-
         intake = Intake(
             desk=cast("Desk", self.taken),
-            settings=lambda: self.settings,
+            current=current,
             counts=self.counts,
-            refusal=no_refusal,
+            models=AnyModel(),
         )
-        api = Api(lambda: access, intake, cast("Models", AnyModel()))
-        browsers = Browsers(
-            door,
-            has_tokens=lambda: access.has_tokens,
-            allowed_hosts=lambda: self.settings.allowed_hosts or (),
-        )
+        api = Api(current, intake, cast("Models", AnyModel()))
+        browsers = Browsers(door, current)
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]
         self.places = Places(door, most, self.counts)
-        app = create_app(routes, browsers.refusal, access.refuse_view)
+        app = create_app(routes, browsers, current)
         self.front = HttpServer(
             app,
             [self._listener],
             options=server_options(door),
-            admission=ClientAdmission(door, self.places, self),
+            admission=ClientAdmission(door, self.places, current),
         )
 
     def _listen(self, door: Door) -> socket.socket:

@@ -22,6 +22,7 @@ from arthur_relay.daemon.access import (
     read_tokens,
 )
 from arthur_relay.errors import SettingsError
+from tests.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,17 +31,10 @@ ONE, TWO = "one-0123456789abcdef", "two-0123456789abcdef"
 TCP, SOCKET = Peer(Door.TCP), Peer(Door.SOCKET, 1000)
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def access(
     *tokens: Token, uids: frozenset[int] | None = None, clock: Clock | None = None
 ) -> Access:
-    return Access(tokens or None, allowed_uids=uids, wall_clock=clock or Clock())
+    return Access(tokens or None, allowed_uids=uids, clock=clock or Clock())
 
 
 ALPHA = Token(Grant("alpha"), ONE)

@@ -7,7 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonLinesStore, RateLimit
+from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonFormatter, RateLimit
+from tests.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
 def record(message: str, *values: Any, name: str = "arthur_relay", **more: Any) -> Any:
     return logging.LogRecord(name, logging.WARNING, "", 0, message, values, more.get("exc_info"))
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_kind_of_line_does_not_flood_the_others() -> None:
@@ -53,7 +47,7 @@ def test_kinds_are_forgotten() -> None:
 
 def test_json() -> None:
     told = record("%d rows", 3)
-    line = json.loads(JsonLinesStore().format(told))
+    line = json.loads(JsonFormatter().format(told))
     assert (line["level"], line["logger"], line["message"]) == (
         "warning",
         "arthur_relay",
@@ -66,7 +60,7 @@ def test_json() -> None:
         raise ValueError("why")
     except ValueError:
         told.exc_info = sys.exc_info()
-    line = json.loads(JsonLinesStore().format(told))
+    line = json.loads(JsonFormatter().format(told))
     assert line["held_back"] == 7
     assert line["error"].endswith("ValueError: why")
 

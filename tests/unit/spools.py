@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from arthur_relay.buffers.spool.buffer import NOBODY, Spool
@@ -12,10 +12,9 @@ from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Row, RowOwner
 from arthur_relay.testing import LLM_ATTRIBUTES
+from tests.clock import STARTED_AT, Clock
 
 MIB = 1024 * 1024
-
-STARTED_AT = datetime(2026, 11, 23, 12, 30, 5, tzinfo=UTC)
 
 made: list[Spool] = []
 """The spools of the test that runs; `tests/unit/conftest.py` closes their files after it."""
@@ -24,20 +23,6 @@ made: list[Spool] = []
 def model_text(model_id: str) -> str:
     """Return the text that is kept of a model, for a start while Arthur is away."""
     return ScopeRowFormat().schema_to_text(ModelSchema(model_id, LLM_ATTRIBUTES))
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self, started_at: datetime = STARTED_AT) -> None:
-        self.now = 0.0
-        self.started_at = started_at
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def utc_now(self) -> datetime:
-        return self.started_at + timedelta(seconds=self.now)
 
 
 def new_spool(

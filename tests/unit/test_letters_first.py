@@ -9,7 +9,8 @@ import pytest
 from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.dead_letters import UNWRITTEN_BYTES, DeadLetters
 from arthur_relay.row import RECOVERED, Row
-from tests.unit.spools import MIB, Clock, crash, ids, new_spool, rows_of
+from tests.clock import Clock
+from tests.unit.spools import MIB, crash, ids, new_spool, rows_of
 from tests.unit.test_dead_letters import Broken, letter_of
 
 

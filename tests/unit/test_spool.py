@@ -9,7 +9,8 @@ import pytest
 
 from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, UNWRITTEN_BYTES
 from arthur_relay.row import RECOVERED
-from tests.unit.spools import MIB, Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.clock import Clock
+from tests.unit.spools import MIB, connection_of, crash, ids, new_spool, rows_of
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from arthur_relay.buffers.spool.inspection import Condition, inspect_spools
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, RECOVERED, History
 from arthur_relay.system.files import KEPT_ASIDE
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, remember, remembered
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, ids, new_spool, remember, remembered
 from tests.unit.test_spool_damage import Counts, deliver_all, rows_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, Spool
 from arthur_relay.row import RECOVERED, History, Row, RowKind
-from tests.unit.spools import Clock, connection_of, crash, new_spool, rows_of
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, new_spool, rows_of
 from tests.unit.sqlite_writes import Files, Writes, put_back
 
 LetterKey = tuple[RowKind, str]

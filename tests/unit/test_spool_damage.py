@@ -18,7 +18,8 @@ from arthur_relay.buffers.spool.file_format import PAGE_BYTES
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.row import RECOVERED, History, Row, RowKind
 from arthur_relay.system.sqlite_pages import Pages
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, ids, new_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

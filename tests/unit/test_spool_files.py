@@ -17,16 +17,8 @@ from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.unit.spools import (
-    Clock,
-    connection_of,
-    crash,
-    ids,
-    new_spool,
-    remember,
-    remembered,
-    rows_of,
-)
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, ids, new_spool, remember, remembered, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

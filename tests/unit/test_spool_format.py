@@ -9,15 +9,8 @@ import pytest
 
 from arthur_relay.buffers.spool.file_format import VERSION
 from arthur_relay.row import NO_HISTORY, RECOVERED, History, Row, RowKind
-from tests.unit.spools import (
-    Clock,
-    connection_of,
-    crash,
-    ids,
-    new_spool,
-    remember,
-    rows_of,
-)
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, ids, new_spool, remember, rows_of
 from tests.unit.sqlite_writes import Writes, put_back
 from tests.unit.test_spill import new_spill
 

@@ -15,8 +15,8 @@ from arthur_relay.buffers.spool.inspection import inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
 from arthur_relay.row import Row, RowOwner
+from tests.clock import Clock
 from tests.unit.spools import (
-    Clock,
     connection_of,
     crash,
     ids,

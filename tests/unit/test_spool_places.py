@@ -18,7 +18,8 @@ from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.sqlite import FILE_NAME, SqliteStore
 from arthur_relay.errors import SpoolError
 from arthur_relay.system import files
-from tests.unit.spools import Clock, connection_of, crash, ids, new_spool, rows_of
+from tests.clock import Clock
+from tests.unit.spools import connection_of, crash, ids, new_spool, rows_of
 from tests.unit.test_dead_letters import letter_of
 
 if TYPE_CHECKING:

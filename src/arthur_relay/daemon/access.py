@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.http_server.session_tokens import read_token, sign_token
+from arthur_relay.system.clocks import Clock, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 SESSION_SECONDS = 3600.0
@@ -95,7 +95,7 @@ class Access:
     Args:
         tokens: Those who may send by TCP; None when anyone may who can connect.
         allowed_uids: The users who may use the socket; None for all that its permissions allow.
-        wall_clock: Returns seconds since the epoch.
+        clock: Tells when sessions end.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Access:
         tokens: tuple[Token, ...] | None,
         *,
         allowed_uids: frozenset[int] | None,
-        wall_clock: Callable[[], float],
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
     ) -> None:
         self._tokens = tokens
         self._allowed_uids = allowed_uids
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._guest_secret = secrets.token_bytes(32)
 
     @property
@@ -160,12 +160,12 @@ class Access:
 
     def _session(self, name: str, key: bytes) -> str:
         """Return a JSON web token: clients read its `exp` to log in again in time."""
-        now = int(self._wall_clock())
+        now = int(self._clock.utc_now().timestamp())
         return sign_token({"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}, key)
 
     def _by_session(self, given: str) -> Grant | None:
         """Return whose session it is: signed with a token, so that it ends when that is revoked."""
-        now = self._wall_clock()
+        now = self._clock.utc_now().timestamp()
         found = None
         for token in self._tokens or ():
             if read_token(given, _key_of(token.secret), now=now) is not None:

@@ -20,14 +20,16 @@ from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import safe_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from arthur_relay.daemon.access import Access, Grant, Peer
+    from arthur_relay.daemon.access import Grant, Peer
+    from arthur_relay.daemon.browsers import Browsers
+    from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.intake import Intake
     from arthur_relay.daemon.models import Models
 
@@ -47,13 +49,13 @@ class Api:
     """The routes of Arthur's API.
 
     Args:
-        access: Returns who may send, as it is now.
+        current: Knows who may send.
         intake: Takes rows.
         models: Tells of models.
     """
 
-    def __init__(self, access: Callable[[], Access], intake: Intake, models: Models) -> None:
-        self._access = access
+    def __init__(self, current: Current, intake: Intake, models: Models) -> None:
+        self._current = current
         self._intake = intake
         self._models = models
 
@@ -71,7 +73,7 @@ class Api:
     def _admitted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
             given = request.headers.get("authorization") or request.cookies.get("Authorization")
-            grant = self._access().admit(_peer(request), given)
+            grant = self._current.access.admit(_peer(request), given)
             if isinstance(grant, NoEntry):
                 logger.warning("a client is refused (%d): %s", grant.status, grant.sentence)
                 return answer_error(grant.status, grant.sentence)
@@ -89,7 +91,7 @@ class Api:
             return answer_error(404, "no such model")
         if (
             _peer(request).door is Door.TCP
-            and not self._access().has_tokens
+            and not self._current.access.has_tokens
             and not _is_json(request.headers.get("content-type", ""))
         ):
             # A page of any site may post text to this machine without asking, but not JSON.
@@ -119,7 +121,7 @@ class Api:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return answer_error(400, "the body must be a JSON object")
         login = given.get("login")
-        token = self._access().log_in(_peer(request), login, given.get("password"))
+        token = self._current.access.log_in(_peer(request), login, given.get("password"))
         if token is None:
             logger.warning("a login is refused")
             return answer_error(401, "login or password is wrong: they are a token's name and it")
@@ -145,16 +147,15 @@ _ROWS = ("POST", "PATCH")
 
 def create_app(
     routes: Sequence[BaseRoute],
-    refusal: Callable[[str, Mapping[str, str]], str],
-    may_view: Callable[[Peer], NoEntry | None],
+    browsers: Browsers,
+    current: Current,
 ) -> ASGIApp:
     """Return the application of some routes; errors are JSON, and quote nothing.
 
     Args:
         routes: The routes.
-        refusal: Returns why nothing is answered to a request with this path and these headers, or
-            "".
-        may_view: Returns why a client gets no view, or None.
+        browsers: Says what is not answered to a page in a browser.
+        current: Knows who may see the views.
     """
     app = Starlette(
         routes=list(routes),
@@ -163,12 +164,12 @@ def create_app(
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if sentence := refusal(scope["path"], Headers(scope=scope)):
+            if sentence := browsers.refusal(scope["path"], Headers(scope=scope)):
                 logger.warning("a request is refused: %s", sentence)
                 await answer_error(403, sentence)(scope, receive, send)
                 return
             if _is_view(scope):
-                if refused := may_view(client_of(scope).peer):
+                if refused := current.access.refuse_view(client_of(scope).peer):
                     logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
                     await answer_error(refused.status, refused.sentence)(scope, receive, send)
                     return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from arthur_relay.daemon.access import Door
 from arthur_relay.http_server.web_origins import foreign_host, foreign_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from arthur_relay.daemon.current import Current
 
 PROBES = frozenset({"/healthz", "/readyz"})
 """They say nothing worth keeping, and are asked by whatever name there is."""
@@ -30,17 +30,18 @@ class Browsers:
 
     Attributes:
         door: Where they come in.
-        has_tokens: Returns whether the door asks for tokens, which no page has.
-        allowed_hosts: Returns names that the daemon may be asked for by, in lower case.
+        current: Knows whether the door asks for tokens, which no page has, and the names that the
+            daemon may be asked for by.
+        own_name: The host's name, in lower case: one of those.
     """
 
     door: Door
-    has_tokens: Callable[[], bool]
-    allowed_hosts: Callable[[], Collection[str]]
+    current: Current
+    own_name: str = ""
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> str:
         """Return why a request is refused, or ""."""
-        if path in PROBES or (self.door is Door.TCP and self.has_tokens()):
+        if path in PROBES or (self.door is Door.TCP and self.current.access.has_tokens):
             return ""
         host = headers.get("host", "")
         if foreign_origin(headers.get("origin", ""), host):
@@ -49,4 +50,5 @@ class Browsers:
         # page may have been forwarded to a port.
         if self.door is Door.SOCKET and path.startswith(API):
             return ""
-        return FOREIGN_HOST if foreign_host(host, self.allowed_hosts()) else ""
+        allowed = {self.own_name, *(self.current.settings.allowed_hosts or ())}
+        return FOREIGN_HOST if foreign_host(host, allowed) else ""

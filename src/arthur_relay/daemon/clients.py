@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.access import Door, Peer, peer_uid
 from arthur_relay.http_server.options import ServerOptions
@@ -12,8 +12,8 @@ from arthur_relay.http_server.options import ServerOptions
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+    from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.places import Places
-    from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.http_server.connection import Connection
 
 KEEP_ALIVE_SECONDS = 75
@@ -21,14 +21,6 @@ KEEP_ALIVE_SECONDS = 75
 
 _CLIENT = "arthur_relay.client"
 """Where the ASGI scope's extensions have the `Client`."""
-
-
-class HasSettings(Protocol):
-    """Knows the settings as they are now: a reload changes them."""
-
-    @property
-    def settings(self) -> DaemonSettings:
-        """The daemon's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ class ClientAdmission:
 
     door: Door
     places: Places
-    current: HasSettings
+    current: Current
 
     @property
     def timeout_seconds(self) -> float:

@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 
@@ -17,15 +17,15 @@ from arthur_relay.row import RowKind
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from arthur_relay.daemon.counts import IntakeCounts
+    from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.desk import Desk
     from arthur_relay.daemon.rows import Split
-    from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon.intake")
 
@@ -53,21 +53,29 @@ class _TooLargeError(Exception):
     """The body is larger than is allowed."""
 
 
+class KnowsModels(Protocol):
+    """Asks Arthur for models."""
+
+    async def refusal(self, model_id: str) -> str:
+        """Return why rows of a model can never be taken, or ""."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Intake:
     """Requests with rows. Belongs to the daemon's loop.
 
     Attributes:
         desk: Where rows are handed over.
-        settings: Returns the limits, as they are now.
+        current: Knows the limits.
         counts: What is counted.
-        refusal: Says why rows of a model can never be taken, or "".
+        models: Knows the models.
     """
 
     desk: Desk
-    settings: Callable[[], DaemonSettings]
+    current: Current
     counts: IntakeCounts
-    refusal: Callable[[str], Awaitable[str]]
+    models: KnowsModels
 
     async def take(self, request: Request, model_id: str) -> Response:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
@@ -86,7 +94,7 @@ class Intake:
         return response
 
     async def _take(self, request: Request, model_id: str, held: _Held) -> Response:
-        limits = self.settings()
+        limits = self.current.settings
         try:
             body = await self._read(request, held)
             found = split(
@@ -107,7 +115,7 @@ class Intake:
         except _NoRoomError:
             return answer_error(503, "too much is coming in at once", retry_after_seconds=1)
         del body  # the rows have their own bytes
-        if refusal := await self.refusal(model_id):
+        if refusal := await self.models.refusal(model_id):
             return answer_error(404, refusal)
         # Half-closed by TLS, or cut: nobody would hear that they are safe, and send them again.
         if client_of(request.scope).is_gone:
@@ -173,7 +181,7 @@ class _Held:
 
         Else a client that announces much and sends nothing would use up the room of others.
         """
-        intake, limits = self.intake, self.intake.settings()
+        intake, limits = self.intake, self.intake.current.settings
         if size > limits.max_body_bytes:
             raise _TooLargeError
         if intake.counts.body_bytes + size - self.size > limits.max_intake_bytes:

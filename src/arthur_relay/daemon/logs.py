@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
 from arthur_relay.daemon.settings import LogFormat
+from arthur_relay.system.clocks import Clock, SystemClock
 from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from arthur_relay.daemon.settings import LogLevel
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -34,17 +32,17 @@ class RateLimit(logging.Filter):
     A kind is a logger and a message before its values are put in.
 
     Args:
-        monotonic: Returns seconds on any scale.
+        clock: Tells durations.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
         super().__init__()
-        self._monotonic = monotonic
+        self._clock = clock
         self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a line is written."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         kind = (record.name, str(record.msg))
         allowance, since, held_back = self._kinds.pop(kind, (float(BURST), now, 0))
         allowance = min(float(BURST), allowance + (now - since) / EVERY_SECONDS)
@@ -57,7 +55,7 @@ class RateLimit(logging.Filter):
         return passes
 
 
-class JsonLinesStore(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time`, `level`, `logger`, `message`, and more where there is."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -103,7 +101,7 @@ def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
         is_terminal = descriptor is not None and os.isatty(descriptor)
         log_format = LogFormat.CONSOLE if is_terminal else LogFormat.JSON
     handler = LogWriter(descriptor)
-    handler.setFormatter(JsonLinesStore() if log_format is LogFormat.JSON else ConsoleLines())
+    handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else ConsoleLines())
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     for old in list(root.handlers):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from arthur_relay.row import Attempt, Batch
 
@@ -95,13 +95,10 @@ class RecentErrors(logging.Handler):
 
     What this package logs holds no text of a row and no credential, so they can be shown.
 
-    Args:
-        wall_clock: Returns seconds since 1970.
     """
 
-    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._wall_clock = wall_clock
         self._kept: dict[str, Trouble] = {}
         self._mine = threading.Lock()
 
@@ -111,7 +108,7 @@ class RecentErrors(logging.Handler):
         with self._mine:
             before = self._kept.pop(text, None)
             times = 1 if before is None else before.times + 1
-            self._kept[text] = Trouble(text, times, self._wall_clock())
+            self._kept[text] = Trouble(text, times, time.time())
             while len(self._kept) > ERRORS_KEPT:
                 del self._kept[next(iter(self._kept))]
 

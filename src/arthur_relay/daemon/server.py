@@ -22,6 +22,7 @@ from arthur_relay.daemon.configuration import (
     environment_unless_refused,
     unknown_variables,
 )
+from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.intake import Intake
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
-    from arthur_relay.daemon.access import NoEntry, Peer
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.log_writer import LogWriter
     from arthur_relay.daemon.settings import DaemonSettings
@@ -98,7 +98,7 @@ class Daemon:
         self._environment = environment
         self._log = log
         self._notifier = Notifier.of(environment)
-        self._access = self._read_access(configuration.daemon)
+        self._current = Current(configuration.daemon, self._read_access(configuration.daemon))
         self._tls = load_tls(configuration.daemon)
         self._pipeline: Pipeline
         self._most_connections: int
@@ -146,7 +146,7 @@ class Daemon:
             self._configuration.relay, destination, host=StandingHost(), by_model=ModelLedger()
         )
         self.state = DaemonState(
-            self._configuration.daemon,
+            self._current,
             self._configuration.relay,
             pipeline,
             destination.name,
@@ -228,15 +228,15 @@ class Daemon:
         models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
             desk=Desk(pipeline.ingest),
-            settings=lambda: self._configuration.daemon,
+            current=self._current,
             counts=state.counts,
-            refusal=models.refusal,
+            models=models,
         )
         self._most_connections = connections_that_fit(
             self._configuration.daemon.max_connections,
             listeners=sum(map(bool, (unix, tcp, views))),
         )
-        api = Api(lambda: self._access, intake, models).routes()
+        api = Api(self._current, intake, models).routes()
         probes, others = probe_routes(state), view_routes(state)
         found = {}
         if unix:
@@ -256,22 +256,13 @@ class Daemon:
         tls: ssl.SSLContext | None = None,
     ) -> HttpServer:
         places = Places(door, self._most_connections, self.state.counts)
-        own_name = socket.gethostname().lower()
-        browsers = Browsers(
-            door,
-            has_tokens=lambda: self._access.has_tokens,
-            allowed_hosts=lambda: {own_name, *(self._configuration.daemon.allowed_hosts or ())},
-        )
-
-        def may_view(peer: Peer) -> NoEntry | None:
-            return self._access.refuse_view(peer)  # as it is now: a reload makes another one
-
-        app = create_app(routes, browsers.refusal, may_view)
+        browsers = Browsers(door, self._current, socket.gethostname().lower())
+        app = create_app(routes, browsers, self._current)
         return HttpServer(
             app,
             sockets,
             options=server_options(door),
-            admission=ClientAdmission(door, places, self.state),
+            admission=ClientAdmission(door, places, self._current),
             tls=tls,
         )
 
@@ -382,11 +373,10 @@ class Daemon:
             return
         fixed = old.needs_restart(new)
         self._configuration = merged
-        self._access = access
+        self._current.settings, self._current.access = merged.daemon, access
         credentials = merged.credentials
         self._asking.renew(credentials)  # connections too, whether or not the credentials differ
         self._pipeline.call(partial(self._delivering.renew, credentials))
-        self.state.settings = self._configuration.daemon
         set_level(self._configuration.daemon.log_level)
         logger.info(
             "reloaded: tokens, certificate, credentials, limits and log level are those of now"
@@ -401,7 +391,6 @@ class Daemon:
         return Access(
             None if path is None else read_tokens(path),
             allowed_uids=settings.allowed_uids,
-            wall_clock=time.time,
         )
 
     def _status(self) -> str:

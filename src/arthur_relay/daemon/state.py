@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arthur_relay.accounting import Accounts
+    from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.log_writer import LogWriter
-    from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
     from arthur_relay.worker.pipeline import Pipeline
@@ -64,7 +64,7 @@ class DaemonState:
     """What the views read. Any thread; nothing here waits.
 
     Attributes:
-        settings: The daemon's own settings.
+        current: The daemon's own settings, as they are now.
         relay_settings: The pipeline's.
         pipeline: The pipeline: its counts, and what waits.
         log: What writes the log, and counts what it could not; None where it is someone else's.
@@ -77,7 +77,7 @@ class DaemonState:
         seen: What was observed of requests.
     """
 
-    settings: DaemonSettings
+    current: Current
     relay_settings: RelaySettings
     pipeline: Pipeline
     destination: str

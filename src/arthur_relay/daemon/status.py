@@ -43,7 +43,7 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
     """
     live, ready, health = state.liveness(), state.readiness(), state.health()
     accounts, queue, points = state.accounts(), state.queue(), state.seen.history.points()
-    letters = state.dead_letters() or {}
+    letters, settings = state.dead_letters() or {}, state.current.settings
     return {
         "state": _summary(state, accounts, queue),
         "version": version,
@@ -53,8 +53,8 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         "uptime_seconds": time.monotonic() - state.started_at,
         "destination": state.destination,
         "listens": {
-            "socket": None if state.settings.socket is None else str(state.settings.socket),
-            "tcp": state.settings.listen,
+            "socket": None if settings.socket is None else str(settings.socket),
+            "tcp": settings.listen,
         },
         "phase": state.phase.value,
         "live": {"ok": live[0], "detail": live[1]},
