@@ -18,6 +18,7 @@ from arthur_relay.relay import Relay
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import Stats
 from arthur_relay.testing import MemoryDestination
+from tests.clock import Clock
 
 pytestmark = pytest.mark.one_python
 
@@ -27,17 +28,11 @@ def stats(**counts: Any) -> Stats:
         return relay.stats()._replace(**counts)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    found = Clock()
+    found.now = 100.0
+    return found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,7 +60,6 @@ async def test_they_are_no_part_of_a_request(model_id: str, sandbox: ArthurSandb
         timeout_seconds=30.0,
         max_age_seconds=300.0,
         retry_after_max_seconds=1.0,
-        now=lambda: datetime.now(UTC),
     )
     async with destination:
         for by_partner_id in (True, False):

@@ -158,7 +158,7 @@ class Clients:
     def __init__(self) -> None:
         self.made: list[httpx.AsyncClient] = []
 
-    def __call__(self) -> httpx.AsyncClient:
+    def make_client(self) -> httpx.AsyncClient:
         self.made.append(httpx.AsyncClient())
         return self.made[-1]
 
@@ -170,7 +170,7 @@ class Clients:
 class Clock:
     now = 1000.0
 
-    def __call__(self) -> float:
+    def passed(self) -> float:
         return self.now
 
 
@@ -186,7 +186,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pools(clients: Clients, clock: Clock) -> Pools:
-    return Pools(clients, max_age_seconds=300.0, random=Always(0.5), now=clock)
+    return Pools(clients, max_age_seconds=300.0, random=Always(0.5), clock=clock)
 
 
 def test_a_pool_is_replaced_at_its_age_and_closed_when_nobody_uses_it(
@@ -255,9 +255,11 @@ def test_a_request_on_its_way_keeps_no_idle_connections_beside_it(
     anyio.run(use)
 
 
-def test_the_clock_counts_what_any_clock_does() -> None:
+def test_the_clock_counts_what_any_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
     steady, wall = Clock(), Clock()
-    now = AwakeAndAsleep(steady, wall)
+    monkeypatch.setattr("arthur_relay.destinations.pools.steady_clock", steady.passed)
+    monkeypatch.setattr("arthur_relay.destinations.pools.wall_clock", wall.passed)
+    now = AwakeAndAsleep().passed
     assert now() == 0
     steady.now += 3
     wall.now += 3

@@ -23,6 +23,7 @@ from arthur_relay.inference import CAPTURE_BYTES, Run
 from arthur_relay.stats import DropReason
 from arthur_relay.testing import MemoryDestination
 from tests.unit.relays import inference
+from tests.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,9 +93,7 @@ INLETS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", INLETS)
 def test_the_inlet(kind: str, rows: int, error: type[BaseException]) -> None:
     ledger = Ledger()
-    queue = CaptureQueue(
-        CaptureQueueLimits(wake=(2, 1 << 30), **INLETS[kind]), ledger, wake=lambda: None
-    )
+    queue = CaptureQueue(CaptureQueueLimits(wake=(2, 1 << 30), **INLETS[kind]), ledger, Waker())
     steps = interrupted_everywhere(lambda: queue.put(captured(rows)), error)
     assert steps > 30
     waiting = queue.take(100_000)
@@ -119,7 +118,7 @@ def test_the_inlet(kind: str, rows: int, error: type[BaseException]) -> None:
 def test_an_inlet_that_takes_no_more(state: str, error: type[BaseException]) -> None:
     ledger = Ledger()
     queue = CaptureQueue(
-        CaptureQueueLimits(items=5, size=1 << 40, wake=(2, 1 << 30)), ledger, wake=lambda: None
+        CaptureQueueLimits(items=5, size=1 << 40, wake=(2, 1 << 30)), ledger, Waker()
     )
 
     def put() -> None:

@@ -18,18 +18,25 @@ class Clock:
     """Time, the CPU time of others, and the pauses that were made."""
 
     now: float = 100.0
-    others: float = 0.0
+    cpu: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def compute(self, seconds: float, *, others: float = 0.0) -> None:
         self.now += seconds
-        self.others += others
+        self.cpu += others
+
+    def seconds(self) -> float:
+        return self.now
+
+    def of_others(self) -> float:
+        return self.cpu
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
 
 def pace_of(clock: Clock) -> GilYielder:
-    return GilYielder(
-        now=lambda: clock.now, cpu_of_others=lambda: clock.others, sleep=clock.pauses.append
-    )
+    return GilYielder(clock)
 
 
 def test_it_pauses_after_a_slice_while_others_compute() -> None:

@@ -25,6 +25,8 @@ from arthur_relay.inference import Capture, CapturedInference, Inference, Run, R
 from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from tests.clock import Clock
+from tests.waker import Waker
 
 THREADS, EACH = 16, 2_000
 
@@ -68,7 +70,7 @@ def _item(inference_id: str = "i") -> CapturedInference:
 
 def test_the_inlet_loses_nothing_from_any_thread() -> None:
     settings = RelaySettings(queue_bytes=1 << 30)
-    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
     taken: list[str] = []
     stop = threading.Event()
 
@@ -93,7 +95,7 @@ def test_the_inlet_loses_nothing_from_any_thread() -> None:
 
 
 def test_large_captures_are_taken_by_their_bytes() -> None:
-    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), Waker())
     for _ in range(5):
         queue.put(_item())
     size = queue.size // 5
@@ -104,7 +106,7 @@ def test_large_captures_are_taken_by_their_bytes() -> None:
 
 
 def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None:
-    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), Ledger(), Waker())
     queue.put(_item())
     queue._size_in -= 500
     queue.take(1)
@@ -134,7 +136,7 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
     closer = threading.Thread(target=end)
     ledger = Slow()
     limits = CaptureQueueLimits(items=100, size=1 << 20, wake=(10, 1 << 20))
-    queue = CaptureQueue(limits, ledger, wake=meet_the_end)
+    queue = CaptureQueue(limits, ledger, Waker(meet_the_end))
     for _ in range(10):
         queue.put(_item())
     go_on.set()
@@ -144,27 +146,27 @@ def test_a_caller_that_meets_the_end_drops_for_the_reason_of_the_end() -> None:
 
 
 def test_the_inlet_wakes_an_idle_worker_once() -> None:
-    wakes = []
+    waker = Waker()
     limits = CaptureQueueLimits.of(RelaySettings(batch_size=4))
-    queue = CaptureQueue(limits, Ledger(), wake=lambda: wakes.append(1))
+    queue = CaptureQueue(limits, Ledger(), waker)
     assert queue.rest(idle=True)
     for _ in range(10):
         queue.put(_item())
-    assert len(wakes) == 1
+    assert waker.wakes == 1
     assert not queue.rest(idle=True)  # there is something to take first
     while queue.take(8):
         pass
     assert queue.rest(idle=False)
     for _ in range(3):
         queue.put(_item())
-    assert len(wakes) == 1  # a busy worker is not woken for less than a batch
+    assert waker.wakes == 1  # a busy worker is not woken for less than a batch
     queue.put(_item())
-    assert len(wakes) == 2
+    assert waker.wakes == 2
 
 
 def test_a_capture_that_comes_in_while_the_worker_ends_is_counted() -> None:
     ledger = Ledger()
-    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), ledger, wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(RelaySettings()), ledger, Waker())
     queue.put(_item())
     queue._finished = DropReason.CLOSED  # as if the end came between the check and the append
     queue.put(_item())
@@ -330,15 +332,16 @@ def test_when_a_token_is_refreshed(token: str, expected: float | None) -> None:
 
 def test_concurrent_requests_log_in_once() -> None:
     logins = []
-    now = [1000.0]
+    clock = Clock()
 
-    async def log_in() -> str:
-        logins.append(1)
-        await anyio.lowlevel.checkpoint()
-        return _jwt(exp=now[0] + 3600)
+    class Login:
+        async def log_in(self) -> str:
+            logins.append(1)
+            await anyio.lowlevel.checkpoint()
+            return _jwt(exp=clock.utc_now().timestamp() + 3600)
 
     async def test() -> None:
-        source = TokenSource(log_in=log_in, api_key=None, wall_clock=lambda: now[0])
+        source = TokenSource(login=Login(), api_key=None, clock=clock)
         source.enter()
         tokens: list[Token] = []
 
@@ -354,7 +357,7 @@ def test_concurrent_requests_log_in_once() -> None:
         source.refused(tokens[0])  # an old one that another request was still using
         await source.token()
         assert len(logins) == 2
-        now[0] += 3500
+        clock.now += 3500
         await source.token()
         assert len(logins) == 3
         assert "exp" not in repr(tokens[0])
@@ -364,7 +367,7 @@ def test_concurrent_requests_log_in_once() -> None:
 
 def test_an_api_key_is_never_replaced() -> None:
     async def test() -> None:
-        source = TokenSource(log_in=None, api_key="key", wall_clock=lambda: 0.0)
+        source = TokenSource(login=None, api_key="key", clock=Clock())
         source.enter()
         token = await source.token()
         source.refused(token)

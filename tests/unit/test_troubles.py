@@ -13,9 +13,7 @@ from tests.randomness import Always
 
 def model_health() -> ModelHealth:
     return ModelHealth(
-        lambda: Breaker(
-            failures=5, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0)
-        )
+        Breaker(failures=5, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0))
     )
 
 

@@ -25,7 +25,7 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import Clock, SystemClock
 from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.flush import FlushRequest
-from arthur_relay.worker.gil import GilYielder
+from arthur_relay.worker.gil import GilYielder, ThisProcess
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import build_worker
 from tests.randomness import Always
@@ -95,6 +95,13 @@ async def _at_once(function: Callable[[], None]) -> None:
     function()
 
 
+class NoPauses(ThisProcess):
+    """Time in which nobody else wants to compute."""
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing."""
+
+
 class Host(StandingHost):
     """Has open runs, or none, and lets the worker end when it is idle for so long."""
 
@@ -142,7 +149,7 @@ class Harness:
             dead_letters=self.dead_letters,
             budget=MemoryBudget.of(self.settings),
             random=Always(1.0),
-            gil=GilYielder(sleep=lambda _seconds: None),
+            gil=GilYielder(NoPauses()),
             clock=self.clock,
         )
         self.queue = self.worker.queue

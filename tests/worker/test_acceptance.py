@@ -60,7 +60,7 @@ class Set:
             buffer=self.disk,
             ledger=self.ledger,
             flushes=self.flushes,
-            wake=self.wake,
+            worker=self,
             max_bytes=1 << 20,
             sender=self,
             clock=self,

@@ -13,6 +13,7 @@ from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
 from arthur_relay.inference import CapturedInference, Inference
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.settings import RelaySettings
+from tests.waker import Waker
 from tests.worker.harness import (
     Harness,
     ScriptedDestination,
@@ -115,7 +116,7 @@ def _blocking(seconds: float) -> CaptureQueue:
     settings = RelaySettings(
         overflow="block", queue_size=1, block_timeout_seconds=seconds, batch_size=1
     )
-    return CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
+    return CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
 
 
 def test_block_holds_the_caller_until_there_is_room() -> None:
@@ -158,7 +159,7 @@ def test_block_lets_go_when_the_relay_closes() -> None:
 
 def test_one_large_capture_costs_no_other() -> None:
     settings = RelaySettings(queue_bytes=80_000)  # an eighth of it for the inlet
-    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
     for _ in range(5):
         assert queue.put(_item())
     assert queue.put(_item("x" * 1_000_000))
@@ -169,7 +170,7 @@ def test_one_large_capture_costs_no_other() -> None:
 
 def test_drop_oldest_counts_bytes_right() -> None:
     settings = RelaySettings(queue_size=3)
-    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
     for _ in range(10):
         queue.put(_item())
     assert len(queue) == 3
@@ -181,7 +182,7 @@ def test_drop_oldest_counts_bytes_right() -> None:
 
 def test_drop_oldest_is_bounded_in_bytes_whatever_the_sizes() -> None:
     settings = RelaySettings(queue_bytes=8_000_000)
-    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), wake=lambda: None)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
     for _ in range(1_000):
         queue.put(_item("x" * 100))
     for _ in range(200):

@@ -349,9 +349,7 @@ def test_where_no_model_is_due_the_next_time_is_later(
     """Models with breakers of their own and a crowd, at each step of a probe of each."""
     monkeypatch.setattr(model_health, "TROUBLED_KEPT", 3)
     health = model_health.ModelHealth(
-        lambda: Breaker(
-            failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0)
-        )
+        Breaker(failures=1, first_wait_seconds=1.0, max_wait_seconds=30.0, random=Always(1.0))
     )
     deliveries = {}
     for number in range(8):

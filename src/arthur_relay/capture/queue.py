@@ -7,10 +7,10 @@ bytes, the worker sets them right whenever it finds the queue empty.
 """
 
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.inference import Capture
@@ -60,6 +60,14 @@ class CaptureQueueLimits:
         )
 
 
+class Wakes(Protocol):
+    """The worker's thread."""
+
+    def wake(self) -> None:
+        """Wake the worker. Any thread; never blocks, never raises."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class CaptureQueue:
     """Captures on their way from the callers to the worker.
@@ -71,14 +79,14 @@ class CaptureQueue:
     Attributes:
         limits: How much may wait.
         ledger: Counts what is captured and what is dropped.
-        wake: Wakes the worker; thread-safe, never blocks, never raises.
+        worker: Is woken.
         budget: Knows the bytes that nobody takes: large captures may have them.
         may_block: Whether a full queue holds callers.
     """
 
     limits: CaptureQueueLimits
     ledger: Ledger
-    wake: Callable[[], None]
+    worker: Wakes
     budget: MemoryBudget = field(default_factory=MemoryBudget)
     may_block: bool = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
@@ -125,7 +133,7 @@ class CaptureQueue:
             or self._size_in - self._size_out >= self._wake_size
         ):
             self._woken = True
-            self.wake()
+            self.worker.wake()
         if self._finished is not None:  # the worker ended between the check above and the append
             self.discard(self._finished)
         return True
@@ -231,7 +239,7 @@ class CaptureQueue:
 
     def _wait_for_room(self, seconds: float) -> bool:
         deadline = monotonic() + seconds
-        self.wake()
+        self.worker.wake()
         while True:
             self._room.clear()
             if self._closed:

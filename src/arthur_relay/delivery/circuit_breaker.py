@@ -55,6 +55,15 @@ class Breaker:
         self._probe_at = 0.0
         self._held_until = 0.0
 
+    def fresh(self) -> "Breaker":
+        """Return a closed one for something else, with the same limits."""
+        return Breaker(
+            failures=self._threshold,
+            first_wait_seconds=self._first_wait,
+            max_wait_seconds=self._max_wait,
+            random=self._random,
+        )
+
     def admit(self, now: float) -> float:
         """Ask for leave to make one request.
 

@@ -88,9 +88,14 @@ class FlowControl:
     _announced_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.breaker = self._new_breaker()
+        self.breaker = Breaker(
+            failures=self.settings.breaker_failures,
+            first_wait_seconds=min(1.0, self.settings.breaker_max_seconds),
+            max_wait_seconds=self.settings.breaker_max_seconds,
+            random=self.random,
+        )
         self.limit = ConcurrencyLimit(self.settings.max_in_flight)
-        self.model_health = ModelHealth(self._new_breaker)
+        self.model_health = ModelHealth(self.breaker)
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
@@ -474,12 +479,4 @@ class FlowControl:
         count = most if self.is_down else self.limit.requests
         self._slots.set_count(
             count, is_shared=self.in_flight.ordinary > 0, some_go_well=self.model_health.passes > 0
-        )
-
-    def _new_breaker(self) -> Breaker:
-        return Breaker(
-            failures=self.settings.breaker_failures,
-            first_wait_seconds=min(1.0, self.settings.breaker_max_seconds),
-            max_wait_seconds=self.settings.breaker_max_seconds,
-            random=self.random,
         )

@@ -6,7 +6,7 @@ rows. So one bad row, or one bad model, can't make the relay believe that Arthur
 many of them there are.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -113,7 +113,7 @@ class ModelHealth:
     are at once.
 
     Args:
-        new_breaker: Makes the breaker of a model.
+        breaker: Arthur's; each model that fails gets one like it.
 
     Attributes:
         passes: How many requests were answered.
@@ -123,8 +123,8 @@ class ModelHealth:
         throttling: The models of which fewer requests were asked for.
     """
 
-    def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
-        self._new_breaker = new_breaker
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
         self._troubled: dict[str, _Trouble] = {}
         self._passed_at: dict[str, int] = {}
         self._failed_since: dict[str, int] = {}
@@ -132,7 +132,7 @@ class ModelHealth:
         self.passes = 0
         self.held: dict[str, Breaker] = {}
         self.crowd: dict[str, None] = {}
-        self._crowd_breaker = new_breaker()
+        self._crowd_breaker = breaker.fresh()
         self._favours_crowd = False
         self.throttling = Throttling()
 
@@ -242,7 +242,7 @@ class ModelHealth:
         if trouble is None:
             while len(self._troubled) >= TROUBLED_KEPT:
                 self._let_join_crowd(next(iter(self._troubled)), now)
-            trouble = self._troubled[model_id] = _Trouble(self._new_breaker())
+            trouble = self._troubled[model_id] = _Trouble(self._breaker.fresh())
         was_held = self.held.pop(model_id, None) is not None
         is_news = trouble.evidence != delivery.evidence
         trouble.evidence = delivery.evidence

@@ -98,10 +98,10 @@ class HttpClient:
         self._unix_socket = unix_socket
         self._once = LogOnce()
         self._pools = pools.Pools(
-            self._make_client,
+            self,
             max_age_seconds=max_age_seconds,
             random=random,
-            now=pools.AwakeAndAsleep(pools.steady_clock, pools.wall_clock),
+            clock=pools.AwakeAndAsleep(),
         )
 
     async def __aenter__(self) -> Self:
@@ -121,7 +121,7 @@ class HttpClient:
         """Make connections anew, from the next request on. Loop's thread only."""
         self._pools.give_up()
 
-    def _make_client(self) -> httpx.AsyncClient:
+    def make_client(self) -> httpx.AsyncClient:
         """Make a client.
 
         Raises:

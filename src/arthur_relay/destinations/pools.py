@@ -8,9 +8,9 @@ that is used without a pause would go on to an address that the name has long le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 import httpx
@@ -37,8 +37,8 @@ class Pool:
 
     Attributes:
         client: Has them.
-        expires_at: When no more requests are made with them, on `now`'s scale.
-        used_at: When a request was last begun or ended, on `now`'s scale.
+        expires_at: When no more requests are made with them, on the clock's scale.
+        used_at: When a request was last begun or ended, on the clock's scale.
         in_use: Requests on their way.
         answers: Answers that came: without any, no connection in it is idle.
         is_given_up: Whether it is closed as soon as no request is on its way in it.
@@ -52,28 +52,44 @@ class Pool:
     is_given_up: bool = False
 
 
+class MakesClients(Protocol):
+    """Knows how a client is configured."""
+
+    def make_client(self) -> httpx.AsyncClient:
+        """Return a new client; raises when it can't be configured like that."""
+        ...
+
+
+class CountsSleep(Protocol):
+    """A clock of durations."""
+
+    def passed(self) -> float:
+        """Return seconds on any scale, those included in which the machine was asleep."""
+        ...
+
+
 class Pools:
     """Gives each request the pool in force. One loop; a cancellation leaves it usable.
 
     Args:
-        make: Makes a client.
+        maker: Makes clients.
         max_age_seconds: How long a pool is in force, at most.
         random: The randomness of jitter.
-        now: Returns seconds, also those in which the machine was asleep.
+        clock: Tells durations.
     """
 
     def __init__(
         self,
-        make: Callable[[], httpx.AsyncClient],
+        maker: MakesClients,
         *,
         max_age_seconds: float,
         random: Randomness,
-        now: Callable[[], float],
+        clock: CountsSleep,
     ) -> None:
-        self._make = make
+        self._maker = maker
         self._max_age = max_age_seconds
         self._random = random
-        self._now = now
+        self._clock = clock
         self._current: Pool | None = None
         self._given_up: list[Pool] = []
         self._parents: list[Pool] = []
@@ -82,7 +98,7 @@ class Pools:
         """Get ready for a loop, also in a forked process.
 
         Raises:
-            Exception: Whatever `make` does.
+            Exception: A client can't be made.
         """
         # They are of the process which forked this one. Kept, so that nothing here ever finds
         # their connections unused and closes them.
@@ -115,13 +131,13 @@ class Pools:
             self._renew()
         pool = self._current
         pool.in_use += 1
-        pool.used_at = self._now()
+        pool.used_at = self._clock.passed()
         return pool
 
     def put_back(self, pool: Pool) -> None:
         """Say that the request is over, however it ended."""
         pool.in_use -= 1
-        pool.used_at = self._now()
+        pool.used_at = self._clock.passed()
 
     def give_up(self, pool: Pool | None = None) -> None:
         """Make no more requests with a pool, that in force by default; it is closed in time."""
@@ -132,7 +148,7 @@ class Pools:
     def _is_over(self, pool: Pool) -> bool:
         # Those that lie idle for longer are dropped one by one by the library, but its clock stands
         # still while the machine is asleep; then also beside a request that was on its way.
-        now = self._now()
+        now = self._clock.passed()
         is_stale = now - pool.used_at > KEEP_ALIVE_SECONDS
         return pool.is_given_up or is_stale or now >= pool.expires_at
 
@@ -143,9 +159,9 @@ class Pools:
         self._current = self._open()
 
     def _open(self) -> Pool:
-        now = self._now()
+        now = self._clock.passed()
         age = self._max_age * (1 - JITTER * self._random.random())
-        return Pool(self._make(), now + age, now)
+        return Pool(self._maker.make_client(), now + age, now)
 
 
 async def _close(pool: Pool) -> None:
@@ -167,19 +183,15 @@ class AwakeAndAsleep:
     the wall clock counts too where it is ahead. Set forward by hand it looks like sleep, and costs
     new connections. One thread.
 
-    Args:
-        steady: Returns seconds of a clock that nobody sets.
-        wall: Returns seconds of the wall clock.
     """
 
-    def __init__(self, steady: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._steady, self._wall = steady, wall
-        self._seen = steady(), wall()
+    def __init__(self) -> None:
+        self._seen = steady_clock(), wall_clock()
         self._passed = 0.0
 
-    def __call__(self) -> float:
+    def passed(self) -> float:
         """Return seconds since it was made."""
-        steady, wall = self._steady(), self._wall()
+        steady, wall = steady_clock(), wall_clock()
         self._passed += max(steady - self._seen[0], wall - self._seen[1], 0.0)
         self._seen = steady, wall
         return self._passed

@@ -9,6 +9,7 @@ the one who waits have it.
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from arthur_relay.system import native
 from arthur_relay.system.clocks import Clocks
@@ -29,30 +30,48 @@ LOOK_SECONDS = 0.01
 """How long a look is good for: where system calls are slow it costs as much as encoding a row."""
 
 
-def _cpu_of_other_threads() -> float:
-    return time.process_time() - time.thread_time()
+class CpuClock(Protocol):
+    """Time as the worker's thread spends it."""
+
+    def seconds(self) -> float:
+        """Return seconds, for durations."""
+        ...
+
+    def of_others(self) -> float:
+        """Return the CPU seconds that the process's other threads have taken."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let go of the lock for at least so many seconds."""
+        ...
+
+
+class ThisProcess:
+    """The real one."""
+
+    def seconds(self) -> float:
+        """Return seconds."""
+        return Clocks.perf_counter()
+
+    def of_others(self) -> float:
+        """Return the CPU seconds of the other threads."""
+        return time.process_time() - time.thread_time()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        native.sleep(seconds)
 
 
 class GilYielder:
     """Says when the worker has computed for long enough, and pauses then. Worker's thread only.
 
     Args:
-        now: Returns seconds, for durations.
-        cpu_of_others: Returns the CPU seconds that the process's other threads have taken.
-        sleep: Lets go of the lock for at least so many seconds.
+        clock: Tells how the process spends its time.
     """
 
-    def __init__(
-        self,
-        *,
-        now: Callable[[], float] = Clocks.perf_counter,
-        cpu_of_others: Callable[[], float] = _cpu_of_other_threads,
-        sleep: Callable[[float], None] = native.sleep,
-    ) -> None:
-        self._now = now
-        self._cpu_of_others = cpu_of_others
-        self._sleep = sleep
-        self._since = self._looked_at = now()
+    def __init__(self, clock: CpuClock = ThisProcess()) -> None:  # noqa: B008 - it has no state
+        self._clock = clock
+        self._since = self._looked_at = clock.seconds()
         self._others = 0.0
         self._others_compute = True
 
@@ -62,18 +81,18 @@ class GilYielder:
         Args:
             in_a_rush: Says whether the worker falls behind; then it may compute for longer.
         """
-        now = self._now()
+        now = self._clock.seconds()
         computed = now - self._since
         if computed < SLICE_SECONDS or (computed < RUSH_SECONDS and in_a_rush()):
             return
         if now - self._looked_at >= LOOK_SECONDS:
             self._look(now)
         if self._others_compute:
-            self._sleep(PAUSE_SECONDS)
-            now = self._now()
+            self._clock.sleep(PAUSE_SECONDS)
+            now = self._clock.seconds()
         self._since = now
 
     def _look(self, now: float) -> None:
-        others = self._cpu_of_others()
+        others = self._clock.of_others()
         self._others_compute = others - self._others > BUSY_SHARE * (now - self._looked_at)
         self._others, self._looked_at = others, now

@@ -5,13 +5,14 @@ groups that wait when the worker looks share one commit, however many they are.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import IntakeBuffer
+from arthur_relay.capture.queue import Wakes
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.system.clocks import Clock
 from arthur_relay.worker.flush import FlushTracker
@@ -85,7 +86,7 @@ class IngestQueue:
         buffer: Where the rows go.
         ledger: Counts those that are held; those that are refused were never captured.
         flushes: Told of what was taken.
-        wake: Wakes the worker; thread-safe, never blocks.
+        worker: Is woken.
         max_bytes: What the buffer may hold.
         sender: Knows whether nothing of a model goes through, while others' rows do.
         clock: Tells for how long rows could not be written.
@@ -94,7 +95,7 @@ class IngestQueue:
     buffer: IntakeBuffer
     ledger: Ledger
     flushes: FlushTracker
-    wake: Callable[[], None]
+    worker: Wakes
     max_bytes: int
     sender: KnowsHeld
     clock: Clock
@@ -110,7 +111,7 @@ class IngestQueue:
             self.close()
         elif not self._woken:
             self._woken = True
-            self.wake()
+            self.worker.wake()
 
     def has_room(self) -> bool:
         """Say whether a usual request's rows fit in. Any thread."""

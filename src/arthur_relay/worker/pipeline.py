@@ -132,7 +132,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         gil: Lets the application's threads go on.
         clock: Tells the time that letters and rows carry.
     """
-    queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, wake=thread.wake, budget=budget)
+    queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, thread, budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
     budget.awaiting, budget.rows = awaiting, buffer.intake
     ground_truth = GroundTruthOrder(random)
@@ -210,7 +210,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             buffer=buffer.intake,
             ledger=ledger,
             flushes=flushes,
-            wake=thread.wake,
+            worker=thread,
             max_bytes=settings.buffer_bytes,
             sender=sender,
             clock=clock,

@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from arthur_relay.relay import Relay
 from arthur_relay.stats import Stats
+from arthur_relay.system.clocks import Clock, SystemClock
 
 SAMPLE_SECONDS: Final = 0.1
 """The time between two looks at the relay's counts."""
@@ -66,7 +66,7 @@ class Recording:
     """Records a demo. One thread streams tokens, one takes samples, one makes the outage.
 
     Args:
-        clock: Returns seconds, monotonically.
+        clock: Tells durations.
 
     Attributes:
         there: The tokens' pace while Arthur was there.
@@ -74,9 +74,9 @@ class Recording:
         samples: All samples, oldest first.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
         self._clock = clock
-        self._started_at = clock()
+        self._started_at = clock.monotonic()
         self._last_token_at: float | None = None
         self._tokens: list[int] = []
         self._gone_at: float | None = None
@@ -95,7 +95,7 @@ class Recording:
         """How long Arthur has been away; 0 when it never was."""
         if self._gone_at is None:
             return 0.0
-        return (self._clock() if self._back_at is None else self._back_at) - self._gone_at
+        return (self._clock.monotonic() if self._back_at is None else self._back_at) - self._gone_at
 
     @property
     def most_pending(self) -> int:
@@ -104,7 +104,7 @@ class Recording:
 
     def token(self) -> None:
         """Count a token, now."""
-        now = self._clock()
+        now = self._clock.monotonic()
         if self._last_token_at is not None:
             (self.away if self.is_away else self.there).add(now - self._last_token_at)
         self._last_token_at = now
@@ -114,15 +114,15 @@ class Recording:
 
     def gone(self) -> None:
         """Note that Arthur is away from now on."""
-        self._gone_at = self._clock()
+        self._gone_at = self._clock.monotonic()
 
     def back(self) -> None:
         """Note that Arthur is there again."""
-        self._back_at = self._clock()
+        self._back_at = self._clock.monotonic()
 
     def sample(self, stats: Stats) -> None:
         """Note the relay's counts, now."""
-        self.samples.append(Sample(self._clock(), stats, self.is_away))
+        self.samples.append(Sample(self._clock.monotonic(), stats, self.is_away))
 
     @contextlib.contextmanager
     def sampling(self, relay: Relay) -> Iterator[None]:
@@ -161,7 +161,7 @@ class Recording:
         They are twice as long whenever they would be too many otherwise. The unfinished one is
         left out.
         """
-        done = self._slice_of(self._clock())
+        done = self._slice_of(self._clock.monotonic())
         width = 1
         while done // width > columns:
             width *= 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 import orjson
+
+from arthur_relay.system.clocks import Clock
 
 REFRESH_SECONDS = 300.0
 """A token is refreshed this long before it expires, as the SDK does it (arthurai.client.auth)."""
@@ -33,24 +35,32 @@ class Token:
         return "Token(...)"
 
 
+class LogsIn(Protocol):
+    """Has a login and a password."""
+
+    async def log_in(self) -> str:
+        """Return a new JWT; raises what the destination's questions do."""
+        ...
+
+
 class TokenSource:
     """Holds the token in force; concurrent requests make one login together.
 
     Args:
-        log_in: Returns a new JWT; None when there is an API key instead.
+        login: Logs in; None when there is an API key instead.
         api_key: The API key, or None when there is a login instead.
-        wall_clock: Returns seconds since the epoch, the scale of a JWT's `exp`.
+        clock: Tells the time, which a JWT's `exp` is compared with.
     """
 
     def __init__(
         self,
         *,
-        log_in: Callable[[], Awaitable[str]] | None,
+        login: LogsIn | None,
         api_key: str | None,
-        wall_clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
-        self._log_in = log_in
-        self._wall_clock = wall_clock
+        self._login = login
+        self._clock = clock
         self._token = Token(api_key) if api_key is not None else None
         self._lock: anyio.Lock | None = None
 
@@ -61,7 +71,7 @@ class TokenSource:
     @property
     def can_log_in(self) -> bool:
         """Whether a refused token can be replaced by another one."""
-        return self._log_in is not None
+        return self._login is not None
 
     @property
     def held(self) -> str:
@@ -80,22 +90,24 @@ class TokenSource:
         assert self._lock is not None
         async with self._lock:
             if not self._is_good():
-                assert self._log_in is not None
-                value = await self._log_in()
-                self._token = Token(value, refresh_time(value, now=self._wall_clock()))
+                assert self._login is not None
+                value = await self._login.log_in()
+                self._token = Token(
+                    value, refresh_time(value, now=self._clock.utc_now().timestamp())
+                )
             assert self._token is not None
             return self._token
 
     def refused(self, token: Token) -> None:
         """Forget a token that Arthur refused, unless another one is in force already."""
-        if self._log_in is not None and self._token is token:
+        if self._login is not None and self._token is token:
             self._token = None
 
     def _is_good(self) -> bool:
         token = self._token
         if token is None:
             return False
-        return token.refresh_at is None or self._wall_clock() < token.refresh_at
+        return token.refresh_at is None or self._clock.utc_now().timestamp() < token.refresh_at
 
 
 def refresh_time(jwt: str, *, now: float) -> float | None:

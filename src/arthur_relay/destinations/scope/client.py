@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -36,6 +35,7 @@ from arthur_relay.errors import (
 )
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
 from arthur_relay.settings import MOST_HANGING, RelaySettings
+from arthur_relay.system.clocks import Clock, SystemClock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,13 +67,13 @@ class ScopeDestination:
         timeout_seconds: float,
         max_age_seconds: float,
         retry_after_max_seconds: float,
-        now: Callable[[], datetime],
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
         self._principal = credentials.owner.principal
         self._retry_after_max = retry_after_max_seconds
-        self._now = now
+        self._clock = clock
         path = socket_path(credentials.url)
         self._http = HttpClient(
             (credentials.url if path is None else "http://localhost") + PREFIX,
@@ -93,9 +93,9 @@ class ScopeDestination:
     def _token_source(self) -> TokenSource:
         api_key = self._credentials.api_key
         return TokenSource(
-            log_in=self._log_in if api_key is None else None,
+            login=self if api_key is None else None,
             api_key=api_key,
-            wall_clock=lambda: self._now().timestamp(),
+            clock=self._clock,
         )
 
     def renew(self, credentials: Credentials) -> None:
@@ -155,7 +155,6 @@ class ScopeDestination:
             timeout_seconds=settings.request_timeout_seconds,
             max_age_seconds=settings.connection_max_age_seconds,
             retry_after_max_seconds=settings.retry_after_max_seconds,
-            now=lambda: datetime.now(UTC),
             certificate=ClientCertificate.of(settings),
         )
 
@@ -373,7 +372,7 @@ class ScopeDestination:
             )
         return str(ids[0]) if ids else ""
 
-    async def _log_in(self) -> str:
+    async def log_in(self) -> str:
         """Log in and return the JWT.
 
         Raises:
@@ -432,7 +431,9 @@ class ScopeDestination:
 
     def _retry_after(self, answer: Answer) -> float | None:
         return retry_after_seconds(
-            answer.headers.get("retry-after"), now=self._now(), maximum=self._retry_after_max
+            answer.headers.get("retry-after"),
+            now=self._clock.utc_now(),
+            maximum=self._retry_after_max,
         )
 
     def _where(self, what: str) -> str:
