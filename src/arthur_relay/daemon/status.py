@@ -7,6 +7,7 @@ import platform
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.observations import POINT_SECONDS, Asked
@@ -142,7 +143,7 @@ def _models(accounts: Accounts) -> list[dict[str, Any]]:
             "dropped": _of_model(accounts.dropped, model),
             "pending": pending[model],
         }
-        for model, captured in sorted(accounts.captured.items(), key=lambda item: -item[1])
+        for model, captured in sorted(accounts.captured.items(), key=itemgetter(1), reverse=True)
     ]
 
 

@@ -247,10 +247,10 @@ class Pipeline:
     dead_letters: DeadLetters
     created_pid: int = field(default_factory=os.getpid)
     started_pid: int | None = None
-    closing: FlushRequest = field(default_factory=lambda: FlushRequest(closing=True))
+    closing: FlushRequest = field(default_factory=partial(FlushRequest, closing=True))
     ended: native.Event = field(default_factory=native.Event)
     logged_end: bool = False
-    _open: list[None] = field(default_factory=lambda: [None])
+    _open: list[None] = field(default_factory=partial(list, (None,)))
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
 
     @classmethod
@@ -279,7 +279,7 @@ class Pipeline:
             host=host,
             thread=runtime,
             ledger=ledger,
-            buffer=chosen_buffer(settings, lambda: _owner(destination)),
+            buffer=chosen_buffer(settings, partial(_owner, destination)),
             dead_letters=dead_letters,
             budget=budget if budget is not None else MemoryBudget.of(settings),
         )

@@ -3,6 +3,7 @@
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -50,6 +51,10 @@ NOTED_QUESTIONS = 100
 
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
+
+
+def _count_nothing(_name: str) -> None:
+    """Count no value: what a presumed encoder leaves out is not the application's."""
 
 
 def _log_once() -> LogOnce:
@@ -109,7 +114,7 @@ class SchemaRegistry:
     _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[Schema] = field(default_factory=deque)
-    _noted: deque[str] = field(default_factory=lambda: deque(maxlen=NOTED_QUESTIONS))
+    _noted: deque[str] = field(default_factory=partial(deque, maxlen=NOTED_QUESTIONS))
     _hurry: anyio.Event | None = None
     _last_presumed: RowEncoder | None = None
     _limiter: anyio.CapacityLimiter | None = None
@@ -210,7 +215,7 @@ class SchemaRegistry:
         if self._last_presumed is None or self._last_presumed.schema.model_id != model_id:
             self._last_presumed = self._row_format.encoder(
                 self._row_format.usual_schema(model_id),
-                omitted=lambda _name: None,
+                omitted=_count_nothing,
                 privacy=self.privacy,
             )
         return self._last_presumed

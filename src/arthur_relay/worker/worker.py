@@ -143,7 +143,7 @@ class Worker:
             or self.schemas.is_asking
         )
 
-    async def run(self, ready: Callable[[], None] = lambda: None) -> bool:
+    async def run(self, ready: Callable[[], object] = bool) -> bool:
         """Work until a closing barrier is done, until cancelled, or until there is nothing to do.
 
         Args:

@@ -69,6 +69,11 @@ READ_BYTES = 2 * 1024 * 1024
 _FAILURES = (ConfigurationError, ForeignSpoolError, NotASpoolError, OSError, sqlite3.Error)
 
 
+def nobody() -> RowOwner:
+    """Return the owner of rows of which nobody says whose they are."""
+    return NOBODY
+
+
 class Spool:
     """Rows in the files of a directory. See the protocols of `buffers` for each method.
 
@@ -93,7 +98,7 @@ class Spool:
         max_bytes: int,
         power_safe: bool,
         clock: Clock,
-        owner: Callable[[], RowOwner] = lambda: NOBODY,
+        owner: Callable[[], RowOwner] = nobody,
     ) -> None:
         self._directory = directory
         self._max_bytes = max_bytes

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
         with TemporaryDirectory(prefix=".arthur-relay-check-", dir=there) as temporary:
             where = Path(temporary, path.relative_to(there))
             changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
-            buffer = chosen_buffer(settings.model_copy(update=changed), lambda: RowOwner(""))
+            buffer = chosen_buffer(settings.model_copy(update=changed), partial(RowOwner, ""))
             buffer.durable.open()
             buffer.durable.close()
     except OSError as error:

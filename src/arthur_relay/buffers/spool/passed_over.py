@@ -8,6 +8,7 @@ row costs the twelve bytes of its number and its size, since a spool may hold a 
 from array import array
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 
 from arthur_relay.buffers.spool.segment import Segment
 
@@ -27,8 +28,8 @@ class _Run:
     """Rows of one file; the first ones may have been taken."""
 
     segment: Segment
-    numbers: "array[int]" = field(default_factory=lambda: array(_NUMBER))
-    sizes: "array[int]" = field(default_factory=lambda: array(_SIZE))
+    numbers: "array[int]" = field(default_factory=partial(array, _NUMBER))
+    sizes: "array[int]" = field(default_factory=partial(array, _SIZE))
     taken: int = 0
 
     def __len__(self) -> int:

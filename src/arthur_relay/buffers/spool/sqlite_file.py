@@ -109,7 +109,7 @@ class SpoolFile:
         *,
         noted: Iterable[tuple[int, History]] = (),
         now: float,
-        trouble: Callable[[], str | None] = lambda: None,
+        trouble: Callable[[], str | None] | None = None,
     ) -> None:
         """Commit new rows and changes, all or nothing.
 
@@ -136,7 +136,7 @@ class SpoolFile:
             for some in in_parts(acked):
                 execute(DELETE[len(some)], some)
             execute("UPDATE held SET rows = ?, last_seq = ?", (rows, last_seq))
-            if found := trouble():
+            if trouble is not None and (found := trouble()):
                 raise sqlite3.OperationalError(found)
         self.rows, self.last_seq = rows, last_seq
         try:  # the rows are written; it does no harm if there is no room to tidy up
