@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from arthur_relay.daemon.access import Access, Door, Token
-from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.api import Api, create_app
+from arthur_relay.daemon.auth import Authenticator, Endpoint, Token
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.clients import ClientAdmission, server_options
+from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.intake import Intake
-from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.http_server.server import HttpServer
 from tests.waiting import SECONDS
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from arthur_relay.daemon.access import Grant
+    from arthur_relay.daemon.auth import Principal
     from arthur_relay.daemon.desk import Desk
     from arthur_relay.daemon.models import Models
     from arthur_relay.http_server.connection import Connection
@@ -67,7 +67,7 @@ class Taken:
 class AnyModel:
     """Stands for Arthur: it has every model."""
 
-    async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
+    async def answer(self, name: str, *, by_partner_id: bool, principal: Principal) -> Response:
         return PlainTextResponse("{}", media_type="application/json")
 
     async def refusal(self, model_id: str) -> str:
@@ -95,7 +95,7 @@ class Edge:
 
     def __init__(
         self,
-        door: Door = Door.SOCKET,
+        endpoint: Endpoint = Endpoint.SOCKET,
         *,
         tokens: tuple[Token, ...] | None = None,
         most: int = 100,
@@ -107,10 +107,10 @@ class Edge:
         self.counts = IntakeCounts()
         self.settings = DaemonSettings(client_timeout_seconds=timeout_seconds, **settings)
         self._directory = tempfile.TemporaryDirectory(prefix="arthur-")
-        self._listener = self._listen(door)
+        self._listener = self._listen(endpoint)
         self.may_view = asyncio.Event()
         self.may_view.set()
-        access = Access(tokens, allowed_uids=self.settings.allowed_uids)
+        access = Authenticator(tokens, allowed_uids=self.settings.allowed_uids)
         current = Current(self.settings, access)
 
         async def view(request: Request) -> Response:
@@ -124,20 +124,20 @@ class Edge:
             models=AnyModel(),
         )
         api = Api(current, intake, cast("Models", AnyModel()))
-        browsers = Browsers(door, current)
+        browsers = Browsers(endpoint, current)
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]
-        self.places = Places(door, most, self.counts)
+        self.slots = ConnectionSlots(endpoint, most, self.counts)
         app = create_app(routes, browsers, current)
         self.front = HttpServer(
             app,
             [self._listener],
-            options=server_options(door),
-            admission=ClientAdmission(door, self.places, current),
+            options=server_options(endpoint),
+            admission=ClientAdmission(endpoint, self.slots, current),
         )
 
-    def _listen(self, door: Door) -> socket.socket:
-        if door is Door.SOCKET:
+    def _listen(self, endpoint: Endpoint) -> socket.socket:
+        if endpoint is Endpoint.SOCKET:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(Path(self._directory.name) / "s"))
         else:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.daemon.access import (
+from arthur_relay.daemon.auth import (
     SESSION_SECONDS,
-    Access,
-    Door,
-    Grant,
-    NoEntry,
+    Authenticator,
+    Denied,
+    Endpoint,
     Peer,
+    Principal,
     Token,
     peer_uid,
     read_tokens,
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ONE, TWO = "one-0123456789abcdef", "two-0123456789abcdef"
-TCP, SOCKET = Peer(Door.TCP), Peer(Door.SOCKET, 1000)
+TCP, SOCKET = Peer(Endpoint.TCP), Peer(Endpoint.SOCKET, 1000)
 
 
 def access(
     *tokens: Token, uids: frozenset[int] | None = None, clock: Clock | None = None
-) -> Access:
-    return Access(tokens or None, allowed_uids=uids, clock=clock or Clock())
+) -> Authenticator:
+    return Authenticator(tokens or None, allowed_uids=uids, clock=clock or Clock())
 
 
-ALPHA = Token(Grant("alpha"), ONE)
-BETA = Token(Grant("beta", frozenset({"m"})), TWO)
+ALPHA = Token(Principal("alpha"), ONE)
+BETA = Token(Principal("beta", frozenset({"m"})), TWO)
 
 
-def status(found: Grant | NoEntry) -> int | str:
-    return found.status if isinstance(found, NoEntry) else found.name
+def status(found: Principal | Denied) -> int | str:
+    return found.status if isinstance(found, Denied) else found.name
 
 
 def test_a_token_lets_in_by_tcp() -> None:
     guard = access(ALPHA, BETA)
-    assert guard.admit(TCP, ONE) == Grant("alpha")
+    assert guard.admit(TCP, ONE) == Principal("alpha")
     assert status(guard.admit(TCP, f"Bearer {TWO}")) == "beta"
     for wrong in (None, "", "alpha", ONE[:-1], ONE + "x", "ä", "a.b.c", f"Basic {ONE}"):
         assert status(guard.admit(TCP, wrong)) == 401
@@ -55,9 +55,9 @@ def test_a_token_lets_in_by_tcp() -> None:
 
 def test_models_of_a_token() -> None:
     found = access(ALPHA, BETA).admit(TCP, TWO)
-    assert isinstance(found, Grant)
+    assert isinstance(found, Principal)
     assert (found.allows("m"), found.allows("n")) == (True, False)
-    assert Grant("alpha").allows("anything")
+    assert Principal("alpha").allows("anything")
 
 
 def test_a_login_is_a_tokens_name_and_the_token() -> None:
@@ -65,10 +65,12 @@ def test_a_login_is_a_tokens_name_and_the_token() -> None:
     guard = access(ALPHA, BETA, clock=clock)
     session = guard.log_in(TCP, "beta", TWO)
     assert session is not None
-    assert guard.admit(TCP, session) == BETA.grant
+    assert guard.admit(TCP, session) == BETA.principal
     claims = session.split(".")[1]
     told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-    assert told["exp"] == clock.utc_now().timestamp() + SESSION_SECONDS, "clients log in again before that"
+    assert told["exp"] == clock.utc_now().timestamp() + SESSION_SECONDS, (
+        "clients log in again before that"
+    )
     for name, secret in (("alpha", TWO), ("beta", "x"), ("", TWO), (None, TWO), ("beta", 7)):
         assert guard.log_in(TCP, name, secret) is None
     clock.now += SESSION_SECONDS
@@ -77,9 +79,9 @@ def test_a_login_is_a_tokens_name_and_the_token() -> None:
 
 def test_a_session_ends_with_its_token_and_outlives_a_restart() -> None:
     session = access(ALPHA, BETA).log_in(TCP, "beta", TWO)
-    assert access(BETA).admit(TCP, session) == BETA.grant
+    assert access(BETA).admit(TCP, session) == BETA.principal
     assert status(access(ALPHA).admit(TCP, session)) == 401
-    assert status(access(Token(Grant("beta"), TWO + "new")).admit(TCP, session)) == 401
+    assert status(access(Token(Principal("beta"), TWO + "new")).admit(TCP, session)) == 401
 
 
 def test_sessions_can_not_be_made_up() -> None:
@@ -100,9 +102,9 @@ def test_on_the_socket_any_key_works_and_none() -> None:
 
 def test_the_users_who_may_use_the_socket() -> None:
     guard = access(uids=frozenset({7}))
-    assert status(guard.admit(Peer(Door.SOCKET, 7), None)) == "uid 7"
-    assert status(guard.admit(Peer(Door.SOCKET, 8), None)) == 403
-    assert status(guard.admit(Peer(Door.SOCKET, None), None)) == 403
+    assert status(guard.admit(Peer(Endpoint.SOCKET, 7), None)) == "uid 7"
+    assert status(guard.admit(Peer(Endpoint.SOCKET, 8), None)) == 403
+    assert status(guard.admit(Peer(Endpoint.SOCKET, None), None)) == 403
     assert status(guard.admit(TCP, None)) == "anyone", "it is for the socket only"
 
 
@@ -115,7 +117,7 @@ def test_who_is_at_the_other_end_of_a_socket() -> None:
 def test_a_tokens_file(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"# who\n\n alpha : {ONE} \nbeta:{TWO}: m , n\n")
-    assert read_tokens(path) == (ALPHA, Token(Grant("beta", frozenset({"m", "n"})), TWO))
+    assert read_tokens(path) == (ALPHA, Token(Principal("beta", frozenset({"m", "n"})), TWO))
     assert ONE not in repr(read_tokens(path))
 
 

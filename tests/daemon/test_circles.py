@@ -59,16 +59,18 @@ def test_so_is_its_socket_by_whatever_name(tmp_path: Path) -> None:
             refuse_itself(f"unix://{path}", [tmp_path / "run" / "s"], [])
 
 
-@pytest.mark.parametrize("door", ["SOCKET", "LISTEN", "METRICS_LISTEN"])
-def test_it_does_not_start(start: Callable[..., DaemonProcess], door: str, tmp_path: Path) -> None:
-    if door == "SOCKET":
+@pytest.mark.parametrize("endpoint", ["SOCKET", "LISTEN", "METRICS_LISTEN"])
+def test_it_does_not_start(
+    start: Callable[..., DaemonProcess], endpoint: str, tmp_path: Path
+) -> None:
+    if endpoint == "SOCKET":
         variables = {"ARTHUR_ENDPOINT_URL": f"unix://{tmp_path}/s"}
         variables["ARTHUR_RELAY_DAEMON_SOCKET"] = f"{tmp_path}/s"
     else:
         with socket.create_server(("127.0.0.1", 0)) as found:
             port = found.getsockname()[1]
         variables = {"ARTHUR_ENDPOINT_URL": f"http://localhost:{port}"}
-        variables[f"ARTHUR_RELAY_DAEMON_{door}"] = f"127.0.0.1:{port}"
+        variables[f"ARTHUR_RELAY_DAEMON_{endpoint}"] = f"127.0.0.1:{port}"
     daemon = start(**variables)
     assert daemon.end(None) == 2
     assert "this daemon itself listens" in daemon.log

@@ -10,7 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from arthur_relay.accounting import MODELS, OTHER, REASONS, BoundedReasons, ModelLedger
-from arthur_relay.daemon.observations import Histogram
+from arthur_relay.daemon.measurements import Histogram
 from arthur_relay.sandbox import ArthurSandbox
 from tests.waiting import wait_for
 
@@ -212,10 +212,10 @@ def test_the_views_are_on_their_own_port_which_takes_no_rows(
 
 def test_the_views_are_not_where_applications_come_in_by_tcp(start: Start) -> None:
     daemon = start(ARTHUR_RELAY_DAEMON_LISTEN="127.0.0.1:0")
-    door = daemon.client("http://" + daemon.address("taking rows on"))
-    assert door.get("/readyz").status_code == 200
+    endpoint = daemon.client("http://" + daemon.address("taking rows on"))
+    assert endpoint.get("/readyz").status_code == 200
     for path in ("/metrics", "/status", "/"):
-        assert door.get(path).status_code == 404
+        assert endpoint.get(path).status_code == 404
 
 
 def test_models_beyond_a_number_share_one_account() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arthur_relay.daemon import json_rows
-from arthur_relay.daemon.rows import NotRowsError, Split, TooManyRowsError, split
+from arthur_relay.daemon.splitter import NotRowsError, Split, TooManyRowsError, split
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from arthur_relay.daemon.access import Door, Grant, Token
+from arthur_relay.daemon.auth import Endpoint, Principal, Token
+from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.descriptors import connections_that_fit
-from arthur_relay.daemon.places import Places
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
 from tests.waiting import SECONDS, wait_for
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 SECRET = "0123456789abcdef-secret"
-TOKENS = (Token(Grant("one"), SECRET),)
+TOKENS = (Token(Principal("one"), SECRET),)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def anyio_backend() -> str:
 
 
 async def test_strangers_make_room_for_those_with_a_token() -> None:
-    async with Edge(Door.TCP, tokens=TOKENS, most=5) as edge:
+    async with Edge(Endpoint.TCP, tokens=TOKENS, most=5) as edge:
         known = await edge.connect()
         await known.send(rows("a", Authorization=SECRET))
         assert (await known.answer())[0] == 207
@@ -47,7 +47,7 @@ async def test_strangers_make_room_for_those_with_a_token() -> None:
         refused = await edge.connect()
         await refused.send(rows("x"))
         assert (await refused.answer())[0] == 401
-        assert edge.counts.connections[Door.TCP.value] <= 6
+        assert edge.counts.connections[Endpoint.TCP.value] <= 6
         assert statuses(await edge.exchange(rows("b", Authorization=SECRET))) == [207]
         assert statuses(await edge.exchange(request())) == [200]
         await known.send(rows("c", Authorization=SECRET))
@@ -58,7 +58,7 @@ async def test_strangers_make_room_for_those_with_a_token() -> None:
 
 
 async def test_half_a_request_keeps_no_place() -> None:
-    async with Edge(Door.TCP, tokens=TOKENS, most=5) as edge:
+    async with Edge(Endpoint.TCP, tokens=TOKENS, most=5) as edge:
         slow = [await edge.connect() for _ in range(5)]
         for each in slow[:3]:
             await each.send(b"POST /api HTTP/1.1\r\nHost: ")
@@ -88,15 +88,15 @@ async def test_who_waits_for_an_answer_does_not_make_room() -> None:
 
 
 async def test_idle_views_keep_nobody_out() -> None:
-    for door in (Door.VIEWS, Door.SOCKET):
-        async with Edge(door, most=4) as edge:
+    for endpoint in (Endpoint.VIEWS, Endpoint.SOCKET):
+        async with Edge(endpoint, most=4) as edge:
             seeing = [await edge.connect() for _ in range(4)]
             for each in seeing:
                 await each.send(request(path="/status"))
                 assert (await each.answer())[0] == 200
             assert statuses(await edge.exchange(request(path="/status"))) == [200]
             assert statuses(await edge.exchange(request())) == [200]
-            if door is Door.SOCKET:
+            if endpoint is Endpoint.SOCKET:
                 known = [await edge.connect() for _ in range(4)]
                 for each in known:
                     await each.send(rows("a"))
@@ -107,8 +107,8 @@ async def test_idle_views_keep_nobody_out() -> None:
 
 
 async def test_views_that_are_answered_are_few_and_leave_others_their_places() -> None:
-    for door in (Door.VIEWS, Door.SOCKET):
-        async with Edge(door, most=4) as edge:
+    for endpoint in (Endpoint.VIEWS, Endpoint.SOCKET):
+        async with Edge(endpoint, most=4) as edge:
             edge.may_view.clear()
             seeing = [await edge.connect() for _ in range(2)]
             for each in seeing:
@@ -117,7 +117,7 @@ async def test_views_that_are_answered_are_few_and_leave_others_their_places() -
             await late.send(request(path="/status"))
             assert (await late.answer())[0] == 503
             assert statuses(await edge.exchange(request())) == [200]
-            if door is Door.SOCKET:
+            if endpoint is Endpoint.SOCKET:
                 assert statuses(await edge.exchange(rows("a"))) == [207]
             edge.may_view.set()
             for each in seeing:
@@ -128,7 +128,7 @@ async def test_views_that_are_answered_are_few_and_leave_others_their_places() -
 
 
 async def test_a_view_that_is_not_read_gives_way_to_one_that_is() -> None:
-    async with Edge(Door.VIEWS, most=4) as edge:
+    async with Edge(Endpoint.VIEWS, most=4) as edge:
         deaf = [await edge.connect() for _ in range(4)]
         for each in deaf:
             await each.send(request(path="/metrics"))
@@ -141,10 +141,10 @@ async def test_a_view_that_is_not_read_gives_way_to_one_that_is() -> None:
 
 async def test_users_that_may_not_use_the_socket_get_no_view_of_it() -> None:
     for allowed, expected in (("987654", 403), (str(os.getuid()), 200)):
-        async with Edge(Door.SOCKET, allowed_uids=allowed) as edge:
+        async with Edge(Endpoint.SOCKET, allowed_uids=allowed) as edge:
             assert statuses(await edge.exchange(request(path="/status"))) == [expected]
             assert statuses(await edge.exchange(request())) == [200], "a probe is for everybody"
-    async with Edge(Door.VIEWS, allowed_uids="987654") as edge:
+    async with Edge(Endpoint.VIEWS, allowed_uids="987654") as edge:
         assert statuses(await edge.exchange(request(path="/status"))) == [200]
 
 
@@ -206,9 +206,9 @@ class Busy:
 
 
 def test_when_all_newcomers_wait_for_an_answer_nobody_is_let_in() -> None:
-    places = Places(Door.TCP, 2, counts := IntakeCounts())
-    assert [places.arrive(Busy()) for _ in range(3)] == [True, True, False]
-    assert counts.connections[Door.TCP.value] == 2
+    slots = ConnectionSlots(Endpoint.TCP, 2, counts := IntakeCounts())
+    assert [slots.arrive(Busy()) for _ in range(3)] == [True, True, False]
+    assert counts.connections[Endpoint.TCP.value] == 2
 
 
 def test_handshakes_count(start: Callable[..., DaemonProcess], tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ FOREIGN = ["evil.example", "evil.example:8808", "127.0.0.1.nip.io", "localhost.e
 
 
 async def test_pages_of_other_sites_neither_write_nor_read_by_tcp() -> None:
-    async with Edge(Door.TCP) as edge:
+    async with Edge(Endpoint.TCP) as edge:
         post = rows("a")
         for host in LOCAL:
             sent = post.replace(b"Host: localhost", b"Host: " + host.encode())
@@ -293,15 +293,15 @@ async def test_pages_of_other_sites_neither_write_nor_read_by_tcp() -> None:
 
 
 async def test_with_tokens_any_name_will_do() -> None:
-    async with Edge(Door.TCP, tokens=TOKENS) as edge:
+    async with Edge(Endpoint.TCP, tokens=TOKENS) as edge:
         sent = rows("a", Authorization=SECRET, Origin="https://app.example")
         sent = sent.replace(b"Host: localhost", b"Host: relay.example")
         assert statuses(await edge.exchange(sent.replace(b"application/json", b"text/x"))) == [207]
 
 
 async def test_the_views_are_asked_for_by_their_own_names() -> None:
-    for door in (Door.VIEWS, Door.SOCKET):
-        async with Edge(door, allowed_hosts="relay.example, other.example") as edge:
+    for endpoint in (Endpoint.VIEWS, Endpoint.SOCKET):
+        async with Edge(endpoint, allowed_hosts="relay.example, other.example") as edge:
             for host in (*LOCAL, "relay.example:80", "OTHER.example"):
                 sent = request(path="/status").replace(b"localhost", host.encode())
                 assert statuses(await edge.exchange(sent)) == [200], host

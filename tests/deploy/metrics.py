@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.accounting import ModelLedger
 from arthur_relay.credentials import Credentials
-from arthur_relay.daemon.access import Access
+from arthur_relay.daemon.auth import Authenticator
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.metrics import DaemonCollector
 from arthur_relay.daemon.settings import DaemonSettings
@@ -27,7 +27,7 @@ def _families() -> list[Metric]:
     settings = RelaySettings(spool_dir=Path("/nonexistent"))
     destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
     pipeline = Pipeline.build(settings, destination, host=StandingHost(), by_model=ModelLedger())
-    access = Access(None, allowed_uids=None)
+    access = Authenticator(None, allowed_uids=None)
     state = DaemonState(Current(DaemonSettings(), access), settings, pipeline, destination.name)
     return list(DaemonCollector(state, "0").collect())
 

@@ -18,7 +18,7 @@ import logging
 import resource
 from typing import TYPE_CHECKING
 
-from arthur_relay.daemon.access import Door
+from arthur_relay.daemon.auth import Endpoint
 from tests.daemon.edge import MODEL, PATH, Edge
 from tests.fuzz.intake import mutated
 from tests.fuzz.outcome import Broken, Outcome
@@ -57,7 +57,7 @@ def fuzz_edge(random: Random, cases: int, outcome: Outcome) -> None:
 
 async def _fuzz(random: Random, cases: int, outcome: Outcome, errors: Errors) -> None:
     async with Edge(
-        random.choice([Door.SOCKET, Door.TCP]), max_body_bytes=100_000, max_rows=100
+        random.choice([Endpoint.SOCKET, Endpoint.TCP]), max_body_bytes=100_000, max_rows=100
     ) as edge:
         before = _mebibytes()
         for _ in range(cases):
@@ -121,8 +121,8 @@ async def _one(  # noqa: PLR0912 - one for each invariant
 
 
 def _door(edge: Edge) -> str:
-    door = Door.SOCKET if isinstance(edge.address, str) else Door.TCP
-    return str(door.value)
+    endpoint = Endpoint.SOCKET if isinstance(edge.address, str) else Endpoint.TCP
+    return str(endpoint.value)
 
 
 def _answers(answer: bytes, given: object) -> list[tuple[int, bytes]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from arthur_relay.daemon.rows import TOO_DEEP, NotRowsError, TooManyRowsError, split
+from arthur_relay.daemon.splitter import TOO_DEEP, NotRowsError, TooManyRowsError, split
 from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Batch, Row, RowKind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay.daemon import rows
+from arthur_relay.daemon import splitter
 from arthur_relay.http_server import framing
 from tests.fuzz.__main__ import main
 from tests.fuzz.edge import fuzz_edge
@@ -36,7 +36,7 @@ def test_connections() -> None:
 
 
 def test_a_row_that_can_not_be_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_lacks", lambda document, _: "" if document else "nothing")
+    monkeypatch.setattr(splitter, "_lacks", lambda document, _: "" if document else "nothing")
     with pytest.raises((Broken, TypeError, KeyError)):
         fuzz_intake(Random(SEED), 500, Outcome())
 

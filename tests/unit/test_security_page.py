@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arthur_relay import accounting
-from arthur_relay.daemon import app, clients, logs, models, observations, places
+from arthur_relay.daemon import api, clients, connection_slots, logs, measurements, models
 from arthur_relay.daemon.json_rows import MAX_DEPTH
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 from arthur_relay.http_server import framing
@@ -26,14 +26,14 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", PAGE, re.MULTILINE))
         ("a request's line, its headers", [framing.HEADER_BYTES, framing.HEAD_BYTES // 1024]),
         ("requests that wait behind", [framing.MOST_PIPELINED]),
         ("a body on its way", [framing.BODY_PIECE_BYTES // 1024]),
-        ("the body of a login", [app.LOGIN_BYTES // 1024]),
+        ("the body of a login", [api.LOGIN_BYTES // 1024]),
         ("a model's id", [MAX_MODEL_CHARACTERS]),
-        ("connections of each listener on which a view", [places.VIEWS_AT_ONCE]),
+        ("connections of each listener on which a view", [connection_slots.VIEWS_AT_ONCE]),
         ("the time of an idle connection", [clients.KEEP_ALIVE_SECONDS]),
         ("a client that goes on sending", [int(framing.LINGER_SECONDS)]),
         ("answers about models", [models.ANSWERS_KEPT]),
         ("models that are counted by name", [accounting.MODELS]),
-        ("kinds of log lines", [logs.KINDS_KEPT, observations.ERRORS_KEPT]),
+        ("kinds of log lines", [logs.KINDS_KEPT, measurements.ERRORS_KEPT]),
     ],
 )
 def test_the_bounds_are_those_of_the_code(what: str, numbers: list[int]) -> None:

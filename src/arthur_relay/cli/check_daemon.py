@@ -17,7 +17,7 @@ from arthur_relay.cli.check import (
 )
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.daemon.access import read_tokens
+from arthur_relay.daemon.auth import read_tokens
 from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.configuration import check_listener, load
 from arthur_relay.daemon.settings import read_address

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool.inspection import Condition, inspect_spools, is_held, try_directory
-from arthur_relay.daemon.lock import NAME
+from arthur_relay.daemon.directory_lock import NAME
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:

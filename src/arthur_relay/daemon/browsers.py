@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arthur_relay.daemon.access import Door
+from arthur_relay.daemon.auth import Endpoint
 from arthur_relay.http_server.web_origins import foreign_host, foreign_origin
 
 if TYPE_CHECKING:
@@ -29,26 +29,26 @@ class Browsers:
     """Judges requests of one door.
 
     Attributes:
-        door: Where they come in.
+        endpoint: Where they come in.
         current: Knows whether the door asks for tokens, which no page has, and the names that the
             daemon may be asked for by.
         own_name: The host's name, in lower case: one of those.
     """
 
-    door: Door
+    endpoint: Endpoint
     current: Current
     own_name: str = ""
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> str:
         """Return why a request is refused, or ""."""
-        if path in PROBES or (self.door is Door.TCP and self.current.access.has_tokens):
+        if path in PROBES or (self.endpoint is Endpoint.TCP and self.current.access.has_tokens):
             return ""
         host = headers.get("host", "")
         if foreign_origin(headers.get("origin", ""), host):
             return FOREIGN_ORIGIN
         # The API on a Unix socket is out of a browser's reach, and its clients give any name; its
         # page may have been forwarded to a port.
-        if self.door is Door.SOCKET and path.startswith(API):
+        if self.endpoint is Endpoint.SOCKET and path.startswith(API):
             return ""
         allowed = {self.own_name, *(self.current.settings.allowed_hosts or ())}
         return FOREIGN_HOST if foreign_host(host, allowed) else ""

@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arthur_relay.daemon.access import Door, Peer, peer_uid
+from arthur_relay.daemon.auth import Endpoint, Peer, peer_uid
 from arthur_relay.http_server.options import ServerOptions
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+    from arthur_relay.daemon.connection_slots import ConnectionSlots
     from arthur_relay.daemon.current import Current
-    from arthur_relay.daemon.places import Places
     from arthur_relay.http_server.connection import Connection
 
 KEEP_ALIVE_SECONDS = 75
@@ -33,7 +33,7 @@ class Client:
 
     peer: Peer
     _connection: Connection
-    _places: Places
+    _places: ConnectionSlots
 
     @property
     def is_gone(self) -> bool:
@@ -60,13 +60,13 @@ class ClientAdmission:
     """An `Admission`: who may be connected at a door.
 
     Attributes:
-        door: Which.
-        places: How many, and who makes room for whom.
+        endpoint: Which.
+        slots: How many, and who makes room for whom.
         current: Knows how long a client may take.
     """
 
-    door: Door
-    places: Places
+    endpoint: Endpoint
+    slots: ConnectionSlots
     current: Current
 
     @property
@@ -76,35 +76,35 @@ class ClientAdmission:
 
     def on_arrival(self, connection: Connection) -> bool:
         """Let a newcomer in, if there is room."""
-        return self.places.arrive(connection)
+        return self.slots.arrive(connection)
 
     def on_open(self, connection: Connection) -> None:
         """Find out who it is."""
         uid = None
-        if self.door is Door.SOCKET:
+        if self.endpoint is Endpoint.SOCKET:
             uid = peer_uid(connection.transport.get_extra_info("socket"))
-        client = Client(Peer(self.door, uid), connection, self.places)
+        client = Client(Peer(self.endpoint, uid), connection, self.slots)
         connection.extensions[_CLIENT] = client
 
     def on_rest(self, connection: Connection) -> None:
         """Take back a place that was for a view."""
-        self.places.rest(connection)
+        self.slots.rest(connection)
 
     def on_end(self, connection: Connection) -> None:
         """Take back its place."""
-        self.places.leave(connection)
+        self.slots.leave(connection)
 
     def make_room(self) -> bool:
         """End the oldest newcomer that can be spared. False when there is none."""
-        return self.places.make_room()
+        return self.slots.make_room()
 
 
-def server_options(door: Door) -> ServerOptions:
+def server_options(endpoint: Endpoint) -> ServerOptions:
     """Return how connections are treated that come in by a door."""
     return ServerOptions(
         logger=logging.getLogger("arthur_relay.daemon.connections"),
         # Browsers that show the page open connections which they may not need.
-        unused_level=logging.DEBUG if door is Door.VIEWS else logging.WARNING,
+        unused_level=logging.DEBUG if endpoint is Endpoint.VIEWS else logging.WARNING,
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
         answers_half_closed=True,
         access_log=False,

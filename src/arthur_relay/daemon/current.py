@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arthur_relay.daemon.access import Access
+    from arthur_relay.daemon.auth import Authenticator
     from arthur_relay.daemon.settings import DaemonSettings
 
 
@@ -20,4 +20,4 @@ class Current:
     """
 
     settings: DaemonSettings
-    access: Access
+    access: Authenticator

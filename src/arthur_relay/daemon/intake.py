@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 
-from arthur_relay.daemon.answers import answer_error, answer_rows
 from arthur_relay.daemon.clients import client_of
-from arthur_relay.daemon.rows import NotRowsError, TooManyRowsError, split
+from arthur_relay.daemon.responses import answer_error, answer_rows
+from arthur_relay.daemon.splitter import NotRowsError, TooManyRowsError, split
 from arthur_relay.row import RowKind
 from arthur_relay.worker.ingest import IngestRefusal
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.counts import IntakeCounts
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.desk import Desk
-    from arthur_relay.daemon.rows import Split
+    from arthur_relay.daemon.splitter import Split
 
 logger = logging.getLogger("arthur_relay.daemon.intake")
 

@@ -19,13 +19,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from arthur_relay.daemon.access import Door
-from arthur_relay.daemon.observations import Asked
+from arthur_relay.daemon.auth import Endpoint
+from arthur_relay.daemon.measurements import QuestionOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from arthur_relay.daemon.observations import Distribution
+    from arthur_relay.daemon.measurements import Distribution
     from arthur_relay.daemon.state import DaemonState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -115,7 +115,7 @@ class DaemonCollector(Collector):
             "questions",
             "Questions to Arthur for models by what became of them; clients wait for the answers.",
             ("outcome",),
-            _one({each.value: seen.questions.outcomes[each] for each in Asked}),
+            _one({each.value: seen.questions.outcomes[each] for each in QuestionOutcome}),
         )
         yield _gauge(
             "questions_failing",
@@ -172,7 +172,9 @@ class DaemonCollector(Collector):
             "intake_seconds", "How long clients waited for 207.", seen.intake_seconds.read()
         )
         connections = sum(
-            count for door, count in dict(counts.connections).items() if door != Door.VIEWS.value
+            count
+            for endpoint, count in dict(counts.connections).items()
+            if endpoint != Endpoint.VIEWS.value
         )
         yield _gauge("intake_connections", "Open connections of clients.", connections)
 

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
-from arthur_relay.daemon.observations import Asked
+from arthur_relay.daemon.measurements import QuestionOutcome
+from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import (
     ConfigurationError,
@@ -22,8 +22,8 @@ from arthur_relay.errors import (
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from arthur_relay.daemon.access import Grant
-    from arthur_relay.daemon.observations import Questions
+    from arthur_relay.daemon.auth import Principal
+    from arthur_relay.daemon.measurements import Questions
     from arthur_relay.destinations.scope.client import ScopeDestination
     from arthur_relay.worker.pipeline import Pipeline
 
@@ -79,19 +79,19 @@ class Models:
     _asking: dict[_Key, asyncio.Task[_Told]] = field(default_factory=dict)
     _away_until: float = 0.0
 
-    async def answer(self, name: str, *, by_partner_id: bool, grant: Grant) -> Response:
+    async def answer(self, name: str, *, by_partner_id: bool, principal: Principal) -> Response:
         """Answer `GET /models/{id}`.
 
         A restricted token's answer says nothing of models that it may not use, not even whether
         they exist, or are known here.
         """
         try:
-            found = await self._find((name, by_partner_id), grant)
+            found = await self._find((name, by_partner_id), principal)
         except _NoModelError as error:
-            if grant.is_restricted and error.response.status_code == 404:
+            if principal.is_restricted and error.response.status_code == 404:
                 return answer_error(403, NOT_ALLOWED)
             return error.response
-        if not _allows(grant, found):
+        if not _allows(principal, found):
             return answer_error(403, NOT_ALLOWED)
         return answer_json(found)
 
@@ -116,14 +116,14 @@ class Models:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return ""
 
-    async def _find(self, key: _Key, grant: Grant) -> dict[str, Any]:
+    async def _find(self, key: _Key, principal: Principal) -> dict[str, Any]:
         """Return Arthur's description of a model, or the kept one.
 
         Raises:
             _NoModelError: There is neither.
         """
         kept = self._kept(key)
-        if kept is not None and not _allows(grant, kept):
+        if kept is not None and not _allows(principal, kept):
             kept = None
         told = self._told.get(key)
         if told is None or time.monotonic() > told.until:
@@ -163,25 +163,25 @@ class Models:
         try:
             told = await self._told_by_arthur(key)
         except CredentialsError:
-            self._note(Asked.REFUSED, "it refused the daemon's credentials")
+            self._note(QuestionOutcome.REFUSED, "it refused the daemon's credentials")
             raise
         except UnreachableError as error:
-            self._note(Asked.UNAVAILABLE, str(error))
+            self._note(QuestionOutcome.UNAVAILABLE, str(error))
             raise
-        self._note(Asked.ANSWERED)
+        self._note(QuestionOutcome.ANSWERED)
         while len(self._told) >= ANSWERS_KEPT:
             del self._told[next(iter(self._told))]
         self._told[key] = told
         return told
 
-    def _note(self, outcome: Asked, failure: str = "") -> None:
+    def _note(self, outcome: QuestionOutcome, failure: str = "") -> None:
         """Count a question as a delivery is: for the breaker, health, metrics and the log."""
         if self.questions.note(outcome, failure):
             if failure:
                 logger.warning("Arthur can't be asked for models: %s", failure)
             else:
                 logger.warning("Arthur answers questions for models again")
-        if outcome is not Asked.REFUSED:  # it is there, so that probes would tell nothing
+        if outcome is not QuestionOutcome.REFUSED:  # it is there, so that probes would tell nothing
             self.pipeline.note_question(failure)
 
     async def _told_by_arthur(self, key: _Key) -> _Told:
@@ -225,5 +225,5 @@ class Models:
         return None
 
 
-def _allows(grant: Grant, document: dict[str, Any]) -> bool:
-    return grant.allows(str(document.get("id", "")))
+def _allows(principal: Principal, document: dict[str, Any]) -> bool:
+    return principal.allows(str(document.get("id", "")))

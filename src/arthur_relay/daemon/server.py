@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from arthur_relay.accounting import ModelLedger
-from arthur_relay.daemon.access import Access, Door, read_tokens
-from arthur_relay.daemon.app import Api, create_app
+from arthur_relay.daemon.api import Api, create_app
+from arthur_relay.daemon.auth import Authenticator, Endpoint, read_tokens
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.clients import ClientAdmission, server_options
@@ -22,14 +22,14 @@ from arthur_relay.daemon.configuration import (
     environment_unless_refused,
     unknown_variables,
 )
+from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.desk import Desk
+from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.intake import Intake
-from arthur_relay.daemon.lock import hold_directory
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
-from arthur_relay.daemon.places import Places
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
 from arthur_relay.daemon.sockets import (
@@ -222,7 +222,7 @@ class Daemon:
         unix: Sequence[UnixSocket],
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
-    ) -> dict[Door, HttpServer]:
+    ) -> dict[Endpoint, HttpServer]:
         state, pipeline = self.state, self._pipeline
         relay = self._configuration.relay
         models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
@@ -241,28 +241,28 @@ class Daemon:
         found = {}
         if unix:
             sockets = [each.listener for each in unix]
-            found[Door.SOCKET] = self._front(Door.SOCKET, [*api, *probes, *others], sockets)
+            found[Endpoint.SOCKET] = self._front(Endpoint.SOCKET, [*api, *probes, *others], sockets)
         if tcp:
-            found[Door.TCP] = self._front(Door.TCP, [*api, *probes], tcp, self._tls)
+            found[Endpoint.TCP] = self._front(Endpoint.TCP, [*api, *probes], tcp, self._tls)
         if views:
-            found[Door.VIEWS] = self._front(Door.VIEWS, [*probes, *others], views)
+            found[Endpoint.VIEWS] = self._front(Endpoint.VIEWS, [*probes, *others], views)
         return found
 
     def _front(
         self,
-        door: Door,
+        endpoint: Endpoint,
         routes: Sequence[BaseRoute],
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None = None,
     ) -> HttpServer:
-        places = Places(door, self._most_connections, self.state.counts)
-        browsers = Browsers(door, self._current, socket.gethostname().lower())
+        slots = ConnectionSlots(endpoint, self._most_connections, self.state.counts)
+        browsers = Browsers(endpoint, self._current, socket.gethostname().lower())
         app = create_app(routes, browsers, self._current)
         return HttpServer(
             app,
             sockets,
-            options=server_options(door),
-            admission=ClientAdmission(door, places, self._current),
+            options=server_options(endpoint),
+            admission=ClientAdmission(endpoint, slots, self._current),
             tls=tls,
         )
 
@@ -275,7 +275,7 @@ class Daemon:
                 self._notifier.ready(self._status())
 
     async def _end(
-        self, fronts: Mapping[Door, HttpServer], unix: Sequence[UnixSocket], signals: Signals
+        self, fronts: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], signals: Signals
     ) -> int:
         """Unready first, then the intake closes, then deliveries end. Returns the exit status."""
         deadline = time.monotonic() + self._configuration.relay.shutdown_timeout_seconds
@@ -308,9 +308,9 @@ class Daemon:
         return 1 if forced else 0
 
     async def _drain(
-        self, fronts: Mapping[Door, HttpServer], unix: Sequence[UnixSocket], deadline: float
+        self, fronts: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], deadline: float
     ) -> None:
-        intake = [front for door, front in fronts.items() if door is not Door.VIEWS]
+        intake = [front for endpoint, front in fronts.items() if endpoint is not Endpoint.VIEWS]
         for one in unix:
             one.remove()
         for front in intake:
@@ -386,9 +386,9 @@ class Daemon:
         for unknown in unknown_variables(os.environ):
             logger.warning("%s", unknown.sentence)
 
-    def _read_access(self, settings: DaemonSettings) -> Access:
+    def _read_access(self, settings: DaemonSettings) -> Authenticator:
         path = settings.tokens_file
-        return Access(
+        return Authenticator(
             None if path is None else read_tokens(path),
             allowed_uids=settings.allowed_uids,
         )

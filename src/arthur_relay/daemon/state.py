@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.counts import IntakeCounts
-from arthur_relay.daemon.observations import Observations, Point
+from arthur_relay.daemon.measurements import Observations, Point
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:

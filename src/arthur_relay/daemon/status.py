@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.observations import POINT_SECONDS, Asked
+from arthur_relay.daemon.measurements import POINT_SECONDS, QuestionOutcome
 from arthur_relay.daemon.state import Phase
 from arthur_relay.stats import HealthStatus
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arthur_relay.accounting import Accounts
-    from arthur_relay.daemon.observations import Distribution, Point
+    from arthur_relay.daemon.measurements import Distribution, Point
     from arthur_relay.daemon.state import DaemonState, Queue
 
 BEHIND_SECONDS = 600.0
@@ -157,7 +157,7 @@ def _delivery(state: DaemonState) -> dict[str, Any]:
         "requests": ledger.requests,
         "retries": ledger.retries,
         "last_failure": sender.last_failure,
-        "questions": {each.value: seen.questions.outcomes[each] for each in Asked},
+        "questions": {each.value: seen.questions.outcomes[each] for each in QuestionOutcome},
         "seconds": _quantiles(seen.delivery_seconds.read()),
     }
 

@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
-from arthur_relay.daemon.answers import answer_json
 from arthur_relay.daemon.metrics import CONTENT_TYPE, Metrics
 from arthur_relay.daemon.page import Page
+from arthur_relay.daemon.responses import answer_json
 from arthur_relay.daemon.status import status
 
 if TYPE_CHECKING:

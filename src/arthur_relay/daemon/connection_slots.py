@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from arthur_relay.daemon.access import Door
+    from arthur_relay.daemon.auth import Endpoint
     from arthur_relay.daemon.counts import IntakeCounts
 
 logger = logging.getLogger("arthur_relay.daemon.connections")
@@ -40,17 +40,17 @@ class Connection(Protocol):
         """End it at once."""
 
 
-class Places:
+class ConnectionSlots:
     """The connections of one listener.
 
     Args:
-        door: Which it is.
+        endpoint: Which it is.
         most: Connections that were let in, at most, and newcomers beside them; 1 or more.
         counts: Where open connections are counted.
     """
 
-    def __init__(self, door: Door, most: int, counts: IntakeCounts) -> None:
-        self._door = door.value
+    def __init__(self, endpoint: Endpoint, most: int, counts: IntakeCounts) -> None:
+        self._door = endpoint.value
         self._most = most
         self._most_newcomers = max(2, most)  # so that a view leaves one to the probes
         self._most_views = min(VIEWS_AT_ONCE, self._most_newcomers // 2)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from arthur_relay.daemon.rows import Split
+    from arthur_relay.daemon.splitter import Split
 
 NOT_ALLOWED = "the token may not be used for this model, or there is none"
 """A restricted token gets the same answer for all other models, whether they exist or not."""

@@ -163,7 +163,7 @@ class History:
         return list(self._points.copy())
 
 
-class Asked(StrEnum):
+class QuestionOutcome(StrEnum):
     """How a question to Arthur for a model ended."""
 
     ANSWERED = "answered"
@@ -186,11 +186,11 @@ class Questions:
     """
 
     def __init__(self) -> None:
-        self.outcomes: Counter[Asked] = Counter()
-        self.last: Asked | None = None
+        self.outcomes: Counter[QuestionOutcome] = Counter()
+        self.last: QuestionOutcome | None = None
         self.failure = ""
 
-    def note(self, outcome: Asked, failure: str = "") -> bool:
+    def note(self, outcome: QuestionOutcome, failure: str = "") -> bool:
         """Take in how one ended. Returns whether that is news."""
         is_news = outcome is not self.last and not (self.last is None and not failure)
         self.outcomes[outcome] += 1
@@ -200,12 +200,12 @@ class Questions:
     def delivered(self) -> None:
         """Take in that Arthur took a request with rows: it is there, and knows us."""
         self.failure = ""
-        self.last = Asked.ANSWERED
+        self.last = QuestionOutcome.ANSWERED
 
     @property
     def are_refused(self) -> bool:
         """Whether the last one was refused for who we are."""
-        return self.last is Asked.REFUSED
+        return self.last is QuestionOutcome.REFUSED
 
 
 class Observations:

@@ -12,10 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from arthur_relay.daemon.access import Door, NoEntry
-from arthur_relay.daemon.answers import NOT_ALLOWED, answer_error, answer_json
+from arthur_relay.daemon.auth import Denied, Endpoint
 from arthur_relay.daemon.browsers import API, PROBES
 from arthur_relay.daemon.clients import client_of
+from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import safe_traceback
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from arthur_relay.daemon.access import Grant, Peer
+    from arthur_relay.daemon.auth import Peer, Principal
     from arthur_relay.daemon.browsers import Browsers
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.intake import Intake
     from arthur_relay.daemon.models import Models
 
-    Handler = Callable[[Request, Grant], Awaitable[Response]]
+    Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 logger = logging.getLogger("arthur_relay.daemon")
 
@@ -73,24 +73,24 @@ class Api:
     def _admitted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
             given = request.headers.get("authorization") or request.cookies.get("Authorization")
-            grant = self._current.access.admit(_peer(request), given)
-            if isinstance(grant, NoEntry):
-                logger.warning("a client is refused (%d): %s", grant.status, grant.sentence)
-                return answer_error(grant.status, grant.sentence)
+            principal = self._current.access.admit(_peer(request), given)
+            if isinstance(principal, Denied):
+                logger.warning("a client is refused (%d): %s", principal.status, principal.sentence)
+                return answer_error(principal.status, principal.sentence)
             if not _has_place(request.scope):
                 return _no_place()
-            return await handler(request, grant)
+            return await handler(request, principal)
 
         return checked
 
-    async def _inferences(self, request: Request, grant: Grant) -> Response:
+    async def _inferences(self, request: Request, principal: Principal) -> Response:
         model_id = request.path_params["model_id"]
-        if not grant.allows(model_id):
+        if not principal.allows(model_id):
             return _not_allowed()
         if not _may_be_model(model_id):
             return answer_error(404, "no such model")
         if (
-            _peer(request).door is Door.TCP
+            _peer(request).endpoint is Endpoint.TCP
             and not self._current.access.has_tokens
             and not _is_json(request.headers.get("content-type", ""))
         ):
@@ -98,17 +98,17 @@ class Api:
             return answer_error(415, "the Content-Type must be application/json")
         return await self._intake.take(request, model_id)
 
-    async def _model(self, request: Request, grant: Grant) -> Response:
+    async def _model(self, request: Request, principal: Principal) -> Response:
         model_id = request.path_params["model_id"]
         id_type = request.query_params.get("id_type", "id")
         if id_type not in ("id", "partner_model_id"):
             return answer_error(400, "id_type must be id or partner_model_id")
         by_partner_id = id_type == "partner_model_id"
-        if not (by_partner_id or grant.allows(model_id)):
+        if not (by_partner_id or principal.allows(model_id)):
             return _not_allowed()  # nobody is asked: it tells nothing of whether there is one
         if not _may_be_model(model_id):
-            return _not_allowed() if grant.is_restricted else answer_error(404, "no such model")
-        return await self._models.answer(model_id, by_partner_id=by_partner_id, grant=grant)
+            return _not_allowed() if principal.is_restricted else answer_error(404, "no such model")
+        return await self._models.answer(model_id, by_partner_id=by_partner_id, principal=principal)
 
     async def _log_in(self, request: Request) -> Response:
         body = bytearray()
@@ -129,17 +129,17 @@ class Api:
         response.set_cookie("Authorization", token, httponly=True, samesite="strict")
         return response
 
-    async def _user(self, request: Request, grant: Grant) -> Response:  # noqa: ARG002 - a handler's
-        return answer_json(_user(grant.name))
+    async def _user(self, request: Request, principal: Principal) -> Response:  # noqa: ARG002 - a handler's
+        return answer_json(_user(principal.name))
 
     async def _auth_info(
         self,
         request: Request,  # noqa: ARG002 - a handler's
-        grant: Grant,
+        principal: Principal,
     ) -> Response:
-        user = _user(grant.name)
+        user = _user(principal.name)
         del user["organization_id"]
-        return answer_json({"username": grant.name, **user, "organization_ids": [ORGANIZATION]})
+        return answer_json({"username": principal.name, **user, "organization_ids": [ORGANIZATION]})
 
 
 _ROWS = ("POST", "PATCH")
@@ -201,9 +201,9 @@ def _peer(request: Request) -> Peer:
 
 def _is_view(scope: Scope) -> bool:
     """Say whether a request is for a view that takes its time: anybody at these doors may ask."""
-    door = client_of(scope).peer.door
+    endpoint = client_of(scope).peer.endpoint
     path = scope["path"]
-    return door is not Door.TCP and path not in PROBES and not path.startswith(API)
+    return endpoint is not Endpoint.TCP and path not in PROBES and not path.startswith(API)
 
 
 def _has_place(scope: Scope, *, for_view: bool = False) -> bool:
@@ -245,4 +245,4 @@ def _user(name: str) -> dict[str, Any]:
     }
 
 
-__all__ = ["Api", "Door", "create_app"]
+__all__ = ["Api", "Endpoint", "create_app"]

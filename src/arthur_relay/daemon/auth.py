@@ -25,7 +25,7 @@ MIN_TOKEN_CHARACTERS = 16
 """Shorter tokens could be guessed."""
 
 
-class Door(Enum):
+class Endpoint(Enum):
     """Where a connection came in."""
 
     SOCKET = "socket"
@@ -38,16 +38,16 @@ class Peer:
     """The other end of a connection.
 
     Attributes:
-        door: Where it came in.
+        endpoint: Where it came in.
         uid: The user id of the process that connected, on a Unix socket.
     """
 
-    door: Door
+    endpoint: Endpoint
     uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Principal:
     """What a client may do.
 
     Attributes:
@@ -72,12 +72,12 @@ class Grant:
 class Token:
     """A line of the tokens file. The secret is left out of `repr()`."""
 
-    grant: Grant
+    principal: Principal
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class NoEntry:
+class Denied:
     """Why a client is not let in.
 
     Attributes:
@@ -89,7 +89,7 @@ class NoEntry:
     sentence: str
 
 
-class Access:
+class Authenticator:
     """Decides who may send. Immutable: a reload makes another one. Never raises, any thread.
 
     Args:
@@ -115,34 +115,34 @@ class Access:
         """Whether TCP asks for a token."""
         return self._tokens is not None
 
-    def admit(self, peer: Peer, credential: str | None) -> Grant | NoEntry:
+    def admit(self, peer: Peer, credential: str | None) -> Principal | Denied:
         """Say what a client may do that gives a credential: a token, a session, or anything."""
-        if peer.door is Door.SOCKET:
+        if peer.endpoint is Endpoint.SOCKET:
             if refused := self.refuse_view(peer):
                 return refused
-            return Grant("socket" if peer.uid is None else f"uid {peer.uid}")
+            return Principal("socket" if peer.uid is None else f"uid {peer.uid}")
         if self._tokens is None:
-            return Grant("anyone")
+            return Principal("anyone")
         if credential is None:
-            return NoEntry(401, "a token is required: set ARTHUR_API_KEY to it")
+            return Denied(401, "a token is required: set ARTHUR_API_KEY to it")
         given = credential.removeprefix("Bearer ").strip()
         found = self._by_secret(given) or self._by_session(given)
-        return found or NoEntry(401, "the token is unknown, or the login has expired")
+        return found or Denied(401, "the token is unknown, or the login has expired")
 
-    def refuse_view(self, peer: Peer) -> NoEntry | None:
+    def refuse_view(self, peer: Peer) -> Denied | None:
         """Say why a client gets no view, which asks for no token; None when it does."""
-        if peer.door is not Door.SOCKET or self._allowed_uids is None:
+        if peer.endpoint is not Endpoint.SOCKET or self._allowed_uids is None:
             return None
         if peer.uid in self._allowed_uids:
             return None
-        return NoEntry(403, "your user may not use this socket")
+        return Denied(403, "your user may not use this socket")
 
     def log_in(self, peer: Peer, name: object, secret: object) -> str | None:
         """Return a session for a token's name and the token; None when they are not right.
 
         On the socket, and where there are no tokens, any name and anything else will do.
         """
-        if peer.door is Door.SOCKET or self._tokens is None:
+        if peer.endpoint is Endpoint.SOCKET or self._tokens is None:
             return self._session("guest", self._guest_secret)
         if not (isinstance(name, str) and isinstance(secret, str)):
             return None
@@ -151,11 +151,11 @@ class Access:
             return None
         return self._session(name, _key_of(secret))
 
-    def _by_secret(self, given: str) -> Grant | None:
+    def _by_secret(self, given: str) -> Principal | None:
         found = None
         for token in self._tokens or ():  # all of them, so that the time tells nothing
             if _same(given, token.secret):
-                found = token.grant
+                found = token.principal
         return found
 
     def _session(self, name: str, key: bytes) -> str:
@@ -163,13 +163,13 @@ class Access:
         now = int(self._clock.utc_now().timestamp())
         return sign_token({"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}, key)
 
-    def _by_session(self, given: str) -> Grant | None:
+    def _by_session(self, given: str) -> Principal | None:
         """Return whose session it is: signed with a token, so that it ends when that is revoked."""
         now = self._clock.utc_now().timestamp()
         found = None
         for token in self._tokens or ():
             if read_token(given, _key_of(token.secret), now=now) is not None:
-                found = token.grant
+                found = token.principal
         return found
 
 
@@ -210,7 +210,7 @@ def _token(line: str, *, where: str) -> Token:
     only = frozenset(each.strip() for each in models.split(",") if each.strip())
     if colon and not only:
         raise SettingsError(f"{where}: no model is named after the second colon.")
-    return Token(Grant(name, only if colon else None), secret)
+    return Token(Principal(name, only if colon else None), secret)
 
 
 def peer_uid(connection: socket.socket) -> int | None:
