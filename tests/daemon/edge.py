@@ -18,9 +18,9 @@ from arthur_relay.daemon.auth import Authenticator, Endpoint, Token
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.connection_slots import ConnectionSlots
-from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.intake import Intake
+from arthur_relay.daemon.measurements import IntakeCounts
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.http_server.server import HttpServer
 from tests.waiting import SECONDS
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from arthur_relay.daemon.auth import Principal
-    from arthur_relay.daemon.desk import Desk
+    from arthur_relay.daemon.intake import Handover
     from arthur_relay.daemon.models import Models
     from arthur_relay.http_server.connection import Connection
     from arthur_relay.row import Row
@@ -118,7 +118,7 @@ class Edge:
             return PlainTextResponse("{}")
 
         intake = Intake(
-            desk=cast("Desk", self.taken),
+            worker=cast("Handover", self.taken),
             current=current,
             counts=self.counts,
             models=AnyModel(),

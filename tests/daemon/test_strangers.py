@@ -15,8 +15,8 @@ import trustme
 
 from arthur_relay.daemon.auth import Endpoint, Principal, Token
 from arthur_relay.daemon.connection_slots import ConnectionSlots
-from arthur_relay.daemon.counts import IntakeCounts
 from arthur_relay.daemon.descriptors import connections_that_fit
+from arthur_relay.daemon.measurements import IntakeCounts
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
 from tests.waiting import SECONDS, wait_for

@@ -24,12 +24,12 @@ from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import (
     NOTHING_TO_LISTEN_ON,
     listen_tcp,
+    load_tls,
     refuse_in_spool,
     shown,
     try_unix,
 )
 from arthur_relay.daemon.systemd import passed_sockets
-from arthur_relay.daemon.tls import load_tls
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError
 

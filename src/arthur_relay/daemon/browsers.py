@@ -26,7 +26,7 @@ FOREIGN_ORIGIN = "the request comes from another site's page"
 
 @dataclass(frozen=True, slots=True)
 class Browsers:
-    """Judges requests of one door.
+    """Judges requests of one listener.
 
     Attributes:
         endpoint: Where they come in.

@@ -1,4 +1,4 @@
-"""Who is connected at a door of the daemon, and for how long: what its HTTP server asks."""
+"""Who is connected at a listener of the daemon, and for how long: what its HTTP server asks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client_of(scope: Scope) -> Client:
 
 @dataclass(frozen=True, slots=True)
 class ClientAdmission:
-    """An `Admission`: who may be connected at a door.
+    """An `Admission`: who may be connected at a listener.
 
     Attributes:
         endpoint: Which.
@@ -100,7 +100,7 @@ class ClientAdmission:
 
 
 def server_options(endpoint: Endpoint) -> ServerOptions:
-    """Return how connections are treated that come in by a door."""
+    """Return how connections are treated that come in by a listener."""
     return ServerOptions(
         logger=logging.getLogger("arthur_relay.daemon.connections"),
         # Browsers that show the page open connections which they may not need.

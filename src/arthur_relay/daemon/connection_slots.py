@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from arthur_relay.daemon.auth import Endpoint
-    from arthur_relay.daemon.counts import IntakeCounts
+    from arthur_relay.daemon.measurements import IntakeCounts
 
 logger = logging.getLogger("arthur_relay.daemon.connections")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,18 +15,19 @@ from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.responses import answer_error, answer_rows
 from arthur_relay.daemon.splitter import NotRowsError, TooManyRowsError, split
 from arthur_relay.row import RowKind
-from arthur_relay.worker.ingest import IngestRefusal
+from arthur_relay.worker.ingest import IngestBatch, IngestRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from arthur_relay.daemon.counts import IntakeCounts
     from arthur_relay.daemon.current import Current
-    from arthur_relay.daemon.desk import Desk
+    from arthur_relay.daemon.measurements import IntakeCounts
     from arthur_relay.daemon.splitter import Split
+    from arthur_relay.row import Row
+    from arthur_relay.worker.ingest import IngestAnswer, IngestQueue
 
 logger = logging.getLogger("arthur_relay.daemon.intake")
 
@@ -53,6 +55,52 @@ class _TooLargeError(Exception):
     """The body is larger than is allowed."""
 
 
+class Handover:
+    """Hands rows to the worker, and waits until they are safe.
+
+    Made and used on the intake's loop; `answered` is called by the worker's thread.
+
+    Args:
+        ingest: The worker's side.
+    """
+
+    def __init__(self, ingest: IngestQueue) -> None:
+        self._ingest = ingest
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[IngestBatch, asyncio.Future[IngestRefusal | None]] = {}
+
+    async def hand_over(
+        self, rows: Sequence[Row], *, timeout_seconds: float
+    ) -> IngestRefusal | None:
+        """Return None when the rows are safe, else why they are not held.
+
+        When it is cancelled, or the time is over, they may be held all the same.
+
+        Raises:
+            TimeoutError: The worker has not answered in time.
+        """
+        batch = IngestBatch.of(rows, self)
+        answer: asyncio.Future[IngestRefusal | None] = self._loop.create_future()
+        self._waiting[batch] = answer
+        try:
+            self._ingest.offer(batch)
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        finally:
+            del self._waiting[batch]
+
+    def answered(self, answers: Sequence[IngestAnswer]) -> None:
+        """Wake those who wait for these answers: one system call, however many they are."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, answers)
+
+    def _settle(self, answers: Sequence[IngestAnswer]) -> None:
+        for batch, refusal in answers:
+            answer = self._waiting.get(batch)
+            if answer is not None and not answer.done():
+                answer.set_result(refusal)
+
+
 class KnowsModels(Protocol):
     """Asks Arthur for models."""
 
@@ -66,13 +114,13 @@ class Intake:
     """Requests with rows. Belongs to the daemon's loop.
 
     Attributes:
-        desk: Where rows are handed over.
+        worker: Where rows are handed over.
         current: Knows the limits.
         counts: What is counted.
         models: Knows the models.
     """
 
-    desk: Desk
+    worker: Handover
     current: Current
     counts: IntakeCounts
     models: KnowsModels
@@ -126,7 +174,7 @@ class Intake:
         rows = self.counts.rows
         if found.rows:
             try:
-                refusal = await self.desk.hand_over(found.rows, timeout_seconds=COMMIT_SECONDS)
+                refusal = await self.worker.hand_over(found.rows, timeout_seconds=COMMIT_SECONDS)
             except TimeoutError:
                 rows["deferred"] += found.total
                 return answer_error(503, "the spool takes too long", retry_after_seconds=5)

@@ -1,4 +1,4 @@
-"""What is observed of requests for the views: times, sizes, what went wrong."""
+"""What is measured of requests, for the views: counts, times, sizes, errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from arthur_relay.row import Attempt, Batch
 
@@ -88,6 +89,26 @@ class Trouble(NamedTuple):
     """How often it did."""
     at: float
     """When it last did, in seconds since 1970."""
+
+
+@dataclass(slots=True)
+class IntakeCounts:
+    """Counts since the start.
+
+    Attributes:
+        requests: Requests for rows, by method and status.
+        rows: Rows by what became of them: `accepted`, `refused` (they never can be), `deferred`
+            (503: the client keeps them).
+        connections: Open connections, by listener.
+        observe: Given, for each request with rows that were accepted, the seconds until then.
+        body_bytes: Bytes of requests' bodies that are in memory now.
+    """
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    connections: Counter[str] = field(default_factory=Counter)
+    observe: list[Callable[[float], None]] = field(default_factory=list)
+    body_bytes: int = 0
 
 
 class RecentErrors(logging.Handler):

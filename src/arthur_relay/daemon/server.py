@@ -25,9 +25,8 @@ from arthur_relay.daemon.configuration import (
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
-from arthur_relay.daemon.desk import Desk
 from arthur_relay.daemon.directory_lock import hold_directory
-from arthur_relay.daemon.intake import Intake
+from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
 from arthur_relay.daemon.settings import read_address
@@ -37,12 +36,12 @@ from arthur_relay.daemon.sockets import (
     UnixSocket,
     listen_tcp,
     listen_unix,
+    load_tls,
     refuse_in_spool,
     shown,
 )
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
-from arthur_relay.daemon.tls import load_tls
 from arthur_relay.daemon.views import probe_routes, view_routes
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
@@ -227,7 +226,7 @@ class Daemon:
         relay = self._configuration.relay
         models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
         intake = Intake(
-            desk=Desk(pipeline.ingest),
+            worker=Handover(pipeline.ingest),
             current=self._current,
             counts=state.counts,
             models=models,

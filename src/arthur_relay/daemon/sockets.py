@@ -1,9 +1,10 @@
-"""The sockets that the daemon listens on: made with the right owner and mode, or passed to it."""
+"""What the daemon listens on: sockets with the right owner and mode, and the certificate."""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from arthur_relay.system.operating_system import group_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arthur_relay.daemon.settings import DaemonSettings
+
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own (somaxconn)."""
 
 NOTHING_TO_LISTEN_ON = "set ARTHUR_RELAY_DAEMON_SOCKET or ARTHUR_RELAY_DAEMON_LISTEN"
-"""What to do where the daemon has no door."""
+"""What to do where the daemon has no listener."""
 
 _MAX_PATH = 107
 """Bytes of a Unix socket's path, on Linux: see unix(7)."""
@@ -230,3 +233,35 @@ def find_group(group: str) -> int:
     if found is None:
         raise SettingsError(f"There is no group {group!r} for the socket.")
     return found
+
+
+def load_tls(
+    settings: DaemonSettings, *, into: ssl.SSLContext | None = None
+) -> ssl.SSLContext | None:
+    """Load the certificate and its key.
+
+    Args:
+        settings: Where they are.
+        into: What connections are made with from now on; left as it is when they can't be loaded.
+
+    Returns:
+        What connections are made with, or None without a certificate.
+
+    Raises:
+        SettingsError: They can't be loaded, or do not belong together.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        return None
+    # Tried apart first: a context that was given half of a pair would refuse all connections.
+    fresh = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        fresh.load_cert_chain(certificate, key, password="")
+        if into is not None:
+            into.load_cert_chain(certificate, key, password="")
+    except OSError as error:  # ssl.SSLError is one too
+        reason = getattr(error, "reason", None) or error.strerror or "no key without a password"
+        raise SettingsError(
+            f"The certificate {certificate} with the key {key} can't be loaded: {reason}."
+        ) from None
+    return fresh if into is None else into

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from arthur_relay.daemon.counts import IntakeCounts
-from arthur_relay.daemon.measurements import Observations, Point
+from arthur_relay.daemon.measurements import IntakeCounts, Observations, Point
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
