@@ -177,6 +177,23 @@ def test_arthur_that_is_not_there(
     assert "Not reached" in marks(result.output, "✗")[0]
 
 
+@pytest.mark.usefixtures("environment")
+def test_proxy_variables_that_can_not_be_understood_are_warnings(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is reached through them: the proxy here takes no connection."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", "https://arthur.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("NO_PROXY", "[::1/200")
+    result = run("check")
+    (warning,) = [line for line in marks(result.output, "!") if line.split()[1] == "Proxy"]
+    assert "NO_PROXY" in warning
+    assert result.exit_code == 1, "what can't be reached is wrong, and no exception"
+    assert "Traceback" not in result.output
+
+
 def test_arthur_that_does_not_answer_in_time(
     run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

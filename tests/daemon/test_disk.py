@@ -185,7 +185,7 @@ def test_rows_for_one_arthur_are_not_sent_to_another(
     with ArthurSandbox() as other:
         variables = {**other.environment(), "ARTHUR_MODEL_ID": other.model_id}
         moved = start(**variables).wait_until_ready()
-        assert f"has 2 inferences for {sandbox.url}" in moved.log
+        moved.wait_for_log(f"has 2 inferences for {sandbox.url}")
         assert "2 rows of others wait" in moved.client().get("/readyz").json()["detail"]
         detail = moved.client().get("/status").json()["health"]["detail"]
         assert "2 in the spool's directory are for another Arthur or organisation" in detail

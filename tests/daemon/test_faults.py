@@ -90,7 +90,7 @@ def test_a_full_disk(
     sandbox.go_away()
     acknowledged, answer = fill(daemon.client(), sandbox)
     assert answer.json() == {"error": "the spool can't be written"}
-    assert "the spool can't be used (database or disk is full)" in daemon.log
+    daemon.wait_for_log("the spool can't be used (database or disk is full)")
     check_recovery(daemon, sandbox, acknowledged, answer)
 
 
@@ -126,7 +126,7 @@ def test_a_worker_that_dies_comes_back_and_answers(sandbox: ArthurSandbox, tmp_p
     with DaemonProcess(sandbox, tmp_path, before=DIE) as daemon:
         answer = daemon.wait_until_ready().client().post(path(sandbox), json=[row("a")])
         assert answer.status_code == 207
-        assert "the worker died and is started again" in daemon.log
+        daemon.wait_for_log("the worker died and is started again")
         wait_for(lambda: arrived(sandbox) == ["a"])
         assert daemon.end() == 0
         assert "1 rows were delivered, 0 rejected, 0 stay" in daemon.log

@@ -64,7 +64,7 @@ def test_a_daemon_that_was_started_while_arthur_is_away(
     wait_for(lambda: client.get("/status").json()["state"]["title"] == "All is well")
     found = scrape(client)
     assert found["questions_failing"] == found["breaker_open"] == {(): 0}
-    assert "Arthur answers again" in daemon.log
+    daemon.wait_for_log("Arthur answers again")
 
 
 def test_one_answer_closes_a_breaker_that_questions_have_opened(

@@ -40,7 +40,7 @@ def test_a_key_in_a_file_is_read_again(
         answer = client.post(path, json=[row(name)])
         assert answer.json()["counts"] == {"success": 1, "failure": 0, "total": 1}
     wait_for(lambda: "arthur_relay_credentials_refused 1.0" in client.get("/metrics").text)
-    assert "Arthur lets us in again" in daemon.log
+    daemon.wait_for_log("Arthur lets us in again")
     assert daemon.log.count("Arthur lets us in again") == 1
     assert arrived(sandbox) == ["before"]
     metrics = client.get("/metrics").text

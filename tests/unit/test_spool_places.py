@@ -7,7 +7,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import tempfile
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +26,6 @@ from tests.unit.test_dead_letters import letter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from arthur_relay.buffers.spool.buffer import Spool
 
@@ -132,6 +133,53 @@ def test_a_directory_that_becomes_read_only(path: Path, spool: Spool) -> None:
     assert "can't be written to" in str(spool.trouble)
     path.chmod(0o700)
     spool.close()
+
+
+NOBODY_UID = 65_534
+
+
+def in_a_child(function: Callable[[], str]) -> str:
+    """Return what a function does in a forked child, where it may be another user."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "it died"
+        with suppress(BaseException):
+            said = function()
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_directory_that_becomes_read_only_for_who_is_not_root(spool: Spool) -> None:
+    with tempfile.TemporaryDirectory(prefix="arthur-") as directory:
+        path = Path(directory, "spool")
+        Path(directory).chmod(0o755)
+        path.mkdir(0o700)
+        os.chown(path, NOBODY_UID, NOBODY_UID)
+        crash(spool)
+
+        def use() -> str:
+            os.setgroups([])
+            os.setgid(NOBODY_UID)
+            os.setuid(NOBODY_UID)
+            ours = new_spool(path)
+            ours.open()
+            assert ours.store(rows_of(2))
+            assert ours.trouble is None
+            path.chmod(0o500)
+            trouble = str(ours.trouble)
+            path.chmod(0o700)
+            assert ours.trouble is None
+            assert ours.close() == 2
+            return trouble
+
+        assert "can't be written to" in in_a_child(use)
 
 
 def pose(monkeypatch: pytest.MonkeyPatch, user: int) -> None:
@@ -256,6 +304,7 @@ def test_a_lock_file_that_is_taken_away_does_not_give_one_spool_to_two(
     (path / "0.lock").unlink()
     script = """
 import sys
+import tempfile
 from pathlib import Path
 from tests.unit.spools import new_spool, rows_of
 spool = new_spool(Path(sys.argv[1]))
