@@ -24,7 +24,6 @@ JOURNEY = (
     "capture/open_runs.py",  # the run is open no more
     "capture/generation_snapshots.py",  # what the answer holds is copied
     "relay.py",
-    "worker/pipeline.py",
     "capture/queue.py",  # from the caller's thread to the worker's
     "worker/worker.py",
     "worker/encode_stage.py",

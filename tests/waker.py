@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 class Waker:
     """Counts wake-ups, and does what a test wants to happen at one."""
 
+    is_this_thread = False
+
     def __init__(self, then: Callable[[], object] = bool) -> None:
         self.wakes = 0
         self._then = then

@@ -181,7 +181,7 @@ class Relay(Flushing):
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
             self.lose_unreadable()
         else:
-            self._pipeline.put(captured)
+            self._pipeline.queue.put(captured)
 
     def log_ground_truth(
         self,
@@ -238,7 +238,7 @@ class Relay(Flushing):
         """Queue a capture; the callback calls this for a run that has ended."""
         if self._pipeline.started_pid != os.getpid():
             self._move_in()
-        self._pipeline.put(capture, may_wait=may_wait)
+        self._pipeline.queue.put(capture, may_wait=may_wait)
 
     def submit_ground_truths(self, run: Run) -> None:
         """Submit the ground truth that came before a run ended, after the run itself."""

@@ -139,7 +139,7 @@ with Relay.from_env(settings=settings) as relay:
     relay.register(ModelSchema("m", LLM_ATTRIBUTES))
     for number in range(1200):  # of 3 KB, and rows may take 2.5 MB
         relay.capture(Inference(input_text="in " * 1000, output_text="out", model_id="m"))
-        while number % 50 == 0 and len(relay._pipeline.worker.queue):
+        while number % 50 == 0 and len(relay._pipeline.queue):
             time.sleep(0.01)
     stats = relay.stats()
     assert stats.pending == 1200, stats

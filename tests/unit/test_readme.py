@@ -276,9 +276,7 @@ def test_the_shares_of_the_queues_bytes() -> None:
     with Relay(MemoryDestination(), model_id="m", settings=settings) as relay:
         assert relay.open_runs._max_bytes == 1_500_000
         assert (
-            CaptureQueueLimits.of(settings).size
-            == relay._pipeline.worker.queue.limits.size
-            == 1_000_000
+            CaptureQueueLimits.of(settings).size == relay._pipeline.queue.limits.size == 1_000_000
         )
         assert settings.dead_letter_ring_bytes == 500_000
         buffer: Any = relay._pipeline.worker.buffer.intake

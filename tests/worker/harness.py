@@ -207,6 +207,8 @@ class Harness:
             yield self
             group.cancel_scope.cancel()
 
+    is_this_thread: ClassVar[bool] = False
+
     def wake(self) -> None:
         self.wakes += 1
         self.worker.wake()

@@ -101,8 +101,8 @@ def test_what_they_take_is_accounted_for() -> None:
             name = f"unknown-model-{number:08d}"
             relay.capture(Inference(input_text="in", output_text="out", model_id=name))
             if number % 100 == 0:
-                wait_for(lambda: len(relay._pipeline.worker.queue) < 500)
-        wait_for(lambda: len(relay._pipeline.worker.queue) == 0)
+                wait_for(lambda: len(relay._pipeline.queue) < 500)
+        wait_for(lambda: len(relay._pipeline.queue) == 0)
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

@@ -68,6 +68,15 @@ class Wakes(Protocol):
         ...
 
 
+class WorkerThread(Wakes, Protocol):
+    """The same, and who it is: the worker must not wait for itself."""
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the worker's thread asks."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class CaptureQueue:
     """Captures on their way from the callers to the worker.
@@ -81,14 +90,12 @@ class CaptureQueue:
         ledger: Counts what is captured and what is dropped.
         worker: Is woken.
         budget: Knows the bytes that nobody takes: large captures may have them.
-        may_block: Whether a full queue holds callers.
     """
 
     limits: CaptureQueueLimits
     ledger: Ledger
-    worker: Wakes
+    worker: WorkerThread
     budget: MemoryBudget = field(default_factory=MemoryBudget)
-    may_block: bool = field(init=False)
     _items: deque[Capture] = field(default_factory=deque)
     _wake_items: int = field(init=False)
     _wake_size: int = field(init=False)
@@ -101,7 +108,6 @@ class CaptureQueue:
     _room: native.Event = field(default_factory=native.Event)
 
     def __post_init__(self) -> None:
-        self.may_block = self.limits.block_seconds is not None
         self._wake_items, self._wake_size = self.limits.wake
         self.budget.queue = self
 
@@ -233,7 +239,7 @@ class CaptureQueue:
                 self._size_in -= oldest.size
                 size -= oldest.size
             return True
-        if self.limits.block_seconds is None or not may_wait:
+        if self.limits.block_seconds is None or not may_wait or self.worker.is_this_thread:
             return False
         return self._wait_for_room(self.limits.block_seconds)
 

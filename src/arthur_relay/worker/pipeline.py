@@ -14,7 +14,7 @@ from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers import Buffer, DamagedFiles
 from arthur_relay.buffers.chosen import chosen_buffer
 from arthur_relay.capture.open_runs import OpenRuns
-from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
+from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits, WorkerThread
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.delivery.flow_control import FlowControl
@@ -24,7 +24,6 @@ from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.privacy import Privacy
-from arthur_relay.inference import Capture
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
@@ -91,12 +90,8 @@ class _Idleness:
         self.worker.queue.rest(idle=True)
 
 
-class WorkerThread(Protocol):
-    """What a worker needs of its thread; see `Runtime`."""
-
-    def wake(self) -> None:
-        """Wake the worker. Any thread; never blocks, never raises."""
-        ...
+class WorkerThreads(WorkerThread, Protocol):
+    """What a worker needs of its threads; see `Runtime`."""
 
     async def offload(self, function: Callable[[], None]) -> None:
         """Call a function in a second thread, and return when it is done."""
@@ -108,7 +103,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     settings: RelaySettings,
     destination: Destination,
     host: PipelineHost,
-    thread: WorkerThread,
+    thread: WorkerThreads,
     ledger: Ledger,
     buffer: Buffer,
     dead_letters: DeadLetters,
@@ -234,6 +229,11 @@ class Pipeline:
     """A worker and its thread, and where they are between start and end.
 
     Attributes:
+        queue: Where captures are handed over.
+        ledger: Where everything is counted.
+        worker: The loop.
+        runtime: Its thread.
+        dead_letters: What was rejected.
         created_pid: The process that it belongs to.
         started_pid: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
@@ -241,6 +241,7 @@ class Pipeline:
         logged_end: Whether the log says what was left at the end.
     """
 
+    queue: CaptureQueue
     ledger: Ledger
     worker: Worker
     runtime: Runtime
@@ -285,7 +286,7 @@ class Pipeline:
         )
         if host.idle_seconds is not None:
             runtime.idleness = _Idleness(worker, host)
-        return cls(ledger, worker, runtime, dead_letters)
+        return cls(worker.queue, ledger, worker, runtime, dead_letters)
 
     def start(self) -> None:
         """Start the worker's thread.
@@ -436,17 +437,10 @@ class Pipeline:
             lacks_model=lacks_model,
         )
 
-    def put(self, capture: Capture, *, may_wait: bool = True) -> None:
-        """Put a capture into the capture queue. See `CaptureQueue.put`."""
-        if self.worker.queue.may_block:
-            # The worker must not wait for itself, nor a close for what it is about to end.
-            may_wait = may_wait and not self.runtime.is_this_thread
-        self.worker.queue.put(capture, may_wait=may_wait)
-
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait between the callers and Arthur, as accounted. Any thread."""
-        return self.worker.queue.size + self.worker.budget.buffered
+        return self.queue.size + self.worker.budget.buffered
 
     @property
     def is_open(self) -> bool:
@@ -525,7 +519,7 @@ class Pipeline:
             # Relays that are stuck are waited for at the same time, and never for long.
             at_last = deadline + JOIN_SECONDS
             self.runtime.join(min(JOIN_SECONDS, max(0.0, at_last - monotonic())))
-            self.worker.queue.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
+            self.queue.discard(DropReason.CLOSED if in_time else DropReason.SHUTDOWN)
             self.finalize(at_last)
             self.ended.set()
             worker_logs.write()
@@ -567,7 +561,7 @@ class Pipeline:
             self._open.pop()  # one step of C code: only one thread gets it
         except IndexError:
             return False
-        self.worker.queue.close()
+        self.queue.close()
         return True
 
 
