@@ -57,5 +57,5 @@ def test_a_row_that_fails_alone_again_and_again_counts_for_nothing() -> None:
     found = model_health()
     found.passed("m")
     for _ in range(1000):
-        assert failed(found, lane=Lane.APART, failures=2) is Blame.ROWS
+        assert failed(found, lane=Lane.ISOLATED, failures=2) is Blame.ROWS
     assert faults_until_another_is_to_blame(found) == FAULTS_IN_A_ROW

@@ -186,7 +186,7 @@ class FlowControl:
         return min((each for each in times if each is not None), default=None)
 
     def look(self) -> None:
-        """Let others go in place of what hangs by now, and while its rows' model waits."""
+        """Give the slots of requests that hang by now to others; their models wait."""
         open_requests = self._open_requests
         if not (open_requests.waiting or open_requests.hanging):
             return
@@ -202,7 +202,7 @@ class FlowControl:
 
     @property
     def is_clogged(self) -> bool:
-        """Whether what may hang has all the places that it may have: the rest waits."""
+        """Whether models that may hang hold all the slots they may have; the others wait."""
         if not self._open_requests.hanging:  # nearly always
             return False
         return self.in_flight.unproven > self._slots.for_unproven
@@ -360,9 +360,9 @@ class FlowControl:
                 )
         else:
             delivery.not_before = until
-            self.in_flight.set_apart(delivery)
+            self.in_flight.isolate(delivery)
         if blame is not Blame.ROWS:
-            # A probe that failed takes no place until its turn comes again.
+            # A probe that failed holds no slot until its turn comes again.
             at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
             # One that hangs keeps a request for very long, so it does not do so often.
             is_sure = blame is Blame.MODEL or not self.model_health.passes
@@ -387,7 +387,7 @@ class FlowControl:
         self._answers_again(now)
         if model_health.passes_beside(delivery):
             return Blame.ARTHUR
-        self.in_flight.set_apart(delivery)
+        self.in_flight.isolate(delivery)
         if model_health.blame(delivery, is_down=False) is Blame.MODEL:
             self._fail_model(delivery, now, at_once=False, tell=True)
             return Blame.MODEL
@@ -414,9 +414,9 @@ class FlowControl:
         if attempt.failure is None and all(
             outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
         ):
-            is_news = delivery.lane is not Lane.APART or len(delivery.rows) > 1
+            is_news = delivery.lane is not Lane.ISOLATED or len(delivery.rows) > 1
             delivery.failures += 1
-            self.in_flight.set_apart(delivery)
+            self.in_flight.isolate(delivery)
             if is_news:
                 self._fail_model(delivery, now, at_once=False, tell=True)
             return Blame.MODEL

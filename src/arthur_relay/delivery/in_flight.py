@@ -16,11 +16,11 @@ class Lane(Enum):
     """Which deliveries a delivery has to share the request slots with."""
 
     ORDINARY = "ordinary"
-    APART = "apart"
+    ISOLATED = "isolated"
     """Its rows failed while others passed: few such are on their way at once, so that the others
-    keep their places."""
+    keep their slots."""
     PROBE = "probe"
-    """As `APART`; it asks whether a model that failed can be delivered again."""
+    """As `ISOLATED`; it asks whether a model that failed can be delivered again."""
 
 
 Evidence = tuple[str, str, int]
@@ -37,7 +37,7 @@ class Delivery:
         bisection: For the rows that a batch was refused for, of which this is a part.
         possibly_delivered: The rows that Arthur may have without our having heard it.
         attempts: How often it was sent, in this form.
-        failures: How often Arthur was in trouble then.
+        failures: How many of those attempts failed because of Arthur, or of what was in them.
         malformed: How often the answer was not understood.
         seen: How many requests had been answered before the first of these failures set off.
         model_id: The model of its rows.
@@ -46,8 +46,8 @@ class Delivery:
         refusal: Why the whole of it was refused, in a sentence, or "".
         not_before: Until when the destination asked for patience, on the loop's clock.
         leave_at: From when on it may ask though Arthur seems to be away, or None.
-        is_unproven: Whether its model was not known to go well when it set off.
-        is_hanging: Whether it is unanswered for so long that it takes no place any more.
+        is_unproven: Whether its model was not known to be healthy when it was sent.
+        is_hanging: Whether it has been unanswered for so long that it holds no slot.
         hurry: Set to end its back-off.
     """
 
@@ -80,7 +80,7 @@ class Delivery:
     @property
     def is_bad_row(self) -> bool:
         """Whether it is one row that failed: those that did not are sent first."""
-        return self.lane is Lane.APART and self.failures > 0 and len(self.rows) == 1
+        return self.lane is Lane.ISOLATED and self.failures > 0 and len(self.rows) == 1
 
     @property
     def evidence(self) -> "Evidence":
@@ -96,8 +96,10 @@ class Delivery:
         self.rows, self.possibly_delivered, self.bisection = (), PossiblyDelivered(), None
 
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
-        """Return a delivery of some of its rows, which goes apart from those that go well."""
-        return Delivery(rows, Lane.APART, self.bisection, self.possibly_delivered, seen=self.seen)
+        """Return a delivery of some of its rows, in the isolated lane."""
+        return Delivery(
+            rows, Lane.ISOLATED, self.bisection, self.possibly_delivered, seen=self.seen
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -108,15 +110,15 @@ class InFlight:
         ordinary: How many of them are in the ordinary lane, those that hang left out.
         parked: How many of those back off.
         parked_alone: How many of those are single rows.
-        unproven: How many of those are of models that are not known to go well.
+        unproven: How many of those are of models that are not known to be healthy.
     """
 
     ordinary: int = 0
-    parked: int = 0
-    parked_alone: int = 0
+    backing_off: int = 0
+    backing_off_alone: int = 0
     unproven: int = 0
     _deliveries: dict[Delivery, None] = field(default_factory=dict)
-    _apart_rows: dict[Delivery, int] = field(default_factory=dict)
+    _isolated_rows: dict[Delivery, int] = field(default_factory=dict)
     _parts: Counter[str] = field(default_factory=Counter)
     _alone: Counter[str] = field(default_factory=Counter)
 
@@ -129,9 +131,9 @@ class InFlight:
 
     def clear(self) -> None:
         """Forget all: their tasks are gone."""
-        for each in (self._deliveries, self._apart_rows, self._parts, self._alone):
+        for each in (self._deliveries, self._isolated_rows, self._parts, self._alone):
             each.clear()
-        self.ordinary = self.parked = self.parked_alone = self.unproven = 0
+        self.ordinary = self.backing_off = self.backing_off_alone = self.unproven = 0
 
     def begin(self, delivery: Delivery) -> None:
         """Take in a delivery that sets off."""
@@ -144,26 +146,26 @@ class InFlight:
             del self._deliveries[delivery]
             self._count(delivery, -1)
 
-    def set_apart(self, delivery: Delivery) -> None:
+    def isolate(self, delivery: Delivery) -> None:
         """Take a delivery out of the ordinary lane."""
         if delivery.lane is Lane.ORDINARY:
             self._count(delivery, -1)
-            delivery.lane = Lane.APART
+            delivery.lane = Lane.ISOLATED
             self._count(delivery, 1)
 
     def set_hanging(self, delivery: Delivery, *, hangs: bool) -> None:
-        """Note that a delivery takes no place for now, or that it does again."""
+        """Note whether a delivery hangs, and holds no slot."""
         self._count(delivery, -1)
         delivery.is_hanging = hangs
         self._count(delivery, 1)
 
     def _count(self, delivery: Delivery, one: int) -> None:
-        if one > 0 and delivery.lane is Lane.APART:
-            self._apart_rows[delivery] = len(delivery.rows)
+        if one > 0 and delivery.lane is Lane.ISOLATED:
+            self._isolated_rows[delivery] = len(delivery.rows)
             self._of(delivery)[delivery.model_id] += len(delivery.rows)
-        elif delivery in self._apart_rows:
+        elif delivery in self._isolated_rows:
             counter = self._of(delivery)
-            counter[delivery.model_id] -= self._apart_rows.pop(delivery)
+            counter[delivery.model_id] -= self._isolated_rows.pop(delivery)
             if counter[delivery.model_id] <= 0:
                 del counter[delivery.model_id]
         if delivery.lane is Lane.ORDINARY and not delivery.is_hanging:
@@ -171,14 +173,14 @@ class InFlight:
             self.unproven += one * delivery.is_unproven
 
     def _of(self, delivery: Delivery) -> Counter[str]:
-        return self._alone if self._apart_rows[delivery] == 1 else self._parts
+        return self._alone if self._isolated_rows[delivery] == 1 else self._parts
 
     def has_fresh(self, but: Container[Delivery] = ()) -> bool:
         """Say whether there is one of which nothing has failed, beside some others."""
         return any(each.is_fresh and each not in but for each in self._deliveries)
 
-    def apart(self) -> tuple[Counter[str], Counter[str]]:
-        """Return how many rows of which model go apart: in parts of batches, and alone."""
+    def isolated(self) -> tuple[Counter[str], Counter[str]]:
+        """Return how many rows of which model are isolated: in parts of batches, and alone."""
         return self._parts, self._alone
 
     def models(self) -> set[str]:

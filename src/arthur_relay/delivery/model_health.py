@@ -150,7 +150,7 @@ class ModelHealth:
         if delivery.status == FAULT_OF_ROWS and self._may_be_rows(delivery):
             return Blame.ROWS
         if self.passes_beside(delivery):
-            is_sure = delivery.lane is Lane.APART or self.may_divide(delivery)
+            is_sure = delivery.lane is Lane.ISOLATED or self.may_divide(delivery)
             return Blame.ROWS if is_sure else Blame.ARTHUR
         return Blame.MODEL if self.passes > delivery.seen else Blame.ARTHUR
 
@@ -163,7 +163,7 @@ class ModelHealth:
         """How many models are held. Any thread may read it."""
         return len(self.held) + len(self.crowd)
 
-    def goes_well(self, model_id: str) -> bool:
+    def is_healthy(self, model_id: str) -> bool:
         """Say whether a model has passed, and not failed since."""
         return model_id in self._passed_at and self.is_clear(model_id)
 
@@ -377,13 +377,13 @@ class ModelHealth:
 
 @dataclass(slots=True, frozen=True)
 class Unproven(Collection[str]):
-    """All models but those that go well, as a collection that knows its members by asking."""
+    """All models that are not known to be healthy, as a collection that can only be asked."""
 
     model_health: ModelHealth
 
     def __contains__(self, model_id: object) -> bool:
-        """Say whether a model is not known to go well."""
-        return not (isinstance(model_id, str) and self.model_health.goes_well(model_id))
+        """Return whether a model is not known to be healthy."""
+        return not (isinstance(model_id, str) and self.model_health.is_healthy(model_id))
 
     def __iter__(self) -> Iterator[str]:
         """Yield nothing: nobody knows them all."""

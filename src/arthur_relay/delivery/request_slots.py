@@ -1,4 +1,4 @@
-"""The places that requests take: few for what fails, and those of what hangs for others."""
+"""Request slots: few for what fails; a request that hangs gives its slot to others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,56 +9,56 @@ from arthur_relay.delivery.in_flight import Delivery, Lane
 from arthur_relay.settings import MOST_HANGING
 
 MOST_UNPROVEN_HANGING = MOST_HANGING * 5 // 8
-"""Of models that are not known to go well, so many requests that hang take no place, at most."""
+"""Of models that are not known to be healthy, at most so many hanging requests hold no slot."""
 
-MOST_APART_HANGING = MOST_HANGING // 4
-"""The same of what goes apart."""
+MOST_ISOLATED_HANGING = MOST_HANGING // 4
+"""The same of the isolated lane."""
 
-MOST_ORDINARY_HANGING = MOST_HANGING - MOST_APART_HANGING
-"""The same of all that does not."""
+MOST_ORDINARY_HANGING = MOST_HANGING - MOST_ISOLATED_HANGING
+"""The same of the ordinary lane."""
 
 
 class RequestSlots:
-    """Hands out places to requests. Belongs to the worker's loop.
+    """Hands out slots to requests. Belongs to the worker's loop.
 
-    What goes apart has half of the places at most, or all but one while there is nothing else; a
-    row that failed alone comes after those that did not. While requests hang, one place is for
-    models that are known to go well, so that what hangs next can't take all of them.
+    The isolated lane has half of the slots at most, or all but one while there is nothing else; a
+    row that failed alone comes after those that did not. While requests hang, one slot is kept for
+    models that are known to be healthy, so that the next hanging requests can't take them all.
     """
 
     def __init__(self) -> None:
         self._all = anyio.CapacityLimiter(1)
-        self._apart = anyio.CapacityLimiter(1)
+        self._isolated = anyio.CapacityLimiter(1)
         self._unproven = anyio.CapacityLimiter(1)
         self._taken: dict[Delivery, list[anyio.CapacityLimiter]] = {}
         self._hanging: dict[Delivery, None] = {}
         self._lane_of: dict[Delivery, anyio.CapacityLimiter] = {}
         self._again = anyio.CapacityLimiter(1)
-        self._away = dict.fromkeys((self._all, self._apart, self._again, self._unproven), 0)
+        self._away = dict.fromkeys((self._all, self._isolated, self._again, self._unproven), 0)
 
     def set_count(self, count: int, *, is_shared: bool, some_go_well: bool) -> None:
         """Set how many there are.
 
         Args:
             count: 1 or more.
-            is_shared: Whether there are others beside what goes apart.
-            some_go_well: Whether any model is known to go well.
+            is_shared: Whether there is anything in the ordinary lane.
+            some_go_well: Whether any model is known to be healthy.
         """
         hangs = bool(self._hanging) and some_go_well
         self._all.total_tokens = max(2, count) if hangs else count
-        self._apart.total_tokens = max(1, count // 2 if is_shared else count - 1)
+        self._isolated.total_tokens = max(1, count // 2 if is_shared else count - 1)
         self._again.total_tokens = max(1, count // 4)
         self._unproven.total_tokens = max(1, count - 1) if hangs else count
 
     @property
     def for_unproven(self) -> int:
-        """How many may be taken now of models that are not known to go well."""
+        """How many slots may be taken now for models that are not known to be healthy."""
         kept = sum(self._unproven in self._taken[each] for each in self._hanging)
         return int(self._unproven.total_tokens) - kept
 
     @asynccontextmanager
     async def take(self, delivery: Delivery) -> AsyncIterator[None]:
-        """Wait for a place, and free it in the end."""
+        """Wait for a slot, and free it in the end."""
         taken = self._taken[delivery] = []
         try:
             for limiter in self._limiters_of(delivery):
@@ -73,10 +73,10 @@ class RequestSlots:
             del self._taken[delivery]
 
     def hang(self, delivery: Delivery) -> bool:
-        """Free the place of a request that hangs; also among its like while those are few.
+        """Free the slot of a request that hangs; also in its own lane, while few hang there.
 
         Returns:
-            Whether it has no place from now on.
+            Whether it holds no slot from now on.
         """
         taken = self._taken.get(delivery)
         if not taken:
@@ -92,14 +92,14 @@ class RequestSlots:
 
     def _may_go(self, lane: anyio.CapacityLimiter) -> bool:
         away = self._away
-        if lane in (self._apart, self._again):
-            return away[self._apart] + away[self._again] < MOST_APART_HANGING
+        if lane in (self._isolated, self._again):
+            return away[self._isolated] + away[self._again] < MOST_ISOLATED_HANGING
         is_free = away[self._all] + away[self._unproven] < MOST_ORDINARY_HANGING
         return is_free and (lane is self._all or away[lane] < MOST_UNPROVEN_HANGING)
 
     def _limiters_of(self, delivery: Delivery) -> list[anyio.CapacityLimiter]:
         if delivery.lane is not Lane.ORDINARY:
-            limiters = [self._apart, self._unproven, self._all]
+            limiters = [self._isolated, self._unproven, self._all]
             return [self._again, *limiters] if delivery.is_bad_row else limiters
         return [self._unproven, self._all] if delivery.is_unproven else [self._all]
 

@@ -1,9 +1,9 @@
 """Batches on their way: attempts, retries, parts, until each row is settled or waits again.
 
-A batch whose request fails while others pass goes apart: into another lane, with few requests at
-once, which takes no place from batches that go well. There it is divided until the bad rows are
-alone. A model of which nothing passes is held: its rows wait in the buffer, and one of them asks
-now and then. See `trouble` for whom a failure is blamed on.
+A batch whose request fails while others pass is isolated: it goes on in another lane, with few
+requests at once, which takes no slot from healthy batches. There it is divided until the bad rows
+are alone. A model of which nothing passes is held: its rows wait in the buffer, and one of them is
+sent now and then as a probe. `model_health` decides whom a failure is blamed on.
 """
 
 from collections.abc import Sequence
@@ -56,15 +56,15 @@ Each may have stored the rows again, so a part goes on with what the whole has u
 for several rows, and two for one row.
 """
 
-PARKED_PER_SLOT = 3
+BACKING_OFF_PER_SLOT = 3
 """Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
 
 SPARE_BATCHES = 1
 """Batches that are ready when a slot becomes free."""
 
-APART_BATCHES = 2
-ALL_APART_BATCHES = 20
-"""Rows that go apart, in full batches: of one model, and of all, before more of them wait."""
+ISOLATED_BATCHES = 2
+ALL_ISOLATED_BATCHES = 20
+"""Isolated rows, in full batches: of one model, and of all, before more of them wait."""
 
 MAX_ALONE = 2000
 """Rows of one model that are sent again each by itself, before more of it waits in the buffer."""
@@ -231,13 +231,13 @@ class Sender:
         return self.flow.is_down
 
     @property
-    def goes_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether the last request was answered as it should be."""
         return self.breaker.failures_in_a_row == 0
 
     @property
     def has_capacity(self) -> bool:
-        """Whether one more batch may set off; few while the destination is in trouble.
+        """Whether one more batch may be sent; few may while the destination fails.
 
         Rows of batches that have set off can't be given up for newer ones.
         """
@@ -246,19 +246,19 @@ class Sender:
             return False
         if self.is_down:
             return self.flow.takes_fresh()
-        if in_flight.ordinary >= slots * (1 + PARKED_PER_SLOT):
+        if in_flight.ordinary >= slots * (1 + BACKING_OFF_PER_SLOT):
             return False
         if self.flow.is_clogged:
             return in_flight.ordinary - in_flight.unproven < slots
-        if not self.goes_well:
-            return in_flight.ordinary - in_flight.parked_alone < slots
-        return in_flight.ordinary - in_flight.parked < slots + SPARE_BATCHES
+        if not self.is_healthy:
+            return in_flight.ordinary - in_flight.backing_off_alone < slots
+        return in_flight.ordinary - in_flight.backing_off < slots + SPARE_BATCHES
 
     def waiting_models(self) -> WaitingModels:
         """Return the models whose rows have to stay in the buffer for now."""
-        parts, alone = self._in_flight.apart()
+        parts, alone = self._in_flight.isolated()
         rows = self.settings.batch_size
-        most = 1 if parts.total() >= ALL_APART_BATCHES * rows else APART_BATCHES * rows
+        most = 1 if parts.total() >= ALL_ISOLATED_BATCHES * rows else ISOLATED_BATCHES * rows
         busy = {model for model, count in parts.items() if count >= most}
         busy |= {model for model, count in alone.items() if count >= MAX_ALONE}
         return WaitingModels(busy, *self.flow.waiting_models())
@@ -266,7 +266,7 @@ class Sender:
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
         delivery = Delivery(rows, possibly_delivered=PossiblyDelivered.of(rows))
-        delivery.is_unproven = not self.flow.model_health.goes_well(delivery.model_id)
+        delivery.is_unproven = not self.flow.model_health.is_healthy(delivery.model_id)
         if self.flow.holds(delivery):
             self._give_back(delivery)
             return
@@ -503,7 +503,7 @@ class Sender:
         if found.again:
             delivery.status = found.status
             if len(found.again) < len(rows):
-                self._in_flight.set_apart(delivery)
+                self._in_flight.isolate(delivery)
         if found.delivered:
             self._settle_delivered(delivery, tuple(found.delivered))
         unsettled = [pair for pair in found.not_yet if not self._postpone(pair[0])]
@@ -544,7 +544,7 @@ class Sender:
         return True
 
     def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
-        """Send the rows on in parts of so many rows, apart from batches that go well."""
+        """Send the rows on in isolated parts of so many rows."""
         rows, delivery.rows = delivery.rows, ()
         for at in range(0, len(rows), size):
             part = delivery.part(rows[at : at + size])
@@ -569,7 +569,7 @@ class Sender:
         self._start(group, delivery.part((smaller,)))
 
     def _cut(self, row: Row) -> Row | None:
-        """Return a smaller form of a row; the one place where it is read, so with care."""
+        """Return a smaller form of a row. Only here a row is decoded again, so with care."""
         note_death([row])  # should it be one, the next process knows what it died of
         self.journal.note([row], at_once=True)
         try:
@@ -623,7 +623,7 @@ class Sender:
         (row,) = delivery.rows
         if row.history.attempts < ENOUGH_ATTEMPTS:
             return False
-        _, alone = self._in_flight.apart()
+        _, alone = self._in_flight.isolated()
         if alone[delivery.model_id] < MANY_ALONE:
             return False
         delivery.rows = ()
@@ -632,7 +632,7 @@ class Sender:
         return True
 
     def _give_back(self, delivery: Delivery) -> None:
-        """Have rows wait in the buffer, where they take no place."""
+        """Let rows wait in the buffer, where they hold no slot."""
         rows, delivery.rows = delivery.rows, ()
         self.buffer.release(rows)
 
@@ -640,8 +640,8 @@ class Sender:
         in_flight = self._in_flight
         is_ordinary = delivery.lane is Lane.ORDINARY
         is_alone = is_ordinary and self._may_be_bad(delivery)
-        in_flight.parked += is_ordinary
-        in_flight.parked_alone += is_alone
+        in_flight.backing_off += is_ordinary
+        in_flight.backing_off_alone += is_alone
         self.wake_up.wake()
         delivery.hurry = anyio.Event()
         urgent = self.flow.urgent
@@ -652,8 +652,8 @@ class Sender:
                 # What was asked for is obeyed, whoever is in a hurry.
                 await anyio.sleep_until(delivery.not_before)
         finally:
-            in_flight.parked -= is_ordinary
-            in_flight.parked_alone -= is_alone
+            in_flight.backing_off -= is_ordinary
+            in_flight.backing_off_alone -= is_alone
 
     def _end_of(self, delivery: Delivery) -> float:
         """Return when the last row of a delivery will have failed for too long."""

@@ -130,7 +130,7 @@ class Admission:
         if self.gives_up_oldest or self.has(1):
             return False
         # While deliveries go well there will be room soon, so it is not worth the work.
-        return self.sender.goes_well or not self._compact()
+        return self.sender.is_healthy or not self._compact()
 
     def tell(self) -> None:
         """Log when the queue begins to overflow, and when it has stopped."""

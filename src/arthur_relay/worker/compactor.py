@@ -36,7 +36,7 @@ class Compactor:
 
     def nudge(self) -> None:
         """Look whether there is something to do by now."""
-        if self._nudged is not None and not self.sender.goes_well:
+        if self._nudged is not None and not self.sender.is_healthy:
             with suppress(MemoryError, OSError):  # no memory for the work itself
                 self.buffer.pack()
             self._nudged.set()

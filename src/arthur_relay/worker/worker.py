@@ -385,4 +385,4 @@ class Worker:
         enough = self.buffer.leases.waiting >= AHEAD_BATCHES * self.settings.batch_size
         if enough and (self.ground_truth.has_put_off or self.sender.waiting_models()):
             return False  # what waits may be theirs only
-        return enough and self.sender.goes_well and not self.buffer.intake.is_durable
+        return enough and self.sender.is_healthy and not self.buffer.intake.is_durable
