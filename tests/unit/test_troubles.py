@@ -32,7 +32,7 @@ def faults_until_another_is_to_blame(found: ModelHealth) -> int:
     return count
 
 
-@pytest.mark.parametrize(("usual", "most"), [(0, 20), (1, 30), (6, 80), (100, 300)])
+@pytest.mark.parametrize(("usual", "most"), [(0, 30), (1, 45), (6, 120), (100, 300)])
 def test_more_faults_in_a_row_are_its_rows_where_that_is_usual(usual: int, most: int) -> None:
     found = model_health()
     for _ in range(200):

@@ -35,13 +35,14 @@ SURE_AFTER_OTHERS = 2
 """Failures of a batch, by status, while its model passes, before it is divided. A 500 is about what
 was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
 
-FAULTS_IN_A_ROW = 20
-USUAL_FAULTS = 10
+FAULTS_IN_A_ROW = 30
+USUAL_FAULTS = 15
 MOST_FAULTS = 300
-"""With a 500, so many requests of a model that went well are taken for bad rows of it, before the
-model is to blame, or Arthur: 20, and ten times as many as usually fail between two that pass, up
-to the most. By chance alone that many follow each other once in 20,000 times: (1 - q) ** (10 / q)
-is about exp(-10), whatever share q of them passes."""
+"""With a 500, so many requests of a model that was healthy are taken for bad rows of it, before the
+model is to blame, or Arthur: 30, and fifteen times as many as usually fail between two that pass,
+up to the most. By chance alone that many follow each other once in three million times:
+(1 - q) ** (15 / q) is about exp(-15), whatever share q of them passes. What is usual lags behind
+the sizes of batches, which take their part of that."""
 
 _WEIGHT = 0.1
 """Of the newest in what is usual."""
