@@ -118,8 +118,8 @@ def test_reasoning_is_not_even_kept_for_a_model_without_it(
     make_arthur: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from arthur_relay.relay import Relay
-    from tests.langchain.arthur import TEXT_ONLY
-    from tests.langchain.fakes import ResultModel
+    from tests.callback.arthur import TEXT_ONLY
+    from tests.callback.fakes import ResultModel
 
     arthur = make_arthur(TEXT_ONLY)
     kept: list[Any] = []

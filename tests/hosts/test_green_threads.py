@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from tests.end_to_end.fronts import TlsFront
 from tests.hosts.arrivals import arrived
-from tests.http.fronts import TlsFront
 from tests.process.scripts import preamble
 
 if TYPE_CHECKING:

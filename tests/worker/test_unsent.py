@@ -9,7 +9,7 @@ import anyio
 
 from arthur_relay.delivery.ground_truth import MAX_KEPT_BYTES
 from arthur_relay.row import Attempt, Batch, Row, RowKind
-from tests.unit.spools import MIB, new_spool
+from tests.buffers.spools import MIB, new_spool
 from tests.worker.harness import Harness, ScriptedDestination, delivered, run
 from tests.worker.test_lives import START, on_disk
 
