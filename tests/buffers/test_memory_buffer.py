@@ -165,3 +165,31 @@ def test_a_full_buffer_compresses_what_is_being_compressed_before_it_drops_anyth
     compaction.finish()
     assert buffer.size == smaller
     assert not buffer.compact()
+
+
+def _rows(count: int) -> list[Row]:
+    return [Row(f"r{number}", "m", b"x" * 100) for number in range(count)]
+
+
+def test_the_memory_buffer() -> None:
+    buffer = MemoryBuffer(max_rows=3, max_bytes=1_200)
+    assert buffer.has_room(rows=1, size=10**9)  # one of any size, when it is empty
+    rows = _rows(3)
+    for row in rows:
+        buffer.put([row])
+    assert (buffer.rows, buffer.waiting, buffer.size) == (3, 3, 1_500)
+    assert not buffer.has_room(rows=1, size=1)
+    (first,) = buffer.lease(1)
+    assert first is rows[0]
+    assert (buffer.rows, buffer.waiting, buffer.size) == (3, 2, 1_500)
+    smaller = Row("r0", "m", b"x")
+    buffer.replace(rows[0], smaller)
+    assert buffer.size == 1_401
+    buffer.release_all()
+    assert buffer.lease(1) == [smaller]  # before the others, again
+    buffer.settle([smaller, smaller])  # settling again changes nothing
+    assert buffer.evict() is rows[1]
+    assert buffer.evict() is rows[2]
+    assert buffer.evict() is None
+    assert buffer.lease(1) == []
+    assert (buffer.rows, buffer.size) == (0, 0)
