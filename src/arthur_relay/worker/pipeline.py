@@ -339,12 +339,14 @@ class Pipeline:
         self.runtime.wake()
 
     def begin_pause(self) -> "Future[None]":
-        """Let no more requests set off; done when none is on its way. Any thread."""
+        """Let no more requests set off; done when none is on its way. Any thread.
+
+        A worker that is at rest, dead or not started yet sends none when it starts.
+        """
+        self.worker.sender.flow.is_held = True  # first: a worker may be starting just now
         done: Future[None] = native.new_future()
-        if self.is_running:
-            self.runtime.call(partial(self.worker.sender.begin_pause, done))
-        else:
-            done.set_result(None)
+        if not self.runtime.call(partial(self.worker.sender.begin_pause, done)):
+            done.set_result(None)  # without a loop nothing is on its way
         return done
 
     @property
