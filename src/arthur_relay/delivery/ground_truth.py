@@ -8,7 +8,7 @@ some of each model are sent from there now and then.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
@@ -66,28 +66,29 @@ class GroundTruthOrder:
         self._number = 0
         self._rows = self._bytes = 0
 
-    def admit(self, rows: list[Row], on_their_way: OnTheirWay, now: float = 0.0) -> list[Row]:
-        """Take rows that were leased, and return those that may go now, in their order.
+    def keep_back(
+        self, truths: Sequence[Row], on_their_way: OnTheirWay, now: float = 0.0
+    ) -> AbstractSet[Row]:
+        """Keep ground truth whose inference is on its way, until that is settled.
 
         Args:
-            rows: The rows.
+            truths: Ground truth that was leased.
             on_their_way: Returns which of some inferences are leased and not settled.
             now: The time.
+
+        Returns:
+            The rows that must not go now: those that are kept here, and those `beyond`.
         """
-        truth = RowKind.GROUND_TRUTH  # found once: Python 3.11 takes long to find a member
-        wanted = {row.inference for row in rows if row.kind is truth}
-        if not wanted:  # nearly always
-            return rows
-        busy = on_their_way(wanted)
-        may_go = []
-        for row in rows:
-            if row.kind is not truth or row.inference not in busy:
-                may_go.append(row)
-            elif self._keep(row, now + FIRST_WAIT_SECONDS):
-                if not self._behind:
-                    self._looked_at = now
-                self._behind[row.inference].append(row)
-        return may_go
+        busy = on_their_way({row.inference for row in truths})
+        early = set()
+        for row in truths:
+            if row.inference in busy:
+                early.add(row)
+                if self._keep(row, now + FIRST_WAIT_SECONDS):
+                    if not self._behind:
+                        self._looked_at = now
+                    self._behind[row.inference].append(row)
+        return early
 
     def settled(self, rows: Iterable[Row]) -> None:
         """Let go what was waiting for these rows."""

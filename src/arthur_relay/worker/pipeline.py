@@ -17,6 +17,7 @@ from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits, WorkerThread
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.stores import open_dead_letters
+from arthur_relay.delivery.batching import BatchingStage
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
@@ -195,7 +196,6 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         gil=gil,
         wake_up=wake_up,
         flushes=flushes,
-        ground_truth=ground_truth,
         settlement=settlement,
         sender=sender,
         schemas=schemas,
@@ -220,6 +220,15 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             settlement=settlement,
             settings=settings,
             gil=gil,
+        ),
+        batching=BatchingStage(
+            leases=buffer.leases,
+            deferred=buffer.deferred,
+            journal=buffer.journal,
+            ground_truth=ground_truth,
+            settlement=settlement,
+            sender=sender,
+            settings=settings,
         ),
     )
 
