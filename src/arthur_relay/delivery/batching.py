@@ -5,7 +5,7 @@ argument. `BatchingStage` takes the rows from the buffer, and gives full batches
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,7 +15,7 @@ from arthur_relay.buffers import DeferringBuffer, DeliveryJournal, LeaseBuffer
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import fitting_parts, note_death
 from arthur_relay.delivery.sender import Sender, Settles
-from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, RowKind, Verdict
+from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, RowKind, Verdict, body_bytes
 from arthur_relay.settings import RelaySettings
 
 UNSENT_ROWS = 20_000
@@ -61,13 +61,22 @@ class Batcher:
         self.size = 0
         """Their bytes, separators included."""
 
-    def add(self, rows: Iterable[Row], now: float) -> list[Batch]:
+    def add(self, rows: Sequence[Row], now: float) -> list[Batch]:
         """Take rows, and return the batches that are full because of them, oldest first."""
-        full = []
+        full: list[Batch] = []
+        if not rows:
+            return full
+        self.rows += len(rows)
+        self.size += body_bytes(rows) + len(rows)
         batches, max_rows, max_bytes = self._open, self._max_rows, self._max_bytes
+        model_id, kind = rows[0].model_id, rows[0].kind
+        key = model_id, kind
+        opened = batches.get(key)
         for row in rows:
-            key, size = (row.model_id, row.kind), len(row.body) + 1  # `row.size`, without a call
-            opened = batches.get(key)
+            if row.model_id is not model_id or row.kind is not kind:  # seldom
+                model_id, kind = key = row.model_id, row.kind
+                opened = batches.get(key)
+            size = len(row.body) + 1  # `row.size`, without a call
             if opened is not None and opened.size + size > max_bytes:
                 full.append(self._close(key))
                 opened = None
@@ -75,10 +84,9 @@ class Batcher:
                 opened = batches[key] = _OpenBatch(opened_at=now)
             opened.rows.append(row)
             opened.size += size
-            self.rows += 1
-            self.size += size
             if len(opened.rows) >= max_rows or opened.size >= max_bytes:
                 full.append(self._close(key))
+                opened = None
         return full
 
     def due(self, now: float) -> list[Batch]:

@@ -76,6 +76,7 @@ class Encoder:
         ]
         self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
         self._outcome = told.get("outcome")
+        self._duration = None if "duration" in self._texts else given.get("duration")
         self._tokens = schema.tokens if schema.tokens in given else None
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
@@ -228,28 +229,33 @@ class Encoder:
         inference = capture.inference
         privacy = self._privacy
         text, output = _as_text(inference.input_text), _as_text(inference.output_text)
-        data: dict[str, Any] = {
-            self._input: text if privacy is None else privacy.input(text),
-            self._output: output if privacy is None else privacy.output(output),
-        }
-        values = dict(capture.attributes) if capture.attributes else {}
-        if inference.duration is not None:
-            values["duration"] = inference.duration
-        if self._outcome is not None and "outcome" not in values:
+        data: dict[str, Any]
+        if privacy is None:
+            data = {self._input: text, self._output: output}
+        else:
+            data = {self._input: privacy.input(text), self._output: privacy.output(output)}
+        attributes, duration = capture.attributes, inference.duration
+        if self._outcome is not None and "outcome" not in attributes:
             self._add(data, "outcome", self._outcome, _OK_TEXT)
-        for name, value in values.items():
-            coerce = self._coercers.get(name)
-            if coerce is not None and value is not None and name not in self._texts:
-                self._add(data, name, coerce, value)
+        if attributes:
+            values = dict(attributes)
+            if duration is not None:
+                values["duration"] = duration
+            for name, value in values.items():
+                coerce = self._coercers.get(name)
+                if coerce is not None and value is not None and name not in self._texts:
+                    self._add(data, name, coerce, value)
+        elif duration is not None and self._duration is not None:
+            self._add(data, "duration", self._duration, duration)
         if privacy is not None:
             self._withhold_tokens(privacy, data, output)
         for _ in range(capture.unread):
             self._omitted("")
         row_id = clean_text(capture.id)
-        moment = inference.timestamp
+        at, moment = capture.captured_at, inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:
-            return self._row(row_id, moment.timestamp(), data, epoch)
-        return self._row(row_id, capture.captured_at, data, epoch)
+            at = moment.timestamp()
+        return self._row(row_id, at, data, epoch)
 
     def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         data: dict[str, Any] = {}
@@ -309,7 +315,7 @@ class ScopeRowFormat:
 
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
     try:
-        body = _json(document)
+        body = memoryview(orjson.dumps(document)).tobytes()  # `_json`, without a call
     except TypeError:  # a lone surrogate, an integer beyond 64 bits
         return _json(sendable(document))
     if _may_hold_nul(data) and b"\\u0000" in body:
