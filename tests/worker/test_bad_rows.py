@@ -38,14 +38,14 @@ ODD = {
 }
 
 
-class _Desk:
+class _Client:
     def answered(self, answers: Sequence[IngestAnswer]) -> None:
         assert all(refusal is None for _, refusal in answers)
 
 
 def offer(h: Harness, *rows: Row) -> None:
     """Hand over rows that come encoded, as a daemon does."""
-    h.worker.ingest.offer(IngestBatch.of(rows, _Desk()))
+    h.worker.ingest.offer(IngestBatch.of(rows, _Client()))
     h.worker.wake()
 
 

@@ -36,16 +36,16 @@ from arthur_relay.worker.settlement import Settlement
 from arthur_relay.worker.wake_up import WakeUp
 
 AHEAD_BATCHES = 2
-"""Batches encoded before there is capacity to send them: more would only take memory."""
+"""The batches that are encoded before they can be sent: more would only take memory."""
 
 HURRY_SECONDS = 1.0
-"""The shortest time between flushes that make waiting deliveries try at once."""
+"""The shortest time between two flushes that end back-offs."""
 
 LEARN_SECONDS = 10.0
-"""How often Arthur is asked who we are."""
+"""How often Arthur is asked for our organisation, until it answers."""
 
 SWEEP_SECONDS = 10.0
-"""How often open runs are looked through for those that never ended; oftener for a short age."""
+"""How often open runs that never ended are given up, or more often if they may be less old."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -53,27 +53,27 @@ class Worker:
     """The pipeline's loop; `pipeline.build_worker` composes it.
 
     `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
-    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and another
-    `run` goes on with them.
+    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and the next
+    `run` continues with them.
 
     Attributes:
         queue: Where captures come from.
         buffer: Where rows wait until they are settled.
-        destination: Where they go.
-        ledger: Where they are counted.
-        dead_letters: Where those go that are rejected.
+        destination: Where rows are sent.
+        ledger: Counts inferences.
+        dead_letters: Keeps rejected rows.
         settings: Sizes and times.
         host: Whom the pipeline works for.
-        budget: The bytes of all that waits.
+        budget: The bytes of everything that waits.
         gil: Lets the application's threads go on.
         wake_up: What the loop waits for.
         flushes: The flushes that wait.
-        settlement: Says what became of rows.
-        sender: Has batches delivered.
+        settlement: Settles rows.
+        sender: Delivers batches.
         schemas: Knows the models.
-        compactor: Compresses rows beside the loop.
-        admission: Decides what gives way.
-        ingest: Rows that come encoded.
+        compactor: Compresses rows in another thread.
+        admission: Decides what gives way when the buffer is full.
+        ingest: Takes in rows that come encoded.
         encode_stage: Makes rows of captures.
         batching: Makes batches of rows.
     """
@@ -104,15 +104,15 @@ class Worker:
     _captured_before: int = 0
 
     def control(self, request: FlushRequest) -> None:
-        """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
+        """Request a flush, or the end. Any thread; wake the worker afterwards."""
         self._controls.append(request)
 
     def wake(self) -> None:
-        """Make the loop look around. Loop's thread only."""
+        """Have the loop take another turn. Loop's thread only."""
         self.wake_up.wake()
 
     def has_work(self) -> bool:
-        """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
+        """Return whether anything waits, is on its way or is asked for. Not during a turn."""
         return bool(
             self._controls
             or len(self.queue)
@@ -124,13 +124,13 @@ class Worker:
         )
 
     async def run(self, ready: Callable[[], object] = bool) -> bool:
-        """Work until a closing barrier is done, until cancelled, or until there is nothing to do.
+        """Work until a closing flush is done, until cancelled, or until there is nothing to do.
 
         Args:
             ready: Called when the destination has been entered.
 
         Returns:
-            Whether it ends because it has had nothing to do for `idle_seconds`.
+            Whether it ended because it had nothing to do for the host's `idle_seconds`.
         """
         self.wake_up.reset()
         self._idle_since = anyio.current_time()
@@ -151,8 +151,8 @@ class Worker:
             is_over = True
             group.cancel_scope.cancel()
         if not is_over:
-            # A task of the group was cancelled by something that it called. The group takes that
-            # for its own end, and without an error the worker would not come back.
+            # Something that a task of the group called has cancelled it. The group takes that for
+            # its own end, and without an error the worker would not be started again.
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
             self._keep_letters()
@@ -160,9 +160,9 @@ class Worker:
         return is_idle
 
     async def _learn_owner(self) -> None:
-        """Find out who we are, where rows wait that may be ours; while Arthur is away, keep asking.
+        """Ask Arthur for our organisation, while rows wait that may be ours, until it answers.
 
-        With a key that is new, nothing else may ever be asked of Arthur.
+        With a new key, it may be that nothing else is ever asked of Arthur.
         """
         destination = self.destination
         while self.buffer.durable.asks_for_owner and isinstance(destination, HasOwner):
@@ -172,22 +172,22 @@ class Worker:
             await anyio.sleep(LEARN_SECONDS)
 
     def _is_idle(self) -> bool:
-        """Say whether there has been nothing to do for so long that the run should end."""
+        """Return whether there has been nothing to do for so long that the run should end."""
         if self.host.idle_seconds is None:
             return False
         now, captured = anyio.current_time(), self.ledger.captured.value()
         is_new, self._captured_before = captured != self._captured_before, captured
-        if self._next_sweep or self.has_work():  # of the two, the first says that runs are open
+        if self._next_sweep or self.has_work():  # the first says that runs are open
             self._idle_since = None
         elif is_new or self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since >= self.host.idle_seconds:
-            self._idle_since = now  # should it have to stay
+            self._idle_since = now  # for the case that it has to stay
             return self.host.may_idle()
         return False
 
     async def _turn(self, group: TaskGroup) -> bool:
-        """Do what can be done now. Returns True when it is time to end."""
+        """Do all that can be done now. Returns whether it is time to end."""
         self.wake_up.reset()
         while self._controls:
             request = self._controls.popleft()
@@ -197,9 +197,9 @@ class Worker:
             self._hurry(closing=request.closing or request.urgent)
         self.schemas.turn(group)
         self._keep_letters()
-        if self.ingest.take_in():  # it may commit what is settled
-            self.wake()  # for the rest of it
-        await self.encode_stage.encode_staged()
+        if self.ingest.take_in():  # this may commit rows that are settled
+            self.wake()  # for the rest
+        await self.encode_stage.encode_awaiting()
         waits = self._is_ahead() and not self.queue.is_half_full
         await self.encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
         self._keep()
@@ -208,11 +208,11 @@ class Worker:
             self.buffer.durable.adopt(self.ledger.recover)
             open_runs = self.host.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
-        self.admission.tell()
+        self.admission.log_overflow()
         return any(flush.closing for flush in self.flushes.complete())
 
     def _keep(self) -> None:
-        """Make safe what has happened: dead letters before their rows leave the buffer."""
+        """Make everything safe that has happened; dead letters before their rows are forgotten."""
         self._keep_letters()
         self.buffer.durable.commit()
         self.settlement.lost(self.buffer.durable.lost())
@@ -221,19 +221,19 @@ class Worker:
         self.buffer.journal.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:
-        """Cut back-offs short for a flush, now and then; while closing, from now on."""
+        """End back-offs for a flush, at most once a second; when closing, keep them short."""
         now = anyio.current_time()
         if closing:
             self.sender.flow.urgent = self.schemas.urgent = True
         elif now < self._hurried_at + HURRY_SECONDS:
-            return  # a flush for each request must not become a storm on an Arthur in trouble
+            return  # an application that flushes often must not flood an Arthur that is in trouble
         self._hurried_at = now
         self.batching.hurry(now)
         self.sender.hurry()
         self.schemas.hurry()
 
     async def _rest(self) -> None:
-        """Wait for a wake-up, or for the next timer."""
+        """Wait for a wake-up, or until the next timer."""
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
         if (probe_at := self.sender.flow.next_probe(now)) is not None:
@@ -246,7 +246,7 @@ class Worker:
         interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
         idle = not ahead and (self.budget.buffered == 0 or interval == 0)
         if not (idle or ahead):
-            # Rows wait, so captures need not wake us one by one: we look after the interval.
+            # Rows wait, so captures need not wake us one by one: we look when the interval is over.
             timers.append(now + interval)
         may_wait = self.admission.is_stalled() or self.queue.rest(idle=idle, ahead=ahead)
         if may_wait and not (self._controls or self.schemas.has_questions):
@@ -268,7 +268,7 @@ class Worker:
             in_a_hurry = len(self.flushes) > 0 or not self.admission.has(1)
             if not self.batching.close_batches(now, at_once=in_a_hurry):
                 if self.buffer.leases.is_looking:
-                    self.wake()  # for the rest of it
+                    self.wake()  # for the rest
                 return
 
     @property
@@ -276,8 +276,8 @@ class Worker:
         return min(SWEEP_SECONDS, self.settings.run_max_age_seconds)
 
     def _is_ahead(self) -> bool:
-        """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
+        """Return whether enough rows are ready while deliveries go well and no disk is used."""
         enough = self.buffer.leases.waiting >= AHEAD_BATCHES * self.settings.batch_size
         if enough and (self.batching.has_put_off or self.sender.waiting_models()):
-            return False  # what waits may be theirs only
+            return False  # all the waiting rows may be of models that have to wait
         return enough and self.sender.is_healthy and not self.buffer.intake.is_durable
