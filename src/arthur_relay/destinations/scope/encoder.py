@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, assert_never
@@ -76,6 +76,8 @@ class Encoder:
         ]
         self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
         self._outcome = told.get("outcome")
+        # A good inference has the same outcome each time, unless a redactor sees it.
+        self._ok = _value_of_ok(self._outcome) if privacy is None else None
         self._duration = None if "duration" in self._texts else given.get("duration")
         self._tokens = schema.tokens if schema.tokens in given else None
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
@@ -236,15 +238,12 @@ class Encoder:
             data = {self._input: privacy.input(text), self._output: privacy.output(output)}
         attributes, duration = capture.attributes, inference.duration
         if self._outcome is not None and "outcome" not in attributes:
-            self._add(data, "outcome", self._outcome, _OK_TEXT)
+            if self._ok is not None:
+                data["outcome"] = self._ok
+            else:
+                self._add(data, "outcome", self._outcome, _OK_TEXT)
         if attributes:
-            values = dict(attributes)
-            if duration is not None:
-                values["duration"] = duration
-            for name, value in values.items():
-                coerce = self._coercers.get(name)
-                if coerce is not None and value is not None and name not in self._texts:
-                    self._add(data, name, coerce, value)
+            self._add_attributes(data, attributes, duration)
         elif duration is not None and self._duration is not None:
             self._add(data, "duration", self._duration, duration)
         if privacy is not None:
@@ -256,6 +255,18 @@ class Encoder:
         if isinstance(moment, datetime) and moment.tzinfo is not None:
             at = moment.timestamp()
         return self._row(row_id, at, data, epoch)
+
+    def _add_attributes(
+        self, data: dict[str, Any], attributes: Mapping[str, Any], duration: Any
+    ) -> None:
+        """Add the registered ones of an inference's attributes, and its duration."""
+        values = dict(attributes)
+        if duration is not None:
+            values["duration"] = duration
+        for name, value in values.items():
+            coerce = self._coercers.get(name)
+            if coerce is not None and value is not None and name not in self._texts:
+                self._add(data, name, coerce, value)
 
     def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         data: dict[str, Any] = {}
@@ -360,6 +371,16 @@ def _as_text(value: Any) -> str:
         if isinstance(value, int):  # of more decimal digits than Python writes (4,300)
             return hex(value)
         raise
+
+
+def _value_of_ok(coerce: Callable[[Any], Any] | None) -> Any:
+    """Return the outcome of a good inference as the registered type; None if it does not fit."""
+    if coerce is None:
+        return None
+    try:
+        return coerce(_OK_TEXT)
+    except Exception:  # noqa: BLE001 - each row tries again, and counts that
+        return None
 
 
 def _settle_outcome(run: Run) -> None:
