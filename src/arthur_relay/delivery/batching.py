@@ -15,7 +15,7 @@ from arthur_relay.buffers import DeferringBuffer, DeliveryJournal, LeaseBuffer
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import fitting_parts, note_death
 from arthur_relay.delivery.sender import Sender, Settles
-from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, RowKind, Verdict, body_bytes
+from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, RowKind, Verdict
 from arthur_relay.settings import RelaySettings
 
 UNSENT_ROWS = 20_000
@@ -66,8 +66,7 @@ class Batcher:
         full: list[Batch] = []
         if not rows:
             return full
-        self.rows += len(rows)
-        self.size += body_bytes(rows) + len(rows)
+        total = 0
         batches, max_rows, max_bytes = self._open, self._max_rows, self._max_bytes
         model_id, kind = rows[0].model_id, rows[0].kind
         key = model_id, kind
@@ -84,9 +83,12 @@ class Batcher:
                 opened = batches[key] = _OpenBatch(opened_at=now)
             opened.rows.append(row)
             opened.size += size
+            total += size
             if len(opened.rows) >= max_rows or opened.size >= max_bytes:
                 full.append(self._close(key))
                 opened = None
+        self.rows += len(rows)
+        self.size += total
         return full
 
     def due(self, now: float) -> list[Batch]:
