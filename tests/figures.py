@@ -25,13 +25,11 @@ JOURNEY = (
     "capture/generation_snapshots.py",  # what the answer holds is copied
     "relay.py",
     "capture/queue.py",  # from the caller's thread to the worker's
-    "worker/worker.py",
     "worker/encode_stage.py",
     "destinations/scope/encoder.py",  # the run becomes a row
     "worker/admission.py",
     "buffers/memory.py",
-    "delivery/ground_truth.py",  # the leased row in its order
-    "delivery/batcher.py",
+    "delivery/batching.py",
     "delivery/sender.py",
     "delivery/flow_control.py",  # the batch gets a slot
     "destinations/scope/client.py",

@@ -8,7 +8,7 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arthur_relay.delivery.batcher import Batcher
+from arthur_relay.delivery.batching import Batcher
 from arthur_relay.row import CHUNK_BYTES, Batch, Row, RowKind
 
 ROWS = st.lists(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.worker.worker import SET_ASIDE
+from arthur_relay.delivery.batching import SET_ASIDE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -213,13 +213,13 @@ def test_what_waits_in_memory_is_bounded_in_all() -> None:
     settings = RelaySettings(queue_bytes=1_000_000)
     parts = {
         "open runs": settings.open_runs_bytes,
-        "inlet": settings.inlet_bytes,
+        "capture queue": settings.capture_queue_bytes,
         "dead letters": settings.dead_letter_ring_bytes,
         "rows": settings.buffer_bytes,
     }
     assert parts == {  # docs/settings.md says which parts
         "open runs": 187_500,
-        "inlet": 125_000,
+        "capture queue": 125_000,
         "dead letters": 62_500,
         "rows": 625_000,
     }

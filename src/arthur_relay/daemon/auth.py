@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.http_server.session_tokens import read_token, sign_token
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ class Authenticator:
         tokens: tuple[Token, ...] | None,
         *,
         allowed_uids: frozenset[int] | None,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._tokens = tokens
         self._allowed_uids = allowed_uids

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
 from arthur_relay.daemon.settings import LogFormat
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RateLimit(logging.Filter):
         clock: Tells durations.
     """
 
-    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
         self._clock = clock
         self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}

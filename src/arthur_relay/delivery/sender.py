@@ -106,11 +106,11 @@ class Shrinks(Protocol):
         ...
 
 
-class Wakes(Protocol):
-    """The loop."""
+class WakesLoop(Protocol):
+    """Wakes the worker's loop from within; see `worker.wake_up`. Loop's thread only."""
 
     def wake(self) -> None:
-        """Make it look around."""
+        """Make the loop look around."""
         ...
 
 
@@ -154,7 +154,7 @@ class Sender:
     settings: RelaySettings
     random: Randomness
     shrinker: Shrinks
-    wake_up: Wakes
+    wake_up: WakesLoop
     clock: Clock
     flow: FlowControl
     sending: int = 0

@@ -122,6 +122,8 @@ def clean_text(text: str) -> str:
     """
     if "\x00" in text:
         text = text.replace("\x00", "")
+    if text.isascii():  # nearly always
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

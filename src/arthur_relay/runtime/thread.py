@@ -201,12 +201,20 @@ class Runtime:
         except RuntimeError:
             return  # the loop is closed: the worker is being restarted, or has ended
 
-    def call(self, function: Callable[[], object]) -> None:
-        """Have the loop call a function, if there is a loop. Any thread; never blocks."""
+    def call(self, function: Callable[[], object]) -> bool:
+        """Have the loop call a function. Any thread; never blocks.
+
+        Returns:
+            Whether there is a loop.
+        """
         loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # it is closed
-                loop.call_soon_threadsafe(function)
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:  # it is closed
+            return False
+        return True
 
     def cancel(self) -> None:
         """Cancel the worker for good. Any thread."""

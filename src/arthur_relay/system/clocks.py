@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 
 class Clocks:
@@ -60,3 +60,7 @@ class SystemClock:
     def utc_now(self) -> dt.datetime:
         """Return the wall clock."""
         return dt.datetime.now(dt.UTC)
+
+
+SYSTEM_CLOCK: Final = SystemClock()
+"""The one that everyone has who is given no other."""

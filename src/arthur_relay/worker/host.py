@@ -1,4 +1,4 @@
-"""Whose pipeline it is: an application's relay, which may go without a thread, or the daemon."""
+"""Whom a pipeline works for: an application's relay, which may rest, or the daemon."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from arthur_relay.worker.known_models import KnownModels
 
 IDLE_SECONDS = 30.0
-"""A relay's threads and connections end after so long without a capture, an open run and anything
-to deliver. Long enough that a pause between two requests costs no new connection."""
+"""How long a relay has to be without captures, open runs and rows until its threads and connections
+end. Long enough that a pause between two requests costs no new connection."""
 
 
 class PipelineHost(Protocol):
-    """Whoever a pipeline works for."""
+    """Whom a pipeline works for."""
 
     @property
     def idle_seconds(self) -> float | None:
-        """How long there has to be nothing to do before the thread may end; None: it never does."""
+        """How long there has to be no work until the thread may end; None if it never does."""
         ...
 
     def may_idle(self) -> bool:
@@ -47,53 +47,53 @@ class PipelineHost(Protocol):
         ...
 
     def has_work(self) -> bool:
-        """Return whether there will be something to do. Any thread."""
+        """Return whether there will be work even if nothing is captured now. Any thread."""
         ...
 
     def sweep(self) -> bool:
-        """Give up open runs that never ended; returns whether any is open. The worker's thread."""
+        """Give up open runs that never ended. Returns whether any is open. The worker's thread."""
         ...
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Take in a model that became known. The worker's thread."""
+        """Take note of a model that became known. The worker's thread."""
         ...
 
 
 class StandingHost:
-    """A host that keeps its thread, and has no open runs: the daemon."""
+    """A host that keeps its thread and has no open runs: the daemon."""
 
     idle_seconds: float | None = None
 
     def may_idle(self) -> bool:
-        """Return that it may not."""
+        """Return False: it never may."""
         return False
 
     def let_go(self, *, keeps_letters: bool) -> bool:  # noqa: ARG002 - the protocol's
-        """Return that it may not."""
+        """Return False: it never may."""
         return False
 
     def take_back(self) -> None:
         """Do nothing: the thread never ended."""
 
     def has_work(self) -> bool:
-        """Return that there always may be some."""
+        """Return True: clients may send rows at any time."""
         return True
 
     def sweep(self) -> bool:
-        """Return that no run is open."""
+        """Return False: no run is open."""
         return False
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Do nothing: all that a client sends passes through."""
+        """Do nothing: whatever clients send passes through."""
 
 
 class RelayHost:
-    """A relay in an application: without work it costs no thread, and may be forgotten.
+    """A relay in an application: without work it costs no thread, and may be garbage-collected.
 
     Args:
         relay: The relay.
-        open_runs: Its open runs, which have to end some day.
-        models: What is known of models.
+        open_runs: Its open runs.
+        models: The models that it knows.
         run_max_age_seconds: How long a run may be open.
     """
 
@@ -112,13 +112,13 @@ class RelayHost:
         self.idle_seconds: float | None = IDLE_SECONDS
 
     def may_idle(self) -> bool:
-        """Return whether nobody else relies on it."""
+        """Return whether the registry can spare the relay."""
         return registry().can_spare(self._relay)
 
     def let_go(self, *, keeps_letters: bool) -> bool:
-        """Have a run that begins wake the relay, and the registry keep it alive no longer.
+        """Have the next run wake the relay, and the registry keep it alive no longer.
 
-        Unless it has dead letters in memory: a handler that is made later may ask for them.
+        A relay with dead letters in memory stays: a handler that is made later may ask for them.
         """
         self._open_runs.owner_pid = None
         if registry().let_go(self._relay, keep=keeps_letters):
@@ -127,7 +127,7 @@ class RelayHost:
         return False
 
     def take_back(self) -> None:
-        """Have it kept alive, and closed at the process's exit."""
+        """Have the relay kept alive, and closed when the process exits."""
         registry().take_back(self._relay)
         self._open_runs.owner_pid = os.getpid()
 
@@ -136,10 +136,10 @@ class RelayHost:
         return len(self._open_runs) > 0
 
     def sweep(self) -> bool:
-        """Give up runs that are too old; returns whether any is open."""
+        """Give up runs that are too old. Returns whether any is open."""
         self._open_runs.sweep(Clocks.perf_counter() - self._run_max_age_seconds)
         return len(self._open_runs) > 0
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Let the handlers of a model keep nothing of a run but what can be sent."""
+        """Have the handlers of a model keep only the values that can be sent."""
         self._models.learn(model_id, schema)

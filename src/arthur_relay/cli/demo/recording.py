@@ -11,7 +11,7 @@ from rich.text import Text
 
 from arthur_relay.relay import Relay
 from arthur_relay.stats import Stats
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 SAMPLE_SECONDS: Final = 0.1
 """The time between two looks at the relay's counts."""
@@ -74,7 +74,7 @@ class Recording:
         samples: All samples, oldest first.
     """
 
-    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._started_at = clock.monotonic()
         self._last_token_at: float | None = None

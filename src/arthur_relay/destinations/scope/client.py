@@ -35,7 +35,7 @@ from arthur_relay.errors import (
 )
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
 from arthur_relay.settings import MOST_HANGING, RelaySettings
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,7 +67,7 @@ class ScopeDestination:
         timeout_seconds: float,
         max_age_seconds: float,
         retry_after_max_seconds: float,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SYSTEM_CLOCK,
         certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
