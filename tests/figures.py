@@ -33,7 +33,6 @@ JOURNEY = (
     "delivery/ground_truth.py",  # the leased row in its order
     "delivery/batcher.py",
     "delivery/sender.py",
-    "delivery/flow_control.py",  # the batch gets a slot
     "destinations/scope/client.py",
     "destinations/http.py",  # the POST
 )

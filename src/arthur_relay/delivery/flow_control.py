@@ -10,7 +10,7 @@ import anyio
 from arthur_relay.delivery.authorization import Authorization
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
-from arthur_relay.delivery.in_flight import Delivery, Evidence, InFlight, Lane
+from arthur_relay.delivery.in_flight import DeliveryState, Evidence, InFlight, Lane
 from arthur_relay.delivery.model_health import Blame, ModelHealth, Unproven
 from arthur_relay.delivery.open_requests import OpenRequests
 from arthur_relay.delivery.request_slots import RequestSlots
@@ -57,7 +57,7 @@ class FlowControl:
         limit: How many requests may be on their way. Any thread may read it.
         model_health: Which models are held.
         urgent: Whether the relay is closing, and waits have to be short.
-        is_held: Whether no request may set off any more: those on their way end, the rest stays
+        is_paused: Whether no request may set off any more: those on their way end, the rest stays
             in the buffer. Any thread may set it.
         authorization: Whether Arthur takes who we are. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
@@ -72,7 +72,7 @@ class FlowControl:
     limit: ConcurrencyLimit = field(init=False)
     model_health: ModelHealth = field(init=False)
     urgent: bool = False
-    is_held: bool = False
+    is_paused: bool = False
     authorization: Authorization = field(default_factory=Authorization)
     last_failure: str = ""
     model_failure: str = ""
@@ -100,7 +100,7 @@ class FlowControl:
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._slots = RequestSlots()
-        self._set_places()
+        self._set_slot_counts()
         self._open_requests.clear()
         self._gate = anyio.Event()
         self.breaker.abandoned(0.0)
@@ -111,7 +111,7 @@ class FlowControl:
         """Whether Arthur is known to be away."""
         return self.breaker.state is not BreakerState.CLOSED
 
-    def holds(self, delivery: Delivery) -> bool:
+    def holds(self, delivery: DeliveryState) -> bool:
         """Say whether a delivery's rows have to wait in the buffer, as their model has to."""
         if delivery.lane is Lane.PROBE:
             return False
@@ -130,10 +130,10 @@ class FlowControl:
         """
         if self.is_down and not self.authorization.is_unknown and not self._many_fail:
             self.breaker.probe_now(self._next_leave())
-        self._set_places()
+        self._set_slot_counts()
         self.open_gate()
 
-    def _may_ask(self, delivery: Delivery) -> bool:
+    def _may_ask(self, delivery: DeliveryState) -> bool:
         """Say whether a delivery tells more than is known of an Arthur that seems to be away.
 
         It does when nothing of its model has failed, however many others have. So it goes beside
@@ -197,7 +197,7 @@ class FlowControl:
         for delivery in freed:
             self.in_flight.set_hanging(delivery, hangs=True)
         if news or freed:
-            self._set_places()
+            self._set_slot_counts()
             self.open_gate()
 
     @property
@@ -228,7 +228,7 @@ class FlowControl:
         return parts
 
     @asynccontextmanager
-    async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
+    async def slot(self, delivery: DeliveryState) -> AsyncIterator[None]:
         """Wait for leave to send; also where the delivery is to be given back instead."""
         while True:
             await self._turn_of(delivery)
@@ -286,7 +286,7 @@ class FlowControl:
         self._gate.set()
         self._gate = anyio.Event()
 
-    def judge(self, delivery: Delivery, sent: Sent) -> Blame | None:
+    def judge(self, delivery: DeliveryState, sent: Sent) -> Blame | None:
         """Take in what became of a request. Returns whose failure it was, or None without one."""
         now, attempt = anyio.current_time(), sent.attempt
         self.last_failure = attempt.reason
@@ -316,12 +316,12 @@ class FlowControl:
         if self.urgent:
             self.breaker.probe_now(now + URGENT_SECONDS)
             self.model_health.probe_all_now(now + URGENT_SECONDS)
-        self._set_places()
+        self._set_slot_counts()
         self.open_gate()
         return blame
 
     def _judge_refusal(
-        self, delivery: Delivery, attempt: Attempt, now: float, *, tell: bool
+        self, delivery: DeliveryState, attempt: Attempt, now: float, *, tell: bool
     ) -> Blame | None:
         """Let nothing but a probe now and then go to an Arthur that does not take who we are."""
         self._many_fail = True  # another batch would tell no more
@@ -335,7 +335,7 @@ class FlowControl:
             )
         return None
 
-    def _judge_prohibition(self, delivery: Delivery, now: float) -> Blame:
+    def _judge_prohibition(self, delivery: DeliveryState, now: float) -> Blame:
         """Have a model wait that we may not write to: Arthur works, and other models may go on."""
         self._failing, self._many_fail = None, False
         self._answers_again(now)
@@ -343,7 +343,7 @@ class FlowControl:
         return Blame.MODEL
 
     def _judge_failure(
-        self, delivery: Delivery, attempt: Attempt, now: float, until: float
+        self, delivery: DeliveryState, attempt: Attempt, now: float, until: float
     ) -> Blame:
         delivery.failures += 1
         delivery.status = attempt.outcomes[0].status
@@ -363,7 +363,7 @@ class FlowControl:
             self.in_flight.isolate(delivery)
         if blame is not Blame.ROWS:
             # A probe that failed holds no slot until its turn comes again.
-            at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
+            at_once = was_down and (self._many_fail or delivery.row_count > 1)
             # One that hangs keeps a request for very long, so it does not do so often.
             is_sure = blame is Blame.MODEL or not self.model_health.passes
             at_once |= is_sure and delivery in self._open_requests.hanging
@@ -372,7 +372,7 @@ class FlowControl:
             breaker.hold(until)
         return blame
 
-    def _judge_throttling(self, delivery: Delivery, now: float, until: float) -> Blame:
+    def _judge_throttling(self, delivery: DeliveryState, now: float, until: float) -> Blame:
         """Have a model wait for as long as was asked; all of them when others fare like it.
 
         Where a model's own requests pass beside it, they were too many at once, and no more.
@@ -402,7 +402,7 @@ class FlowControl:
             logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self.model_health.probe_all_now(now)
 
-    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
+    def _judge_answer(self, delivery: DeliveryState, attempt: Attempt, now: float) -> Blame | None:
         """Note that Arthur works; a model may fail all the same, row by row."""
         self._failing, self._many_fail = None, False
         self._answers_again(now)
@@ -414,7 +414,7 @@ class FlowControl:
         if attempt.failure is None and all(
             outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
         ):
-            is_news = delivery.lane is not Lane.ISOLATED or len(delivery.rows) > 1
+            is_news = delivery.lane is not Lane.ISOLATED or delivery.row_count > 1
             delivery.failures += 1
             self.in_flight.isolate(delivery)
             if is_news:
@@ -424,7 +424,9 @@ class FlowControl:
         self._open_requests.passed(delivery.model_id)
         return None
 
-    def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
+    def _fail_model(
+        self, delivery: DeliveryState, now: float, *, at_once: bool, tell: bool
+    ) -> None:
         if not self.model_health.failed(delivery, now, at_once=at_once):
             return
         self.in_flight.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
@@ -436,31 +438,31 @@ class FlowControl:
                 self.last_failure,
             )
 
-    def _admit(self, delivery: Delivery) -> bool:
+    def _admit(self, delivery: DeliveryState) -> bool:
         """Say, in the slot, whether the request may set off: something may have come meanwhile."""
         if self.holds(delivery):
             return True  # to be given back
         now = anyio.current_time()
-        if self.is_held or self._wait_of(delivery, now) > 0:
+        if self.is_paused or self._wait_of(delivery, now) > 0:
             return False
         if not self._may_ask(delivery):
             self.breaker.admit(now)
         self._open_requests.begin(delivery, now)
         return True
 
-    def _wait_of(self, delivery: Delivery, now: float) -> float:
+    def _wait_of(self, delivery: DeliveryState, now: float) -> float:
         throttling = self.model_health.throttling.wait(delivery.model_id, now)
         if not self._may_ask(delivery):
             return max(self.breaker.wait(now), throttling)
         return max(self.breaker.held(now), throttling, (delivery.leave_at or 0.0) - now)
 
-    async def _turn_of(self, delivery: Delivery) -> None:
+    async def _turn_of(self, delivery: DeliveryState) -> None:
         """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
 
         A probe is never the batch that failed last, as long as there is another.
         """
         while not self.holds(delivery):
-            if self.is_held:
+            if self.is_paused:
                 await anyio.sleep_forever()  # until it is cancelled
             wait = self._wait_of(delivery, anyio.current_time())
             goes_first = delivery.is_fresh or not self.is_down
@@ -473,7 +475,7 @@ class FlowControl:
             if self.urgent:
                 self.breaker.probe_now(anyio.current_time())
 
-    def _set_places(self) -> None:
+    def _set_slot_counts(self) -> None:
         # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
         most = self.settings.max_in_flight
         count = most if self.is_down else self.limit.requests

@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import islice
 
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
-from arthur_relay.delivery.in_flight import Delivery, Evidence, Lane
+from arthur_relay.delivery.in_flight import DeliveryState, Evidence, Lane
 
 MODELS_KEPT = 1000
 """Models of which it is known when they last passed, at most."""
@@ -137,7 +137,7 @@ class ModelHealth:
         self._favours_crowd = False
         self.throttling = Throttling()
 
-    def blame(self, delivery: Delivery, *, is_down: bool) -> Blame:
+    def blame(self, delivery: DeliveryState, *, is_down: bool) -> Blame:
         """Say whose failure the last one of a delivery is.
 
         Args:
@@ -168,7 +168,7 @@ class ModelHealth:
         """Say whether a model has passed, and not failed since."""
         return model_id in self._passed_at and self.is_clear(model_id)
 
-    def _may_be_rows(self, delivery: Delivery) -> bool:
+    def _may_be_rows(self, delivery: DeliveryState) -> bool:
         """Say whether rows of a model have passed, and not too many failed since.
 
         One row that fails again and again tells nothing, however many such rows there are.
@@ -193,12 +193,12 @@ class ModelHealth:
         """Say whether anything of a model has passed, as far as is remembered."""
         return model_id in self._passed_at
 
-    def passes_beside(self, delivery: Delivery) -> bool:
+    def passes_beside(self, delivery: DeliveryState) -> bool:
         """Say whether others of its model have passed since a delivery first set off."""
         return self._passed_at.get(delivery.model_id, 0) > delivery.seen
 
     @staticmethod
-    def may_divide(delivery: Delivery) -> bool:
+    def may_divide(delivery: DeliveryState) -> bool:
         """Say whether a batch of bad rows has failed often enough to be divided."""
         return delivery.failures >= SURE_AFTER.get(delivery.status or 0, SURE_AFTER_OTHERS)
 
@@ -222,7 +222,7 @@ class ModelHealth:
             return True
         return self.held.pop(model_id, None) is not None
 
-    def failed(self, delivery: Delivery, now: float, *, at_once: bool) -> bool:
+    def failed(self, delivery: DeliveryState, now: float, *, at_once: bool) -> bool:
         """Note that a delivery failed, which may be for its model.
 
         One row that fails again and again tells nothing of the others, so it is counted once.
@@ -247,7 +247,7 @@ class ModelHealth:
         was_held = self.held.pop(model_id, None) is not None
         is_news = trouble.evidence != delivery.evidence
         trouble.evidence = delivery.evidence
-        if at_once or was_held or is_news or len(delivery.rows) > 1:
+        if at_once or was_held or is_news or delivery.row_count > 1:
             trouble.breaker.failed(now, at_once=at_once)
         if trouble.breaker.state is BreakerState.CLOSED:
             return False

@@ -4,7 +4,7 @@ A model for which Arthur never answers keeps each of its requests for the whole 
 request that hangs makes room for others long before, and its model waits until it has ended.
 """
 
-from arthur_relay.delivery.in_flight import Delivery
+from arthur_relay.delivery.in_flight import DeliveryState
 
 LEAST_SECONDS = 2.0
 """No request hangs before so long."""
@@ -26,10 +26,10 @@ class OpenRequests:
     """
 
     def __init__(self) -> None:
-        self.waiting: dict[Delivery, float] = {}
-        self.hanging: dict[Delivery, None] = {}
+        self.waiting: dict[DeliveryState, float] = {}
+        self.hanging: dict[DeliveryState, None] = {}
         self.stalled: dict[str, int] = {}
-        self._passed_since: set[Delivery] = set()
+        self._passed_since: set[DeliveryState] = set()
         self._usual = 0.0
 
     def __contains__(self, delivery: object) -> bool:
@@ -43,11 +43,11 @@ class OpenRequests:
         self.stalled.clear()
         self._passed_since.clear()
 
-    def begin(self, delivery: Delivery, now: float) -> None:
+    def begin(self, delivery: DeliveryState, now: float) -> None:
         """Note that a request sets off."""
         self.waiting[delivery] = now
 
-    def end(self, delivery: Delivery) -> None:
+    def end(self, delivery: DeliveryState) -> None:
         """Note that it was answered, or given up."""
         self.waiting.pop(delivery, None)
         self._passed_since.discard(delivery)
@@ -73,7 +73,7 @@ class OpenRequests:
     def _limit(self) -> float:
         return max(LEAST_SECONDS, USUAL_TIMES * self._usual)
 
-    def look(self, now: float) -> list[Delivery]:
+    def look(self, now: float) -> list[DeliveryState]:
         """Return the requests that hang from now on."""
         found = []
         for delivery, since in self.waiting.items():

@@ -14,7 +14,7 @@ CONFLICT = 409
 
 
 class PossiblyDelivered:
-    """The rows of one delivery that may have arrived unheard. Immutable and pure."""
+    """The rows of one delivery that may have arrived without an answer. Immutable and pure."""
 
     __slots__ = ("_rows",)
 
@@ -47,4 +47,4 @@ class PossiblyDelivered:
 
     def after(self, attempt: Attempt, rows: Iterable[Row]) -> "PossiblyDelivered":
         """Return those that there are after an attempt to send some rows."""
-        return PossiblyDelivered({*self._rows, *rows}) if attempt.is_unheard else self
+        return PossiblyDelivered({*self._rows, *rows}) if attempt.may_have_arrived else self

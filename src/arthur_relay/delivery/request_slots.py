@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from arthur_relay.delivery.in_flight import Delivery, Lane
+from arthur_relay.delivery.in_flight import DeliveryState, Lane
 from arthur_relay.settings import MOST_HANGING
 
 MOST_UNPROVEN_HANGING = MOST_HANGING * 5 // 8
@@ -30,9 +30,9 @@ class RequestSlots:
         self._all = anyio.CapacityLimiter(1)
         self._isolated = anyio.CapacityLimiter(1)
         self._unproven = anyio.CapacityLimiter(1)
-        self._taken: dict[Delivery, list[anyio.CapacityLimiter]] = {}
-        self._hanging: dict[Delivery, None] = {}
-        self._lane_of: dict[Delivery, anyio.CapacityLimiter] = {}
+        self._taken: dict[DeliveryState, list[anyio.CapacityLimiter]] = {}
+        self._hanging: dict[DeliveryState, None] = {}
+        self._lane_of: dict[DeliveryState, anyio.CapacityLimiter] = {}
         self._again = anyio.CapacityLimiter(1)
         self._away = dict.fromkeys((self._all, self._isolated, self._again, self._unproven), 0)
 
@@ -57,7 +57,7 @@ class RequestSlots:
         return int(self._unproven.total_tokens) - kept
 
     @asynccontextmanager
-    async def take(self, delivery: Delivery) -> AsyncIterator[None]:
+    async def take(self, delivery: DeliveryState) -> AsyncIterator[None]:
         """Wait for a slot, and free it in the end."""
         taken = self._taken[delivery] = []
         try:
@@ -72,7 +72,7 @@ class RequestSlots:
                 self._away[self._lane_of.pop(delivery)] -= 1
             del self._taken[delivery]
 
-    def hang(self, delivery: Delivery) -> bool:
+    def hang(self, delivery: DeliveryState) -> bool:
         """Free the slot of a request that hangs; also in its own lane, while few hang there.
 
         Returns:
@@ -81,14 +81,14 @@ class RequestSlots:
         taken = self._taken.get(delivery)
         if not taken:
             return False
-        lane, had_place = taken[0], self._all in taken
+        lane, had_slot = taken[0], self._all in taken
         self._free(delivery, taken, but=1)
         self._hanging[delivery] = None
         if self._may_go(lane):
             self._away[lane] += 1
             self._lane_of[delivery] = lane
             self._free(delivery, taken)
-        return had_place and self._all not in taken
+        return had_slot and self._all not in taken
 
     def _may_go(self, lane: anyio.CapacityLimiter) -> bool:
         away = self._away
@@ -97,13 +97,13 @@ class RequestSlots:
         is_free = away[self._all] + away[self._unproven] < MOST_ORDINARY_HANGING
         return is_free and (lane is self._all or away[lane] < MOST_UNPROVEN_HANGING)
 
-    def _limiters_of(self, delivery: Delivery) -> list[anyio.CapacityLimiter]:
+    def _limiters_of(self, delivery: DeliveryState) -> list[anyio.CapacityLimiter]:
         if delivery.lane is not Lane.ORDINARY:
             limiters = [self._isolated, self._unproven, self._all]
             return [self._again, *limiters] if delivery.is_bad_row else limiters
         return [self._unproven, self._all] if delivery.is_unproven else [self._all]
 
     @staticmethod
-    def _free(delivery: Delivery, taken: list[anyio.CapacityLimiter], but: int = 0) -> None:
+    def _free(delivery: DeliveryState, taken: list[anyio.CapacityLimiter], but: int = 0) -> None:
         while len(taken) > but:
             taken.pop().release_on_behalf_of(delivery)

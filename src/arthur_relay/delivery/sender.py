@@ -242,7 +242,7 @@ class Sender:
         Rows of batches that have set off can't be given up for newer ones.
         """
         slots, in_flight = self.limit.requests, self._in_flight
-        if self.flow.is_held:
+        if self.flow.is_paused:
             return False
         if self.is_down:
             return self.flow.takes_fresh()
@@ -266,8 +266,8 @@ class Sender:
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
         """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
         delivery = Delivery(rows, possibly_delivered=PossiblyDelivered.of(rows))
-        delivery.is_unproven = not self.flow.model_health.is_healthy(delivery.model_id)
-        if self.flow.holds(delivery):
+        delivery.state.is_unproven = not self.flow.model_health.is_healthy(delivery.model_id)
+        if self.flow.holds(delivery.state):
             self._give_back(delivery)
             return
         most = self._batch_sizes.of(delivery.model_id)
@@ -282,7 +282,7 @@ class Sender:
 
     def start_probes(self, group: TaskGroup) -> None:
         """Send something of each model that is held and may be asked about; returns at once."""
-        if self.flow.is_held:
+        if self.flow.is_paused:
             return
         now, begun = anyio.current_time(), 0
         # While Arthur is away one is enough, whichever model's it is; of very many models most may
@@ -295,7 +295,8 @@ class Sender:
                 probe = Delivery(rows, Lane.PROBE, possibly_delivered=PossiblyDelivered.of(rows))
                 self._start(group, probe)
                 if self.is_down:
-                    probe.leave_at = now if begun else None  # the first has the breaker's leave
+                    # The first one has the breaker's leave.
+                    probe.state.leave_at = now if begun else None
                     begun += 1
                     if begun >= most:
                         return
@@ -329,7 +330,7 @@ class Sender:
         Args:
             done: Gets None when no request is on its way.
         """
-        self.flow.is_held = True
+        self.flow.is_paused = True
         self._paused.append(done)
         self._end_pauses()
 
@@ -345,7 +346,7 @@ class Sender:
         self.flow.hurry()
 
     def _start(self, group: TaskGroup, delivery: Delivery) -> None:
-        self._in_flight.begin(delivery)
+        self._in_flight.begin(delivery.state)
         group.start_soon(self._deliver, group, delivery)
 
     async def _deliver(self, group: TaskGroup, delivery: Delivery) -> None:
@@ -364,7 +365,7 @@ class Sender:
                 sleep=partial(self._back_off, delivery),
             )
             await policy(partial(self._attempt, group, delivery))
-            if delivery.status in ABOUT_US:
+            if delivery.state.status in ABOUT_US:
                 self._give_back(delivery)  # nothing that is about us costs a row
             else:
                 self._give_up(delivery, delivery.rows)
@@ -377,22 +378,22 @@ class Sender:
             self.journal.note(delivery.rows, at_once=True)
             raise
         finally:
-            self._in_flight.end(delivery)
-            delivery.let_go()
-            if delivery.lane is Lane.PROBE:
+            self._in_flight.end(delivery.state)
+            delivery.forget_rows()
+            if delivery.state.lane is Lane.PROBE:
                 self.flow.model_health.end_probe(delivery.model_id, anyio.current_time())
             self.wake_up.wake()
 
     async def _attempt(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Make one attempt. Returns True when rows are left for another one."""
-        async with self.flow.slot(delivery):
-            if self.flow.holds(delivery):
+        async with self.flow.slot(delivery.state):
+            if self.flow.holds(delivery.state):
                 self._give_back(delivery)
                 return False
             if self.is_down:
                 self.wake_up.wake()  # another may ask now, in case that this one hangs
             sent = await self._ask(delivery)
-            blame = self.flow.judge(delivery, sent)  # before another has the slot
+            blame = self.flow.judge(delivery.state, sent)  # before another has the slot
         attempt = sent.attempt
         delivery.possibly_delivered = delivery.possibly_delivered.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
@@ -411,7 +412,7 @@ class Sender:
                     return False
                 attempt = _all(delivery.rows, Outcome(Verdict.REJECTED, "malformed answer"))
         self._sort_out(delivery, attempt)
-        if attempt.failure is Failure.UNAVAILABLE and delivery.status == FAULT_OF_ROWS:
+        if attempt.failure is Failure.UNAVAILABLE and delivery.state.status == FAULT_OF_ROWS:
             self._note_fault(delivery)
         if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
             self._excuse(delivery)
@@ -430,7 +431,7 @@ class Sender:
         if not delivery.rows:
             return False
         self._note_attempt(delivery)
-        if delivery.status in ABOUT_US:
+        if delivery.state.status in ABOUT_US:
             self._excuse(delivery)
         self._give_up_the_old(delivery)
         if not delivery.rows:
@@ -440,7 +441,7 @@ class Sender:
             return False
         rows = len(delivery.rows)
         most = self._batch_sizes.of(delivery.model_id)
-        is_sure = blame is Blame.ROWS and self.flow.model_health.may_divide(delivery)
+        is_sure = blame is Blame.ROWS and self.flow.model_health.may_divide(delivery.state)
         if rows > 1 and (is_sure or rows > most):
             # By halves, every part above the size that passes would fail once more, so many one
             # after the other that Arthur would seem to be away.
@@ -450,10 +451,10 @@ class Sender:
 
     async def _ask(self, delivery: Delivery) -> Sent:
         self.ledger.requests += 1
-        self.ledger.retries += delivery.attempts > 0
-        delivery.attempts += 1
-        if delivery.seen < 0:
-            delivery.seen = self.flow.model_health.passes
+        self.ledger.retries += delivery.state.attempts > 0
+        delivery.state.attempts += 1
+        if delivery.state.seen < 0:
+            delivery.state.seen = self.flow.model_health.passes
         batch = Batch(delivery.model_id, delivery.rows)
         began_in, began_at = self.limit.begin(), anyio.current_time()
         self.sending += 1
@@ -476,7 +477,7 @@ class Sender:
                 if len(attempt.outcomes) == len(batch.rows):
                     return attempt
                 other = _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")
-                return replace(other, is_unheard=True)
+                return replace(other, may_have_arrived=True)
         except anyio.get_cancelled_exc_class():
             self.flow.abandon()
             raise
@@ -489,7 +490,7 @@ class Sender:
         else:
             reason = f"no answer within {limit:g} s"
             failed = _all(batch.rows, _AGAIN, Failure.UNAVAILABLE, reason)
-        return replace(failed, is_unheard=True)
+        return replace(failed, may_have_arrived=True)
 
     def _sort_out(self, delivery: Delivery, attempt: Attempt) -> None:
         """Settle what is delivered or rejected, and leave the rows to try again."""
@@ -501,9 +502,9 @@ class Sender:
         found = sort_rows(rows, attempt.outcomes)
         delivery.rows = tuple(found.again)
         if found.again:
-            delivery.status = found.status
+            delivery.state.status = found.status
             if len(found.again) < len(rows):
-                self._in_flight.isolate(delivery)
+                self._in_flight.isolate(delivery.state)
         if found.delivered:
             self._settle_delivered(delivery, tuple(found.delivered))
         unsettled = [pair for pair in found.not_yet if not self._postpone(pair[0])]
@@ -615,7 +616,7 @@ class Sender:
                 rows,
                 seconds=self.settings.retry_max_elapsed_seconds,
                 why=delivery.reason,
-                status=delivery.status,
+                status=delivery.state.status,
             )
 
     def _ends_early(self, delivery: Delivery) -> bool:
@@ -627,7 +628,7 @@ class Sender:
         if alone[delivery.model_id] < MANY_ALONE:
             return False
         delivery.rows = ()
-        outcome = Outcome(Verdict.REJECTED, delivery.reason, delivery.status)
+        outcome = Outcome(Verdict.REJECTED, delivery.reason, delivery.state.status)
         self.settlement.rejected(row, outcome, attempts=row.history.attempts)
         return True
 
@@ -638,19 +639,19 @@ class Sender:
 
     async def _back_off(self, delivery: Delivery, seconds: float) -> None:
         in_flight = self._in_flight
-        is_ordinary = delivery.lane is Lane.ORDINARY
+        is_ordinary = delivery.state.lane is Lane.ORDINARY
         is_alone = is_ordinary and self._may_be_bad(delivery)
         in_flight.backing_off += is_ordinary
         in_flight.backing_off_alone += is_alone
         self.wake_up.wake()
-        delivery.hurry = anyio.Event()
+        delivery.state.hurry = anyio.Event()
         urgent = self.flow.urgent
         try:
             with anyio.move_on_after(min(seconds, URGENT_SECONDS) if urgent else seconds):
-                await delivery.hurry.wait()
-            if not self.flow.holds(delivery):
+                await delivery.state.hurry.wait()
+            if not self.flow.holds(delivery.state):
                 # What was asked for is obeyed, whoever is in a hurry.
-                await anyio.sleep_until(delivery.not_before)
+                await anyio.sleep_until(delivery.state.not_before)
         finally:
             in_flight.backing_off -= is_ordinary
             in_flight.backing_off_alone -= is_alone

@@ -236,8 +236,8 @@ class ScopeDestination:
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
         except TransportError as error:
-            unheard = error.may_have_arrived
-            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), is_unheard=unheard)
+            arrived = error.may_have_arrived
+            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=arrived)
         except RelayError as error:
             return self._in_vain(batch, error)
         if answer.status == 404 and is_arthurs(answer):
