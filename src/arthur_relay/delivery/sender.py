@@ -6,7 +6,6 @@ are alone. A model of which nothing passes is held: its rows wait in the buffer,
 sent now and then as a probe. `model_health` decides whom a failure is blamed on.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,34 +15,28 @@ import anyio
 from anyio.abc import TaskGroup
 
 from arthur_relay.accounting import Ledger
-from arthur_relay.buffers import DeferringBuffer, DeliveryJournal, LeaseBuffer
+from arthur_relay.buffers import LeaseBuffer
 from arthur_relay.delivery.authorization import Authorization
 from arthur_relay.delivery.batch_sizes import BatchSizes
 from arthur_relay.delivery.bisect import STATUSES, Bisector
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
 from arthur_relay.delivery.flow_control import FlowControl, Sent
-from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import (
     Delivery,
     InFlight,
     Lane,
-    note_attempt,
-    note_death,
-    note_excuse,
-    note_survival,
-    note_unknown,
-    sort_rows,
 )
 from arthur_relay.delivery.model_health import FAULT_OF_ROWS, Blame
 from arthur_relay.delivery.possibly_delivered import PossiblyDelivered
+from arthur_relay.delivery.probes import Probes
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter, StopAfterElapsed, retrying
+from arthur_relay.delivery.row_outcomes import RowOutcomes
 from arthur_relay.delivery.waiting_models import WaitingModels
 from arthur_relay.destinations import Destination
 from arthur_relay.errors import safe_traceback
-from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
-from arthur_relay.system.clocks import Clock
 from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -73,37 +66,7 @@ MANY_ALONE = 500
 ENOUGH_ATTEMPTS = 8
 """Where so many are, one that a whole request failed for so often is bad, and ends."""
 
-MODELS_PER_PROBE = 10
-MOST_PROBES = 20
-"""While Arthur is away, one of so many held models is asked about at a time, and so many most."""
-
 _AGAIN = Outcome(Verdict.RETRY)
-
-
-class Settles(Protocol):
-    """Takes in what became of rows; see `worker.settlement`."""
-
-    def delivered(self, rows: Sequence[Row]) -> None:
-        """Settle rows of one model that the destination has acknowledged."""
-        ...
-
-    def rejected(self, row: Row, outcome: Outcome, *, attempts: int, why: str = "") -> None:
-        """Settle a row that the destination refused for good, or that can't be handled."""
-        ...
-
-    def given_up(
-        self, rows: Sequence[Row], *, seconds: float, why: str, status: int | None
-    ) -> None:
-        """Settle rows of one model that failed for too long."""
-        ...
-
-
-class Shrinks(Protocol):
-    """Knows the rows' format."""
-
-    def shrink(self, row: Row) -> Row | None:
-        """Return a smaller form of a row that is too large alone, or None."""
-        ...
 
 
 class Wakes(Protocol):
@@ -129,15 +92,11 @@ class Sender:
     Attributes:
         destination: Makes one attempt.
         buffer: Takes back what has to wait.
-        journal: Writes down what happened to rows.
+        outcomes: Settles rows, and notes what happened to the others.
         ledger: Counts requests.
-        settlement: Settles rows.
-        ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: Time limits and counts.
         random: The randomness of jitter.
-        shrinker: Makes a row smaller that is too large alone.
         wake_up: Woken when there may be capacity again.
-        clock: Tells the times that later processes go on with.
         flow: Says when a request may set off.
         sending: Requests that are on their way at this moment. Any thread may read it.
         observers: Are shown each attempt.
@@ -145,17 +104,11 @@ class Sender:
 
     destination: Destination
     buffer: LeaseBuffer
-    journal: DeliveryJournal
-    deferred: DeferringBuffer
-    outlives_us: bool
+    outcomes: RowOutcomes
     ledger: Ledger
-    settlement: Settles
-    ground_truth: GroundTruthOrder
     settings: RelaySettings
     random: Randomness
-    shrinker: Shrinks
     wake_up: Wakes
-    clock: Clock
     flow: FlowControl
     sending: int = 0
     observers: list[Observes] = field(default_factory=list)
@@ -163,18 +116,24 @@ class Sender:
     _paused: list["Future[None]"] = field(default_factory=list)
     _bisector: Bisector = field(default_factory=Bisector)
     _batch_sizes: BatchSizes = field(init=False)
-    _wall_offset: float = 0.0
+    _probes: Probes = field(init=False)
 
     def __post_init__(self) -> None:
         self._batch_sizes = BatchSizes(self.settings.batch_size)
         self._in_flight = self.flow.in_flight
+        self._probes = Probes(
+            flow=self.flow,
+            buffer=self.buffer,
+            batch_sizes=self._batch_sizes,
+            settings=self.settings,
+        )
 
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._in_flight.clear()
         self.sending = 0
         self._end_pauses()
-        self._wall_offset = self.clock.utc_now().timestamp() - anyio.current_time()
+        self.outcomes.enter()
         self.flow.enter()
 
     @property
@@ -281,48 +240,13 @@ class Sender:
         self.flow.announce()
 
     def start_probes(self, group: TaskGroup) -> None:
-        """Send something of each model that is held and may be asked about; returns at once."""
-        if self.flow.is_paused:
-            return
-        now, begun = anyio.current_time(), 0
-        # While Arthur is away one is enough, whichever model's it is; of very many models most may
-        # fail for longer than Arthur does, so that few would be asked about too seldom.
-        most = max(1, min(MOST_PROBES, self.held_count // MODELS_PER_PROBE))
-        most = 1 if self.authorization.is_unknown else most
-        for model_id in self.flow.due_probes(now):
-            if rows := self._probe_of(model_id):
-                self.flow.model_health.begin_probe(model_id, now)
-                probe = Delivery(rows, Lane.PROBE, possibly_delivered=PossiblyDelivered.of(rows))
-                self._start(group, probe)
-                if self.is_down:
-                    # The first one has the breaker's leave.
-                    probe.state.leave_at = now if begun else None
-                    begun += 1
-                    if begun >= most:
-                        return
-            else:
-                self.flow.put_off_probe(model_id)
+        """Send a probe of each held model that may have one now; returns at once."""
+        for probe in self._probes.take(anyio.current_time()):
+            self._start(group, probe)
 
     def _may_be_bad(self, delivery: Delivery) -> bool:
         """Say of what has failed whether it may be one bad row: no other waits for its back-off."""
         return len(delivery.rows) == 1 and self.flow.model_health.has_passed(delivery.model_id)
-
-    def _probe_of(self, model_id: str) -> tuple[Row, ...]:
-        """Lease what to ask about a model with: a row and a batch in turn.
-
-        One row may pass where any batch has a bad one; where all do again, a batch is quicker.
-        """
-        is_batch = self.flow.model_health.is_batch_next(model_id)
-        limit = self._batch_sizes.of(model_id) if is_batch else 1
-        rows = self.buffer.lease_of(model_id, limit, most_bytes=self.settings.batch_bytes)
-        size, most = 0, 0
-        for row in rows:
-            size += row.size
-            if most and (row.kind is not rows[0].kind or size > self.settings.batch_bytes):
-                break
-            most += 1
-        self.buffer.release(rows[most:])
-        return tuple(rows[:most])
 
     def begin_pause(self, done: "Future[None]") -> None:
         """Let no more requests set off: what waits stays in the buffer.
@@ -361,21 +285,22 @@ class Sender:
                     max_seconds=self.settings.retry_max_seconds,
                     random=self.random,
                 ),
-                stop=StopAfterElapsed(deadline=self._end_of(delivery), clock=anyio.current_time),
+                stop=StopAfterElapsed(
+                    deadline=self.outcomes.deadline_of(delivery), clock=anyio.current_time
+                ),
                 sleep=partial(self._back_off, delivery),
             )
             await policy(partial(self._attempt, group, delivery))
             if delivery.state.status in ABOUT_US:
                 self._give_back(delivery)  # nothing that is about us costs a row
             else:
-                self._give_up(delivery, delivery.rows)
+                self.outcomes.give_up(delivery, delivery.rows)
         except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more
             self._isolate(group, delivery, error)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException:  # the worker's death; if they are what it dies of, it will be again
-            note_death(delivery.rows)
-            self.journal.note(delivery.rows, at_once=True)
+            self.outcomes.note_death(delivery.rows)
             raise
         finally:
             self._in_flight.end(delivery.state)
@@ -415,7 +340,7 @@ class Sender:
         if attempt.failure is Failure.UNAVAILABLE and delivery.state.status == FAULT_OF_ROWS:
             self._note_fault(delivery)
         if attempt.failure in (Failure.UNAUTHORISED, Failure.FORBIDDEN):
-            self._excuse(delivery)
+            self.outcomes.excuse(delivery)
             self._give_back(delivery)  # its model is held by now
             return False
         return self._goes_on(group, delivery, blame)
@@ -430,10 +355,10 @@ class Sender:
         """Say whether the rows that are left are to be sent again as they are."""
         if not delivery.rows:
             return False
-        self._note_attempt(delivery)
+        self.outcomes.note_attempt(delivery)
         if delivery.state.status in ABOUT_US:
-            self._excuse(delivery)
-        self._give_up_the_old(delivery)
+            self.outcomes.excuse(delivery)
+        self.outcomes.give_up_the_old(delivery)
         if not delivery.rows:
             return False
         if self.flow.model_health.is_held(delivery.model_id):
@@ -494,44 +419,13 @@ class Sender:
 
     def _sort_out(self, delivery: Delivery, attempt: Attempt) -> None:
         """Settle what is delivered or rejected, and leave the rows to try again."""
-        rows = delivery.rows
-        if attempt.outcomes.count(DELIVERED) == len(rows):  # nearly always
-            delivery.rows = ()
-            self._settle_delivered(delivery, rows)
-            return
-        found = sort_rows(rows, attempt.outcomes)
-        delivery.rows = tuple(found.again)
-        if found.again:
-            delivery.state.status = found.status
-            if len(found.again) < len(rows):
-                self._in_flight.isolate(delivery.state)
-        if found.delivered:
-            self._settle_delivered(delivery, tuple(found.delivered))
-        unsettled = [pair for pair in found.not_yet if not self._postpone(pair[0])]
-        for row, outcome in (*unsettled, *found.rejected):
-            attempts = row.history.attempts + 1
-            self.settlement.rejected(row, outcome, attempts=attempts, why=delivery.refusal)
-
-    def _postpone(self, row: Row) -> bool:
-        """Have ground truth sent again later; returns whether it is to be, and not given up.
-
-        What outlives this process does not end with it.
-        """
-        now = anyio.current_time()
-        wall, since = now + self._wall_offset, row.history.unknown_since
-        waited = 0.0 if since is None else max(0.0, wall - since)
-        urgent = self.flow.urgent and not self.outlives_us
-        if not self.ground_truth.postpone(row, now, waited=waited, urgent=urgent):
-            return False
-        note_unknown(row, wall)
-        self.journal.note([row])
-        self.deferred.put_off(self.ground_truth.beyond())
-        return True
-
-    def _settle_delivered(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
-        self.settlement.delivered(rows)
-        self._bisector.taken(delivery.bisection, delivery.model_id, rows=len(rows))
-        self._batch_sizes.passed(delivery.model_id, len(rows))
+        rows = len(delivery.rows)
+        delivered = self.outcomes.apply(delivery, attempt, urgent=self.flow.urgent)
+        if delivery.rows and len(delivery.rows) < rows:
+            self._in_flight.isolate(delivery.state)
+        if delivered:
+            self._bisector.taken(delivery.bisection, delivery.model_id, rows=delivered)
+            self._batch_sizes.passed(delivery.model_id, delivered)
 
     def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
         """Look for the rows that these were refused for. Returns whether there is a need to."""
@@ -540,7 +434,7 @@ class Sender:
         if found is None:
             return False
         delivery.bisection, parts = found
-        self._note_attempt(delivery)
+        self.outcomes.note_attempt(delivery)
         self._divide(group, delivery, _part_of(rows, parts))
         return True
 
@@ -554,32 +448,12 @@ class Sender:
 
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
         """Send what is too large in two parts, or one row with its texts cut."""
-        self._note_attempt(delivery)
+        self.outcomes.note_attempt(delivery)
         if (rows := len(delivery.rows)) > 1:
             self._divide(group, delivery, _part_of(rows, 2))
             return
-        (row,) = delivery.rows
-        smaller = self._cut(row)
-        delivery.rows = ()
-        if smaller is None:
-            self.settlement.rejected(row, outcome, attempts=row.history.attempts)
-            return
-        smaller.history = row.history
-        self.buffer.replace(row, smaller)
-        self.journal.note([smaller])
-        self._start(group, delivery.part((smaller,)))
-
-    def _cut(self, row: Row) -> Row | None:
-        """Return a smaller form of a row. Only here a row is decoded again, so with care."""
-        note_death([row])  # should it be one, the next process knows what it died of
-        self.journal.note([row], at_once=True)
-        try:
-            return self.shrinker.shrink(row)
-        except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
-            logger.warning("arthur-relay: a row could not be read: %s", safe_traceback(error))
-            return None
-        finally:
-            note_survival([row])
+        if (smaller := self.outcomes.make_smaller(delivery, outcome)) is not None:
+            self._start(group, delivery.part((smaller,)))
 
     def _isolate(self, group: TaskGroup, delivery: Delivery, error: Exception) -> None:
         """Find the row that can't be handled: it is rejected, and the others go on."""
@@ -588,36 +462,8 @@ class Sender:
         if (rows := len(delivery.rows)) > 1:
             self._divide(group, delivery, _part_of(rows, 2))
         elif delivery.rows:
-            (row,), delivery.rows = delivery.rows, ()
-            outcome = Outcome(Verdict.REJECTED, f"internal error ({type(error).__name__})")
-            self.settlement.rejected(row, outcome, attempts=row.history.attempts)
-
-    def _note_attempt(self, delivery: Delivery) -> None:
-        """Have it known later that the rows were sent in vain, also by another process."""
-        note_attempt(delivery.rows, anyio.current_time() + self._wall_offset)
-        self.journal.note(delivery.rows)
-
-    def _excuse(self, delivery: Delivery) -> None:
-        """Have the time not counted that rows wait because of who we are."""
-        note_excuse(delivery.rows)
-        self.journal.note(delivery.rows)
-
-    def _give_up_the_old(self, delivery: Delivery) -> None:
-        now = anyio.current_time() + self._wall_offset
-        oldest = now - self.settings.retry_max_elapsed_seconds
-        over = tuple(row for row in delivery.rows if (row.history.since or now) <= oldest)
-        self._give_up(delivery, over)
-
-    def _give_up(self, delivery: Delivery, rows: tuple[Row, ...]) -> None:
-        """Drop what failed for too long."""
-        if rows:
-            delivery.rows = tuple(row for row in delivery.rows if row not in rows)
-            self.settlement.given_up(
-                rows,
-                seconds=self.settings.retry_max_elapsed_seconds,
-                why=delivery.reason,
-                status=delivery.state.status,
-            )
+            problem = f"internal error ({type(error).__name__})"
+            self.outcomes.reject(delivery, Outcome(Verdict.REJECTED, problem))
 
     def _ends_early(self, delivery: Delivery) -> bool:
         """Reject a bad row that was sent often enough, where too many others wait like it."""
@@ -627,9 +473,8 @@ class Sender:
         _, alone = self._in_flight.isolated()
         if alone[delivery.model_id] < MANY_ALONE:
             return False
-        delivery.rows = ()
         outcome = Outcome(Verdict.REJECTED, delivery.reason, delivery.state.status)
-        self.settlement.rejected(row, outcome, attempts=row.history.attempts)
+        self.outcomes.reject(delivery, outcome)
         return True
 
     def _give_back(self, delivery: Delivery) -> None:
@@ -655,14 +500,6 @@ class Sender:
         finally:
             in_flight.backing_off -= is_ordinary
             in_flight.backing_off_alone -= is_alone
-
-    def _end_of(self, delivery: Delivery) -> float:
-        """Return when the last row of a delivery will have failed for too long."""
-        now = anyio.current_time()
-        wall = now + self._wall_offset
-        ages = [wall - at for row in delivery.rows if (at := row.history.since) is not None]
-        age = max(0.0, min(ages)) if len(ages) == len(delivery.rows) else 0.0
-        return now - age + self.settings.retry_max_elapsed_seconds
 
 
 def _part_of(rows: int, parts: int) -> int:
