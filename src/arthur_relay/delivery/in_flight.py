@@ -1,4 +1,4 @@
-"""A batch on its way: its rows, and what happened to them so far."""
+"""Batches in flight: their rows, and what happened to them so far."""
 
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -17,14 +17,14 @@ class Lane(Enum):
 
     ORDINARY = "ordinary"
     ISOLATED = "isolated"
-    """Its rows failed while others passed: few such are on their way at once, so that the others
+    """Its rows failed while others passed. Few such deliveries may send at once, so that the others
     keep their slots."""
     PROBE = "probe"
-    """As `ISOLATED`; it asks whether a model that failed can be delivered again."""
+    """As `ISOLATED`; it shows whether a model that failed passes again."""
 
 
 Evidence = tuple[str, str, int]
-"""Says which rows failed: the first one's model and id, and how many they are."""
+"""Which rows failed: the model and id of the first one, and the number of rows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -163,10 +163,10 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class InFlight:
-    """The deliveries that have set off and are not settled. Loop's thread only.
+    """The deliveries that were started and have not ended. Loop's thread only.
 
     Attributes:
-        ordinary: How many of them are in the ordinary lane, those that hang left out.
+        ordinary: How many of them are in the ordinary lane, without those that hang.
         backing_off: How many of those back off.
         backing_off_alone: How many of those are single rows.
         unproven: How many of those are of models that are not known to be healthy.
@@ -185,7 +185,7 @@ class InFlight:
         return len(self._deliveries)
 
     def __contains__(self, delivery: object) -> bool:
-        """Say whether a delivery has set off."""
+        """Return whether a delivery was started and has not ended."""
         return delivery in self._deliveries
 
     def clear(self) -> None:
@@ -195,12 +195,12 @@ class InFlight:
         self.ordinary = self.backing_off = self.backing_off_alone = self.unproven = 0
 
     def begin(self, delivery: DeliveryState) -> None:
-        """Take in a delivery that sets off."""
+        """Add a delivery that is started."""
         self._deliveries[delivery] = None
         self._count(delivery, 1)
 
     def end(self, delivery: DeliveryState) -> None:
-        """Forget a delivery, whose rows are settled or elsewhere."""
+        """Remove a delivery: its rows are settled, released or in other deliveries."""
         if delivery in self._deliveries:
             del self._deliveries[delivery]
             self._count(delivery, -1)
@@ -213,7 +213,7 @@ class InFlight:
             self._count(delivery, 1)
 
     def set_hanging(self, delivery: DeliveryState, *, hangs: bool) -> None:
-        """Note whether a delivery hangs, and holds no slot."""
+        """Record whether a delivery hangs, and so holds no slot."""
         self._count(delivery, -1)
         delivery.is_hanging = hangs
         self._count(delivery, 1)
@@ -235,7 +235,7 @@ class InFlight:
         return self._alone if self._isolated_rows[delivery] == 1 else self._parts
 
     def has_fresh(self, but: Container[DeliveryState] = ()) -> bool:
-        """Say whether there is one of which nothing has failed, beside some others."""
+        """Return whether any delivery has not failed so far, leaving out those in `but`."""
         return any(each.is_fresh and each not in but for each in self._deliveries)
 
     def isolated(self) -> tuple[Counter[str], Counter[str]]:
@@ -243,11 +243,11 @@ class InFlight:
         return self._parts, self._alone
 
     def models(self) -> set[str]:
-        """Return the models that anything is on its way of."""
+        """Return the models of all deliveries."""
         return {delivery.model_id for delivery in self._deliveries}
 
     def probed(self, but: Container[DeliveryState] = ()) -> set[str]:
-        """Return the models that a probe is on its way of, beside some others."""
+        """Return the models that are being probed, leaving out the deliveries in `but`."""
         return {
             each.model_id
             for each in self._deliveries
@@ -255,7 +255,7 @@ class InFlight:
         }
 
     def hurry(self, model_id: str | None = None) -> None:
-        """End the back-off of all deliveries, or of a model's."""
+        """End the back-off of all deliveries, or of those of a model."""
         for delivery in self._deliveries:
             if model_id in (None, delivery.model_id):
                 delivery.hurry.set()
@@ -270,11 +270,11 @@ class Sorted:
     not_yet: list[tuple[Row, Outcome]] = field(default_factory=list)
     rejected: list[tuple[Row, Outcome]] = field(default_factory=list)
     status: int | None = None
-    """Of the last row that is to be sent again."""
+    """The status of the last row that is to be sent again."""
 
 
 def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
-    """Sort the rows of a batch.
+    """Sort the rows of a batch by their outcomes.
 
     Raises:
         ValueError: There is not one outcome for each row.
@@ -295,11 +295,11 @@ def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
 
 
 def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> list[list[Row]]:
-    """Divide rows that were sent in vain, the smaller the oftener that was.
+    """Divide rows into batches; the more often rows were sent in vain, the smaller their batches.
 
-    A batch of which one row is bad fails as a whole, and may have been given back since: this is
-    what is known of it, also in another process. Ground truth of inferences that did not arrive so
-    far costs no other.
+    A batch with one bad row fails as a whole, and may have been released before that row was found.
+    The number of attempts is all that a later lease, or another process, knows of it. Attempts of
+    ground truth whose inference had not arrived do not count.
     """
     parts: list[list[Row]] = []
     open_parts: dict[tuple[str, RowKind, int], list[Row]] = {}
@@ -319,7 +319,7 @@ def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> lis
 
 
 def note_attempt(rows: Iterable[Row], now: float) -> None:
-    """Note of rows that they were sent in vain.
+    """Record in the rows' histories that they were sent in vain.
 
     Args:
         rows: The rows.
@@ -336,7 +336,7 @@ def note_attempt(rows: Iterable[Row], now: float) -> None:
 
 
 def note_unknown(row: Row, now: float) -> None:
-    """Note of ground truth that it was sent, and that its inference has not arrived there.
+    """Record that ground truth was sent before its inference had arrived.
 
     Args:
         row: The row.
@@ -348,20 +348,20 @@ def note_unknown(row: Row, now: float) -> None:
 
 
 def note_excuse(rows: Iterable[Row]) -> None:
-    """Note of rows that they wait for no fault of Arthur's or theirs: that time does not count."""
+    """Record that neither Arthur nor the rows are why they wait: that time does not count."""
     for row in rows:
         if row.history.since is not None:
             row.history = replace(row.history, since=None)
 
 
 def note_death(rows: Iterable[Row]) -> None:
-    """Note of rows that the worker died while it handled them."""
+    """Record that the worker died while it handled rows."""
     for row in rows:
         row.history = replace(row.history, deaths=row.history.deaths + 1)
 
 
 def note_survival(rows: Iterable[Row]) -> None:
-    """Take back what `note_death` has noted."""
+    """Undo `note_death`."""
     for row in rows:
         deaths = max(0, row.history.deaths - 1)
         row.history = replace(row.history, deaths=deaths) if deaths else _alive(row.history)

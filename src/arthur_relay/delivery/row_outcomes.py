@@ -45,7 +45,7 @@ class Settles(Protocol):
 
 
 class Shrinks(Protocol):
-    """Knows the rows' format."""
+    """Knows the format of rows."""
 
     def shrink(self, row: Row) -> Row | None:
         """Return a smaller form of a row that is too large alone, or None."""
@@ -62,7 +62,7 @@ class RowOutcomes:
         buffer: Takes a smaller form of a row in its place.
         journal: Writes down what happened to rows.
         deferred: Holds back ground truth that is to be sent again later.
-        outlives_us: Whether what waits in the buffer is there after this process.
+        outlives_us: Whether the rows in the buffer outlive this process.
         settlement: Settles rows.
         ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: For how long a row may fail.
@@ -90,7 +90,7 @@ class RowOutcomes:
         return anyio.current_time() + self._wall_offset
 
     def apply(self, delivery: Delivery, attempt: Attempt, *, urgent: bool) -> int:
-        """Settle what is delivered or rejected, and leave the rows to try again.
+        """Settle the rows that are delivered or rejected; the others stay in the delivery.
 
         Args:
             delivery: Its rows are those that were sent.
@@ -156,12 +156,12 @@ class RowOutcomes:
         return smaller
 
     def _shrink(self, row: Row) -> Row | None:
-        """Return a smaller form of a row. Only here a row is decoded again, so with care."""
-        # If the worker dies of it, the next process knows which row it was.
+        """Return a smaller form of a row, or None. Nowhere else is a row decoded again."""
+        # If that kills the worker, the next process knows which row it was.
         self.note_death([row])
         try:
             return self.shrinker.shrink(row)
-        except Exception as error:  # noqa: BLE001 - a row that can't be read can't be cut, no more
+        except Exception as error:  # noqa: BLE001 - it only means that the row can't be cut
             logger.warning("arthur-relay: a row could not be read: %s", safe_traceback(error))
             return None
         finally:
@@ -173,7 +173,7 @@ class RowOutcomes:
         self.journal.note(delivery.rows)
 
     def note_death(self, rows: Sequence[Row]) -> None:
-        """Write down at once that the worker may die, or dies, while it handles rows."""
+        """Write down at once that the worker dies, or may die, while it handles rows."""
         note_death(rows)
         self.journal.note(rows, at_once=True)
 

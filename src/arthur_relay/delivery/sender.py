@@ -1,9 +1,9 @@
-"""Batches on their way: attempts, retries, parts, until each row is settled or waits again.
+"""Sends batches: attempts, retries and smaller parts, until each row is settled or waits again.
 
-A batch whose request fails while others pass is isolated: it goes on in another lane, with few
-requests at once, which takes no slot from healthy batches. There it is divided until the bad rows
-are alone. A model of which nothing passes is held: its rows wait in the buffer, and one of them is
-sent now and then as a probe. `model_health` decides whom a failure is blamed on.
+A batch whose request fails while others pass is isolated: it is sent again in a lane of its own,
+with few requests at once, and takes no slot from healthy batches. There it is divided until the
+bad rows are alone. A model of which no row passes is held: its rows wait in the buffer, and some
+of them are sent now and then as a probe. `model_health` decides what a failure is blamed on.
 """
 
 from concurrent.futures import Future
@@ -43,45 +43,45 @@ from arthur_relay.system.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.delivery")
 
 MAX_MALFORMED_ANSWERS = 3
-"""Answers not understood before a batch is divided, and what is one row is rejected.
+"""After so many answers that can't be understood a batch is divided, and a single row is rejected.
 
-Each may have stored the rows again, so a part goes on with what the whole has used up: one more
-for several rows, and two for one row.
+Each of these attempts may have stored the rows again, so a part inherits the count of the whole:
+a part of several rows has one more attempt, a single row has two.
 """
 
 BACKING_OFF_PER_SLOT = 3
-"""Batches that may back off for each request slot, so that one bad batch does not hold a slot."""
+"""Batches that may back off for each request slot: a batch that backs off holds no slot."""
 
 SPARE_BATCHES = 1
-"""Batches that are ready when a slot becomes free."""
+"""Batches that are kept ready for the next free slot."""
 
 ISOLATED_BATCHES = 2
 ALL_ISOLATED_BATCHES = 20
-"""Isolated rows, in full batches: of one model, and of all, before more of them wait."""
+"""The most isolated rows of one model, and of all models, in full batches; more rows wait."""
 
 MAX_ALONE = 2000
-"""Rows of one model that are sent again each by itself, before more of it waits in the buffer."""
+"""The most rows of one model that are sent again one by one; more of its rows wait."""
 
 MANY_ALONE = 500
 ENOUGH_ATTEMPTS = 8
-"""Where so many are, one that a whole request failed for so often is bad, and ends."""
+"""Where 500 rows of a model are sent one by one, a row that failed 8 times is rejected."""
 
 _AGAIN = Outcome(Verdict.RETRY)
 
 
 class Wakes(Protocol):
-    """The loop."""
+    """The worker's loop."""
 
     def wake(self) -> None:
-        """Make it look around."""
+        """Make the loop check what there is to do."""
         ...
 
 
 class Observes(Protocol):
-    """Looks on."""
+    """Is shown each attempt."""
 
     def on_attempt(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
-        """Take note of an attempt and how long it took. The worker's thread; must not raise."""
+        """Take note of an attempt and its duration. Worker's thread; must not raise."""
         ...
 
 
@@ -91,14 +91,14 @@ class Sender:
 
     Attributes:
         destination: Makes one attempt.
-        buffer: Takes back what has to wait.
-        outcomes: Settles rows, and notes what happened to the others.
+        buffer: Takes back the rows that have to wait.
+        outcomes: Settles rows, and records what happened to the others.
         ledger: Counts requests.
         settings: Time limits and counts.
         random: The randomness of jitter.
         wake_up: Woken when there may be capacity again.
-        flow: Says when a request may set off.
-        sending: Requests that are on their way at this moment. Any thread may read it.
+        flow: Decides when a request may be sent.
+        sending: Requests that are waiting for their answer. Any thread may read it.
         observers: Are shown each attempt.
     """
 
@@ -138,7 +138,7 @@ class Sender:
 
     @property
     def breaker(self) -> Breaker:
-        """Whether Arthur as a whole is away. Any thread may read it."""
+        """Whether Arthur as a whole is down. Any thread may read it."""
         return self.flow.breaker
 
     @property
@@ -148,7 +148,7 @@ class Sender:
 
     @property
     def authorization(self) -> Authorization:
-        """Whether Arthur takes who we are. Any thread may read it."""
+        """Whether Arthur accepts our credentials. Any thread may read it."""
         return self.flow.authorization
 
     @property
@@ -158,16 +158,16 @@ class Sender:
 
     @property
     def held_count(self) -> int:
-        """How many models are held: nothing of theirs goes through. Any thread may read it."""
+        """How many models are held: no row of theirs passes. Any thread may read it."""
         return self.flow.model_health.count
 
     def is_held(self, model_id: str) -> bool:
-        """Say whether nothing of a model goes through, while others' rows may. Loop's thread."""
+        """Return whether a model is held while the rows of others may pass. Loop's thread."""
         return self.flow.model_health.is_held(model_id) and not self.is_down
 
     @property
     def held_models(self) -> str:
-        """What is wrong with models that are held, in a sentence's part, or "". Any thread."""
+        """Why models are held, as part of a sentence, or "". Any thread may read it."""
         count = self.held_count
         if not count:
             return ""
@@ -181,24 +181,24 @@ class Sender:
 
     @property
     def in_progress(self) -> int:
-        """Batches that have set off and are not settled. Any thread may read it."""
+        """Batches that were started and are not settled. Any thread may read it."""
         return len(self._in_flight)
 
     @property
     def is_down(self) -> bool:
-        """Whether the destination is known to be away."""
+        """Whether the destination is known to be down."""
         return self.flow.is_down
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the last request was answered as it should be."""
+        """Whether the last request did not fail."""
         return self.breaker.failures_in_a_row == 0
 
     @property
     def has_capacity(self) -> bool:
-        """Whether one more batch may be sent; few may while the destination fails.
+        """Whether one more batch may be started; few may while the destination fails.
 
-        Rows of batches that have set off can't be given up for newer ones.
+        A full buffer can't drop the rows of a batch that was started to make room for newer ones.
         """
         slots, in_flight = self.limit.requests, self._in_flight
         if self.flow.is_paused:
@@ -223,7 +223,7 @@ class Sender:
         return WaitingModels(busy, *self.flow.waiting_models())
 
     def start(self, group: TaskGroup, rows: tuple[Row, ...]) -> None:
-        """Send a batch on its way, or back into the buffer if it has to wait; returns at once."""
+        """Start a batch, or release its rows if their model has to wait. Returns at once."""
         delivery = Delivery(rows, possibly_delivered=PossiblyDelivered.of(rows))
         delivery.state.is_unproven = not self.flow.model_health.is_healthy(delivery.model_id)
         if self.flow.holds(delivery.state):
@@ -245,14 +245,14 @@ class Sender:
             self._start(group, probe)
 
     def _may_be_bad(self, delivery: Delivery) -> bool:
-        """Say of what has failed whether it may be one bad row: no other waits for its back-off."""
+        """Return whether a failed delivery may be one bad row, for which no other has to wait."""
         return len(delivery.rows) == 1 and self.flow.model_health.has_passed(delivery.model_id)
 
     def begin_pause(self, done: "Future[None]") -> None:
-        """Let no more requests set off: what waits stays in the buffer.
+        """Send no more requests: rows that wait stay in the buffer.
 
         Args:
-            done: Gets None when no request is on its way.
+            done: Gets None when each request that was sent has ended.
         """
         self.flow.is_paused = True
         self._paused.append(done)
@@ -265,7 +265,7 @@ class Sender:
                 done.set_result(None)
 
     def hurry(self) -> None:
-        """Cut back-offs short once, for a flush. What the destination asked for is still obeyed."""
+        """End all back-offs once, for a flush. `Retry-After` is still obeyed."""
         self._in_flight.hurry()
         self.flow.hurry()
 
@@ -292,14 +292,14 @@ class Sender:
             )
             await policy(partial(self._attempt, group, delivery))
             if delivery.state.status in ABOUT_US:
-                self._give_back(delivery)  # nothing that is about us costs a row
+                self._give_back(delivery)  # a failure that is about us costs no row
             else:
                 self.outcomes.give_up(delivery, delivery.rows)
-        except Exception as error:  # noqa: BLE001 - it must cost the row that it is for, no more
+        except Exception as error:  # noqa: BLE001 - it must cost no other row
             self._isolate(group, delivery, error)
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException:  # the worker's death; if they are what it dies of, it will be again
+        except BaseException:  # the worker dies, perhaps of these rows: then it would again
             self.outcomes.note_death(delivery.rows)
             raise
         finally:
@@ -316,9 +316,9 @@ class Sender:
                 self._give_back(delivery)
                 return False
             if self.is_down:
-                self.wake_up.wake()  # another may ask now, in case that this one hangs
+                self.wake_up.wake()  # another batch may be sent now, in case this one hangs
             sent = await self._ask(delivery)
-            blame = self.flow.judge(delivery.state, sent)  # before another has the slot
+            blame = self.flow.judge(delivery.state, sent)  # before another takes the slot
         attempt = sent.attempt
         delivery.possibly_delivered = delivery.possibly_delivered.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
@@ -346,13 +346,13 @@ class Sender:
         return self._goes_on(group, delivery, blame)
 
     def _note_fault(self, delivery: Delivery) -> None:
-        """Have smaller batches made, where what was sent may have been at fault."""
+        """Make the model's batches smaller where the rows may have been at fault."""
         model_id = delivery.model_id
         if not self.is_down and self.flow.model_health.has_passed(model_id):
             self._batch_sizes.failed(model_id, len(delivery.rows))
 
     def _goes_on(self, group: TaskGroup, delivery: Delivery, blame: Blame | None) -> bool:
-        """Say whether the rows that are left are to be sent again as they are."""
+        """Return whether the rows that are left are to be sent again as they are."""
         if not delivery.rows:
             return False
         self.outcomes.note_attempt(delivery)
@@ -368,8 +368,8 @@ class Sender:
         most = self._batch_sizes.of(delivery.model_id)
         is_sure = blame is Blame.ROWS and self.flow.model_health.may_divide(delivery.state)
         if rows > 1 and (is_sure or rows > most):
-            # By halves, every part above the size that passes would fail once more, so many one
-            # after the other that Arthur would seem to be away.
+            # With halves, each part above the size that passes would fail once more: so many
+            # failures in a row that Arthur would seem to be down.
             self._divide(group, delivery, min(most, _part_of(rows, 2)))
             return False
         return not (is_sure and self._ends_early(delivery))
@@ -406,7 +406,7 @@ class Sender:
         except anyio.get_cancelled_exc_class():
             self.flow.abandon()
             raise
-        except Exception as error:  # noqa: BLE001 - a bug in it must cost its batch, not the worker
+        except Exception as error:  # noqa: BLE001 - its bug must cost the batch, not the worker
             logger.error(  # noqa: TRY400 - the error's text might quote a prompt
                 "arthur-relay: a destination raised, which none may: %s", safe_traceback(error)
             )
@@ -418,7 +418,7 @@ class Sender:
         return replace(failed, may_have_arrived=True)
 
     def _sort_out(self, delivery: Delivery, attempt: Attempt) -> None:
-        """Settle what is delivered or rejected, and leave the rows to try again."""
+        """Settle the rows that are delivered or rejected; the others stay in the delivery."""
         rows = len(delivery.rows)
         delivered = self.outcomes.apply(delivery, attempt, urgent=self.flow.urgent)
         if delivery.rows and len(delivery.rows) < rows:
@@ -428,7 +428,7 @@ class Sender:
             self._batch_sizes.passed(delivery.model_id, delivered)
 
     def _searches(self, group: TaskGroup, delivery: Delivery) -> bool:
-        """Look for the rows that these were refused for. Returns whether there is a need to."""
+        """Divide refused rows to find the bad ones. Returns False where there is only one row."""
         rows = len(delivery.rows)
         found = self._bisector.divide(delivery.bisection, delivery.model_id, rows=rows)
         if found is None:
@@ -439,7 +439,7 @@ class Sender:
         return True
 
     def _divide(self, group: TaskGroup, delivery: Delivery, size: int) -> None:
-        """Send the rows on in isolated parts of so many rows."""
+        """Send the rows in isolated parts of at most `size` rows."""
         rows, delivery.rows = delivery.rows, ()
         for at in range(0, len(rows), size):
             part = delivery.part(rows[at : at + size])
@@ -447,7 +447,7 @@ class Sender:
             self._start(group, part)
 
     def _make_smaller(self, group: TaskGroup, delivery: Delivery, outcome: Outcome) -> None:
-        """Send what is too large in two parts, or one row with its texts cut."""
+        """Send a batch that is too large in two parts, or a single row with its texts cut."""
         self.outcomes.note_attempt(delivery)
         if (rows := len(delivery.rows)) > 1:
             self._divide(group, delivery, _part_of(rows, 2))
@@ -456,7 +456,7 @@ class Sender:
             self._start(group, delivery.part((smaller,)))
 
     def _isolate(self, group: TaskGroup, delivery: Delivery, error: Exception) -> None:
-        """Find the row that can't be handled: it is rejected, and the others go on."""
+        """Reject a row whose handling raised; several rows are divided to find it."""
         logger.error("arthur-relay: rows could not be handled: %s", safe_traceback(error))
         self.flow.abandon()
         if (rows := len(delivery.rows)) > 1:
@@ -466,7 +466,7 @@ class Sender:
             self.outcomes.reject(delivery, Outcome(Verdict.REJECTED, problem))
 
     def _ends_early(self, delivery: Delivery) -> bool:
-        """Reject a bad row that was sent often enough, where too many others wait like it."""
+        """Reject a bad row that was sent often enough, if too many others are sent one by one."""
         (row,) = delivery.rows
         if row.history.attempts < ENOUGH_ATTEMPTS:
             return False
@@ -478,7 +478,7 @@ class Sender:
         return True
 
     def _give_back(self, delivery: Delivery) -> None:
-        """Let rows wait in the buffer, where they hold no slot."""
+        """Release the rows: they wait in the buffer, and hold no slot."""
         rows, delivery.rows = delivery.rows, ()
         self.buffer.release(rows)
 
@@ -495,7 +495,7 @@ class Sender:
             with anyio.move_on_after(min(seconds, URGENT_SECONDS) if urgent else seconds):
                 await delivery.state.hurry.wait()
             if not self.flow.holds(delivery.state):
-                # What was asked for is obeyed, whoever is in a hurry.
+                # `Retry-After` is obeyed also when a flush ends the back-off.
                 await anyio.sleep_until(delivery.state.not_before)
         finally:
             in_flight.backing_off -= is_ordinary

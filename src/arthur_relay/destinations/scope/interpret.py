@@ -23,7 +23,7 @@ _PROHIBITIONS = {
 }
 
 _OF_OTHERS = frozenset({405, 407, 421, 426, 511})
-"""Statuses that only others return: Arthur's routes take our methods, and Arthur is no proxy."""
+"""Statuses that Arthur never returns: its routes take our methods, and it is not a proxy."""
 
 _KEYS_OF_OTHERS = frozenset(
     {"apiVersion", "kind", "path", "requestId", "statusCode", "success", "timestamp"}
@@ -54,7 +54,7 @@ def interpret(
     reason = f"http {status}"
     if 200 <= status < 300:
         return _interpret_success(batch, answer, secrets)
-    if status == 413:  # whoever answers so, fewer rows may pass
+    if status == 413:  # from Arthur or a proxy: fewer rows may pass
         outcome = Outcome(Verdict.REJECTED, reason, status)
         return whole(batch, outcome, Failure.TOO_LARGE, reason)
     again = Outcome(Verdict.RETRY, reason, status)
@@ -228,7 +228,7 @@ def _row_outcome(status: int, kind: RowKind) -> Outcome:
     if status in (408, 425, 429) or status >= 500 or status in ABOUT_US:
         verdict = Verdict.RETRY
     elif status == 404 and kind is RowKind.GROUND_TRUTH:
-        verdict = Verdict.NOT_YET  # another process may have the inference, and Arthur soon
+        verdict = Verdict.NOT_YET  # another process may still be about to send the inference
     else:
         verdict = Verdict.REJECTED
     return Outcome(verdict, f"row {status}", status)
