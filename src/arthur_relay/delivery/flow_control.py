@@ -35,7 +35,7 @@ LOOK_AGAIN_SECONDS = 1.0
 """How long a held model waits for its next probe while all of its rows are in flight."""
 
 
-class Sent(NamedTuple):
+class RequestResult(NamedTuple):
     """How a request ended."""
 
     attempt: Attempt
@@ -289,9 +289,9 @@ class FlowControl:
         self._gate.set()
         self._gate = anyio.Event()
 
-    def judge(self, delivery: DeliveryState, sent: Sent) -> Blame | None:
+    def judge(self, delivery: DeliveryState, result: RequestResult) -> Blame | None:
         """Take in how a request ended. Returns what its failure is blamed on, if it failed."""
-        now, attempt = anyio.current_time(), sent.attempt
+        now, attempt = anyio.current_time(), result.attempt
         self.last_failure = attempt.reason
         self._questions_only = False
         self.has_answered |= attempt.failure is not Failure.UNAVAILABLE
@@ -299,7 +299,7 @@ class FlowControl:
         blame: Blame | None
         is_refused = self.authorization.note(attempt)
         if attempt.failure is not Failure.UNAVAILABLE:
-            self._open_requests.answered(sent.seconds)
+            self._open_requests.answered(result.seconds)
         if attempt.failure is Failure.UNAUTHORISED:
             blame = self._judge_refusal(delivery, attempt, now, is_logged=is_refused)
         elif attempt.failure is Failure.UNAVAILABLE:
@@ -313,9 +313,9 @@ class FlowControl:
             if until > now:
                 self.model_health.throttling.ask(delivery.model_id, until)
         if blame is Blame.ARTHUR:
-            self.limit.failed(sent.began_in)
+            self.limit.failed(result.began_in)
         elif attempt.failure is None:
-            self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
+            self.limit.succeeded(result.began_in, seconds=result.seconds, size=result.size)
         if self.urgent:
             self.breaker.probe_now(now + URGENT_SECONDS)
             self.model_health.probe_all_now(now + URGENT_SECONDS)

@@ -21,7 +21,7 @@ from arthur_relay.delivery.batch_sizes import BatchSizes
 from arthur_relay.delivery.bisect import STATUSES, Bisector
 from arthur_relay.delivery.circuit_breaker import Breaker
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
-from arthur_relay.delivery.flow_control import FlowControl, Sent
+from arthur_relay.delivery.flow_control import FlowControl, RequestResult
 from arthur_relay.delivery.in_flight import (
     Delivery,
     InFlight,
@@ -317,9 +317,9 @@ class Sender:
                 return False
             if self.is_down:
                 self.wake_up.wake()  # another batch may be sent now, in case this one hangs
-            sent = await self._ask(delivery)
-            blame = self.flow.judge(delivery.state, sent)  # before another takes the slot
-        attempt = sent.attempt
+            result = await self._ask(delivery)
+            blame = self.flow.judge(delivery.state, result)  # before another takes the slot
+        attempt = result.attempt
         delivery.possibly_delivered = delivery.possibly_delivered.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
         delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
@@ -374,7 +374,7 @@ class Sender:
             return False
         return not (is_sure and self._ends_early(delivery))
 
-    async def _ask(self, delivery: Delivery) -> Sent:
+    async def _ask(self, delivery: Delivery) -> RequestResult:
         self.ledger.requests += 1
         self.ledger.retries += delivery.state.attempts > 0
         delivery.state.attempts += 1
@@ -392,7 +392,7 @@ class Sender:
         for observer in self.observers:
             observer.on_attempt(batch, attempt, seconds)
         attempt = delivery.possibly_delivered.judge(attempt, delivery.rows)
-        return Sent(attempt, began_in, seconds, batch.size)
+        return RequestResult(attempt, began_in, seconds, batch.size)
 
     async def _send(self, batch: Batch) -> Attempt:
         limit = self.settings.request_timeout_seconds
