@@ -10,11 +10,11 @@ class BreakerState(Enum):
     """Whether requests pass."""
 
     CLOSED = "closed"
-    """They pass."""
+    """Requests pass."""
     OPEN = "open"
-    """None passes until the next probe is due."""
+    """No request passes until the next probe is due."""
     PROBING = "probing"
-    """One is on its way to find out."""
+    """A probe is in flight."""
 
 
 class Breaker:
@@ -69,7 +69,7 @@ class Breaker:
 
         Returns:
             0 when the request may be made now; an open breaker counts it as its probe. Else
-            the seconds after which asking again makes sense; `inf` while a probe is on its way.
+            the seconds after which asking again makes sense; `inf` while a probe is in flight.
         """
         wait = self.wait(now)
         if wait <= 0 and self.state is BreakerState.OPEN:

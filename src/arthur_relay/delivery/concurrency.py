@@ -87,7 +87,7 @@ class ConcurrencyLimit:
 
     Each full round of good answers allows one request more, and four rounds where that was too much
     the last time; a failure halves the limit, a round of answers that have become slow takes a
-    fifth of it, and either at most once for the requests that were on their way together (Chiu and
+    fifth of it, and either at most once for the requests that were in flight together (Chiu and
     Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989). It
     begins at the maximum, because a relay that has just started usually has an Arthur that works.
 
@@ -105,7 +105,7 @@ class ConcurrencyLimit:
 
     @property
     def requests(self) -> int:
-        """Requests that may be on their way at once, 1 to `maximum`."""
+        """Requests that may be in flight at once, 1 to `maximum`."""
         return int(self._limit)
 
     def begin(self) -> int:

@@ -60,7 +60,7 @@ class FlowControl:
         limit: How many requests may be sent at once. Any thread may read it.
         model_health: Which models are held.
         urgent: Whether the relay is closing, and waits have to be short.
-        is_paused: Whether no request may set off any more: those on their way end, the rest stays
+        is_paused: Whether no more requests are sent: those in flight end, all other rows stay
             in the buffer. Any thread may set it.
         authorization: Whether Arthur accepts our credentials. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
@@ -168,7 +168,7 @@ class FlowControl:
 
     @property
     def _is_asking(self) -> bool:
-        """Whether a request is on its way that will show whether Arthur is back."""
+        """Whether a request is in flight that will show whether Arthur is back."""
         if self.in_flight.probed(but=self._open_requests.hanging):
             return True
         return self.in_flight.has_fresh(but=self._open_requests)

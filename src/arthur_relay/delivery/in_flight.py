@@ -29,7 +29,7 @@ Evidence = tuple[str, str, int]
 
 @dataclass(slots=True, eq=False)
 class DeliveryState:
-    """What is known of a batch on its way, without its rows. Belongs to the worker's loop.
+    """What is known of a batch in flight, without its rows. Belongs to the worker's loop.
 
     Flow control decides by it when the batch may be sent.
 
@@ -80,7 +80,7 @@ class DeliveryState:
 
 
 class Delivery:
-    """A batch on its way. Belongs to the worker's loop.
+    """A batch in flight. Belongs to the worker's loop.
 
     Args:
         rows: One or more rows of one model and kind.

@@ -67,7 +67,7 @@ class RowOutcomes:
         ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: For how long a row may fail.
         shrinker: Makes a row smaller that is too large alone.
-        clock: Tells the times that later processes go on with.
+        clock: The wall clock, for times that later processes read.
     """
 
     buffer: LeaseBuffer

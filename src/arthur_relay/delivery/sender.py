@@ -98,7 +98,7 @@ class Sender:
         random: The randomness of jitter.
         wake_up: Woken when there may be capacity again.
         flow: Decides when a request may be sent.
-        sending: Requests that are waiting for their answer. Any thread may read it.
+        sending: How many requests are in flight. Any thread may read it.
         observers: Are shown each attempt.
     """
 
@@ -143,7 +143,7 @@ class Sender:
 
     @property
     def limit(self) -> ConcurrencyLimit:
-        """How many requests may be on their way at once. Any thread may read it."""
+        """How many requests may be in flight at once. Any thread may read it."""
         return self.flow.limit
 
     @property

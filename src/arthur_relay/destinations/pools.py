@@ -39,7 +39,7 @@ class Pool:
         client: Owns the connections.
         expires_at: When no more requests are made with them, on the clock's scale.
         used_at: When a request was last begun or ended, on the clock's scale.
-        in_use: Requests on their way.
+        in_use: Requests in flight.
         answers: Answers that came; before the first one, no connection in it can be idle.
         is_given_up: Whether it gets no more requests, and is closed when none is left in it.
     """
@@ -75,7 +75,7 @@ class Pools:
         maker: Makes clients.
         max_age_seconds: How long a pool gets new requests, at most.
         random: The randomness of jitter.
-        clock: Tells durations.
+        clock: Measures durations.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Pools:
 
     def _is_over(self, pool: Pool) -> bool:
         # The library drops connections that are idle for longer, but its clock stands still while
-        # the machine is asleep; that also concerns those beside a request that was on its way.
+        # the machine is asleep; that also concerns those beside a request that was in flight.
         now = self._clock.passed()
         is_stale = now - pool.used_at > KEEP_ALIVE_SECONDS
         return pool.is_given_up or is_stale or now >= pool.expires_at

@@ -49,7 +49,7 @@ class TokenSource:
     Args:
         login: Logs in; None when there is an API key instead.
         api_key: The API key, or None when there is a login instead.
-        clock: Tells the time, which a JWT's `exp` is compared with.
+        clock: The wall clock, to compare with a JWT's `exp`.
     """
 
     def __init__(

@@ -129,7 +129,7 @@ class ScopeDestination:
     def owner(self) -> RowOwner:
         """The owner of the rows; the organisation is known once Arthur was asked for it.
 
-        A key that is renewed while the process runs is its own: the rows stay whose they were.
+        A key that is renewed while the process runs does not change the owner.
         """
         return replace(
             self._credentials.owner,
