@@ -31,7 +31,6 @@ JOURNEY = (
     "buffers/memory.py",
     "delivery/batching.py",
     "delivery/sender.py",
-    "delivery/flow_control.py",  # the batch gets a slot
     "destinations/scope/client.py",
     "destinations/http.py",  # the POST
 )

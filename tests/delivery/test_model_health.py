@@ -19,8 +19,8 @@ def model_health() -> ModelHealth:
 
 def failed(found: ModelHealth, *, lane: Lane = Lane.ORDINARY, failures: int = 1) -> Blame:
     """Return whom a 500 is blamed on."""
-    rows = (Row("a", "m", b"{}"),)
-    delivery = Delivery(rows, lane, failures=failures, seen=found.passes, status=500)
+    delivery = Delivery((Row("a", "m", b"{}"),), lane, seen=found.passes).state
+    delivery.failures, delivery.status = failures, 500
     return found.blame(delivery, is_down=False)
 
 

@@ -88,7 +88,7 @@ def test_a_row_that_can_not_be_cut_costs_itself(
 
     async def test() -> None:
         h = harness(ScriptedDestination(too_large))
-        h.worker.sender.shrinker = Failing()
+        h.worker.sender.outcomes.shrinker = Failing()
         async with h.running():
             offer(h, good("a"), Row("bad", "m", b"{}"), good("b"))
             assert await h.flush()

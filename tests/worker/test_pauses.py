@@ -12,7 +12,7 @@ from arthur_relay.system.clocks import monotonic
 from arthur_relay.testing import MemoryDestination
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
-from tests.unit.relays import Gated
+from tests.relay.relays import Gated
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

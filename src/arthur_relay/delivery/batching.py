@@ -14,7 +14,8 @@ from anyio.abc import TaskGroup
 from arthur_relay.buffers import DeferringBuffer, DeliveryJournal, LeaseBuffer
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import fitting_parts, note_death
-from arthur_relay.delivery.sender import Sender, Settles
+from arthur_relay.delivery.row_outcomes import Settles
+from arthur_relay.delivery.sender import Sender
 from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, RowKind, Verdict
 from arthur_relay.settings import RelaySettings
 

@@ -21,6 +21,7 @@ from arthur_relay.delivery.batching import BatchingStage
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
+from arthur_relay.delivery.row_outcomes import RowOutcomes
 from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.model import Schema
@@ -154,20 +155,25 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         wake_up=wake_up,
         flow=flow,
     )
-    sender = Sender(
-        destination=destination,
+    outcomes = RowOutcomes(
         buffer=buffer.leases,
         journal=buffer.journal,
         deferred=buffer.deferred,
         outlives_us=buffer.intake.is_durable or settings.spool_dir is not None,
-        ledger=ledger,
         settlement=settlement,
         ground_truth=ground_truth,
         settings=settings,
-        random=random,
         shrinker=schemas,
-        wake_up=wake_up,
         clock=clock,
+    )
+    sender = Sender(
+        destination=destination,
+        buffer=buffer.leases,
+        outcomes=outcomes,
+        ledger=ledger,
+        settings=settings,
+        random=random,
+        wake_up=wake_up,
         flow=flow,
     )
     compactor = Compactor(buffer.compaction, sender, thread)
@@ -352,7 +358,7 @@ class Pipeline:
 
         A worker that is at rest, dead or not started yet sends none when it starts.
         """
-        self.worker.sender.flow.is_held = True  # first: a worker may be starting just now
+        self.worker.sender.flow.is_paused = True  # first: a worker may be starting just now
         done: Future[None] = native.new_future()
         if not self.runtime.call(partial(self.worker.sender.begin_pause, done)):
             done.set_result(None)  # without a loop nothing is on its way
