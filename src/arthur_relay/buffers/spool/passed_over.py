@@ -10,10 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from arthur_relay.buffers.spool.segment import Segment
-
-Place = tuple[Segment, int]
-"""A file, and the sequence number in it."""
+from arthur_relay.buffers.spool.segment import Place, Segment
 
 _NUMBER = "q"
 _SIZE = "L"

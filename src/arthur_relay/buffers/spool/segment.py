@@ -182,7 +182,7 @@ class Segment:
             for model_id, description in models.items():
                 self.file.remember(model_id, description)
 
-    def mend(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
+    def rebuild(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
         """Rebuild a damaged file from the rows that can be read and those in memory.
 
         Args:
@@ -231,6 +231,10 @@ class Segment:
     def _open_file(self, owner: RowOwner) -> None:
         self.file = self.opening.file(self.claim.path, owner)
         self.claim.on_opened()
+
+
+Place = tuple[Segment, int]
+"""A file, and the sequence number of a row in it."""
 
 
 def _write_anew(
