@@ -7,12 +7,11 @@ import sqlite3
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.buffers.spool.buffer import Spool, nobody
 from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import (
     APPLICATION_ID,
@@ -24,7 +23,6 @@ from arthur_relay.buffers.spool.file_format import (
     read_owner,
 )
 from arthur_relay.row import RowOwner
-from arthur_relay.settings import Overflow
 from arthur_relay.system.file_lock import FileLock
 
 if TYPE_CHECKING:
@@ -86,10 +84,9 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
     try:
         with TemporaryDirectory(prefix=".arthur-relay-check-", dir=there) as temporary:
             where = Path(temporary, path.relative_to(there))
-            changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
-            buffer = chosen_buffer(settings.model_copy(update=changed), partial(RowOwner, ""))
-            buffer.durable.open()
-            buffer.durable.close()
+            trial = Spool.of(where, settings, nobody)
+            trial.open()
+            trial.close()
     except OSError as error:
         raise spool.unusable(error) from error
 
