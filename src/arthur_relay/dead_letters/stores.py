@@ -1,4 +1,4 @@
-"""Where the settings have dead letters kept, and the letters of all these places together."""
+"""The stores for dead letters that the settings ask for, and the letters of all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_dead_letters(settings: RelaySettings) -> DeadLetters:
-    """Return what a relay adds its dead letters to."""
+    """Return the dead letters of a relay."""
     return DeadLetters(open_stores(settings), on_dead_letter=settings.on_dead_letter)
 
 
@@ -25,14 +25,14 @@ def open_stores(settings: RelaySettings, *, with_damaged: bool = False) -> list[
     """Return the stores; the relay itself reads the first one.
 
     Args:
-        settings: Where letters are kept.
-        with_damaged: Whether the stores also yield what is left of letters that can't be read.
+        settings: The settings of the stores.
+        with_damaged: Whether the stores also yield letters that can't be read.
     """
     stores: list[DeadLetterStore] = []
     if settings.spool_dir is None:
         stores.append(MemoryStore(max_bytes=settings.dead_letter_ring_bytes))
     else:
-        # Loaded here, because SQLite's import takes longer than that of the rest of this package.
+        # Imported here, because SQLite takes longer to import than the rest of this package.
         from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see above
 
         stores.append(SqliteStore(settings.spool_dir, max_bytes=settings.dead_letter_bytes))

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class Condition(Enum):
-    """The condition of a file."""
+    """The condition of a spool file."""
 
     GOOD = "good"
     HELD = "held"
-    """A living process holds it, so it was not read."""
+    """A running process holds it, so it was not read."""
     NEWER = "newer"
-    """A later version wrote it; this version does not start with it."""
+    """A later version wrote it, so this version refuses to start with it."""
     DAMAGED = "damaged"
-    """A start rebuilds it from what can be read."""
+    """At the next start, it is rebuilt from its readable rows."""
     UNREADABLE = "unreadable"
     """It cannot be opened."""
 
@@ -50,10 +50,10 @@ class Finding:
     Attributes:
         path: The file.
         condition: Its condition.
-        rows: How many rows it has, if it could be read.
+        rows: The number of its rows, if it could be read.
         detail: What is wrong with it, or "".
         owner: Who owns the rows, if the file names an owner.
-        is_of_nobody: Whether it should name an owner, and does not any more.
+        is_of_nobody: Whether it should name an owner but no longer does.
     """
 
     path: Path
@@ -97,9 +97,9 @@ def inspect_spools(directory: Path) -> list[Finding]:
 
 
 def is_held(lock: Path) -> bool:
-    """Say whether a living process holds a lock; one that is not there nobody does.
+    """Return whether a running process holds a lock file, which may not exist.
 
-    It is not made: a file of whoever runs the check might be one that the daemon can't open.
+    It is not created, because the daemon might be unable to open a file of the user of the check.
     """
     try:
         shared = FileLock.share(lock)
@@ -112,9 +112,9 @@ def is_held(lock: Path) -> bool:
 
 
 def _inspect(path: Path) -> Finding:
-    # Shared for as long as it is read, so that a daemon which starts meanwhile takes another file.
+    # Shared while it is read, so that a daemon that starts meanwhile takes another file.
     with ExitStack() as stack:
-        with suppress(OSError):  # there is none: nobody has it
+        with suppress(OSError):  # without a lock file, no process has it
             shared = FileLock.share(path.with_suffix(".lock"))
             if shared is None:
                 return Finding(path, Condition.HELD)
@@ -124,7 +124,7 @@ def _inspect(path: Path) -> Finding:
 
 def _read(path: Path) -> Finding:
     try:
-        # After a clean end there is no log: then nothing needs to be made beside the file.
+        # After a clean end there is no log; then SQLite need not create any file.
         has_log = path.with_name(f"{path.name}-wal").exists()
         mode = "mode=ro" if has_log else "mode=ro&immutable=1"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
@@ -139,7 +139,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> Finding:
     ((version,),) = connection.execute("PRAGMA user_version")
     ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
     if application == version == tables == 0:
-        return Finding(path, Condition.GOOD)  # made, and not yet written to
+        return Finding(path, Condition.GOOD)  # created, and not yet written to
     if application != APPLICATION_ID:
         return Finding(path, Condition.DAMAGED, detail="it is another application's")
     if VERSION < version <= VERSION + LATER_VERSIONS:

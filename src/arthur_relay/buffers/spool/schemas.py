@@ -13,7 +13,7 @@ from arthur_relay.system.sqlite_pages import DamagedFileError
 
 @dataclass(frozen=True, slots=True)
 class SpoolSchemas:
-    """Reads all files and writes to our own. See `SchemaCache` for what each method does.
+    """Reads all files and writes to our own. See `SchemaCache` for each method.
 
     Args:
         segments: The files; the first one is our own.
@@ -24,7 +24,7 @@ class SpoolSchemas:
     storage: Storage
 
     def texts(self) -> Mapping[str, str]:
-        """Return the texts that are kept, by model; those of a file that was just rebuilt too."""
+        """Return the texts, by model, including those of a file that was just rebuilt."""
         found = self._read()
         return self._read() if self.storage.rebuild_damaged() else found
 
