@@ -211,7 +211,7 @@ def _take_slot(scope: Scope, *, for_view: bool = False) -> bool:
     client = client_of(scope)
     if client.take_slot_for_view() if for_view else client.take_slot():
         return True
-    logger.warning("a request is put off: the listener has no more places")
+    logger.warning("a request is put off: the listener has no free connection slot")
     return False
 
 

@@ -25,7 +25,7 @@ def connections_that_fit(most: int, *, listeners: int) -> int:
     fitting = max(1, (limit - RESERVED) // (2 * listeners))
     if fitting < most:
         logger.warning(
-            "each listener has room for %d connections, not %d: the limit on open files is %d;"
+            "each listener takes %d connections, not %d: the limit on open files is %d;"
             " raise it (ulimit -Hn, LimitNOFILE=)",
             fitting,
             most,

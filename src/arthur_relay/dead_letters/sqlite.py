@@ -22,7 +22,7 @@ from arthur_relay.system.files import (
     too_many_aside,
 )
 from arthur_relay.system.fork_safety import no_fork
-from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged
+from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged, is_undecodable
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
@@ -117,8 +117,7 @@ class SqliteStore:
                 yield from rows
                 after = rows[-1][0]
         except sqlite3.Error as error:
-            # Python's own error has no code: a text in the file is not UTF-8.
-            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+            if not (is_damaged(error) or is_undecodable(error)):
                 raise  # locked, for instance
             yield from [pair for pair in _salvage(self._path) if pair[0] > after]
 
@@ -191,7 +190,7 @@ class SqliteStore:
         try:
             return self._count()
         except sqlite3.Error as error:
-            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+            if not (is_damaged(error) or is_undecodable(error)):
                 raise
             return dict(Counter([letter.reason for _, letter in self.letters()]))
 

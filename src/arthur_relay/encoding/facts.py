@@ -35,12 +35,9 @@ _OWN_IDS = ("run-", "lc_", "lc-")
 
 def finish_reason(generation: GenerationSnapshot) -> str | None:
     """Return why the model stopped, in the provider's words, or None."""
-    for facts in generation.facts:
-        for name in FINISH_REASON:
-            if name in facts:
-                found = once(facts[name], generation)
-                if found is not None:
-                    return found
+    reason = _first_text(generation, FINISH_REASON)
+    if reason is not None:
+        return reason
     for facts in generation.facts:
         found = _finish_details(facts, generation)
         if found is not None:

@@ -25,7 +25,7 @@ from arthur_relay.buffers import (
 )
 from arthur_relay.buffers.spool.directory import SpoolDirectory
 from arthur_relay.buffers.spool.disk_state import DiskState
-from arthur_relay.buffers.spool.reading_order import Found, ReadingOrder
+from arthur_relay.buffers.spool.reading_order import PlacedRows, ReadingOrder
 from arthur_relay.buffers.spool.row_counts import RowCounts
 from arthur_relay.buffers.spool.rows_in_memory import RowsInMemory
 from arthur_relay.buffers.spool.schemas import SpoolSchemas
@@ -253,7 +253,7 @@ class Spool:
         most_bytes: int = ANY_BYTES,
     ) -> list[Row]:
         """Lease up to `limit` waiting rows."""
-        if self._storage.is_estranged():
+        if self._storage.has_foreign_owner():
             self._order.is_looking = False
             return []
         leased = self._lend(self._order.take(limit, but, most_bytes))
@@ -265,19 +265,19 @@ class Spool:
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Lease up to `limit` waiting rows of one model."""
-        if self._storage.is_estranged():
+        if self._storage.has_foreign_owner():
             return []
         return self._lend(self._order.take_of(model_id, limit, most_bytes))
 
     def lease_backlog(self, limit: int, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Lease up to `limit` rows that an earlier process left."""
-        if self._storage.is_estranged():
+        if self._storage.has_foreign_owner():
             return []
         return self._lend(self._order.take_backlog(limit, most_bytes))
 
     def lease_put_off(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Lease up to `limit` rows of one model that were put off."""
-        if self._storage.is_estranged():
+        if self._storage.has_foreign_owner():
             return []
         return self._lend(self._order.take_put_off(model_id, limit, most_bytes))
 
@@ -387,7 +387,7 @@ class Spool:
         for segment in self._segments:
             segment.claim.release()
 
-    def _lend(self, taken: Found) -> list[Row]:
+    def _lend(self, taken: PlacedRows) -> list[Row]:
         self._memory.leased.update(taken)
         return [row for row, _ in taken]
 

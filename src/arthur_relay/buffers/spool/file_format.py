@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, History, RowOwner
-from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged
+from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged, is_undecodable
 
 Execute = Callable[[str, Sequence[object]], object]
 
@@ -140,10 +140,9 @@ def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
         try:
             found = connection.execute(f"{columns} {table}").fetchall()
         except sqlite3.OperationalError as error:
-            # Python's own error, for a text that is not UTF-8, has no code. There may be no copy.
-            if hasattr(error, "sqlite_errorcode") and table == "owner":
+            if table == "owner" and not is_undecodable(error):
                 raise
-            continue
+            continue  # there may be no copy
         match found:
             case [(str(address), None | str() as organization, None | str() as principal)]:
                 return owner_of(address, organization, principal)

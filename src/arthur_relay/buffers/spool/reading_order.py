@@ -26,7 +26,7 @@ READ_ROWS = 500
 READ_BYTES = 2 * 1024 * 1024
 """About how many of those are in memory at a time."""
 
-Found = list[tuple[Row, Place]]
+PlacedRows = list[tuple[Row, Place]]
 """Rows that were read, with their places."""
 
 
@@ -82,10 +82,10 @@ class ReadingOrder:
         """Remove a file that is to be closed."""
         self._backlog = deque(cursor for cursor in self._backlog if cursor.segment is not segment)
 
-    def take(self, limit: int, but: AbstractSet[str], most_bytes: int) -> Found:
+    def take(self, limit: int, but: AbstractSet[str], most_bytes: int) -> PlacedRows:
         """Read up to `limit` waiting rows, except those of some models, which then wait apart."""
         self.is_looking = False
-        taken: Found = []
+        taken: PlacedRows = []
         left, scanned = most_bytes, 0
         for model_id in self._passed_over.models(but):
             some = self._take_apart(self._passed_over, model_id, limit - len(taken), left)
@@ -104,7 +104,7 @@ class ReadingOrder:
         self.has_read_all = left > 0 and len(taken) < limit and not self.is_looking
         return taken
 
-    def take_of(self, model_id: str, limit: int, most_bytes: int) -> Found:
+    def take_of(self, model_id: str, limit: int, most_bytes: int) -> PlacedRows:
         """Read up to `limit` waiting rows of one model; those of others then wait apart."""
         taken = self._take_apart(self._passed_over, model_id, limit, most_bytes)
         left = 0 if taken else most_bytes
@@ -123,9 +123,9 @@ class ReadingOrder:
                     self.pass_over(row, place)
         return taken
 
-    def take_backlog(self, limit: int, most_bytes: int) -> Found:
+    def take_backlog(self, limit: int, most_bytes: int) -> PlacedRows:
         """Read up to `limit` rows that an earlier process left."""
-        found: Found = []
+        found: PlacedRows = []
         while self._backlog and len(found) < limit and most_bytes > 0:
             rows = self._storage.read_next(self._backlog[0], limit - len(found), most_bytes)
             most_bytes -= _body_bytes(rows)
@@ -136,11 +136,11 @@ class ReadingOrder:
                 self._backlog.popleft()
         return found
 
-    def take_put_off(self, model_id: str, limit: int, most_bytes: int) -> Found:
+    def take_put_off(self, model_id: str, limit: int, most_bytes: int) -> PlacedRows:
         """Read up to `limit` rows of one model that were put off."""
         return self._take_apart(self._put_off, model_id, limit, most_bytes)
 
-    def take_oldest(self) -> Found:
+    def take_oldest(self) -> PlacedRows:
         """Read the oldest waiting row.
 
         While the disk fails, it is the oldest row in memory: only that makes room.
@@ -168,9 +168,9 @@ class ReadingOrder:
         """Let rows that were put off wait like those that were passed over."""
         self._passed_over.take_over(self._put_off)
 
-    def _read_next(self, limit: int, most_bytes: int) -> Found:
+    def _read_next(self, limit: int, most_bytes: int) -> PlacedRows:
         """Read the next rows: requeued ones first, then old and new ones in turn."""
-        taken: Found = []
+        taken: PlacedRows = []
         requeued = self._memory.requeued
         while requeued and len(taken) < limit and most_bytes > 0:
             taken.append(requeued.popleft())
@@ -189,7 +189,7 @@ class ReadingOrder:
         older, fresh = (others, some) if self._favours_fresh else (some, others)
         return taken + older + fresh
 
-    def _read_fresh(self, limit: int, most_bytes: int) -> Found:
+    def _read_fresh(self, limit: int, most_bytes: int) -> PlacedRows:
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
         found = self._storage.read_next(cursor, limit, most_bytes)
@@ -201,16 +201,16 @@ class ReadingOrder:
             found += rest
         return found
 
-    def _take_unwritten(self, limit: int, most_bytes: int) -> Found:
+    def _take_unwritten(self, limit: int, most_bytes: int) -> PlacedRows:
         """Return waiting rows that are in memory only."""
         cursor = self._fresh
         assert cursor is not None, "the spool is used before it was opened"
         found = self._memory.unwritten_after(cursor.after, limit, most_bytes)
         return with_places(cursor.segment, found)
 
-    def _pass_over(self, found: Found, but: AbstractSet[str]) -> Found:
+    def _pass_over(self, found: PlacedRows, but: AbstractSet[str]) -> PlacedRows:
         """Make some models' rows wait apart, and return the other rows."""
-        others: Found = []
+        others: PlacedRows = []
         for row, place in found:
             if row.model_id in but:
                 self.pass_over(row, place)
@@ -218,7 +218,9 @@ class ReadingOrder:
                 others.append((row, place))
         return others
 
-    def _take_apart(self, apart: PassedOver, model_id: str, limit: int, most_bytes: int) -> Found:
+    def _take_apart(
+        self, apart: PassedOver, model_id: str, limit: int, most_bytes: int
+    ) -> PlacedRows:
         """Read rows of a model from remembered places, and forget the places."""
         waiting = apart.take(model_id, limit, most_bytes)
         wanted: dict[Segment, list[int]] = {}
@@ -227,7 +229,7 @@ class ReadingOrder:
         read: dict[Place, Row] = {}
         for segment, numbers in wanted.items():
             read.update(self._storage.read_again(segment, numbers))
-        taken: Found = []
+        taken: PlacedRows = []
         for place, size in waiting:
             if place in read:
                 taken.append((read[place], place))

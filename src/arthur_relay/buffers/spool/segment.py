@@ -340,7 +340,7 @@ def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> 
 
 
 def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
-    """Count a file that was quarantined just now, and make room for it among the others."""
+    """Count a file that was just quarantined, and delete the oldest ones if there are too many."""
     opening.damaged["set_aside"] += 1
     removed: list[Path] = []
     with suppress(OSError):  # with the next one that is damaged

@@ -130,7 +130,7 @@ class Segments(list[Segment]):
                 with suppress(Error):  # another time
                     segment.file.belong_to(owner)
 
-    def estrangement(self) -> str | None:
+    def foreign_reason(self) -> str | None:
         """Return why we may not send these rows, since our owner has changed, or None."""
         owner = self.opening.owner()
         if not self or owner.may_send(self.own.file.owner) is not False:

@@ -32,7 +32,7 @@ from arthur_relay.buffers.spool.statements import (
 )
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, RowOwner
 from arthur_relay.system.fork_safety import no_fork
-from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits
+from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits, is_undecodable
 
 CHECKPOINT_PAGES = 256
 """The log is checkpointed when it has this many pages: 4 MB."""
@@ -225,9 +225,8 @@ class SpoolFile:
         except (ValueError, TypeError):
             raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:
-            if hasattr(error, "sqlite_errorcode"):
+            if not is_undecodable(error):
                 raise
-            # Python's own, for a text that is not UTF-8, which it quotes.
             raise DamagedFileError("a text is not as it was written") from None
         return rows
 
@@ -260,7 +259,7 @@ class SpoolFile:
             try:
                 return dict(self._connection.execute("SELECT model_id, description FROM models"))
             except sqlite3.OperationalError as error:
-                if hasattr(error, "sqlite_errorcode"):
+                if not is_undecodable(error):
                     raise
                 raise DamagedFileError("a text is not as it was written") from None
 
@@ -333,10 +332,7 @@ class SpoolFile:
             self._connection.close()
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise NotASpoolError(str(error)) from error
-            if isinstance(error, sqlite3.OperationalError) and not hasattr(
-                error, "sqlite_errorcode"
-            ):
-                # Python's own, for a text that is not UTF-8, which it quotes.
+            if isinstance(error, sqlite3.Error) and is_undecodable(error):
                 raise NotASpoolError("a text is not as it was written") from None
             raise
 

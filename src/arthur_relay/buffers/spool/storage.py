@@ -79,9 +79,9 @@ class Storage:
         self._checked_at = float("-inf")
         self._once = LogOnce()
 
-    def is_estranged(self) -> bool:
+    def has_foreign_owner(self) -> bool:
         """Return whether our owner has changed, so that these rows are not ours to send."""
-        reason = self._segments.estrangement()
+        reason = self._segments.foreign_reason()
         if reason is None:
             return False
         self._disk.fail(reason)
@@ -114,7 +114,7 @@ class Storage:
         self, segment: Segment, fresh: Sequence[tuple[int, Row]], *, is_rebuilt: bool = False
     ) -> bool:
         """Write new rows and all changes to a file. Returns whether that succeeded."""
-        if segment.is_damaged or self.is_estranged():
+        if segment.is_damaged or self.has_foreign_owner():
             return False
         try:
             segment.write(fresh)
