@@ -182,6 +182,7 @@ def killing_after(owner, name, when=lambda *_, **__: True):
     setattr(owner, name, wrapped)
 from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
+from arthur_relay.buffers.spool.storage import Storage
 from arthur_relay.buffers.spool.segment import Segment
 from arthur_relay.dead_letters.sqlite import SqliteStore
 has_let_go = []
@@ -200,7 +201,7 @@ STEPS = {
     "before the row is let go": "killing_before(Spool, 'let_go', lambda self, rows: rows)",
     "after the row is let go": "killing_after(Spool, 'let_go', lambda self, rows: rows)",
     "before the row is deleted": "killing_before(SpoolFile, 'write', killing_row_gone)",
-    "before the spool is committed": "killing_before(Spool, '_write', lambda *_, **__: has_let_go)",
+    "before the spool is committed": "killing_before(Storage, 'write', lambda *_, **k: has_let_go)",
     "after the row is deleted": "killing_after(SpoolFile, 'write', killing_row_gone)",
 }
 

@@ -34,7 +34,7 @@ def leave(path: Path, rows: list[Row]) -> int:
 
 def leased_bytes(h: Harness) -> int:
     assert h.spool is not None
-    return sum(len(row.body) for row in h.spool._leased)
+    return sum(len(row.body) for row in h.spool._memory.leased)
 
 
 def watched(h: Harness, answer: Any = delivered) -> list[int]:

@@ -18,8 +18,8 @@ from arthur_relay.cli.check import (
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.auth import read_tokens
-from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.configuration import check_listener, load
+from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import (
     NOTHING_TO_LISTEN_ON,
@@ -128,7 +128,7 @@ def _check_circle(
     sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
     named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
     try:
-        refuse_itself(configuration.credentials.url, sockets, [*tcp, *named])
+        refuse_own_address(configuration.credentials.url, sockets, [*tcp, *named])
     except ConfigurationError as error:
         report.wrong("Circle", str(error))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers import Buffer, DamagedFiles
-from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits, WorkerThread
 from arthur_relay.dead_letters import DeadLetters
@@ -29,7 +29,7 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
-from arthur_relay.settings import RelaySettings
+from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock, monotonic
@@ -295,7 +295,7 @@ class Pipeline:
             host=host,
             thread=runtime,
             ledger=ledger,
-            buffer=chosen_buffer(settings, partial(_owner, destination)),
+            buffer=_buffer(settings, destination),
             dead_letters=dead_letters,
             budget=budget if budget is not None else MemoryBudget.of(settings),
         )
@@ -580,6 +580,20 @@ class Pipeline:
             return False
         self.queue.close()
         return True
+
+
+def _buffer(settings: RelaySettings, destination: Destination) -> Buffer:
+    """Return the buffer that the settings ask for, which has not been opened."""
+    if settings.spool_dir is None:
+        return MemoryBuffer.of(settings).as_buffer()
+    # Imported here, because SQLite takes longer to import than the rest of this package.
+    from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
+
+    spool = Spool.of(settings.spool_dir, settings, partial(_owner, destination))
+    if settings.overflow is Overflow.SPILL:
+        return OverflowBuffer(MemoryBuffer.of(settings), spool).as_buffer()
+    return spool.as_buffer()
 
 
 def _owner(destination: Destination) -> RowOwner:

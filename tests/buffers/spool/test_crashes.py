@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, Spool
+from arthur_relay.buffers.spool.buffer import Spool
+from arthur_relay.buffers.spool.disk_state import RETRY_SECONDS
 from arthur_relay.row import RECOVERED, History, Row, RowKind
 from tests.buffers.spool.sqlite_writes import Files, Writes, put_back
 from tests.buffers.spools import connection_of, crash, new_spool, rows_of
@@ -112,7 +113,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def wrote(self) -> None:
         (part,) = self.spool._segments
-        if not (self.spool._unwritten or part.is_to_be_written):
+        if not (self.spool._memory.unwritten or part.is_to_be_written):
             self.on_disk = self.held()
         else:
             assert self.is_full  # else something may still have fitted into free pages
@@ -197,7 +198,7 @@ class SpoolMachine(RuleBasedStateMachine):
         row = self.spool.evict()
         if row is None:
             # Until it is written again, only what is in memory makes room.
-            assert self.spool._failed_at is not None or not self.waiting
+            assert self.spool._disk.is_failing or not self.waiting
         else:
             assert value(row) == self.waiting.pop(key(row))
             self.put_off.discard(key(row))

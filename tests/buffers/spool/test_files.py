@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.buffers.spool import file_format
-from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS
+from arthur_relay.buffers.spool.segments import ADOPT_SECONDS
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import Row

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS, RETRY_SECONDS, Spool
+from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.buffers.spool.directory import SpoolDirectory
+from arthur_relay.buffers.spool.disk_state import RETRY_SECONDS
 from arthur_relay.buffers.spool.file_format import PAGE_BYTES, set_up_tables
 from arthur_relay.buffers.spool.inspection import inspect_spools
+from arthur_relay.buffers.spool.segments import ADOPT_SECONDS
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.credentials import Credentials
 from arthur_relay.row import Row, RowOwner

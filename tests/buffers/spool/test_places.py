@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.buffers.spool.buffer import ADOPT_SECONDS, RETRY_SECONDS
+from arthur_relay.buffers.spool.disk_state import RETRY_SECONDS
+from arthur_relay.buffers.spool.segments import ADOPT_SECONDS
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.sqlite import FILE_NAME, SqliteStore

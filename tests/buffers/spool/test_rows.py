@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from arthur_relay.buffers.spool.buffer import RETRY_SECONDS, UNWRITTEN_BYTES
+from arthur_relay.buffers.spool.buffer import UNWRITTEN_BYTES
+from arthur_relay.buffers.spool.disk_state import RETRY_SECONDS
 from arthur_relay.row import RECOVERED
 from tests.buffers.spools import MIB, connection_of, crash, ids, new_spool, rows_of
 from tests.clock import Clock

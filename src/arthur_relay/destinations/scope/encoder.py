@@ -12,7 +12,7 @@ import orjson
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.encoding.answers import is_complete, output_text
 from arthur_relay.encoding.coerce import LIKELIHOODS, TOKENS, coercer
-from arthur_relay.encoding.logprobs import is_told, spells_only_the_end, token_likelihoods
+from arthur_relay.encoding.logprobs import has_values, spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.run_fields import RUN_VALUES
@@ -64,8 +64,10 @@ class Encoder:
         }
         told = given = coercers
         if privacy is not None:
-            told = privacy.told(coercers, schema.types)
-            given = privacy.given(coercers, schema.types, output_tokens=schema.tokens)
+            told = privacy.for_run_values(coercers, schema.types)
+            given = privacy.for_application_values(
+                coercers, schema.types, output_tokens=schema.tokens
+            )
         self._coercers = given
         from_run = self._texts | {schema.likelihoods, schema.tokens}
         rest = {name: coerce for name, coerce in given.items() if name not in from_run}
@@ -205,7 +207,7 @@ class Encoder:
         if self._likelihoods is None and self._tokens is None:
             return
         found = token_likelihoods(generation.logprobs)
-        if found is None and not is_told(generation.logprobs):
+        if found is None and not has_values(generation.logprobs):
             return
         if found is None or (generation.streamed and spells_only_the_end(found.tokens, output)):
             for name in {self._tokens, self._likelihoods} - {None}:
@@ -221,7 +223,7 @@ class Encoder:
         shown = data[self.schema.output_text]
         for name in self._spelling:
             tokens = data.get(name)
-            if tokens is not None and not privacy.may_tell_tokens(
+            if tokens is not None and not privacy.may_send_tokens(
                 tokens, output=output, shown=shown
             ):
                 del data[name]

@@ -1,4 +1,4 @@
-"""A daemon that would deliver to itself: rows would go round, and never reach Arthur."""
+"""Refuses to deliver to the daemon itself: rows would circulate and never reach Arthur."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PORTS = {"http": 80, "https": 443}
-_ANY = ("", "0.0.0.0", "::")  # noqa: S104 - it is asked for, not listened on
+_ANY = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
-def refuse_itself(
+def refuse_own_address(
     url: str, sockets: Iterable[str | os.PathLike[str]], addresses: Iterable[tuple[str, int]]
 ) -> None:
-    """Refuse an address of Arthur that is the daemon's own.
+    """Refuse Arthur's address if it is the daemon's own.
 
-    A name is looked up only where the port is one of ours; where it can't be, it is not ours.
+    A host name is resolved only if its port is one of ours; a name that can't be resolved is not
+    ours.
 
     Args:
-        url: Arthur's, checked.
+        url: Arthur's address, checked.
         sockets: The paths of Unix sockets that the daemon listens on.
-        addresses: The hosts and ports that it listens on; an empty host means all of this machine.
+        addresses: The hosts and ports that it listens on; an empty host means all addresses.
 
     Raises:
-        SettingsError: It is.
+        SettingsError: It is the daemon's own.
     """
     path = socket_path(url)
     if path is not None:
@@ -64,7 +65,7 @@ def _addresses(host: str, port: int) -> set[str]:
 
 
 def _is_ours(address: str) -> bool:
-    """Say whether an address is one of this machine: only such can be bound to."""
+    """Return whether an address is one of this machine's: only those can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.bind((address, 0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.daemon.circles import refuse_itself
+from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 def test_an_address_that_it_listens_on_is_refused(url: str, listening: tuple[str, int]) -> None:
     with pytest.raises(SettingsError, match="ARTHUR_ENDPOINT_URL is .* itself listens"):
-        refuse_itself(url, [], [("127.0.0.1", 1), listening])
+        refuse_own_address(url, [], [("127.0.0.1", 1), listening])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_address_that_it_listens_on_is_refused(url: str, listening: tuple[str
     ],
 )
 def test_any_other_is_not(url: str, listening: tuple[str, int]) -> None:
-    refuse_itself(url, ["/run/relay.sock"], [listening])
+    refuse_own_address(url, ["/run/relay.sock"], [listening])
 
 
 def test_so_is_its_socket_by_whatever_name(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_so_is_its_socket_by_whatever_name(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "run")
     for path in (tmp_path / "run" / "s", tmp_path / "link" / "s", tmp_path / "run/../link/s"):
         with pytest.raises(SettingsError, match="itself listens"):
-            refuse_itself(f"unix://{path}", [tmp_path / "run" / "s"], [])
+            refuse_own_address(f"unix://{path}", [tmp_path / "run" / "s"], [])
 
 
 @pytest.mark.parametrize("endpoint", ["SOCKET", "LISTEN", "METRICS_LISTEN"])
