@@ -222,7 +222,7 @@ def look():
 active = len(threading._active)
 capture(relay, "i1")
 assert not relay.flush().timed_out
-relay._pipeline.runtime.call(look)
+relay._host.pipeline.runtime.call(look)
 capture(relay, "i2")
 assert not relay.close().timed_out
 assert found == [True, True], found
@@ -261,7 +261,7 @@ lines = []
 sys.setswitchinterval(1e-5)
 logging.root.addHandler(Slow())
 logging.root.setLevel(logging.DEBUG)
-relay._pipeline.runtime.call(lambda: asyncio.ensure_future(worker_logs()))
+relay._host.pipeline.runtime.call(lambda: asyncio.ensure_future(worker_logs()))
 greenlets = [threading.Thread(target=log, args=(logging.getLogger("app"), "app")) for _ in range(3)]
 for greenlet in greenlets:
     greenlet.start()
