@@ -165,7 +165,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Open a run of a chat model, with a copy of its messages."""
         try:
-            # The managers call once for each list of messages, each with a run id of its own.
+            # LangChain calls this once for each list of messages, each time with another run id.
             prompt, size = snapshot_messages(messages[0], self._plain)
             run = Run(0, run_id, self.model_id, prompt, size + CAPTURE_BYTES, self._perf_counter())
             if self._loses_chunks:

@@ -112,7 +112,7 @@ assert async_to_sync(asyncio.sleep)(0.001, "slept") == "slept"
 assert counts(relay.flush()) == (1, 0, {}, False)
 assert async_to_sync(second.aflush)() == second.flush()
 assert no_loop()
-workers = {one._pipeline.runtime._thread.ident for one in (relay, second)}
+workers = {one._host.pipeline.runtime._thread.ident for one in (relay, second)}
 assert len(workers) == 2
 assert threading.get_ident() not in workers
 """,

@@ -1,4 +1,4 @@
-"""Whose pipeline it is: an application's relay, which may go without a thread, or the daemon."""
+"""What a pipeline asks of its owner: an application's relay, or the daemon."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 class PipelineHost(Protocol):
-    """Whoever a pipeline works for."""
+    """The owner of a pipeline."""
 
     @property
     def idle_seconds(self) -> float | None:
-        """How long there has to be nothing to do before the thread may end; None: it never does."""
+        """The seconds without work after which the thread may end; None if it never may."""
         ...
 
     def may_idle(self) -> bool:
@@ -44,12 +44,12 @@ class PipelineHost(Protocol):
         ...
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Take in a model that became known. The worker's thread."""
+        """Use what became known of a model. The worker's thread."""
         ...
 
 
 class StandingHost:
-    """A host that keeps its thread, and has no open runs: the daemon."""
+    """The daemon: it keeps its thread, and has no open runs."""
 
     idle_seconds: float | None = None
 
@@ -73,4 +73,4 @@ class StandingHost:
         return False
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Do nothing: all that a client sends passes through."""
+        """Do nothing: the daemon passes on everything that a client sends."""
