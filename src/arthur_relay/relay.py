@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.snapshots import snapshot_ground_truth, snapshot_values
+from arthur_relay.capture.tracing import NO_TRACING
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
@@ -67,6 +68,9 @@ class Relay(Flushing):
     Raises:
         ConfigurationError: The model's id is invalid, or the relay can't start.
     """
+
+    tracing = NO_TRACING
+    """Which runs handlers make into spans, and where in which trace."""
 
     def __init__(
         self,
@@ -343,6 +347,7 @@ class Relay(Flushing):
         # Still referred to, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self._pipeline)
         self._pipeline.abandon()
+        self.tracing.remember(self.open_runs.runs())
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
@@ -394,6 +399,8 @@ class Relay(Flushing):
 
     def _give_up(self, run: Run) -> None:
         self.events.abandoned.increment()
+        if run.trace is not None:
+            self.tracing.ended(run)
         self.submit(run, may_wait=False)
         self.submit_ground_truths(run)
 
