@@ -103,6 +103,24 @@ class Privacy:
         """Return what may be told of any other text."""
         return self._cut(self._redact(text))
 
+    def redacted(self, text: str) -> str:
+        """Return a text as far as it may be told, which is not cut: a part of a longer one."""
+        return self._redact(text)
+
+    def cut(self, text: str) -> str:
+        """Return a text that was redacted, no longer than texts may be."""
+        return self._cut(text)
+
+    @property
+    def hides_inputs(self) -> bool:
+        """Whether inputs are hidden."""
+        return self._hide_inputs
+
+    @property
+    def hides_outputs(self) -> bool:
+        """Whether outputs are hidden."""
+        return self._hide_outputs
+
     def may_tell_tokens(self, tokens: Sequence[Any], *, output: str, shown: str) -> bool:
         """Say whether tokens, or likelihoods by token, tell nothing that the output does not.
 
