@@ -38,6 +38,10 @@ REDACTED = "__REDACTED__"
 
 _ATOMS = frozenset({int, float, bool, type(None)})
 
+# Shared, because snapshots are never changed.
+_EMPTY_DICT: dict[str, Any] = {}
+_EMPTY_LIST: list[Any] = []
+
 
 def snapshot_state(value: Any) -> tuple[Any, int]:
     """Copy a value within this module's bounds.
@@ -150,7 +154,12 @@ class _Copying:
                 kind = type(field)
                 if kind is str:
                     self.size += getsizeof(field)
-                # Most fields are empty. A field may be the application's, whose truth may raise.
-                elif kind not in _ATOMS and ((kind is not list and kind is not dict) or field):
+                elif kind in _ATOMS:
+                    continue
+                elif kind is dict and not field:  # most are empty, and may be filled later
+                    fields[name] = _EMPTY_DICT
+                elif kind is list and not field:
+                    fields[name] = _EMPTY_LIST
+                else:
                     fields[name] = copy(field, depth - 1)
         return ObjectSnapshot(type(value), fields)

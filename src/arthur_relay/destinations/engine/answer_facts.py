@@ -31,6 +31,18 @@ _COUNTS = (
     (_REASONING, token_counts.reasoning_tokens),
 )
 
+_GIVEN = {
+    "prompt_tokens": _PROMPT,
+    "completion_tokens": _COMPLETION,
+    "total_tokens": _TOTAL,
+    "cached_tokens": _CACHE_READ,
+    "cache_creation_tokens": _CACHE_WRITE,
+    "input_audio_tokens": _AUDIO_IN,
+    "output_audio_tokens": _AUDIO_OUT,
+    "reasoning_tokens": _REASONING,
+}
+"""By the names of attributes that the relay has for every destination."""
+
 
 def first_generation(outputs: Any) -> ObjectSnapshot | None:
     """Return the snapshot of a result's first generation, or None."""
@@ -92,6 +104,12 @@ def counts(outputs: Any) -> Iterator[tuple[str, int]]:
     for name, count in values.items():
         if count or name not in details:
             yield name, count
+
+
+def given_counts(values: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """Return the counts that code gives with an inference, by attribute."""
+    given = values or {}
+    return [(name, given[key]) for key, name in _GIVEN.items() if given.get(key) is not None]
 
 
 def model_name(

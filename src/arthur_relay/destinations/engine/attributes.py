@@ -201,11 +201,15 @@ class RunAttributes:
 
     def _input_messages(self, run: Run) -> Iterator[Attribute]:
         """Yield the messages of a model's call; of other runs the first, as OpenInference does."""
-        messages = run.inputs.get("messages") if isinstance(run.inputs, dict) else None
-        if not messages or not isinstance(messages, (list, tuple)) or self._hiding.input_messages:
+        if not isinstance(run.inputs, dict) or self._hiding.input_messages:
             return
         name = SpanAttributes.LLM_INPUT_MESSAGES
         writer = self._texts.messages(name, of_model=False)
+        if run.kind is RunKind.LLM and "input" in run.inputs:  # an inference of code
+            yield from writer.pair(name, "user", run.inputs["input"])
+        messages = run.inputs.get("messages")
+        if not messages or not isinstance(messages, (list, tuple)):
+            return
         first = messages[0]
         if isinstance(first, list):
             for _ in first[MAX_MESSAGES:]:
@@ -219,6 +223,10 @@ class RunAttributes:
     def _output_messages(self, run: Run) -> Iterator[Attribute]:
         if self._hiding.output_messages or not isinstance(run.outputs, dict):
             return
+        name = SpanAttributes.LLM_OUTPUT_MESSAGES
+        writer = self._texts.messages(name, of_model=True)
+        if "output" in run.outputs:  # an inference of code
+            yield from writer.pair(name, "assistant", run.outputs["output"])
         generations = next(iter(run.outputs.get("generations") or ()), ())
         messages = [
             message
@@ -226,8 +234,7 @@ class RunAttributes:
             if isinstance(generation, ObjectSnapshot)
             and isinstance(message := generation.fields.get("message"), ObjectSnapshot)
         ]
-        name = SpanAttributes.LLM_OUTPUT_MESSAGES
-        yield from self._texts.messages(name, of_model=True).attributes(name, messages)
+        yield from writer.attributes(name, messages)
 
     def _template(self, run: Run) -> Iterator[Attribute]:
         found = template_of(run.serialized, run.inputs)
@@ -272,7 +279,9 @@ class RunAttributes:
         model = answer_facts.model_name(run.outputs, run.metadata, run.parameters)
         if model is not None:
             yield SpanAttributes.LLM_MODEL_NAME, clean_text(model)
-        for name, found in answer_facts.counts(run.outputs):
+        is_of_code = isinstance(run.outputs, dict) and "output" in run.outputs
+        counts = answer_facts.given_counts(run.metadata) if is_of_code else None
+        for name, found in counts or answer_facts.counts(run.outputs):
             count = answer_facts.count_in_range(found)
             if count is None:
                 self._texts.omitted(name)

@@ -215,7 +215,7 @@ def _run_of(capture: CapturedInference) -> Run:
     run.kind = RunKind.LLM
     run.name = "inference"
     run.unread = capture.unread
-    run.inputs = {"input": inference.input_text, "messages": [("user", inference.input_text)]}
+    run.inputs = {"input": inference.input_text}
     run.outputs = {"output": inference.output_text}
     values = {_OF_INFERENCES.get(name, name): value for name, value in capture.attributes.items()}
     run.metadata = values or None
