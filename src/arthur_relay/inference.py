@@ -124,13 +124,19 @@ class ExceptionSnapshot:
         type_name: The exception's class, with its module unless it is built in.
         message: The beginning of its text.
         frames: File, line and function of the innermost frames, the outermost of them first.
+        notes: What was added to it on its way, as LangGraph adds the name of the task.
     """
 
-    __slots__ = ("frames", "message", "type_name")
+    __slots__ = ("frames", "message", "notes", "type_name")
 
     def __init__(
-        self, type_name: str, message: str, frames: Sequence[tuple[str, int, str]]
+        self,
+        type_name: str,
+        message: str,
+        frames: Sequence[tuple[str, int, str]],
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes = notes
         self.type_name = type_name
         self.message = message
         self.frames = frames

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 50
 """How many frames are kept, the innermost ones; LangGraph's own are some twenty."""
 
+MAX_NOTES = 10
+
 _MOST_STEPS = 1_000
 
 _CONTROL_FLOW = frozenset({"GraphBubbleUp", "ParentCommand"})
@@ -39,7 +41,14 @@ def snapshot_exception(error: BaseException) -> ExceptionSnapshot:
         message = str(error)[:MAX_ERROR_CHARACTERS]
     except Exception:  # noqa: BLE001 - someone else's __str__
         message = ""
-    return ExceptionSnapshot(name, message, _frames(error.__traceback__))
+    return ExceptionSnapshot(name, message, _frames(error.__traceback__), _notes(error))
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", None)
+    if not isinstance(notes, list):
+        return []
+    return [note[:MAX_ERROR_CHARACTERS] for note in notes[:MAX_NOTES] if type(note) is str]
 
 
 def _frames(traceback: TracebackType | None) -> list[tuple[str, int, str]]:

@@ -62,7 +62,7 @@ def exception_of(run: Run, texts: SpanTexts) -> SpanException | None:
         return None
     message = _message(found, texts)
     hidden = texts.hiding.inputs or texts.hiding.outputs
-    stacktrace = None if hidden else texts.whole(_stacktrace(found, message))
+    stacktrace = None if hidden else texts.whole(_stacktrace(found, message, texts))
     return SpanException(
         type_name=texts.whole(found.type_name), message=message, stacktrace=stacktrace
     )
@@ -72,13 +72,18 @@ def _message(found: ExceptionSnapshot, texts: SpanTexts) -> str:
     """Return what may be told of an exception's text, which may quote what is hidden."""
     if texts.hiding.inputs or texts.hiding.outputs:
         return ""
-    told = texts.part(found.message)
-    if len(found.message) >= MAX_ERROR_CHARACTERS and texts.redacts:
-        told = told[:-CUT_ERROR_CHARACTERS] + "…"  # half a secret looks like none
-    return texts.cut(told)
+    return texts.cut(_part(found.message, texts))
 
 
-def _stacktrace(found: ExceptionSnapshot, message: str) -> str:
+def _part(text: str, texts: SpanTexts) -> str:
+    """Return what may be told of a text that the callback may have cut."""
+    told = texts.part(text)
+    if len(text) >= MAX_ERROR_CHARACTERS and texts.redacts:
+        return told[:-CUT_ERROR_CHARACTERS] + "…"  # half a secret looks like none
+    return told
+
+
+def _stacktrace(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
     """Return a stack trace as Python prints it; source lines are read here, not by the caller."""
     lines = ["Traceback (most recent call last):\n"]
     for filename, number, function in found.frames:
@@ -86,4 +91,5 @@ def _stacktrace(found: ExceptionSnapshot, message: str) -> str:
         if source := linecache.getline(filename, number).strip():
             lines.append(f"    {source}\n")
     lines.append(f"{found.type_name}: {message}\n" if message else f"{found.type_name}\n")
+    lines += [f"{_part(note, texts)}\n" for note in found.notes]
     return "".join(lines)
