@@ -40,13 +40,17 @@ def theirs() -> Iterator[InMemorySpanExporter]:
 
 
 def both(theirs: InMemorySpanExporter, run: Any) -> list[tuple[ReadableSpan, Span]]:
-    """Each run's two spans, in the order in which the runs ended."""
+    """Each run's two spans.
+
+    By name, and of one name in the order in which they ended: runs of other names may be at once.
+    """
     with traced() as stage:
         run(stage.config)
         ours = stage.spans()
         stats = stage.relay.stats()
     assert (stats.attributes_omitted, stats.capture_errors, stats.unmatched_events) == (0, 0, 0)
-    return list(zip(theirs.get_finished_spans(), ours, strict=True))
+    their = sorted(theirs.get_finished_spans(), key=lambda span: span.name)
+    return list(zip(their, sorted(ours, key=lambda span: span.name), strict=True))
 
 
 def differing(their: ReadableSpan, our: Span) -> dict[str, tuple[Any, Any]]:
