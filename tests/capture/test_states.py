@@ -45,7 +45,7 @@ VALUES = st.recursive(
 def test_a_copy_is_equal(value: Any) -> None:
     kept, size = snapshot_state(value)
     assert kept == value
-    assert size > 0
+    assert size >= 0
 
 
 def test_a_message_is_copied_with_its_fields() -> None:

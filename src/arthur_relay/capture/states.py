@@ -24,6 +24,9 @@ STATE_DEPTH = 8
 STATE_VISITS = 1_000
 """How many values within one input or output are visited, at most: some 0.2 ms of work."""
 
+ATOM_BYTES = 16
+"""The assumed size of each value in a container, beside the bytes of texts and other containers."""
+
 ITEM_BYTES = 64
 """The assumed size of each value that is not visited."""
 
@@ -114,10 +117,9 @@ class _Copying:
             self.size += size
             return value
         if kind in _ATOMS:
-            self.size += 32
             return value
         if isinstance(value, (dict, list, tuple)):
-            self.size += getsizeof(value)
+            self.size += getsizeof(value) + ATOM_BYTES * len(value)
             self._visits -= len(value)
             if depth <= 0 or self._visits < 0:
                 self.size += ITEM_BYTES * len(value)
@@ -137,11 +139,12 @@ class _Copying:
         if isinstance(value, dict):
             items = dict.copy(value)
             for key, item in items.items():
-                items[key] = copy(item, depth)
+                if type(item) not in _ATOMS:  # a call costs more than all else
+                    items[key] = copy(item, depth)
             return items
-        if isinstance(value, list):
-            return [copy(item, depth) for item in list.copy(value)]
-        return tuple([copy(item, depth) for item in tuple.__iter__(value)])
+        parts = list.copy(value) if isinstance(value, list) else tuple.__iter__(value)
+        copied = [item if type(item) in _ATOMS else copy(item, depth) for item in parts]
+        return copied if isinstance(value, list) else tuple(copied)
 
     def _object(self, value: Any, depth: int) -> ObjectSnapshot:
         """Copy an object's fields: texts by reference, other values as in any container."""

@@ -6,6 +6,7 @@ Where this differs on purpose, `tests/engine_conformance` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from openinference.semconv.trace import (
@@ -70,6 +71,7 @@ class SpanTexts:
         self.redacts = privacy is not None
         self.hiding = hiding.under(privacy)
         self.omitted = omitted
+        self._writers: dict[str, JsonWriter] = {}
 
     def part(self, text: str) -> str:
         """Return what may be told of a part of a longer text."""
@@ -85,7 +87,11 @@ class SpanTexts:
 
     def json(self, name: str) -> JsonWriter:
         """Return what writes the JSON of an attribute."""
-        return JsonWriter(self.part, lambda: self.omitted(name), redacts=self.redacts)
+        writer = self._writers.get(name)
+        if writer is None:
+            omitted = partial(self.omitted, name)
+            writer = self._writers[name] = JsonWriter(self.part, omitted, redacts=self.redacts)
+        return writer
 
     def messages(self, name: str, *, of_model: bool) -> MessageWriter:
         """Return what writes the attributes of messages."""

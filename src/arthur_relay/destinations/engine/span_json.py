@@ -230,28 +230,36 @@ class _Walk:
 
     def _mapping(self, value: Mapping[Any, Any], form: MessageForm, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for key, item in list(value.items()):
+        pairs = list(value.items())
+        room = self._room(len(pairs))
+        for key, item in pairs if room is None else pairs[:room]:
             name = self._text(key if type(key) is str else _key(key))
-            if _is_odd(name):
+            if "/" in name or "." in name:
                 self.has_odd_keys = True
-            if self._is_over():
-                found[name] = self._rest(len(value) - len(found))
-                break
-            found[name] = self.plain(item, form, depth)
+            kind = type(item)
+            if kind is str:
+                found[name] = self._text(item)
+            elif item is None or kind is bool:
+                found[name] = item
+            else:
+                found[name] = self.plain(item, form, depth)
+        if room is not None:
+            found["…"] = self._rest(len(pairs) - room)
         return found
 
     def _list(self, value: Any, form: MessageForm, depth: int) -> list[Any]:
-        found: list[Any] = []
-        for item in list(value):
-            if self._is_over():
-                found.append(self._rest(len(value) - len(found)))
-                break
-            found.append(self.plain(item, form, depth))
-        return found
+        items = list(value)
+        room = self._room(len(items))
+        if room is None:
+            return [self.plain(item, form, depth) for item in items]
+        kept = [self.plain(item, form, depth) for item in items[:room]]
+        return [*kept, self._rest(len(items) - room)]
 
-    def _is_over(self) -> bool:
-        self._values -= 1
-        return self._values < 0
+    def _room(self, count: int) -> int | None:
+        """Return how many of so many values may be written, or None when all of them may."""
+        left = self._values
+        self._values = left - count
+        return None if count <= left else max(0, left)
 
     def _rest(self, count: int) -> str:
         self._omitted()
@@ -313,9 +321,18 @@ class _Walk:
 
     def _text(self, text: str) -> str:
         length = len(text)
-        if length > MAX_IMAGE_CHARACTERS and text.startswith("data:image/"):
-            return REDACTED
         self._characters -= length
+        if (  # nearly always
+            length <= MAX_IMAGE_CHARACTERS
+            and self._characters >= 0
+            and not self._redacts
+            and text.isascii()
+            and "\x00" not in text
+        ):
+            return text
+        if length > MAX_IMAGE_CHARACTERS and text.startswith("data:image/"):
+            self._characters += length
+            return REDACTED
         if self._characters < 0:
             kept = max(0, length + self._characters)
             self._characters = 0
