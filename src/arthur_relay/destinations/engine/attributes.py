@@ -293,7 +293,7 @@ class RunAttributes:
                 self._texts.omitted(name)
             else:
                 yield name, count
-        reason = answer_facts.finish_reason(run.outputs)
+        reason = plain_text(run.intervention) or answer_facts.finish_reason(run.outputs)
         if reason is not None:
             yield SpanAttributes.LLM_FINISH_REASON, clean_text(reason)
         generation = answer_facts.first_generation(run.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from openinference.semconv.trace import (
@@ -20,6 +21,9 @@ from arthur_relay.inference import ObjectSnapshot
 
 Attribute = tuple[str, Any]
 
+MAX_PARTS = 1_000
+"""How many blocks, and how many calls, are written of a message; its JSON has more of them."""
+
 _ROLES_BY_CLASS = {
     "HumanMessage": "user",
     "AIMessage": "assistant",
@@ -27,6 +31,7 @@ _ROLES_BY_CLASS = {
     "FunctionMessage": "function",
     "ToolMessage": "tool",
 }
+_CHAT, _REMOVE = "ChatMessage", "RemoveMessage"
 _ROLES_BY_TYPE = {
     "human": "user",
     "ai": "assistant",
@@ -85,7 +90,7 @@ class MessageWriter:
             if content:
                 yield name + MessageAttributes.MESSAGE_CONTENT, self._text(content)
         elif isinstance(content, (list, tuple)):
-            for index, block in enumerate(content):
+            for index, block in enumerate(content[:MAX_PARTS]):
                 prefix = f"{name}{MessageAttributes.MESSAGE_CONTENTS}.{index}."
                 yield from self._block(prefix, block)
 
@@ -138,7 +143,8 @@ class MessageWriter:
                 yield name + attribute, arguments
         # The provider's own list, if there is one, has what the model wrote.
         calls = extras.get("tool_calls") or fields.get("tool_calls")
-        for index, call in enumerate(calls if isinstance(calls, (list, tuple)) else ()):
+        calls = calls[:MAX_PARTS] if isinstance(calls, (list, tuple)) else ()
+        for index, call in enumerate(calls):
             prefix = f"{name}{MessageAttributes.MESSAGE_TOOL_CALLS}.{index}."
             if isinstance(call, Mapping):
                 yield from self._call(prefix, call)
@@ -168,16 +174,22 @@ class MessageWriter:
 
 
 def _role(cls: type, fields: Mapping[str, Any]) -> str | None:
-    names = [each.__name__ for each in cls.__mro__]
-    if any(name.startswith("RemoveMessage") for name in names):
-        return None
-    for name in names:  # of a class of the application, that of LangChain's class below it
-        if name.startswith("ChatMessage"):
-            return plain_text(fields.get("role"))
-        for start, role in _ROLES_BY_CLASS.items():
-            if name.startswith(start):
-                return role
-    return _inferred_role(fields)
+    name = _known_name(cls)
+    if name in _ROLES_BY_CLASS:
+        return _ROLES_BY_CLASS[name]
+    if name == _CHAT:
+        return plain_text(fields.get("role"))
+    return None if name == _REMOVE else _inferred_role(fields)
+
+
+@lru_cache(maxsize=64)
+def _known_name(cls: type) -> str:
+    """Return the name of LangChain's class that a message's class is, or is derived of, or ""."""
+    for each in cls.__mro__:
+        for known in (*_ROLES_BY_CLASS, _CHAT, _REMOVE):
+            if each.__name__.startswith(known):  # a chunk's class too
+                return known
+    return ""
 
 
 def _inferred_role(fields: Mapping[str, Any]) -> str | None:

@@ -216,15 +216,15 @@ class _Walk:
             self._path.discard(id(value))
 
     def _nested(self, value: Any, form: MessageForm, depth: int) -> Any:
-        if isinstance(value, dict):
-            return self._mapping(value, form, depth)
-        if isinstance(value, (list, tuple)):
-            return self._list(value, form, depth)
-        if type(value) is ObjectSnapshot:
-            return self._object(value, form, depth)
         try:
+            if isinstance(value, dict):
+                return self._mapping(value, form, depth)
+            if isinstance(value, (list, tuple)):
+                return self._list(value, form, depth)
+            if type(value) is ObjectSnapshot:
+                return self._object(value, form, depth)
             return self._other(value, form, depth)
-        except Exception:  # noqa: BLE001 - see above
+        except Exception:  # noqa: BLE001 - it costs the innermost value that raises, no more
             self._omitted()
             return _type_name(value)
 
