@@ -161,6 +161,7 @@ class Core:
         return {
             "inferences": sum(model["inferences"] for model in models),
             "models": models,
+            "task_id": self.engine.store.tasks()[0].id,
             **self.engine.store.counts(),
             "faults": [fault.describe() for fault in self.faults.active],
             **self.journal.state(),
