@@ -7,8 +7,9 @@ until each row was either taken or refused by itself.
 
 from dataclasses import dataclass, field
 
-STATUSES = frozenset({400, 409, 422})
-"""What a request is answered with for what is in it, and not for who sends it or where to."""
+STATUSES = frozenset({400, 409, 422, 500})
+"""What a request is refused with for what is in it, and not for who sends it or where to. A 500 is
+one where the destination has found out that it is well otherwise."""
 
 MODELS_KEPT = 1000
 """Models of which it is known that a search found nothing, at most."""

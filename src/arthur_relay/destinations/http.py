@@ -167,7 +167,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes | Batch | None = None,
     ) -> Answer:
-        """Make one request; redirects are answers.
+        """Make one request; redirects are answers. Content is JSON unless the headers name a type.
 
         Whatever is raised in it is an attempt that failed, also what no one knows: the libraries
         below do not map all that a broken connection or TLS raises, and an application's tests put
@@ -178,7 +178,7 @@ class HttpClient:
         """
         sent = dict(headers or {})
         if content is not None:
-            sent["Content-Type"] = "application/json"
+            sent.setdefault("Content-Type", "application/json")
         if isinstance(content, Batch):
             # With its length httpx sends the parts as they are, not in the chunked encoding.
             sent["Content-Length"] = str(content.size)
