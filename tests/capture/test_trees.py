@@ -184,8 +184,8 @@ def test_a_forked_child_finds_the_trace_of_its_parent() -> None:
     with traced() as stage:
         manager = CallbackManager.configure([stage.handler])
         parent = manager.on_chain_start({"name": "parent"}, {})
-        stage.relay.tracing.remember(stage.relay.open_runs.runs())  # what the child does
-        stage.relay.open_runs.clear()
+        stage.host.tracing.remember(stage.host.open_runs.runs())  # what the child does
+        stage.host.open_runs.clear()
         child = parent.get_child().on_chain_start({"name": "child"}, {})
         child.on_chain_end({})
         assert stage.span().trace_id == parent.run_id.hex
@@ -243,7 +243,7 @@ def test_a_cancelled_chain_and_its_model() -> None:
 
     with traced() as stage:
         asyncio.run(run(stage))
-        stage.relay.open_runs.abandon_all()
+        stage.host.open_runs.abandon_all()
         span = stage.span()
     assert span.status == ERROR
     assert span.message in ("cancelled", "abandoned: no end event came")
@@ -254,7 +254,7 @@ def test_runs_without_an_end_are_spans_with_what_is_known() -> None:
     with traced() as stage:
         manager = CallbackManager.configure([stage.handler])
         parent = manager.on_chain_start({"name": "parent"}, {"question": "Why?"})
-        stage.relay.open_runs.abandon_all()
+        stage.host.open_runs.abandon_all()
         span = stage.span()
         late = parent.get_child().on_tool_start({"name": "late"}, "x")
         late.on_tool_end("y")

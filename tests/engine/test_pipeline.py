@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arthur_relay.inference import CapturedRow
+from arthur_relay.relay import host_of
 from arthur_relay.row import History, Row
 
 from .conftest import CANARY, TASK
@@ -26,7 +27,7 @@ GOOD = b'{"annotation_score": 1, "annotation_description": null}'
 
 def submit(relay: Relay, *rows: Row) -> None:
     for each in rows:
-        relay.submit(CapturedRow(each))
+        host_of(relay).submit(CapturedRow(each))
 
 
 def stored(sandbox: ArthurSandbox) -> collections.Counter[str]:

@@ -134,7 +134,7 @@ def check_invariant(relay: Relay, sandbox: ArthurSandbox) -> None:
 
 def held(relay: Relay) -> int:
     """Return how many rows a relay, which has nothing to do, really holds."""
-    worker = relay._pipeline.worker
+    worker = relay._host.pipeline.worker
     waiting = sum(capture.rows for capture in worker.queue._items)
     return waiting + worker.admission.awaiting.rows + worker.buffer.intake.rows
 

@@ -177,7 +177,7 @@ class Stage:
         if asks:
             self.relay.connect(self.sandbox.model_id)
         else:
-            self.relay.register(ModelSchema(self.sandbox.model_id, LLM_ATTRIBUTES))
+            self.relay._host.register(ModelSchema(self.sandbox.model_id, LLM_ATTRIBUTES))
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until something is so."""
@@ -218,7 +218,7 @@ class Stage:
         assert stats.captured == (
             stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
         )
-        if self.relay._pipeline.is_open:
+        if self.relay._host.pipeline.is_open:
             # What is pending is what is left of a sum, so a row that got lost would hide in it.
             assert stats.pending == held(self.relay)
         stored = self.stored

@@ -84,7 +84,7 @@ def test_nothing_is_told_whatever_arthur_does(
     assert_untold(
         everything, secrets, stats, health, result, closed, relay, handler, relay.settings
     )
-    assert_untold(everything, secrets, relay._destination, vars(relay._destination))
+    assert_untold(everything, secrets, relay._host._destination, vars(relay._host._destination))
     assert any("could not be encoded" in line for line in everything.lines)
 
 
@@ -250,7 +250,7 @@ def test_what_a_server_echoes_is_not_told(
     with echo_server(ECHOES[echo]) as url:
         settings = RelaySettings(**QUICK, retry_max_elapsed_seconds=0.0)
         relay = Relay.from_credentials("m", url, settings=settings)
-        relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+        relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
         relay.capture(Inference(input_text=TEXT, output_text=TEXT))
         result = relay.flush(30)
         stats, health = relay.stats(), relay.health()

@@ -175,8 +175,8 @@ def test_a_renewal_which_sighup_asks_for_shows_the_new_one(
     front.context = front.context_of(front.authority, another)  # the old connection stays
     issue(another, tmp_path)
     renewed = threading.Event()
-    relay._pipeline.runtime.call(lambda: destination.renew(credentials))
-    relay._pipeline.runtime.call(renewed.set)
+    relay._host.pipeline.runtime.call(lambda: destination.renew(credentials))
+    relay._host.pipeline.runtime.call(renewed.set)
     assert renewed.wait(30)
     capture(relay, "a")
     assert relay.flush(60).delivered == 2

@@ -82,7 +82,7 @@ def test_connections_are_kept_and_bounded(
     settings = RelaySettings(**{**QUICK, "batch_size": 1, "max_in_flight": 2})
     url = f"http://127.0.0.1:{server.server_address[1]}/"
     with Relay.from_credentials("m", url, settings=settings) as relay:
-        relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+        relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
         for number in range(100):
             relay.capture(Inference(input_text="p", output_text="a", inference_id=f"r{number}"))
         assert relay.flush(30).delivered == 100
@@ -104,6 +104,6 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
     monkeypatch.setenv("ARTHUR_ORGANIZATION_ID", "org")
     url = f"http://127.0.0.1:{server.server_address[1]}"
     with Relay.from_credentials("m", url, settings=RelaySettings(**QUICK)) as relay:
-        relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+        relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
         relay.capture(Inference(input_text="p", output_text="a"))
         assert relay.flush(30).delivered == 1

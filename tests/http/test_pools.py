@@ -143,8 +143,8 @@ def test_a_renewal_which_sighup_asks_for_makes_new_connections(
         assert front.attempts.acquire(timeout=30)
         assert not front.attempts.acquire(blocking=False)
         renewed = threading.Event()
-        relay._pipeline.runtime.call(lambda: destination.renew(credentials))
-        relay._pipeline.runtime.call(renewed.set)
+        relay._host.pipeline.runtime.call(lambda: destination.renew(credentials))
+        relay._host.pipeline.runtime.call(renewed.set)
         assert renewed.wait(30)
         capture(relay, "renewed")
         assert relay.flush(30).delivered == 4

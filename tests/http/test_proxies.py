@@ -44,7 +44,7 @@ def relay_to(url: str) -> Relay:
         **{**QUICK, "connect": "lazy", "shutdown_timeout_seconds": 0.0, "breaker_failures": 1}
     )
     relay = Relay.from_credentials("m", url, "login", "password", settings=settings)
-    relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+    relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
     return relay
 
 

@@ -116,7 +116,7 @@ def relay_to(port: int, sandbox: ArthurSandbox, **settings: Any) -> Relay:
         sandbox.password,
         settings=chosen,
     )
-    relay.register(ModelSchema(sandbox.model_id, LLM_ATTRIBUTES))
+    relay._host.register(ModelSchema(sandbox.model_id, LLM_ATTRIBUTES))
     return relay
 
 

@@ -174,5 +174,5 @@ def test_a_client_that_fails_when_it_is_closed_ends_the_worker_all_the_same(
     monkeypatch.setattr(httpx.AsyncClient, "aclose", fail)
     relay = make_relay(connect="lazy")
     assert not relay.close(30).timed_out
-    assert not relay._pipeline.runtime.is_alive
+    assert not relay._host.pipeline.runtime.is_alive
     assert relay.stats().worker_restarts == 0

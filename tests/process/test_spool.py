@@ -88,7 +88,7 @@ def test_kill_9_loses_what_waits_in_memory(
     script = scripts.start(
         CAPTURE
         + "capture(0)\n"
-        + "intake = relay._pipeline.worker.buffer.intake\n"
+        + "intake = relay._host.pipeline.worker.buffer.intake\n"
         + f"while intake.rows < {COUNT}: threading.Event().wait(0.01)\n"
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
@@ -245,7 +245,7 @@ ScopeDestination.deliver = delivering
 class Killing:
     def shrink(self, row):
         os.kill(os.getpid(), signal.SIGKILL)
-relay._pipeline.worker.sender.shrinker = Killing()
+relay._host.pipeline.worker.sender.shrinker = Killing()
 """
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arthur_relay.sandbox import ArthurSandbox
+    from arthur_relay.worker.relay_host import RelayHost
 
 __all__ = ["arthur_sandbox"]  # the fixture, as users import it
 
@@ -56,12 +57,12 @@ class Watched(MemoryDestination):
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.worker.host.IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("arthur_relay.worker.relay_host.IDLE_SECONDS", 0.02)
 
 
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arthur_relay.worker.host.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("arthur_relay.worker.relay_host.IDLE_SECONDS", 0.0)
 
 
 def make_relay(**settings: Any) -> tuple[Relay, Watched]:
@@ -71,8 +72,8 @@ def make_relay(**settings: Any) -> tuple[Relay, Watched]:
 
 
 def is_without_threads(relay: Relay) -> bool:
-    runtime = relay._pipeline.runtime
-    return relay.is_at_rest and not (
+    runtime = relay._host.pipeline.runtime
+    return relay._host.is_at_rest and not (
         runtime._thread.is_alive() or runtime._resolver._thread.is_alive()
     )
 
@@ -109,7 +110,7 @@ Rested = tuple[Relay, Watched]
 def test_without_work_there_is_no_thread_and_no_connection(rested: Rested) -> None:
     relay, destination = rested
     assert (destination.entered, destination.left) == (1, 1)
-    assert relay not in registry().running()
+    assert relay._host not in registry().running()
     assert relay.health().status is HealthStatus.OK
     stats = relay.stats()
     assert (stats.captured, stats.delivered, stats.pending, stats.worker_restarts) == (1, 1, 0, 0)
@@ -142,9 +143,10 @@ def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
     wait_until_at_rest(relay)  # it was asked for the model
     run_id = uuid4()
     handler.on_llm_start({}, ["prompt"], run_id=run_id)
-    wait_for(lambda: relay._pipeline.runtime.is_alive)  # to give the run up, should it never end
+    # It has a thread to give the run up, should it never end.
+    wait_for(lambda: relay._host.pipeline.runtime.is_alive)
     wait_until_another_rests()
-    assert not relay.is_at_rest  # while the run is open
+    assert not relay._host.is_at_rest  # while the run is open
     handler.on_llm_end(LLMResult(generations=[[Generation(text="answer")]]), run_id=run_id)
     assert relay.flush(30).delivered == 2
     wait_until_at_rest(relay)
@@ -153,9 +155,9 @@ def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
 
 def test_it_comes_back_with_a_model_and_with_ground_truth(rested: Rested) -> None:
     relay, destination = rested
-    relay.register(ModelSchema("given", LLM_ATTRIBUTES))
+    relay._host.register(ModelSchema("given", LLM_ATTRIBUTES))
     wait_for(
-        lambda: "given" in [model.model_id for model in relay._pipeline.worker.schemas.known()]
+        lambda: "given" in [model.model_id for model in relay._host.pipeline.worker.schemas.known()]
     )
     wait_until_at_rest(relay)
     relay.connect("asked")
@@ -172,7 +174,7 @@ def test_closing_at_rest_starts_nothing_and_what_comes_later_is_counted(rested: 
     relay.capture(inference())
     assert relay.flush(30).dropped == {"closed": 1}
     assert relay.health().status is HealthStatus.CLOSED
-    assert not relay._pipeline.runtime.is_alive
+    assert not relay._host.pipeline.runtime.is_alive
 
 
 def test_an_exit_closes_also_what_is_at_rest(rested: Rested) -> None:
@@ -234,7 +236,7 @@ def test_a_capture_at_the_very_moment_is_delivered(when: str) -> None:
             thread.start()
             thread.join()
 
-    def at_the_moment(_registry: object, found: Relay, *, keep: bool) -> bool:
+    def at_the_moment(_registry: object, found: RelayHost, *, keep: bool) -> bool:
         if when == "before":
             capture()
         result = let_go(found, keep=keep)
@@ -254,7 +256,8 @@ def test_a_capture_waits_for_no_lock_while_it_wakes_it(rested: Rested) -> None:
     # A finaliser may run where its thread has one of `threading`'s locks, or one of ours.
     relay, destination = rested
     limbo: Any = threading._active_limbo_lock  # type: ignore[attr-defined] # not for everybody
-    with limbo, registry()._lock.mine(), relay._pipeline.runtime._turnover, relay._lock.mine():
+    turnover, of_relay = relay._host.pipeline.runtime._turnover, relay._host._lock.mine()
+    with limbo, registry()._lock.mine(), turnover, of_relay:
         relay.capture(inference())
     assert relay.flush(30).delivered == 2
     assert len(destination.inferences) == 2
@@ -283,7 +286,8 @@ def test_where_no_thread_can_be_had_what_is_captured_waits_for_one(
         relay.capture(inference())
         result = relay.flush(0.1)
         assert (result.pending, result.timed_out) == (1, True)
-        assert relay in registry().running()  # nobody may forget it, and an exit has to know it
+        # Nobody may forget it, and an exit has to know it.
+        assert relay._host in registry().running()
     relay.capture(inference())
     assert relay.flush(30).delivered == 3
     assert len(destination.inferences) == 3
@@ -324,9 +328,8 @@ def test_a_flush_never_raises_for_want_of_a_thread(
     import asyncio
 
     relay, destination = rested
-    relay._pipeline.created_pid = (
-        relay._pipeline.started_pid
-    ) = -5  # as in a child that no hook has seen
+    pipeline = relay._host.pipeline
+    pipeline.created_pid = pipeline.started_pid = -5  # as in a child that no hook has seen
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         assert relay.flush(0.1).pending == 0
@@ -432,10 +435,10 @@ def test_one_relay_of_each_spool_stays_to_take_over_what_others_leave(tmp_path: 
         for relay in (first, second):
             relay.capture(inference())
             assert relay.flush(30).delivered == 1
-        wait_for(lambda: first.is_at_rest or second.is_at_rest)
+        wait_for(lambda: first._host.is_at_rest or second._host.is_at_rest)
         wait_until_another_rests()
-        assert sorted([first.is_at_rest, second.is_at_rest]) == [False, True]
-        resting = first if first.is_at_rest else second
+        assert sorted([first._host.is_at_rest, second._host.is_at_rest]) == [False, True]
+        resting = first if first._host.is_at_rest else second
         wait_until_at_rest(resting)
         assert resting.stats().spooled == 0
         resting.capture(inference())

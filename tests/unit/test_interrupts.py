@@ -201,7 +201,7 @@ def test_a_handler(
         handler = ArthurCallbackHandler(relay=relay)
         assert interrupted_everywhere(lambda: run(handler), error) > 100
         # What has begun and did not come to its end is a run without an end: given up in time.
-        relay.open_runs.abandon_all()
+        relay._host.open_runs.abandon_all()
         assert not relay.flush(30).timed_out
         assert_nothing_is_left(relay)
-        assert not relay.open_runs.repeats
+        assert not relay._host.open_runs.repeats

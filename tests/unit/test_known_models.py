@@ -69,18 +69,18 @@ def test_models_that_are_asked_for_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     with relay_to(destination, connect_timeout_seconds=0.01) as relay:
         for number in range(30):
             relay.connect(f"m{number}")
-        models = relay._models
+        models = relay._host.models
         assert len(models._answers) == 5, "those that have no answer"
         assert len(models._asked) == 5
-        assert len(relay._pipeline.worker.schemas._waiting) <= 5
+        assert len(relay._host.pipeline.worker.schemas._waiting) <= 5
         destination.answer.set_result(None)
         relay.capture(Inference(input_text="a", output_text="b", model_id="m29"))
         assert relay.flush(30).delivered == 1, "the worker asks for it itself"
     with relay_to(destination, connect_timeout_seconds=30) as relay:
         for number in range(30):
             relay.connect(f"m{number}")
-        assert relay._models._answers == {}
-        assert list(relay._models._asked) == [f"m{number}" for number in range(25, 30)]
+        assert relay._host.models._answers == {}
+        assert list(relay._host.models._asked) == [f"m{number}" for number in range(25, 30)]
         questions = destination.questions
         relay.connect("m29")
         assert destination.questions == questions, "what is remembered is not asked again"

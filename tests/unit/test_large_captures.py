@@ -68,7 +68,7 @@ def test_what_large_prompts_take_is_bounded_all_the_same() -> None:
             handler.on_chat_model_start(
                 {}, [[HumanMessage(content="x" * 3_000_000)]], run_id=uuid.uuid4()
             )
-            assert relay.open_runs.size <= settings.queue_bytes + 3_100_000
+            assert relay._host.open_runs.size <= settings.queue_bytes + 3_100_000
         assert relay.stats().abandoned > 0
 
 
@@ -88,7 +88,7 @@ def test_rows_leave_free_what_large_prompts_take() -> None:
             # One row and one capture may go beyond.
             assert relay.stats().pending_bytes <= settings.queue_bytes + 30_000
         # What is over comes out when the worker has taken as much as it will while requests hang.
-        while relay._pipeline.queue.is_half_full:
+        while relay._host.pipeline.queue.is_half_full:
             destination.asked.wait(0.01)
         stats = relay.stats()
         assert stats.pending_bytes <= settings.queue_bytes + 30_000

@@ -274,12 +274,11 @@ def test_the_shares_of_the_queues_bytes() -> None:
     assert "an eighth for what the worker has not seen yet, a sixteenth for rejected rows" in told
     settings = RelaySettings(queue_bytes=8_000_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as relay:
-        assert relay.open_runs._max_bytes == 1_500_000
-        assert (
-            CaptureQueueLimits.of(settings).size == relay._pipeline.queue.limits.size == 1_000_000
-        )
+        assert relay._host.open_runs._max_bytes == 1_500_000
+        limits = relay._host.pipeline.queue.limits
+        assert CaptureQueueLimits.of(settings).size == limits.size == 1_000_000
         assert settings.dead_letter_ring_bytes == 500_000
-        buffer: Any = relay._pipeline.worker.buffer.intake
+        buffer: Any = relay._host.pipeline.worker.buffer.intake
         assert buffer._max_bytes == 5_000_000
 
 

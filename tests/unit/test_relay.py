@@ -175,7 +175,7 @@ def test_a_fork_that_no_hook_has_seen_is_found_out_by_the_next_capture(
 ) -> None:
     relay, destination = arthur_memory
     relay.capture(inference(inference_id="parent"))
-    parent = relay._pipeline
+    parent = relay._host.pipeline
     relay.flush(30)
     parent.created_pid = (
         parent.started_pid
@@ -183,7 +183,7 @@ def test_a_fork_that_no_hook_has_seen_is_found_out_by_the_next_capture(
     try:
         relay.capture(inference(inference_id="child"))
         assert relay.flush(30).delivered == 1
-        assert relay._pipeline is not parent
+        assert relay._host.pipeline is not parent
         assert relay.stats().captured == 1
         assert [row["partner_inference_id"] for row in destination.inferences] == [
             "parent",
@@ -211,7 +211,7 @@ def test_a_registered_model_needs_no_question() -> None:
     destination = Unasked()
     settings = RelaySettings(flush_interval_seconds=0)
     with Relay(destination, model_id="m", settings=settings) as relay:
-        relay.register(ModelSchema("m", MemoryDestination()._attributes))
+        relay._host.register(ModelSchema("m", MemoryDestination()._attributes))
         relay.connect("m")
         relay.capture(inference())
         assert relay.flush(30).delivered == 1
@@ -280,7 +280,7 @@ def test_before_anything_was_answered_health_does_not_say_that_delivery_goes_wel
     with Relay(gated, model_id="m") as relay:
         assert relay.health().status is HealthStatus.OK
         assert "has not been asked for anything so far" in relay.health().detail
-        relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+        relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
         relay.capture(inference())
         gated.open()
         relay.flush(30)

@@ -80,7 +80,7 @@ def test_a_close_that_takes_too_long_drops_and_tells_in_one_line(
     assert relay.close(3600.0).timed_out  # it has ended: there is nothing to wait for any more
     texts = [record.getMessage() for record in caplog.records]
     assert texts == ["arthur-relay: 30 inferences were not delivered in time and are dropped"]
-    assert not relay._pipeline.runtime.is_alive
+    assert not relay._host.pipeline.runtime.is_alive
 
 
 def test_what_a_spill_has_no_time_to_keep_is_counted_as_dropped(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_what_a_spill_has_no_time_to_keep_is_counted_as_dropped(tmp_path: Path) 
     for _ in range(2_000):
         relay.capture(inference())
     assert relay.flush(0.01).timed_out
-    relay._pipeline.begin_shutdown()
+    relay._host.pipeline.begin_shutdown()
     # A deadline so long ago that not even what comes on top of it is left.
-    assert not relay._pipeline.finish_shutdown(time.monotonic() - 3600)
+    assert not relay._host.pipeline.finish_shutdown(time.monotonic() - 3600)
     stats = relay.stats()
     assert (stats.dropped, stats.pending, stats.spooled) == ({"shutdown": 2_000}, 0, 0)
     relay.close()
@@ -109,7 +109,7 @@ def test_a_spill_has_a_part_of_the_time_to_keep_what_could_not_be_delivered(
     relay = Relay(Gated(), model_id="m", settings=settings)
     for _ in range(2_000):
         relay.capture(inference())
-    wait_for(lambda: relay._pipeline.worker.buffer.intake.rows == 2_000)
+    wait_for(lambda: relay._host.pipeline.worker.buffer.intake.rows == 2_000)
     result = relay.close(3600.0)
     assert (result.timed_out, result.dropped, result.pending) == (True, {}, 2_000)
     with Relay(MemoryDestination(), model_id="m", settings=settings) as again:

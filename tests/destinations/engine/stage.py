@@ -15,11 +15,14 @@ from arthur_relay.destinations.engine.encoder import EngineRowFormat
 from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.task import Task
 from arthur_relay.inference import TraceScope
+from arthur_relay.relay import host_of
 from arthur_relay.row import DELIVERED, Attempt, Batch, Row, RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
+    from arthur_relay.worker.relay_host import RelayHost
 
 TASK = "my-chatbot"
 
@@ -127,6 +130,10 @@ class Traced:
     memory: SpanMemory
 
     @property
+    def host(self) -> RelayHost:
+        return host_of(self.relay)
+
+    @property
     def config(self) -> Any:
         return {"callbacks": [self.handler]}
 
@@ -153,7 +160,7 @@ def traced(
 ) -> Iterator[Traced]:
     memory = SpanMemory(EngineRowFormat(hiding or Hiding()))
     relay = Relay(memory, model_id=TASK, settings=RelaySettings(**settings))
-    relay.tracing = Tracing(scope)
+    host_of(relay).tracing = Tracing(scope)
     try:
         yield Traced(relay, ArthurCallbackHandler(relay=relay, model_id=TASK), memory)
     finally:

@@ -19,6 +19,7 @@ from arthur_relay.destinations.answers import (
     refused,
     whole,
 )
+from arthur_relay.destinations.engine.encoder import EngineRowFormat
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -109,6 +110,7 @@ class EngineDestination:
         self._retry_after_max = retry_after_max_seconds
         self._clock = clock
         self._service_version = service_version
+        self._row_format = EngineRowFormat()
         path = socket_path(credentials.url)
         self._http = HttpClient(
             credentials.url if path is None else "http://localhost",
@@ -144,6 +146,11 @@ class EngineDestination:
             certificate=ClientCertificate.of(settings),
             service_version=service_version,
         )
+
+    @property
+    def row_format(self) -> EngineRowFormat:
+        """How the Engine wants its rows."""
+        return self._row_format
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
