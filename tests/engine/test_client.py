@@ -247,7 +247,7 @@ def test_nobody_there(sandbox: ArthurSandbox) -> None:
 
 
 def stored(sandbox: ArthurSandbox, *rows: Row, **options: Any) -> Any:
-    return used(sandbox, lambda client: client.stored(batch(*rows)), **options)
+    return used(sandbox, lambda client: client.find_stored(batch(*rows)), **options)
 
 
 @pytest.mark.parametrize("task", [TASK, "by name"])

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import anyio
 
-from arthur_relay.destinations import Destination, TellsStored
+from arthur_relay.destinations import Destination, FindsStored
 from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Batch, Outcome, Row, RowKind, Verdict
 
 CONFLICT = 409
@@ -50,10 +50,10 @@ class PossiblyDelivered:
         asked = tuple(row for row in batch.rows if row in self._rows) if self._rows else ()
         if not asked or batch.kind is not RowKind.INFERENCE:  # nearly always
             return await destination.deliver(batch)
-        if not isinstance(destination, TellsStored):
+        if not isinstance(destination, FindsStored):
             return await destination.deliver(batch)
         await anyio.sleep_until(self._stored_at)
-        answer = await destination.stored(Batch(batch.model_id, asked))
+        answer = await destination.find_stored(Batch(batch.model_id, asked))
         if answer is None:
             return await destination.deliver(batch)
         outcomes = dict(zip(asked, answer.outcomes, strict=True))

@@ -115,10 +115,10 @@ class HasOwner(Protocol):
 
 
 @runtime_checkable
-class TellsStored(Protocol):
+class FindsStored(Protocol):
     """A destination that stores a row again when it is sent again, and says what it has."""
 
-    async def stored(self, batch: Batch) -> Attempt | None:
+    async def find_stored(self, batch: Batch) -> Attempt | None:
         """Ask which rows are there already; sends none of them. Never raises.
 
         Returns:

@@ -237,8 +237,8 @@ class EngineDestination:
             retry_after_seconds=self._retry_after(answer),
         )
 
-    async def stored(self, batch: Batch) -> Attempt | None:
-        """Ask which spans are there already. See `TellsStored`."""
+    async def find_stored(self, batch: Batch) -> Attempt | None:
+        """Ask which spans are there already. See `FindsStored`."""
         try:
             found = await self._stored(batch)
         except RelayError as error:
