@@ -15,6 +15,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from arthur_relay.capture.contents import has_content
+from arthur_relay.capture.exceptions import snapshot_exception
 from arthur_relay.capture.generation_snapshots import (
     chat_streams_lose_chunks,
     join_pieces,
@@ -24,6 +25,7 @@ from arthur_relay.capture.generation_snapshots import (
 )
 from arthur_relay.capture.open_runs import salt_of
 from arthur_relay.capture.snapshots import snapshot_messages, snapshot_request, snapshot_values
+from arthur_relay.capture.trace_events import TraceEvents
 from arthur_relay.inference import (
     CAPTURE_BYTES,
     MAX_ERROR_CHARACTERS,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from arthur_relay.stats import FlushResult
 
 
-class ArthurCallbackHandler(Closing, BaseCallbackHandler):
+class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
     """Logs every LLM run of LangChain to Arthur, without the run waiting for it.
 
     Handlers made by `from_credentials`, `from_env` or of an `ArthurModel` share one relay, when
@@ -102,6 +104,8 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._loses_chunks = chat_streams_lose_chunks()
         if self.relay.settings.disabled:
             self.ignore_llm = self.ignore_chat_model = True
+        else:
+            self._trace(self._host.tracing)
 
     @classmethod
     def from_credentials(
@@ -165,6 +169,11 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Open a run of a chat model, with a copy of its messages."""
         try:
+            if self._tracing is not None:
+                self._start_llm(
+                    run_id, parent_run_id, serialized, tags, metadata, kwargs, messages=messages[0]
+                )
+                return
             # LangChain calls this once for each list of messages, each time with another run id.
             prompt, size = snapshot_messages(messages[0], self._plain)
             run = Run(0, run_id, self.model_id, prompt, size + CAPTURE_BYTES, self._perf_counter())
@@ -187,6 +196,11 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Open a run of a completion model."""
         try:
+            if self._tracing is not None:
+                self._start_llm(
+                    run_id, parent_run_id, serialized, tags, metadata, kwargs, prompts=prompts
+                )
+                return
             prompt = prompts[0]
             size = getsizeof(prompt) + CAPTURE_BYTES
             run = Run(0, run_id, self.model_id, prompt, size, self._perf_counter())
@@ -261,7 +275,10 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             run = self._end(run_id)
             if run is None:
                 return
-            self._take_generations(run, response)
+            if run.trace is None:
+                self._take_generations(run, response)
+            else:
+                self._take_result(run, response.generations, response.llm_output)
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
@@ -298,10 +315,15 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                 partial = with_last_chunk(partial, chunks)
             if partial is not None:
                 output = None if response is None else response.llm_output
-                reasoning = self._wants_reasoning()
-                snapshot, size = snapshot_partial(partial, output, reasoning=reasoning)
-                run.generations = (snapshot,)
-                run.size += size
+                if run.trace is not None:
+                    self._take_result(run, [[partial]], output)
+                else:
+                    reasoning = self._wants_reasoning()
+                    snapshot, size = snapshot_partial(partial, output, reasoning=reasoning)
+                    run.generations = (snapshot,)
+                    run.size += size
+            if run.trace is not None:
+                run.exception = snapshot_exception(error)
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
@@ -436,6 +458,10 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         self._host.pipeline.queue.put(run)
         if run.ground_truths is not None:
             self._host.submit_ground_truths(run)
+
+    def _lose_unreadable(self) -> None:
+        """Count a start event that could not be read."""
+        self._host.lose_unreadable()
 
     def _lose(self, run: Run | None) -> None:
         """Count an end event that could not be read, and drop its run, if one was found."""

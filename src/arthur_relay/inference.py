@@ -60,6 +60,88 @@ class RunOutcome(StrEnum):
     """No end event came."""
 
 
+class TraceScope(StrEnum):
+    """Which runs become spans."""
+
+    NONE = "none"
+    """None: only LLM runs are captured, as inferences."""
+    LLM = "llm"
+    """LLM runs alone, each the root of a trace of its own."""
+    FULL = "full"
+    """Chains, agents, tools, retrievers and LLM runs, as one tree."""
+
+
+class RunKind(StrEnum):
+    """The kinds of runs."""
+
+    LLM = "llm"
+    CHAIN = "chain"
+    AGENT = "agent"
+    TOOL = "tool"
+    RETRIEVER = "retriever"
+    EMBEDDING = "embedding"
+    PROMPT = "prompt"
+
+
+class TraceContext:
+    """The place of a run in its trace; all children of a run share one. Immutable by convention.
+
+    Attributes:
+        trace_id: 16 bytes: those of the root run's id, unless the trace began elsewhere.
+        parent_span_id: The last 8 bytes of the parent run's id, or another tracer's span id; None
+            when there is no parent.
+        is_root: Whether no run of ours is above. It may have a parent nevertheless: another
+            tracer's span.
+    """
+
+    __slots__ = ("is_root", "parent_span_id", "trace_id")
+
+    def __init__(self, trace_id: bytes, parent_span_id: bytes | None, *, is_root: bool) -> None:
+        self.trace_id = trace_id
+        self.parent_span_id = parent_span_id
+        self.is_root = is_root
+
+
+class ObjectSnapshot:
+    """A copy of the fields of a LangChain object: a message, a document, a generation.
+
+    Attributes:
+        cls: The object's class.
+        fields: Its fields by name, in their order.
+    """
+
+    __slots__ = ("cls", "fields")
+
+    def __init__(self, cls: type, fields: dict[str, Any]) -> None:
+        self.cls = cls
+        self.fields = fields
+
+
+class ExceptionSnapshot:
+    """What is kept of an exception, which itself would keep its frames and their values alive.
+
+    Attributes:
+        type_name: The exception's class, with its module unless it is built in.
+        message: The beginning of its text.
+        frames: File, line and function of the innermost frames, the outermost of them first.
+        notes: What was added to it on its way, as LangGraph adds the name of the task.
+    """
+
+    __slots__ = ("frames", "message", "notes", "type_name")
+
+    def __init__(
+        self,
+        type_name: str,
+        message: str,
+        frames: Sequence[tuple[str, int, str]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.notes = notes
+        self.type_name = type_name
+        self.message = message
+        self.frames = frames
+
+
 MessageSnapshot = tuple[Any, str | dict[str, Any]]
 """A message's class, and its text if it has nothing else, or a copy of its fields.
 
@@ -163,6 +245,13 @@ class Run:
     whose last chunk LangChain may lose. `is_in_pieces` says that the client returns each chunk of
     an answer as one more generation. `intervention` is a guardrail's, which the client reported as
     an error before the run ended well. `unread` is the number of values that could not be read.
+
+    The rest is set only where runs become spans. `trace` is the run's place in its trace, and
+    `children` that of its children, once there are any. `began_at` is the wall clock. `inputs` and
+    `outputs` are copies within the bounds of `capture/states.py`; for LLM runs, of the messages and
+    of the whole result. `parameters` are the model's `invocation_params`. `serialized` is a
+    prompt's or a tool's description by LangChain. `ambient` is what OpenTelemetry's context had for
+    the run's span.
     """
 
     # Defaults of the class and no slots: a run sets only what differs, because it is made on the
@@ -189,6 +278,17 @@ class Run:
     rows = 1
     ground_truths: deque[CapturedGroundTruth] | None = None
     """Ground truth that came before the run ended; it is sent after the run."""
+    kind = RunKind.LLM
+    trace: TraceContext | None = None
+    children: TraceContext | None = None
+    began_at = 0.0
+    name: Any = None
+    serialized: Mapping[str, Any] | None = None
+    inputs: Any = None
+    outputs: Any = None
+    parameters: Mapping[str, Any] | None = None
+    ambient: Mapping[str, Any] | None = None
+    exception: ExceptionSnapshot | None = None
 
     def __init__(
         self,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from arthur_relay.destinations.answers import described_success
 from arthur_relay.destinations.bodies import ANSWER_BYTES, UnreadableError, decode, read
 from arthur_relay.destinations.http import Answer
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.interpret import (
     described,
-    described_success,
     interpret_results,
     is_arthurs,
     is_success_of_another,

@@ -13,12 +13,16 @@ import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from arthur_relay.sandbox import ArthurSandbox, attribute
+from tests.engine.spans import TRACE
+from tests.engine.spans import row as span_row
 
 from .browser import Browser, Tab, needed_browser
 from .rows import INFERENCES, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from arthur_relay.row import Row
 
 pytestmark = pytest.mark.one_python
 
@@ -376,3 +380,66 @@ def test_nothing_is_wider_than_the_screen(
     tab.click("#rows .row")
     tab.until("document.querySelector('#rows .facts') !== null")
     assert not is_too_wide()
+
+
+TRACES = "/api/v1/traces"
+
+
+def post_spans(sandbox: ArthurSandbox, *spans: Row) -> None:
+    headers = {"Authorization": f"Bearer {sandbox.api_key}"}
+    body = b"".join(each.body for each in spans)
+    assert httpx.post(f"{sandbox.url}{TRACES}", content=body, headers=headers).status_code == 200
+
+
+def tree_is(*lines: str) -> str:
+    shown = "[...document.querySelectorAll('.tree summary .label')].map((each) => each.innerText)"
+    return f"{shown}.join() === {','.join(lines)!r}"
+
+
+def test_traces_appear_and_grow_as_trees_without_a_reload(
+    sandbox: ArthurSandbox, show: Callable[..., Tab]
+) -> None:
+    def made(number: int, name: str, **more: Any) -> Row:
+        start = 1_700_000_000_000_000_000 + number
+        return span_row(number, task=sandbox.task_id, name=name, start=start, **more)
+
+    tab = show(sandbox)
+    assert tab.shows("#empty")
+    assert sandbox.task_id in tab.text("#engine")
+    tab.evaluate("window.same = true")
+    tokens = {"llm__token_count__prompt": 1200, "llm__token_count__completion": 34}
+    post_spans(sandbox, made(2, "model", parent=1, output__value=EVIL, **tokens))
+    tab.until("document.querySelectorAll('#trace-rows > li').length === 1")
+    assert not tab.shows("#empty")
+    cells = tab.texts("#trace-rows .row > *")
+    assert cells[1:] == ["model", NONE, "1,200 → 34", "1.50 s", "1 span"]
+    tab.click("#trace-rows .row")
+    tab.until(tree_is("model"))
+    tab.click(".tree summary")
+    tab.until("document.querySelectorAll('.tree pre')[1]?.innerText.startsWith('<script>')")
+    post_spans(sandbox, made(1, "agent", input__value="Why?", output__value="Because."))
+    post_spans(sandbox, made(3, "tool", parent=1))
+    tab.until(tree_is("agent", "model", "tool"))
+    assert tab.texts("#trace-rows .row > *")[1:3] == ["Why?", "Because."]
+    assert tab.evaluate("document.querySelectorAll('.tree ul > li').length") == 2
+    tab.until("document.querySelectorAll('.tree pre').length === 2")  # it stays open
+    path = f"{TRACES}/{TRACE}/annotations"
+    headers = {"Authorization": f"Bearer {sandbox.api_key}"}
+    httpx.post(f"{sandbox.url}{path}", json={"annotation_score": 1}, headers=headers)
+    tab.until("document.querySelector('#trace-rows .tag').innerText.includes('▲')")
+    post_spans(sandbox, span_row(1, task=sandbox.task_id, trace="a" * 32, name="newer"))
+    tab.until("document.querySelectorAll('#trace-rows > li').length === 2")
+    assert tab.texts("#trace-rows > li:first-child .row > *")[1] == "newer"
+    assert counts(tab)["Traces"] == "2"
+    assert counts(tab)["Spans"] == "4"
+    assert tab.evaluate("window.same && window.hacked === undefined")
+
+
+def test_older_traces_are_shown_on_demand(sandbox: ArthurSandbox, show: Callable[..., Tab]) -> None:
+    for number in range(60):
+        post_spans(sandbox, span_row(1, task=sandbox.task_id, trace=f"{number:032x}"))
+    tab = show(sandbox)
+    tab.until("document.querySelectorAll('#trace-rows > li').length === 50")
+    tab.click("#more-traces")
+    tab.until("document.querySelectorAll('#trace-rows > li').length === 60")
+    assert not tab.shows("#more-traces")

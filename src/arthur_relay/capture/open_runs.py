@@ -214,11 +214,15 @@ class OpenRuns:
 
     def sweep(self, started_before: float) -> None:
         """Evict runs that started before this value of `time.perf_counter()`. Worker's thread."""
-        runs = list(self._runs.values())
+        runs = self.runs()
         self._size = sum(run.size for run in runs)
         for run in runs:
             if run.started_at < started_before:
                 self._abandon(run.key)
+
+    def runs(self) -> list[Run]:
+        """Return the open runs, oldest first. Any thread."""
+        return list(self._runs.values())
 
     def clear(self) -> None:
         """Forget all runs in a forked child; they are the parent's."""

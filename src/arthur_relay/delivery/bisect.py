@@ -7,8 +7,9 @@ on until each row was either taken or refused by itself.
 
 from dataclasses import dataclass, field
 
-STATUSES = frozenset({400, 409, 422})
-"""Statuses that are about the rows of a request, and not about its sender or its address."""
+STATUSES = frozenset({400, 409, 422, 500})
+"""Statuses that are about the rows of a request, and not about its sender or its address. A 500 is
+one for which the destination has found out that it is well otherwise."""
 
 MODELS_KEPT = 1000
 """The most models that are remembered because a search found no good row."""

@@ -384,7 +384,7 @@ class Sender:
         began_in, began_at = self.limit.begin(), anyio.current_time()
         self.sending += 1
         try:
-            attempt = await self._send(batch)
+            attempt = await self._send(delivery, batch)
         finally:
             self.sending -= 1
             self._end_pauses()
@@ -394,11 +394,11 @@ class Sender:
         attempt = delivery.possibly_delivered.judge(attempt, delivery.rows)
         return RequestResult(attempt, began_in, seconds, batch.size)
 
-    async def _send(self, batch: Batch) -> Attempt:
+    async def _send(self, delivery: Delivery, batch: Batch) -> Attempt:
         limit = self.settings.request_timeout_seconds
         try:
             with anyio.move_on_after(limit):
-                attempt = await self.destination.deliver(batch)
+                attempt = await delivery.possibly_delivered.deliver(self.destination, batch)
                 if len(attempt.outcomes) == len(batch.rows):
                     return attempt
                 other = _all(batch.rows, _AGAIN, Failure.MALFORMED, "answer of another length")

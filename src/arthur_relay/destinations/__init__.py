@@ -112,3 +112,17 @@ class HasOwner(Protocol):
             RelayError: The destination could not be asked, or refused to answer.
         """
         ...
+
+
+@runtime_checkable
+class FindsStored(Protocol):
+    """A destination that stores a row again when it is sent again, and says what it has."""
+
+    async def find_stored(self, batch: Batch) -> Attempt | None:
+        """Ask which rows are there already; sends none of them. Never raises.
+
+        Returns:
+            DELIVERED for each that is there, and RETRY for each that is not; a failure when no
+            answer came; None when the credentials don't permit the question.
+        """
+        ...

@@ -168,6 +168,8 @@ class HttpClient:
     ) -> Answer:
         """Make one request. A redirect is returned like any other answer.
 
+        Content is JSON unless the headers name another type.
+
         Whatever is raised in it counts as a failed attempt, unknown errors too: the libraries below
         do not map all errors of a broken connection or of TLS, and an application's tests may put
         something of their own in place of the network.
@@ -177,7 +179,7 @@ class HttpClient:
         """
         sent = dict(headers or {})
         if content is not None:
-            sent["Content-Type"] = "application/json"
+            sent.setdefault("Content-Type", "application/json")
         if isinstance(content, Batch):
             # With its length httpx sends the parts as they are, not in the chunked encoding.
             sent["Content-Length"] = str(content.size)

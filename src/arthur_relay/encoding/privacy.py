@@ -104,6 +104,24 @@ class Privacy:
         """Return what may be sent of any other text."""
         return self._cut(self._redact(text))
 
+    def redacted(self, text: str) -> str:
+        """Return what may be sent of a part of a longer text; it is not cut."""
+        return self._redact(text)
+
+    def cut(self, text: str) -> str:
+        """Return a text that was redacted, cut to the longest that texts may be."""
+        return self._cut(text)
+
+    @property
+    def hides_inputs(self) -> bool:
+        """Whether inputs are hidden."""
+        return self._hide_inputs
+
+    @property
+    def hides_outputs(self) -> bool:
+        """Whether outputs are hidden."""
+        return self._hide_outputs
+
     def may_send_tokens(self, tokens: Sequence[Any], *, output: str, shown: str) -> bool:
         """Return whether tokens, or likelihoods by token, reveal nothing that the output does not.
 

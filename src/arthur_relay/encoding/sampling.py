@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from uuid import UUID
 
 from arthur_relay.inference import (
     Capture,
     CapturedGroundTruth,
     CapturedRow,
     Encodable,
+    Run,
     inference_id_of,
     run_id_of,
 )
@@ -46,7 +48,9 @@ def split_sample(captures: Sequence[Capture], rate: float) -> tuple[list[Capture
 
 
 def _id(capture: Encodable) -> str:
-    # An application may give an id that is not a text; then the encoder rejects it.
+    if isinstance(capture, Run) and capture.trace is not None:
+        return str(UUID(bytes=capture.trace.trace_id))  # a trace is sent whole, or not at all
+    # An application may give an id that is no text: the encoder will find out, if it comes so far.
     text = inference_id_of(capture)
     if isinstance(capture, CapturedGroundTruth):
         return run_id_of(text) or text  # one decision for all of a run

@@ -1,5 +1,6 @@
-"""A local Arthur Scope (REST API v3) to develop and test against, with faults on demand."""
+"""A local Arthur Scope and Arthur Engine to develop and test against, with faults on demand."""
 
+from arthur_relay.sandbox.engine.keys import Role
 from arthur_relay.sandbox.faults import Fault, Faults, Kind, Route
 from arthur_relay.sandbox.journal import RecordedRequest
 from arthur_relay.sandbox.models import InvalidModelError, attribute, demo_attributes
@@ -14,6 +15,7 @@ __all__ = [
     "Kind",
     "ModelExistsError",
     "RecordedRequest",
+    "Role",
     "Route",
     "attribute",
     "demo_attributes",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from arthur_relay.sandbox.gate import is_engines
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -22,10 +24,11 @@ def answer_json(content: object, status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
 
 
-async def answer_error(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
-    """The answer to a request that ended in an HTTPException."""
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The answer to a request that ended in an HTTPException, in the words of the API asked."""
     assert isinstance(error, HTTPException)
-    return answer_json({"error": error.detail}, error.status_code)
+    key = "detail" if is_engines(request.url.path) else "error"
+    return answer_json({key: error.detail}, error.status_code)
 
 
 async def read_json_object(request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The app: Arthur's REST API v3, as far as clients that send inferences need it."""
+"""The app: Arthur's REST API v3 and the Engine's, as far as clients that send need them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.routing import Route as Path
 from arthur_relay.http_server.web_origins import foreign_host
 from arthur_relay.sandbox.answers import answer_error, answer_json, read_json_object
 from arthur_relay.sandbox.core import NotRowsError
+from arthur_relay.sandbox.engine.api import engine_routes
 from arthur_relay.sandbox.gate import PREFIX, ROW_FAULTS, Gate
 from arthur_relay.sandbox.models import InvalidModelError
 from arthur_relay.sandbox.page import page_routes
@@ -56,6 +57,7 @@ def build_app(core: Core, stopping: Ticks) -> ASGIApp:
                 Path(f"{PREFIX}{path}", api.authenticated(handler), methods=[method])
                 for method, path, handler in paths
             ),
+            *engine_routes(core.engine),
             *page_routes(core, stopping),
         ],
         exception_handlers={HTTPException: answer_error},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from arthur_relay.sandbox.auth import Auth
+    from arthur_relay.sandbox.engine.core import EngineCore
     from arthur_relay.sandbox.faults import Fault, Faults
     from arthur_relay.sandbox.journal import Journal
     from arthur_relay.sandbox.store import Store, Stored
@@ -44,6 +45,7 @@ class Core:
         journal: What was asked of it.
         max_body_bytes: The longest body of rows; None sets no limit.
         loopback_only: Whether the server listens on the loopback interface only.
+        engine: What it does as an Arthur Engine.
     """
 
     store: Store
@@ -52,6 +54,7 @@ class Core:
     journal: Journal
     max_body_bytes: int | None
     loopback_only: bool
+    engine: EngineCore
 
     def add_model(self, given: Mapping[str, Any], *, model_id: str | None = None) -> dict[str, Any]:
         """Register a model.
@@ -158,6 +161,8 @@ class Core:
         return {
             "inferences": sum(model["inferences"] for model in models),
             "models": models,
+            "task_id": self.engine.store.tasks()[0].id,
+            **self.engine.store.counts(),
             "faults": [fault.describe() for fault in self.faults.active],
             **self.journal.state(),
         }

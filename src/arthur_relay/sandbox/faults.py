@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Route(StrEnum):
-    """The API's routes, as faults and counts name them; `OTHER` are those it does not have."""
+    """The APIs' routes, as faults and counts name them; `OTHER` are those neither of them has.
+
+    The first are Arthur Scope's, those from `TRACES` on the Engine's.
+    """
 
     LOGIN = "login"
     USERS = "users"
@@ -24,6 +27,10 @@ class Route(StrEnum):
     INFERENCES = "inferences"
     GROUND_TRUTH = "ground_truth"
     QUERY = "query"
+    TRACES = "traces"
+    SPANS = "spans"
+    ANNOTATIONS = "annotations"
+    TASKS = "tasks"
     OTHER = "other"
 
 
@@ -37,7 +44,7 @@ _DESCRIBED: Final = (
     "every",
     "containing",
 )
-SENDING: Final = (Route.INFERENCES, Route.GROUND_TRUTH)
+SENDING: Final = (Route.INFERENCES, Route.GROUND_TRUTH, Route.TRACES, Route.ANNOTATIONS)
 
 
 class Kind(StrEnum):
@@ -130,8 +137,8 @@ class Faults:
     `status(429)` fail three requests. A fault has effect on requests that arrive after the call.
 
     All that set a fault take `times`, the number of requests (None: until `reset`), and `routes`
-    (`SENDING` by default: `POST` and `PATCH` of inferences), and raise ValueError when a value is
-    out of its range.
+    (`SENDING` by default: those that take inferences, ground truth, spans and annotations), and
+    raise ValueError when a value is out of its range.
 
     Args:
         auth: Makes all tokens invalid.
@@ -272,7 +279,9 @@ class Faults:
             statuses: By index, the rows' statuses; 2xx leaves a row alone, and so does the
                 list's end.
             every: Fail every n-th row of each request, the n-th first, with `status`.
-            containing: Fail the rows whose partner_inference_id holds this text, with `status`.
+            containing: Fail the rows whose partner_inference_id, or trace and span id joined by a
+                dash, holds this text, with `status`. The Engine has no status for a span: it
+                rejects it.
             status: The status for `every` and `containing`, 300 to 599.
             times: For how many requests; None until `reset`.
             routes: Where.

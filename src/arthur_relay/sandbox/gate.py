@@ -20,12 +20,36 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox.ticks import Ticks
 
 PREFIX: Final = "/api/v3"
+ENGINE_PREFIXES: Final = ("/api/v1", "/api/v2")
 # A key of the ASGI scope's state.
 ROW_FAULTS: Final = "row_faults"
 
 
+def is_engines(path: str) -> bool:
+    """Whether a path is of the Engine's API."""
+    return path.startswith(tuple(f"{prefix}/" for prefix in ENGINE_PREFIXES))
+
+
 def route_of(method: str, path: str) -> Route:
-    """The route that a request to the API is for."""
+    """The route that a request to one of the APIs is for."""
+    return _engine_route(method, path) if is_engines(path) else _scope_route(method, path)
+
+
+def _engine_route(method: str, path: str) -> Route:
+    match path.strip("/").split("/")[1:]:
+        case ["v1", "traces"] if method == "POST":
+            return Route.TRACES
+        case ["v1", "traces", _, "annotations"]:
+            return Route.ANNOTATIONS
+        case ["v1", "traces", *_]:
+            return Route.SPANS
+        case ["v2", "tasks", *_]:
+            return Route.TASKS
+        case _:
+            return Route.OTHER
+
+
+def _scope_route(method: str, path: str) -> Route:
     match path.removeprefix(PREFIX).strip("/").split("/"):
         case ["login"]:
             return Route.LOGIN
@@ -135,10 +159,11 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if not scope["path"].startswith(f"{PREFIX}/"):
+        path = scope["path"]
+        if not (path.startswith(f"{PREFIX}/") or is_engines(path)):
             await self._app(scope, receive, send)
             return
-        route = route_of(scope["method"], scope["path"])
+        route = route_of(scope["method"], path)
         exchange = _Exchange(scope, receive, send)
         if not await exchange.read():
             return
@@ -178,7 +203,7 @@ class Gate:
                     return None
                 return answer or await exchange.run(self._app)
             case Kind.STATUS | Kind.REDIRECT | Kind.NOT_JSON:
-                return _instead(fault)
+                return _instead(fault, exchange.scope["path"])
             case _:
                 return None if answer is None else _spoilt(answer, fault)
 
@@ -203,23 +228,28 @@ class Gate:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-def _instead(fault: Fault) -> _Answer:
+def _instead(fault: Fault, path: str) -> _Answer:
     """The answer that a fault gives in place of the API's."""
     body = fault.body
     if fault.status in {204, 304}:
         body = ""  # these have none, by the protocol
     elif body is None:
-        body = json.dumps({"error": f"the sandbox was told to answer {fault.status}"})
+        key = "detail" if is_engines(path) else "error"
+        body = json.dumps({key: f"the sandbox was told to answer {fault.status}"})
     response = Response(body, fault.status, {"Content-Type": "application/json", **fault.headers})
     return _Answer(response.status_code, response.raw_headers, bytes(response.body))
 
 
 def _spoilt(answer: _Answer, fault: Fault) -> _Answer:
     """An answer of the API with the results or counts that a fault makes wrong."""
-    if fault.kind is Kind.CUT_MIDBODY or answer.status != 207:
+    if fault.kind is Kind.CUT_MIDBODY:
         return answer
     content = json.loads(answer.body)
-    if fault.kind is Kind.WRONG_COUNTS:
+    if "accepted_spans" in content:
+        content["accepted_spans"] += fault.shift
+    elif answer.status != 207:
+        return answer
+    elif fault.kind is Kind.WRONG_COUNTS:
         content["counts"]["success"] += fault.shift
     elif fault.shift < 0:
         del content["results"][fault.shift :]

@@ -47,6 +47,8 @@ def page_routes(core: Core, stopping: Ticks) -> list[Route]:
         ("GET", "/sandbox/events", page.events),
         ("GET", "/sandbox/inferences", page.inferences),
         ("GET", "/sandbox/inferences/{seq:int}", page.inference),
+        ("GET", "/sandbox/traces", page.traces),
+        ("GET", "/sandbox/traces/{trace_id}", page.trace),
         ("GET", "/sandbox/faults", page.faults),
         ("POST", "/sandbox/faults", page.set_fault),
         ("DELETE", "/sandbox/faults", page.reset_faults),
@@ -103,6 +105,22 @@ class _Page:
         if found is None:
             raise HTTPException(404, "no such inference")
         return answer_json(found.row)
+
+    async def traces(self, request: Request) -> Response:
+        query = request.query_params
+        limit = _number(query.get("limit"), "limit")
+        page = await run_in_threadpool(
+            self._core.engine.traces,
+            before=_number(query.get("before"), "before"),
+            limit=50 if limit is None else min(limit, MAX_PAGE_ROWS),
+        )
+        return answer_json(page)
+
+    async def trace(self, request: Request) -> Response:
+        found = await run_in_threadpool(self._core.engine.trace, request.path_params["trace_id"])
+        if found is None:
+            raise HTTPException(404, "no such trace")
+        return answer_json(found)
 
     async def faults(self, request: Request) -> Response:  # noqa: ARG002  # Starlette's signature
         return answer_json([fault.describe() for fault in self._core.faults.active])

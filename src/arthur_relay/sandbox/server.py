@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import signal
+import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from arthur_relay.sandbox.auth import Auth
 from arthur_relay.sandbox.core import Core
+from arthur_relay.sandbox.engine.core import EngineCore
+from arthur_relay.sandbox.engine.keys import Role
+from arthur_relay.sandbox.engine.store import EngineStore
+from arthur_relay.sandbox.engine.views import full_span_view
 from arthur_relay.sandbox.faults import Faults
 from arthur_relay.sandbox.journal import Journal, RecordedRequest
 from arthur_relay.sandbox.models import DEMO_PARTNER_MODEL_ID, demo_attributes
@@ -23,12 +28,20 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 
+DEMO_TASK: Final = "arthur-relay demo"
+WRITE_KEY: Final = "sandbox-write-key"
+READ_KEY: Final = "sandbox-read-key"
+ADMIN_KEY: Final = "sandbox-admin-key"
+"""Keys of the Engine beside the first one: each may do less."""
+
+
 class ArthurSandbox:
-    """A local Arthur Scope (REST API v3) with a page to look at, and faults on demand.
+    """A local Arthur Scope (REST API v3) and Arthur Engine, with a page, and faults on demand.
 
     A context manager: the server runs inside of the block. All methods and properties may be used
     from any thread; `inferences`, `requests`, `faults`, `duplicates` and `add_model` also while the
-    server is stopped. Nothing is written to the log but what uvicorn says at INFO.
+    server is stopped. What it has as an Engine is in memory only. Nothing is written to the log but
+    what uvicorn says at INFO.
 
     Args:
         host: The address to listen on.
@@ -37,17 +50,22 @@ class ArthurSandbox:
             life of this object.
         login: The only user's name.
         password: Their password.
-        api_key: The only API key.
+        api_key: The only API key of Arthur Scope, and one of the Engine that may write and read.
         model: The first model's JSON, of which only `attributes` is needed; None takes the demo
             model.
         model_id: The first model's id; None makes one, or finds it in the data.
         organization_id: The user's organisation.
         token_seconds: How long a login is valid. The SDK logs in anew without pause when it is
             less than 300.
-        max_body_bytes: The longest body of inferences, longer ones are answered 413; None sets no
-            limit.
+        max_body_bytes: The longest body of inferences or spans, longer ones are answered 413; None
+            sets no limit.
         outside_identity_provider: Whether `GET /users/me` answers 403, as it does to users of an
             outside identity provider; a sequence also names the user's organisations.
+        task_id: The id of the Engine's first task; None makes one.
+
+    Attributes:
+        engine_keys: The Engine's keys and their roles; may be changed at any time.
+        task_id: The id of the Engine's first task.
 
     Raises:
         InvalidModelError: the model is not one that Arthur would take.
@@ -70,6 +88,7 @@ class ArthurSandbox:
         token_seconds: float = 3600.0,
         max_body_bytes: int | None = None,
         outside_identity_provider: bool | Sequence[str] = False,
+        task_id: str | None = None,
     ) -> None:
         self.login = login
         self.password = password
@@ -89,8 +108,22 @@ class ArthurSandbox:
             outside=outside is not False,
         )
         self.faults = Faults(auth, self._journal.changes)
+        self.engine_keys = {
+            api_key: Role.TASK_ADMIN,
+            WRITE_KEY: Role.VALIDATION_USER,
+            READ_KEY: Role.ORG_AUDITOR,
+            ADMIN_KEY: Role.ADMIN_KEY,
+        }
+        engine = EngineCore(EngineStore(), self.engine_keys, self._journal, max_body_bytes)
+        self.task_id = engine.store.add_task(DEMO_TASK, task_id=task_id).id
         self._core = Core(
-            self._store, auth, self.faults, self._journal, max_body_bytes, _is_loopback(host)
+            self._store,
+            auth,
+            self.faults,
+            self._journal,
+            max_body_bytes,
+            _is_loopback(host),
+            engine,
         )
         self._lifecycle = threading.RLock()
         self._running: Running | None = None
@@ -135,13 +168,30 @@ class ArthurSandbox:
         return [{**stored.row, "model_id": stored.model_id} for stored in self._store.inferences()]
 
     @property
+    def spans(self) -> list[dict[str, Any]]:
+        """All spans that the Engine has stored, in order of arrival; may be empty.
+
+        Each as `GET /api/v1/traces/spans/{span_id}` shows it; one that came twice is there twice.
+        """
+        return [full_span_view(each) for each in self._core.engine.store.spans()]
+
+    @property
+    def traces(self) -> list[dict[str, Any]]:
+        """All traces of the Engine, newest first; may be empty.
+
+        Each as `GET /api/v1/traces/{trace_id}` shows it: with its spans as a tree.
+        """
+        found = self._core.engine.store.traces(before=None, limit=sys.maxsize)
+        return [self._core.engine.view(spans, is_full=True) for spans in found]
+
+    @property
     def requests(self) -> list[RecordedRequest]:
         """The last requests to the API (10,000 at most), oldest first; may be empty."""
         return self._journal.requests
 
     @property
     def duplicates(self) -> int:
-        """How many rows came with a partner_inference_id that was stored already."""
+        """How many rows came with an id that was stored already; spans are stored again."""
         return self._journal.duplicates
 
     @property
@@ -162,6 +212,32 @@ class ArthurSandbox:
             "ARTHUR_API_KEY": self.api_key,
             "ARTHUR_MODEL_ID": self.model_id,
         }
+
+    def engine_environment(self, *, api_key: str | None = None) -> dict[str, str]:
+        """The environment variables with which the Engine's SDK and the relay find this sandbox.
+
+        Args:
+            api_key: The key; None takes the one that may write and read.
+
+        Raises:
+            RuntimeError: the port is 0 and the server was never started.
+        """
+        return {
+            "ARTHUR_BASE_URL": self.url,
+            "ARTHUR_API_KEY": self.api_key if api_key is None else api_key,
+            "ARTHUR_TASK_ID": self.task_id,
+        }
+
+    def add_task(self, name: str, *, task_id: str | None = None) -> str:
+        """Make a task of the Engine beside the first; names need not differ.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ValueError: the id is no UUID, or taken.
+        """
+        return self._core.engine.store.add_task(name, task_id=task_id).id
 
     def add_model(
         self,

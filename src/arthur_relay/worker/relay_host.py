@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from arthur_relay.capture.open_runs import OpenRuns
+from arthur_relay.capture.tracing import NO_TRACING
 from arthur_relay.errors import unable_to_start
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.runtime.process_registry import registry
@@ -50,6 +51,7 @@ class RelayHost:
         open_runs: The runs that have started and not ended.
         models: The models that are known.
         events: What the callback counts.
+        tracing: Which runs handlers make into spans, and where in which trace.
     """
 
     def __init__(self, relay: Relay, destination: Destination, settings: RelaySettings) -> None:
@@ -57,6 +59,7 @@ class RelayHost:
         self.settings = settings
         self.models = KnownModels()
         self.events = EventCounts()
+        self.tracing = NO_TRACING
         self.idle_seconds: float | None = IDLE_SECONDS
         self._destination = destination
         self._lock = ProcessLock()
@@ -174,6 +177,7 @@ class RelayHost:
         # Still referred to, so that no finaliser in the child touches the parent's connections.
         self._forked_from.append(self.pipeline)
         self.pipeline.abandon()
+        self.tracing.remember(self.open_runs.runs())
         self.open_runs.clear()
         self.events = EventCounts()
         self._id_prefix = secrets.token_hex(12)
@@ -251,6 +255,8 @@ class RelayHost:
 
     def _give_up(self, run: Run) -> None:
         self.events.abandoned.increment()
+        if run.trace is not None:
+            self.tracing.ended(run)
         self.submit(run, may_wait=False)
         self.submit_ground_truths(run)
 

@@ -10,19 +10,17 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from arthur_relay.credentials import Credentials, is_loopback, socket_path
-from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
-from arthur_relay.destinations.scope.auth import Token, TokenSource
-from arthur_relay.destinations.scope.encoder import ScopeRowFormat
-from arthur_relay.destinations.scope.interpret import (
+from arthur_relay.destinations.answers import (
     RETRY,
-    described,
     described_success,
-    interpret,
-    is_arthurs,
     may_pass,
     refused,
     whole,
 )
+from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
+from arthur_relay.destinations.scope.auth import Token, TokenSource
+from arthur_relay.destinations.scope.encoder import ScopeRowFormat
+from arthur_relay.destinations.scope.interpret import described, interpret, is_arthurs
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.encoding.model import is_path_segment

@@ -1,36 +1,30 @@
-"""What Arthur's answers mean: whether they are Arthur's at all, and what became of the rows. Pure.
-
-An ingress, a load balancer or a firewall answers in Arthur's place while Arthur is rolled out, and
-knows nothing of rows, models or keys. Its answer only means that Arthur can't be reached.
-"""
+"""What Arthur Scope's answers mean: whether they are Scope's, and what became of the rows. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from arthur_relay.destinations import answers
+from arthur_relay.destinations.answers import (
+    KEYS_OF_OTHERS,
+    OF_OTHERS,
+    RETRY,
+    described_success,
+    is_json,
+    malformed,
+    may_pass,
+    refused,
+    whole,
+)
 from arthur_relay.destinations.http import Answer
 from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
-
-RETRY = Outcome(Verdict.RETRY)
 
 _PROHIBITIONS = {
     402: "Arthur's plan does not include this",
     403: "Arthur does not permit to write to the model",
 }
-
-_OF_OTHERS = frozenset({405, 407, 421, 426, 511})
-"""Statuses that Arthur never returns: its routes take our methods, and it is not a proxy."""
-
-_KEYS_OF_OTHERS = frozenset(
-    {"apiVersion", "kind", "path", "requestId", "statusCode", "success", "timestamp"}
-)
-"""Keys in the errors of Kubernetes, Cloudflare, Spring, Fastify and others, but not of Arthur."""
-
-_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,40}/[a-z0-9][a-z0-9.+-]{0,60}")
 
 
 def interpret(
@@ -72,33 +66,6 @@ def interpret(
     return refused(batch, reason, status)
 
 
-def may_pass(status: int) -> bool:
-    """Return whether a failure with this status may pass by itself; Arthur documents none.
-
-    A redirect may: it is unexpected, and following it could show prompts to a stranger.
-    """
-    return status in (408, 425, 429) or status >= 500 or status < 400
-
-
-def whole(
-    batch: Batch,
-    outcome: Outcome,
-    failure: Failure | None = None,
-    reason: str = "",
-    retry_after: float | None = None,
-    *,
-    may_have_arrived: bool = False,
-) -> Attempt:
-    """Return an attempt with the same outcome for each row of a batch."""
-    outcomes = (outcome,) * len(batch.rows)
-    return Attempt(outcomes, failure, reason, retry_after, may_have_arrived)
-
-
-def malformed(batch: Batch, reason: str) -> Attempt:
-    """Return an attempt whose answer does not say what became of the rows."""
-    return whole(batch, RETRY, Failure.MALFORMED, reason, may_have_arrived=True)
-
-
 def interpret_results(batch: Batch, body: bytes) -> Attempt:
     """Map the results of a 207 to the batch's rows, by index: results carry no id.
 
@@ -122,11 +89,6 @@ def interpret_results(batch: Batch, body: bytes) -> Attempt:
     return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
 
 
-def refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
-    """Return an attempt in which Arthur refused the whole batch for good."""
-    return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)
-
-
 def is_success_of_another(answer: Answer) -> bool:
     """Return whether a 2xx to rows comes from something before Arthur.
 
@@ -137,11 +99,11 @@ def is_success_of_another(answer: Answer) -> bool:
     if answer.status == 207:
         return False
     if answer.problem:
-        return not _is_json(answer)
+        return not is_json(answer)
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
-        return not (_is_json(answer) and answer.body)
+        return not (is_json(answer) and answer.body)
     return not (isinstance(document, Mapping) and "results" in document)
 
 
@@ -153,7 +115,7 @@ def is_arthurs(answer: Answer) -> bool:
     number as `status`. Gateways that write JSON have a `message` alone, an object as their error,
     or keys that Arthur does not use.
     """
-    if answer.status in _OF_OTHERS:
+    if answer.status in OF_OTHERS:
         return False
     try:
         document = orjson.loads(answer.body)
@@ -161,7 +123,7 @@ def is_arthurs(answer: Answer) -> bool:
         return False
     if not isinstance(document, Mapping):
         return False
-    if not _KEYS_OF_OTHERS.isdisjoint(document):
+    if not KEYS_OF_OTHERS.isdisjoint(document):
         return False
     error = document.get("error")
     if error is not None:
@@ -172,44 +134,8 @@ def is_arthurs(answer: Answer) -> bool:
 
 
 def described(answer: Answer, secrets: Iterable[str] = ()) -> str:
-    """Describe an answer in a few words: its status, its redirect, and whether it is Arthur's.
-
-    Args:
-        answer: The answer, from Arthur or from something before it.
-        secrets: Texts that are left out, should the answer echo them.
-    """
-    status = answer.status
-    if 200 <= status < 300 and not _is_json(answer):
-        return described_success(answer, secrets)
-    if 300 <= status < 400:
-        return f"http {status}{_target(answer.headers.get('location', ''), secrets)}"
-    if status == 407:
-        return "http 407: the proxy asks who we are"
-    if 400 <= status < 500 and not is_arthurs(answer):
-        return f"http {status}, and not in Arthur's words: something before it answers"
-    return f"http {status}"
-
-
-def described_success(answer: Answer, secrets: Iterable[str] = ()) -> str:
-    """Describe a 2xx that is not Arthur's, in a few words.
-
-    Args:
-        answer: The answer.
-        secrets: Texts that are left out, should the answer echo them.
-    """
-    media_type = _media_type(answer)
-    is_odd = _MEDIA_TYPE.fullmatch(media_type) is None
-    if not answer.body and not answer.problem:
-        content = "nothing"
-    elif is_odd or any(secret.lower() in media_type for secret in secrets):
-        content = "something else than Arthur's JSON"
-    elif _is_json(answer):
-        content = "JSON that is not Arthur's"
-    else:
-        content = media_type
-    return (
-        f"http {answer.status} with {content}: a proxy or a login page may answer in Arthur's place"
-    )
+    """Describe an answer in a few words. See `answers.described`."""
+    return answers.described(answer, secrets, is_arthurs=is_arthurs(answer))
 
 
 def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> Attempt:
@@ -239,30 +165,3 @@ def _all_stored(counts: object, rows: int) -> bool:
         rows,
         0,
     )
-
-
-def _is_json(answer: Answer) -> bool:
-    return _media_type(answer).endswith(("/json", "+json"))
-
-
-def _media_type(answer: Answer) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _target(location: str, secrets: Iterable[str]) -> str:
-    """Describe the server that a redirect leads to; the rest of the address may echo our texts."""
-    try:
-        parts = urlsplit(location)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return ""
-    if not host:
-        return ", a redirect to another path of it" if parts.path else ""
-    name = unquote(host).lower()
-    is_odd = not name.isascii() or not name.isprintable()
-    if is_odd or any(secret.lower() in name for secret in secrets):
-        return ""
-    if ":" in host:
-        host = f"[{host}]"
-    scheme = f"{parts.scheme}:" if parts.scheme else ""
-    return f", a redirect to {scheme}//{host}" + (f":{port}" if port is not None else "")

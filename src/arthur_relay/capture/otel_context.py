@@ -1,0 +1,49 @@
+"""What OpenTelemetry's current context says about a run, if the application uses OpenTelemetry.
+
+The package is never imported here: an application that has set something there has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from arthur_relay.inference import TraceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ATTRIBUTES = (
+    "session.id",
+    "user.id",
+    "metadata",
+    "tag.tags",
+    "llm.prompt_template.template",
+    "llm.prompt_template.version",
+    "llm.prompt_template.variables",
+)
+"""What OpenInference's `using_attributes` and Arthur's `arthur.attributes` set for all spans."""
+
+
+def outer_span() -> TraceContext | None:
+    """Return the place below OpenTelemetry's current span, or None when there is none."""
+    tracing = sys.modules.get("opentelemetry.trace")
+    if tracing is None:
+        return None
+    span = tracing.get_current_span().get_span_context()
+    if not span.is_valid:
+        return None
+    return TraceContext(
+        span.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big"), is_root=True
+    )
+
+
+def context_attributes() -> Mapping[str, Any] | None:
+    """Return the attributes that the context has for every span, or None when it has none."""
+    context = sys.modules.get("opentelemetry.context")
+    if context is None:
+        return None
+    current = context.get_current()
+    if not current:
+        return None
+    return {name: current[name] for name in ATTRIBUTES if name in current} or None

@@ -1,0 +1,1 @@
+"""Arthur Engine: OpenTelemetry spans, one request of whole traces' parts at a time."""

@@ -1,0 +1,142 @@
+"""What a model's result says beside its messages: tokens, model, finish reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openinference.semconv.trace import SpanAttributes
+
+from arthur_relay.encoding import facts, token_counts
+from arthur_relay.encoding.reading import plain_text, read_first, whole_number
+from arthur_relay.inference import GenerationSnapshot, ObjectSnapshot
+
+_PROMPT = SpanAttributes.LLM_TOKEN_COUNT_PROMPT
+_COMPLETION = SpanAttributes.LLM_TOKEN_COUNT_COMPLETION
+_TOTAL = SpanAttributes.LLM_TOKEN_COUNT_TOTAL
+_CACHE_READ = SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_READ
+_CACHE_WRITE = SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_CACHE_WRITE
+_AUDIO_IN = SpanAttributes.LLM_TOKEN_COUNT_PROMPT_DETAILS_AUDIO
+_AUDIO_OUT = SpanAttributes.LLM_TOKEN_COUNT_COMPLETION_DETAILS_AUDIO
+_REASONING = SpanAttributes.LLM_TOKEN_COUNT_COMPLETION_DETAILS_REASONING
+
+_COUNTS = (
+    (_PROMPT, token_counts.prompt_tokens),
+    (_COMPLETION, token_counts.completion_tokens),
+    (_TOTAL, token_counts.total_tokens),
+    (_CACHE_READ, token_counts.cached_tokens),
+    (_CACHE_WRITE, token_counts.cache_creation_tokens),
+    (_AUDIO_IN, token_counts.input_audio_tokens),
+    (_AUDIO_OUT, token_counts.output_audio_tokens),
+    (_REASONING, token_counts.reasoning_tokens),
+)
+
+_GIVEN = {
+    "prompt_tokens": _PROMPT,
+    "completion_tokens": _COMPLETION,
+    "total_tokens": _TOTAL,
+    "cached_tokens": _CACHE_READ,
+    "cache_creation_tokens": _CACHE_WRITE,
+    "input_audio_tokens": _AUDIO_IN,
+    "output_audio_tokens": _AUDIO_OUT,
+    "reasoning_tokens": _REASONING,
+}
+"""By the names of attributes that the relay has for every destination."""
+
+
+def first_generation(outputs: Any) -> ObjectSnapshot | None:
+    """Return the snapshot of a result's first generation, or None."""
+    try:
+        found = outputs["generations"][0][0]
+    except (IndexError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, ObjectSnapshot) else None
+
+
+def answer(outputs: Any) -> GenerationSnapshot | None:
+    """Return the first generation as what `encoding` reads facts from, or None."""
+    generation = first_generation(outputs)
+    if generation is None:
+        return None
+    message = message_fields(generation)
+    found = GenerationSnapshot(
+        generation.fields.get("text"), streamed=generation.cls.__name__.endswith("Chunk")
+    )
+    usage = message.get("usage_metadata")
+    found.usage = usage if isinstance(usage, Mapping) else None
+    found.message_id = message.get("id")
+    sources = (
+        message.get("response_metadata"),
+        message.get("additional_kwargs"),
+        generation.fields.get("generation_info"),
+        outputs.get("llm_output"),
+    )
+    found.facts = tuple(each for each in sources if isinstance(each, Mapping) and each)
+    return found
+
+
+def message_fields(generation: ObjectSnapshot) -> Mapping[str, Any]:
+    """Return the fields of a generation's message; none of a completion's."""
+    message = generation.fields.get("message")
+    return message.fields if isinstance(message, ObjectSnapshot) else {}
+
+
+def counts(outputs: Any) -> Iterator[tuple[str, int]]:
+    """Yield the token counts by attribute.
+
+    LangChain's own counts, and the provider's where it has none, by whatever name. Bedrock's
+    clients count the prompt's cached tokens beside the others; they are among the prompt's here,
+    as OpenInference has it.
+    """
+    found = answer(outputs)
+    if found is None:
+        return
+    values = {name: count for name, of in _COUNTS if (count := of(found)) is not None}
+    cached = values.get(_CACHE_READ, 0) + values.get(_CACHE_WRITE, 0)
+    prompt, completion = values.get(_PROMPT), values.get(_COMPLETION)
+    if cached and prompt is not None and completion is not None:
+        total = values.get(_TOTAL, prompt + completion)
+        if total == prompt + completion + cached:
+            values[_PROMPT] = prompt + cached
+        elif prompt < cached:
+            values[_PROMPT], values[_TOTAL] = prompt + cached, total + cached
+    details = (_CACHE_READ, _CACHE_WRITE, _AUDIO_IN, _AUDIO_OUT, _REASONING)
+    for name, count in values.items():
+        if count or name not in details:
+            yield name, count
+
+
+def given_counts(values: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """Return the counts that code gives with an inference, by attribute."""
+    given = values or {}
+    return [(name, given[key]) for key, name in _GIVEN.items() if given.get(key) is not None]
+
+
+def model_name(
+    outputs: Any, metadata: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None
+) -> str | None:
+    """Return the model's name: of the result, else of the request, or None."""
+    output = outputs.get("llm_output") if isinstance(outputs, Mapping) else None
+    for source, names in (
+        (output, ("model_name", "model")),
+        (metadata, ("ls_model_name",)),
+        (parameters, ("model_name", "model")),
+    ):
+        if isinstance(source, Mapping):
+            found = plain_text(read_first(source, names))
+            if found is not None and (name := found.strip()):
+                return name
+    generation = answer(outputs)
+    return None if generation is None else facts.model_name(generation)
+
+
+def finish_reason(outputs: Any) -> str | None:
+    """Return why the model stopped, or None."""
+    found = answer(outputs)
+    return None if found is None else facts.finish_reason(found)
+
+
+def count_in_range(count: Any) -> int | None:
+    """Return a count that the Engine can store, or None."""
+    number = whole_number(count)
+    return number if number is not None and 0 <= number < 2**31 else None

@@ -1,0 +1,95 @@
+"""How a run ended, as a span's status and its exception."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from arthur_relay.destinations.engine.answer_facts import (
+    finish_reason,
+    first_generation,
+    message_fields,
+)
+from arthur_relay.destinations.engine.span_bytes import SpanException
+from arthur_relay.encoding.privacy import CUT_ERROR_CHARACTERS
+from arthur_relay.inference import MAX_ERROR_CHARACTERS, Run, RunKind, RunOutcome
+
+if TYPE_CHECKING:
+    from arthur_relay.destinations.engine.attributes import SpanTexts
+    from arthur_relay.inference import ExceptionSnapshot
+
+_WORDS: Mapping[RunOutcome, str] = {
+    RunOutcome.ERROR: "error",
+    RunOutcome.CANCELLED: "cancelled",
+    RunOutcome.DISCONNECTED: "disconnected: the consumer of the stream went away",
+    RunOutcome.ABANDONED: "abandoned: no end event came",
+}
+
+
+def settle_outcome(run: Run) -> None:
+    """Correct the outcome of a stream that was closed after its last chunk: it was complete."""
+    if run.kind is not RunKind.LLM or run.outcome not in (
+        RunOutcome.DISCONNECTED,
+        RunOutcome.CANCELLED,
+    ):
+        return
+    generation = first_generation(run.outputs)
+    if generation is not None and (
+        message_fields(generation).get("chunk_position") == "last"
+        or finish_reason(run.outputs) is not None
+    ):
+        run.outcome = RunOutcome.OK
+        run.exception = None
+
+
+def status_message(run: Run, texts: SpanTexts) -> str | None:
+    """Return the message of a span's status, or None when its run ended well."""
+    if run.outcome is RunOutcome.OK:
+        return None
+    word = _WORDS[run.outcome]
+    if run.outcome is not RunOutcome.ERROR or run.exception is None:
+        return word
+    name = run.exception.type_name.rpartition(".")[2]
+    message = _message(run.exception, texts)
+    return texts.whole(f"{name}: {message}" if message else name)
+
+
+def exception_of(run: Run, texts: SpanTexts) -> SpanException | None:
+    """Return what a span tells of its run's exception, or None when there is none."""
+    found = run.exception
+    if found is None:
+        return None
+    message = _message(found, texts)
+    hidden = texts.hiding.inputs or texts.hiding.outputs
+    stacktrace = None if hidden else texts.whole(_stacktrace(found, message, texts))
+    return SpanException(
+        type_name=texts.whole(found.type_name), message=message, stacktrace=stacktrace
+    )
+
+
+def _message(found: ExceptionSnapshot, texts: SpanTexts) -> str:
+    """Return what may be told of an exception's text, which may quote what is hidden."""
+    if texts.hiding.inputs or texts.hiding.outputs:
+        return ""
+    return texts.cut(_part(found.message, texts))
+
+
+def _part(text: str, texts: SpanTexts) -> str:
+    """Return what may be told of a text that the callback may have cut."""
+    told = texts.part(text)
+    if len(text) >= MAX_ERROR_CHARACTERS and texts.redacts:
+        return told[:-CUT_ERROR_CHARACTERS] + "…"  # half a secret looks like none
+    return told
+
+
+def _stacktrace(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
+    """Return a stack trace as Python prints it; source lines are read here, not by the caller."""
+    lines = ["Traceback (most recent call last):\n"]
+    for filename, number, function in found.frames:
+        lines.append(f'  File "{filename}", line {number}, in {function}\n')
+        if source := linecache.getline(filename, number).strip():
+            lines.append(f"    {source}\n")
+    lines.append(f"{found.type_name}: {message}\n" if message else f"{found.type_name}\n")
+    lines += [f"{_part(note, texts)}\n" for note in found.notes]
+    return "".join(lines)

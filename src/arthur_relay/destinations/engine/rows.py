@@ -1,0 +1,147 @@
+"""The bytes of rows: each a whole `ExportTraceServiceRequest` of one span; joined without decoding.
+
+Protobuf lets messages be concatenated, so that rows one after the other are a valid request. The
+Engine takes half the time when spans of one resource share it, so `joined` puts them together. It
+reads tags and lengths only. The numbers below are those of opentelemetry-proto: `resource_spans`,
+`resource`, `scope_spans`, `scope` and `spans` are fields 1 and 2 of the messages around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+_FIRST = b"\x0a"
+_SECOND = b"\x12"
+"""The tags of fields 1 and 2 with a length: `number << 3 | 2`."""
+
+_MOST_LENGTH_BYTES = 5
+"""A message has less than 2 GiB, which is a varint of five bytes."""
+
+
+class UnframedError(ValueError):
+    """A body is not framed as `row_body` does it; it may be valid all the same."""
+
+
+def length(size: int) -> bytes:
+    """Return a length as a varint."""
+    if size < 0x80:  # mostly, and twice as quick
+        return bytes((size,))
+    found = bytearray()
+    while size > 0x7F:
+        found.append(size & 0x7F | 0x80)
+        size >>= 7
+    found.append(size)
+    return bytes(found)
+
+
+def text_attribute(key: str, value: str) -> bytes:
+    """Return a `KeyValue` of a text, as a field 1 of the message around it."""
+    text = value.encode()
+    found = _field(_FIRST, key.encode()) + _field(_SECOND, _field(_FIRST, text))
+    return _field(_FIRST, found)
+
+
+def row_body(resource: bytes, scope: bytes, span: bytes) -> bytes:
+    """Return the request of one span.
+
+    Args:
+        resource: The serialized `Resource`; may be empty.
+        scope: The serialized `InstrumentationScope`; may be empty.
+        span: The serialized `Span`.
+    """
+    spans = b"".join((_FIRST, length(len(scope)), scope, _SECOND, length(len(span)), span))
+    group = b"".join((_FIRST, length(len(resource)), resource, _SECOND, length(len(spans))))
+    return b"".join((_FIRST, length(len(group) + len(spans)), group, spans))
+
+
+def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield one request of many rows' bodies, in parts, with equal resources and scopes once.
+
+    Resources, and scopes within a resource, are in the order in which the first span of each came;
+    so are the spans of each. A body that `row_body` did not make is left as it is, at the end.
+
+    Args:
+        bodies: What `row_body` returned, or any other serialized request.
+    """
+    groups: dict[bytes, dict[bytes, list[bytes]]] = {}
+    others: list[bytes] = []
+    for body in bodies:
+        try:
+            resource, scope, span = _parts(body)
+        except (UnframedError, IndexError):
+            others.append(body)
+        else:
+            groups.setdefault(resource, {}).setdefault(scope, []).append(span)
+    for resource, scopes in groups.items():
+        parts = [resource]
+        size = len(resource)
+        for scope, spans in scopes.items():
+            inside = len(scope) + sum(map(len, spans))
+            head = _SECOND + length(inside)
+            size += len(head) + inside
+            parts += (head, scope, *spans)
+        yield b"".join((_FIRST, length(size), *parts))
+    yield from others
+
+
+def split(body: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the resource, the scope and the span that a row's body was made of.
+
+    Raises:
+        UnframedError: `row_body` did not make it.
+    """
+    try:
+        return tuple(map(_content, _parts(body)))  # type: ignore[return-value] # they are three
+    except IndexError:
+        raise UnframedError("the body is cut") from None
+
+
+def _parts(body: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the resource, the scope and the span, each with its tag and length.
+
+    Raises:
+        UnframedError: There is anything else.
+        IndexError: It is cut.
+    """
+    end = len(body)
+    at, group_end = _open(body, 0, _FIRST)
+    spans_at, resource_end = _open(body, at, _FIRST)
+    resource = body[at:resource_end]
+    at, spans_end = _open(body, resource_end, _SECOND)
+    scope_at, scope_end = at, _open(body, at, _FIRST)[1]
+    span_end = _open(body, scope_end, _SECOND)[1]
+    if not spans_at <= resource_end <= scope_end <= span_end == spans_end == group_end == end:
+        raise UnframedError("the body has more than one span, or other fields")
+    return resource, body[scope_at:scope_end], body[scope_end:]
+
+
+def _open(body: bytes, at: int, tag: bytes) -> tuple[int, int]:
+    """Return where the content of a field begins and ends.
+
+    Raises:
+        UnframedError: It is another field, or its length is nonsense.
+        IndexError: The body ends before the content.
+    """
+    if body[at] != tag[0]:
+        raise UnframedError("the body has other fields")
+    size = body[at + 1]
+    at += 2
+    if size >= 0x80:
+        size &= 0x7F
+        for shift in range(7, 7 * _MOST_LENGTH_BYTES, 7):
+            byte = body[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+        else:
+            raise UnframedError("the body has a length beyond 2 GiB")
+    return at, at + size
+
+
+def _field(tag: bytes, content: bytes) -> bytes:
+    return tag + length(len(content)) + content
+
+
+def _content(field: bytes) -> bytes:
+    return field[_open(field, 0, field[:1])[0] :]

@@ -1,0 +1,426 @@
+"""Captured values as JSON that Arthur Engine takes: bounded, readable, and nothing it chokes on.
+
+The Engine reads some attributes as JSON. It rejects a span with a key that has `/` in such JSON,
+and loses the whole request for NaN, a NUL or a lone surrogate, also written as escapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import PurePath
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from arthur_relay.destinations.engine.hiding import REDACTED
+from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.inference import ObjectSnapshot
+
+MAX_DEPTH = 64
+"""How deep values are written; the Engine rejects what is a thousand deep."""
+
+MAX_VALUES = 20_000
+"""How many values are written of one input or output: some 10 ms of work."""
+
+MAX_CHARACTERS = 1_000_000
+"""How many characters of text are written of one input or output."""
+
+MAX_OBJECT_CHARACTERS = 10_000
+"""How much is written of the text of an object that JSON does not know."""
+
+MAX_IMAGE_CHARACTERS = 32_000
+"""The longest inline image that is written, as by OpenInference's default."""
+
+UNPARSED = "unparsed"
+"""The key under which values are sent as a text whose own keys the Engine would reject."""
+
+_COPIED_DEPTH = 8
+_ALWAYS_WRITTEN = frozenset({"content", "invalid_tool_calls", "role", "tool_call_id", "tool_calls"})
+_SCALARS = (UUID, Decimal, PurePath, complex)
+
+
+class MessageForm(StrEnum):
+    """How LangChain's messages are written."""
+
+    TYPED = "typed"
+    """`{"type": ..., "data": {...}}`, by `message_to_dict`."""
+    CONSTRUCTOR = "constructor"
+    """`{"lc": 1, "type": "constructor", "id": [...], "kwargs": {...}}`, by `dumpd`."""
+    FIELDS = "fields"
+    """The fields, by `model_dump`."""
+
+
+class SpanJson(NamedTuple):
+    """A value as JSON.
+
+    Attributes:
+        text: The JSON.
+        is_harmless: Whether the Engine may read it as JSON.
+    """
+
+    text: str
+    is_harmless: bool
+
+
+class JsonWriter:
+    """Writes values as JSON. Never raises.
+
+    Args:
+        tell: What may be told of each text in a value.
+        omitted: Called once for each value that is cut, left out, or sent in another form.
+        redacts: Whether `tell` may change a text, so that numbers have to be shown to it too.
+    """
+
+    def __init__(
+        self, tell: Callable[[str], str], omitted: Callable[[], None], *, redacts: bool = False
+    ) -> None:
+        self._tell = tell
+        self._omitted = omitted
+        self._redacts = redacts
+
+    def write(self, value: Any, form: MessageForm = MessageForm.TYPED) -> SpanJson:
+        """Return a value as JSON."""
+        found, walk = self._plain(value, form)
+        if walk.has_odd_keys:
+            self._omitted()
+        return SpanJson(_dump(found), not walk.has_odd_keys)
+
+    def write_for_reader(self, value: Any) -> str:
+        """Return JSON for an attribute that the Engine always reads as JSON.
+
+        Nothing is lost for a key that it would reject: a nested mapping that has one becomes its
+        JSON as a text; of the outermost, these keys stand together in one such text.
+        """
+        found, walk = self._plain(value, MessageForm.TYPED)
+        if not walk.has_odd_keys:
+            return _dump(found)
+        self._omitted()
+        if not isinstance(found, dict):
+            return _dump(_folded(found))
+        odd = {key: item for key, item in found.items() if _is_odd(key)}
+        kept = {key: _folded(item) for key, item in found.items() if key not in odd}
+        if odd:
+            kept[UNPARSED] = _dump(odd)
+        return _dump(kept)
+
+    def json_text(self, text: str) -> str:
+        """Return a text for an attribute that the Engine always reads as JSON.
+
+        What is no JSON stays as it is: the Engine keeps it as a text.
+        """
+        try:
+            value = orjson.loads(clean_text(text))
+        except orjson.JSONDecodeError:
+            return self._no_json(text)
+        return self.write_for_reader(value)
+
+    def text(self, text: str) -> str:
+        """Return a text that is a whole value, within the same bounds."""
+        return str(self._plain(text, MessageForm.TYPED)[0])
+
+    def unparsed(self, text: str) -> str:
+        """Return JSON that holds a text which is not JSON any more."""
+        return _dump({UNPARSED: clean_text(text)})
+
+    def parsed(self, text: Any) -> dict[str, Any]:
+        """Return the JSON object that a text is; empty when it is none."""
+        try:
+            found = orjson.loads(text) if isinstance(text, str) else None
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            found = None
+        return found if isinstance(found, dict) else {}
+
+    def is_json(self, text: str) -> bool:
+        """Return whether a text is JSON that the Engine may read as such."""
+        if text[:1] not in ("{", "[") and text.lstrip()[:1] not in ("{", "["):
+            return False
+        try:
+            value = orjson.loads(text)
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            return False
+        return _is_harmless(value, MAX_DEPTH)
+
+    def _no_json(self, text: str) -> str:
+        told = self._tell(text)
+        try:
+            json.loads(told)  # knows NaN and lone surrogates, as the Engine does
+        except (ValueError, RecursionError):
+            return told
+        self._omitted()
+        return _dump(told)
+
+    def _plain(self, value: Any, form: MessageForm) -> tuple[Any, _Walk]:
+        walk = _Walk(self._tell, self._omitted, redacts=self._redacts)
+        try:
+            return walk.plain(value, form, 0), walk
+        except Exception:  # noqa: BLE001 - the application's own objects may raise anything
+            self._omitted()
+            return _type_name(value), walk
+
+
+class _Walk:
+    """One walk through one value.
+
+    Attributes:
+        has_odd_keys: Whether a mapping has a key that the Engine rejects in JSON.
+    """
+
+    __slots__ = (
+        "_characters",
+        "_omitted",
+        "_path",
+        "_redacts",
+        "_tell",
+        "_values",
+        "has_odd_keys",
+    )
+
+    def __init__(
+        self, tell: Callable[[str], str], omitted: Callable[[], None], *, redacts: bool
+    ) -> None:
+        self._redacts = redacts
+        self._tell = tell
+        self._omitted = omitted
+        self._values = MAX_VALUES
+        self._characters = MAX_CHARACTERS
+        self._path: set[int] = set()
+        self.has_odd_keys = False
+
+    def plain(self, value: Any, form: MessageForm, depth: int) -> Any:  # noqa: PLR0911 - one for each type
+        """Return what JSON has for a value."""
+        kind = type(value)
+        if kind is str:
+            return self._text(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return self._integer(value)
+        if kind is float:
+            return self._float(value)
+        if depth >= MAX_DEPTH or id(value) in self._path:
+            self._omitted()
+            return f"… [{_type_name(value)}, left out by arthur-relay]"
+        if depth < _COPIED_DEPTH:  # no circle there: these are copies
+            return self._nested(value, form, depth + 1)
+        self._path.add(id(value))
+        try:
+            return self._nested(value, form, depth + 1)
+        finally:
+            self._path.discard(id(value))
+
+    def _nested(self, value: Any, form: MessageForm, depth: int) -> Any:
+        try:
+            if isinstance(value, dict):
+                return self._mapping(value, form, depth)
+            if isinstance(value, (list, tuple)):
+                return self._list(value, form, depth)
+            if type(value) is ObjectSnapshot:
+                return self._object(value, form, depth)
+            return self._other(value, form, depth)
+        except Exception:  # noqa: BLE001 - it costs the innermost value that raises, no more
+            self._omitted()
+            return _type_name(value)
+
+    def _mapping(self, value: Mapping[Any, Any], form: MessageForm, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        pairs = list(value.items())
+        room = self._room(len(pairs))
+        for key, item in pairs if room is None else pairs[:room]:
+            name = self._text(key if type(key) is str else _key(key))
+            if "/" in name or "." in name:
+                self.has_odd_keys = True
+            kind = type(item)
+            if kind is str:
+                found[name] = self._text(item)
+            elif item is None or kind is bool:
+                found[name] = item
+            else:
+                found[name] = self.plain(item, form, depth)
+        if room is not None:
+            found["…"] = self._rest(len(pairs) - room)
+        return found
+
+    def _list(self, value: Any, form: MessageForm, depth: int) -> list[Any]:
+        items = list(value)
+        room = self._room(len(items))
+        if room is None:
+            return [self.plain(item, form, depth) for item in items]
+        kept = [self.plain(item, form, depth) for item in items[:room]]
+        return [*kept, self._rest(len(items) - room)]
+
+    def _room(self, count: int) -> int | None:
+        """Return how many of so many values may be written, or None when all of them may."""
+        left = self._values
+        self._values = left - count
+        return None if count <= left else max(0, left)
+
+    def _rest(self, count: int) -> str:
+        self._omitted()
+        return f"… [{count} values cut by arthur-relay]"
+
+    def _object(self, snapshot: ObjectSnapshot, form: MessageForm, depth: int) -> Any:
+        fields = snapshot.fields
+        if "content" not in fields or "additional_kwargs" not in fields:  # no message
+            inner = MessageForm.FIELDS if form is MessageForm.TYPED else form
+            return self._mapping(fields, inner, depth)
+        if form is MessageForm.CONSTRUCTOR:
+            useful = {name: item for name, item in fields.items() if _is_useful(name, item)}
+            return {
+                "lc": 1,
+                "type": "constructor",
+                "id": _lc_id(snapshot.cls),
+                "kwargs": self._mapping(useful, MessageForm.FIELDS, depth),
+            }
+        data = self._mapping(fields, MessageForm.FIELDS, depth)
+        if form is MessageForm.FIELDS:
+            return data
+        return {"type": data.get("type"), "data": data}
+
+    def _other(self, value: Any, form: MessageForm, depth: int) -> Any:  # noqa: PLR0911, PLR0912 - as above
+        """Return what OpenInference's encoder makes of a value that JSON does not know."""
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, int):
+            return self.plain(int(value), form, depth)
+        if isinstance(value, float):
+            return self._float(float(value))
+        if isinstance(value, (set, frozenset)):
+            return self._list(value, form, depth)
+        fields = getattr(value, "__dict__", None)
+        if isinstance(fields, dict) and "content" in fields and "additional_kwargs" in fields:
+            return self._object(ObjectSnapshot(type(value), fields.copy()), form, depth)
+        if callable(getattr(type(value), "model_dump", None)):
+            try:
+                return self.plain(value.model_dump(), MessageForm.FIELDS, depth)
+            except Exception:  # noqa: BLE001 - its text says more than nothing
+                return self._text(str(value)[:MAX_OBJECT_CHARACTERS])
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            pairs = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+            return self._mapping(pairs, form, depth)
+        if isinstance(value, (dt.date, dt.time)):
+            return value.isoformat()
+        if isinstance(value, dt.timedelta):
+            return value.total_seconds()
+        if isinstance(value, Enum):
+            return self.plain(value.value, form, depth)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return f"[{len(value)} bytes]"
+        if isinstance(value, Mapping):
+            return self._mapping(value, form, depth)
+        text = str(value)
+        if not isinstance(value, _SCALARS):
+            text = text[:MAX_OBJECT_CHARACTERS]
+        return self._text(text)
+
+    def _text(self, text: str) -> str:
+        length = len(text)
+        self._characters -= length
+        if (  # nearly always
+            length <= MAX_IMAGE_CHARACTERS
+            and self._characters >= 0
+            and not self._redacts
+            and text.isascii()
+            and "\x00" not in text
+        ):
+            return text
+        if length > MAX_IMAGE_CHARACTERS and text.startswith("data:image/"):
+            self._characters += length
+            return REDACTED
+        if self._characters < 0:
+            kept = max(0, length + self._characters)
+            self._characters = 0
+            self._omitted()
+            # Redacted first, because half a secret looks like none.
+            told = self._tell(text)[:kept]
+            return f"{told}… [cut by arthur-relay, {length} characters before]"
+        return self._tell(text)
+
+    def _integer(self, value: int) -> int | str:
+        if self._redacts or not -(2**63) <= value < 2**64:
+            digits = _digits(value)  # a card's number is one all the same
+            told = self._tell(digits)
+            if told != digits or not -(2**63) <= value < 2**64:
+                return told
+        return value
+
+    def _float(self, value: float) -> float | str:
+        if math.isfinite(value):
+            return value
+        self._omitted()
+        return repr(value)
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _is_odd(key: str) -> bool:
+    return "/" in key or "." in key
+
+
+def _folded(value: Any) -> Any:
+    """Return a plain value in which each mapping with an odd key is its JSON as a text."""
+    match value:
+        case dict() if any(_is_odd(key) for key in value):
+            return _dump(value)
+        case dict():
+            return {key: _folded(item) for key, item in value.items()}
+        case list():
+            return [_folded(item) for item in value]
+        case _:
+            return value
+
+
+def _is_harmless(value: Any, depth: int) -> bool:
+    match value:
+        case str():
+            return "\x00" not in value
+        case dict():
+            return depth > 0 and not any(
+                _is_odd(key) or "\x00" in key or not _is_harmless(item, depth - 1)
+                for key, item in value.items()
+            )
+        case list():
+            return depth > 0 and all(_is_harmless(item, depth - 1) for item in value)
+        case _:
+            return True
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # of more digits than Python writes
+        return hex(value)
+
+
+def _key(key: Any) -> str:
+    try:
+        return str(key)
+    except Exception:  # noqa: BLE001 - someone else's __str__
+        return _type_name(key)
+
+
+def _type_name(value: Any) -> str:
+    return f"<{type(value).__name__}>"
+
+
+def _is_useful(name: str, value: Any) -> bool:
+    """Return whether LangChain's `to_json` writes a field: one that differs from its default."""
+    try:
+        return name in _ALWAYS_WRITTEN or bool(value)
+    except Exception:  # noqa: BLE001 - a table of pandas, for instance
+        return True
+
+
+def _lc_id(cls: type) -> list[str]:
+    try:
+        return [*cls.lc_id()]  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - a class of the application
+        return [*cls.__module__.split("."), cls.__name__]

@@ -1,0 +1,97 @@
+"""A task of the Engine: what spans are filed under, and what their resource says of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from arthur_relay.destinations.engine.rows import text_attribute
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task, as spans name it: by its id, or by a service's name; immutable.
+
+    Attributes:
+        model_id: What the user named as the task: its id or its name.
+        task_id: The Engine's id of it, or None.
+        service_name: The name by which the Engine finds or makes the task, where it has no id.
+        service_version: The version of the application, or None.
+    """
+
+    model_id: str
+    task_id: str | None = None
+    service_name: str | None = None
+    service_version: str | None = None
+
+    @classmethod
+    def named(cls, task: str, *, service_version: str | None = None) -> Task:
+        """Return the task that a user means, without asking the Engine."""
+        if is_task_id(task):
+            return cls(task, task_id=task.lower(), service_version=service_version)
+        return cls(task, service_name=task, service_version=service_version)
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Nothing: a span may carry any attribute."""
+        return {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a new JSON object that `from_text` reads, with the user's name for it as `id`."""
+        found = asdict(self)
+        return {"id": found.pop("model_id"), **found}
+
+    def to_text(self) -> str:
+        """Return a text to keep of it."""
+        return json.dumps(self.to_json())
+
+    @classmethod
+    def from_text(cls, model_id: str, text: str) -> Task | None:
+        """Return the task that a text was kept of, or None when it is no text of that task."""
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return None
+        if not isinstance(found, dict) or found.get("id") != model_id:
+            return None
+        names = ("task_id", "service_name", "service_version")
+        given = {name: found.get(name) for name in names}
+        if not all(value is None or isinstance(value, str) for value in given.values()):
+            return None
+        if given["task_id"] is None and given["service_name"] is None:
+            return None
+        return cls(model_id, **given)
+
+    def resource(self) -> bytes:
+        """Return the serialized `Resource` of its spans, without tag.
+
+        Written by hand, which is five texts, so that a start does not wait for the import of
+        OpenTelemetry's messages.
+        """
+        texts = {
+            "arthur.task": self.task_id,
+            "service.name": None if self.task_id else self.service_name,
+            "service.version": self.service_version,
+            "telemetry.sdk.name": "arthur-relay",
+            "telemetry.sdk.version": _our_version(),
+            "telemetry.sdk.language": "python",
+        }
+        return b"".join(text_attribute(key, value) for key, value in texts.items() if value)
+
+
+def is_task_id(task: str) -> bool:
+    """Return whether a user's name for a task is an id, which the Engine writes as a UUID."""
+    return _ID.fullmatch(task) is not None
+
+
+def _our_version() -> str:
+    try:
+        return version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0"

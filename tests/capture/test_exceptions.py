@@ -1,0 +1,55 @@
+"""What is kept of an exception."""
+
+from __future__ import annotations
+
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
+from langgraph.types import Command
+
+from arthur_relay.capture.exceptions import MAX_FRAMES, is_control_flow, snapshot_exception
+from arthur_relay.inference import MAX_ERROR_CHARACTERS
+
+
+def raised(error: Exception, depth: int = 1) -> Exception:
+    def deeper(left: int) -> None:
+        if left:
+            deeper(left - 1)
+        raise error
+
+    try:
+        deeper(depth)
+    except type(error) as found:
+        return found
+    raise AssertionError
+
+
+def test_names_text_and_places_are_kept() -> None:
+    found = snapshot_exception(raised(ValueError("x" * 5_000)))
+    assert found.type_name == "ValueError"
+    assert len(found.message) == MAX_ERROR_CHARACTERS
+    assert [function for _, _, function in found.frames] == ["raised", "deeper", "deeper"]
+
+
+def test_frames_are_bounded_to_the_innermost() -> None:
+    found = snapshot_exception(raised(ValueError("x"), depth=200))
+    assert len(found.frames) == MAX_FRAMES
+    assert {function for _, _, function in found.frames} == {"deeper"}
+
+
+class OddError(Exception):
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_error_that_has_no_text() -> None:
+    found = snapshot_exception(OddError())
+    assert found.message == ""
+    assert found.type_name == f"{__name__}.OddError"
+
+
+def test_control_flow_of_langgraph_is_no_error() -> None:
+    assert is_control_flow(GraphInterrupt(()))
+    assert is_control_flow(GraphBubbleUp())
+    assert is_control_flow(ParentCommand(Command()))
+    assert not is_control_flow(ValueError())

@@ -1,0 +1,1 @@
+"""Arthur Engine's own SDK, unchanged, as a client."""
