@@ -126,7 +126,7 @@ class Model(BaseModel):
     said: Any = None
 
 
-HUMAN = {
+HUMAN: dict[str, Any] = {
     "content": "hi",
     "additional_kwargs": {},
     "response_metadata": {},
