@@ -16,6 +16,9 @@ from arthur_relay.system.operating_system import check_unix_sockets
 
 DEFAULT_URL = "https://app.arthur.ai"
 
+ENGINE_URL = "http://localhost:3030"
+"""Where Arthur Engine listens by default."""
+
 UNIX = "unix://"
 """The prefix of a Unix socket's address, that of a relay on this host: `unix:///run/x.sock`."""
 
@@ -151,8 +154,45 @@ def credentials_from_environment(
     )
 
 
+def resolve_engine_credentials(
+    *,
+    url: str | None = None,
+    api_key: str | None = None,
+    allow_insecure: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> Credentials:
+    """Find the address and the key of Arthur Engine, as its SDK does.
+
+    The address is the argument, else `ARTHUR_BASE_URL`, else `ENGINE_URL`; the key is the argument,
+    else `ARTHUR_API_KEY`, which may be in a file: see `credential_files`. A Unix socket needs no
+    key. An empty variable counts as not set.
+
+    Raises:
+        CredentialsError: There is no key; the message says what to set.
+        ConfigurationError: The URL or `VERIFY_SSL` can't be used.
+    """
+    found = with_files(environment)
+    if url is None:
+        url = found.get("ARTHUR_BASE_URL", "").strip() or ENGINE_URL
+    checked = check_url(url, allow_insecure=allow_insecure)
+    key = _header_value("ARTHUR_API_KEY", found if api_key is None else {"ARTHUR_API_KEY": api_key})
+    if not key and checked.startswith(UNIX):
+        key = _ANY_KEY
+    if not key:
+        raise CredentialsError(
+            "No key for Arthur Engine was given: give api_key=..., or set ARTHUR_API_KEY in the"
+            " environment."
+        )
+    return Credentials(
+        checked,
+        api_key=key,
+        verify_ssl=_verify_ssl(found.get("VERIFY_SSL")),
+        secret_file=secret_file("ARTHUR_API_KEY", environment) if api_key is None else None,
+    )
+
+
 def check_url(url: object, *, allow_insecure: bool) -> str:
-    """Return the URL without a trailing slash or `/api/v3`; that of a Unix socket as it is.
+    """Return the URL without a trailing slash or the path of an API; a Unix socket's as it is.
 
     Raises:
         ConfigurationError: It is no text; its scheme is missing or neither http nor https; its
@@ -199,7 +239,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
             f"Arthur's URL {url!r} is plain HTTP, which would show prompts and credentials to the"
             " network: use https://, or set ARTHUR_RELAY_ALLOW_INSECURE=true if you mean it."
         )
-    path = parts.path.rstrip("/").removesuffix("/api/v3")
+    path = parts.path.rstrip("/").removesuffix("/api/v3").removesuffix("/api/v1/traces")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 

@@ -10,7 +10,7 @@ import pytest
 from arthur_relay import RelaySettings, SettingsError
 from arthur_relay.credentials import check_url, credentials_from_environment, resolve_credentials
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.settings import Connect, Durability, Overflow
+from arthur_relay.settings import Connect, Durability, Overflow, Trace
 from arthur_relay.settings.types import BuiltInRedactor
 
 
@@ -57,6 +57,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_text_bytes": ("128", 128),
     "sample_rate": ("0.5", 0.5),
     "connect": ("lazy", Connect.LAZY),
+    "trace": ("llm", Trace.LLM),
     "flush_on_sigterm": ("true", True),
     "allow_insecure": ("true", True),
     "disabled": ("true", True),
