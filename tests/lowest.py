@@ -31,7 +31,8 @@ TOOLS = (
 def lowest() -> list[str]:
     """Return the lower bounds as pins: `name==version`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["daemon"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["daemon"], *extras["engine"]]
     pins = []
     for requirement in needed:
         bound = re.match(r"([A-Za-z0-9_.-]+)(?:\[.*\])?>=([0-9.]+)", requirement)

@@ -52,7 +52,7 @@ def test_it_prints_the_lines_answers_there_and_ends_with_a_signal(
     )
     try:
         assert process.stdout is not None
-        pairs, page = read_lines([process.stdout.readline() for _ in range(6)])
+        pairs, page = read_lines([process.stdout.readline() for _ in range(7)])
         assert list(pairs) == NAMES
         url = pairs["ARTHUR_ENDPOINT_URL"]
         model = httpx.get(
@@ -177,7 +177,9 @@ def test_a_terminal_is_told_how_to_end_it(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     run_sandbox(host="127.0.0.1", port=0, data=None if data is None else tmp_path / data)
     written = capsys.readouterr()
-    assert len(written.out.splitlines()) == 6
+    lines = written.out.splitlines()
+    assert len(lines) == 7
+    assert lines[6].startswith("# as an Arthur Engine: export ARTHUR_BASE_URL=http://")
     assert told in written.err
     assert "Ctrl-C" in written.err
 

@@ -28,7 +28,11 @@ def run_sandbox(*, host: str, port: int, data: Path | None, model_id: str | None
             for name, value in sandbox.environment().items():
                 print(f"export {name}={shlex.quote(value)}")
             # A comment, so that all of it can be pasted into a shell.
-            print(f"# page: {sandbox.url}/", flush=True)
+            print(f"# page: {sandbox.url}/")
+            # Not exported beside the others, which are Arthur Scope's: who has both has to choose.
+            engine = sandbox.engine_environment()
+            names = " ".join(f"{name}={shlex.quote(value)}" for name, value in engine.items())
+            print(f"# as an Arthur Engine: export {names}", flush=True)
             if sys.stderr.isatty():
                 kept = f"kept in {printable(str(data))}" if data else "in memory, gone at the end"
                 print(f"The data is {kept}. Ctrl-C ends the sandbox.", file=sys.stderr)
