@@ -9,7 +9,7 @@ from openinference.semconv.trace import SpanAttributes
 
 from arthur_relay.encoding import facts, token_counts
 from arthur_relay.encoding.reading import plain_text, read_first, whole_number
-from arthur_relay.inference import GenerationSnapshot, ObjectSnapshot
+from arthur_relay.inference import GenerationSnapshot, ObjectSnapshot, Run
 
 _PROMPT = SpanAttributes.LLM_TOKEN_COUNT_PROMPT
 _COMPLETION = SpanAttributes.LLM_TOKEN_COUNT_COMPLETION
@@ -81,14 +81,13 @@ def message_fields(generation: ObjectSnapshot) -> Mapping[str, Any]:
     return message.fields if isinstance(message, ObjectSnapshot) else {}
 
 
-def counts(outputs: Any) -> Iterator[tuple[str, int]]:
-    """Yield the token counts by attribute.
+def counts(found: GenerationSnapshot | None) -> Iterator[tuple[str, int]]:
+    """Yield the token counts of an answer by attribute.
 
     LangChain's own counts, and the provider's where it has none, by whatever name. Bedrock's
     clients count the prompt's cached tokens beside the others; they are among the prompt's here,
     as OpenInference has it.
     """
-    found = answer(outputs)
     if found is None:
         return
     values = {name: count for name, of in _COUNTS if (count := of(found)) is not None}
@@ -112,27 +111,23 @@ def given_counts(values: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
     return [(name, given[key]) for key, name in _GIVEN.items() if given.get(key) is not None]
 
 
-def model_name(
-    outputs: Any, metadata: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None
-) -> str | None:
-    """Return the model's name: of the result, else of the request, or None."""
-    output = outputs.get("llm_output") if isinstance(outputs, Mapping) else None
+def model_name(run: Run, found: GenerationSnapshot | None) -> str | None:
+    """Return the model's name: of the result, else of the request, else of the answer, or None."""
+    output = run.outputs.get("llm_output") if isinstance(run.outputs, Mapping) else None
     for source, names in (
         (output, ("model_name", "model")),
-        (metadata, ("ls_model_name",)),
-        (parameters, ("model_name", "model")),
+        (run.metadata, ("ls_model_name",)),
+        (run.parameters, ("model_name", "model")),
     ):
         if isinstance(source, Mapping):
-            found = plain_text(read_first(source, names))
-            if found is not None and (name := found.strip()):
+            text = plain_text(read_first(source, names))
+            if text is not None and (name := text.strip()):
                 return name
-    generation = answer(outputs)
-    return None if generation is None else facts.model_name(generation)
+    return None if found is None else facts.model_name(found)
 
 
-def finish_reason(outputs: Any) -> str | None:
+def finish_reason(found: GenerationSnapshot | None) -> str | None:
     """Return why the model stopped, or None."""
-    found = answer(outputs)
     return None if found is None else facts.finish_reason(found)
 
 

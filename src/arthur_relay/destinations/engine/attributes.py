@@ -282,18 +282,19 @@ class RunAttributes:
 
     def _answer(self, run: Run) -> Iterator[Attribute]:
         """Yield what the answer says beside its messages."""
-        model = answer_facts.model_name(run.outputs, run.metadata, run.parameters)
+        answer = answer_facts.answer(run.outputs)
+        model = answer_facts.model_name(run, answer)
         if model is not None:
             yield SpanAttributes.LLM_MODEL_NAME, clean_text(model)
         is_of_code = isinstance(run.outputs, dict) and "output" in run.outputs
         counts = answer_facts.given_counts(run.metadata) if is_of_code else None
-        for name, found in counts or answer_facts.counts(run.outputs):
+        for name, found in counts or answer_facts.counts(answer):
             count = answer_facts.count_in_range(found)
             if count is None:
                 self._texts.omitted(name)
             else:
                 yield name, count
-        reason = plain_text(run.intervention) or answer_facts.finish_reason(run.outputs)
+        reason = plain_text(run.intervention) or answer_facts.finish_reason(answer)
         if reason is not None:
             yield SpanAttributes.LLM_FINISH_REASON, clean_text(reason)
         generation = answer_facts.first_generation(run.outputs)

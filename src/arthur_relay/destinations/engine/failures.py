@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from arthur_relay.destinations.engine.answer_facts import (
+    answer,
     finish_reason,
     first_generation,
     message_fields,
@@ -37,7 +38,7 @@ def settle_outcome(run: Run) -> None:
     generation = first_generation(run.outputs)
     if generation is not None and (
         message_fields(generation).get("chunk_position") == "last"
-        or finish_reason(run.outputs) is not None
+        or finish_reason(answer(run.outputs)) is not None
     ):
         run.outcome = RunOutcome.OK
         run.exception = None

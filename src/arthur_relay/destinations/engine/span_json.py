@@ -239,8 +239,8 @@ class _Walk:
             kind = type(item)
             if kind is str:
                 found[name] = self._text(item)
-            elif item is None or kind is bool:
-                found[name] = item
+            elif item is None or kind is bool or ((kind is dict or kind is list) and not item):
+                found[name] = item  # most fields of a message
             else:
                 found[name] = self.plain(item, form, depth)
         if room is not None:

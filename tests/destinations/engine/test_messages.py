@@ -1,0 +1,88 @@
+"""The attributes of messages of every kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import (
+    AIMessageChunk,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    ToolMessage,
+)
+
+from arthur_relay.capture.states import snapshot_state
+from arthur_relay.inference import Run
+
+from .stage import Span
+from .test_encoder import encoded, run
+
+
+class Own(HumanMessage):
+    """A message of an application's class."""
+
+
+class Strange:
+    """No message."""
+
+
+def first(message: Any) -> Span:
+    found: Run = run(inputs={"messages": [snapshot_state(message)[0]]})
+    return encoded(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "role"),
+    [
+        (HumanMessage("a"), "user"),
+        (Own(content="a"), "user"),
+        (AIMessageChunk(content="a"), "assistant"),
+        (ToolMessage("a", tool_call_id="1"), "tool"),
+        (FunctionMessage(content="a", name="f"), "function"),
+        (ChatMessage(content="a", role="critic"), "critic"),
+        (RemoveMessage(id="1"), None),
+        ({"role": "user", "content": "a"}, "user"),
+        ({"type": "human", "content": "a"}, "user"),
+        ({"type": "remove"}, None),
+        ({"tool_calls": [1]}, "assistant"),
+        (("user", "a"), "user"),
+        ("text", None),
+        (Strange(), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_roles(message: Any, role: str | None) -> None:
+    assert first(message).attributes.get("llm.input_messages.0.message.role") == role
+
+
+def test_contents_in_blocks() -> None:
+    blocks: list[Any] = [
+        "plain",
+        {"type": "text", "text": "a"},
+        {"type": "text"},
+        {"type": "image_url", "image_url": {"url": "http://a/b.png"}},
+        {"type": "image_url", "image_url": "http://a/c.png"},
+        {"type": "thinking", "thinking": "hm"},
+        {"text": "untyped"},
+    ]
+    attributes = first(HumanMessage(blocks)).attributes
+    place = "llm.input_messages.0.message.contents"
+    assert {name: value for name, value in attributes.items() if name.startswith(place)} == {
+        f"{place}.0.message_content.text": "plain",
+        f"{place}.1.message_content.type": "text",
+        f"{place}.1.message_content.text": "a",
+        f"{place}.2.message_content.type": "text",
+        f"{place}.3.message_content.type": "image",
+        f"{place}.3.message_content.image.image.url": "http://a/b.png",
+        f"{place}.4.message_content.type": "image",
+        f"{place}.4.message_content.image.image.url": "http://a/c.png",
+    }
+
+
+def test_a_tools_answer_names_its_call() -> None:
+    attributes = first(ToolMessage("a", tool_call_id="call-1", name="weather")).attributes
+    assert attributes["llm.input_messages.0.message.tool_call_id"] == "call-1"
+    assert attributes["llm.input_messages.0.message.name"] == "weather"
