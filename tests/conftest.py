@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.worker.harness",
     "tests.process.scripts",
-    "tests.unit.runs",
+    "tests.encoding.runs",
     "tests.hosts.arrivals",
     "tests.hosts.notes",
     "tests.hosts.programs",

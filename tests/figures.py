@@ -21,19 +21,14 @@ PACKAGE = ROOT / "src" / "arthur_relay"
 
 JOURNEY = (
     "callback.py",  # on_llm_end
-    "capture/open_runs.py",  # the run is open no more
-    "capture/generation_snapshots.py",  # what the answer holds is copied
-    "relay.py",
+    "capture/open_runs.py",  # the run is taken out of those that are open
     "capture/queue.py",  # from the caller's thread to the worker's
-    "worker/worker.py",
     "worker/encode_stage.py",
     "destinations/scope/encoder.py",  # the run becomes a row
     "worker/admission.py",
     "buffers/memory.py",
-    "delivery/ground_truth.py",  # the leased row in its order
-    "delivery/batcher.py",
+    "delivery/batching.py",
     "delivery/sender.py",
-    "delivery/flow_control.py",  # the batch gets a slot
     "destinations/scope/client.py",
     "destinations/http.py",  # the POST
 )
@@ -41,7 +36,8 @@ JOURNEY = (
 
 It is the row of an ordinary run, with the default settings, that is delivered at the first attempt.
 A file counts when the run, the row or the batch is handed to a function in it that hands it on; one
-that computes a value of it (a text, a count of tokens) or says what it is made of does not.
+that computes a value of it (a text, a count of tokens, the copy of an answer) or says what it is
+made of does not.
 """
 
 

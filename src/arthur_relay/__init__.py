@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arthur_relay.callback import ArthurCallbackHandler
     from arthur_relay.dead_letters import DeadLetter
+    from arthur_relay.destinations import Destination
+    from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
+    from arthur_relay.encoding.model import Schema
     from arthur_relay.errors import (
         ConfigurationError,
         CredentialsError,
@@ -17,7 +20,23 @@ if TYPE_CHECKING:
     )
     from arthur_relay.inference import Inference
     from arthur_relay.relay import Relay
-    from arthur_relay.settings import RelaySettings
+    from arthur_relay.row import (
+        Attempt,
+        Batch,
+        Failure,
+        History,
+        Outcome,
+        Row,
+        RowKind,
+        Verdict,
+    )
+    from arthur_relay.settings import (
+        Connect,
+        Durability,
+        Overflow,
+        RelaySettings,
+    )
+    from arthur_relay.settings.types import BuiltInRedactor
     from arthur_relay.shutdown import exit_on_sigterm, lifespan
     from arthur_relay.stats import (
         DropReason,
@@ -29,37 +48,69 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArthurCallbackHandler",
+    "Attempt",
+    "Attribute",
+    "Batch",
+    "BuiltInRedactor",
     "ConfigurationError",
+    "Connect",
     "CredentialsError",
     "DeadLetter",
+    "Destination",
     "DropReason",
+    "Durability",
+    "Failure",
     "FlushResult",
     "Health",
     "HealthStatus",
+    "History",
     "Inference",
     "ModelError",
+    "ModelSchema",
+    "Outcome",
+    "Overflow",
     "Relay",
     "RelayError",
     "RelaySettings",
+    "Row",
+    "RowKind",
+    "Schema",
     "SettingsError",
     "SpoolError",
     "Stats",
     "UnreachableError",
+    "Verdict",
     "exit_on_sigterm",
     "lifespan",
 ]
 
 _MODULES = {
     "ArthurCallbackHandler": "callback",
+    "Attempt": "row",
+    "Attribute": "destinations.scope.schema",
+    "Batch": "row",
+    "BuiltInRedactor": "settings.types",
+    "Connect": "settings",
     "DeadLetter": "dead_letters",
+    "Destination": "destinations",
     "DropReason": "stats",
+    "Durability": "settings",
+    "Failure": "row",
     "FlushResult": "stats",
     "Health": "stats",
     "HealthStatus": "stats",
+    "History": "row",
     "Inference": "inference",
+    "ModelSchema": "destinations.scope.schema",
+    "Outcome": "row",
+    "Overflow": "settings",
     "Relay": "relay",
     "RelaySettings": "settings",
+    "Row": "row",
+    "RowKind": "row",
+    "Schema": "encoding.model",
     "Stats": "stats",
+    "Verdict": "row",
     "exit_on_sigterm": "shutdown",
     "lifespan": "shutdown",
 }

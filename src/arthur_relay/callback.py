@@ -86,16 +86,18 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
         from arthur_relay.encoding.messages import PLAIN_ROLES  # noqa: PLC0415 - as above
+        from arthur_relay.relay import host_of  # noqa: PLC0415 - as above
 
         super().__init__()
         self.relay, self.model_id = sharing.relay_and_model(
             arthur_model=arthur_model, relay=relay, model_id=model_id, settings=settings
         )
-        self._runs = self.relay.open_runs
+        self._host = host_of(self.relay)
+        self._runs = self._host.open_runs
         self._find_run = self._runs.find
         self._repeats = self._runs.repeats
         self._plain = PLAIN_ROLES
-        self._wanted = self.relay.wanted
+        self._wanted = self._host.models.wanted
         self._salt = salt_of(self.model_id)
         self._loses_chunks = chat_streams_lose_chunks()
         if self.relay.settings.disabled:
@@ -163,14 +165,14 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
     ) -> None:
         """Open a run of a chat model, with a copy of its messages."""
         try:
-            # The managers call once for each list of messages, each with a run id of its own.
+            # LangChain calls this once for each list of messages, each time with another run id.
             prompt, size = snapshot_messages(messages[0], self._plain)
             run = Run(0, run_id, self.model_id, prompt, size + CAPTURE_BYTES, self._perf_counter())
             if self._loses_chunks:
                 run.chunks = StreamedChunks()
             self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge: nothing may be raised into the application
-            self.relay.lose_unreadable()
+            self._host.lose_unreadable()
 
     def on_llm_start(
         self,
@@ -195,7 +197,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
                 run.is_in_pieces = params.get("_type") == "amazon_bedrock"
             self._begin(run, serialized, parent_run_id, tags, metadata, kwargs)
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.lose_unreadable()
+            self._host.lose_unreadable()
 
     def on_llm_new_token(
         self,
@@ -224,7 +226,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             elif (token and (type(token) is str or has_content(token))) or _has_content(chunk):
                 run.first_token_at = self._perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.events.unreadable.increment()
+            self._host.events.unreadable.increment()
 
     def on_stream_event(
         self,
@@ -244,7 +246,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
             ):
                 run.first_token_at = self._perf_counter()
         except Exception:  # noqa: BLE001 - the callback's edge
-            self.relay.events.unreadable.increment()
+            self._host.events.unreadable.increment()
 
     def on_llm_end(
         self,
@@ -420,7 +422,7 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
         """Remove a run from the open ones and set its times; None when it is not open."""
         run = self._runs.end(self._key(run_id))
         if run is None:
-            self.relay.events.unmatched.increment()
+            self._host.events.unmatched.increment()
             return None
         run.duration = self._perf_counter() - run.started_at
         if run.chunks is not None and run.chunks.first_at is not None:
@@ -430,17 +432,18 @@ class ArthurCallbackHandler(Closing, BaseCallbackHandler):
 
     def _submit(self, run: Run) -> None:
         run.chunks = None  # its last chunk is not counted among the bytes that wait
-        self.relay.submit(run)
+        # To the queue itself: `open_runs.end` has started a worker where this process had none.
+        self._host.pipeline.queue.put(run)
         if run.ground_truths is not None:
-            self.relay.submit_ground_truths(run)
+            self._host.submit_ground_truths(run)
 
     def _lose(self, run: Run | None) -> None:
         """Count an end event that could not be read, and drop its run, if one was found."""
         if run is None:
-            self.relay.events.unreadable.increment()
+            self._host.events.unreadable.increment()
         else:
-            self.relay.lose_unreadable()
-            self.relay.submit_ground_truths(run)
+            self._host.lose_unreadable()
+            self._host.submit_ground_truths(run)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # LangChain copies objects with handlers deeply, but a relay can't be copied.

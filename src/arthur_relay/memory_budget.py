@@ -54,7 +54,7 @@ class MemoryBudget:
         """Return the budget that the settings ask for."""
         return cls(
             buffer_bytes=settings.buffer_bytes,
-            queue_bytes=settings.inlet_bytes,
+            queue_bytes=settings.capture_queue_bytes,
             open_runs_bytes=settings.open_runs_bytes,
         )
 

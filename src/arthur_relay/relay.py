@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
-from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.snapshots import snapshot_ground_truth, snapshot_values
 from arthur_relay.credentials import (
     DEFAULT_URL,
@@ -20,32 +16,22 @@ from arthur_relay.credentials import (
 )
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
-from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
-from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import Row
-from arthur_relay.runtime.process_registry import registry
 from arthur_relay.settings import RelaySettings
 from arthur_relay.shutdown import exit_on_sigterm
-from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import monotonic
-from arthur_relay.system.fork_safety import ProcessLock
-from arthur_relay.worker.host import RelayHost
-from arthur_relay.worker.known_models import KnownModels
-from arthur_relay.worker.pipeline import Pipeline
-from arthur_relay.worker.report import EventCounts, report_flush
+from arthur_relay.worker.relay_host import RelayHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Future
     from datetime import datetime
     from uuid import UUID
 
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.destinations import Destination
-    from arthur_relay.encoding.model import Schema
-    from arthur_relay.inference import Capture, Inference, Run
+    from arthur_relay.inference import Inference
     from arthur_relay.stats import FlushResult, Health, Stats
 
 logger = logging.getLogger("arthur_relay")
@@ -64,6 +50,10 @@ class Relay(Flushing):
         model_id: The model of inferences that do not name one.
         settings: The settings; from the environment when None.
 
+    Attributes:
+        settings: The settings.
+        model_id: The model of inferences that do not name one, or None.
+
     Raises:
         ConfigurationError: The model's id is invalid, or the relay can't start.
     """
@@ -78,35 +68,9 @@ class Relay(Flushing):
         self.settings = settings if settings is not None else RelaySettings()
         self.model_id = None if model_id is None else self._checked(model_id)
         self._lacks_model = False
-        self._destination = destination
-        self._lock = ProcessLock()
-        self._models = KnownModels()
-        self._forked_from: list[Pipeline] = []
-        self.wanted = self._models.wanted
-        self._ids = count()
-        self._id_prefix = secrets.token_hex(12)
-        self.events = EventCounts()
-        self._budget = MemoryBudget.of(self.settings)
-        self.open_runs = OpenRuns(
-            max_runs=self.settings.max_open_runs,
-            max_bytes=self.settings.open_runs_bytes,
-            give_up=self._give_up,
-            budget=self._budget,
-            on_fork=self._move_in,
-        )
-        self._host = RelayHost(
-            self,
-            self.open_runs,
-            self._models,
-            run_max_age_seconds=self.settings.run_max_age_seconds,
-        )
-        self._pipeline = self._build()
+        self._host = RelayHost(self, destination, self.settings)
         if not self.settings.disabled:
-            self._start()
-            if (error := self._pipeline.wait_until_ready()) is not None:
-                self._pipeline.give_up_start()
-                registry().ended(self)
-                raise unable_to_start(error) from error
+            self._host.start()
             if self.settings.flush_on_sigterm:
                 exit_on_sigterm()
 
@@ -165,12 +129,13 @@ class Relay(Flushing):
         """
         if self.settings.disabled:
             return
-        if self._pipeline.started_pid != os.getpid():
-            self._move_in()  # first, because generated ids belong to a process too
+        host = self._host
+        if host.pipeline.started_pid != os.getpid():
+            host.ensure_started()  # first, because generated ids belong to a process too
         try:
             captured = CapturedInference(
                 inference,
-                inference.inference_id or f"{self._id_prefix}-{next(self._ids):x}",
+                inference.inference_id or host.new_id(),
                 self._model_id(inference.model_id),
                 time.time(),
             )
@@ -179,9 +144,9 @@ class Relay(Flushing):
                 captured.attributes, held, captured.unread = attributes
                 captured.size += held
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
-            self.lose_unreadable()
+            host.lose_unreadable()
         else:
-            self._pipeline.queue.put(captured)
+            host.pipeline.queue.put(captured)
 
     def log_ground_truth(
         self,
@@ -214,16 +179,16 @@ class Relay(Flushing):
                 now=time.time(),
             )
         except Exception:  # noqa: BLE001 - nothing may be raised into the application
-            self.lose_unreadable()
+            self._host.lose_unreadable()
             return
-        if not self.open_runs.attach(captured):
-            self.submit(captured)
+        if not self._host.open_runs.attach(captured):
+            self._host.submit(captured)
 
     def resubmit(self, letter: DeadLetter) -> None:
         """Send a dead letter once more, unchanged. Returns at once, as `capture` does."""
         row = Row(letter.inference_id, letter.model_id, letter.body, kind=letter.kind)
         if not self.settings.disabled:
-            self.submit(CapturedRow(row))
+            self._host.submit(CapturedRow(row))
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters that are kept, oldest first. Any thread.
@@ -232,27 +197,7 @@ class Relay(Flushing):
             OSError: The spool can't be read.
             sqlite3.Error: The same.
         """
-        return self._pipeline.dead_letters.letters()
-
-    def submit(self, capture: Capture, *, may_wait: bool = True) -> None:
-        """Queue a capture; the callback calls this for a run that has ended."""
-        if self._pipeline.started_pid != os.getpid():
-            self._move_in()
-        self._pipeline.queue.put(capture, may_wait=may_wait)
-
-    def submit_ground_truths(self, run: Run) -> None:
-        """Submit the ground truth that came before a run ended, after the run itself."""
-        truths = run.ground_truths
-        while truths:
-            with suppress(IndexError):  # another thread takes them as well
-                self.submit(truths.popleft())
-
-    def lose_unreadable(self) -> None:
-        """Count an inference that could not be read as captured and dropped. Any thread."""
-        self.events.unreadable.increment()
-        if self._pipeline.started_pid != os.getpid():
-            self._move_in()
-        self._pipeline.ledger.lose(DropReason.UNREADABLE, 1)
+        return self._host.pipeline.dead_letters.letters()
 
     def connect(self, model_id: str) -> None:
         """Ask Arthur for a model, unless it is known or was asked for before.
@@ -265,13 +210,7 @@ class Relay(Flushing):
             ModelError: Arthur has no such model, or it is not an LLM.
         """
         if not self.settings.disabled:
-            self._revive()
-            seconds = self.settings.connect_timeout_seconds
-            self._models.ask(model_id, self._pipeline, timeout_seconds=seconds)
-
-    def register(self, schema: Schema) -> None:
-        """Register a model's schema, so that Arthur is not asked for it. Any thread."""
-        self._models.give(schema, self._pipeline)
+            self._host.connect(model_id)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until all earlier captures are delivered, rejected or dropped.
@@ -281,9 +220,7 @@ class Relay(Flushing):
         Args:
             timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
         """
-        if not self._pipeline.is_done:
-            self._move_in()
-        return self._result(timed_out=not self._pipeline.flush(self._timeout(timeout)))
+        return self._host.flush(self._seconds(timeout))
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more captures, deliver the queue, and end the worker, all within one deadline.
@@ -294,108 +231,21 @@ class Relay(Flushing):
         Args:
             timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
         """
-        deadline = monotonic() + self._timeout(timeout)
-        self.begin_close()
-        return self.finish_close(deadline)
+        deadline = monotonic() + self._seconds(timeout)
+        self._host.begin_close()
+        return self._host.finish_close(deadline)
 
     def stats(self) -> Stats:
         """Return a snapshot. Any thread."""
-        return self._pipeline.stats(events=self.events, open_runs=self.open_runs)
+        return self._host.stats()
 
     def health(self) -> Health:
         """Return in one word and one sentence how delivery goes. Any thread."""
-        return self._pipeline.health(
+        return self._host.pipeline.health(
             disabled=self.settings.disabled,
-            unreadable=self.events.unreadable.value(),
+            unreadable=self._host.events.unreadable.value(),
             lacks_model=self._lacks_model,
         )
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether its thread ended for lack of work; the next capture starts it again."""
-        return self._pipeline.is_at_rest
-
-    def begin_flush(self) -> Future[None]:
-        """Begin a flush without waiting for it. Any thread or signal handler."""
-        return self._pipeline.begin_flush()
-
-    def begin_close(self) -> float:
-        """Take no more captures and begin to deliver the queue; returns the seconds it may take."""
-        self._leave_parent()
-        self.open_runs.abandon_all()
-        if self._pipeline.begin_shutdown():
-            registry().unshare(self)
-        return self.settings.shutdown_timeout_seconds
-
-    def finish_close(self, deadline: float) -> FlushResult:
-        """Wait for the end until `deadline`, on `time.monotonic()`'s scale, then enforce it."""
-        pipeline = self._pipeline
-        if pipeline.started_pid != os.getpid():
-            return self._result()  # disabled, or a forked child that never captured anything
-        try:
-            in_time = pipeline.finish_shutdown(deadline)
-        finally:  # also when an interrupt ended the wait
-            registry().ended(self)
-        return self._result(timed_out=not in_time)
-
-    def forget_parent(self) -> None:
-        """Start afresh in a forked child; the worker starts with the first use."""
-        # Still referred to, so that no finaliser in the child touches the parent's connections.
-        self._forked_from.append(self._pipeline)
-        self._pipeline.abandon()
-        self.open_runs.clear()
-        self.events = EventCounts()
-        self._id_prefix = secrets.token_hex(12)
-        closed = not self._pipeline.is_open
-        self._pipeline = self._build()
-        if closed:  # what the parent has closed stays closed
-            self._pipeline.stop_accepting()
-
-    def _build(self) -> Pipeline:
-        pipeline = Pipeline.build(
-            self.settings, self._destination, host=self._host, budget=self._budget
-        )
-        self._models.give_all(pipeline)
-        return pipeline
-
-    def _start(self) -> None:
-        self._pipeline.start()
-        self.open_runs.owner_pid = os.getpid()
-        registry().started(self)
-
-    def _revive(self) -> None:
-        """Start the worker in a forked child, whether or not its at-fork hooks ran.
-
-        Raises:
-            ConfigurationError: No thread can be started.
-        """
-        if self.settings.disabled or not self._pipeline.is_open:
-            return
-        if self._pipeline.started_pid == os.getpid():
-            if self.is_at_rest:
-                self._pipeline.wake()
-            return
-        with self._lock.mine():
-            if self._pipeline.started_pid != os.getpid():
-                self._leave_parent()
-                self._start()
-
-    def _move_in(self) -> None:
-        """Do what `_revive` does; if no thread can be started, the next capture tries again."""
-        with suppress(Exception):
-            self._revive()
-
-    def _leave_parent(self) -> None:
-        """Start afresh in a forked child whose at-fork hooks did not run; else do nothing."""
-        if self._pipeline.created_pid != os.getpid():
-            with self._lock.mine():
-                if self._pipeline.created_pid != os.getpid():
-                    self.forget_parent()
-
-    def _give_up(self, run: Run) -> None:
-        self.events.abandoned.increment()
-        self.submit(run, may_wait=False)
-        self.submit_ground_truths(run)
 
     def _model_id(self, given: str | None) -> str:
         """Return the model of a capture; empty when there is none: then the capture is rejected."""
@@ -408,9 +258,11 @@ class Relay(Flushing):
         # An empty id means none, and a relay that is switched off checks nothing.
         return model_id if self.settings.disabled or not model_id else check_model_id(model_id)
 
-    def _timeout(self, timeout: float | None) -> float:
+    def _seconds(self, timeout: float | None) -> float:
         seconds = self.settings.shutdown_timeout_seconds if timeout is None else timeout
         return min(max(0.0, seconds), threading.TIMEOUT_MAX)
 
-    def _result(self, *, timed_out: bool = False) -> FlushResult:
-        return report_flush(self._pipeline.ledger, timed_out=timed_out)
+
+def host_of(relay: Relay) -> RelayHost:
+    """Return what a relay works with, for the rest of this package; users have no need of it."""
+    return relay._host  # noqa: SLF001 - the one way to it from outside

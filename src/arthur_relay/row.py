@@ -223,11 +223,11 @@ class Attempt:
         failure: How the whole request failed, or None when the destination answered.
         reason: A short text for logs and health, without content of any row.
         retry_after_seconds: The least wait that the destination asked for, or None.
-        is_unheard: Whether the destination may have taken rows although no answer arrived.
+        may_have_arrived: Whether the destination may have taken rows although no answer arrived.
     """
 
     outcomes: tuple[Outcome, ...]
     failure: Failure | None = None
     reason: str = ""
     retry_after_seconds: float | None = None
-    is_unheard: bool = False
+    may_have_arrived: bool = False

@@ -15,9 +15,10 @@ from arthur_relay.destinations.scope.arthurai_sdk import credentials_of, schema_
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
 from arthur_relay.errors import ConfigurationError, CredentialsError
-from arthur_relay.relay import Relay
+from arthur_relay.relay import Relay, host_of
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.settings import Connect, RelaySettings
+from arthur_relay.worker.relay_host import RelayHost
 
 
 def relay_and_model(
@@ -54,7 +55,7 @@ def relay_and_model(
         try:
             relay.connect(model)
         except CredentialsError:
-            if registry().unshare(relay):
+            if registry().unshare(host_of(relay)):
                 relay.close()  # nobody can use it, and nobody else would end its thread
             raise
     return relay, model or ""
@@ -102,16 +103,16 @@ def _relay_of_model(arthur_model: Any, settings: RelaySettings | None) -> tuple[
     schema = schema_of(arthur_model)
     credentials = credentials_of(arthur_model, allow_insecure=settings.allow_insecure)
     relay = _shared(credentials, settings)
-    relay.register(schema)
+    host_of(relay).register(schema)
     return relay, schema.model_id
 
 
 def _shared(credentials: Credentials, settings: RelaySettings) -> Relay:
-    def make() -> Relay:
-        return Relay(ScopeDestination.of(credentials, settings), settings=settings)
+    def make() -> RelayHost:
+        return host_of(Relay(ScopeDestination.of(credentials, settings), settings=settings))
 
-    relay: Relay = registry().shared((credentials, settings), make)
-    return relay
+    host: RelayHost = registry().shared((credentials, settings), make)
+    return host.relay
 
 
 def _disabled(settings: RelaySettings) -> Relay:

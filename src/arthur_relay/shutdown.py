@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.system.clocks import monotonic
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
-    from arthur_relay.stats import FlushResult
+    from arthur_relay.callback import ArthurCallbackHandler
+    from arthur_relay.relay import Relay
 
 logger = logging.getLogger("arthur_relay")
 
@@ -26,16 +27,8 @@ EXIT_STATUS = 128 + signal.SIGTERM
 """The status that a shell reports for a process that SIGTERM ended."""
 
 
-class Closes(Protocol):
-    """A handler or a relay."""
-
-    async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
-        """Flush and close."""
-        ...
-
-
 def lifespan(
-    handler_or_relay: Closes,
+    handler_or_relay: ArthurCallbackHandler | Relay,
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Return a lifespan for Starlette and FastAPI that flushes at shutdown; a relay is closed.
 

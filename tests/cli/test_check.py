@@ -20,7 +20,7 @@ from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.http.fronts import TlsFront
+from tests.end_to_end.fronts import TlsFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

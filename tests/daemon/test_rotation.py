@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from tests.daemon.process import DaemonProcess, arrived, row
-from tests.http.test_client_certificate import Front, issue
+from tests.end_to_end.test_client_certificate import Front, issue
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -167,7 +167,7 @@ def test_on_this_machine_tokens_need_no_tls(
 
 def other_values(directory: Path) -> dict[str, str]:
     """For each variable a value that is not its default, and that goes with the others."""
-    from tests.unit.test_settings import OTHER as OF_RELAY
+    from tests.settings.test_settings import OTHER as OF_RELAY
 
     found = {DAEMON_PREFIX + name.upper(): text for name, (text, _) in OTHER.items()}
     found |= {f"ARTHUR_RELAY_{name.upper()}": text for name, (text, _) in OF_RELAY.items()}

@@ -12,9 +12,9 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import attribute
+from tests.callback.arthur import TEXT_ONLY
+from tests.callback.fakes import ChunkModel, ResultModel
 from tests.fidelity.judged import Judged
-from tests.langchain.arthur import TEXT_ONLY
-from tests.langchain.fakes import ChunkModel, ResultModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

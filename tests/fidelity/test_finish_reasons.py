@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from tests.langchain.arthur import TEXT_ONLY
-from tests.langchain.fakes import ChunkModel
+from tests.callback.arthur import TEXT_ONLY
+from tests.callback.fakes import ChunkModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
 from arthur_relay import Inference
+from tests.callback.arthur import Arthur
+from tests.callback.fakes import ResultModel
 from tests.fidelity.conftest import EVERYTHING
-from tests.langchain.arthur import Arthur
-from tests.langchain.fakes import ResultModel
 
 freezegun = pytest.importorskip("freezegun")
 

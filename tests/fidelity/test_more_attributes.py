@@ -9,8 +9,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
+from tests.callback.arthur import TEXT_ONLY, extra
 from tests.fidelity.conftest import EVERYTHING
-from tests.langchain.arthur import TEXT_ONLY, extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from tests.langchain.fakes import ResultModel
+from tests.callback.fakes import ResultModel
 
 if TYPE_CHECKING:
     from tests.fidelity.judged import Judged

@@ -117,19 +117,19 @@ def test_reasoning_is_told_only_by_its_name(
 def test_reasoning_is_not_even_kept_for_a_model_without_it(
     make_arthur: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from arthur_relay.relay import Relay
-    from tests.langchain.arthur import TEXT_ONLY
-    from tests.langchain.fakes import ResultModel
+    from arthur_relay.capture.queue import CaptureQueue
+    from tests.callback.arthur import TEXT_ONLY
+    from tests.callback.fakes import ResultModel
 
     arthur = make_arthur(TEXT_ONLY)
     kept: list[Any] = []
-    submit = Relay.submit
+    put = CaptureQueue.put
 
-    def remember(relay: Relay, run: Any, **more: Any) -> None:
+    def remember(queue: CaptureQueue, run: Any, **more: Any) -> bool:
         kept.append(run)
-        submit(relay, run, **more)
+        return put(queue, run, **more)
 
-    monkeypatch.setattr(Relay, "submit", remember)
+    monkeypatch.setattr(CaptureQueue, "put", remember)
     from langchain_core.outputs import ChatGeneration
 
     message = AIMessage([THINKING, text("yes")], additional_kwargs={"reasoning_content": "hm"})

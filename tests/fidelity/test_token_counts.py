@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
 from arthur_relay.encoding.token_counts import _cache_hits_are_told
-from tests.langchain.fakes import ResultModel
+from tests.callback.fakes import ResultModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

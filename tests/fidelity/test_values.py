@@ -133,7 +133,7 @@ def end(arthur: Judged, run_id: Any) -> dict[str, Any]:
 @pytest.fixture
 def own(make_arthur: Callable[..., Judged]) -> Judged:
     """Logs with two attributes of the application's."""
-    from tests.langchain.arthur import TEXT_ONLY, extra
+    from tests.callback.arthur import TEXT_ONLY, extra
 
     return make_arthur((*TEXT_ONLY, *extra(mine="STRING", other="STRING")))
 

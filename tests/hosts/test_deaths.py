@@ -16,8 +16,8 @@ KILLS = """
 import ctypes
 
 relay = Relay.from_env(settings=settings)
-worker = relay._pipeline.runtime._thread
-side = relay._pipeline.runtime._resolver._thread
+worker = relay._host.pipeline.runtime._thread
+side = relay._host.pipeline.runtime._resolver._thread
 captured = 0
 
 def wait_until(condition):
@@ -58,9 +58,9 @@ for error in (RuntimeError, MemoryError, SystemExit, KeyboardInterrupt, Generato
     capture(5)
     check()
     kill(side, error)
-    relay._pipeline.runtime._resolver._wake_ups.put(None)
+    relay._host.pipeline.runtime._resolver._wake_ups.put(None)
     kill(worker, error)
-    relay._pipeline.runtime.wake()
+    relay._host.pipeline.runtime.wake()
     deaths += 1
     wait_until(lambda: relay.stats().worker_restarts == deaths)
     capture(5)

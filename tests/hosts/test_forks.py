@@ -132,9 +132,9 @@ in_thread(registry().shared, "slow", lambda: hold("registry"))
 def hold_lock(name, lock):
     with lock:
         hold(name)
-in_thread(hold_lock, "relay", relay._lock.mine())
+in_thread(hold_lock, "relay", relay._host._lock.mine())
 # An answer that is not there yet: a handler may be made while another one waits for it.
-unanswered = relay._models._answers[handler.model_id] = Future()
+unanswered = relay._host.models._answers[handler.model_id] = Future()
 in_thread(hold_lock, "answer", unanswered._condition)
 
 class Slow(Loader, MetaPathFinder):
@@ -197,7 +197,7 @@ import socket
 from arthur_relay.runtime.event_loop import RelayEventLoop
 
 def offload(function):
-    runtime = relay._pipeline.runtime
+    runtime = relay._host.pipeline.runtime
     return asyncio.run_coroutine_threadsafe(runtime.offload(function), runtime._loop)
 
 def look_up(*arguments):
@@ -255,13 +255,13 @@ def test_while_the_spool_is_in_mid_transaction(
         """
 relay = Relay.from_env(settings=settings)
 capture("parent")
-file = relay._pipeline.worker.buffer.intake._segments[0].file
+file = relay._host.pipeline.worker.buffer.intake._segments[0].file
 file._connection.set_trace_callback(lambda sql: hold("spool") if sql == "COMMIT" else None)
 in_thread(relay.flush)
 wait_until_held("spool")
 
 def more():
-    assert relay._pipeline.worker.buffer.intake._segments[0].file.path != file.path
+    assert relay._host.pipeline.worker.buffer.intake._segments[0].file.path != file.path
 """,
         spool_dir=str(spool),
     )

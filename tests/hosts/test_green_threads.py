@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
+from tests.end_to_end.fronts import TlsFront
 from tests.hosts.arrivals import arrived
-from tests.http.fronts import TlsFront
 from tests.process.scripts import preamble
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ assert async_to_sync(asyncio.sleep)(0.001, "slept") == "slept"
 assert counts(relay.flush()) == (1, 0, {}, False)
 assert async_to_sync(second.aflush)() == second.flush()
 assert no_loop()
-workers = {one._pipeline.runtime._thread.ident for one in (relay, second)}
+workers = {one._host.pipeline.runtime._thread.ident for one in (relay, second)}
 assert len(workers) == 2
 assert threading.get_ident() not in workers
 """,
@@ -222,7 +222,7 @@ def look():
 active = len(threading._active)
 capture(relay, "i1")
 assert not relay.flush().timed_out
-relay._pipeline.runtime.call(look)
+relay._host.pipeline.runtime.call(look)
 capture(relay, "i2")
 assert not relay.close().timed_out
 assert found == [True, True], found
@@ -261,7 +261,7 @@ lines = []
 sys.setswitchinterval(1e-5)
 logging.root.addHandler(Slow())
 logging.root.setLevel(logging.DEBUG)
-relay._pipeline.runtime.call(lambda: asyncio.ensure_future(worker_logs()))
+relay._host.pipeline.runtime.call(lambda: asyncio.ensure_future(worker_logs()))
 greenlets = [threading.Thread(target=log, args=(logging.getLogger("app"), "app")) for _ in range(3)]
 for greenlet in greenlets:
     greenlet.start()

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from tests.process.scripts import Scripts
 
 IDLE = """
-import arthur_relay.worker.host
-arthur_relay.worker.host.IDLE_SECONDS = 0.01
+import arthur_relay.worker.relay_host
+arthur_relay.worker.relay_host.IDLE_SECONDS = 0.01
 relay = Relay.from_env(settings=settings)
 
 def log(name):
     relay.capture(Inference(input_text=name, output_text="answer", inference_id=name))
 
 def wait_until_idle():
-    while not relay.is_at_rest or threading.active_count() > 1:
+    while not relay._host.is_at_rest or threading.active_count() > 1:
         time.sleep(0.01)  # looks again; the program has a time limit
 
 log("first")

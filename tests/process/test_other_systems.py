@@ -111,13 +111,13 @@ def test_closing_and_coming_back_from_idleness(sandbox: ArthurSandbox) -> None:
     ended = run(
         sandbox,
         """
-import time, arthur_relay.worker.host
-arthur_relay.worker.host.IDLE_SECONDS = 0.01
+import time, arthur_relay.worker.relay_host
+arthur_relay.worker.relay_host.IDLE_SECONDS = 0.01
 with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0.01)) as relay:
     for number in (1, 2):
         relay.capture(Inference(input_text="in", output_text="out"))
         assert relay.flush(30).delivered == number
-        while not relay.is_at_rest:
+        while not relay._host.is_at_rest:
             time.sleep(0.01)
 assert relay.close().delivered == 2
 """,
@@ -136,10 +136,10 @@ import time
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.testing import LLM_ATTRIBUTES
 with Relay.from_env(settings=settings) as relay:
-    relay.register(ModelSchema("m", LLM_ATTRIBUTES))
+    relay._host.register(ModelSchema("m", LLM_ATTRIBUTES))
     for number in range(1200):  # of 3 KB, and rows may take 2.5 MB
         relay.capture(Inference(input_text="in " * 1000, output_text="out", model_id="m"))
-        while number % 50 == 0 and len(relay._pipeline.queue):
+        while number % 50 == 0 and len(relay._host.pipeline.queue):
             time.sleep(0.01)
     stats = relay.stats()
     assert stats.pending == 1200, stats

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.worker.worker import SET_ASIDE
+from arthur_relay.delivery.batching import SET_ASIDE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def test_kill_9_loses_what_waits_in_memory(
     script = scripts.start(
         CAPTURE
         + "capture(0)\n"
-        + "intake = relay._pipeline.worker.buffer.intake\n"
+        + "intake = relay._host.pipeline.worker.buffer.intake\n"
         + f"while intake.rows < {COUNT}: threading.Event().wait(0.01)\n"
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
@@ -182,6 +182,7 @@ def killing_after(owner, name, when=lambda *_, **__: True):
     setattr(owner, name, wrapped)
 from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
+from arthur_relay.buffers.spool.storage import Storage
 from arthur_relay.buffers.spool.segment import Segment
 from arthur_relay.dead_letters.sqlite import SqliteStore
 has_let_go = []
@@ -200,7 +201,7 @@ STEPS = {
     "before the row is let go": "killing_before(Spool, 'let_go', lambda self, rows: rows)",
     "after the row is let go": "killing_after(Spool, 'let_go', lambda self, rows: rows)",
     "before the row is deleted": "killing_before(SpoolFile, 'write', killing_row_gone)",
-    "before the spool is committed": "killing_before(Spool, '_write', lambda *_, **__: has_let_go)",
+    "before the spool is committed": "killing_before(Storage, 'write', lambda *_, **k: has_let_go)",
     "after the row is deleted": "killing_after(SpoolFile, 'write', killing_row_gone)",
 }
 
@@ -245,7 +246,7 @@ ScopeDestination.deliver = delivering
 class Killing:
     def shrink(self, row):
         os.kill(os.getpid(), signal.SIGKILL)
-relay._pipeline.worker.sender.shrinker = Killing()
+relay._host.pipeline.worker.sender.outcomes.shrinker = Killing()
 """
 
 

@@ -78,11 +78,11 @@ class Set:
     def is_held(self, model_id: str) -> bool:
         return model_id == "held"
 
-    def offer(self, desk: IngestClient, *ids: str, body: bytes = BODY, model: str = "m") -> None:
-        self.ingest.offer(IngestBatch.of([Row(each, model, body) for each in ids], desk))
+    def offer(self, client: IngestClient, *ids: str, body: bytes = BODY, model: str = "m") -> None:
+        self.ingest.offer(IngestBatch.of([Row(each, model, body) for each in ids], client))
 
 
-def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
+def test_all_that_waits_shares_a_commit_and_each_client_is_told_once() -> None:
     it, one, other = Set(), IngestClient(), IngestClient()
     it.offer(one, "a", "b")
     it.offer(other, "c")
@@ -99,76 +99,76 @@ def test_all_that_waits_shares_a_commit_and_each_desk_is_told_once() -> None:
 
 
 def test_what_does_not_fit_is_refused_and_was_never_captured() -> None:
-    it, desk = Set(max_rows=3), IngestClient()
-    it.offer(desk, "a", "b")
-    it.offer(desk, "c", "d")
-    it.offer(desk, "e")
+    it, client = Set(max_rows=3), IngestClient()
+    it.offer(client, "a", "b")
+    it.offer(client, "c", "d")
+    it.offer(client, "e")
     it.ingest.take_in()
     assert it.disk.commits == [["a", "b", "e"]]
-    assert sorted(desk.told[0], key=str) == sorted(
+    assert sorted(client.told[0], key=str) == sorted(
         [(["c", "d"], IngestRefusal.FULL), (["a", "b"], None), (["e"], None)], key=str
     )
     assert it.ledger.totals().captured == it.ledger.totals().pending == 3
 
 
 def test_a_model_that_is_held_leaves_room_for_the_others() -> None:
-    it, desk = Set(), IngestClient()
+    it, client = Set(), IngestClient()
     for name in "abc":
-        it.offer(desk, name, body=b"x" * 300_000, model="held")
-    it.offer(desk, "d", body=b"x" * 300_000)
+        it.offer(client, name, body=b"x" * 300_000, model="held")
+    it.offer(client, "d", body=b"x" * 300_000)
     it.ingest.take_in()
-    assert sorted(desk.told[0], key=str) == sorted(
+    assert sorted(client.told[0], key=str) == sorted(
         [(["c"], IngestRefusal.HELD), (["a"], None), (["b"], None), (["d"], None)], key=str
     )
     assert it.ledger.totals().captured == 3
 
 
 def test_what_can_not_be_written_is_not_held() -> None:
-    it, desk = Set(), IngestClient()
+    it, client = Set(), IngestClient()
     it.disk.fails = True
-    it.offer(desk, "a")
+    it.offer(client, "a")
     it.ingest.take_in()
-    assert desk.told == [[(["a"], IngestRefusal.UNWRITABLE)]]
+    assert client.told == [[(["a"], IngestRefusal.UNWRITABLE)]]
     assert it.ledger.totals().captured == 0
     assert it.disk.rows == 0
     it.now = 3.0
     assert it.ingest.fails_for() == 3.0
     it.disk.fails = False
-    it.offer(desk, "a")
+    it.offer(client, "a")
     it.ingest.take_in()
-    assert desk.told[1] == [(["a"], None)]
+    assert client.told[1] == [(["a"], None)]
     assert it.ingest.fails_for() is None
 
 
 def test_a_worker_that_dies_leaves_the_offers_to_the_next() -> None:
-    it, desk = Set(), IngestClient()
+    it, client = Set(), IngestClient()
     it.disk.dies = True
     for name in ("a", "b"):
-        it.offer(desk, name)
+        it.offer(client, name)
     with pytest.raises(RuntimeError):
         it.ingest.take_in()
-    assert desk.told == []
+    assert client.told == []
     it.ingest.take_in()
     assert it.disk.commits == [["a", "b"]]
-    assert desk.told == [[(["a"], None), (["b"], None)]]
+    assert client.told == [[(["a"], None), (["b"], None)]]
 
 
 def test_a_commit_has_a_size() -> None:
-    it, desk = Set(), IngestClient()
+    it, client = Set(), IngestClient()
     it.disk.__init__(max_rows=100)  # type: ignore[misc] # made anew, where others have it
     it.disk._max_bytes = 1 << 40
     for name in ("a", "b", "c"):
-        it.offer(desk, name, body=b"x" * (5 << 20))
+        it.offer(client, name, body=b"x" * (5 << 20))
     assert it.ingest.take_in(), "there is more"
     assert not it.ingest.take_in()
     assert it.disk.commits == [["a", "b"], ["c"]]
 
 
 def test_after_the_end_all_is_refused() -> None:
-    it, desk = Set(), IngestClient()
-    it.offer(desk, "a")
+    it, client = Set(), IngestClient()
+    it.offer(client, "a")
     it.ingest.close()
-    it.offer(desk, "b")
-    assert desk.told == [[(["a"], IngestRefusal.CLOSED)], [(["b"], IngestRefusal.CLOSED)]]
+    it.offer(client, "b")
+    assert client.told == [[(["a"], IngestRefusal.CLOSED)], [(["b"], IngestRefusal.CLOSED)]]
     assert not it.ingest.take_in()
     assert it.disk.commits == []

@@ -10,12 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from arthur_relay.delivery.batcher import Batcher
-from arthur_relay.delivery.ground_truth import GroundTruthOrder
+from arthur_relay.delivery.batching import MAX_DEATHS, SET_ASIDE, Batcher, BatchingStage
 from arthur_relay.inference import CapturedGroundTruth
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.worker.ingest import IngestAnswer, IngestBatch
-from arthur_relay.worker.worker import MAX_DEATHS, SET_ASIDE
 from tests.worker.harness import Harness, ScriptedDestination, delivered, harness, run, virtual
 
 TEXT = "x" * 5000
@@ -40,14 +38,14 @@ ODD = {
 }
 
 
-class _Desk:
+class _Client:
     def answered(self, answers: Sequence[IngestAnswer]) -> None:
         assert all(refusal is None for _, refusal in answers)
 
 
 def offer(h: Harness, *rows: Row) -> None:
     """Hand over rows that come encoded, as a daemon does."""
-    h.worker.ingest.offer(IngestBatch.of(rows, _Desk()))
+    h.worker.ingest.offer(IngestBatch.of(rows, _Client()))
     h.worker.wake()
 
 
@@ -90,7 +88,7 @@ def test_a_row_that_can_not_be_cut_costs_itself(
 
     async def test() -> None:
         h = harness(ScriptedDestination(too_large))
-        h.worker.sender.shrinker = Failing()
+        h.worker.sender.outcomes.shrinker = Failing()
         async with h.running():
             offer(h, good("a"), Row("bad", "m", b"{}"), good("b"))
             assert await h.flush()
@@ -124,7 +122,7 @@ def test_an_answer_for_another_number_of_rows_is_not_understood(outcomes: int) -
 async def test_an_error_while_an_answer_is_sorted_costs_one_row() -> None:
     """Whichever part of the worker fails of a row: the row is found, and the others go on."""
     h = harness(ScriptedDestination(lambda batch, _n: refusing_bad(batch)), batch_size=100)
-    ground_truth: Any = h.worker.ground_truth
+    ground_truth: Any = h.worker.batching.ground_truth
     settled = ground_truth.settled
 
     def fail(rows: Sequence[Row]) -> None:
@@ -159,7 +157,7 @@ async def live(h: Harness, lives: int) -> int:
     return deaths
 
 
-@pytest.mark.parametrize("place", ["admit", "add"])
+@pytest.mark.parametrize("place", ["_without_early_ground_truth", "add"])
 def test_a_row_that_the_worker_dies_of_is_set_aside(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,12 +172,12 @@ def test_a_row_that_the_worker_dies_of_is_set_aside(
 
             return call
 
-        owner = GroundTruthOrder if place == "admit" else Batcher
+        owner = Batcher if place == "add" else BatchingStage
         monkeypatch.setattr(owner, place, failing(getattr(owner, place)))
         h.capture_many(300)
         deaths = await live(h, 10)
         assert deaths <= MAX_DEATHS
-        if place == "admit":
+        if place != "add":
             h.check(captured=300, delivered=299, rejected=1, pending=0)
             ((_, letter),) = h.letters.letters()
             assert (letter.inference_id, letter.reason) == ("m42", SET_ASIDE)

@@ -205,11 +205,12 @@ def test_one_models_ground_truth_costs_no_others_and_none_is_given_up_early(
 async def test_ground_truth_is_let_go_when_its_inference_goes_back_and_is_given_up() -> None:
     h = harness()
     async with h.running():
-        order = h.worker.ground_truth
+        order = h.worker.batching.ground_truth
         inference, truth = Row("a", "m", b"{}"), Row("a", "m", b"{}", kind=RowKind.GROUND_TRUTH)
         h.buffer.put([inference, truth])
         leased = h.buffer.lease(2)
-        assert order.admit(leased, h.buffer.on_their_way, 0.0) == [inference]
+        assert leased == [inference, truth]
+        assert order.keep_back([truth], h.buffer.on_their_way, 0.0) == {truth}
         assert order.due(1.0, h.buffer.on_their_way) == []
         h.buffer.release([inference])
         assert h.buffer.evict() is inference

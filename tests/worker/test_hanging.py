@@ -7,7 +7,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from arthur_relay.delivery.sender import MOST_PROBES
+from arthur_relay.delivery.probes import MOST_PROBES
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.settings import MOST_HANGING
 from tests.worker.harness import (

@@ -26,8 +26,8 @@ from arthur_relay.row import (
     RowKind,
     Verdict,
 )
-from tests.unit.spools import connection_of, crash, new_spool
-from tests.unit.test_dead_letters import Broken
+from tests.buffers.spools import connection_of, crash, new_spool
+from tests.dead_letters.test_dead_letters import Broken
 from tests.worker.harness import Harness, ScriptedDestination, run, settings_of, unavailable
 
 START = datetime(2026, 11, 27, tzinfo=UTC)

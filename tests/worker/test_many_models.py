@@ -93,7 +93,7 @@ def test_what_they_take_is_accounted_for() -> None:
     settings = RelaySettings(queue_bytes=16 << 20)
     relay = Relay(Away(), settings=settings)
     relay.capture(Inference(input_text="a", output_text="b", model_id="first"))
-    wait_for(lambda: relay._pipeline.worker.schemas.unreachable)
+    wait_for(lambda: relay._host.pipeline.worker.schemas.unreachable)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -101,8 +101,8 @@ def test_what_they_take_is_accounted_for() -> None:
             name = f"unknown-model-{number:08d}"
             relay.capture(Inference(input_text="in", output_text="out", model_id=name))
             if number % 100 == 0:
-                wait_for(lambda: len(relay._pipeline.queue) < 500)
-        wait_for(lambda: len(relay._pipeline.queue) == 0)
+                wait_for(lambda: len(relay._host.pipeline.queue) < 500)
+        wait_for(lambda: len(relay._host.pipeline.queue) == 0)
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
@@ -120,7 +120,7 @@ def test_ids_are_accounted_for_by_their_length() -> None:
             name = f"{number:0{length}}"
             relay.capture(Inference(input_text="in", output_text="out", model_id=name))
         # Between the inlet and there, the worker has some in its hands.
-        wait_for(lambda: relay._pipeline.worker.admission.awaiting.rows == 100)
+        wait_for(lambda: relay._host.pipeline.worker.admission.awaiting.rows == 100)
         try:
             return relay.stats().pending_bytes
         finally:

@@ -29,7 +29,7 @@ def rows_in_memory() -> int:
 def test_a_delivery_that_failed_first_leaves_no_row_behind() -> None:
     def script(batch: Batch, number: int) -> Attempt:
         failed = unavailable(batch)
-        lost = Attempt(failed.outcomes, failed.failure, failed.reason, is_unheard=True)
+        lost = Attempt(failed.outcomes, failed.failure, failed.reason, may_have_arrived=True)
         return lost if number <= 4 else delivered(batch)
 
     async def deliver() -> None:

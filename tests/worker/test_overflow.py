@@ -51,7 +51,7 @@ def test_a_full_queue_drops_by_the_policy_and_counts(overflow: str, first_lost: 
             totals = h.ledger.totals()
             assert totals.captured == 300
             assert totals.dropped["overflow"] > 0
-            # The inlet holds as many as the buffer when the policy is to keep what came first.
+            # The capture queue holds as many as the buffer where what came first is kept.
             assert totals.pending <= 50 + (50 if first_lost else 0)
             come_back()
             assert await h.flush()
@@ -158,7 +158,7 @@ def test_block_lets_go_when_the_relay_closes() -> None:
 
 
 def test_one_large_capture_costs_no_other() -> None:
-    settings = RelaySettings(queue_bytes=80_000)  # an eighth of it for the inlet
+    settings = RelaySettings(queue_bytes=80_000)  # an eighth of it for the capture queue
     queue = CaptureQueue(CaptureQueueLimits.of(settings), Ledger(), Waker())
     for _ in range(5):
         assert queue.put(_item())
@@ -187,7 +187,7 @@ def test_drop_oldest_is_bounded_in_bytes_whatever_the_sizes() -> None:
         queue.put(_item("x" * 100))
     for _ in range(200):
         queue.put(_item("x" * 100_000))
-        assert queue.size <= settings.inlet_bytes + 110_000
+        assert queue.size <= settings.capture_queue_bytes + 110_000
     totals = queue.ledger.totals()
     assert totals.captured == 1_200
     assert totals.dropped["overflow"] + len(queue) == 1_200

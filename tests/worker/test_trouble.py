@@ -354,7 +354,7 @@ def test_where_no_model_is_due_the_next_time_is_later(
     deliveries = {}
     for number in range(8):
         row = Row(f"r{number}", f"m{number}", b"{}")
-        deliveries[row.model_id] = Delivery((row,), Lane.PROBE)
+        deliveries[row.model_id] = Delivery((row,), Lane.PROBE).state
         health.failed(deliveries[row.model_id], 0.0, at_once=True)
     assert (len(health.held), len(health.crowd)) == (3, 5)
     probed: set[str] = set()

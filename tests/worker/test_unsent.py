@@ -9,7 +9,7 @@ import anyio
 
 from arthur_relay.delivery.ground_truth import MAX_KEPT_BYTES
 from arthur_relay.row import Attempt, Batch, Row, RowKind
-from tests.unit.spools import MIB, new_spool
+from tests.buffers.spools import MIB, new_spool
 from tests.worker.harness import Harness, ScriptedDestination, delivered, run
 from tests.worker.test_lives import START, on_disk
 
@@ -34,7 +34,7 @@ def leave(path: Path, rows: list[Row]) -> int:
 
 def leased_bytes(h: Harness) -> int:
     assert h.spool is not None
-    return sum(len(row.body) for row in h.spool._leased)
+    return sum(len(row.body) for row in h.spool._memory.leased)
 
 
 def watched(h: Harness, answer: Any = delivered) -> list[int]:

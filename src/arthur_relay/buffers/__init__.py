@@ -1,9 +1,8 @@
 """Buffers hold rows until they are acknowledged: in `memory`, in a `spool` on disk, or in both.
 
-A buffer is used by people who need different things of it, so it has several small interfaces.
-`LeaseBuffer` hands rows out for delivery, `IntakeBuffer` takes them in. The others are for what
-only some buffers can do. `Buffer` holds all of them together, with a stand-in for each that is
-missing.
+The users of a buffer need different things, so it has several small interfaces. `LeaseBuffer` hands
+rows out for delivery, `IntakeBuffer` takes them in. The others are for what only some buffers can
+do. `Buffer` combines them, with a stand-in for each that a buffer does not implement.
 """
 
 from collections import Counter
@@ -40,11 +39,11 @@ def count_nothing(_rows: int, _by_model: Callable[[], Mapping[str, int]], /) -> 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Rows that were held and cannot be read any more.
+    """Rows that were held and can no longer be read.
 
     Attributes:
         rows: The number of rows.
-        epochs: The number of rows by epoch, for those that this process captured.
+        epochs: The number of rows that this process captured, by epoch.
     """
 
     rows: int = 0
@@ -68,21 +67,21 @@ class DamagedFiles(NamedTuple):
 
 
 class Compaction(Protocol):
-    """Work that puts some rows into a smaller form; the buffer may be used in the meantime."""
+    """Work that compresses some rows; the buffer may be used in the meantime."""
 
     def run(self) -> None:
         """Do the work. Any thread."""
         ...
 
     def finish(self) -> None:
-        """Put the result in place; without a result nothing changes. Worker's thread only."""
+        """Put the result in place, if there is one. Worker's thread only."""
         ...
 
 
 class LeaseBuffer(Protocol):
     """Hands rows out for delivery; knows nothing of HTTP. Worker's thread only.
 
-    A row is waiting, or leased to a delivery. A leased row stays held until it is settled.
+    A row is waiting or leased. A leased row is held until it is settled.
     """
 
     @property
@@ -122,7 +121,7 @@ class LeaseBuffer(Protocol):
         ...
 
     def settle(self, rows: Iterable[Row]) -> None:
-        """Forget leased rows: they were acknowledged, rejected or given up."""
+        """Forget leased rows, which were acknowledged, rejected or dropped."""
         ...
 
     def replace(self, old: Row, new: Row) -> None:
@@ -136,7 +135,7 @@ class LeaseBuffer(Protocol):
     def release_all(self) -> None:
         """Make every leased row wait again, in the old order, before all others.
 
-        Rows that were put off wait like any other from then on.
+        Rows that were put off then wait like any others.
         """
         ...
 
@@ -181,22 +180,22 @@ class IntakeBuffer(Protocol):
 
     @property
     def is_durable(self) -> bool:
-        """Whether rows are held on disk first, so that captures should get here soon."""
+        """Whether rows go to the disk first, so that captures should arrive here soon."""
         ...
 
     def has_room(self, *, rows: int, size: int) -> bool:
-        """Return whether that many more rows fit in, with bodies of `size` bytes in all."""
+        """Return whether that many more rows have room, with bodies of `size` bytes in all."""
         ...
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Hold rows in their order, whether or not there is room."""
+        """Hold rows in their order, even without room."""
         ...
 
     def store(self, rows: Sequence[Row]) -> bool:
-        """Hold rows that have room and make them as safe as the buffer can, or hold none.
+        """Hold rows that have room and make them as safe as the buffer can, or hold none of them.
 
         Returns:
-            Whether the rows are held. False when they belong on disk and cannot be written.
+            Whether the rows are held. False when they should be written to disk and cannot be.
         """
         ...
 
@@ -208,7 +207,7 @@ class IntakeBuffer(Protocol):
 class DurableBuffer(Protocol):
     """Keeps rows for a later process. Worker's thread only, except where a member says otherwise.
 
-    It is opened before anything else is called, and committed once a turn of the worker.
+    It is opened before any other call, and committed once per turn of the worker.
     """
 
     def open(self, recover: Recover = count_nothing) -> int:
@@ -237,14 +236,14 @@ class DurableBuffer(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make everything safe that has happened since the last call."""
+        """Make all changes since the last call safe."""
         ...
 
     def close(self, out_of_time: Callable[[], bool] = ...) -> int:
         """Release everything; only `open` may follow. Any thread, after the worker has ended.
 
         Args:
-            out_of_time: Returns whether to stop moving rows to the disk. By default, never.
+            out_of_time: Returns whether to stop moving rows to the disk; by default, always False.
 
         Returns:
             The number of rows that are kept for a later process.
@@ -262,33 +261,33 @@ class DurableBuffer(Protocol):
 
     @property
     def closing_seconds(self) -> float:
-        """How long `close` usually takes to keep what it can. Any thread."""
+        """How long `close` usually takes to keep all it can. Any thread."""
         ...
 
     @property
     def asks_for_owner(self) -> bool:
-        """Whether rows wait that may be ours, which can be decided once our owner is known."""
+        """Whether rows wait that may be ours; this is decided once our owner is known."""
         ...
 
     def lost(self) -> Loss:
-        """Return the rows lost since the last call; they are not held any more."""
+        """Return the rows lost since the last call; they are no longer held."""
         ...
 
     def rows_by_model(self) -> Mapping[str, int]:
-        """Return the number of rows held, by model. Reads all of them, so it may take long."""
+        """Return the number of rows held, by model. It reads all of them, so it may take long."""
         ...
 
 
 class DeliveryJournal(Protocol):
-    """Writes down what happened to leased rows, for a later process. Worker's thread only."""
+    """Records the history of leased rows for a later process. Worker's thread only."""
 
     def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
         """Keep the histories of leased rows. Rows that are not leased are ignored.
 
         Args:
             rows: The rows.
-            at_once: Whether to write before this returns, if the disk allows it. Otherwise the
-                next commit writes them.
+            at_once: Whether to write them before this returns, if the disk allows it. Otherwise,
+                the next commit writes them.
         """
         ...
 
@@ -306,21 +305,21 @@ class DeliveryJournal(Protocol):
 
 
 class BufferStatus(Protocol):
-    """What operators want to know of a buffer on disk. Any thread."""
+    """The state of a buffer on disk, for operators. Any thread."""
 
     @property
     def trouble(self) -> str | None:
         """Why rows cannot be kept for a later process now, or None when they can.
 
-        Asks the file system, which takes microseconds.
+        It asks the file system, which takes microseconds.
         """
         ...
 
     @property
     def left_alone(self) -> int:
-        """The number of other processes' rows that are for another address or organisation.
+        """The number of other processes' rows for another address or organisation.
 
-        Rows for which this is not known yet are included.
+        It includes rows for which this is not known yet.
         """
         ...
 
@@ -336,28 +335,28 @@ class BufferStatus(Protocol):
 
 
 class CompactableBuffer(Protocol):
-    """Puts waiting rows into a smaller form, for a long wait. Worker's thread only."""
+    """Compresses waiting rows, for a long wait. Worker's thread only."""
 
     def pack(self) -> None:
-        """Put some waiting rows into one piece; takes a millisecond at most.
+        """Serialise some waiting rows into one piece, which takes a millisecond at most.
 
-        The memory between rows that wait each on its own is of no use to anything.
+        The memory between rows in separate objects is wasted.
         """
         ...
 
     def compact(self, *, quickly: bool = False) -> bool:
-        """Put some waiting rows into a smaller form before this returns.
+        """Compress some waiting rows before this returns.
 
         Args:
-            quickly: Whether to trade size for time.
+            quickly: Whether to compress less, in less time.
 
         Returns:
-            Whether there was anything to do.
+            Whether there was anything to compress.
         """
         ...
 
     def begin_compaction(self) -> Compaction | None:
-        """Return the work that puts some waiting rows into their smallest form, or None."""
+        """Return the work that compresses some waiting rows as far as possible, or None."""
         ...
 
 
@@ -388,18 +387,18 @@ class NothingKept:
         return 0
 
     def abandon(self) -> None:
-        """Do nothing: a forked child has memory of its own."""
+        """Do nothing: a forked child has its own memory."""
 
     def lost(self) -> Loss:
         """Return no loss: memory does not lose rows."""
         return Loss()
 
     def rows_by_model(self) -> Mapping[str, int]:
-        """Return nothing: it is asked for after a loss only."""
+        """Return nothing: it is only used after a loss."""
         return {}
 
     def note(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
-        """Do nothing: the rows have their histories with them."""
+        """Do nothing: the rows themselves have their histories."""
 
     def retain(self, row: Row) -> object | None:  # noqa: ARG002 - the protocol's
         """Return None: the row is in memory only."""
@@ -410,7 +409,7 @@ class NothingKept:
 
 
 class NothingToCompact:
-    """Stands in for `CompactableBuffer` where rows wait on disk, ready to be sent."""
+    """Stands in for `CompactableBuffer` where rows wait on disk."""
 
     def pack(self) -> None:
         """Do nothing."""
@@ -429,17 +428,17 @@ _NOTHING_KEPT = NothingKept()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffer:
-    """A buffer, as its interfaces. As a rule one object implements all that are not stand-ins.
+    """The interfaces of a buffer. Usually, one object implements all that are not stand-ins.
 
     Attributes:
         leases: Hands rows out for delivery.
         deferred: Holds ground truth back.
         intake: Takes rows in.
         durable: Keeps rows for a later process.
-        journal: Writes down what happened to leased rows.
-        status: What operators want to know.
+        journal: Records the history of leased rows.
+        status: The state for operators.
         schemas: Keeps models' schemas for a later process.
-        compaction: Puts waiting rows into a smaller form.
+        compaction: Compresses waiting rows.
     """
 
     leases: LeaseBuffer
@@ -453,11 +452,11 @@ class Buffer:
 
 
 MOST_RANKS = 32
-"""Rows that were sent this often or more take their turn in the order in which they came."""
+"""Rows that were sent this often or more are leased in the order in which they came."""
 
 
 def attempts_rank(row: Row) -> int:
-    """Return a row's rank among those of its model that wait again: the lowest goes first."""
+    """Return a row's rank among those of its model that wait again; the lowest goes first."""
     return min(row.history.attempts, MOST_RANKS)
 
 

@@ -19,37 +19,38 @@ from arthur_relay.buffers import (
     inferences_among,
 )
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, body_bytes
+from arthur_relay.settings import RelaySettings
 from arthur_relay.system.operating_system import private_pages
 
 ROW_OVERHEAD_BYTES = 400
-"""What a row costs beside its body, for the objects around it; measured with tracemalloc."""
+"""The bytes of a row without its body, for its objects; measured with tracemalloc."""
 
 BLOCK_BYTES = 2 * 1024 * 1024
 """The bytes that are compressed together: 0.15 s of work outside the interpreter lock.
 
-The compressor asks for the lock whenever its output has outgrown what it has, half a dozen times a
-block, and waits 5 ms each time where other threads compute: with a quarter of the size it would
-get through two thirds of the rows.
+The compressor asks for the lock whenever its output outgrows its memory, half a dozen times per
+block, and each time waits 5 ms where other threads compute. With a quarter of the size, it would
+compress two thirds as many rows per second.
 """
 
 SMALLEST_PART = 4
-"""When no room is left, a block is compressed once one part in this many of it is full."""
+"""When no room is left, an incomplete block is compressed if one part in this many is full."""
 
 BLOCKS = 16
-"""A small buffer has at least this many blocks; else it would never have one to compress."""
+"""A small buffer is divided into at least this many blocks, to have any to compress."""
 
 BZ2_LEVEL = 9
-"""The level at which bz2 sorts 900 KB at once: a twentieth smaller than at 600 KB, as fast."""
+"""bz2 sorts 900 KB at once: its output is a twentieth smaller than at 600 KB, in the same time."""
 
 ZLIB_LEVEL = 4
-"""The last level before the time that zlib takes doubles."""
+"""The highest level before zlib's time doubles."""
 
 BLOCK_OVERHEAD_BYTES = 300
-"""What a compressed block costs beside its data, measured with tracemalloc."""
+"""The bytes of a compressed block without its data, measured with tracemalloc."""
 
 
 def memory_size(row: Row) -> int:
-    """Return the bytes that are accounted for a row in memory."""
+    """Return the bytes that a row takes in memory."""
     return len(row.body) + ROW_OVERHEAD_BYTES
 
 
@@ -62,10 +63,10 @@ def _as_it_is(data: Piece) -> Piece:
 
 
 def _pages_of(data: bytes) -> mmap.mmap:
-    """Return a copy in memory pages of its own.
+    """Return a copy in its own memory pages.
 
     Large pieces that come and go leave holes in the allocator's memory, which it never gives back:
-    half as much again as what is held.
+    half as much again as the pieces themselves.
     """
     pages = private_pages(len(data))
     pages[:] = data
@@ -74,7 +75,7 @@ def _pages_of(data: bytes) -> mmap.mmap:
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """Neighbouring rows that wait: as objects, or in one piece that may be compressed."""
+    """Neighbouring rows that wait: as objects, or as one piece of bytes, compressed or not."""
 
     rows: list[Row] = field(default_factory=list)
     count: int = 0
@@ -91,11 +92,11 @@ class _Block:
         self.size += size
 
     def pack(self) -> bytes:
-        """Return the rows in one piece. Marshal will do, because it never leaves the process."""
+        """Return the rows as one piece. Marshal is safe, as the piece never leaves the process."""
         return marshal.dumps([_fields(row) for row in self.rows])
 
     def become(self, data: bytes, decompress: Decompress) -> None:
-        """Replace the rows by one piece."""
+        """Replace the rows by one piece of bytes."""
         self.data, self.decompress = _pages_of(data), decompress
         self.size = len(data) + BLOCK_OVERHEAD_BYTES
         self.rows = []
@@ -116,7 +117,7 @@ def _history(*past: Any) -> History:
 
 
 def _fields(row: Row) -> tuple[object, ...]:
-    # Marshal refuses texts of a type that is derived from str: ids are the application's.
+    # Marshal refuses subclasses of str, which the application's ids may be.
     names = str.__str__(row.id), str.__str__(row.model_id)
     history = () if row.history is NO_HISTORY else astuple(row.history)
     return *names, row.body, row.epoch, row.shrunk, str.__str__(row.kind), history
@@ -126,8 +127,8 @@ def _fields(row: Row) -> tuple[object, ...]:
 class _Apart:
     """Rows of a model that were released or passed over, those sent least often first.
 
-    Rows that failed alone were sent most often. So they do not keep those from being tried that
-    failed in a batch with them.
+    Rows that failed alone were sent most often. So they do not block those that failed in a batch
+    with them.
     """
 
     queues: dict[int, deque[Row]] = field(default_factory=dict)
@@ -172,12 +173,13 @@ class _BlockCompaction:
     _plain: Callable[[], Piece] = field(init=False)
 
     def __post_init__(self) -> None:
-        # As it is now: the worker may do something else with the block meanwhile.
+        # The current data, because the worker may change the block meanwhile.
         self._plain = partial(self.block.decompress, self.block.data)
 
     def run(self) -> None:
-        # Of rows of 2 KB of English, bz2 leaves 27 % and takes 140 us a row; zlib leaves 39 % and
-        # takes 37 us.
+        # Both forms are worth having. Of rows of 2 KB of English, bz2 leaves 27 % and zlib 39 %, so
+        # the same memory holds 1.4 times as many rows. But bz2 takes 140 us a row and zlib 37 us,
+        # which keeps up with four times as many captures when the worker has to compress at once.
         if self.quickly:
             self.data = zlib.compress(self._plain(), ZLIB_LEVEL)
         else:
@@ -191,8 +193,8 @@ class MemoryBuffer:
     """Rows in blocks, leased ones in a dict. See the protocols of `buffers` for each method.
 
     A closed block is in `_loose` while it consists of objects, in `_packed` while it is one piece,
-    and in `_quick` after it was compressed in a hurry; the newest block comes last in each. It is
-    in `_begun` while it is compressed elsewhere, and in none of them when it cannot become smaller.
+    and in `_quick` after quick compression; the newest block comes last in each. It is in `_begun`
+    while another thread compresses it, and in none of them when it cannot become smaller.
 
     Rows that were released or passed over wait as objects, by model, in `_apart`; those that were
     put off wait in `_put_off`.
@@ -226,6 +228,11 @@ class MemoryBuffer:
         self._waiting = 0
         self._size = 0
 
+    @classmethod
+    def of(cls, settings: RelaySettings) -> "MemoryBuffer":
+        """Return a buffer of the size that the settings ask for."""
+        return cls(max_rows=settings.queue_size, max_bytes=settings.buffer_bytes)
+
     def as_buffer(self) -> Buffer:
         """Return its interfaces."""
         return Buffer(leases=self, deferred=self, intake=self, compaction=self)
@@ -246,7 +253,7 @@ class MemoryBuffer:
         return self._waiting
 
     def has_room(self, *, rows: int, size: int) -> bool:
-        """Return whether that many more rows fit in; an empty buffer takes one of any size."""
+        """Return whether that many more rows have room; an empty buffer has room for any one."""
         held = self._waiting + len(self._leased)
         if held == 0 and rows <= 1:
             return True
@@ -258,7 +265,7 @@ class MemoryBuffer:
         size = body_bytes(rows) + ROW_OVERHEAD_BYTES * len(rows)
         if self._filling.size + size < self._block_bytes:
             self._filling.add(rows, size)
-        else:  # somewhere among them a block is full
+        else:  # a block becomes full somewhere among them
             for row in rows:
                 self._filling.add([row], memory_size(row))
                 if self._filling.size >= self._block_bytes:
@@ -272,19 +279,19 @@ class MemoryBuffer:
         return True
 
     def pack(self) -> None:
-        """Put the newest loose block, which will be needed last, into one piece."""
+        """Serialise the newest loose block, which will be needed last, into one piece."""
         if self._loose:
             block, _ = self._loose.popitem()
             self._reform(block, block.pack(), _as_it_is)
 
     def compact(self, *, quickly: bool = False) -> bool:
-        """Compress the newest block that is not compressed, else compress one better."""
+        """Compress the newest block that is not compressed, else improve a quick compression."""
         block = self._next_to_compact(quickly=quickly)
         if block is None and self._filling.size >= self._block_bytes // SMALLEST_PART:
             self._close_block()
             block = self._next_to_compact(quickly=quickly)
         if block is None and self._begun and not quickly:
-            block = next(reversed(self._begun))  # two do the same rather than that one is lost
+            block = next(reversed(self._begun))  # done twice, rather than that a row is lost
         if block is None:
             return False
         compaction = _BlockCompaction(self, block, quickly)
@@ -301,7 +308,7 @@ class MemoryBuffer:
         return _BlockCompaction(self, block, quickly=False)
 
     def take_compacted(self, done: _BlockCompaction) -> None:
-        """Put the result of a compression in place, unless the block is in use by now."""
+        """Put the result of a compression in place, unless the block was opened meanwhile."""
         block = done.block
         self._begun.pop(block, None)
         if not block.waits or block.decompress is bz2.decompress:
@@ -383,11 +390,11 @@ class MemoryBuffer:
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""
-        leased = self._leased
+        leased, size = self._leased, 0
         for row in rows:
-            if row in leased:
-                del leased[row]
-                self._size -= memory_size(row)
+            if leased.pop(row, row) is None:  # it was there
+                size += len(row.body) + ROW_OVERHEAD_BYTES  # `memory_size`, without a call
+        self._size -= size
 
     def has_leased(self, row: Row) -> bool:
         """Return whether a row is leased from this buffer."""
@@ -423,7 +430,7 @@ class MemoryBuffer:
         self._put_off.clear()
 
     def _next_to_compact(self, *, quickly: bool) -> _Block | None:
-        """Take the newest block that can become smaller off its list; it is in one piece."""
+        """Take the newest block that can become smaller from its list; it is one piece."""
         if not self._packed:
             self.pack()
         for blocks in (self._packed,) if quickly else (self._packed, self._quick):
@@ -438,7 +445,7 @@ class MemoryBuffer:
         self._list(block)
 
     def _list(self, block: _Block) -> None:
-        """List a block by what can still be done with it."""
+        """Add a block to the list for what can still be done with it."""
         if block.decompress is _as_it_is:
             self._packed[block] = None
         elif block.decompress is zlib.decompress:

@@ -15,11 +15,11 @@ from arthur_relay.buffers.spool.buffer import Spool
 from arthur_relay.row import Row, body_bytes
 
 MOVED_ROWS = 500
-"""How many rows go from memory to the disk at a time when the process ends."""
+"""The rows that are moved from memory to the disk at a time when the process ends."""
 
 MOVED_BYTES_PER_SECOND = 4 * 1024 * 1024
-"""How many bytes in memory can be unpacked and written in a second. Rows that are not compressed
-take a twentieth of the time, but to move rows too early only delays their delivery."""
+"""The bytes in memory that can be decompressed and written in a second. Uncompressed rows take a
+twentieth of the time, but too long an estimate only delays their delivery."""
 
 
 class OverflowBuffer:
@@ -29,8 +29,8 @@ class OverflowBuffer:
     been leased. Rows that an earlier process left take up to half of each lease.
 
     Args:
-        memory: Where rows wait while they fit in.
-        spool: Where the others wait, and all that are left when the process ends.
+        memory: Holds rows while they have room in it.
+        spool: Holds the others, and all that are left when the process ends.
     """
 
     is_durable = False
@@ -46,7 +46,7 @@ class OverflowBuffer:
             deferred=self,
             intake=self,
             durable=self,
-            journal=self._spool,  # histories in memory go to the disk with their rows
+            journal=self._spool,  # histories in memory are written with their rows
             status=self._spool,
             schemas=self._spool.schemas,
             compaction=self._memory,
@@ -95,7 +95,7 @@ class OverflowBuffer:
         return self._memory.size / MOVED_BYTES_PER_SECOND
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:
-        """Move the rows in memory to the disk, as far as they fit, and release the files."""
+        """Move the rows in memory to the disk, as far as they have room, and release the files."""
         self._memory.release_all()
         while not out_of_time() and (rows := self._memory.lease(MOVED_ROWS)):
             size = body_bytes(rows)
@@ -111,7 +111,7 @@ class OverflowBuffer:
         self._spool.abandon()
 
     def has_room(self, *, rows: int, size: int) -> bool:
-        """Return whether that many more rows fit in, into memory or onto the disk."""
+        """Return whether that many more rows have room, in memory or on disk."""
         return self._fits_into_memory(rows, size) or self._spool.has_room(rows=rows, size=size)
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -186,7 +186,7 @@ class OverflowBuffer:
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows."""
         rows = list(rows)
-        self._memory.settle(rows)  # each takes its own
+        self._memory.settle(rows)  # each ignores the other's
         self._spool.settle(rows)
 
     def replace(self, old: Row, new: Row) -> None:
@@ -203,7 +203,7 @@ class OverflowBuffer:
         return self._spool.rows_by_model()
 
     def evict(self) -> Row | None:
-        """Forget the oldest row on disk, since only that makes room for new ones."""
+        """Forget the oldest row on disk, because new ones go there too."""
         return self._spool.evict() or self._memory.evict()
 
     def release_all(self) -> None:

@@ -1,7 +1,7 @@
-"""Keeping models' schemas for a later process, as texts: what they mean is for who asks for them.
+"""Keeps models' schemas for a later process, as texts that only their users interpret.
 
-A text is a JSON object whose `id` is the model's. On disk it also has a checksum, which tells a
-damaged text from one that was written.
+A text is a JSON object whose `id` is the model's. On disk it also has a checksum, so that a damaged
+text is recognised.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from zlib import crc32
 import orjson
 
 _CRC = "relay_crc32"
-"""The member with the checksum of the others. Texts of earlier releases have none; those are
-believed if they have attributes."""
+"""The member with the checksum of the others. Texts of earlier releases have none, and are accepted
+if they have attributes."""
 
 
 class SchemaCache(Protocol):
-    """Keeps models' schemas for a start while the destination is away. Worker's thread only."""
+    """Keeps models' schemas for a start during an outage. Worker's thread only."""
 
     def texts(self) -> Mapping[str, str]:
-        """Return the texts that are kept, by model, as far as they can be read."""
+        """Return the readable texts, by model."""
         ...
 
     def keep(self, model_id: str, text: str) -> None:
-        """Keep a model's text in place of an earlier one. Never raises because of a disk.
+        """Keep a model's text and replace an earlier one. A failing disk raises nothing.
 
         Args:
             model_id: The model.
@@ -32,7 +32,7 @@ class SchemaCache(Protocol):
         ...
 
     def forget(self, model_id: str) -> None:
-        """Forget a model: the destination does not know it. Never raises because of a disk."""
+        """Forget a model that the destination does not know. A failing disk raises nothing."""
         ...
 
 
@@ -58,7 +58,7 @@ def seal(text: str) -> str:
 
 
 def unseal(model_id: str, sealed: str) -> str | None:
-    """Return the text that was sealed, or None when it is not as it was written.
+    """Return the text that was sealed, or None when it is damaged.
 
     Args:
         model_id: The model under which it was kept.

@@ -1,1 +1,1 @@
-"""Takes in what LangChain tells, on the caller's thread."""
+"""Captures LangChain's events on the caller's thread, and hands them to the worker."""

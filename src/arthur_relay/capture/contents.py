@@ -1,4 +1,4 @@
-"""Tells chunks of a stream that have content from those that only announce it."""
+"""Distinguishes chunks of a stream that have content from those that only announce it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ABOUT = frozenset(
 
 
 def has_content(value: Any, depth: int = _DEPTH) -> bool:
-    """Return whether it holds any text or call, and not only blocks that are still empty.
+    """Return whether a value has any text or call, and not only blocks that are still empty.
 
     Args:
         value: A text, a content block, a list of blocks, or a message's `additional_kwargs`.

@@ -1,7 +1,7 @@
-"""Copies of the application's nested values, so that a later change of them changes nothing here.
+"""Copies the application's nested values, so that later changes of them have no effect here.
 
 This runs on the caller's thread, so it is bounded: values are copied `COPY_DEPTH` deep, and
-`COPY_BYTES` of each. Everything beyond is kept as it is, and a later change of it may show.
+`COPY_BYTES` of each. Everything beyond is kept by reference, and a later change of it may show.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ COPY_DEPTH = 8
 """How deep nested values are copied."""
 
 COPY_BYTES = 256 * 1024
-"""How many bytes of one value are copied; immutable values, such as texts, are never copied."""
+"""The most bytes of one value that are copied; immutable values, such as texts, never are."""
 
 MAX_VISITS = 10_000
-"""How many values within one value are visited, at most: about a millisecond's work."""
+"""The most values that are visited within one value: about a millisecond's work."""
 
 ITEM_BYTES = 64
 """The assumed size of each value that is not visited."""
@@ -25,7 +25,7 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 def copy_value(value: Any) -> tuple[Any, int]:
-    """Copy dicts, lists, tuples, sets and arrays; any other value is kept as it is.
+    """Copy dicts, lists, tuples, sets and arrays; any other value is returned itself.
 
     Returns:
         The copy, and the bytes of memory that it counts for.
@@ -49,7 +49,7 @@ def size_of(value: Any) -> int:
 
 
 class _Copying:
-    """The copying of one value, within its bounds.
+    """Copies one value, within the bounds.
 
     Attributes:
         size: The bytes so far.

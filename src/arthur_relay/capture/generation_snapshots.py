@@ -1,7 +1,7 @@
 """Snapshots of a model's answer, made on the caller's thread; the worker interprets them.
 
-Nothing here reads the characters of a text, so the cost does not depend on its length. A part that
-can't be read is left out and counted; the rest of the answer is kept.
+Nothing here reads the characters of a text, so the cost does not depend on its length. Unreadable
+parts are omitted and counted; the rest of the answer is kept.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOT_REFUSED: Mapping[str, Any] = {"refusal": None}
 
 _LOGPROBS = frozenset(LOG_PROBABILITIES)
 _LARGE = _LOGPROBS | frozenset((*REASONING, *ANSWERS, "finish_message", "stop_details"))
-"""Facts whose bytes are counted one by one; all others together have a few hundred."""
+"""Facts whose bytes are counted; all others together take a few hundred bytes."""
 
 _SMALL = (KEPT - _LARGE) | {"created", "created_at", "logprobs", "object", "output_version"}
 """The usual content of a message's metadata; copying it whole takes a third of the time."""
@@ -64,8 +64,8 @@ _KINDS = {
     "function_call": None,
     "custom_tool_call": None,
 }
-"""By a content block's type. Other types that end in `_call` are calls: the Responses API's names
-(`web_search_call`, `code_interpreter_call`), and LangChain's (`server_tool_call`)."""
+"""Kinds by the type of a content block. Other types that end in `_call` are calls too: those of the
+Responses API (`web_search_call`, `code_interpreter_call`) and LangChain's (`server_tool_call`)."""
 
 
 def snapshot_generation(
@@ -82,16 +82,16 @@ def snapshot_generation(
 
     Args:
         generation: LangChain's generation.
-        output: The result's `llm_output`, which holds facts that the message does not have.
+        output: The result's `llm_output`, which has facts that the message does not have.
         streamed: Whether tokens came before. A model with `streaming=True` merges chunks in
-            `invoke()` too, and LangChain makes an ordinary generation of them.
+            `invoke()` too, and LangChain turns them into an ordinary generation.
         reasoning: Whether to keep the model's reasoning.
 
     Returns:
-        The snapshot, and the bytes of memory that it counts for.
+        The snapshot, and its bytes in memory.
 
     Raises:
-        Exception: Its text can't be read, for whatever reason; nothing else raises.
+        Exception: The text can't be read, for whatever reason; nothing else raises.
     """
     text = generation.text
     kept = GenerationSnapshot(text, streamed or type(generation).__name__.endswith("Chunk"))
@@ -118,11 +118,11 @@ def snapshot_generation(
                 kept.usage = usage.copy()
             if calls := (fields["tool_calls"] or fields["invalid_tool_calls"]):
                 size += _take_calls(kept, calls, message)
-        # LangChain copies the other two into the message's metadata; only results that were made by
-        # hand have them alone.
-        if (info := generation.generation_info) and _tells_more(info, metadata):
+        # LangChain copies the other two into the message's metadata. Only results that were built
+        # by hand have them elsewhere.
+        if (info := generation.generation_info) and _adds_values(info, metadata):
             size += _add_facts(kept, info, _KEPT_WITH_REASONING if reasoning else KEPT)
-        if output and _tells_more(output, metadata):
+        if output and _adds_values(output, metadata):
             size += _add_facts(kept, output, KEPT)
     except Exception:  # noqa: BLE001 - a provider's own class may raise anything
         kept = GenerationSnapshot(text, kept.streamed)
@@ -130,8 +130,8 @@ def snapshot_generation(
     return kept, size
 
 
-def _tells_more(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Return whether a mapping has a value, other than None, by a name that is not known yet."""
+def _adds_values(source: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Return whether a mapping has a value, other than None, under a new name."""
     for name, value in source.items():  # noqa: SIM110 - any() takes longer, on the caller's path
         if value is not None and name not in known:
             return True
@@ -144,7 +144,7 @@ def _take_each(
     output: Mapping[str, Any] | None,
     reasoning: bool,  # noqa: FBT001 - as the functions below
 ) -> int:
-    """Take the readable parts of a generation, and count those that can't be read."""
+    """Take the readable parts of a generation, and count the unreadable ones."""
     message = getattr(generation, "message", None)
     fields = getattr(message, "__dict__", {})
     kept.message_id = fields.get("id")
@@ -168,7 +168,7 @@ def _take_each(
 
 
 def join_pieces(pieces: list[GenerationSnapshot]) -> GenerationSnapshot:
-    """Return one answer from chunks that came as generations, in order."""
+    """Return one answer from chunks that arrived as generations, in order."""
     whole = pieces[-1]
     whole.text = "".join([piece.text for piece in pieces if isinstance(piece.text, str)])
     whole.facts = tuple(facts for piece in reversed(pieces) for facts in piece.facts)
@@ -187,7 +187,7 @@ def snapshot_partial(
 
 
 def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
-    """Return a partial answer with the chunk that the consumer took before it went away.
+    """Return a partial answer with the chunk that the consumer got before it disconnected.
 
     Args:
         partial: LangChain's partial answer, or None.
@@ -201,12 +201,12 @@ def with_last_chunk(partial: Any, chunks: StreamedChunks) -> Any:
     # A completion model's client may report a chunk before or after the consumer gets it.
     is_lost = len(partial.text) + len(last.text) == chunks.length
     text = partial.text + last.text if is_lost else partial.text
-    info = {**(partial.generation_info or {}), **_told_last(last)}
+    info = {**(partial.generation_info or {}), **_info_of(last)}
     return type(partial)(text=text, generation_info=info or None)
 
 
-def _told_last(chunk: Any) -> dict[str, Any]:
-    """Return what a stream's last chunk tells; of a chat model within, its message does."""
+def _info_of(chunk: Any) -> dict[str, Any]:
+    """Return the facts of a stream's last chunk; a chat model's are in its message."""
     message = getattr(chunk, "message", None)
     info = chunk.generation_info or getattr(message, "response_metadata", None) or {}
     return {name: value for name, value in info.items() if value is not None}
@@ -219,7 +219,7 @@ def chat_streams_lose_chunks() -> bool:
     return tuple(int(part) for part in parts if part.isdigit()) < (0, 3, 60)
 
 
-def _take_content(kept: GenerationSnapshot, content: Any, reasoning: bool) -> int:  # noqa: FBT001 - by place, for it is on the caller's path
+def _take_content(kept: GenerationSnapshot, content: Any, reasoning: bool) -> int:  # noqa: FBT001 - positional, because it is on the caller's path
     if type(content) is not list:
         return 0
     kept.parts, size = _parts(content, reasoning=reasoning)
@@ -228,7 +228,7 @@ def _take_content(kept: GenerationSnapshot, content: Any, reasoning: bool) -> in
 
 def _take_metadata(kept: GenerationSnapshot, metadata: Any, _more: object = None) -> int:
     size = _add_facts(kept, metadata, KEPT)
-    if "ResponseMetadata" in metadata:  # Amazon's, with all HTTP headers
+    if "ResponseMetadata" in metadata:  # Amazon's, which has all HTTP headers
         request_id = metadata["ResponseMetadata"].get("RequestId")
         kept.facts = (*kept.facts, {"request_id": request_id})
     return size
@@ -253,7 +253,7 @@ def _take_calls(kept: GenerationSnapshot, calls: Any, message: Any) -> int:
 
 
 def _add_facts(kept: GenerationSnapshot, source: Mapping[str, Any], names: frozenset[str]) -> int:
-    """Keep the facts of these names, and return their bytes beyond a generation's own."""
+    """Keep the facts with these names, and return their bytes beyond a generation's own."""
     facts = {name: value for name, value in source.items() if name in names and value is not None}
     size = 0
     if not _LARGE.isdisjoint(facts):
@@ -272,7 +272,7 @@ def _add_facts(kept: GenerationSnapshot, source: Mapping[str, Any], names: froze
 
 
 def _of_interest(name: str, value: Any) -> Any:
-    """Leave out large values: an audio answer's sound."""
+    """Return a value without its large parts: an audio answer's sound."""
     if name == "audio" and type(value) is dict:
         return {"transcript": value.get("transcript")}
     return value
@@ -281,7 +281,7 @@ def _of_interest(name: str, value: Any) -> Any:
 def _parts(content: list[Any], *, reasoning: bool) -> tuple[list[AnswerPart], int]:
     """Return the content blocks that the encoder reads, and their bytes.
 
-    Images, sounds, files and the results of the provider's own tools are megabytes, and not sent.
+    Images, sounds, files and results of the provider's tools take megabytes and are not sent.
     """
     parts: list[AnswerPart] = []
     size = 0
@@ -300,7 +300,7 @@ def _parts(content: list[Any], *, reasoning: bool) -> tuple[list[AnswerPart], in
 def _part(block: dict[str, Any], *, reasoning: bool) -> AnswerPart | None:
     kind = block.get("type")
     if kind == "non_standard" and isinstance(block.get("value"), dict):
-        block = block["value"]  # LangChain's wrapping of blocks that its standard does not know
+        block = block["value"]  # LangChain wraps blocks that its standard does not know
         kind = block.get("type")
     what = _KINDS.get(kind) if kind in _KINDS else _kind_by_ending(kind)
     if what == PartKind.TEXT:

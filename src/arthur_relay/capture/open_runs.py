@@ -1,4 +1,4 @@
-"""Runs that have started and not ended: bounded by count, bytes and age, without a lock."""
+"""Runs that have started but not ended: bounded by count, bytes and age, without a lock."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from arthur_relay.inference import CapturedGroundTruth, Run
 
 MAX_GROUND_TRUTHS = 100
-"""How many an open run holds, at most; further ones do not wait for it."""
-
+"""The most ground truths of an open run; further ones do not wait for its end."""
 
 _REPEAT: ContextVar[Run | None] = ContextVar("arthur_relay_repeat", default=None)
 """The run of the current call, if another call with the same id was open when it began."""
@@ -38,26 +37,25 @@ def salt_of(model_id: str) -> int:
 
 
 def _nothing() -> None:
-    """Do nothing at a fork, where nobody else has to become fresh."""
+    """Do nothing at a fork."""
 
 
 class OpenRuns:
     """The open runs of a relay.
 
-    `begin`, `find` and `end` may be called by any thread, signal handler or finaliser. Dicts change
-    in one step of C code; the byte count is a plain integer, which `sweep` corrects if an update
-    was lost.
+    Any thread, signal handler or finaliser may call `begin`, `find` and `end`. Dicts change in one
+    step of C code. The byte count is a plain integer; `sweep` corrects it if an update was lost.
 
     Args:
-        max_runs: How many runs may be open.
-        max_bytes: How many bytes they may take.
+        max_runs: The most runs that may be open.
+        max_bytes: The most bytes that they may take.
         give_up: Called with each evicted run, which is marked as abandoned.
-        budget: The relay's bytes: large prompts may use those that are free.
+        budget: The relay's memory; large prompts may use free bytes of it.
         on_fork: Called when another process than `owner_pid` uses the runs.
 
     Attributes:
         owner_pid: The process that the runs belong to; runs that a fork copied are the parent's.
-        repeats: By key, later open calls with the same id; nearly always empty.
+        repeats: Later open calls with the same id, by key; nearly always empty.
     """
 
     __slots__ = (
@@ -104,14 +102,14 @@ class OpenRuns:
 
     @property
     def size(self) -> int:
-        """The bytes that the runs count for."""
+        """The bytes that the runs take."""
         return max(0, self._size) if self._runs else 0
 
     def begin(self, run: Run) -> None:
-        """Add a run; the oldest ones are evicted when there are too many.
+        """Add a run, and evict the oldest ones when there are too many.
 
         A run of the same call with the same key replaces the former one, because two handlers of
-        one call must not send it twice. A run of another call with the same key is kept as well.
+        one call must not send it twice. A run of another call with the same key is kept beside it.
         """
         if self.owner_pid != getpid():
             self._on_fork()
@@ -134,7 +132,7 @@ class OpenRuns:
         self._size += run.size
 
     def _begin_beside(self, former: Run, run: Run) -> None:
-        """Add a run with the id of another open call: the application gave the id twice."""
+        """Add a run whose id another open call has: the application gave the id twice."""
         shared = run.key
         repeats = self.repeats.get(shared, ())
         if any(each.call is run.call for each in list(repeats)):
@@ -142,7 +140,7 @@ class OpenRuns:
         repeats = self.repeats.setdefault(shared, deque())
         former.repeats += 1
         run.repeat, run.shared_key, run.key = former.repeats, shared, next(self._extra_keys)
-        self._runs[run.key] = run  # first, so that it is evicted some day, whatever happens here
+        self._runs[run.key] = run  # first, so that it can be evicted whatever happens here
         self._size += run.size
         repeats.append(run)
         if self.repeats.get(shared) is not repeats:  # the last of them ended meanwhile
@@ -150,7 +148,7 @@ class OpenRuns:
         _REPEAT.set(run)
 
     def current(self, key: int) -> Run | None:
-        """Return the open run of a key; if there are several, that of the current call."""
+        """Return the open run of a key; if there are several, the current call's."""
         repeats = self.repeats.get(key)
         if repeats is None:
             return self._runs.get(key)
@@ -168,7 +166,7 @@ class OpenRuns:
         return self._take(key)
 
     def _take(self, key: int) -> Run | None:
-        """Remove the run of exactly this key and return it, or None when there is none."""
+        """Remove the run with exactly this key and return it, or None when there is none."""
         run = self._runs.pop(key, None)
         if run is not None:
             self._size -= run.size
@@ -189,10 +187,10 @@ class OpenRuns:
             self.repeats.pop(run.shared_key, None)
 
     def attach(self, truth: CapturedGroundTruth) -> bool:
-        """Add ground truth to its run if that is open, to be sent after it.
+        """Add ground truth to its run, if that is open, so that it is sent after the run.
 
         Returns:
-            Whether it was added; then the end of the run sends it.
+            Whether it was added; then it is sent when the run ends.
         """
         if self.owner_pid != getpid():
             self._on_fork()
@@ -215,7 +213,7 @@ class OpenRuns:
         return False
 
     def sweep(self, started_before: float) -> None:
-        """Evict runs that started before this value of `time.perf_counter()`. Worker only."""
+        """Evict runs that started before this value of `time.perf_counter()`. Worker's thread."""
         runs = list(self._runs.values())
         self._size = sum(run.size for run in runs)
         for run in runs:
@@ -223,7 +221,7 @@ class OpenRuns:
                 self._abandon(run.key)
 
     def clear(self) -> None:
-        """Remove all runs without giving them up, for a forked child."""
+        """Forget all runs in a forked child; they are the parent's."""
         self._runs.clear()
         self.repeats.clear()
         self._size = 0

@@ -50,30 +50,30 @@ class CaptureQueueLimits:
         blocks = settings.overflow is Overflow.BLOCK
         return cls(
             items=settings.queue_size,
-            size=settings.inlet_bytes,
+            size=settings.capture_queue_bytes,
             wake=(
                 min(settings.batch_size, settings.queue_size),
-                min(settings.batch_bytes, settings.inlet_bytes),
+                min(settings.batch_bytes, settings.capture_queue_bytes),
             ),
             drop_oldest=settings.overflow is Overflow.DROP_OLDEST,
             block_seconds=settings.block_timeout_seconds if blocks else None,
         )
 
 
-class Wakes(Protocol):
-    """The worker's thread."""
+class WakesWorker(Protocol):
+    """Wakes the worker from any thread, and starts its thread if that is at rest."""
 
     def wake(self) -> None:
         """Wake the worker. Any thread; never blocks, never raises."""
         ...
 
 
-class WorkerThread(Wakes, Protocol):
-    """The same, and who it is: the worker must not wait for itself."""
+class WorkerThread(WakesWorker, Protocol):
+    """The worker's thread, which must not wait for itself."""
 
     @property
     def is_this_thread(self) -> bool:
-        """Whether the worker's thread asks."""
+        """Whether the caller is the worker's thread."""
         ...
 
 
@@ -88,8 +88,8 @@ class CaptureQueue:
     Attributes:
         limits: How much may wait.
         ledger: Counts what is captured and what is dropped.
-        worker: Is woken.
-        budget: Knows the bytes that nobody takes: large captures may have them.
+        worker: The worker's thread, which is woken.
+        budget: Knows the bytes that nobody uses: large captures may have them.
     """
 
     limits: CaptureQueueLimits
@@ -149,7 +149,7 @@ class CaptureQueue:
 
         Args:
             limit: How many.
-            enough_bytes: No more are taken when those that were have so many bytes.
+            enough_bytes: No more are taken once those that were taken have so many bytes.
         """
         taken: list[Capture] = []
         size = 0
@@ -173,12 +173,12 @@ class CaptureQueue:
 
     @property
     def is_half_full(self) -> bool:
-        """Whether it is half full: captures are taken then, though rows enough are ready."""
+        """Whether it is half full: captures are taken then, even if enough rows are ready."""
         return self._reaches(*self.limits.half)
 
     @property
     def fullness(self) -> float:
-        """How much of what may wait here does: 0 when it is empty, 1 and more when it is full."""
+        """How full it is: 0 when it is empty, 1 or more when it is full."""
         size = self._size_in - self._size_out
         return max(len(self._items) / self.limits.items, size / self.limits.size)
 
@@ -187,13 +187,13 @@ class CaptureQueue:
 
         Args:
             idle: The worker has nothing to do and no timer, so the next capture must wake it.
-            ahead: Rows enough for the next requests are ready, so captures may wait here until
-                the queue is half full.
+            ahead: Enough rows are ready for the next requests, so captures may wait here until the
+                queue is half full.
 
         Returns:
             True when it may wait; False when there is something to take first.
         """
-        # The order matters: a caller appends before it looks at the flags, so one of us sees.
+        # The order matters: a caller appends before it reads the flags, so one sees the other.
         self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
         if not self._items:
             self._size_out = self._size_in
@@ -210,7 +210,7 @@ class CaptureQueue:
         """Drop what is in the queue, and whatever still comes. Any thread, after `close`.
 
         The first reason given stands: a caller that was in `put` meanwhile helps to empty the
-        queue, and what it finds there was lost for the same reason.
+        queue, and drops what it finds there for the same reason.
         """
         if self._finished is None:
             self._finished = reason
@@ -235,7 +235,7 @@ class CaptureQueue:
                     oldest = self.ledger.drop_oldest(DropReason.OVERFLOW, self._items)
                 except IndexError:
                     break
-                # Taken off what came in, because what went out is the worker's to count.
+                # Subtracted from what came in, because only the worker counts what went out.
                 self._size_in -= oldest.size
                 size -= oldest.size
             return True

@@ -36,7 +36,7 @@ def snapshot_messages(messages: Any, plain: Container[type]) -> tuple[list[Messa
         plain: Classes of messages of which only the text is kept, if they have no calls.
 
     Returns:
-        The snapshots, in order, and the bytes of memory that they count for.
+        The snapshots, in order, and their bytes in memory.
     """
     snapshots: list[MessageSnapshot] = []
     size = 0
@@ -65,7 +65,7 @@ def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
     content = fields.get("content")
     size = MESSAGE_BYTES
     if type(content) is list:
-        # Blocks without text are not sent; an image's megabytes would push other runs out.
+        # Blocks without text are not sent, and an image's megabytes would evict other runs.
         content = fields["content"] = [
             block.copy() if type(block) is dict else block
             for block in content
@@ -74,7 +74,7 @@ def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
         size += size_of(content)
     fields.pop("artifact", None)  # a tool's own value, which is not sent
     fields.pop("response_metadata", None)
-    # LangChain prints these two of a message, beside its content.
+    # LangChain prints these two with a message's content.
     if calls := fields.get("tool_calls"):
         fields["tool_calls"], held = copy_value(calls)
         size += held
@@ -85,10 +85,10 @@ def _snapshot_fields(original: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """Copy values by name, within the bounds of `copies`. An unreadable value is left out.
+    """Copy values by name, within the bounds of `copies`. Unreadable values are omitted.
 
     Returns:
-        The copy, the bytes of memory that it counts for, and how many values could not be read.
+        The copy, its bytes in memory, and how many values could not be read.
     """
     copied = dict(values)
     size = getsizeof(copied)
@@ -102,7 +102,7 @@ def snapshot_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], int, int
             copied[name], held = copy_value(value)
             size += held
         except Exception:  # noqa: BLE001 - the application's own class may raise anything
-            copied[name] = None  # which is never sent
+            copied[name] = None  # never sent
             unread += 1
     return copied, size, unread
 
@@ -145,7 +145,7 @@ def snapshot_ground_truth(
         inference_id: The inference's id.
         model_id: The model's id.
         values: The values by attribute name.
-        moment: When it became known; `now` when it is None or has no timezone.
+        moment: When it became known; None, or a time without timezone, stands for `now`.
         now: Seconds since the epoch.
     """
     copied, size, unread = snapshot_values(values)

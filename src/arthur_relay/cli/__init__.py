@@ -1,6 +1,6 @@
 """The command `arthur-relay`: a local Arthur, a check of the set-up, and a demo to look at.
 
-Imports little: the packages that the command needs beyond the core may be missing.
+It imports little, because the packages of the extra `daemon` may be missing.
 """
 
 import sys
@@ -48,6 +48,6 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     """
     import typer  # noqa: PLC0415 - this module is imported before it is known to be there
 
-    with suppress(OSError):  # nobody reads it; the code says enough
+    with suppress(OSError):  # nobody reads stderr; the exit code is enough
         typer.echo(f"arthur-relay: {printable(message)}", err=True)
     raise typer.Exit(code)

@@ -130,7 +130,7 @@ def serve(
 
 
 def _collect_seldom() -> None:
-    """Have Python look for garbage in cycles less often, and not in what stays anyway.
+    """Make the garbage collector run less often, and skip the objects that stay anyway.
 
     Each row is an object that the collector counts: by default it would look after every seven
     requests of a hundred rows, and through all modules now and then, which took a sixth of what a
@@ -160,9 +160,9 @@ def healthcheck(
     socket: _Socket = None,
     url: _Url = None,
 ) -> None:
-    """Ask a running daemon whether it lives: for a container's health check, and probes.
+    """Ask a running daemon whether it is alive: for a container's health check, and probes.
 
-    Arthur's being away has no part in it. Exits with 0 when it does, else with 1.
+    It does not matter whether Arthur is there. Exits with 0 when it is alive, else with 1.
     """
     from arthur_relay.cli.daemon_client import Daemon, run_healthcheck  # noqa: PLC0415 - as below
 
@@ -348,7 +348,7 @@ def adopt_spool(
 
 
 def _need_what_the_daemon_needs() -> None:
-    """Refuse the daemon where it can't run, before its modules are imported, which could not be."""
+    """End the command on a system where the daemon can't run and its modules can't be imported."""
     try:
         check_daemon()
     except ConfigurationError as error:

@@ -82,7 +82,7 @@ def _check(report: Report) -> None:
 
 
 def warn_of_unknown_variables(report: Report) -> None:
-    """Note what looks like a setting and is none."""
+    """Report each variable that looks like a setting but is none."""
     for unknown in unknown_variables(os.environ):
         report.warn("Variable", unknown.sentence)
 
@@ -105,7 +105,7 @@ def _check_settings(report: Report) -> RelaySettings | None:
 
 
 def check_credentials(report: Report, settings: RelaySettings) -> Credentials | None:
-    """Look for credentials, and say which were found."""
+    """Look for credentials, and report which were found."""
     try:
         found = credentials_from_environment(allow_insecure=settings.allow_insecure)
     except ConfigurationError as error:
@@ -134,7 +134,7 @@ def check_credentials(report: Report, settings: RelaySettings) -> Credentials | 
 def check_client_certificate(
     report: Report, settings: RelaySettings, credentials: Credentials | None
 ) -> bool:
-    """Look whether the certificate that is shown to Arthur, if there is one, can be loaded.
+    """Check that the client certificate for Arthur, if there is one, can be loaded.
 
     Returns:
         Whether Arthur can be asked.
@@ -162,8 +162,8 @@ def ask_arthur(
     """Ask Arthur for a model, which also shows whether Arthur is there and lets us in.
 
     Args:
-        report: Gets what was found.
-        credentials: Whose Arthur is asked.
+        report: Collects what was found.
+        credentials: Arthur's address, and who asks.
         settings: How it is asked.
         model_id: The model; "" asks for none, only whether the credentials are good.
 
@@ -235,7 +235,7 @@ def _too_late(url: str, seconds: float) -> NoReturn:
 
 
 def _describe(report: Report, schema: ModelSchema) -> None:
-    """Tell what of a run the model takes."""
+    """Report which values of a run the model takes."""
     report.fine(
         "Model",
         f"{schema.model_id} is an LLM: prompts go to {schema.input_text}, answers to"
@@ -277,7 +277,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(schema: ModelSchema) -> Coverage:
-    """Say what becomes of a model's optional attributes, in the order in which they are read."""
+    """Return what becomes of a model's optional attributes, in the order in which they are read."""
     found = Coverage(sent=[], absent=[], unfit=[], own=[])
     for role, name in (("tokens", schema.tokens), ("likelihoods", schema.likelihoods)):
         if name is None:

@@ -18,8 +18,8 @@ from arthur_relay.cli.check import (
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.auth import read_tokens
-from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.configuration import check_listener, load
+from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import (
     NOTHING_TO_LISTEN_ON,
@@ -62,7 +62,7 @@ def run_check_daemon(env_file: Path | None) -> None:
         report.secrets = _secrets_of(configuration.credentials)
         running = check_spool(report, configuration.relay, configuration.credentials.owner)
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
-        _check_doors(report, configuration, running=running)
+        _check_listeners(report, configuration, running=running)
         is_trusted = _check_trust(report, configuration)
     starts = report.count("✗") == 0
     if configuration is not None and is_trusted:
@@ -95,7 +95,7 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     return found
 
 
-def _check_doors(report: Report, configuration: Configuration, *, running: bool) -> None:
+def _check_listeners(report: Report, configuration: Configuration, *, running: bool) -> None:
     settings = configuration.daemon
     passed = _check_passed(report, configuration)
     unix, tcp = passed or ([], [])
@@ -106,7 +106,7 @@ def _check_doors(report: Report, configuration: Configuration, *, running: bool)
     elif passed is not None and not (unix or tcp or settings.listen):
         report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
     _check_addresses(report, settings, running=running)
-    _check_circle(report, configuration, unix, tcp)
+    _check_no_loop(report, configuration, unix, tcp)
     try:
         if load_tls(settings) is not None:
             report.fine("TLS", "The certificate and its key belong together.")
@@ -117,18 +117,18 @@ def _check_doors(report: Report, configuration: Configuration, *, running: bool)
         report.wrong("TCP", str(error))
 
 
-def _check_circle(
+def _check_no_loop(
     report: Report,
     configuration: Configuration,
     unix: Sequence[str],
     tcp: Sequence[tuple[str, int]],
 ) -> None:
-    """Look whether Arthur's address is the daemon's own, or one of the sockets' that are passed."""
+    """Check that Arthur's address is neither the daemon's own nor that of a passed socket."""
     settings = configuration.daemon
     sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
     named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
     try:
-        refuse_itself(configuration.credentials.url, sockets, [*tcp, *named])
+        refuse_own_address(configuration.credentials.url, sockets, [*tcp, *named])
     except ConfigurationError as error:
         report.wrong("Circle", str(error))
 
@@ -136,7 +136,7 @@ def _check_circle(
 def _check_passed(
     report: Report, configuration: Configuration
 ) -> tuple[list[str], list[tuple[str, int]]] | None:
-    """Look at what the service manager passes: to us, or to a shell that becomes the daemon next.
+    """Check the sockets from the service manager, also where a shell is to become the daemon.
 
     Returns:
         The paths of Unix sockets that are passed, and the addresses of those of TCP; None where
@@ -179,9 +179,9 @@ def _check_socket(
 
 
 def _check_addresses(report: Report, settings: DaemonSettings, *, running: bool) -> None:
-    """Listen on all addresses at once, as a start does: one may be in the way of another.
+    """Listen on all addresses at once, as a start does, because one may exclude another.
 
-    While a daemon runs, which has them, other ports stand in for theirs.
+    While a daemon runs and has the addresses, other ports are tried instead.
     """
     instead: dict[int, int] = {}
     with ExitStack() as stack:

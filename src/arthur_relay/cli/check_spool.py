@@ -23,9 +23,9 @@ def check_spool(report: Report, settings: RelaySettings, me: RowOwner | None) ->
     """Look at the spool's directory and files, and change nothing.
 
     Args:
-        report: Where it is said what was found.
+        report: Collects what was found.
         settings: Where the spool is, and how large it may be.
-        me: Who would send the rows, as far as is known.
+        me: The account that would send the rows, as far as it is known.
 
     Returns:
         Whether a daemon has it now.
@@ -104,7 +104,7 @@ def _check_room(report: Report, directory: Path, settings: RelaySettings) -> Non
 
 
 def check_dead_letter_file(report: Report, path: Path | None) -> None:
-    """Warn of a file of dead letters that can't be written: a start goes on, and loses them."""
+    """Warn if the file of dead letters can't be written: the daemon starts all the same."""
     if path is None:
         return
     try:

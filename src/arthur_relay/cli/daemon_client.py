@@ -135,7 +135,7 @@ def _from_environment() -> tuple[str | None, str | None]:
 
 
 def run_healthcheck(daemon: Daemon, *, ready: bool) -> None:
-    """Ask, and print the sentence of the answer.
+    """Ask the daemon, and print its answer.
 
     Raises:
         typer.Exit: With 1 when the answer is no, or when there is none.

@@ -1,4 +1,4 @@
-"""`arthur-relay dead-letters`: what Arthur did not take; looked at, sent again, or thrown away."""
+"""`arthur-relay dead-letters`: lists, sends again and removes what Arthur did not take."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
 
 REPLAYED_ROWS = 500
-"""Letters that are sent before it is looked at what became of them."""
+"""How many letters are sent before their results are read."""
 
 FLUSH_SECONDS = 30.0
-"""How long Arthur may take for so many."""
+"""How long Arthur may take for that many letters."""
 
 WIDTH = 1_000_000
 
@@ -74,12 +74,12 @@ def run_show(inference_id: str) -> None:
         typer.Exit: With 1 when there is no letter of it.
     """
     kept = _matching(_all_stores(_settings()), None)
-    # As it is, or as `list` shows it.
+    # The id itself, or the form in which `list` shows it.
     with _errors_reported():
         found = [
             each
             for _, each in kept
-            # As it is, or as `list` shows it.
+            # The id itself, or the form in which `list` shows it.
             if inference_id in (each.inference_id, printable(each.inference_id))
         ]
     for letter in found:
@@ -125,7 +125,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         return
     with _errors_reported():
         kept.take_back()
-        # Their keys may be others by now.
+        # Letters that came out of quarantined files have new keys now.
         wanted = {identity(letter) for _, letter in letters}
         letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
     taken = _send(letters, settings)
@@ -146,7 +146,7 @@ def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
             "spool_dir": None,
             "dead_letter_file": None,
             "on_dead_letter": refused.append,
-            "disabled": False,  # for the applications: who types this wants them sent
+            "disabled": False,  # it is meant for applications, not for this command
         }
     )
     try:
@@ -172,13 +172,13 @@ def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
 
 
 def _ours(letters: Kept, settings: RelaySettings) -> Kept:
-    """Leave out, and say so, what was meant for another Arthur than that of the environment."""
+    """Leave out, and report, letters for another Arthur than that of the environment."""
     try:
         url = credentials_from_environment(allow_insecure=settings.allow_insecure).url
     except ConfigurationError as error:
         fail(str(error))
     path = socket_path(url)
-    if path is not None:  # a relay: what counts is where that sends to
+    if path is not None:  # a relay: its own destination counts
         with suppress(NoAnswerError):
             url = str(Daemon(path).status().get("destination", url))
     ours = [pair for pair in letters if pair[1].destination == url]
@@ -192,7 +192,7 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
 
 
 def run_purge(*, reason: str | None) -> None:
-    """Throw letters away."""
+    """Remove letters."""
     kept = _all_stores(_settings())
     with _errors_reported():
         kept.take_back()
@@ -227,7 +227,7 @@ def _text(body: bytes) -> str:
 
 
 def _row(body: bytes) -> dict[str, object]:
-    """Return a row as a part of JSON, where it is none as a text."""
+    """Return a row as a JSON value, or as a text if it is not JSON."""
     if not body:
         return {"row": None}
     try:
@@ -239,7 +239,7 @@ def _row(body: bytes) -> dict[str, object]:
 def _json(document: dict[str, object]) -> str:
     try:
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    except TypeError:  # a text that is no whole one, or a number that is too large
+    except TypeError:  # half of a surrogate pair, or a number that is too large
         return json.dumps(document, indent=2, default=str)
 
 

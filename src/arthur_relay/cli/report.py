@@ -89,7 +89,7 @@ def table(report: Report) -> Padding:
 
 
 def secrets() -> tuple[str, ...]:
-    """Return what no message may show, also when it quotes what it was given."""
+    """Return the secrets of the environment, which no message may quote."""
     in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
     found = (
         os.environ.get("ARTHUR_API_KEY"),

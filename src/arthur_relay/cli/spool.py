@@ -46,7 +46,7 @@ def run_list() -> None:
 
 
 def run_adopt(name: str) -> None:
-    """Say that a file's inferences are for the Arthur of the environment from now on.
+    """Make the Arthur of the environment the destination of a file's inferences.
 
     Args:
         name: The file, by its path or as `list` shows it.

@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 FOOTER = "q ends"
 
 PLAIN_COLUMNS = 120
-"""Where the output is no terminal."""
+"""The width of the output where it is no terminal."""
 
 PLAIN_ROWS = 1000
-"""What is printed once may scroll."""
+"""The height of the output that is printed once, which may scroll."""
 
 
 def run_top(daemon: Daemon, *, once: bool, interval_seconds: float) -> None:
     """Show the daemon.
 
     Args:
-        daemon: Which one.
+        daemon: The daemon.
         once: Whether to print it once, and end.
-        interval_seconds: The time between two looks.
+        interval_seconds: The time between two requests.
 
     Raises:
-        typer.Exit: With 1 when it is wanted once, and does not answer.
+        typer.Exit: With 1 when it is asked once and does not answer.
     """
     console = Console()
     if once:

@@ -22,7 +22,7 @@ Status = dict[str, Any]
 _KINDS: Final = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _FIXED_ROWS: Final = 16
-"""All but the models and the errors."""
+"""The lines of everything but the models and the errors."""
 
 
 def view(
@@ -31,7 +31,7 @@ def view(
     """Return the screen.
 
     Args:
-        status: What the daemon said last, or None when it has said nothing so far.
+        status: The daemon's last answer, or None when there was none so far.
         problem: Why it says nothing now, or "".
         width: Columns.
         height: Rows.

@@ -1,1 +1,1 @@
-"""One relay a host, that speaks Arthur's own API: its intake, who may use it, and how it runs."""
+"""The relay of a host, which serves Arthur's own API: its intake, its access, its operation."""

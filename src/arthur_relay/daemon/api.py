@@ -1,4 +1,4 @@
-"""The daemon's web application: Arthur's API as far as clients need it, and views beside it."""
+"""The daemon's web application: the part of Arthur's API that clients need, and the views."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ logger = logging.getLogger("arthur_relay.daemon")
 
 PREFIX = "/api/v3"
 ORGANIZATION = "arthur-relay"
-"""What clients are told as their organisation; they send it with each request, and nobody reads it:
-the daemon has its own with Arthur."""
+"""The organisation that clients get. They send it with each request, and it is ignored: the daemon
+has its own organisation at Arthur."""
 
 LOGIN_BYTES = 64 * 1024
 
@@ -49,9 +49,9 @@ class Api:
     """The routes of Arthur's API.
 
     Args:
-        current: Knows who may send.
-        intake: Takes rows.
-        models: Tells of models.
+        current: The current access rules.
+        intake: Takes rows in.
+        models: Answers requests for models.
     """
 
     def __init__(self, current: Current, intake: Intake, models: Models) -> None:
@@ -77,8 +77,8 @@ class Api:
             if isinstance(principal, Denied):
                 logger.warning("a client is refused (%d): %s", principal.status, principal.sentence)
                 return answer_error(principal.status, principal.sentence)
-            if not _has_place(request.scope):
-                return _no_place()
+            if not _take_slot(request.scope):
+                return _no_slot()
             return await handler(request, principal)
 
         return checked
@@ -94,7 +94,7 @@ class Api:
             and not self._current.access.has_tokens
             and not _is_json(request.headers.get("content-type", ""))
         ):
-            # A page of any site may post text to this machine without asking, but not JSON.
+            # A browser lets a page of any site post text to this machine, but not JSON.
             return answer_error(415, "the Content-Type must be application/json")
         return await self._intake.take(request, model_id)
 
@@ -105,7 +105,7 @@ class Api:
             return answer_error(400, "id_type must be id or partner_model_id")
         by_partner_id = id_type == "partner_model_id"
         if not (by_partner_id or principal.allows(model_id)):
-            return _not_allowed()  # nobody is asked: it tells nothing of whether there is one
+            return _not_allowed()  # without asking Arthur, so that nobody learns whether it exists
         if not _may_be_model(model_id):
             return _not_allowed() if principal.is_restricted else answer_error(404, "no such model")
         return await self._models.answer(model_id, by_partner_id=by_partner_id, principal=principal)
@@ -150,12 +150,12 @@ def create_app(
     browsers: Browsers,
     current: Current,
 ) -> ASGIApp:
-    """Return the application of some routes; errors are JSON, and quote nothing.
+    """Return the application of some routes; its errors are JSON and quote nothing.
 
     Args:
         routes: The routes.
-        browsers: Says what is not answered to a page in a browser.
-        current: Knows who may see the views.
+        browsers: Refuses requests of foreign pages in a browser.
+        current: The current access rules.
     """
     app = Starlette(
         routes=list(routes),
@@ -173,13 +173,13 @@ def create_app(
                     logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
                     await answer_error(refused.status, refused.sentence)(scope, receive, send)
                     return
-                if not _has_place(scope, for_view=True):
-                    await _no_place()(scope, receive, send)
+                if not _take_slot(scope, for_view=True):
+                    await _no_slot()(scope, receive, send)
                     return
             await app(scope, receive, send)
         except ClientDisconnect:
             logger.debug("a client went away before its request was whole")
-        except Exception as error:  # noqa: BLE001 - its text, or its frames, might show a row
+        except Exception as error:  # noqa: BLE001 - its text or its frames might show a row
             logger.error(  # noqa: TRY400 - the same
                 "a request failed by an unexpected error: %s", safe_traceback(error)
             )
@@ -200,18 +200,18 @@ def _peer(request: Request) -> Peer:
 
 
 def _is_view(scope: Scope) -> bool:
-    """Say whether a request is for a view that takes its time: anybody at these doors may ask."""
+    """Return whether a request is for a view, which anybody who can connect may ask for."""
     endpoint = client_of(scope).peer.endpoint
     path = scope["path"]
     return endpoint is not Endpoint.TCP and path not in PROBES and not path.startswith(API)
 
 
-def _has_place(scope: Scope, *, for_view: bool = False) -> bool:
-    """Have the connection take a place, if there is one: for good, unless it is for a view."""
+def _take_slot(scope: Scope, *, for_view: bool = False) -> bool:
+    """Take a slot for the connection: until it is closed, or until a view is answered."""
     client = client_of(scope)
-    if client.take_place_for_view() if for_view else client.take_place():
+    if client.take_slot_for_view() if for_view else client.take_slot():
         return True
-    logger.warning("a request is put off: the listener has no more places")
+    logger.warning("a request is put off: the listener has no free connection slot")
     return False
 
 
@@ -227,7 +227,7 @@ def _not_allowed() -> Response:
     return answer_error(403, NOT_ALLOWED)
 
 
-def _no_place() -> Response:
+def _no_slot() -> Response:
     response = answer_error(503, "too many connections", retry_after_seconds=1)
     response.headers["Connection"] = "close"
     return response

@@ -1,4 +1,4 @@
-"""Who may send: tokens from a file, sessions made from them, and peers of the socket."""
+"""Decides who may send: tokens from a file, sessions made from them, and peers of the socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.http_server.session_tokens import read_token, sign_token
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ MIN_TOKEN_CHARACTERS = 16
 
 
 class Endpoint(Enum):
-    """Where a connection came in."""
+    """The kind of a listener."""
 
     SOCKET = "socket"
     TCP = "tcp"
@@ -38,7 +38,7 @@ class Peer:
     """The other end of a connection.
 
     Attributes:
-        endpoint: Where it came in.
+        endpoint: The listener that it connected to.
         uid: The user id of the process that connected, on a Unix socket.
     """
 
@@ -51,8 +51,8 @@ class Principal:
     """What a client may do.
 
     Attributes:
-        name: Who it is, for logs: the token's name.
-        models: The models it may use; None for all.
+        name: The token's name, for logs.
+        models: The models that it may use; None for all.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Principal:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether there are models that it may not use."""
+        """Whether there are models it may not use."""
         return self.models is not None
 
 
@@ -78,11 +78,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Why a client is not let in.
+    """Why a client is refused.
 
     Attributes:
         status: 401 or 403.
-        sentence: Why, for the client.
+        sentence: The reason, for the client.
     """
 
     status: int
@@ -90,12 +90,12 @@ class Denied:
 
 
 class Authenticator:
-    """Decides who may send. Immutable: a reload makes another one. Never raises, any thread.
+    """Decides who may send. Immutable: a reload creates another one. Never raises. Any thread.
 
     Args:
-        tokens: Those who may send by TCP; None when anyone may who can connect.
-        allowed_uids: The users who may use the socket; None for all that its permissions allow.
-        clock: Tells when sessions end.
+        tokens: The tokens for TCP; None when anyone who can connect may send.
+        allowed_uids: The users who may use the socket; None for all whom its permissions allow.
+        clock: Gives the time at which sessions expire.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Authenticator:
         tokens: tuple[Token, ...] | None,
         *,
         allowed_uids: frozenset[int] | None,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._tokens = tokens
         self._allowed_uids = allowed_uids
@@ -112,11 +112,11 @@ class Authenticator:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether TCP asks for a token."""
+        """Whether TCP requires a token."""
         return self._tokens is not None
 
     def admit(self, peer: Peer, credential: str | None) -> Principal | Denied:
-        """Say what a client may do that gives a credential: a token, a session, or anything."""
+        """Return what a client may do, by its credential: a token, a session, or anything."""
         if peer.endpoint is Endpoint.SOCKET:
             if refused := self.refuse_view(peer):
                 return refused
@@ -130,7 +130,7 @@ class Authenticator:
         return found or Denied(401, "the token is unknown, or the login has expired")
 
     def refuse_view(self, peer: Peer) -> Denied | None:
-        """Say why a client gets no view, which asks for no token; None when it does."""
+        """Return why a client gets no view, or None when it gets one. Views require no token."""
         if peer.endpoint is not Endpoint.SOCKET or self._allowed_uids is None:
             return None
         if peer.uid in self._allowed_uids:
@@ -138,9 +138,9 @@ class Authenticator:
         return Denied(403, "your user may not use this socket")
 
     def log_in(self, peer: Peer, name: object, secret: object) -> str | None:
-        """Return a session for a token's name and the token; None when they are not right.
+        """Return a session for a token's name and the token, or None when they are wrong.
 
-        On the socket, and where there are no tokens, any name and anything else will do.
+        On the socket, and where there are no tokens, any name and any token will do.
         """
         if peer.endpoint is Endpoint.SOCKET or self._tokens is None:
             return self._session("guest", self._guest_secret)
@@ -153,18 +153,18 @@ class Authenticator:
 
     def _by_secret(self, given: str) -> Principal | None:
         found = None
-        for token in self._tokens or ():  # all of them, so that the time tells nothing
+        for token in self._tokens or ():  # all of them, so that the time reveals nothing
             if _same(given, token.secret):
                 found = token.principal
         return found
 
     def _session(self, name: str, key: bytes) -> str:
-        """Return a JSON web token: clients read its `exp` to log in again in time."""
+        """Return a JSON web token. Clients read its `exp`, to log in again in time."""
         now = int(self._clock.utc_now().timestamp())
         return sign_token({"sub": name, "iat": now, "exp": now + int(SESSION_SECONDS)}, key)
 
     def _by_session(self, given: str) -> Principal | None:
-        """Return whose session it is: signed with a token, so that it ends when that is revoked."""
+        """Return the principal of a session, which is signed with a token and revoked with it."""
         now = self._clock.utc_now().timestamp()
         found = None
         for token in self._tokens or ():
@@ -177,7 +177,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
     """Read the tokens file: `name:token` or `name:token:model_id,model_id` a line, `#` comments.
 
     Raises:
-        SettingsError: It can't be read, holds nothing, or a line is not like that; the message
+        SettingsError: It can't be read, has no token, or a line has another form; the message
             quotes no token.
     """
     try:
@@ -216,7 +216,7 @@ def _token(line: str, *, where: str) -> Token:
 def peer_uid(connection: socket.socket) -> int | None:
     """Return the user id of the process at the other end of a Unix socket, or None.
 
-    Linux tells it of the moment of `connect`; it can't be forged.
+    Linux reports the user at the moment of `connect`; it can't be forged.
     """
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:

@@ -1,4 +1,4 @@
-"""What keeps pages of other sites, in a browser on this machine, from writing and reading."""
+"""Keeps pages of other sites in a local browser from sending rows and reading views."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.current import Current
 
 PROBES = frozenset({"/healthz", "/readyz"})
-"""They say nothing worth keeping, and are asked by whatever name there is."""
+"""They reveal nothing, and are reached by any host name."""
 
 API = "/api/"
 
@@ -26,13 +26,13 @@ FOREIGN_ORIGIN = "the request comes from another site's page"
 
 @dataclass(frozen=True, slots=True)
 class Browsers:
-    """Judges requests of one listener.
+    """Checks the requests of one listener.
 
     Attributes:
-        endpoint: Where they come in.
-        current: Knows whether the door asks for tokens, which no page has, and the names that the
-            daemon may be asked for by.
-        own_name: The host's name, in lower case: one of those.
+        endpoint: The listener.
+        current: Whether the listener requires tokens, which no page has, and the allowed host
+            names.
+        own_name: The host's name, in lower case; it is allowed too.
     """
 
     endpoint: Endpoint
@@ -46,8 +46,8 @@ class Browsers:
         host = headers.get("host", "")
         if foreign_origin(headers.get("origin", ""), host):
             return FOREIGN_ORIGIN
-        # The API on a Unix socket is out of a browser's reach, and its clients give any name; its
-        # page may have been forwarded to a port.
+        # A browser can't reach the API on a Unix socket, and its clients give any host name. The
+        # socket's page may be forwarded to a port.
         if self.endpoint is Endpoint.SOCKET and path.startswith(API):
             return ""
         allowed = {self.own_name, *(self.current.settings.allowed_hosts or ())}

@@ -1,4 +1,4 @@
-"""Who is connected at a listener of the daemon, and for how long: what its HTTP server asks."""
+"""Admits clients to a listener of the daemon, for its HTTP server."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from arthur_relay.http_server.connection import Connection
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than clients of ours keep it, so that they end it."""
+"""How long an idle connection is kept: longer than our clients keep it, so that they close it."""
 
 _CLIENT = "arthur_relay.client"
-"""Where the ASGI scope's extensions have the `Client`."""
+"""The key of the `Client` in the extensions of an ASGI scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +33,36 @@ class Client:
 
     peer: Peer
     _connection: Connection
-    _places: ConnectionSlots
+    _slots: ConnectionSlots
 
     @property
     def is_gone(self) -> bool:
         """Whether no answer can reach it any more."""
         return self._connection.is_gone
 
-    def take_place(self) -> bool:
-        """Take a place for good: the client was let in. False when there is none."""
-        return self._places.take(self._connection)
+    def take_slot(self) -> bool:
+        """Take a slot for an admitted client. Returns False when none is free."""
+        return self._slots.take(self._connection)
 
-    def take_place_for_view(self) -> bool:
-        """Take a place until the view is answered, and read. False when there is none."""
-        return self._places.take_for_view(self._connection)
+    def take_slot_for_view(self) -> bool:
+        """Take a slot until the view is answered, and read. Returns False when none is free."""
+        return self._slots.take_for_view(self._connection)
 
 
 def client_of(scope: Scope) -> Client:
-    """Return who sent a request that came in by a `ClientAdmission`."""
+    """Return the sender of a request that a `ClientAdmission` let in."""
     client: Client = scope["extensions"][_CLIENT]
     return client
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAdmission:
-    """An `Admission`: who may be connected at a listener.
+    """An `Admission`: decides who may be connected to a listener.
 
     Attributes:
-        endpoint: Which.
-        slots: How many, and who makes room for whom.
-        current: Knows how long a client may take.
+        endpoint: The listener.
+        slots: Its connections.
+        current: The current time limit for clients.
     """
 
     endpoint: Endpoint
@@ -75,11 +75,11 @@ class ClientAdmission:
         return self.current.settings.client_timeout_seconds
 
     def on_arrival(self, connection: Connection) -> bool:
-        """Let a newcomer in, if there is room."""
+        """Accept a newcomer if the slots allow it."""
         return self.slots.arrive(connection)
 
     def on_open(self, connection: Connection) -> None:
-        """Find out who it is."""
+        """Find out who the client is."""
         uid = None
         if self.endpoint is Endpoint.SOCKET:
             uid = peer_uid(connection.transport.get_extra_info("socket"))
@@ -87,23 +87,23 @@ class ClientAdmission:
         connection.extensions[_CLIENT] = client
 
     def on_rest(self, connection: Connection) -> None:
-        """Take back a place that was for a view."""
+        """Take back the slot for a view."""
         self.slots.rest(connection)
 
     def on_end(self, connection: Connection) -> None:
-        """Take back its place."""
+        """Take back its slot."""
         self.slots.leave(connection)
 
     def make_room(self) -> bool:
-        """End the oldest newcomer that can be spared. False when there is none."""
+        """Close the oldest dispensable newcomer. Returns False when there is none."""
         return self.slots.make_room()
 
 
 def server_options(endpoint: Endpoint) -> ServerOptions:
-    """Return how connections are treated that come in by a listener."""
+    """Return the options for the connections of a listener."""
     return ServerOptions(
         logger=logging.getLogger("arthur_relay.daemon.connections"),
-        # Browsers that show the page open connections which they may not need.
+        # Browsers that show the page open connections that they may not need.
         unused_level=logging.DEBUG if endpoint is Endpoint.VIEWS else logging.WARNING,
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
         answers_half_closed=True,

@@ -1,4 +1,4 @@
-"""All that a daemon is made from: read at the start, and once more at each reload."""
+"""The daemon's configuration: read at the start, and again at each reload."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from arthur_relay.settings.variables import Unknown
 
 _OF_THE_APPLICATION = ("redact", "hide_inputs", "hide_outputs", "max_text_bytes", "sample_rate")
-"""Settings that look into inferences, which the daemon never does."""
+"""Settings for the content of inferences, which the daemon never reads."""
 
 _RELOADABLE = frozenset(
     {
@@ -37,9 +37,8 @@ _RELOADABLE = frozenset(
     }
 )
 
-
 _TLS = frozenset({"tls_certificate", "tls_key"})
-"""Reloadable unless they turn TLS on or off: clients would have to know."""
+"""Reloadable unless they turn TLS on or off, because clients would have to change too."""
 
 _OF_ARTHUR = {
     "ARTHUR_ENDPOINT_URL": "url",
@@ -49,20 +48,20 @@ _OF_ARTHUR = {
     "ARTHUR_LOGIN": "login",
     "ARTHUR_PASSWORD": "password",
 }
-"""The variables of credentials, and what they are there."""
+"""The variables of the credentials, with the names of their attributes."""
 
 _PLACE = frozenset({"url", "organization_id", "verify_ssl"})
-"""Which Arthur it is. What is in the spool belongs to that one, so only a restart changes it."""
+"""These identify an Arthur. The rows in the spool belong to it, so only a restart changes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a daemon is made from.
+    """The settings and credentials of a daemon.
 
     Attributes:
         daemon: Its own settings.
-        relay: The pipeline's, with what has to be so in a daemon.
-        credentials: Who it is to Arthur.
+        relay: The pipeline's settings, with those that a daemon requires.
+        credentials: Its credentials for Arthur.
     """
 
     daemon: DaemonSettings
@@ -70,21 +69,21 @@ class Configuration:
     credentials: Credentials
 
     def with_reloaded(self, new: Configuration) -> Configuration:
-        """Return this one with what a reload can change as it is in a newer one.
+        """Return this configuration with the reloadable settings of a newer one.
 
         Raises:
-            SettingsError: A start would refuse what that makes, though neither of the two.
+            SettingsError: A start would refuse the combination, though neither of the two.
         """
         names = _RELOADABLE - (_TLS if self._turns_tls(new) else frozenset())
         changes = {name: getattr(new.daemon, name) for name in names}
         daemon = self.daemon.model_copy(update=changes)
         check_together(daemon, self.relay)
-        # A key of another Arthur, or of another organisation there, is not for this one to see.
+        # This Arthur must not see a key for another Arthur, or for another organisation.
         elsewhere = self._goes_elsewhere(new)
         return Configuration(daemon, self.relay, self.credentials if elsewhere else new.credentials)
 
     def needs_restart(self, new: Configuration) -> list[str]:
-        """Return the variables that differ in a newer one, and that a reload can't change."""
+        """Return the variables that a newer configuration changes and a reload can't."""
         reloadable = _RELOADABLE - (_TLS if self._turns_tls(new) else frozenset())
         names = [
             DAEMON_PREFIX + name.upper()
@@ -105,7 +104,7 @@ class Configuration:
         return names
 
     def _turns_tls(self, new: Configuration) -> bool:
-        """Say whether TCP would be with TLS from now on, or without; a certificate is no matter."""
+        """Return whether TLS would be turned on or off; another certificate does neither."""
         return (self.daemon.tls_certificate is None) != (new.daemon.tls_certificate is None)
 
     def _goes_elsewhere(self, new: Configuration) -> bool:
@@ -115,13 +114,13 @@ class Configuration:
 
 
 def reloadable_variables() -> list[str]:
-    """Return the variables that a reload takes over, sorted; without those of files of secrets."""
+    """Return the variables that a reload applies, sorted, without those for files of secrets."""
     names = [DAEMON_PREFIX + name.upper() for name in _RELOADABLE]
     return sorted([*names, *(each for each, name in _OF_ARTHUR.items() if name not in _PLACE)])
 
 
 def unknown_variables(names: Collection[str]) -> Iterator[Unknown]:
-    """Yield the names that are no setting of the daemon's, nor of the relay's own.
+    """Yield the names that are settings neither of the daemon nor of the relay.
 
     See `variables.unknown_variables`.
     """
@@ -139,14 +138,14 @@ def load(
     """Read the configuration.
 
     Args:
-        env_file: A file of `NAME=value` lines, whose variables win over those of the environment;
-            they are put into it.
-        given: Variables that win over both, from the command line.
-        started_with: The environment below them, that of now by default. A reload gives the
-            process's first one, so that a line which is no longer in the file is forgotten.
+        env_file: A file of `NAME=value` lines. Its variables override those of the environment and
+            are added to it.
+        given: Variables of the command line, which override both.
+        started_with: The environment to start from, by default the current one. A reload gives the
+            process's first one, so that a line that was removed from the file has no effect.
 
     Raises:
-        ConfigurationError: Something can't be used; the environment is as it was then.
+        ConfigurationError: Something can't be used; the environment is then unchanged.
     """
     with environment_unless_refused():
         if started_with is not None:
@@ -160,7 +159,7 @@ def load(
 
 @contextmanager
 def environment_unless_refused() -> Iterator[None]:
-    """Let the environment be as it was before where the block raises, whatever is set in it."""
+    """Restore the environment if the block raises."""
     before = dict(os.environ)
     try:
         yield
@@ -188,7 +187,7 @@ def _load() -> Configuration:
                 " rows: set it where inferences are captured, and not here."
             )
     check_together(daemon, relay)
-    # What does not fit in any more is refused, so that its sender keeps it; nothing is given up.
+    # Rows without room are refused, so that their sender keeps them; none is dropped.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
     return Configuration(
         daemon, relay, credentials_from_environment(allow_insecure=relay.allow_insecure)
@@ -196,10 +195,10 @@ def _load() -> Configuration:
 
 
 def check_together(daemon: DaemonSettings, relay: RelaySettings) -> None:
-    """Refuse values that are allowed one by one, and not together.
+    """Refuse values that are allowed alone but not together.
 
     Raises:
-        SettingsError: There are some; the sentence names their variables.
+        SettingsError: There are such values; the sentence names their variables.
     """
     daemon.check()
     if daemon.max_body_bytes > relay.spool_bytes // 2:
@@ -217,12 +216,12 @@ def check_listener(daemon: DaemonSettings, relay: RelaySettings, host: str, what
 
     Args:
         daemon: Has the tokens and the certificate.
-        relay: Says whether plain text is meant.
-        host: The name or address that is listened on, whoever opened the socket.
-        what: Says so, for the message.
+        relay: Says whether plain HTTP is allowed.
+        host: The name or address to listen on, whoever opened the socket.
+        what: Describes the listener, for the message.
 
     Raises:
-        SettingsError: It would.
+        SettingsError: The listener is not allowed.
     """
     daemon.check_tcp(host, what)
     if daemon.tls_certificate is None and not relay.allow_insecure and not is_loopback(host):

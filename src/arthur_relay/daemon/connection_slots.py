@@ -1,14 +1,14 @@
-"""Places: how many connections a listener has, and who has to make room for whom. One loop.
+"""Connection slots: how many connections a listener keeps, and which one is closed for another.
 
-A connection that has just come is a newcomer, and has a place of its own only once a request on it
-was let in (on TCP with tokens: one that shows a token). Newcomers are bounded too: when one more
-comes, the oldest goes on which nobody waits for an answer and reads it. So those who connect and do
-nothing can't shut out a client that has something to say, nor the probes, which newcomers get an
-answer to as well.
+A new connection is a newcomer. It gets a slot once one of its requests is admitted (on TCP with
+tokens: once it shows a valid token). Newcomers are bounded too: for one more, the oldest newcomer
+is closed that waits for no answer or does not read it. So clients that connect and do nothing can't
+shut out a client that sends rows, nor the probes, which are answered for newcomers as well.
 
-A view takes its time, and anybody may ask for one who can connect to its listener. So the
-connection has a place only for as long as it is answered, of which there are few, and is a newcomer
-again behind it.
+A view takes time to answer, and anybody who can connect to its listener may ask for one. So its
+connection has one of a few slots only while the view is answered. Then it is a newcomer again.
+
+For the daemon's event loop only.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ less."""
 
 
 class Connection(Protocol):
-    """What is known of a connection here."""
+    """A connection, as the slots need it."""
 
     @property
     def is_dispensable(self) -> bool:
-        """Whether nobody waits for an answer on it, or the answers are not read."""
+        """Whether the client waits for no answer, or does not read the answers."""
 
     def end(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class ConnectionSlots:
     """The connections of one listener.
 
     Args:
-        endpoint: Which it is.
-        most: Connections that were let in, at most, and newcomers beside them; 1 or more.
-        counts: Where open connections are counted.
+        endpoint: The listener.
+        most: The maximum number of connections with slots, and of newcomers; 1 or more.
+        counts: Counts open connections.
     """
 
     def __init__(self, endpoint: Endpoint, most: int, counts: IntakeCounts) -> None:
-        self._door = endpoint.value
+        self._listener = endpoint.value
         self._most = most
-        self._most_newcomers = max(2, most)  # so that a view leaves one to the probes
+        self._most_newcomers = max(2, most)  # so that a view leaves one for the probes
         self._most_views = min(VIEWS_AT_ONCE, self._most_newcomers // 2)
         self._counts = counts
         self._newcomers: dict[Connection, None] = {}  # in the order in which they came
@@ -60,21 +60,21 @@ class ConnectionSlots:
         self._settled: set[Connection] = set()
 
     def arrive(self, connection: Connection) -> bool:
-        """Let a newcomer in. False when all others wait for an answer."""
+        """Accept a newcomer. Returns False when all others wait for an answer."""
         others = len(self._newcomers) + len(self._viewing)
         if others >= self._most_newcomers and not self.make_room():
             logger.warning("a connection is refused: %d others wait for an answer", others)
             return False
         self._newcomers[connection] = None
-        self._counts.connections[self._door] += 1
+        self._counts.connections[self._listener] += 1
         return True
 
     def make_room(self) -> bool:
-        """End the oldest newcomer that can be spared. False when there is none."""
+        """Close the oldest dispensable newcomer. Returns False when there is none."""
         return self._end_first(self._newcomers, "nothing was let in by it")
 
     def take(self, connection: Connection) -> bool:
-        """Give a newcomer a place for good. False when there is none."""
+        """Give a newcomer a slot until it is closed. Returns False when none is free."""
         if connection in self._settled:
             return True
         is_known = connection in self._newcomers or connection in self._viewing
@@ -86,7 +86,7 @@ class ConnectionSlots:
         return True
 
     def take_for_view(self, connection: Connection) -> bool:
-        """Give a newcomer a place until a view is answered. False when there is none."""
+        """Give a newcomer a slot until a view is answered. Returns False when none is free."""
         if connection in self._settled or connection in self._viewing:
             return True
         if connection not in self._newcomers:
@@ -100,22 +100,22 @@ class ConnectionSlots:
         return True
 
     def rest(self, connection: Connection) -> None:
-        """Take back a place that was for a view; to be called when all is answered."""
+        """Take back the slot for a view, after everything was answered."""
         if connection in self._viewing:
             del self._viewing[connection]
             self._newcomers[connection] = None
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection, if it is known."""
+        """Forget a closed connection, if it is known."""
         known = any(connection in each for each in (self._newcomers, self._viewing, self._settled))
         if known:
             self._newcomers.pop(connection, None)
             self._viewing.pop(connection, None)
             self._settled.discard(connection)
-            self._counts.connections[self._door] -= 1
+            self._counts.connections[self._listener] -= 1
 
     def _end_first(self, those: Iterable[Connection], why: str) -> bool:
-        """End the first connection that can be spared. False when there is none."""
+        """Close the first dispensable connection. Returns False when there is none."""
         found = next((each for each in those if each.is_dispensable), None)
         if found is None:
             return False

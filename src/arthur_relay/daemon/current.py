@@ -1,4 +1,4 @@
-"""What a reload replaces: whoever needs it looks here for each request."""
+"""What a reload replaces; it is looked up anew for each request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Current:
-    """The settings and the access rules of now. The daemon's loop changes them.
+    """The current settings and access rules. The daemon's loop replaces them.
 
     Attributes:
         settings: The daemon's own settings.
-        access: Who may send.
+        access: Decides who may send.
     """
 
     settings: DaemonSettings

@@ -1,6 +1,6 @@
-"""One daemon a spool directory: a lock that is held for as long as the process lives.
+"""One daemon per spool directory: a lock that is held for as long as the process lives.
 
-The directory itself is locked as well: a file can be taken away by whoever cleans up what is old.
+The directory itself is locked as well, because a job that cleans up old files may delete the file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ NAME = "daemon.lock"
 
 
 def hold_directory(directory: Path) -> tuple[FileLock, FileLock]:
-    """Make the directory if need be, and lock it for this process.
+    """Create the directory if necessary, and lock it for this process.
 
-    Spools in it that processes left which are gone are taken over as always; other processes that
-    use the directory without being a daemon don't matter.
+    Spool files of dead processes are taken over as always. Processes that use the directory without
+    being a daemon don't matter.
 
     Returns:
-        The locks of the file and the directory: they end with the process, or when released.
+        The locks of the file and the directory. They end with the process, or when released.
 
     Raises:
         ConfigurationError: This system can't run a daemon.
@@ -61,18 +61,18 @@ def hold_directory(directory: Path) -> tuple[FileLock, FileLock]:
 
 
 def _is_locked(directory: FileLock) -> bool:
-    """Lock a directory; False when another daemon has it."""
+    """Lock a directory. Returns False when another daemon has it."""
     try:
         lock_file(directory.descriptor)
     except PermissionError:
-        return True  # some file systems lock no directories
+        return True  # some file systems can't lock directories
     except OSError:
         return False
     return True
 
 
 def _holder(path: Path) -> str:
-    """Return the number of the process that has the lock, as it has written it down."""
+    """Return the id of the process that holds the lock, as it has written it."""
     try:
         with path.open("rb") as file:
             return file.read(20).decode(errors="replace").strip() or "unknown"

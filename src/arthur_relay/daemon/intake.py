@@ -1,4 +1,4 @@
-"""The intake: takes rows in by Arthur's API, and answers 207 when they are safe, not before."""
+"""The intake: takes rows in by Arthur's API, and answers 207 once they are safe, not before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arthur_relay.daemon.intake")
 
 COMMIT_SECONDS = 30.0
-"""How long rows may take to become safe before the client is told to come again."""
+"""How long rows may take to become safe before the client is asked to retry."""
 
 RETRY_SECONDS = {
     IngestRefusal.FULL: 5,
@@ -40,7 +40,7 @@ RETRY_SECONDS = {
     IngestRefusal.UNWRITABLE: 1,
     IngestRefusal.CLOSED: 1,
 }
-"""When to come again, by why not now."""
+"""The seconds after which a client should retry, by the reason of the refusal."""
 
 _MAX_DIGITS = 18
 
@@ -48,20 +48,20 @@ _KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
 
 
 class _NoRoomError(Exception):
-    """All bodies together would take too much memory."""
+    """All bodies in memory would take too many bytes."""
 
 
 class _TooLargeError(Exception):
-    """The body is larger than is allowed."""
+    """The body is larger than allowed."""
 
 
 class Handover:
     """Hands rows to the worker, and waits until they are safe.
 
-    Made and used on the intake's loop; `answered` is called by the worker's thread.
+    Created and used on the intake's loop; the worker's thread calls `answered`.
 
     Args:
-        ingest: The worker's side.
+        ingest: The worker's queue.
     """
 
     def __init__(self, ingest: IngestQueue) -> None:
@@ -74,7 +74,7 @@ class Handover:
     ) -> IngestRefusal | None:
         """Return None when the rows are safe, else why they are not held.
 
-        When it is cancelled, or the time is over, they may be held all the same.
+        After a cancellation or a time-out, they may be held nevertheless.
 
         Raises:
             TimeoutError: The worker has not answered in time.
@@ -90,8 +90,8 @@ class Handover:
             del self._waiting[batch]
 
     def answered(self, answers: Sequence[IngestAnswer]) -> None:
-        """Wake those who wait for these answers: one system call, however many they are."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        """Wake the requests that wait for these answers, all with one system call."""
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             self._loop.call_soon_threadsafe(self._settle, answers)
 
     def _settle(self, answers: Sequence[IngestAnswer]) -> None:
@@ -102,22 +102,22 @@ class Handover:
 
 
 class KnowsModels(Protocol):
-    """Asks Arthur for models."""
+    """Checks models with Arthur."""
 
     async def refusal(self, model_id: str) -> str:
-        """Return why rows of a model can never be taken, or ""."""
+        """Return why rows of a model are never accepted, or ""."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Intake:
-    """Requests with rows. Belongs to the daemon's loop.
+    """Answers requests with rows. For the daemon's loop only.
 
     Attributes:
-        worker: Where rows are handed over.
-        current: Knows the limits.
-        counts: What is counted.
-        models: Knows the models.
+        worker: Hands the rows over.
+        current: The current limits.
+        counts: Counts requests and rows.
+        models: Checks the models.
     """
 
     worker: Handover
@@ -165,7 +165,7 @@ class Intake:
         del body  # the rows have their own bytes
         if refusal := await self.models.refusal(model_id):
             return answer_error(404, refusal)
-        # Half-closed by TLS, or cut: nobody would hear that they are safe, and send them again.
+        # If the client can't get the answer any more, it will send the rows again.
         if client_of(request.scope).is_gone:
             raise ClientDisconnect
         return await self._store(found)
@@ -190,11 +190,11 @@ class Intake:
         """Read the body.
 
         Raises:
-            ClientDisconnect: The client went away.
+            ClientDisconnect: The client has disconnected.
             _TooLargeError: It is too large.
-            _NoRoomError: There are too many others.
+            _NoRoomError: The other bodies take too many bytes.
         """
-        # The parser takes any number of zeros, of which Python makes no integer.
+        # The parser accepts any number of zeros, but Python's int() does not.
         declared = request.headers.get("content-length", "").lstrip("0")
         if len(declared) > _MAX_DIGITS:
             raise _TooLargeError
@@ -225,9 +225,9 @@ class _Held:
     size: int = 0
 
     def expect(self, size: int) -> None:
-        """Make sure that so many bytes could be held now, and hold nothing for what is only said.
+        """Check that so many bytes could be held now, but reserve nothing for an announcement.
 
-        Else a client that announces much and sends nothing would use up the room of others.
+        Else a client that announces much and sends nothing would block others.
         """
         intake, limits = self.intake, self.intake.current.settings
         if size > limits.max_body_bytes:
@@ -236,7 +236,7 @@ class _Held:
             raise _NoRoomError
 
     def reserve(self, size: int) -> None:
-        """Hold so many bytes in all, no fewer than before."""
+        """Reserve so many bytes in all, no fewer than before."""
         self.expect(size)
         self.intake.counts.body_bytes += size - self.size
         self.size = size

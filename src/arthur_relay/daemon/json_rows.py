@@ -1,8 +1,8 @@
-"""Which JSON a row may be: what every later step can read, Arthur's included. Pure.
+"""Checks that a row is JSON that every later reader understands. Pure.
 
-Later steps are orjson, by which a row is cut that Arthur finds too large, and whatever reads a
-request at Arthur: pandas, Java or Go. One row that one of them can't read costs all the others of
-its request, so what is taken here is what all of them read.
+Later readers are orjson, which reads a row that has to be cut for Arthur, and whatever reads a
+request at Arthur: pandas, Java or Go. One row that one of them can't read costs all the other rows
+of its request, so only JSON that all of them read is accepted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Final, NoReturn
 import orjson
 
 MAX_DEPTH: Final = 254
-"""How deep a row may be nested: orjson writes no more, and pandas' reader takes 1,024, Jackson's
-1,000."""
+"""How deep a row may be nested. It is orjson's limit for writing; pandas reads 1,024 levels, and
+Jackson 1,000."""
 
 LEAST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
-"""What orjson and pandas' reader take for an integer. Beyond it one makes a float, and the other
-takes nothing of the request."""
+"""The integers that orjson and pandas read. Beyond them, orjson returns a float, and pandas rejects
+the whole request."""
 
 NOT_UTF8: Final = "the row is not valid UTF-8"
 NOT_FINITE: Final = "the row has a number that is not finite: NaN, Infinity, or one like 1e400"
@@ -32,10 +32,10 @@ NOT_JSON: Final = "the row is not JSON"
 
 
 def read_row(content: bytes) -> tuple[Any, str]:
-    """Return what a row holds, and why it can't be taken, or "".
+    """Return a row's document, and why the row is refused, or "".
 
     Args:
-        content: The row, as it was sent.
+        content: The row as it was sent.
     """
     try:
         document = orjson.loads(content)
@@ -43,9 +43,9 @@ def read_row(content: bytes) -> tuple[Any, str]:
         return None, _why_not(content)
     if _is_as_written(document, content):
         return document, ""
-    # A mark for each byte says whether to look closer, which is seldom.
+    # A mark for each byte shows whether a closer look is needed, which is rare.
     marks = (content if len(content) < LONG_BYTES else _outside_of_texts(content)).translate(_MARKS)
-    # Not in what was read of it: of a key that comes twice, that has the last value alone.
+    # In the bytes, because the document has only the last value of a repeated key.
     if marks.count(b"[") > MAX_DEPTH and _is_too_deep(content):
         return None, TOO_DEEP
     if _MANY_DIGITS in marks:
@@ -56,11 +56,11 @@ def read_row(content: bytes) -> tuple[Any, str]:
 
 
 def _is_as_written(document: Any, content: bytes) -> bool:
-    """Say whether a row has the very bytes that orjson writes for it, as our own clients send it.
+    """Return whether a row has exactly the bytes that orjson writes, as our own clients send it.
 
-    Then nothing is left to look for: orjson goes no deeper than `MAX_DEPTH`, writes no integer that
-    does not fit and no long row of digits for a float, and no key comes twice. This takes a tenth
-    of the closer look where texts are long.
+    Then no other check is needed: orjson writes at most `MAX_DEPTH` levels, only integers that fit,
+    no float with many digits, and each key once. With long texts, this takes a tenth of the time of
+    the other checks.
     """
     try:
         return orjson.dumps(document) == content
@@ -69,34 +69,34 @@ def _is_as_written(document: Any, content: bytes) -> bool:
 
 
 LONG_BYTES: Final = 8192
-"""From here on it takes less to leave a row's texts out than to look at each byte of them."""
+"""In rows of this size or more, removing the texts takes less time than marking all their bytes."""
 
 _MARKS: Final = bytes(
     ord("0" if chr(byte).isdigit() else "[" if chr(byte) in "[{" else " ") for byte in range(128)
 ) + bytes(128)
 _MANY_DIGITS: Final = b"0" * len(str(-LEAST_INTEGER))
-# Also those with a fraction behind them: pandas reads their digits as an integer first.
+# Also those before a fraction: pandas reads their digits as an integer first.
 _INTEGERS: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9])")
 _NO_BRACKETS: Final = bytes(range(256)).translate(None, b"[]{}")
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""One level deeper, and back: 1 and -1, as signed bytes."""
+"""One level deeper, or one level back: 1 and -1, as signed bytes."""
 
 
 def _outside_of_texts(content: bytes) -> bytes:
-    """Return JSON without what is in its strings."""
+    """Return JSON without the contents of its strings."""
     if b"\\" in content:
         content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b'"'.join(content.split(b'"')[::2])
 
 
 def _is_too_deep(content: bytes) -> bool:
-    """Say whether JSON is too deep. Takes some 30 ns a bracket, however they are nested."""
+    """Return whether JSON is nested too deeply. Takes about 30 ns per bracket."""
     steps = _outside_of_texts(content).translate(_STEPS, _NO_BRACKETS)
     return max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH
 
 
 def _fits(digits: bytes) -> bool:
-    # Of very many digits Python makes no integer.
+    # Python does not convert very long texts of digits to integers.
     return len(digits) <= 20 and LEAST_INTEGER <= int(digits) <= LARGEST_INTEGER
 
 
@@ -105,7 +105,7 @@ class _NotFiniteError(ValueError):
 
 
 def _why_not(content: bytes) -> str:
-    """Return why orjson does not read a row. Slow: it is for rows that are refused."""
+    """Return why orjson can't read a row. Slow, for refused rows only."""
     try:
         text = str(content, "utf-8")
     except UnicodeDecodeError:
@@ -123,7 +123,7 @@ def _why_not(content: bytes) -> str:
         return TOO_DEEP
     except ValueError:
         return NOT_JSON
-    # All that is left are integers which make no finite float, and what is nested too deeply.
+    # What remains are integers too large for a float, and rows that are nested too deeply.
     return TOO_DEEP if _is_too_deep(content) else LARGE_INTEGER
 
 

@@ -1,4 +1,4 @@
-"""Writes log lines in a thread of its own: a standard error that nobody reads holds up nothing."""
+"""Writes log lines in a thread of its own, so that an unread standard error blocks nobody."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WAITING_BYTES = 1024 * 1024
-"""Bytes of lines that wait to be written, at most; newer ones are dropped, and counted."""
+"""The most bytes of lines that wait to be written; newer lines are dropped and counted."""
 
 LAST_SECONDS = 1.0
-"""How long the end of the process waits for what has not been written."""
+"""How long the end of the process waits for unwritten lines."""
 
-GOES_ON = "%d log lines were dropped, because standard error was not read"
+DROPPED = "%d log lines were dropped, because standard error was not read"
 
 
 class LogWriter(logging.Handler):
-    """Hands lines to a thread that writes them. Never waits, never raises, any thread.
+    """Hands lines to a thread that writes them. Never waits, never raises. Any thread.
 
-    What can't be written, because the other end has gone or the descriptor is closed, is dropped.
+    Lines that can't be written, because nobody reads any more or the descriptor is closed, are
+    dropped.
 
     Args:
-        descriptor: Where lines are written; None where there is nothing to write to.
+        descriptor: The file to write to; None when there is none.
 
     Attributes:
-        dropped: Lines that nobody will see. Any thread may read it.
+        dropped: The number of dropped lines. Any thread may read it.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         super().__init__()
         self.dropped = 0
         self._descriptor = descriptor
-        self._untold = 0
+        self._unreported = 0
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -48,26 +49,26 @@ class LogWriter(logging.Handler):
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line."""
+        """Accept a line."""
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001 - a line that can't be made must not cost its caller
+        except Exception:  # noqa: BLE001 - a line that can't be formatted must not cost its caller
             line = b"arthur-relay: a log line could not be made\n"
         with self._changed:
             if self._bytes + len(line) > WAITING_BYTES:
                 self.dropped += 1
-                self._untold += 1
+                self._unreported += 1
                 return
-            self._tell_dropped()
+            self._report_dropped()
             self._put(line)
 
     def flush(self) -> None:
-        """Wait until all is written, for no longer than `LAST_SECONDS`."""
+        """Wait until all lines are written, for `LAST_SECONDS` at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes, LAST_SECONDS)
 
     def close(self) -> None:
-        """Write what waits, as far as that is possible in time, and take no more."""
+        """Write the waiting lines as far as time allows, and accept no more."""
         self.flush()
         with self._changed:
             self._is_open = False
@@ -82,21 +83,21 @@ class LogWriter(logging.Handler):
         self._bytes += len(line)
         self._changed.notify_all()
 
-    def _tell_dropped(self) -> None:
-        """Say how many lines are missing here. Under the lock."""
-        if self._untold:
+    def _report_dropped(self) -> None:
+        """Add a line with the number of lines that are missing here. Under the lock."""
+        if self._unreported:
             name = "arthur_relay.daemon"
             record = logging.LogRecord(
-                name, logging.WARNING, __file__, 0, GOES_ON, (self._untold,), None
+                name, logging.WARNING, __file__, 0, DROPPED, (self._unreported,), None
             )
-            self._untold = 0
+            self._unreported = 0
             self._put(self._line(record))
 
     def _write(self) -> None:
         while True:
             with self._changed:
                 if not self._lines:
-                    self._tell_dropped()
+                    self._report_dropped()
                 self._changed.wait_for(lambda: self._lines or not self._is_open)
                 if not self._lines:
                     return
@@ -108,7 +109,7 @@ class LogWriter(logging.Handler):
                 self._changed.notify_all()
 
     def _written(self, line: bytes) -> bool:
-        """Write a line, however long that takes; returns whether it was."""
+        """Write a line, however long that takes. Returns whether it was written."""
         if self._descriptor is None:
             return False
         rest = memoryview(line)
@@ -116,7 +117,7 @@ class LogWriter(logging.Handler):
             while rest:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
-                except BlockingIOError:  # someone who shares the terminal has it so
+                except BlockingIOError:  # set by a program that shares the terminal
                     select.select([], [self._descriptor], [])
         except (OSError, ValueError):
             return False
@@ -124,17 +125,17 @@ class LogWriter(logging.Handler):
 
 
 def standard_error() -> int | None:
-    """Return the descriptor of standard error, or None where it was closed before the start."""
+    """Return the descriptor of standard error, or None when it was closed before the start."""
     with suppress(OSError, ValueError, AttributeError):
         return sys.stderr.fileno()
     return None
 
 
-def log_what_nobody_catches(log: Callable[[str, str], None]) -> None:
-    """Have exceptions of threads and finalisers logged, which Python writes to standard error.
+def log_uncaught(log: Callable[[str, str], None]) -> None:
+    """Log uncaught exceptions of threads and finalisers, which Python writes to standard error.
 
     Args:
-        log: Told where it was, and of what type. Not of its text, which might quote a row.
+        log: Gets the place and the exception's type, but not its text, which might quote a row.
     """
 
     def of_a_thread(found: threading.ExceptHookArgs) -> None:

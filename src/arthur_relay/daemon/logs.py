@@ -1,4 +1,4 @@
-"""Log lines: JSON or for people, on standard error, and never a flood of the same."""
+"""Log lines on standard error: JSON or for people, and rate-limited."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from arthur_relay.daemon.log_writer import LogWriter, log_what_nobody_catches, standard_error
+from arthur_relay.daemon.log_writer import LogWriter, log_uncaught, standard_error
 from arthur_relay.daemon.settings import LogFormat
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arthur_relay.daemon")
 
 BURST = 10
-"""Lines of one kind that are written at once, and then one in `EVERY_SECONDS`."""
+"""The lines of one kind that are written at once; then one line every `EVERY_SECONDS`."""
 
 EVERY_SECONDS = 10.0
 
@@ -27,21 +27,21 @@ KINDS_KEPT = 1000
 
 
 class RateLimit(logging.Filter):
-    """Lets a few lines of each kind through, and says with the next how many it held back.
+    """Passes a few lines of each kind, and adds to the next one how many were held back.
 
-    A kind is a logger and a message before its values are put in.
+    A kind is a logger and a message before its values are filled in.
 
     Args:
-        clock: Tells durations.
+        clock: Measures durations.
     """
 
-    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
         self._clock = clock
         self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a line is written."""
+        """Return whether a line is written."""
         now = self._clock.monotonic()
         kind = (record.name, str(record.msg))
         allowance, since, held_back = self._kinds.pop(kind, (float(BURST), now, 0))
@@ -56,7 +56,7 @@ class RateLimit(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message`, and more where there is."""
+    """One JSON object per line: `time`, `level`, `logger`, `message`, and sometimes more."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
@@ -82,19 +82,19 @@ class ConsoleLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
-        # What clients and Arthur have sent may be in it; a traceback has lines of its own.
+        # It may contain what clients and Arthur have sent. A traceback has several lines.
         line = printable(super().format(record), keep="\n" if record.exc_info else "")
         held_back = getattr(record, "held_back", 0)
         return f"{line} (and {held_back} more like it)" if held_back else line
 
 
 def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
-    """Write the process's log to standard error, in place of what was set up before.
+    """Write the process's log to standard error, in place of the former handlers.
 
-    Nothing that logs waits for whoever reads it.
+    Logging never waits for the reader of standard error.
 
     Returns:
-        What writes it, and counts what it could not.
+        The writer, which counts dropped lines.
     """
     descriptor = standard_error()
     if log_format is LogFormat.AUTO:
@@ -107,15 +107,15 @@ def set_up(log_format: LogFormat, level: LogLevel) -> LogWriter:
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
-    log_what_nobody_catches(lambda where, kind: logger.error("%s raised %s", where, kind))
+    log_uncaught(lambda where, kind: logger.error("%s raised %s", where, kind))
     set_level(level)
     return handler
 
 
 def set_level(level: LogLevel) -> None:
-    """Change the least important lines that are written."""
+    """Set the lowest level that is written."""
     logging.getLogger().setLevel(max(level.number, logging.INFO))
     logging.getLogger("arthur_relay").setLevel(level.number)
-    # What the libraries say at INFO is of no use to whoever runs this, at DEBUG it shows requests.
+    # The libraries' INFO lines are of no use to operators, and their DEBUG lines show requests.
     for name in ("httpx", "httpcore", "uvicorn", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What is measured of requests, for the views: counts, times, sizes, errors."""
+"""Measurements of requests for the views: counts, durations, sizes, errors."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ POINTS = 150
 
 
 class Distribution(NamedTuple):
-    """A reading of a histogram."""
+    """A snapshot of a histogram."""
 
     buckets: Sequence[tuple[float, int]]
-    """Upper bounds, the last one infinite, and how many observations are not above."""
+    """Upper bounds, the last one infinite, and the number of observations up to each."""
     total: float
 
     @property
     def observations(self) -> int:
-        """How many there are in all."""
+        """The number of all observations."""
         return self.buckets[-1][1]
 
     def quantile(self, share: float) -> float | None:
-        """Return the upper bound of the bucket that holds a quantile, or None without any."""
+        """Return the upper bound of a quantile's bucket, or None without observations."""
         if not self.observations:
             return None
         return next(bound for bound, below in self.buckets if below >= share * self.observations)
@@ -67,12 +67,12 @@ class Histogram:
         self._total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one more."""
+        """Count an observation."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
     def read(self) -> Distribution:
-        """Return what was observed so far."""
+        """Return a snapshot."""
         counts, below = self._counts[:], 0
         buckets = []
         for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
@@ -82,13 +82,13 @@ class Histogram:
 
 
 class Trouble(NamedTuple):
-    """Something that went wrong, for people."""
+    """A recent error, for people."""
 
     text: str
     times: int
-    """How often it did."""
+    """How often it happened."""
     at: float
-    """When it last did, in seconds since 1970."""
+    """When it last happened, in seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -97,11 +97,11 @@ class IntakeCounts:
 
     Attributes:
         requests: Requests for rows, by method and status.
-        rows: Rows by what became of them: `accepted`, `refused` (they never can be), `deferred`
-            (503: the client keeps them).
+        rows: Rows by outcome: `accepted`, `refused` (for good), `deferred` (503: the client keeps
+            them).
         connections: Open connections, by listener.
-        observe: Given, for each request with rows that were accepted, the seconds until then.
-        body_bytes: Bytes of requests' bodies that are in memory now.
+        observe: Functions that get the seconds until each request with rows was accepted.
+        body_bytes: The bytes of requests' bodies in memory now.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -112,10 +112,9 @@ class IntakeCounts:
 
 
 class RecentErrors(logging.Handler):
-    """Remembers the last things that went wrong, each once. Any thread.
+    """Remembers the latest errors, each once. Any thread.
 
-    What this package logs holds no text of a row and no credential, so they can be shown.
-
+    They can be shown, because this package logs no text of a row and no credential.
     """
 
     def __init__(self) -> None:
@@ -124,7 +123,7 @@ class RecentErrors(logging.Handler):
         self._mine = threading.Lock()
 
     def note(self, text: str) -> None:
-        """Remember that something went wrong."""
+        """Remember an error."""
         text = text[:ERROR_CHARACTERS]
         with self._mine:
             before = self._kept.pop(text, None)
@@ -134,17 +133,17 @@ class RecentErrors(logging.Handler):
                 del self._kept[next(iter(self._kept))]
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember a line of the log."""
+        """Remember a log line."""
         self.note(record.getMessage())
 
     def latest(self) -> list[Trouble]:
-        """Return what went wrong, the latest first."""
+        """Return the errors, latest first."""
         with self._mine:
             return list(reversed(self._kept.values()))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take in what this package logs meanwhile."""
+        """Remember what this package logs within the block."""
         log = logging.getLogger("arthur_relay")
         log.addHandler(self)
         try:
@@ -154,7 +153,7 @@ class RecentErrors(logging.Handler):
 
 
 class Point(NamedTuple):
-    """How it was at one moment."""
+    """The counts at one moment."""
 
     at: float
     """In seconds of any scale."""
@@ -172,7 +171,7 @@ class History:
         self._points: deque[Point] = deque(maxlen=POINTS)
 
     def is_due(self, now: float) -> bool:
-        """Say whether it is time for a point."""
+        """Return whether it is time for a point."""
         return not self._points or now >= self._points[-1].at + POINT_SECONDS
 
     def add(self, point: Point) -> None:
@@ -185,25 +184,25 @@ class History:
 
 
 class QuestionOutcome(StrEnum):
-    """How a question to Arthur for a model ended."""
+    """The outcome of a question to Arthur for a model."""
 
     ANSWERED = "answered"
-    """Arthur told of the model, or that there is none."""
+    """Arthur returned the model, or that it does not exist."""
     UNAVAILABLE = "unavailable"
-    """It could not be asked, or not understood."""
+    """It could not be reached, or its answer not understood."""
     REFUSED = "refused"
-    """It does not know us."""
+    """It refused the credentials."""
 
 
 class Questions:
-    """What became of the questions for models that clients wait for, as they send no row without.
+    """The outcomes of questions for models. Clients wait for the answers before they send rows.
 
-    The daemon's loop notes, any thread reads.
+    The daemon's loop writes, any thread reads.
 
     Attributes:
-        outcomes: How many ended how.
-        last: How the last one ended; None before there was one.
-        failure: Why the last one had no answer; "" when it had one, or a delivery has since.
+        outcomes: The number of questions by outcome.
+        last: The outcome of the last one; None before there was one.
+        failure: Why the last one had no answer; "" when it had one, or a delivery succeeded since.
     """
 
     def __init__(self) -> None:
@@ -212,33 +211,33 @@ class Questions:
         self.failure = ""
 
     def note(self, outcome: QuestionOutcome, failure: str = "") -> bool:
-        """Take in how one ended. Returns whether that is news."""
+        """Count an outcome. Returns whether it differs from the last one."""
         is_news = outcome is not self.last and not (self.last is None and not failure)
         self.outcomes[outcome] += 1
         self.last, self.failure = outcome, failure
         return is_news
 
     def delivered(self) -> None:
-        """Take in that Arthur took a request with rows: it is there, and knows us."""
+        """Note that Arthur accepted a request with rows: it is up, and accepts the credentials."""
         self.failure = ""
         self.last = QuestionOutcome.ANSWERED
 
     @property
     def are_refused(self) -> bool:
-        """Whether the last one was refused for who we are."""
+        """Whether Arthur refused the credentials at the last one."""
         return self.last is QuestionOutcome.REFUSED
 
 
 class Observations:
-    """All that is observed.
+    """All measurements.
 
     Attributes:
-        batch_rows, batch_bytes: Of requests to Arthur.
-        delivery_seconds: How long each took.
-        intake_seconds: How long requests of clients took until they were acknowledged.
-        outcomes: Requests to Arthur by what became of them.
+        batch_rows, batch_bytes: The sizes of requests to Arthur.
+        delivery_seconds: Their durations.
+        intake_seconds: The time until clients' requests were acknowledged.
+        outcomes: Requests to Arthur by outcome.
         questions: Questions to Arthur for models.
-        troubles: What went wrong lately.
+        recent_errors: The latest errors.
         history: The last minutes.
     """
 
@@ -253,7 +252,7 @@ class Observations:
         self.history = History()
 
     def on_attempt(self, batch: Batch, attempt: Attempt, seconds: float) -> None:
-        """Take in an attempt. The worker's thread."""
+        """Measure an attempt. Called by the worker's thread."""
         self.batch_rows.observe(len(batch.rows))
         self.batch_bytes.observe(batch.size)
         self.delivery_seconds.observe(seconds)

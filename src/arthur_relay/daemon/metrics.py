@@ -1,6 +1,6 @@
-"""The daemon in Prometheus's format.
+"""The daemon's metrics, in Prometheus's format.
 
-Every label has a bounded number of values: models are a hundred and one, reasons a few dozens.
+Each label has a bounded number of values: 101 models, a few dozen reasons.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.state import DaemonState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Whatever the client accepts: OpenMetrics knows no gauge and counter that differ by `_total`."""
+"""Sent whatever the client accepts: OpenMetrics allows no gauge beside a counter of its name."""
 
 PREFIX = "arthur_relay_"
 
@@ -38,8 +38,8 @@ class DaemonCollector(Collector):
     """Turns the daemon's state into metrics. Any thread.
 
     Args:
-        state: What is told.
-        version: This package's.
+        state: The daemon's state.
+        version: This package's version.
     """
 
     def __init__(self, state: DaemonState, version: str) -> None:
@@ -65,7 +65,7 @@ class DaemonCollector(Collector):
         yield _counter("delivered", "Rows that Arthur took.", model, _one(accounts.delivered))
         yield _counter("rejected", "Rows that Arthur refused for good.", both, accounts.rejected)
         yield _counter("dropped", "Rows that were given up.", both, accounts.dropped)
-        # Of the same reading, so that captured = delivered + rejected + dropped + pending.
+        # Of one snapshot, so that captured = delivered + rejected + dropped + pending.
         yield _gauge("pending_rows", "Rows that wait.", sum(accounts.pending.values()))
 
     def _queue(self) -> Iterator[Metric]:
@@ -202,11 +202,11 @@ class DaemonCollector(Collector):
 
 
 class Metrics:
-    """Tells of one daemon; has a registry of its own. Any thread.
+    """The metrics of one daemon, in a registry of their own. Any thread.
 
     Args:
-        state: The daemon's.
-        version: This package's.
+        state: The daemon's state.
+        version: This package's version.
     """
 
     def __init__(self, state: DaemonState, version: str) -> None:
@@ -215,12 +215,12 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
-        """Return what is told, as `CONTENT_TYPE` says."""
+        """Return the metrics in the format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
 
 def _one(counts: Mapping[str, int]) -> Counter[tuple[str, ...]]:
-    """Return counts by one label."""
+    """Return the counts with a single label."""
     return Counter({(name,): count for name, count in counts.items()})
 
 

@@ -1,4 +1,4 @@
-"""The answers of Arthur's API: JSON, errors, and what became of each row of a request."""
+"""The answers of Arthur's API: JSON, errors, and a result for each row of a request."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def answer_json(
 
 
 def answer_error(status: int, sentence: str, *, retry_after_seconds: int | None = None) -> Response:
-    """Return the answer to a request that is not done."""
+    """Return the answer to a request that failed."""
     headers = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
     return answer_json({"error": sentence}, status, headers)
 
 
 def answer_rows(split: Split) -> Response:
-    """Return the answer to rows of which those are safe that can be: 207, as Arthur's."""
+    """Return Arthur's answer to a request with rows, 207: the accepted ones are safe."""
     refused = split.refused
     counts = {"success": len(split.rows), "failure": len(refused), "total": split.total}
     results = [_STORED] * split.total

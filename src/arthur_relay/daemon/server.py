@@ -1,4 +1,4 @@
-"""The daemon: composes the pipeline with a spool and its doors, runs them, and ends them."""
+"""The daemon: composes the pipeline with a spool and listeners, runs them, and shuts them down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from arthur_relay.accounting import ModelLedger
 from arthur_relay.daemon.api import Api, create_app
 from arthur_relay.daemon.auth import Authenticator, Endpoint, read_tokens
 from arthur_relay.daemon.browsers import Browsers
-from arthur_relay.daemon.circles import refuse_itself
 from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.configuration import (
     check_listener,
@@ -29,6 +28,7 @@ from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import Models
+from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
 from arthur_relay.daemon.sockets import (
@@ -64,25 +64,24 @@ logger = logging.getLogger("arthur_relay.daemon")
 STATUS_SECONDS = 10.0
 
 ANSWER_SECONDS = 5.0
-"""How long requests in progress may take at the end, of the drain's time."""
-
+"""How long the shutdown waits for requests in progress."""
 
 LAST_SECONDS = 2.0
 LAST_SHARE = 0.4
-"""The end of the drain's time, in seconds at most and as a part of it: requests that are on their
-way end in it, and no other sets off."""
+"""The last part of the shutdown, in seconds at most and as a share of its time: requests to Arthur
+that are in flight end in it, and no other one starts."""
 
 POLL_SECONDS = 0.02
 
 
 class Daemon:
-    """One relay a host. Made and run on a loop of its own, in the main thread.
+    """The relay of a host. Created and run in the main thread, on a loop of its own.
 
     Args:
-        configuration: What it is made from.
+        configuration: Its settings and credentials.
         reload: Reads the configuration anew, for SIGHUP.
-        environment: Where the service manager says what it passes.
-        log: What writes the log, where it is the daemon's own.
+        environment: Describes the sockets that the service manager passes.
+        log: Writes the log, if that is the daemon's own.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Daemon:
         self.state: DaemonState
 
     async def run(self) -> int:
-        """Serve until told to stop. Returns the process's exit status.
+        """Serve until a signal asks to stop. Returns the process's exit status.
 
         Raises:
             ConfigurationError: The spool, a socket or a file can't be used.
@@ -122,15 +121,15 @@ class Daemon:
             async with AsyncExitStack() as asynchronous:
                 arthur = await asynchronous.enter_async_context(self._destination())
                 self._asking = arthur
-                fronts = self._fronts(arthur, unix, tcp, views)
-                for front in fronts.values():
-                    front.start()
+                servers = self._servers(arthur, unix, tcp, views)
+                for server in servers.values():
+                    server.start()
                 beat = asyncio.create_task(self._beat())
                 self.state.phase = Phase.RUNNING
-                self._tell_start(unix, tcp, views)
+                self._report_start(unix, tcp, views)
                 try:
-                    await self._until_told(signals)
-                    return await self._end(fronts, unix, signals)
+                    await self._serve(signals)
+                    return await self._shut_down(servers, unix, signals)
                 finally:
                     beat.cancel()
                     with suppress(asyncio.CancelledError):
@@ -168,11 +167,11 @@ class Daemon:
     def _listen(
         self, settings: DaemonSettings, stack: ExitStack
     ) -> tuple[list[UnixSocket], list[socket.socket], list[socket.socket]]:
-        """Open the sockets of the doors: Unix, TCP, views."""
+        """Open the listeners' sockets: Unix, TCP, views."""
         passed, tcp = passed_sockets(self._environment, os.getpid())
         for each in (*passed, *tcp):
             stack.callback(each.close)
-        # Whoever opened them, TCP is TCP: with its tokens and its certificate.
+        # TCP needs tokens and a certificate, whoever opened the socket.
         self._passed_tcp = [
             (each.getsockname()[0], f"A socket that is passed is {shown([each])}") for each in tcp
         ]
@@ -199,7 +198,7 @@ class Daemon:
             stack.callback(one.remove)
         if not (unix or tcp):
             raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
-        refuse_itself(
+        refuse_own_address(
             self._configuration.credentials.url,
             [one.path or one.listener.getsockname() for one in unix],
             [each.getsockname()[:2] for each in (*tcp, *views)],
@@ -207,15 +206,15 @@ class Daemon:
         return unix, tcp, views
 
     def _check_passed(self, settings: DaemonSettings) -> None:
-        """Hold the sockets that were passed against the settings.
+        """Check the passed sockets against the settings.
 
         Raises:
-            SettingsError: One of them may not be listened on with these.
+            SettingsError: The settings do not allow to listen on one of them.
         """
         for host, what in self._passed_tcp:
             check_listener(settings, self._configuration.relay, host, what)
 
-    def _fronts(
+    def _servers(
         self,
         arthur: ScopeDestination,
         unix: Sequence[UnixSocket],
@@ -240,14 +239,15 @@ class Daemon:
         found = {}
         if unix:
             sockets = [each.listener for each in unix]
-            found[Endpoint.SOCKET] = self._front(Endpoint.SOCKET, [*api, *probes, *others], sockets)
+            routes = [*api, *probes, *others]
+            found[Endpoint.SOCKET] = self._server(Endpoint.SOCKET, routes, sockets)
         if tcp:
-            found[Endpoint.TCP] = self._front(Endpoint.TCP, [*api, *probes], tcp, self._tls)
+            found[Endpoint.TCP] = self._server(Endpoint.TCP, [*api, *probes], tcp, self._tls)
         if views:
-            found[Endpoint.VIEWS] = self._front(Endpoint.VIEWS, [*probes, *others], views)
+            found[Endpoint.VIEWS] = self._server(Endpoint.VIEWS, [*probes, *others], views)
         return found
 
-    def _front(
+    def _server(
         self,
         endpoint: Endpoint,
         routes: Sequence[BaseRoute],
@@ -265,7 +265,7 @@ class Daemon:
             tls=tls,
         )
 
-    async def _until_told(self, signals: Signals) -> None:
+    async def _serve(self, signals: Signals) -> None:
         while not signals.stop.is_set():
             await signals.any()
             if signals.take_reload() and not signals.stop.is_set():
@@ -273,16 +273,16 @@ class Daemon:
                 self._apply_reload()
                 self._notifier.ready(self._status())
 
-    async def _end(
-        self, fronts: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], signals: Signals
+    async def _shut_down(
+        self, servers: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], signals: Signals
     ) -> int:
-        """Unready first, then the intake closes, then deliveries end. Returns the exit status."""
+        """Become unready, close the intake, then end deliveries. Returns the exit status."""
         deadline = time.monotonic() + self._configuration.relay.shutdown_timeout_seconds
         self.state.phase = Phase.DRAINING
         self._notifier.stopping("Stopping: no more rows are taken.")
         logger.info("stopping: no more rows are taken, what waits is delivered until the deadline")
         pipeline = self._pipeline
-        drain = asyncio.create_task(self._drain(fronts, unix, deadline))
+        drain = asyncio.create_task(self._drain(servers, unix, deadline))
         again = asyncio.create_task(signals.again.wait())
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
         forced = not drain.done()
@@ -291,12 +291,12 @@ class Daemon:
         await asyncio.gather(drain, again, return_exceptions=True)
         if forced:
             logger.warning("stopping at once: told so a second time")
-            for front in fronts.values():
-                front.stop_accepting()
+            for server in servers.values():
+                server.stop_accepting()
         await asyncio.to_thread(pipeline.finish_shutdown, time.monotonic())
-        for front in fronts.values():
-            front.stop_accepting()
-            await front.finish(0.0 if forced else 0.5)
+        for server in servers.values():
+            server.stop_accepting()
+            await server.finish(0.0 if forced else 0.5)
         totals = pipeline.ledger.totals()
         logger.info(
             "stopped: %d rows were delivered, %d rejected, %d stay in the spool",
@@ -307,23 +307,23 @@ class Daemon:
         return 1 if forced else 0
 
     async def _drain(
-        self, fronts: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], deadline: float
+        self, servers: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], deadline: float
     ) -> None:
-        intake = [front for endpoint, front in fronts.items() if endpoint is not Endpoint.VIEWS]
+        intake = [server for endpoint, server in servers.items() if endpoint is not Endpoint.VIEWS]
         for one in unix:
             one.remove()
-        for front in intake:
-            front.stop_accepting()
-        # The worker goes on meanwhile: the answers to these requests wait for its commits.
+        for server in intake:
+            server.stop_accepting()
+        # The worker keeps running, because the answers to these requests wait for its commits.
         seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
-        await asyncio.gather(*(front.finish(seconds) for front in intake))
+        await asyncio.gather(*(server.finish(seconds) for server in intake))
         flushed = asyncio.wrap_future(self._pipeline.begin_flush(urgent=True))
         last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
                 await asyncio.shield(flushed)
-        # What is cut off may have arrived all the same, and would be sent again; also where it is
-        # of an earlier process, whose rows the flush does not wait for.
+        # A request that is cut off may have arrived, and its rows would be sent again. This is also
+        # for the rows of earlier processes, because the flush does not wait for those.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await asyncio.wrap_future(self._pipeline.begin_pause())
@@ -334,11 +334,11 @@ class Daemon:
                     await asyncio.shield(asyncio.wrap_future(self._pipeline.closing.done))
 
     async def _beat(self) -> None:
-        """Look at both loops, and tell the service manager while they turn."""
+        """Check both loops, and notify the service manager while they run."""
         state = self.state
         interval = watchdog_seconds(self._environment, os.getpid())
         pause = BEAT_SECONDS if interval is None else min(BEAT_SECONDS, interval)
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
 
         def beat() -> None:
             state.beat_at = time.monotonic()
@@ -352,15 +352,15 @@ class Daemon:
             state.take_point()
             if interval is not None and state.liveness()[0]:
                 self._notifier.watchdog()
-            if now - told_at >= STATUS_SECONDS and state.phase is Phase.RUNNING:
-                told_at = now
+            if now - reported_at >= STATUS_SECONDS and state.phase is Phase.RUNNING:
+                reported_at = now
                 self._notifier.status(self._status())
 
     def _apply_reload(self) -> None:
-        """Take over what has changed and can be; a bad configuration changes nothing."""
+        """Apply the changes that a reload can make; a bad configuration changes nothing."""
         old = self._configuration
         try:
-            # What the environment says of proxies and authorities is read from it later on.
+            # Proxies and certificate authorities are read from the environment later on.
             with environment_unless_refused():
                 new = self._reload()
                 merged = old.with_reloaded(new)
@@ -368,7 +368,7 @@ class Daemon:
                 access = self._read_access(merged.daemon)
                 load_tls(merged.daemon, into=self._tls)
         except ConfigurationError as error:
-            logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - it is told
+            logger.error("nothing is reloaded, all goes on as it was: %s", error)  # noqa: TRY400 - the message says why
             return
         fixed = old.needs_restart(new)
         self._configuration = merged
@@ -396,7 +396,7 @@ class Daemon:
         totals = self._pipeline.ledger.totals()
         return f"{totals.pending} rows wait, {totals.delivered} are delivered."
 
-    def _tell_start(
+    def _report_start(
         self,
         unix: Sequence[UnixSocket],
         tcp: Sequence[socket.socket],

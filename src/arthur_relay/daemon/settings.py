@@ -1,7 +1,7 @@
-"""What the daemon itself can be told: where it listens, who may send, how much it takes at once.
+"""The daemon's own settings: its listeners, who may send, and how much it takes in at once.
 
-Everything is a variable `ARTHUR_RELAY_DAEMON_X`. What concerns the pipeline (the spool, batches,
-retries) are the relay's own settings.
+Each is a variable `ARTHUR_RELAY_DAEMON_X`. The relay's settings are for the pipeline (the spool,
+batches, retries).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 
 
 class LogFormat(StrEnum):
-    """What a log line looks like."""
+    """The format of log lines."""
 
     AUTO = "auto"
     """For people where standard error is a terminal, else JSON."""
@@ -54,7 +54,7 @@ def _mode(value: Any) -> Any:
 
 def _uids(value: Any) -> Any:
     value = none_by_name(value)
-    if isinstance(value, int):  # a single one has been taken for JSON
+    if isinstance(value, int):  # pydantic parses a single one as JSON
         return frozenset({value})
     if isinstance(value, str):
         return frozenset(int(each) for each in value.split(",") if each.strip())
@@ -97,7 +97,7 @@ class DaemonSettings(BaseSettings):
     """The daemon's settings, immutable.
 
     Raises:
-        SettingsError: A value is not allowed, or two do not go together; the message names the
+        SettingsError: A value is not allowed, alone or with another one; the message names the
             variable, the value and what is allowed.
     """
 
@@ -194,7 +194,7 @@ class DaemonSettings(BaseSettings):
         self.check()
 
     def check(self) -> None:
-        """Refuse what does not go together.
+        """Refuse values that are not allowed together.
 
         Raises:
             SettingsError: As the class does.
@@ -218,11 +218,11 @@ class DaemonSettings(BaseSettings):
         """Refuse to take rows from other machines without tokens.
 
         Args:
-            host: The name or address that is listened on.
-            what: Says so, for the message.
+            host: The name or address to listen on.
+            what: Describes the listener, for the message.
 
         Raises:
-            SettingsError: It would.
+            SettingsError: The listener is not allowed.
         """
         if self.tokens_file is None and not is_loopback(host):
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""Signals, in one place: what SIGTERM, SIGINT and SIGHUP ask of the daemon."""
+"""The daemon's signals: SIGTERM and SIGINT stop it, SIGHUP reloads its configuration."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """Takes the signals inside of the block. Made and used on the main thread's loop.
+    """Handles the signals within the block. Created and used on the main thread's loop.
 
     Attributes:
-        stop: Set when the daemon is told to stop.
-        again: Set when it is told a second time.
+        stop: Set by the first request to stop.
+        again: Set by the second one.
     """
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Signals:
         loop = asyncio.get_running_loop()
         self._before = {number: signal.getsignal(number) for number in _ALL}
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         return self
 
     def __exit__(
@@ -44,22 +44,22 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number, handler in self._before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # process 1 would ignore them from here on
+            signal.signal(number, handler)  # by default, process 1 would ignore them
 
     async def any(self) -> None:
-        """Wait for one that has not been taken."""
+        """Wait for a signal that was not waited for yet."""
         await self._any.wait()
         self._any.clear()
 
     def take_reload(self) -> bool:
-        """Return whether a reload is asked for; it is not any more then."""
+        """Return whether a reload was requested since the last call."""
         wanted, self._reload = self._reload, False
         return wanted
 
-    def _told_to_stop(self) -> None:
+    def _on_stop(self) -> None:
         (self.again if self.stop.is_set() else self.stop).set()
         self._any.set()
 
-    def _told_to_reload(self) -> None:
+    def _on_reload(self) -> None:
         self._reload = True
         self._any.set()

@@ -1,4 +1,4 @@
-"""What the daemon listens on: sockets with the right owner and mode, and the certificate."""
+"""The daemon's listening sockets, with the right owner and mode, and its certificate."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own (somaxconn)."""
 
 NOTHING_TO_LISTEN_ON = "set ARTHUR_RELAY_DAEMON_SOCKET or ARTHUR_RELAY_DAEMON_LISTEN"
-"""What to do where the daemon has no listener."""
+"""What to do when the daemon has no listener."""
 
 _MAX_PATH = 107
-"""Bytes of a Unix socket's path, on Linux: see unix(7)."""
+"""The most bytes of a Unix socket's path on Linux: see unix(7)."""
 
 
 @dataclass(slots=True)
 class UnixSocket:
-    """A listening Unix socket, and its file if that is ours to remove.
+    """A listening Unix socket, and its file if we have to remove that.
 
     Attributes:
         listener: The socket.
-        path: Its file; None when someone else has made it.
+        path: Its file; None when someone else has created it.
     """
 
     listener: socket.socket
@@ -55,12 +55,12 @@ class UnixSocket:
 
 
 def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
-    """Make a Unix socket, in place of one that nobody listens on any more.
+    """Create a Unix socket, in place of one that nobody listens on any more.
 
-    It gets its mode and group before anybody can connect, and its name last, by a rename.
+    It gets its mode and group before anybody can connect. It gets its name last, by a rename.
 
     Raises:
-        SettingsError: It can't be made; the message says why.
+        SettingsError: It can't be created; the message says why.
     """
     temporary = _temporary(path)
     found = _make(path, temporary, mode=mode, group=group)
@@ -75,14 +75,14 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
 
 
 def try_unix(path: Path, *, mode: int, group: str | None, spool: Path) -> None:
-    """Do what `listen_unix` does, but for giving the socket its name; leaves nothing behind.
+    """Do what `listen_unix` does, except for the rename; leaves nothing behind.
 
     Args:
         path: The socket's.
         mode: Its permissions.
         group: Its group.
-        spool: A directory that a start makes first, with those above it: in their place the socket
-            is tried in one that is there.
+        spool: A directory that a start creates first, with its parents. If the socket belongs into
+            one of those that do not exist yet, an existing parent is used instead.
 
     Raises:
         SettingsError: As `listen_unix`.
@@ -96,10 +96,10 @@ def try_unix(path: Path, *, mode: int, group: str | None, spool: Path) -> None:
 
 
 def refuse_in_spool(path: Path, spool: Path) -> None:
-    """Refuse a socket that is the spool's directory, in it, or where it has to be.
+    """Refuse a socket whose path is the spool's directory, in it, or one of its parents.
 
     Raises:
-        SettingsError: It is.
+        SettingsError: It is one of these.
     """
     directory = Path(os.path.realpath(spool))
     for each in (path, _temporary(path)):
@@ -116,7 +116,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixSocket:
-    """Make a Unix socket under another name than its own."""
+    """Create a Unix socket under a temporary name."""
     if len(os.fsencode(path)) > _MAX_PATH - 4:
         raise SettingsError(f"The socket's path {path} is too long: {_MAX_PATH - 4} bytes at most.")
     _refuse_taken(path)
@@ -124,7 +124,7 @@ def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixS
     try:
         with suppress(FileNotFoundError):
             temporary.unlink()
-        before = os.umask(0o777)  # nobody may connect until it is as it has to be
+        before = os.umask(0o777)  # nobody may connect before the mode and group are set
         try:
             listener.bind(os.fspath(temporary))
         finally:
@@ -134,7 +134,7 @@ def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixS
         temporary.chmod(mode)
         listener.listen(BACKLOG)
         inode = temporary.stat().st_ino
-    except (OSError, OverflowError) as error:  # the latter for a group's number
+    except (OSError, OverflowError) as error:  # the latter for a group's id
         listener.close()
         with suppress(OSError):
             temporary.unlink()
@@ -156,10 +156,10 @@ def _not_made(path: Path, error: Exception) -> SettingsError:
 
 
 def _refuse_taken(path: Path) -> None:
-    """Make sure that nobody listens at a path, and that nothing but a socket is there.
+    """Make sure that nobody listens at a path, and that it is a socket if it exists.
 
     Raises:
-        SettingsError: Someone does, or it is something else.
+        SettingsError: Someone listens there, or it is something else.
     """
     try:
         found = path.lstat()
@@ -181,7 +181,7 @@ def _refuse_taken(path: Path) -> None:
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:
-    """Make TCP sockets for all addresses that a host name has; an empty one means all of ours.
+    """Create TCP sockets for all addresses of a host name; an empty name means all of ours.
 
     Raises:
         SettingsError: It can't be listened on; the message says why.
@@ -242,10 +242,11 @@ def load_tls(
 
     Args:
         settings: Where they are.
-        into: What connections are made with from now on; left as it is when they can't be loaded.
+        into: The context of a running listener, which gets the new certificate. It stays as it is
+            when they can't be loaded.
 
     Returns:
-        What connections are made with, or None without a certificate.
+        The context for connections, or None without a certificate.
 
     Raises:
         SettingsError: They can't be loaded, or do not belong together.
@@ -253,7 +254,7 @@ def load_tls(
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None or key is None:
         return None
-    # Tried apart first: a context that was given half of a pair would refuse all connections.
+    # Tried in another context first: with half of a pair, a context refuses all connections.
     fresh = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         fresh.load_cert_chain(certificate, key, password="")

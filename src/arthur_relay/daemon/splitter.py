@@ -1,4 +1,4 @@
-"""Splits a request's body into rows, which stay the bytes that were sent. Pure."""
+"""Splits a request's body into rows, which keep the bytes that were sent. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_OBJECT = "the row must be an object"
 TOO_DEEP = "the body is nested too deeply"
 
 DATA = {RowKind.INFERENCE: "inference_data", RowKind.GROUND_TRUTH: "ground_truth_data"}
-"""What a row of each kind tells: an object, without which Arthur takes none, nor can it be cut."""
+"""The object with the values of a row of each kind. Arthur requires it, and only it can be cut."""
 
 
 class NotRowsError(ValueError):
@@ -37,12 +37,12 @@ class TooManyRowsError(ValueError):
 
 @dataclass(slots=True)
 class Split:
-    """What a body holds.
+    """The content of a body.
 
     Attributes:
-        rows: The rows that can be taken, in order; their bodies are the bytes that were sent.
-        refused: By place in the body, the status and the reason of each of the others.
-        total: How many there are in all.
+        total: The number of all rows.
+        rows: The accepted rows, in order; their bodies are the bytes that were sent.
+        refused: The status and the reason of each refused row, by its index in the body.
     """
 
     total: int
@@ -51,13 +51,13 @@ class Split:
 
 
 LEAST_BYTES = 32
-"""What an element has at least, comma included, where all of a body's are made at once: a row has
-more, and an element that is made takes twice as much."""
+"""The least average size of an element, comma included, at which all elements of a body are created
+at once: rows are larger, and the object for an element takes twice as much."""
 
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
-# What the splitting does not read, although it costs its own row only: half characters, and numbers
-# that are none.
+# What msgspec does not read, although it should cost its own row only: lone surrogates, and numbers
+# that are not finite.
 _ODD = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity")
 
 
@@ -89,9 +89,9 @@ def split(body: bytes, *, model_id: str, kind: RowKind, max_rows: int, max_row_b
 
 
 def _lacks(document: Any, data: str) -> str:
-    """Return what a row needs and does not have, or "".
+    """Return what a row lacks, or "".
 
-    Of a key that comes twice the last one counts, as for all who read it later.
+    Of a repeated key the last value counts, as for all later readers.
     """
     if type(document) is not dict:
         return NO_OBJECT
@@ -107,7 +107,7 @@ def _lacks(document: Any, data: str) -> str:
 
 
 def _elements(body: bytes, most: int) -> Sequence[Buffer]:
-    """Return the elements of a JSON list, each as it was sent; of more than `most` not all."""
+    """Return the elements of a JSON list as they were sent; if more than `most`, not all."""
     commas = body.count(b",")
     try:
         if commas < most or commas * LEAST_BYTES <= len(body):
@@ -120,7 +120,7 @@ def _elements(body: bytes, most: int) -> Sequence[Buffer]:
         if _ODD.search(body) is None:
             raise NotRowsError("the body is not JSON") from None
     try:
-        # Bytes that are no UTF-8 become half characters, and the same bytes again.
+        # Bytes that are not UTF-8 become lone surrogates, and the same bytes again.
         text = body.decode("utf-8", "surrogateescape")
         parts = islice(_odd_elements(text), most + 1)
         return [part.encode("utf-8", "surrogateescape") for part in parts]
@@ -129,10 +129,10 @@ def _elements(body: bytes, most: int) -> Sequence[Buffer]:
 
 
 def _odd_elements(text: str) -> Iterator[str]:
-    """Yield the elements of a JSON list as they were written, whatever numbers and texts; slowly.
+    """Yield the elements of a JSON list as they were sent, with any numbers and texts; slow.
 
     Raises:
-        ValueError: It is not JSON, or no list.
+        ValueError: It is not JSON, or not a list.
     """
     decode = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
     at = _blank(text, 0)
@@ -158,5 +158,5 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 
 def _blank(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
-    assert found is not None  # it matches nothing at all, too
+    assert found is not None  # the pattern also matches an empty text
     return found.end()

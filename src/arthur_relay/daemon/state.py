@@ -1,4 +1,4 @@
-"""What the daemon tells of itself: its phase, whether it lives, and whether it takes rows."""
+"""The daemon's state: its phase, its liveness, its readiness, and what waits."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ if TYPE_CHECKING:
     from arthur_relay.worker.pipeline import Pipeline
 
 BEAT_SECONDS = 0.5
-"""How often the loops are looked at."""
+"""How often the loops are checked."""
 
 STALLED_SECONDS = 10.0
-"""The worker's loop is taken for dead when it has not turned for as long."""
+"""The worker's loop counts as dead when it has not run for this long."""
 
 TROUBLE_SECONDS = 5.0
-"""How long a write that failed makes the daemon unready; then rows may try again."""
-
+"""How long a failed write makes the daemon unready; then rows are accepted again."""
 
 DEAD_LETTERS_SECONDS = 2.0
-"""How long a count of the dead letters is good for: all of them are read for it."""
+"""How long a count of the dead letters is kept, because it reads all of them."""
 
 
 class Queue(NamedTuple):
-    """What waits."""
+    """The rows that wait."""
 
     pending_bytes: int
     """Bytes between the clients and Arthur, as accounted."""
@@ -45,9 +44,9 @@ class Queue(NamedTuple):
     spool_bytes: int
     """Bytes of the spool's files."""
     spool_limit_bytes: int
-    """When it is full."""
+    """The size at which it is full."""
     oldest_age_seconds: float
-    """How long the oldest row has waited, restarts included; 0 when none waits."""
+    """How long the oldest row has waited, across restarts; 0 when none waits."""
 
 
 class Phase(StrEnum):
@@ -60,20 +59,20 @@ class Phase(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class DaemonState:
-    """What the views read. Any thread; nothing here waits.
+    """What the views read. Any thread; never blocks.
 
     Attributes:
         current: The daemon's own settings, as they are now.
-        relay_settings: The pipeline's.
-        pipeline: The pipeline: its counts, and what waits.
-        log: What writes the log, and counts what it could not; None where it is someone else's.
-        counts: What the intake counts.
-        destination: Where rows go, for people: an address without credentials.
+        relay_settings: The pipeline's settings.
+        pipeline: The pipeline, with its counts and its buffer.
+        destination: Arthur's address without credentials, for people.
+        log: Writes the log and counts dropped lines; None when the log is someone else's.
+        counts: The intake's counts.
         phase: Where the daemon is between its start and its end.
-        started_at: When it was made, on `time.monotonic()`'s scale.
+        started_at: When it was created, on `time.monotonic()`'s scale.
         lag_seconds: How late the intake's loop was lately.
-        beat_at: When the worker's loop last turned, on `time.monotonic()`'s scale.
-        seen: What was observed of requests.
+        beat_at: When the worker's loop last ran, on `time.monotonic()`'s scale.
+        seen: What was measured of requests.
     """
 
     current: Current
@@ -99,7 +98,7 @@ class DaemonState:
         return self.pipeline.stats()
 
     def health(self) -> Health:
-        """Say in one word and one sentence how delivery goes; it has no part in readiness."""
+        """Return the health of delivery in a word and a sentence; it does not affect readiness."""
         return self.pipeline.health(unanswered=self.seen.questions.failure)
 
     def accounts(self) -> Accounts:
@@ -109,7 +108,7 @@ class DaemonState:
         return by_model.accounts()
 
     def queue(self) -> Queue:
-        """Return what waits."""
+        """Return the state of the queue."""
         waiting = self.pipeline.waiting()
         oldest_at = waiting.oldest_at
         return Queue(
@@ -121,18 +120,18 @@ class DaemonState:
         )
 
     def dead_letters(self) -> Mapping[str, int] | None:
-        """Return how many dead letters are kept, by reason; None while it can't be told.
+        """Return the number of dead letters, by reason; None while it is not known.
 
         Reads a file: not for an event loop.
         """
         if time.monotonic() >= self._letters_until:
-            with suppress(OSError, sqlite3.Error):  # the last count is better than none
+            with suppress(OSError, sqlite3.Error):  # the last count is better than nothing
                 self._letters = self.pipeline.dead_letters.count()
             self._letters_until = time.monotonic() + DEAD_LETTERS_SECONDS
         return self._letters
 
     def take_point(self) -> None:
-        """Remember how it is now, when it is time to. For one thread."""
+        """Add a point to the history when it is due. For one thread."""
         now, history = time.monotonic(), self.seen.history
         if history.is_due(now):
             totals = self.pipeline.ledger.totals()
@@ -141,22 +140,22 @@ class DaemonState:
 
     def loop_lag_seconds(self) -> float:
         """Return how late the slower one of the two loops is."""
-        # The worker's is asked now and then only, so that its last turn was a while ago.
+        # The worker's loop is checked now and then only, so its last run was a while ago.
         return max(self.lag_seconds, self.worker_lag_seconds() - BEAT_SECONDS, 0.0)
 
     def worker_lag_seconds(self) -> float:
-        """Return for how long the worker's loop has not turned."""
+        """Return for how long the worker's loop has not run."""
         return max(0.0, time.monotonic() - self.beat_at)
 
     def liveness(self) -> tuple[bool, str]:
-        """Say whether both loops turn, and a sentence. Whoever asks sees that the intake's does."""
+        """Return whether both loops run, and a sentence. The intake's runs if it answers at all."""
         lag = self.worker_lag_seconds()
         if lag > STALLED_SECONDS:
             return False, f"The worker's loop has not turned for {lag:.0f} s."
         return True, "The loops turn."
 
     def readiness(self) -> tuple[bool, str]:  # noqa: PLR0911 - a sentence each
-        """Say whether rows are taken, and a sentence. Arthur's outage does not matter here."""
+        """Return whether rows are taken in, and a sentence. An outage of Arthur does not matter."""
         if self.phase is Phase.STARTING:
             return False, "The daemon is starting."
         if self.phase is Phase.DRAINING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.state import DaemonState, Queue
 
 BEHIND_SECONDS = 600.0
-"""Delivery is behind when a row has waited for as long; as in the alert of that name."""
+"""Delivery is behind when a row has waited for this long, as in the alert of that name."""
 
 BEHIND = (
     f"A row has waited for more than {BEHIND_SECONDS / 60:.0f} minutes:"
@@ -34,13 +34,13 @@ REFUSED = (
 STOPPING = "It takes no more rows. What can't be delivered in time stays in the spool."
 
 RATE_SECONDS = 10.0
-"""What rates are means of."""
+"""The seconds over which rates are averaged."""
 
 
 def status(state: DaemonState, version: str) -> dict[str, Any]:
-    """Return the document. Any thread but an event loop's: it reads a file.
+    """Return the document. It reads a file, so it is not for an event loop's thread.
 
-    Ratios are in 0..1, times in seconds, moments as ISO 8601; what is not known is null.
+    Ratios are in 0..1, durations in seconds, times in ISO 8601; unknown values are null.
     """
     live, ready, health = state.liveness(), state.readiness(), state.health()
     accounts, queue, points = state.accounts(), state.queue(), state.seen.history.points()
@@ -91,7 +91,7 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
 
 
 def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, str]:
-    """Say how it is going: in a kind (good, warn or bad), a few words, and a sentence."""
+    """Return a summary: a kind (good, warn or bad), a few words, and a sentence."""
     health, sender = state.health(), state.pipeline.sender
     lives, liveness = state.liveness()
     ready, readiness = state.readiness()
@@ -132,7 +132,7 @@ def _rows(accounts: Accounts) -> dict[str, Any]:
 
 
 def _models(accounts: Accounts) -> list[dict[str, Any]]:
-    """Return what became of each model's rows, those with the most rows first."""
+    """Return the counts of each model's rows, the models with the most rows first."""
     pending = accounts.pending
     return [
         {
@@ -176,7 +176,7 @@ def _intake(state: DaemonState) -> dict[str, Any]:
 
 
 def _quantiles(found: Distribution) -> dict[str, float | None]:
-    """Return quantiles, as the upper bounds of their buckets; null also above the last bound."""
+    """Return quantiles as the upper bounds of their buckets; null above the last bound."""
     quantiles = {"p50": found.quantile(0.5), "p95": found.quantile(0.95)}
     return {name: None if value == float("inf") else value for name, value in quantiles.items()}
 
@@ -197,7 +197,7 @@ def _rates(points: list[Point]) -> dict[str, float | None]:
 
 
 def _history(points: list[Point]) -> list[dict[str, float]]:
-    """Return rates and waiting rows of the last minutes, oldest first."""
+    """Return the rates and waiting rows of the last minutes, oldest first."""
     return [
         {
             "seconds_ago": round(points[-1].at - now.at, 1),

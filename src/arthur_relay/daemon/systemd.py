@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify) and what it passes (sockets). Nothing happens without it.
+"""Notifies systemd (sd_notify) and takes its sockets. Without systemd it does nothing.
 
 See sd_notify(3) and sd_listen_fds(3): a datagram of `NAME=value` lines, and descriptors from 3 on.
 """
@@ -22,7 +22,7 @@ FIRST_DESCRIPTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Tells the service manager. Never raises; does nothing where there is none.
+    """Notifies the service manager, if there is one. Never raises.
 
     Attributes:
         address: The manager's socket, a path or an abstract name with `@`; None without one.
@@ -32,28 +32,28 @@ class Notifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Notifier:
-        """Return the one that the environment names."""
+        """Return a notifier for the socket that the environment names."""
         return cls(environment.get("NOTIFY_SOCKET") or None)
 
     def ready(self, status: str) -> None:
-        """Say that the start, or a reload, is over."""
+        """Report that the start, or a reload, has finished."""
         self._send("READY=1", f"STATUS={status}")
 
     def status(self, status: str) -> None:
-        """Say how it goes, in one line."""
+        """Report the status in one line."""
         self._send(f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Say that a reload begins; `ready` ends it. The time tells it from an earlier one."""
+        """Report that a reload begins; `ready` ends it. The time distinguishes it from others."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def stopping(self, status: str) -> None:
-        """Say that the end has begun."""
+        """Report that the shutdown has begun."""
         self._send("STOPPING=1", f"STATUS={status}")
 
     def watchdog(self) -> None:
-        """Say that all is alive."""
+        """Report that the daemon is alive."""
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
@@ -65,12 +65,12 @@ class Notifier:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
         ):
-            sender.settimeout(0)  # a manager that does not read must not hold us up
+            sender.settimeout(0)  # a manager that does not read must not block us
             sender.sendto("\n".join(lines).encode(), address)
 
 
 def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
-    """Return how often the watchdog wants to hear of a process, halved, or None for never."""
+    """Return half the watchdog's interval for a process, or None without a watchdog."""
     if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     try:
@@ -83,10 +83,10 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float | None:
 def passed_sockets(
     environment: Mapping[str, str], pid: int
 ) -> tuple[list[socket.socket], list[socket.socket]]:
-    """Return the listening sockets that the service manager has opened: Unix ones, and TCP's.
+    """Return the listening sockets that the service manager has opened: Unix ones and TCP ones.
 
     Raises:
-        SettingsError: One is neither, or it can't be told what was passed; all are closed then.
+        SettingsError: One is neither, or the environment is invalid; then all are closed.
     """
     if environment.get("LISTEN_PID") != str(pid):
         return [], []

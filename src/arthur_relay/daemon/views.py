@@ -1,4 +1,4 @@
-"""What can be seen of the daemon: whether it lives, whether it takes rows, metrics and a page."""
+"""The daemon's views: liveness, readiness, metrics, status and a page."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class Page:
-    """The page, and the headers that keep it from loading or running anything else."""
+    """The page, with headers that keep it from loading or running anything else."""
 
     def __init__(self) -> None:
         self._html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
         (script,) = re.findall(r"<script>(.*?)</script>", self._html, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        # Should a name ever be taken for markup, the browser still runs nothing and loads nothing.
+        # Even if a name became markup, the browser would run nothing and load nothing.
         policy = (
             "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; "
             f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
@@ -50,7 +50,7 @@ class Page:
 
 
 def probe_routes(state: DaemonState) -> list[BaseRoute]:
-    """Return the routes of the probes, which are on every listener and ask for no token."""
+    """Return the probes' routes, which are on every listener and require no token."""
 
     def answer(found: tuple[bool, str]) -> Response:
         good, sentence = found
@@ -67,12 +67,12 @@ def probe_routes(state: DaemonState) -> list[BaseRoute]:
 
 
 def view_routes(state: DaemonState) -> list[BaseRoute]:
-    """Return the other views' routes, which are on the socket and on the views' own port only."""
+    """Return the other views' routes, which are on the socket and the views' own port only."""
     own_version = _version()
     metrics, page = Metrics(state, own_version), Page()
     fresh = {"Cache-Control": "no-store"}
 
-    # In threads: both read the file of the dead letters.
+    # In threads, because both read the dead letters' file.
     async def show_metrics(request: Request) -> Response:  # noqa: ARG001 - Starlette's
         return Response(await run_in_threadpool(metrics.render), headers=_typed(fresh))
 

@@ -22,10 +22,10 @@ LETTER_OVERHEAD_BYTES = 600
 """About what a letter costs in memory beside its row: the objects around it."""
 
 DAMAGED = "damaged letter"
-"""The reason of a letter whose own reason can't be read any more."""
+"""The reason of a letter whose own reason can't be read."""
 
 UNWRITTEN_BYTES = 1024 * 1024
-"""How many bytes of letters wait in memory, at most, while they can't be written."""
+"""The most bytes of letters that wait in memory while they can't be written."""
 
 
 def letter_bytes(body: int, ids: int) -> int:
@@ -40,19 +40,19 @@ def letter_bytes(body: int, ids: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A row that Arthur did not take.
+    """A row that Arthur rejected.
 
     Attributes:
         inference_id: The inference's id.
-        model_id: The model's.
+        model_id: The model's id.
         kind: Whether it is the inference itself or its ground truth.
         reason: Why it was rejected, in a few words that quote no text of the row.
-        status: The HTTP status, of the row or the request, or None when it never got one.
-        attempts: How often it was sent.
+        status: The HTTP status of the row or the request, or None when there was no answer.
+        attempts: The number of attempts to send it.
         rejected_at: When it was rejected, timezone-aware.
         destination: The address that it was sent to.
-        body: The row as it was, or would have been, sent: JSON, UTF-8, redacted. Empty when it
-            could not be encoded.
+        body: The row as it was sent, or would have been: JSON, UTF-8, redacted. Empty when it could
+            not be encoded.
         damage: What was wrong with the stored letter when it was read; usually empty.
     """
 
@@ -64,7 +64,7 @@ class DeadLetter:
     attempts: int
     rejected_at: datetime
     destination: str
-    body: bytes = field(repr=False)  # it holds texts
+    body: bytes = field(repr=False)  # it has prompts
     damage: str = ""
 
     @property
@@ -78,7 +78,7 @@ class DeadLetter:
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether the letter holds a row that Arthur could read."""
+        """Whether the letter has a row that Arthur could read."""
         if self.damage:
             return False
         try:
@@ -88,12 +88,12 @@ class DeadLetter:
 
 
 def identity(letter: DeadLetter) -> tuple[object, ...]:
-    """Return what two copies of the same letter have in common."""
+    """Return what identifies a letter, the same for all copies of it."""
     return letter.inference_id, letter.model_id, letter.kind, letter.reason, letter.rejected_at
 
 
 def damaged(what: str, body: bytes) -> DeadLetter:
-    """Return what is left of a letter that can't be read."""
+    """Return a letter that stands for one that can't be read."""
     return DeadLetter(
         inference_id="?",
         model_id="?",
@@ -109,10 +109,10 @@ def damaged(what: str, body: bytes) -> DeadLetter:
 
 
 def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
-    """Return a letter that this, an earlier or a later version wrote; never raises.
+    """Return a letter that any version of this package wrote. Never raises.
 
     Args:
-        found: The fields as they were written, by name.
+        found: The stored fields, by name.
         body: The row.
     """
     try:
@@ -145,14 +145,14 @@ def _moment(text: str) -> datetime:
 _Entry = tuple[DeadLetter, object]
 
 LetterKey = int
-"""Identifies a letter for as long as its store keeps it."""
+"""Identifies a letter as long as its store keeps it."""
 
 
 class DeadLetterStore(Protocol):
-    """Keeps letters within a bound of bytes, and evicts the oldest. Any thread."""
+    """Keeps letters up to a size, and evicts the oldest. Any thread."""
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Keep letters; returns how many older ones were evicted, and are lost.
+        """Keep letters; returns how many older ones were evicted and are lost.
 
         Raises:
             OSError: They can't be written.
@@ -174,17 +174,17 @@ class DeadLetterStore(Protocol):
 
 
 class DeadLetters:
-    """Collects letters, and writes them to their stores once in each turn of the worker.
+    """Collects letters, and writes them to the stores once per turn of the worker.
 
-    `letters` and `count` may be called by any thread; the rest belongs to the worker.
+    `letters` and `count` are for any thread, everything else for the worker's.
 
     Args:
         stores: Where letters are kept; `letters` and `count` read the first one.
         on_dead_letter: Called with each letter, on the worker's thread.
 
     Attributes:
-        added: How many letters were added, by reason; `BoundedReasons` bounds the reasons.
-        evicted: How many letters the first store lost to newer ones, because it was full.
+        added: The number of added letters, by reason; `BoundedReasons` bounds the reasons.
+        evicted: The number of letters that the first store evicted because it was full.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class DeadLetters:
 
         Args:
             letter: The letter.
-            of: Whatever `commit` shall return once the letter is written.
+            of: Returned by `commit` once the letter is written.
         """
         self.added[self._reasons.bound(letter.reason)] += 1
         for entries in self._unwritten.values():
@@ -214,15 +214,15 @@ class DeadLetters:
         if self._on_dead_letter is not None:
             try:
                 self._on_dead_letter(letter)
-            except BaseException as error:  # noqa: BLE001 - the application's; it may exit, we not
+            except BaseException as error:  # noqa: BLE001 - the application's; even its SystemExit must not end the worker
                 if self._once.is_first("on_dead_letter"):
-                    # Without its text, which might quote the letter.
+                    # Without the error's text, which might quote the letter.
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
     def commit(self) -> list[object]:
         """Write all added letters to the stores.
 
-        Never raises: letters that can't be written wait, `UNWRITTEN_BYTES` of them at most.
+        Never raises: letters that can't be written wait, up to `UNWRITTEN_BYTES`.
 
         Returns:
             The `of` of each letter that is now in the first store, where one was given.
@@ -270,18 +270,18 @@ class DeadLetters:
 
 
 def _why(error: Exception) -> str:
-    """Return the text of an error of a file or a database, and of any other one its type alone.
+    """Return the text of a file's or database's error, and only the type of any other one.
 
-    Another error's text might quote the letter.
+    The text of another error might quote the letter.
     """
     is_of_the_disk = isinstance(error, OSError) or type(error).__module__ == "sqlite3"
     return str(error) if is_of_the_disk else type(error).__name__
 
 
 def _cut(entries: list[_Entry], most_bytes: int) -> int:
-    """Forget the oldest letters until the others fit; returns how many were forgotten.
+    """Forget the oldest letters until the others fit; returns how many.
 
-    Where there is a spool, their rows stay in it, and a later process sends them again.
+    With a spool, their rows stay in it, and a later process sends them again.
     """
     size = sum([letter.size for letter, _ in entries])
     forgotten = 0

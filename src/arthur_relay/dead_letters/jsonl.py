@@ -1,4 +1,4 @@
-"""Dead letters in a file, one JSON object a line: rotated by size, shared by processes."""
+"""Dead letters in a file, one JSON object per line: rotated by size, shared by processes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from arthur_relay.system.files import open_private
 class JsonLinesStore:
     """Letters in a file, and in the one that was rotated last. See `DeadLetterStore`.
 
-    Each write locks the file, and closes its descriptor afterwards: so processes may share the
-    file, and forks need no care. A letter's key is a digest of its line, because its place changes
-    when an application rotates the file while someone reads it. On systems without file locks each
+    Each write locks the file and then closes its descriptor. So processes can share the file, and
+    forks need no care. A letter's key is a digest of its line, because its position changes when an
+    application rotates the file while someone reads it. On systems without file locks each
     process needs a file of its own.
 
     Args:
-        path: The file; it is created with the first letter, readable for its owner only.
-        max_bytes: The size at which it is renamed to `PATH.1`, which replaces the former one.
-        with_damaged: Whether `letters` also yields lines that are no letters, or half of one.
+        path: The file. It is created with the first letter, readable for its owner only.
+        max_bytes: The size at which it is renamed to `PATH.1`, replacing the former one.
+        with_damaged: Whether `letters` also yields lines that are not letters, or incomplete.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, with_damaged: bool = False) -> None:
@@ -66,10 +66,10 @@ class JsonLinesStore:
         with self._locked():
             lines = list(self._lines())
             kept = [line for line in lines if _key(line) not in keys]
-            fresh.unlink(missing_ok=True)  # a process may have been killed at this place
+            fresh.unlink(missing_ok=True)  # a process may have been killed here before
             with open(open_private(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "wb") as file:  # noqa: PTH123 - a descriptor
                 file.writelines(kept)
-            # In this order nothing is lost, wherever the process is killed.
+            # In this order, nothing is lost whenever the process is killed.
             fresh.replace(self._path)
             self._rotated.unlink(missing_ok=True)
             return len(lines) - len(kept)
@@ -86,7 +86,7 @@ class JsonLinesStore:
             while view:
                 view = view[os.write(descriptor, view) :]
         except OSError:
-            os.ftruncate(descriptor, before)  # half a line would spoil the next one
+            os.ftruncate(descriptor, before)  # half a line would damage the next one
             raise
         return 0
 
@@ -96,7 +96,7 @@ class JsonLinesStore:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """Open the file for appending, alone; not one that was rotated meanwhile."""
+        """Open and lock the file for appending; never one that was just rotated."""
         lock = FileLock.take(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, wait=True)
         assert lock is not None, "it waits"
         try:
@@ -106,7 +106,7 @@ class JsonLinesStore:
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file; nothing if there is no file."""
+    """Yield the lines of a file, or nothing if it does not exist."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -135,22 +135,22 @@ def _line(letter: DeadLetter) -> bytes:
 
 
 def _row(body: bytes) -> dict[str, Any]:
-    """Return the row's part of the document: as JSON if it is JSON, else in base64."""
+    """Return the row's part of the document: JSON if it is valid JSON, else base64."""
     if not body:
         return {"row": None}
     try:
         orjson.loads(body)
     except ValueError:
         return {"row_base64": b64encode(body).decode()}
-    return {"row": orjson.Fragment(body.replace(b"\n", b" "))}  # no text has a raw one in it
+    return {"row": orjson.Fragment(body.replace(b"\n", b" "))}  # JSON texts escape theirs
 
 
 _BEFORE_ROW = b',"row":'
-"""What separates the row from the rest; within a text its quotes would be escaped."""
+"""Separates the row from the other fields; within a text, its quotes would be escaped."""
 
 
 def _letter(line: bytes) -> DeadLetter | None:
-    """Return the letter of a line, with its row's bytes as they were; None if it is no letter."""
+    """Return a line's letter, with the original bytes of its row, or None if it has none."""
     head, mark, tail = line.rstrip().partition(_BEFORE_ROW)
     body = tail.removesuffix(b"}") if mark else b""
     try:

@@ -11,7 +11,7 @@ class MemoryStore:
     """Letters in memory. See `DeadLetterStore` for what each method does; none raises.
 
     Args:
-        max_bytes: The bytes that they may take.
+        max_bytes: The most bytes that they may take.
     """
 
     def __init__(self, *, max_bytes: int) -> None:

@@ -1,7 +1,7 @@
 """Dead letters in the spool's directory: one SQLite file that all its processes share.
 
-It has a rollback journal and no write-ahead log: any number of processes may write to it, and
-letters are too rare for the slower writes to matter. Each call opens the file anew, so forks and
+It has a rollback journal instead of a write-ahead log: any number of processes may write to it, and
+letters are so rare that slower writes don't matter. Each call opens the file again, so forks and
 threads need no care.
 """
 
@@ -22,7 +22,7 @@ from arthur_relay.system.files import (
     too_many_aside,
 )
 from arthur_relay.system.fork_safety import no_fork
-from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged
+from arthur_relay.system.sqlite_pages import DamagedFileError, Pages, is_damaged, is_undecodable
 from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
@@ -33,7 +33,7 @@ VERSION = 1
 """The version of the tables below; stored by `PRAGMA user_version`."""
 
 LATER_VERSIONS = 100
-"""A version that is higher by this at most is a later release's; any other means damage."""
+"""A version at most this far above ours may be a later release's. Any other one is damage."""
 
 WAIT_SECONDS = 1.0
 """How long to wait for another process's write; after that, the next commit tries again."""
@@ -87,8 +87,8 @@ class SqliteStore:
     """Letters in a file of a directory. See `DeadLetterStore` for what each method does.
 
     Args:
-        directory: The spool's.
-        max_bytes: About the bytes that they may take.
+        directory: The spool's directory.
+        max_bytes: About the most bytes that they may take.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int) -> None:
@@ -98,44 +98,43 @@ class SqliteStore:
     def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters; returns how many older ones were lost.
 
-        A damaged file is quarantined first; the letters that can be read of it are kept.
+        A damaged file is quarantined first; its readable letters are kept.
         """
         try:
             return self._add(letters)
         except sqlite3.Error as error:
             if not is_damaged(error):
-                raise  # it is locked, or the disk is full: the file is not damaged
+                raise  # it is locked, or the disk is full, for instance
             aside = quarantine(self._path, datetime.now(UTC), _BESIDE)
             evicted = self._add([*_salvaged(aside), *letters])
             return evicted + self._remove_oldest_aside()
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield the letters, oldest first; of a damaged file those that can be read."""
+        """Yield the letters, oldest first; of a damaged file, the readable ones."""
         after = 0
         try:
             while rows := self._read(after):
                 yield from rows
                 after = rows[-1][0]
         except sqlite3.Error as error:
-            # An error of Python's own has no code: a text in the file is not UTF-8.
-            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+            if not (is_damaged(error) or is_undecodable(error)):
                 raise  # locked, for instance
             yield from [pair for pair in _salvage(self._path) if pair[0] > after]
 
     def quarantined_letters(self) -> Iterator[DeadLetter]:
-        """Yield the letters that can be read of damaged files, of the oldest file first."""
+        """Yield the readable letters of damaged files, oldest file first."""
         for path in self.quarantined_files():
             yield from _salvaged(path)
 
     def quarantined_files(self) -> list[Path]:
-        """Return the files that were damaged, oldest first."""
+        """Return the damaged files, oldest first."""
         return sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*.sqlite"))
 
     def take_back(self) -> None:
         """Move the letters of quarantined files back into the file. Raises what `add` does.
 
-        No letter is evicted for them, because the caller is about to send or to remove them. If the
-        file itself is damaged it is quarantined first, because no letter can be removed from it.
+        No letter is evicted for them, because the caller is about to send or remove them. If the
+        file itself is damaged, it is quarantined first, because no letter can be removed from it.
         """
         if self._path.exists() and not self._is_whole():
             quarantine(self._path, datetime.now(UTC), _BESIDE)
@@ -164,7 +163,7 @@ class SqliteStore:
     def _remove_oldest_aside(self) -> int:
         """Remove the oldest quarantined files; returns how many letters are lost.
 
-        Most of their letters are elsewhere, because a file is salvaged when it is quarantined.
+        Most of their letters were saved when the file was quarantined.
         """
         removed = too_many_aside(self.quarantined_files(), most_bytes=self._max_bytes)
         if not removed:
@@ -172,7 +171,7 @@ class SqliteStore:
         known = {identity(letter) for _, letter in self.letters()}
         lost = 0
         for path in removed:
-            with suppress(OSError):  # it is removed with the next file that is damaged
+            with suppress(OSError):  # removed with the next damaged file
                 lost += len([each for each in _salvaged(path) if identity(each) not in known])
                 remove_aside(path)
         logger.warning(
@@ -191,7 +190,7 @@ class SqliteStore:
         try:
             return self._count()
         except sqlite3.Error as error:
-            if hasattr(error, "sqlite_errorcode") and not is_damaged(error):
+            if not (is_damaged(error) or is_undecodable(error)):
                 raise
             return dict(Counter([letter.reason for _, letter in self.letters()]))
 
@@ -238,9 +237,9 @@ class SqliteStore:
             return self._evict(connection) if evicts else 0
 
     def _check_size(self, connection: sqlite3.Connection) -> None:
-        """Correct the stored size of all letters where it can't be true, in a damaged file.
+        """Correct the stored size of all letters if damage has made it impossible.
 
-        A size that is too large would evict all letters, one that is too small would evict none.
+        Too large a size would evict all letters, too small a size would evict none.
         """
         found = connection.execute("SELECT size FROM held").fetchall()
         ((pages,),) = connection.execute("PRAGMA page_count")
@@ -321,7 +320,7 @@ def _letter(values: Sequence[Any]) -> DeadLetter:
 
 
 def _salvaged(path: Path) -> list[DeadLetter]:
-    """Return the letters that can be read of a damaged file, oldest first; may raise `OSError`."""
+    """Return the readable letters of a damaged file, oldest first. Raises `OSError`."""
     return [letter for _, letter in _salvage(path)]
 
 

@@ -1,4 +1,4 @@
-"""Where the settings have dead letters kept, and the letters of all these places together."""
+"""The stores for dead letters that the settings ask for, and the letters of all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_dead_letters(settings: RelaySettings) -> DeadLetters:
-    """Return what a relay adds its dead letters to."""
+    """Return the dead letters of a relay."""
     return DeadLetters(open_stores(settings), on_dead_letter=settings.on_dead_letter)
 
 
@@ -25,14 +25,14 @@ def open_stores(settings: RelaySettings, *, with_damaged: bool = False) -> list[
     """Return the stores; the relay itself reads the first one.
 
     Args:
-        settings: Where letters are kept.
-        with_damaged: Whether the stores also yield what is left of letters that can't be read.
+        settings: The settings of the stores.
+        with_damaged: Whether the stores also yield letters that can't be read.
     """
     stores: list[DeadLetterStore] = []
     if settings.spool_dir is None:
         stores.append(MemoryStore(max_bytes=settings.dead_letter_ring_bytes))
     else:
-        # Loaded here, because SQLite's import takes longer than that of the rest of this package.
+        # Imported here, because SQLite takes longer to import than the rest of this package.
         from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see above
 
         stores.append(SqliteStore(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
@@ -63,24 +63,24 @@ class AllStores:
         self._databases: list[SqliteStore] = [
             store for store in stores if isinstance(store, SqliteStore)
         ]
-        self._places: dict[LetterKey, list[tuple[int, LetterKey]]] = {}
+        self._copies: dict[LetterKey, list[tuple[int, LetterKey]]] = {}
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield the letters with keys for `remove`, those of one store oldest first."""
         keys: dict[tuple[object, ...], LetterKey] = {}
         numbers = count()
-        self._places.clear()
-        for place, store in enumerate(self._stores):
+        self._copies.clear()
+        for index, store in enumerate(self._stores):
             here: set[tuple[object, ...]] = set()
             for key, letter in store.letters():
                 name = identity(letter)
                 known = keys.get(name)
                 if known is not None and name not in here:
-                    self._places[known].append((place, key))
+                    self._copies[known].append((index, key))
                     continue  # another store has yielded it
                 here.add(name)
                 number = keys[name] = next(numbers)
-                self._places[number] = [(place, key)]
+                self._copies[number] = [(index, key)]
                 yield number, letter
         for database in self._databases:
             for letter in database.quarantined_letters():
@@ -91,13 +91,13 @@ class AllStores:
 
     def remove(self, keys: Collection[LetterKey]) -> int:
         """Remove letters from all stores that have them; returns how many letters those were."""
-        by_place: dict[int, set[LetterKey]] = defaultdict(set)
+        by_store: dict[int, set[LetterKey]] = defaultdict(set)
         for number in keys:
-            for place, key in self._places.get(number, ()):
-                by_place[place].add(key)
-        for place, its_keys in by_place.items():
-            self._stores[place].remove(its_keys)
-        return len([key for key in keys if key in self._places])
+            for index, key in self._copies.get(number, ()):
+                by_store[index].add(key)
+        for index, its_keys in by_store.items():
+            self._stores[index].remove(its_keys)
+        return len([key for key in keys if key in self._copies])
 
     def take_back(self) -> None:
         """Move the letters of quarantined files back into their stores."""

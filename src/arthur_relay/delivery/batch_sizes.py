@@ -1,17 +1,17 @@
-"""How many rows of a model go in one request, where many of them are bad.
+"""How many rows of a model one request has, where many of them are bad.
 
-Each bad row makes Arthur fail the whole request that it is in. Where one row in three is bad, no
-batch of a usual size ever passes, and to halve each of them down to its rows takes more requests
-than to send the rows one by one. So batches of such a model shrink until they pass, and grow again
+Each bad row makes Arthur fail the whole request. Where one row in three is bad, no batch of the
+usual size ever passes, and halving each batch down to its rows takes more requests than sending
+the rows one by one. So batches of such a model shrink until they pass, and grow again
 when they do: about half of them pass then, which is where a search takes the fewest requests.
 """
 
 MODELS_KEPT = 1000
-"""Models of which it is known that smaller batches pass, at most."""
+"""The most models that are remembered to need smaller batches."""
 
 
 class BatchSizes:
-    """The most rows of a request, by model, where it is fewer than usual. Pure.
+    """The most rows of a request of each model. Pure.
 
     Args:
         usual: The most rows of a request of any model.
@@ -26,15 +26,15 @@ class BatchSizes:
         return self._most.get(model_id, self._usual)
 
     def failed(self, model_id: str, rows: int) -> None:
-        """Note that a request with so many rows failed for one of them."""
+        """Record that a request with `rows` rows failed for one of them."""
         most = self._most.pop(model_id, self._usual)
         while len(self._most) >= MODELS_KEPT:
             del self._most[next(iter(self._most))]
-        # Those that set off before the last cut, and were larger, say nothing of it.
+        # A larger request was sent before the last cut, and says nothing about it.
         self._most[model_id] = max(1, rows // 2) if rows <= most else most
 
     def passed(self, model_id: str, rows: int) -> None:
-        """Note that a request with so many rows passed."""
+        """Record that a request with `rows` rows passed."""
         most = self._most.get(model_id)
         if most is None or rows < most:
             return

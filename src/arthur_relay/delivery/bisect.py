@@ -1,18 +1,18 @@
-"""Which rows a batch was refused for: it is halved until they are found.
+"""Finds the rows that a batch was refused for: the batch is halved until they are alone.
 
-Arthur answers rows one by one, but says 400 to a whole request that it can't read. One row that
-makes it do so must not cost those beside it, which may be other people's. So the search goes on
-until each row was either taken or refused by itself.
+Arthur answers for each row, but returns 400 for a whole request that it can't read. One row that
+causes this must not cost the other rows, which may be of another application. So the search goes
+on until each row was either taken or refused by itself.
 """
 
 from dataclasses import dataclass, field
 
 STATUSES = frozenset({400, 409, 422, 500})
-"""What a request is refused with for what is in it, and not for who sends it or where to. A 500 is
-one where the destination has found out that it is well otherwise."""
+"""Statuses that are about the rows of a request, and not about its sender or its address. A 500 is,
+where the destination has found out that it is well otherwise."""
 
 MODELS_KEPT = 1000
-"""Models of which it is known that a search found nothing, at most."""
+"""The most models that are remembered because a search found no good row."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,9 +32,9 @@ class Bisection:
 class Bisector:
     """Decides into how many parts refused rows are divided. Pure.
 
-    A batch of n rows of which k are bad takes about 2 · k · log2(n / k) requests more, and never
-    more than 2 · n: each row by itself, and the halves above it. Where a whole search found no row
-    that was taken, the next one goes without the halves, until something is taken again.
+    A batch of n rows of which k are bad takes about 2 · k · log2(n / k) more requests, and never
+    more than 2 · n: one for each row, and the halves above it. After a search in which no row was
+    taken, the next batch is divided into single rows at once, until a row is taken again.
     """
 
     _hopeless: dict[str, None] = field(default_factory=dict)
@@ -42,15 +42,15 @@ class Bisector:
     def divide(
         self, bisection: Bisection | None, model_id: str, *, rows: int
     ) -> tuple[Bisection, int] | None:
-        """Return the search that refused rows are part of, and in how many parts they go on.
+        """Return the search that refused rows are part of, and into how many parts to divide them.
 
         Args:
-            bisection: That which they are part of, if any.
+            bisection: The search that they are part of so far, if any.
             model_id: Their model.
             rows: How many they are.
 
         Returns:
-            None when nothing can be divided: the one row is what was refused.
+            None for a single row: it is the one that was refused.
         """
         if rows > 1:
             if bisection is None:
@@ -65,7 +65,7 @@ class Bisector:
         return None
 
     def taken(self, bisection: Bisection | None, model_id: str, *, rows: int) -> None:
-        """Note that rows were taken."""
+        """Record that rows were taken."""
         if bisection is not None:
             bisection.found_good = True
             bisection.left -= rows

@@ -1,4 +1,4 @@
-"""Decides when the destination may be asked: a circuit breaker with holds; pure, time is given."""
+"""A circuit breaker with holds: decides when requests may be sent. Pure: time is an argument."""
 
 from enum import Enum
 
@@ -10,19 +10,19 @@ class BreakerState(Enum):
     """Whether requests pass."""
 
     CLOSED = "closed"
-    """They pass."""
+    """Requests pass."""
     OPEN = "open"
-    """None passes until the next probe is due."""
+    """No request passes until the next probe is due."""
     PROBING = "probing"
-    """One is on its way to find out."""
+    """A probe is in flight."""
 
 
 class Breaker:
-    """Opens after failures in a row, lets one probe pass now and then, closes when it succeeds.
+    """Opens after failures in a row, lets single probes pass, and closes when one succeeds.
 
     The wait between probes doubles from `first_wait_seconds` to `max_wait_seconds`, with full
-    jitter on its upper half so that many processes do not probe together. A hold, which is what
-    the destination itself asked for with `Retry-After`, stops everything, probes too.
+    jitter on its upper half so that many processes do not probe together. A hold, for which the
+    destination itself asks with `Retry-After`, stops all requests, probes as well.
 
     Args:
         failures: Failures in a row that open it, 1 or more.
@@ -56,7 +56,7 @@ class Breaker:
         self._held_until = 0.0
 
     def fresh(self) -> "Breaker":
-        """Return a closed one for something else, with the same limits."""
+        """Return a new, closed breaker with the same limits."""
         return Breaker(
             failures=self._threshold,
             first_wait_seconds=self._first_wait,
@@ -65,11 +65,11 @@ class Breaker:
         )
 
     def admit(self, now: float) -> float:
-        """Ask for leave to make one request.
+        """Ask whether one request may be made.
 
         Returns:
             0 when the request may be made now; an open breaker counts it as its probe. Else
-            the seconds after which asking again makes sense; `inf` while a probe is on its way.
+            the seconds after which asking again makes sense; `inf` while a probe is in flight.
         """
         wait = self.wait(now)
         if wait <= 0 and self.state is BreakerState.OPEN:
@@ -77,7 +77,7 @@ class Breaker:
         return wait
 
     def wait(self, now: float) -> float:
-        """Return what `admit` would, and change nothing."""
+        """Return the same as `admit`, and change nothing."""
         if now < self._held_until:
             return self.held(now)
         match self.state:
@@ -113,7 +113,7 @@ class Breaker:
         return opened
 
     def overdue(self, now: float) -> None:
-        """Record that a probe is not answered for long: it keeps no other from being made."""
+        """Record that a probe has no answer for long: the next one need not wait for it."""
         if self.state is BreakerState.PROBING:
             self._open(now)
 
@@ -127,17 +127,17 @@ class Breaker:
         self.state = BreakerState.OPEN
 
     def abandoned(self, now: float) -> None:
-        """Record that an admitted request was cancelled before it could tell anything."""
+        """Record that an admitted request was cancelled before there was an answer."""
         if self.state is BreakerState.PROBING:
             self.state = BreakerState.OPEN
             self._probe_at = now
 
     def held(self, now: float) -> float:
-        """Return for how many seconds the destination has asked that nothing passes."""
+        """Return for how many more seconds the destination asked for no requests."""
         return max(0.0, self._held_until - now)
 
     def hold(self, until: float) -> None:
-        """Let nothing pass before `until`, because the destination asked for it."""
+        """Let nothing pass before `until`, as the destination asked."""
         self._held_until = max(self._held_until, until)
 
     def probe_now(self, now: float) -> None:

@@ -1,29 +1,29 @@
-"""Decides how many requests may be on their way at once; pure, durations are given."""
+"""Decides how many requests may be sent at once. Pure: durations are arguments."""
 
 from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
 
 BACK_OFF = 0.5
-"""What is left of the limit when a request fails: as TCP does (RFC 5681)."""
+"""The factor of the limit when a request fails, as in TCP (RFC 5681)."""
 
 EASE = 0.8
-"""What is left of it when answers only become slow: gentler, as nothing was lost yet."""
+"""The factor when answers only become slow: gentler, as nothing was lost yet."""
 
 PROBE = 0.25
-"""How fast the limit grows to where a request failed the last time, of its usual speed.
+"""How fast the limit grows near the value at which a request last failed; elsewhere it is 1.
 
-A destination of one capacity refuses a request each time that it is probed: as in CUBIC (RFC
-9438), the limit stays longer just below what was too much, and is at its usual speed beyond it.
+A destination of constant capacity refuses a request each time that the limit exceeds it. As in
+CUBIC (RFC 9438), the limit stays longer just below that value, and grows as usual beyond it.
 """
 
 SLOW_FACTOR = 1.5
-"""Answers are slow when they take this many times as long as they took in good times."""
+"""Answers are slow when they take this many times as long as usual in good times."""
 
 NOISE_FACTOR = 4.0
-"""And when that is so many standard deviations of the mean: answers vary by themselves."""
+"""And when the difference is this many standard deviations of the mean, as answers vary."""
 
 SMOOTHING = 0.3
-"""Weight of the newest answer in the mean, at most; less where a round has more answers."""
+"""The largest weight of the newest answer in the mean; less where a round has more answers."""
 
 DEVIATION_SMOOTHING = 0.02
 """Weight of the newest answer in the mean deviation; fifty of them tell how much answers vary."""
@@ -38,13 +38,13 @@ BETTER = 0.1
 """How fast good times follow better ones."""
 
 DRIFT = 0.0005
-"""How fast they follow all else: thousands of answers, as what is slow may be our own doing."""
+"""How fast they follow slower ones: over thousands of answers, as our load may be the cause."""
 
 LONE_DRIFT = 0.1
-"""The same while one request at a time is on its way: then it is not."""
+"""The same while there is one request at a time: then our load is not the cause."""
 
 FLOOR_SECONDS = 0.05
-"""Answers faster than this are never slow: what varies there is the machine, not Arthur."""
+"""Answers faster than this are never slow: their times vary with the machine, not Arthur."""
 
 _LEAST_SECONDS = 1e-6
 _DEVIATIONS = 1.25
@@ -87,7 +87,7 @@ class ConcurrencyLimit:
 
     Each full round of good answers allows one request more, and four rounds where that was too much
     the last time; a failure halves the limit, a round of answers that have become slow takes a
-    fifth of it, and either at most once for the requests that were on their way together (Chiu and
+    fifth of it, and either at most once for the requests that were in flight together (Chiu and
     Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989). It
     begins at the maximum, because a relay that has just started usually has an Arthur that works.
 
@@ -105,11 +105,11 @@ class ConcurrencyLimit:
 
     @property
     def requests(self) -> int:
-        """Requests that may be on their way at once, 1 to `maximum`."""
+        """Requests that may be in flight at once, 1 to `maximum`."""
         return int(self._limit)
 
     def begin(self) -> int:
-        """Return the round that a request belongs to which sets off now."""
+        """Return the round of a request that is sent now."""
         return self._round
 
     def succeeded(self, began_in: int, *, seconds: float, size: int) -> None:
@@ -133,14 +133,14 @@ class ConcurrencyLimit:
             self._limit = min(self._maximum, self._limit + more / self._limit)
 
     def failed(self, began_in: int) -> None:
-        """Record that the destination was overloaded, in trouble, or not there."""
+        """Record that the destination was overloaded, failed, or could not be reached."""
         if began_in >= self._round:
             self._too_much = self.requests
         self._cut(began_in, BACK_OFF)
 
     def _cut(self, began_in: int, factor: float) -> None:
         if began_in < self._round:
-            return  # it set off before the last cut and says nothing of the limit since
+            return  # it was sent before the last cut, and says nothing about the new limit
         self._round += 1
         self._answers = 0
         self._limit = max(1.0, self._limit * factor)

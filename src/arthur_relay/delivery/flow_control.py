@@ -1,4 +1,7 @@
-"""When a delivery may send its request, and what the answer means for the others."""
+"""When a delivery may send its request, and what the answer means for other deliveries.
+
+It decides by models, counts and failures, and never sees a row.
+"""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -10,7 +13,7 @@ import anyio
 from arthur_relay.delivery.authorization import Authorization
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
 from arthur_relay.delivery.concurrency import ConcurrencyLimit
-from arthur_relay.delivery.in_flight import Delivery, Evidence, InFlight, Lane
+from arthur_relay.delivery.in_flight import DeliveryState, Evidence, InFlight, Lane
 from arthur_relay.delivery.model_health import Blame, ModelHealth, Unproven
 from arthur_relay.delivery.open_requests import OpenRequests
 from arthur_relay.delivery.request_slots import RequestSlots
@@ -23,43 +26,43 @@ from arthur_relay.system.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.delivery")
 
 ANNOUNCE_SECONDS = 0.1
-"""The shortest time between probes that are made because something new has come."""
+"""The shortest time between requests that are let through because a new batch has come."""
 
 RECENT_SECONDS = 60.0
-"""Where anything has passed within this time, each model that is throttled waits by itself."""
+"""If anything has passed within this time, a 429 holds back its own model and no other."""
 
 LOOK_AGAIN_SECONDS = 1.0
-"""When a held model is looked at again of which all rows are on their way."""
+"""How long a held model waits for its next probe while all of its rows are in flight."""
 
 
-class Sent(NamedTuple):
-    """A request that was answered, or was not."""
+class RequestResult(NamedTuple):
+    """How a request ended."""
 
     attempt: Attempt
     began_in: int
     """See `ConcurrencyLimit.begin`."""
     seconds: float
     size: int
-    """Bytes of its body."""
+    """The length of its body in bytes."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class FlowControl:
-    """Gives deliveries leave to send: slots, the breaker, and models that are held.
+    """Lets deliveries send their requests: slots, the breaker, and models that are held.
 
-    Belongs to the worker's loop; what is said to be read by any thread may be.
+    Belongs to the worker's loop, except for what any thread may read.
 
     Attributes:
         settings: Time limits and counts.
         random: The randomness of jitter.
-        in_flight: The deliveries.
-        breaker: Whether Arthur as a whole is away. Any thread may read it.
-        limit: How many requests may be on their way. Any thread may read it.
+        in_flight: The deliveries that were started.
+        breaker: Whether Arthur as a whole is down. Any thread may read it.
+        limit: How many requests may be sent at once. Any thread may read it.
         model_health: Which models are held.
         urgent: Whether the relay is closing, and waits have to be short.
-        is_held: Whether no request may set off any more: those on their way end, the rest stays
+        is_paused: Whether no more requests are sent: those in flight end, all other rows stay
             in the buffer. Any thread may set it.
-        authorization: Whether Arthur takes who we are. Any thread may read it.
+        authorization: Whether Arthur accepts our credentials. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
         model_failure: Why a model was held lately, or "". Any thread may read it.
         has_answered: Whether Arthur has answered anything so far. Any thread may read it.
@@ -72,7 +75,7 @@ class FlowControl:
     limit: ConcurrencyLimit = field(init=False)
     model_health: ModelHealth = field(init=False)
     urgent: bool = False
-    is_held: bool = False
+    is_paused: bool = False
     authorization: Authorization = field(default_factory=Authorization)
     last_failure: str = ""
     model_failure: str = ""
@@ -100,7 +103,7 @@ class FlowControl:
     def enter(self) -> None:
         """Get ready for a loop, also after an earlier one died."""
         self._slots = RequestSlots()
-        self._set_places()
+        self._set_slot_counts()
         self._open_requests.clear()
         self._gate = anyio.Event()
         self.breaker.abandoned(0.0)
@@ -108,11 +111,11 @@ class FlowControl:
 
     @property
     def is_down(self) -> bool:
-        """Whether Arthur is known to be away."""
+        """Whether Arthur is known to be down."""
         return self.breaker.state is not BreakerState.CLOSED
 
-    def holds(self, delivery: Delivery) -> bool:
-        """Say whether a delivery's rows have to wait in the buffer, as their model has to."""
+    def holds(self, delivery: DeliveryState) -> bool:
+        """Return whether a delivery's rows have to go back to the buffer, as their model waits."""
         if delivery.lane is Lane.PROBE:
             return False
         model_id, throttling = delivery.model_id, self.model_health.throttling
@@ -123,21 +126,21 @@ class FlowControl:
         return delivery.attempts == 0 and throttling.wait(model_id, anyio.current_time()) > 0
 
     def announce(self) -> None:
-        """Say that a batch comes of which nothing has failed so far.
+        """Take note that a batch was started which has not failed so far.
 
-        While Arthur seems to be away it need not wait for the next probe where the same rows have
-        failed each time.
+        While Arthur seems to be down, and only ever the same rows have failed, the batch need not
+        wait for the next probe.
         """
         if self.is_down and not self.authorization.is_unknown and not self._many_fail:
             self.breaker.probe_now(self._next_leave())
-        self._set_places()
+        self._set_slot_counts()
         self.open_gate()
 
-    def _may_ask(self, delivery: Delivery) -> bool:
-        """Say whether a delivery tells more than is known of an Arthur that seems to be away.
+    def _may_ask(self, delivery: DeliveryState) -> bool:
+        """Return whether a delivery may be sent although Arthur seems to be down.
 
-        It does when nothing of its model has failed, however many others have. So it goes beside
-        the probes, and when one of those hangs it is not kept by it.
+        It may when its model has not failed, however many others have: its answer is news. It is
+        sent beside the probes, so that a probe that hangs does not keep it waiting.
         """
         if not self.is_down or self.authorization.is_unknown:
             return False
@@ -156,7 +159,7 @@ class FlowControl:
         return self._announced_at
 
     def due_probes(self, now: float) -> list[str]:
-        """Return the held models that may be asked about now, those first that waited longest."""
+        """Return the held models that may be probed now, those first that waited longest."""
         if not self.model_health.count:  # nearly always
             return []
         if self.is_down and (self._is_asking or self.breaker.wait(now) > 0):
@@ -165,20 +168,20 @@ class FlowControl:
 
     @property
     def _is_asking(self) -> bool:
-        """Whether anything is about to tell whether Arthur is back."""
+        """Whether a request is in flight that will show whether Arthur is back."""
         if self.in_flight.probed(but=self._open_requests.hanging):
             return True
         return self.in_flight.has_fresh(but=self._open_requests)
 
     def put_off_probe(self, model_id: str) -> None:
-        """Note that nothing of a held model waits: if all is on its way, look again later."""
+        """Take note that no row of a held model waits. If some are in flight, probe it later."""
         if model_id in self.in_flight.models():
             self.model_health.put_off(model_id, anyio.current_time() + LOOK_AGAIN_SECONDS)
         else:
             self.model_health.forget(model_id)
 
     def next_probe(self, now: float) -> float | None:
-        """Return when there will be something to look at, or rows to lease, or None."""
+        """Return when `look` may find something, or rows may be leased; None if never."""
         times = [self.model_health.throttling.next_end(now), self._open_requests.next_look()]
         if self.model_health.count and not (self.is_down and self._is_asking):  # seldom
             wait = self.model_health.next_due(now, self.in_flight.probed(), is_down=self.is_down)
@@ -186,7 +189,7 @@ class FlowControl:
         return min((each for each in times if each is not None), default=None)
 
     def look(self) -> None:
-        """Give the slots of requests that hang by now to others; their models wait."""
+        """Free the slots of requests that hang by now; their models wait."""
         open_requests = self._open_requests
         if not (open_requests.waiting or open_requests.hanging):
             return
@@ -197,18 +200,18 @@ class FlowControl:
         for delivery in freed:
             self.in_flight.set_hanging(delivery, hangs=True)
         if news or freed:
-            self._set_places()
+            self._set_slot_counts()
             self.open_gate()
 
     @property
     def is_clogged(self) -> bool:
-        """Whether models that may hang hold all the slots they may have; the others wait."""
+        """Whether unproven models hold all the slots that they may have; the others wait."""
         if not self._open_requests.hanging:  # nearly always
             return False
         return self.in_flight.unproven > self._slots.for_unproven
 
     def takes_fresh(self) -> bool:
-        """Say, while Arthur is away, whether one more batch may ask whether it still is."""
+        """Return whether one more batch may be started while Arthur is down, to see if it is."""
         is_full = len(self._open_requests.waiting) >= self.settings.max_in_flight
         return not is_full and not self.in_flight.has_fresh(but=self._open_requests)
 
@@ -222,14 +225,14 @@ class FlowControl:
         ]
         parts.append(model_health.throttling.waiting(anyio.current_time()))
         if self.is_down:
-            parts.append(open_requests.models())  # more of them would tell no more
+            parts.append(open_requests.models())  # more of their rows would show nothing new
         if self.is_clogged:
             parts.append(Unproven(model_health))
         return parts
 
     @asynccontextmanager
-    async def slot(self, delivery: Delivery) -> AsyncIterator[None]:
-        """Wait for leave to send; also where the delivery is to be given back instead."""
+    async def slot(self, delivery: DeliveryState) -> AsyncIterator[None]:
+        """Wait until a delivery may send, or has to be given back, and hold a slot for it."""
         while True:
             await self._turn_of(delivery)
             async with self._slots.take(delivery):
@@ -244,13 +247,13 @@ class FlowControl:
                 return
 
     def asked(self, failure: str) -> bool:
-        """Take in how a question for a model ended: it counts like a delivery.
+        """Take in how a request for a model's schema ended: it counts like a delivery.
 
-        One that was answered closes the breaker only when it was questions that opened it: what
-        tells of models may work where what takes rows does not.
+        An answer closes the breaker only when such requests opened it: Arthur may return schemas
+        and still not accept rows.
 
         Args:
-            failure: Why there was no answer, or "". Whoever asked logs it.
+            failure: Why there was no answer, or "". The caller logs it.
 
         Returns:
             Whether it closed the breaker.
@@ -270,25 +273,25 @@ class FlowControl:
         return True
 
     def hurry(self) -> None:
-        """Let the next probes go at once. What Arthur asked for is still obeyed."""
+        """Make the next probes due at once. `Retry-After` is still obeyed."""
         now = anyio.current_time()
         self.breaker.probe_now(now)
         self.model_health.probe_all_now(now)
         self.open_gate()
 
     def abandon(self) -> None:
-        """Note that a request was given up before it could tell anything."""
+        """Take note that a request was cancelled before there was an answer."""
         self.breaker.abandoned(anyio.current_time())
         self.open_gate()
 
     def open_gate(self) -> None:
-        """Have those who wait look again."""
+        """Make all deliveries that wait check again."""
         self._gate.set()
         self._gate = anyio.Event()
 
-    def judge(self, delivery: Delivery, sent: Sent) -> Blame | None:
-        """Take in what became of a request. Returns whose failure it was, or None without one."""
-        now, attempt = anyio.current_time(), sent.attempt
+    def judge(self, delivery: DeliveryState, result: RequestResult) -> Blame | None:
+        """Take in how a request ended. Returns what its failure is blamed on, if it failed."""
+        now, attempt = anyio.current_time(), result.attempt
         self.last_failure = attempt.reason
         self._questions_only = False
         self.has_answered |= attempt.failure is not Failure.UNAVAILABLE
@@ -296,9 +299,9 @@ class FlowControl:
         blame: Blame | None
         is_refused = self.authorization.note(attempt)
         if attempt.failure is not Failure.UNAVAILABLE:
-            self._open_requests.answered(sent.seconds)
+            self._open_requests.answered(result.seconds)
         if attempt.failure is Failure.UNAUTHORISED:
-            blame = self._judge_refusal(delivery, attempt, now, tell=is_refused)
+            blame = self._judge_refusal(delivery, attempt, now, is_logged=is_refused)
         elif attempt.failure is Failure.UNAVAILABLE:
             blame = self._judge_failure(delivery, attempt, now, until)
         elif attempt.failure is Failure.THROTTLED:
@@ -310,24 +313,24 @@ class FlowControl:
             if until > now:
                 self.model_health.throttling.ask(delivery.model_id, until)
         if blame is Blame.ARTHUR:
-            self.limit.failed(sent.began_in)
+            self.limit.failed(result.began_in)
         elif attempt.failure is None:
-            self.limit.succeeded(sent.began_in, seconds=sent.seconds, size=sent.size)
+            self.limit.succeeded(result.began_in, seconds=result.seconds, size=result.size)
         if self.urgent:
             self.breaker.probe_now(now + URGENT_SECONDS)
             self.model_health.probe_all_now(now + URGENT_SECONDS)
-        self._set_places()
+        self._set_slot_counts()
         self.open_gate()
         return blame
 
     def _judge_refusal(
-        self, delivery: Delivery, attempt: Attempt, now: float, *, tell: bool
+        self, delivery: DeliveryState, attempt: Attempt, now: float, *, is_logged: bool
     ) -> Blame | None:
-        """Let nothing but a probe now and then go to an Arthur that does not take who we are."""
-        self._many_fail = True  # another batch would tell no more
+        """Send only probes to an Arthur that refuses our credentials."""
+        self._many_fail = True  # another batch would be refused as well
         self.breaker.failed(now, at_once=True)
-        self._fail_model(delivery, now, at_once=True, tell=False)
-        if tell:
+        self._fail_model(delivery, now, at_once=True, is_logged=False)
+        if is_logged:
             logger.warning(
                 "arthur-relay: %s Inferences wait until Arthur lets us in again; a key or a"
                 " password in a file is read again by itself",
@@ -335,15 +338,15 @@ class FlowControl:
             )
         return None
 
-    def _judge_prohibition(self, delivery: Delivery, now: float) -> Blame:
-        """Have a model wait that we may not write to: Arthur works, and other models may go on."""
+    def _judge_prohibition(self, delivery: DeliveryState, now: float) -> Blame:
+        """Hold a model that we may not write to; Arthur works, so other models go on."""
         self._failing, self._many_fail = None, False
         self._answers_again(now)
-        self._fail_model(delivery, now, at_once=True, tell=True)
+        self._fail_model(delivery, now, at_once=True, is_logged=True)
         return Blame.MODEL
 
     def _judge_failure(
-        self, delivery: Delivery, attempt: Attempt, now: float, until: float
+        self, delivery: DeliveryState, attempt: Attempt, now: float, until: float
     ) -> Blame:
         delivery.failures += 1
         delivery.status = attempt.outcomes[0].status
@@ -362,38 +365,38 @@ class FlowControl:
             delivery.not_before = until
             self.in_flight.isolate(delivery)
         if blame is not Blame.ROWS:
-            # A probe that failed holds no slot until its turn comes again.
-            at_once = was_down and (self._many_fail or len(delivery.rows) > 1)
-            # One that hangs keeps a request for very long, so it does not do so often.
+            # A probe that failed must not wait for its next turn in a slot.
+            at_once = was_down and (self._many_fail or delivery.row_count > 1)
+            # A model that hangs uses up a whole time-out, so it must not do so often.
             is_sure = blame is Blame.MODEL or not self.model_health.passes
             at_once |= is_sure and delivery in self._open_requests.hanging
-            self._fail_model(delivery, now, at_once=at_once, tell=blame is Blame.MODEL)
+            self._fail_model(delivery, now, at_once=at_once, is_logged=blame is Blame.MODEL)
         if blame is Blame.MODEL and (breaker := self.model_health.held.get(delivery.model_id)):
             breaker.hold(until)
         return blame
 
-    def _judge_throttling(self, delivery: Delivery, now: float, until: float) -> Blame:
-        """Have a model wait for as long as was asked; all of them when others fare like it.
+    def _judge_throttling(self, delivery: DeliveryState, now: float, until: float) -> Blame:
+        """Hold a model back for as long as Arthur asked, and all models if others get a 429 too.
 
-        Where a model's own requests pass beside it, they were too many at once, and no more.
+        If other requests of the same model pass meanwhile, there were only too many at once.
         """
         model_id, model_health = delivery.model_id, self.model_health
         is_news = model_health.throttling.ask(model_id, until)
         delivery.not_before = until
-        if self.is_down and not is_news:  # of the others it tells nothing
+        if self.is_down and not is_news:  # it says nothing about the others
             self.breaker.failed(now)
-            self._fail_model(delivery, now, at_once=True, tell=False)
+            self._fail_model(delivery, now, at_once=True, is_logged=False)
             return Blame.ARTHUR
         self._answers_again(now)
         if model_health.passes_beside(delivery):
             return Blame.ARTHUR
         self.in_flight.isolate(delivery)
         if model_health.blame(delivery, is_down=False) is Blame.MODEL:
-            self._fail_model(delivery, now, at_once=False, tell=True)
+            self._fail_model(delivery, now, at_once=False, is_logged=True)
             return Blame.MODEL
         if is_news and self._throttles and now - self._passed_at >= RECENT_SECONDS:
             self.breaker.hold(until)
-            self._passed_at = float("inf")  # no more of it before something has passed
+            self._passed_at = float("inf")  # not again before something has passed
         self._throttles = True
         return Blame.ARTHUR
 
@@ -402,11 +405,11 @@ class FlowControl:
             logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self.model_health.probe_all_now(now)
 
-    def _judge_answer(self, delivery: Delivery, attempt: Attempt, now: float) -> Blame | None:
-        """Note that Arthur works; a model may fail all the same, row by row."""
+    def _judge_answer(self, delivery: DeliveryState, attempt: Attempt, now: float) -> Blame | None:
+        """Take note that Arthur works, even if each row of a model fails."""
         self._failing, self._many_fail = None, False
         self._answers_again(now)
-        if attempt.failure is Failure.MALFORMED:  # which says nothing of anything
+        if attempt.failure is Failure.MALFORMED:  # which says nothing about the model
             self.model_health.forget(delivery.model_id)
             return None
         self._throttles = False
@@ -414,53 +417,55 @@ class FlowControl:
         if attempt.failure is None and all(
             outcome.verdict is Verdict.RETRY for outcome in attempt.outcomes
         ):
-            is_news = delivery.lane is not Lane.ISOLATED or len(delivery.rows) > 1
+            is_news = delivery.lane is not Lane.ISOLATED or delivery.row_count > 1
             delivery.failures += 1
             self.in_flight.isolate(delivery)
             if is_news:
-                self._fail_model(delivery, now, at_once=False, tell=True)
+                self._fail_model(delivery, now, at_once=False, is_logged=True)
             return Blame.MODEL
         self.model_health.passed(delivery.model_id)
         self._open_requests.passed(delivery.model_id)
         return None
 
-    def _fail_model(self, delivery: Delivery, now: float, *, at_once: bool, tell: bool) -> None:
+    def _fail_model(
+        self, delivery: DeliveryState, now: float, *, at_once: bool, is_logged: bool
+    ) -> None:
         if not self.model_health.failed(delivery, now, at_once=at_once):
             return
-        self.in_flight.hurry(delivery.model_id)  # out of their back-offs, and back into the buffer
+        self.in_flight.hurry(delivery.model_id)  # its deliveries go back to the buffer
         self.model_failure = self.last_failure
-        if tell:
+        if is_logged:
             logger.warning(
                 "arthur-relay: nothing of a model can be delivered (%s); its inferences wait until"
                 " it can, those of others go on",
                 self.last_failure,
             )
 
-    def _admit(self, delivery: Delivery) -> bool:
-        """Say, in the slot, whether the request may set off: something may have come meanwhile."""
+    def _admit(self, delivery: DeliveryState) -> bool:
+        """Return, in the slot, whether the request may be sent: things may have changed."""
         if self.holds(delivery):
             return True  # to be given back
         now = anyio.current_time()
-        if self.is_held or self._wait_of(delivery, now) > 0:
+        if self.is_paused or self._wait_of(delivery, now) > 0:
             return False
         if not self._may_ask(delivery):
             self.breaker.admit(now)
         self._open_requests.begin(delivery, now)
         return True
 
-    def _wait_of(self, delivery: Delivery, now: float) -> float:
+    def _wait_of(self, delivery: DeliveryState, now: float) -> float:
         throttling = self.model_health.throttling.wait(delivery.model_id, now)
         if not self._may_ask(delivery):
             return max(self.breaker.wait(now), throttling)
         return max(self.breaker.held(now), throttling, (delivery.leave_at or 0.0) - now)
 
-    async def _turn_of(self, delivery: Delivery) -> None:
-        """Wait until the breaker lets a delivery pass; what has failed lets what has not go first.
+    async def _turn_of(self, delivery: DeliveryState) -> None:
+        """Wait until the breaker lets a delivery pass; those that have not failed go first.
 
-        A probe is never the batch that failed last, as long as there is another.
+        So while there is another batch, the one that failed last is not the next probe.
         """
         while not self.holds(delivery):
-            if self.is_held:
+            if self.is_paused:
                 await anyio.sleep_forever()  # until it is cancelled
             wait = self._wait_of(delivery, anyio.current_time())
             goes_first = delivery.is_fresh or not self.is_down
@@ -473,8 +478,8 @@ class FlowControl:
             if self.urgent:
                 self.breaker.probe_now(anyio.current_time())
 
-    def _set_places(self) -> None:
-        # While Arthur is away the breaker says who may ask; what hangs then must not keep others.
+    def _set_slot_counts(self) -> None:
+        # While Arthur is down the breaker decides who may send; what hangs must not block others.
         most = self.settings.max_in_flight
         count = most if self.is_down else self.limit.requests
         self._slots.set_count(

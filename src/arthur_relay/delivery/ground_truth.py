@@ -1,14 +1,14 @@
-"""Ground truth goes out behind the inference that it belongs to; pure, the time is an argument.
+"""Ground truth is sent after the inference that it belongs to; pure, the time is an argument.
 
-While the inference is on its way from here, its ground truth waits until that is settled. When
-Arthur does not know the inference, another process may still have it: then it is asked again.
+While the inference itself is on its way, its ground truth waits until that is settled. When Arthur
+does not know the inference, another process may still have it: then the ground truth is sent again.
 
-Few of these rows are in memory while they wait. The others are put off: the buffer has them, and
-some of each model are sent from there now and then.
+Only few of these rows wait in memory. The others are put off: they wait in the buffer, and some of
+each model are sent from there now and then.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
@@ -18,23 +18,22 @@ from arthur_relay.system.randomness import Randomness
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
-"""The waits before Arthur is asked again: for as long as the row has waited, with jitter on the
-upper half."""
+"""The bounds of the wait before a row is sent again. It waits for as long as it has waited so far,
+with jitter on the upper half."""
 
 PATIENCE_SECONDS = 3600.0
-"""How long an inference that Arthur does not know may take to get there, in all lives of the
-process."""
+"""How long an inference that Arthur does not know may take to arrive there, restarts included."""
 
 MAX_KEPT_ROWS = 10_000
 MAX_KEPT_BYTES = 4 * 1024 * 1024
-"""What waits in memory, at most; what is beyond is put off."""
+"""The most that waits in memory; further rows are put off."""
 
 URGENT_WAIT_SECONDS = 0.25
 URGENT_WAITS = 4
-"""The same while the relay closes: a neighbour that closes as well may be delivering just now."""
+"""The same while the relay closes: another process that closes may be delivering just now."""
 
 LOOK_SECONDS = 5.0
-"""How often it is looked whether the inferences that are waited for are still on their way."""
+"""How often to look whether the inferences that are waited for are still on their way."""
 
 Inference = tuple[str, str]
 """The model and the id."""
@@ -44,7 +43,7 @@ OnTheirWay = Callable[[AbstractSet[Inference]], AbstractSet[Inference]]
 
 
 class GroundTruthOrder:
-    """Says when ground truth may go. Worker's loop only; what it keeps is leased.
+    """Decides when ground truth may be sent. Worker's loop only; the rows that it keeps are leased.
 
     Args:
         random: The randomness of jitter.
@@ -55,8 +54,8 @@ class GroundTruthOrder:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything: the buffer has it, and will hand it out once more."""
-        self._behind: defaultdict[Inference, list[Row]] = defaultdict(list)
+        """Forget all rows: the buffer has them, and will hand them out again."""
+        self._after: defaultdict[Inference, list[Row]] = defaultdict(list)
         self._looked_at = 0.0
         self._free: list[Row] = []
         self._postponed: list[tuple[float, int, Row]] = []
@@ -66,52 +65,53 @@ class GroundTruthOrder:
         self._number = 0
         self._rows = self._bytes = 0
 
-    def admit(self, rows: list[Row], on_their_way: OnTheirWay, now: float = 0.0) -> list[Row]:
-        """Take rows that were leased, and return those that may go now, in their order.
+    def keep_back(
+        self, truths: Sequence[Row], on_their_way: OnTheirWay, now: float = 0.0
+    ) -> AbstractSet[Row]:
+        """Keep ground truth whose inference is on its way, until that is settled.
 
         Args:
-            rows: The rows.
+            truths: Ground truth that was leased.
             on_their_way: Returns which of some inferences are leased and not settled.
             now: The time.
+
+        Returns:
+            The rows that must not go now: those that are kept here, and those `beyond`.
         """
-        truth = RowKind.GROUND_TRUTH  # found once: Python 3.11 takes long to find a member
-        wanted = {row.inference for row in rows if row.kind is truth}
-        if not wanted:  # nearly always
-            return rows
-        busy = on_their_way(wanted)
-        may_go = []
-        for row in rows:
-            if row.kind is not truth or row.inference not in busy:
-                may_go.append(row)
-            elif self._keep(row, now + FIRST_WAIT_SECONDS):
-                if not self._behind:
-                    self._looked_at = now
-                self._behind[row.inference].append(row)
-        return may_go
+        busy = on_their_way({row.inference for row in truths})
+        early = set()
+        for row in truths:
+            if row.inference in busy:
+                early.add(row)
+                if self._keep(row, now + FIRST_WAIT_SECONDS):
+                    if not self._after:
+                        self._looked_at = now
+                    self._after[row.inference].append(row)
+        return early
 
     def settled(self, rows: Iterable[Row]) -> None:
-        """Let go what was waiting for these rows."""
-        if not (self._behind or self._urgent_waits or self._put_off):  # nearly always
+        """Release the ground truth that waits for these rows."""
+        if not (self._after or self._urgent_waits or self._put_off):  # nearly always
             return
         for row in rows:
             if row.kind is RowKind.INFERENCE:
-                self._free += self._behind.pop(row.inference, ())
+                self._free += self._after.pop(row.inference, ())
                 continue
             self._urgent_waits.pop(row, None)
-            if row.model_id in self._put_off:  # one more may go, as this one did
+            if row.model_id in self._put_off:  # this one is settled, so another may be sent
                 self._put_off[row.model_id] = float("-inf")
 
     def postpone(self, row: Row, now: float, *, waited: float, urgent: bool = False) -> bool:
-        """Keep a row of which Arthur does not know the inference, to ask again later.
+        """Keep a row whose inference Arthur does not know, to send it again later.
 
         Args:
             row: The row.
             now: The time.
             waited: For how many seconds its inference has been unknown.
-            urgent: Whether the end is near.
+            urgent: Whether the relay is closing.
 
         Returns:
-            Whether that still makes sense; if not, the row is given back.
+            Whether the row is kept; if not, it has waited for too long.
         """
         if waited >= PATIENCE_SECONDS:
             return False
@@ -128,17 +128,17 @@ class GroundTruthOrder:
         return True
 
     def beyond(self) -> list[Row]:
-        """Return the rows that don't fit in here, and that the buffer is to put off."""
+        """Return the rows that do not fit in here, and that the buffer is to put off."""
         beyond, self._beyond = self._beyond, []
         return beyond
 
     def due(self, now: float, on_their_way: OnTheirWay) -> list[Row]:
-        """Return the rows that may go by now."""
-        if self._behind and now >= self._looked_at + LOOK_SECONDS:
-            # An inference that went back into the buffer may never be settled by us.
+        """Return the rows that may be sent by now."""
+        if self._after and now >= self._looked_at + LOOK_SECONDS:
+            # An inference that went back into the buffer may be given up there.
             self._looked_at = now
-            for left in self._behind.keys() - on_their_way(self._behind.keys()):
-                self._free += self._behind.pop(left)
+            for left in self._after.keys() - on_their_way(self._after.keys()):
+                self._free += self._after.pop(left)
         due, self._free = self._free, []
         while self._postponed and self._postponed[0][0] <= now:
             due.append(heappop(self._postponed)[2])
@@ -152,9 +152,10 @@ class GroundTruthOrder:
         return bool(self._put_off)
 
     def put_off_due(self, now: float) -> str | None:
-        """Return a model of which rows that were put off may go; the next one with the next call.
+        """Return a model of which rows that were put off may be sent, or None.
 
-        Those that the buffer has of it after that are due later; `forget` it when there are none.
+        Each call returns another model. More rows of the same model are due later; call `forget` if
+        there are none.
         """
         for model_id, due in self._put_off.items():
             if due <= now:
@@ -164,26 +165,26 @@ class GroundTruthOrder:
         return None
 
     def forget(self, model_id: str) -> None:
-        """Take note that nothing of a model is put off any more."""
+        """Take note that no row of a model is put off any more."""
         self._put_off.pop(model_id, None)
 
     def next_due(self) -> float | None:
-        """Return when the next row may go, or None when none waits for a time."""
+        """Return when the next row may be sent, or None when none waits for a time."""
         dues = [*self._put_off.values()]
         if self._postponed:
             dues.append(self._postponed[0][0])
-        if self._behind:
+        if self._after:
             dues.append(self._looked_at + LOOK_SECONDS)
         return min(dues, default=None)
 
     def hurry(self, now: float) -> None:
-        """Let everything that waits for a time go now."""
+        """Have all rows that wait for a time sent now."""
         self._postponed = [(now, number, row) for _, number, row in self._postponed]
         heapify(self._postponed)
         self._put_off = dict.fromkeys(self._put_off, now)
 
     def _keep(self, row: Row, due: float) -> bool:
-        """Count a row that waits in memory; one too many is put off. Returns whether it is not."""
+        """Count a row as one in memory, or else have it put off. Returns whether it is counted."""
         size = len(row.body)
         if self._rows < MAX_KEPT_ROWS and self._bytes + size <= MAX_KEPT_BYTES:
             self._rows += 1

@@ -1,4 +1,4 @@
-"""A batch on its way: its rows, and what happened to them so far."""
+"""Batches in flight: their rows, and what happened to them so far."""
 
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -17,99 +17,158 @@ class Lane(Enum):
 
     ORDINARY = "ordinary"
     ISOLATED = "isolated"
-    """Its rows failed while others passed: few such are on their way at once, so that the others
+    """Its rows failed while others passed. Few such deliveries may send at once, so that the others
     keep their slots."""
     PROBE = "probe"
-    """As `ISOLATED`; it asks whether a model that failed can be delivered again."""
+    """As `ISOLATED`; it shows whether a model that failed passes again."""
 
 
 Evidence = tuple[str, str, int]
-"""Says which rows failed: the first one's model and id, and how many they are."""
+"""Which rows failed: the model and id of the first one, and the number of rows."""
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
-    """A batch on its way. Belongs to the worker's loop.
+class DeliveryState:
+    """What is known of a batch in flight, without its rows. Belongs to the worker's loop.
+
+    Flow control decides by it when the batch may be sent.
 
     Attributes:
-        rows: Those that are not settled, of one model and kind.
-        lane: Whom it shares the request slots with.
-        bisection: For the rows that a batch was refused for, of which this is a part.
-        possibly_delivered: The rows that Arthur may have without our having heard it.
-        attempts: How often it was sent, in this form.
-        failures: How many of those attempts failed because of Arthur, or of what was in them.
-        malformed: How often the answer was not understood.
-        seen: How many requests had been answered before the first of these failures set off.
         model_id: The model of its rows.
-        reason: Why the last attempt failed, or "".
-        status: The HTTP status that said so, or None.
-        refusal: Why the whole of it was refused, in a sentence, or "".
-        not_before: Until when the destination asked for patience, on the loop's clock.
-        leave_at: From when on it may ask though Arthur seems to be away, or None.
+        first: The model and the id of its first row.
+        row_count: How many of its rows are not settled.
+        lane: Which deliveries it shares the request slots with.
+        seen: How many requests had been answered before its first attempt, or -1 before that.
+        attempts: How often it was sent, in this form.
+        failures: How many of those attempts failed because of Arthur, or of the rows.
+        status: The HTTP status of the last failure, or None.
+        not_before: Until when the destination asked to wait, on the loop's clock.
+        leave_at: From when on it may be sent although Arthur seems to be down, or None.
         is_unproven: Whether its model was not known to be healthy when it was sent.
         is_hanging: Whether it has been unanswered for so long that it holds no slot.
         hurry: Set to end its back-off.
     """
 
-    rows: tuple[Row, ...]
+    model_id: str
+    first: tuple[str, str]
+    row_count: int
     lane: Lane = Lane.ORDINARY
-    bisection: Bisection | None = None
-    possibly_delivered: PossiblyDelivered = field(default_factory=PossiblyDelivered)
+    seen: int = -1
     attempts: int = 0
     failures: int = 0
-    malformed: int = 0
-    seen: int = -1
-    reason: str = ""
     status: int | None = None
-    refusal: str = ""
     not_before: float = 0.0
     leave_at: float | None = None
     is_unproven: bool = False
     is_hanging: bool = False
     hurry: anyio.Event = field(default_factory=anyio.Event)
-    model_id: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.model_id = self.rows[0].model_id
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing of it has failed so far."""
+        """Whether it has not failed so far."""
         return self.lane is Lane.ORDINARY and self.failures == 0
 
     @property
     def is_bad_row(self) -> bool:
-        """Whether it is one row that failed: those that did not are sent first."""
-        return self.lane is Lane.ISOLATED and self.failures > 0 and len(self.rows) == 1
+        """Whether it is one row that failed: rows that did not are sent first."""
+        return self.lane is Lane.ISOLATED and self.failures > 0 and self.row_count == 1
 
     @property
-    def evidence(self) -> "Evidence":
-        """What fails when it does: the same rows failing once more tell nothing of others."""
-        return (*self.rows[0].inference, len(self.rows))
+    def evidence(self) -> Evidence:
+        """Which rows fail when it does: the same rows failing again say nothing of others."""
+        return (*self.first, self.row_count)
 
-    def let_go(self) -> None:
+
+class Delivery:
+    """A batch in flight. Belongs to the worker's loop.
+
+    Args:
+        rows: One or more rows of one model and kind.
+        lane: Which deliveries it shares the request slots with.
+        bisection: The search for bad rows that these rows are part of, or None.
+        possibly_delivered: The rows that Arthur may have although no answer said so.
+        seen: See `DeliveryState`.
+
+    Attributes:
+        state: What flow control knows of it.
+        malformed: How often the answer could not be understood.
+        reason: Why the last attempt failed, or "".
+        refusal: Why the whole batch was refused, in a sentence, or "".
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_rows",
+        "bisection",
+        "malformed",
+        "possibly_delivered",
+        "reason",
+        "refusal",
+        "state",
+    )
+
+    def __init__(
+        self,
+        rows: tuple[Row, ...],
+        lane: Lane = Lane.ORDINARY,
+        *,
+        bisection: Bisection | None = None,
+        possibly_delivered: PossiblyDelivered | None = None,
+        seen: int = -1,
+    ) -> None:
+        first = rows[0]
+        self._rows = rows
+        self.state = DeliveryState(first.model_id, first.inference, len(rows), lane, seen)
+        self.bisection = bisection
+        self.possibly_delivered = possibly_delivered or PossiblyDelivered()
+        self.malformed = 0
+        self.reason = ""
+        self.refusal = ""
+
+    @property
+    def model_id(self) -> str:
+        """The model of its rows."""
+        return self.state.model_id
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that are not settled."""
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: tuple[Row, ...]) -> None:
+        self._rows = rows
+        self.state.row_count = len(rows)
+        if rows:
+            self.state.first = rows[0].inference
+
+    def forget_rows(self) -> None:
         """Forget its rows at its end.
 
-        A policy of tenacity and what it was given refer to each other, so that a delivery stays
-        until Python's collector looks for such; with its rows that may be all that was sent.
+        A policy of tenacity and its arguments refer to each other, so that a delivery stays until
+        Python's collector finds them; its rows may be the only large thing that was sent.
         """
         self.rows, self.possibly_delivered, self.bisection = (), PossiblyDelivered(), None
 
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
         """Return a delivery of some of its rows, in the isolated lane."""
         return Delivery(
-            rows, Lane.ISOLATED, self.bisection, self.possibly_delivered, seen=self.seen
+            rows,
+            Lane.ISOLATED,
+            bisection=self.bisection,
+            possibly_delivered=self.possibly_delivered,
+            seen=self.state.seen,
         )
 
 
 @dataclass(slots=True, eq=False)
 class InFlight:
-    """The deliveries that have set off and are not settled. Loop's thread only.
+    """The deliveries that were started and have not ended. Loop's thread only.
 
     Attributes:
-        ordinary: How many of them are in the ordinary lane, those that hang left out.
-        parked: How many of those back off.
-        parked_alone: How many of those are single rows.
+        ordinary: How many of them are in the ordinary lane, without those that hang.
+        backing_off: How many of those back off.
+        backing_off_alone: How many of those are single rows.
         unproven: How many of those are of models that are not known to be healthy.
     """
 
@@ -117,8 +176,8 @@ class InFlight:
     backing_off: int = 0
     backing_off_alone: int = 0
     unproven: int = 0
-    _deliveries: dict[Delivery, None] = field(default_factory=dict)
-    _isolated_rows: dict[Delivery, int] = field(default_factory=dict)
+    _deliveries: dict[DeliveryState, None] = field(default_factory=dict)
+    _isolated_rows: dict[DeliveryState, int] = field(default_factory=dict)
     _parts: Counter[str] = field(default_factory=Counter)
     _alone: Counter[str] = field(default_factory=Counter)
 
@@ -126,7 +185,7 @@ class InFlight:
         return len(self._deliveries)
 
     def __contains__(self, delivery: object) -> bool:
-        """Say whether a delivery has set off."""
+        """Return whether a delivery was started and has not ended."""
         return delivery in self._deliveries
 
     def clear(self) -> None:
@@ -135,34 +194,34 @@ class InFlight:
             each.clear()
         self.ordinary = self.backing_off = self.backing_off_alone = self.unproven = 0
 
-    def begin(self, delivery: Delivery) -> None:
-        """Take in a delivery that sets off."""
+    def begin(self, delivery: DeliveryState) -> None:
+        """Add a delivery that is started."""
         self._deliveries[delivery] = None
         self._count(delivery, 1)
 
-    def end(self, delivery: Delivery) -> None:
-        """Forget a delivery, whose rows are settled or elsewhere."""
+    def end(self, delivery: DeliveryState) -> None:
+        """Remove a delivery: its rows are settled, released or in other deliveries."""
         if delivery in self._deliveries:
             del self._deliveries[delivery]
             self._count(delivery, -1)
 
-    def isolate(self, delivery: Delivery) -> None:
+    def isolate(self, delivery: DeliveryState) -> None:
         """Take a delivery out of the ordinary lane."""
         if delivery.lane is Lane.ORDINARY:
             self._count(delivery, -1)
             delivery.lane = Lane.ISOLATED
             self._count(delivery, 1)
 
-    def set_hanging(self, delivery: Delivery, *, hangs: bool) -> None:
-        """Note whether a delivery hangs, and holds no slot."""
+    def set_hanging(self, delivery: DeliveryState, *, hangs: bool) -> None:
+        """Record whether a delivery hangs, and so holds no slot."""
         self._count(delivery, -1)
         delivery.is_hanging = hangs
         self._count(delivery, 1)
 
-    def _count(self, delivery: Delivery, one: int) -> None:
+    def _count(self, delivery: DeliveryState, one: int) -> None:
         if one > 0 and delivery.lane is Lane.ISOLATED:
-            self._isolated_rows[delivery] = len(delivery.rows)
-            self._of(delivery)[delivery.model_id] += len(delivery.rows)
+            self._isolated_rows[delivery] = delivery.row_count
+            self._of(delivery)[delivery.model_id] += delivery.row_count
         elif delivery in self._isolated_rows:
             counter = self._of(delivery)
             counter[delivery.model_id] -= self._isolated_rows.pop(delivery)
@@ -172,11 +231,11 @@ class InFlight:
             self.ordinary += one
             self.unproven += one * delivery.is_unproven
 
-    def _of(self, delivery: Delivery) -> Counter[str]:
+    def _of(self, delivery: DeliveryState) -> Counter[str]:
         return self._alone if self._isolated_rows[delivery] == 1 else self._parts
 
-    def has_fresh(self, but: Container[Delivery] = ()) -> bool:
-        """Say whether there is one of which nothing has failed, beside some others."""
+    def has_fresh(self, but: Container[DeliveryState] = ()) -> bool:
+        """Return whether any delivery has not failed so far, leaving out those in `but`."""
         return any(each.is_fresh and each not in but for each in self._deliveries)
 
     def isolated(self) -> tuple[Counter[str], Counter[str]]:
@@ -184,11 +243,11 @@ class InFlight:
         return self._parts, self._alone
 
     def models(self) -> set[str]:
-        """Return the models that anything is on its way of."""
+        """Return the models of all deliveries."""
         return {delivery.model_id for delivery in self._deliveries}
 
-    def probed(self, but: Container[Delivery] = ()) -> set[str]:
-        """Return the models that a probe is on its way of, beside some others."""
+    def probed(self, but: Container[DeliveryState] = ()) -> set[str]:
+        """Return the models that are being probed, leaving out the deliveries in `but`."""
         return {
             each.model_id
             for each in self._deliveries
@@ -196,7 +255,7 @@ class InFlight:
         }
 
     def hurry(self, model_id: str | None = None) -> None:
-        """End the back-off of all deliveries, or of a model's."""
+        """End the back-off of all deliveries, or of those of a model."""
         for delivery in self._deliveries:
             if model_id in (None, delivery.model_id):
                 delivery.hurry.set()
@@ -211,11 +270,11 @@ class Sorted:
     not_yet: list[tuple[Row, Outcome]] = field(default_factory=list)
     rejected: list[tuple[Row, Outcome]] = field(default_factory=list)
     status: int | None = None
-    """Of the last row that is to be sent again."""
+    """The status of the last row that is to be sent again."""
 
 
 def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
-    """Sort the rows of a batch.
+    """Sort the rows of a batch by their outcomes.
 
     Raises:
         ValueError: There is not one outcome for each row.
@@ -236,11 +295,11 @@ def sort_rows(rows: Iterable[Row], outcomes: Iterable[Outcome]) -> Sorted:
 
 
 def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> list[list[Row]]:
-    """Divide rows that were sent in vain, the smaller the oftener that was.
+    """Divide rows into batches; the more often rows were sent in vain, the smaller their batches.
 
-    A batch of which one row is bad fails as a whole, and may have been given back since: this is
-    what is known of it, also in another process. Ground truth of inferences that did not arrive so
-    far costs no other.
+    A batch with one bad row fails as a whole, and may have been released before that row was found.
+    The number of attempts is all that a later lease, or another process, knows of it. Attempts of
+    ground truth whose inference had not arrived do not count.
     """
     parts: list[list[Row]] = []
     open_parts: dict[tuple[str, RowKind, int], list[Row]] = {}
@@ -260,7 +319,7 @@ def fitting_parts(rows: Iterable[Row], batch_size: int, batch_bytes: int) -> lis
 
 
 def note_attempt(rows: Iterable[Row], now: float) -> None:
-    """Note of rows that they were sent in vain.
+    """Record in the rows' histories that they were sent in vain.
 
     Args:
         rows: The rows.
@@ -277,7 +336,7 @@ def note_attempt(rows: Iterable[Row], now: float) -> None:
 
 
 def note_unknown(row: Row, now: float) -> None:
-    """Note of ground truth that it was sent, and that its inference has not arrived there.
+    """Record that ground truth was sent before its inference had arrived.
 
     Args:
         row: The row.
@@ -289,20 +348,20 @@ def note_unknown(row: Row, now: float) -> None:
 
 
 def note_excuse(rows: Iterable[Row]) -> None:
-    """Note of rows that they wait for no fault of Arthur's or theirs: that time does not count."""
+    """Record that neither Arthur nor the rows are why they wait: that time does not count."""
     for row in rows:
         if row.history.since is not None:
             row.history = replace(row.history, since=None)
 
 
 def note_death(rows: Iterable[Row]) -> None:
-    """Note of rows that the worker died while it handled them."""
+    """Record that the worker died while it handled rows."""
     for row in rows:
         row.history = replace(row.history, deaths=row.history.deaths + 1)
 
 
 def note_survival(rows: Iterable[Row]) -> None:
-    """Take back what `note_death` has noted."""
+    """Undo `note_death`."""
     for row in rows:
         deaths = max(0, row.history.deaths - 1)
         row.history = replace(row.history, deaths=deaths) if deaths else _alive(row.history)

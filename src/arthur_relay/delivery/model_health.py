@@ -1,9 +1,8 @@
-"""Whom a request's failure is blamed on: Arthur as a whole, a model, or the rows in it. Pure.
+"""What a failed request is blamed on: Arthur as a whole, a model, or its rows. Pure.
 
-A failure (a 5xx, a time-out, a cut connection) says nothing of its cause. What else was answered
-meanwhile does: where other models passed it is this model, where the same model passed it is these
-rows. So one bad row, or one bad model, can't make the relay believe that Arthur is away, however
-many of them there are.
+A failure (a 5xx, a time-out, a cut connection) does not show its cause. The answers to other
+requests do: if other models passed meanwhile it is this model, if the same model passed it is these
+rows. So bad rows or bad models, however many, can't make the relay believe that Arthur is down.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,27 +12,27 @@ from enum import Enum
 from itertools import islice
 
 from arthur_relay.delivery.circuit_breaker import Breaker, BreakerState
-from arthur_relay.delivery.in_flight import Delivery, Evidence, Lane
+from arthur_relay.delivery.in_flight import DeliveryState, Evidence, Lane
 
 MODELS_KEPT = 1000
-"""Models of which it is known when they last passed, at most."""
+"""The most models of which the last success is remembered."""
 
 TROUBLED_KEPT = 200
-"""Models that fail and have a breaker of their own, at most; the rest shares one."""
+"""The most failing models that have a breaker of their own; the others share one."""
 
 CROWD_KEPT = 100_000
-"""Models that share one, at most: 100 bytes each, beside what the buffer has of their rows."""
+"""The most models that share one: 100 bytes each, besides their rows in the buffer."""
 
 CROWD_SHARE = 20
 CROWD_PROBES = 4
 MOST_CROWD_PROBES = 100
-"""How many of the crowd are asked about at the same time: a twentieth, so many at least and most"""
+"""How many models of the crowd are probed at once: a twentieth of them, from 4 to 100."""
 
 FAULT_OF_ROWS = 500
 SURE_AFTER = {FAULT_OF_ROWS: 1}
 SURE_AFTER_OTHERS = 2
-"""Failures of a batch, by status, while its model passes, before it is divided. A 500 is about what
-was sent; with all else Arthur may just have too much to do, and more requests would not help it."""
+"""Failures of a batch, by status, while its model passes, before it is divided. A 500 is about the
+rows; any other failure may mean that Arthur is overloaded, and more requests would not help."""
 
 FAULTS_IN_A_ROW = 30
 USUAL_FAULTS = 15
@@ -49,7 +48,7 @@ _WEIGHT = 0.1
 
 
 class Blame(Enum):
-    """Whose failure it is."""
+    """What a failure is blamed on."""
 
     ARTHUR = "Arthur"
     MODEL = "model"
@@ -58,7 +57,7 @@ class Blame(Enum):
 
 @dataclass(slots=True)
 class _Trouble:
-    """A model that fails: its breaker, and what failed last."""
+    """A model that fails: its breaker, and which rows failed last."""
 
     breaker: Breaker
     evidence: Evidence | None = None
@@ -66,14 +65,14 @@ class _Trouble:
 
 
 class Throttling:
-    """What Arthur asked of single models with 429 and `Retry-After`. Loop's thread only."""
+    """Until when single models have to wait, after a 429 with `Retry-After`. Loop's thread only."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self._last = 0.0
 
     def ask(self, model_id: str, until: float) -> bool:
-        """Let nothing of a model set off before a time. Returns whether that is news of it."""
+        """Let a model wait until a time. Returns whether it did not have to wait before."""
         is_news = model_id not in self._until
         until = max(until, self._until.pop(model_id, until))
         while len(self._until) >= MODELS_KEPT:
@@ -93,25 +92,25 @@ class Throttling:
         return [model_id for model_id, until in self._until.items() if until > now]
 
     def next_end(self, now: float) -> float | None:
-        """Return when the first of them has waited for long enough, or None when none waits."""
+        """Return when the first model need not wait any more, or None when none waits."""
         if now >= self._last:  # nearly always
             return None
         return min((until for until in self._until.values() if until > now), default=None)
 
     def passed(self, model_id: str) -> None:
-        """Note that Arthur takes rows of a model."""
+        """Record that Arthur took rows of a model."""
         self._until.pop(model_id, None)
         if not self._until:
             self._last = 0.0
 
 
 class ModelHealth:
-    """Remembers what passes, and the models that do not. Loop's thread only.
+    """Remembers which models pass, and holds those that do not. Loop's thread only.
 
     A model that fails `breaker_failures` times in a row while others pass is held: its rows wait,
-    and some of them are sent now and then. Few models are held with a breaker of their own. Those
-    beyond are the crowd, of which some are asked about in turn; where one passes, the next ones
-    are at once.
+    and some of them are sent now and then as a probe. The first models that fail have a breaker of
+    their own. The others are the crowd, of which some are probed in turn; when one of them passes,
+    the next ones are probed at once.
 
     Args:
         breaker: Arthur's; each model that fails gets one like it.
@@ -137,12 +136,12 @@ class ModelHealth:
         self._favours_crowd = False
         self.throttling = Throttling()
 
-    def blame(self, delivery: Delivery, *, is_down: bool) -> Blame:
-        """Say whose failure the last one of a delivery is.
+    def blame(self, delivery: DeliveryState, *, is_down: bool) -> Blame:
+        """Return what the last failure of a delivery is blamed on.
 
         Args:
             delivery: Its `seen` says since when others may have passed.
-            is_down: Whether Arthur as a whole is known to be away.
+            is_down: Whether Arthur as a whole is known to be down.
         """
         if is_down:
             return Blame.ARTHUR
@@ -156,7 +155,7 @@ class ModelHealth:
         return Blame.MODEL if self.passes > delivery.seen else Blame.ARTHUR
 
     def is_held(self, model_id: str) -> bool:
-        """Say whether the rows of a model have to wait."""
+        """Return whether a model is held."""
         return model_id in self.held or model_id in self.crowd
 
     @property
@@ -165,13 +164,13 @@ class ModelHealth:
         return len(self.held) + len(self.crowd)
 
     def is_healthy(self, model_id: str) -> bool:
-        """Say whether a model has passed, and not failed since."""
+        """Return whether a model has passed, and not failed since."""
         return model_id in self._passed_at and self.is_clear(model_id)
 
-    def _may_be_rows(self, delivery: Delivery) -> bool:
-        """Say whether rows of a model have passed, and not too many failed since.
+    def _may_be_rows(self, delivery: DeliveryState) -> bool:
+        """Return whether rows of a model have passed, and not too many failed since.
 
-        One row that fails again and again tells nothing, however many such rows there are.
+        A single row that fails again does not count, however many such rows there are.
         """
         model_id = delivery.model_id
         if model_id not in self._passed_at:
@@ -183,27 +182,27 @@ class ModelHealth:
         return self._failed_since[model_id] <= min(most, MOST_FAULTS)
 
     def _note_run(self, model_id: str, faults: int) -> None:
-        """Note how many requests of a model failed before the one that has passed now."""
+        """Record how many requests of a model failed before the one that has passed now."""
         usual = self._usual_faults.pop(model_id, 0.0)
         usual += _WEIGHT * (faults - usual)
         if usual > _WEIGHT / 2:  # nearly no model has any
             self._usual_faults[model_id] = usual
 
     def has_passed(self, model_id: str) -> bool:
-        """Say whether anything of a model has passed, as far as is remembered."""
+        """Return whether any rows of a model have passed, as far as is remembered."""
         return model_id in self._passed_at
 
-    def passes_beside(self, delivery: Delivery) -> bool:
-        """Say whether others of its model have passed since a delivery first set off."""
+    def passes_beside(self, delivery: DeliveryState) -> bool:
+        """Return whether others of its model have passed since a delivery was first sent."""
         return self._passed_at.get(delivery.model_id, 0) > delivery.seen
 
     @staticmethod
-    def may_divide(delivery: Delivery) -> bool:
-        """Say whether a batch of bad rows has failed often enough to be divided."""
+    def may_divide(delivery: DeliveryState) -> bool:
+        """Return whether a batch with bad rows has failed often enough to be divided."""
         return delivery.failures >= SURE_AFTER.get(delivery.status or 0, SURE_AFTER_OTHERS)
 
     def passed(self, model_id: str) -> bool:
-        """Note that a request was answered. Returns whether the model was held; it is no more."""
+        """Record that rows of a model passed: it is held no longer. Returns whether it was."""
         self.passes += 1
         self._passed_at.pop(model_id, None)  # the newest come last
         self._note_run(model_id, self._failed_since.pop(model_id, 0))
@@ -222,10 +221,10 @@ class ModelHealth:
             return True
         return self.held.pop(model_id, None) is not None
 
-    def failed(self, delivery: Delivery, now: float, *, at_once: bool) -> bool:
-        """Note that a delivery failed, which may be for its model.
+    def failed(self, delivery: DeliveryState, now: float, *, at_once: bool) -> bool:
+        """Record that a delivery failed, perhaps because of its model.
 
-        One row that fails again and again tells nothing of the others, so it is counted once.
+        A row that fails again and again says nothing about the others, so it counts once.
 
         Args:
             delivery: The delivery.
@@ -247,7 +246,7 @@ class ModelHealth:
         was_held = self.held.pop(model_id, None) is not None
         is_news = trouble.evidence != delivery.evidence
         trouble.evidence = delivery.evidence
-        if at_once or was_held or is_news or len(delivery.rows) > 1:
+        if at_once or was_held or is_news or delivery.row_count > 1:
             trouble.breaker.failed(now, at_once=at_once)
         if trouble.breaker.state is BreakerState.CLOSED:
             return False
@@ -271,16 +270,16 @@ class ModelHealth:
         self._crowd_breaker.probe_now(0.0)
 
     def is_clear(self, model_id: str) -> bool:
-        """Say whether a model has not failed since it last passed."""
+        """Return whether a model has not failed since it last passed."""
         return model_id not in self._troubled and model_id not in self.crowd
 
     def due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> list[str]:
-        """Return the held models that may be asked about now, those first that waited longest.
+        """Return the held models that may be probed now, those first that waited longest.
 
         Args:
             now: The time.
-            probed: Those that are being asked about.
-            is_down: Whether Arthur as a whole is away: then one of them is enough.
+            probed: The models that are being probed.
+            is_down: Whether Arthur as a whole is down: then one of them is enough.
         """
         others = (each for each in self.crowd if each not in probed)
         if is_down:
@@ -302,12 +301,12 @@ class ModelHealth:
         return [each for each in due if self.throttling.wait(each, now) <= 0]
 
     def next_due(self, now: float, probed: AbstractSet[str], *, is_down: bool) -> float:
-        """Return for how many seconds none of them may be asked about; `inf` when not known.
+        """Return for how many seconds no held model may be probed; `inf` when not known.
 
         Args:
             now: The time.
-            probed: Those that are being asked about.
-            is_down: Whether Arthur as a whole is away: then their own breakers do not matter.
+            probed: The models that are being probed.
+            is_down: Whether Arthur as a whole is down: then their own breakers do not matter.
         """
         waits = [
             breaker.held(now)
@@ -322,7 +321,7 @@ class ModelHealth:
         return min(waits, default=float("inf"))
 
     def begin_probe(self, model_id: str, now: float) -> None:
-        """Note that a held model is being asked about."""
+        """Record that a held model is being probed."""
         self._favours_crowd = model_id not in self.crowd
         if model_id in self.crowd:
             self._to_the_end(model_id)
@@ -335,11 +334,11 @@ class ModelHealth:
         self._troubled[model_id].probes += 1
 
     def is_batch_next(self, model_id: str) -> bool:
-        """Say whether the next probe of a held model is a batch, and not one row."""
+        """Return whether the next probe of a held model is a batch, and not one row."""
         return model_id in self._troubled and self._troubled[model_id].probes % 2 == 1
 
     def put_off(self, model_id: str, until: float) -> None:
-        """Ask about a held model later: all that is left of it is on its way."""
+        """Probe a held model later: all of its rows are in flight."""
         if model_id in self.crowd:
             self._to_the_end(model_id)
             self._crowd_breaker.hold(until)
@@ -347,14 +346,14 @@ class ModelHealth:
             self.held[model_id].hold(until)
 
     def end_probe(self, model_id: str, now: float) -> None:
-        """Note that a probe is over, whether or not it could tell anything."""
+        """Record that a probe has ended, with or without an answer."""
         if model_id in self.crowd:
             self._crowd_breaker.abandoned(now)
         elif (breaker := self.held.get(model_id)) is not None:
             breaker.abandoned(now)
 
     def forget(self, model_id: str) -> None:
-        """Hold a model no longer: nothing of it is left."""
+        """Hold a model no longer: it has no rows left."""
         self._troubled.pop(model_id, None)
         self.held.pop(model_id, None)
         self.crowd.pop(model_id, None)
@@ -370,7 +369,7 @@ class ModelHealth:
         self._crowd_breaker.probe_now(now)
 
     def abandon_all(self) -> None:
-        """Forget that probes are on their way."""
+        """Forget that models are being probed: the tasks are gone."""
         for breaker in self.held.values():
             breaker.abandoned(0.0)
         self._crowd_breaker.abandoned(0.0)
@@ -378,7 +377,7 @@ class ModelHealth:
 
 @dataclass(slots=True, frozen=True)
 class Unproven(Collection[str]):
-    """All models that are not known to be healthy, as a collection that can only be asked."""
+    """All models that are not known to be healthy, as a collection for membership tests only."""
 
     model_health: ModelHealth
 
@@ -387,9 +386,9 @@ class Unproven(Collection[str]):
         return not (isinstance(model_id, str) and self.model_health.is_healthy(model_id))
 
     def __iter__(self) -> Iterator[str]:
-        """Yield nothing: nobody knows them all."""
+        """Yield nothing: they can't be listed."""
         return iter(())
 
     def __len__(self) -> int:
-        """Return 1, as there may be any number."""
+        """Return 1, so that the collection counts as not empty."""
         return 1

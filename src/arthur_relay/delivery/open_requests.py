@@ -1,39 +1,40 @@
-"""Requests that are on their way, and those of them that hang: unanswered for longer than usual.
+"""Requests that are not answered yet, and those of them that hang: for longer than usual.
 
-A model for which Arthur never answers keeps each of its requests for the whole time limit. So a
-request that hangs makes room for others long before, and its model waits until it has ended.
+If Arthur never answers for a model, each of its requests lasts for the whole time limit. So a
+request that hangs gives up its slot long before that, and its model waits until it has ended.
 """
 
-from arthur_relay.delivery.in_flight import Delivery
+from arthur_relay.delivery.in_flight import DeliveryState
 
 LEAST_SECONDS = 2.0
-"""No request hangs before so long."""
+"""A request does not count as hanging before this time."""
 
 USUAL_TIMES = 4.0
-"""It hangs after so many times as long as answers take usually."""
+"""It hangs after this many times the usual duration of a request."""
 
 SMOOTHING = 0.1
-"""Weight of the newest answer in what is usual."""
+"""Weight of the newest answer in the usual duration."""
 
 
 class OpenRequests:
     """The requests that were sent and not answered. Pure; loop's thread only.
 
     Attributes:
-        waiting: Those that do not hang, the oldest first, and since when.
+        waiting: Those that do not hang, oldest first, and when they were sent.
         hanging: Those that do.
-        stalled: Models of which nothing has passed since a request that hangs, and of how many.
+        stalled: Models of which nothing has passed since a request that hangs was sent, and how
+            many such requests each has.
     """
 
     def __init__(self) -> None:
-        self.waiting: dict[Delivery, float] = {}
-        self.hanging: dict[Delivery, None] = {}
+        self.waiting: dict[DeliveryState, float] = {}
+        self.hanging: dict[DeliveryState, None] = {}
         self.stalled: dict[str, int] = {}
-        self._passed_since: set[Delivery] = set()
+        self._passed_since: set[DeliveryState] = set()
         self._usual = 0.0
 
     def __contains__(self, delivery: object) -> bool:
-        """Say whether a delivery is on its way and unanswered."""
+        """Return whether a delivery has a request that is not answered."""
         return delivery in self.waiting or delivery in self.hanging
 
     def clear(self) -> None:
@@ -43,12 +44,12 @@ class OpenRequests:
         self.stalled.clear()
         self._passed_since.clear()
 
-    def begin(self, delivery: Delivery, now: float) -> None:
-        """Note that a request sets off."""
+    def begin(self, delivery: DeliveryState, now: float) -> None:
+        """Record that a request is sent."""
         self.waiting[delivery] = now
 
-    def end(self, delivery: Delivery) -> None:
-        """Note that it was answered, or given up."""
+    def end(self, delivery: DeliveryState) -> None:
+        """Record that a request was answered or cancelled."""
         self.waiting.pop(delivery, None)
         self._passed_since.discard(delivery)
         if delivery not in self.hanging:
@@ -59,11 +60,11 @@ class OpenRequests:
             self.stalled[delivery.model_id] = left
 
     def answered(self, seconds: float) -> None:
-        """Note how long an answer took."""
+        """Record how long an answer took."""
         self._usual += SMOOTHING * (seconds - self._usual) if self._usual else seconds
 
     def passed(self, model_id: str) -> None:
-        """Note that rows of a model passed: what hangs of it hangs for what is in it."""
+        """Record that rows of a model passed: a request of it that hangs does so for its rows."""
         self.stalled.pop(model_id, None)
         for delivery in self.waiting:
             if delivery.model_id == model_id:
@@ -73,7 +74,7 @@ class OpenRequests:
     def _limit(self) -> float:
         return max(LEAST_SECONDS, USUAL_TIMES * self._usual)
 
-    def look(self, now: float) -> list[Delivery]:
+    def look(self, now: float) -> list[DeliveryState]:
         """Return the requests that hang from now on."""
         found = []
         for delivery, since in self.waiting.items():
@@ -93,5 +94,5 @@ class OpenRequests:
         return None if since is None else since + self._limit
 
     def models(self) -> set[str]:
-        """Return the models of all that is unanswered."""
+        """Return the models of all unanswered requests."""
         return {each.model_id for each in (*self.waiting, *self.hanging)}

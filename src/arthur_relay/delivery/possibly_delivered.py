@@ -1,11 +1,11 @@
-"""Which rows Arthur has already: those that it says are there, of which an answer was lost.
+"""Which rows Arthur may have already, because an answer was lost.
 
-Where a row that is sent again would be stored again, the destination is asked before. Where a
-second one is refused, the refusal says it.
+If a row that is sent again would be stored again, the destination is asked before. If it refuses a
+second one, the refusal says that the first one arrived.
 
-A row that was never sent before and is answered with 409 has somebody else's id, and is rejected.
-One that was sent, and nobody heard what became of it, is there itself. Of what an earlier process
-left, any row may have been on its way when that ended.
+A row that was never sent before and gets a 409 has the id of another inference, and is rejected. If
+it was sent before without an answer, the 409 means that it did arrive. Each row that an earlier
+process left may have been sent when that process ended.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ Arthur Engine stores fifty spans in 0.42 s."""
 
 
 class PossiblyDelivered:
-    """The rows of one delivery that may have arrived unheard. Immutable."""
+    """The rows of one delivery that may have arrived without an answer. Immutable."""
 
     __slots__ = ("_rows", "_stored_at")
 
@@ -34,7 +34,7 @@ class PossiblyDelivered:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "PossiblyDelivered":
-        """Return those of which the rows themselves say that they may have been sent before."""
+        """Return the rows that may have been sent before, according to their history."""
         return cls(
             row
             for row in rows
@@ -63,9 +63,9 @@ class PossiblyDelivered:
         return replace(answer, outcomes=tuple(outcomes.get(row, again) for row in batch.rows))
 
     def judge(self, attempt: Attempt, rows: tuple[Row, ...]) -> Attempt:
-        """Return an attempt with those rows delivered that are said to be there already.
+        """Return the attempt, with the rows delivered that got a 409 and may have been there.
 
-        Of several rows that are refused together nobody can say which are meant.
+        If several rows are refused together, it is not known which of them Arthur has.
         """
         if not self._rows or (attempt.failure is not None and len(rows) > 1):
             return attempt
@@ -78,8 +78,8 @@ class PossiblyDelivered:
         return replace(attempt, outcomes=outcomes, failure=None)
 
     def after(self, attempt: Attempt, rows: Iterable[Row]) -> "PossiblyDelivered":
-        """Return those that there are after an attempt to send some rows."""
-        if not attempt.is_unheard:
+        """Return the rows that may have arrived, after an attempt to send some more."""
+        if not attempt.may_have_arrived:
             return self
         stored_at = anyio.current_time() + STORING_SECONDS
         return PossiblyDelivered({*self._rows, *rows}, stored_at=stored_at)

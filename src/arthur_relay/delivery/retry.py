@@ -28,7 +28,7 @@ class FullJitter(wait_base):
         initial_seconds: The ceiling of the first wait.
         max_seconds: The highest ceiling.
         random: The randomness of jitter.
-        attempts_before: Attempts that count too, and were made elsewhere.
+        attempts_before: Earlier attempts that count as well.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class StopAfterElapsed(stop_base):
         self._clock = clock
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Say whether to give up."""
+        """Return whether to give up."""
         return self._clock() + retry_state.upcoming_sleep >= self._deadline
 
 

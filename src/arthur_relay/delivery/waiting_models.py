@@ -1,6 +1,6 @@
-"""The models whose rows stay in the buffer for now: a view of some sets, none of which is copied.
+"""The models whose rows stay in the buffer for now: a view of several sets, without a copy.
 
-It is asked for before each lease, and tens of thousands of models may be held.
+Each lease needs it, and tens of thousands of models may be held.
 """
 
 from collections.abc import Collection, Iterator
@@ -9,10 +9,10 @@ from itertools import chain
 
 
 class WaitingModels(AbstractSet[str]):
-    """The union of some collections, as they are at the time.
+    """The union of several collections, which may change meanwhile.
 
     Args:
-        parts: Collections of ids, in which an id is found quickly.
+        parts: Collections of model ids with a fast membership test.
     """
 
     __slots__ = ("_parts",)
@@ -21,14 +21,14 @@ class WaitingModels(AbstractSet[str]):
         self._parts = [part for part in parts if part]
 
     def __contains__(self, model_id: object) -> bool:
-        """Say whether a model has to wait."""
+        """Return whether a model has to wait."""
         for part in self._parts:  # noqa: SIM110 - `any` takes long, and a lease asks for each row
             if model_id in part:
                 return True
         return False
 
     def __ge__(self, other: AbstractSet[object]) -> bool:
-        """Say whether all of some models have to wait; how many others do is not asked."""
+        """Return whether all models of another set have to wait."""
         return all(model_id in self for model_id in other)
 
     def __iter__(self) -> Iterator[str]:
@@ -36,5 +36,5 @@ class WaitingModels(AbstractSet[str]):
         return iter(dict.fromkeys(chain.from_iterable(self._parts)))
 
     def __len__(self) -> int:
-        """Return how many they are, those that are in several parts once for each."""
+        """Return the number of models; one that is in several parts counts once for each."""
         return sum(map(len, self._parts))

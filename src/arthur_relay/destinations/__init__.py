@@ -1,4 +1,4 @@
-"""Where rows go. Every destination makes one attempt, and returns an outcome for every row."""
+"""Where rows are sent: a destination makes one attempt, and returns an outcome for each row."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -21,23 +21,23 @@ class Destination(AbstractAsyncContextManager["Destination", None], Protocol):
 
     @property
     def name(self) -> str:
-        """Where rows go, for people: an address without credentials."""
+        """The address that rows are sent to, for people; without credentials."""
         ...
 
     async def fetch_schema(self, model_id: str) -> Schema:
-        """Ask for a model.
+        """Ask for a model's schema.
 
         Raises:
             CredentialsError: The destination refused the credentials.
             ModelError: There is no such model, or it is not an LLM.
-            ConfigurationError: The destination refused the question for another reason, and asking
-                again can't help.
-            UnreachableError: The destination could not be asked; later it may.
+            ConfigurationError: The destination refused the request for another reason, and a
+                retry can't help.
+            UnreachableError: The destination did not answer; a later attempt may succeed.
         """
         ...
 
     async def deliver(self, batch: Batch) -> Attempt:
-        """Try once to deliver a batch. Failures are in the result; never raises them."""
+        """Try once to deliver a batch. Never raises: a failure is in the result."""
         ...
 
 
@@ -50,7 +50,7 @@ class RowEncoder(Protocol):
         ...
 
     def encode(self, capture: Encodable, epoch: int) -> list[Row]:
-        """Return the rows of a capture, in order; none when nothing of it can be sent."""
+        """Return the rows of a capture, in order. Empty when nothing of it can be sent."""
         ...
 
     def shrink(self, row: Row) -> Row | None:
@@ -62,15 +62,15 @@ class RowFormat(Protocol[SchemaT]):
     """How a destination wants its rows. Pure."""
 
     def schema_to_text(self, schema: SchemaT) -> str:
-        """Return a text to keep of a model: a JSON object, with the model's id as `id`."""
+        """Return a text to store a schema as: a JSON object, with the model's id as `id`."""
         ...
 
     def schema_from_text(self, model_id: str, text: str) -> SchemaT | None:
-        """Return the model that a text was kept of, or None when it is no text of that model."""
+        """Return the schema that a text stores, or None when it is not of that model."""
         ...
 
     def usual_schema(self, model_id: str) -> SchemaT:
-        """Return a model with the usual fields, in place of one that the destination refuses."""
+        """Return a schema with the usual fields, for a model that the destination refuses."""
         ...
 
     def encoder(

@@ -16,7 +16,7 @@ from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 RETRY = Outcome(Verdict.RETRY)
 
 OF_OTHERS = frozenset({405, 407, 421, 426, 511})
-"""Statuses that only others return: Arthur's routes take our methods, and Arthur is no proxy."""
+"""Statuses that Arthur never returns: its routes take our methods, and it is not a proxy."""
 
 KEYS_OF_OTHERS = frozenset(
     {"apiVersion", "kind", "path", "requestId", "statusCode", "success", "timestamp"}
@@ -41,16 +41,16 @@ def whole(
     reason: str = "",
     retry_after: float | None = None,
     *,
-    is_unheard: bool = False,
+    may_have_arrived: bool = False,
 ) -> Attempt:
     """Return an attempt with the same outcome for each row of a batch."""
     outcomes = (outcome,) * len(batch.rows)
-    return Attempt(outcomes, failure, reason, retry_after, is_unheard)
+    return Attempt(outcomes, failure, reason, retry_after, may_have_arrived)
 
 
 def malformed(batch: Batch, reason: str) -> Attempt:
-    """Return an attempt whose answer does not tell what became of the rows."""
-    return whole(batch, RETRY, Failure.MALFORMED, reason, is_unheard=True)
+    """Return an attempt whose answer does not say what became of the rows."""
+    return whole(batch, RETRY, Failure.MALFORMED, reason, may_have_arrived=True)
 
 
 def refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:

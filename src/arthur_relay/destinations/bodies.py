@@ -1,6 +1,6 @@
-"""The bodies of answers: read and decoded here, within bounds, and never trusted.
+"""Reads and decodes the bodies of answers, within bounds: they are not trusted.
 
-What the HTTP library decodes it decodes whole: a kilobyte on the wire becomes a megabyte in memory.
+The HTTP library decodes a body as a whole: a kilobyte on the wire may become a megabyte in memory.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ import zlib
 from collections.abc import AsyncIterator, Iterable
 
 ANSWER_BYTES = 8 * 1024 * 1024
-"""The longest answer that is read, decoded: one of 10,000 results, or of a model with as many
+"""The longest answer that is read, decoded. One with 10,000 results, or a model with as many
 attributes, has a tenth of it."""
 
 MAX_ENCODINGS = 2
-"""An answer that is encoded more often is no one's that means well."""
+"""No honest server encodes an answer more often."""
 
 MAX_MEMBERS = 16
-"""Parts that a gzip body may have; a server writes one, and each costs a copy of what follows."""
+"""The most members of a gzip body. Servers write one; each costs a copy of the bytes after it."""
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class UnreadableError(Exception):
-    """An answer's body is too long, or its encoding is not what it says; the text says which."""
+    """A body is too long, or is not encoded as its headers say; the text says which."""
 
 
 async def read(parts: AsyncIterator[bytes]) -> bytes:
-    """Read a body as it is on the wire.
+    """Read a body, still encoded.
 
     Raises:
-        UnreadableError: It is longer than `ANSWER_BYTES`; what follows is left unread.
+        UnreadableError: It is longer than `ANSWER_BYTES`; the rest is left unread.
         Exception: Whatever the iterator raises.
     """
     found = bytearray()
@@ -41,11 +41,11 @@ async def read(parts: AsyncIterator[bytes]) -> bytes:
 
 
 def decode(body: bytes, encodings: Iterable[str]) -> bytes:
-    """Undo what `Content-Encoding` names, last one first, within `ANSWER_BYTES`.
+    """Undo the encodings that `Content-Encoding` names, the last one first.
 
     Raises:
-        UnreadableError: One of them is unknown, there are too many, the body is encoded otherwise
-            or is cut, or it is too long when decoded.
+        UnreadableError: An encoding is unknown, there are too many, the body is encoded otherwise
+            or is cut, or it is longer than `ANSWER_BYTES` when decoded.
     """
     names = [name for text in encodings if (name := text.strip().lower()) not in ("", "identity")]
     if len(names) > MAX_ENCODINGS:
@@ -53,7 +53,7 @@ def decode(body: bytes, encodings: Iterable[str]) -> bytes:
     for name in reversed(names):
         if name not in _WINDOWS:
             raise UnreadableError("the answer has an encoding that was not asked for")
-        if body:  # that of a 204 has nothing to decode
+        if body:  # a 204 has none
             body = _inflate(body, name)
     return body
 

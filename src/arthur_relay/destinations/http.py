@@ -1,4 +1,4 @@
-"""The one seam to the HTTP library: a pooled client, and its errors as one of our own."""
+"""The one seam to the HTTP library: a pooled client, whose errors become one of our own."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said. `headers` has lower-case names.
+    """What the server returned. `headers` has lower-case names.
 
-    Only the status is in its `repr()`: the cookies of a login are credentials.
+    `repr()` shows only the status: the cookies of a login are credentials.
 
     Attributes:
-        problem: Why the body could not be read, in a few words, or "". It is empty then.
+        problem: Why the body could not be read, in a few words, or "". `body` is empty then.
     """
 
     status: int
@@ -72,9 +72,9 @@ class HttpClient:
         verify_ssl: Whether certificates are checked.
         use_proxies: Whether the proxies of the environment are used.
         timeout_seconds: How long one request may take, from connecting to the answer's end.
-        max_age_seconds: For how long new requests are made with a connection.
+        max_age_seconds: How long a connection is used for new requests.
         unix_socket: The path of a Unix socket to connect to, whatever the address says.
-        certificate: What we show where TLS asks for a certificate of ours, or None.
+        certificate: Our certificate for servers that ask for one, or None.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only
@@ -118,15 +118,14 @@ class HttpClient:
         await self._pools.leave()
 
     def renew(self) -> None:
-        """Make connections anew, from the next request on. Loop's thread only."""
+        """Use new connections from the next request on. Loop's thread only."""
         self._pools.give_up()
 
     def make_client(self) -> httpx.AsyncClient:
         """Make a client.
 
         Raises:
-            ConfigurationError: The authorities that are trusted, or our certificate, can't be
-                loaded.
+            ConfigurationError: The trusted authorities, or our certificate, can't be loaded.
         """
         limits = httpx.Limits(
             max_connections=self._connections,
@@ -167,14 +166,16 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         content: bytes | Batch | None = None,
     ) -> Answer:
-        """Make one request; redirects are answers. Content is JSON unless the headers name a type.
+        """Make one request. A redirect is returned like any other answer.
 
-        Whatever is raised in it is an attempt that failed, also what no one knows: the libraries
-        below do not map all that a broken connection or TLS raises, and an application's tests put
-        something of their own in the place of the network.
+        Content is JSON unless the headers name a type.
+
+        Whatever is raised in it counts as a failed attempt, unknown errors too: the libraries below
+        do not map all errors of a broken connection or of TLS, and an application's tests may put
+        something of their own in place of the network.
 
         Raises:
-            TransportError: No whole answer came.
+            TransportError: No complete answer came.
         """
         sent = dict(headers or {})
         if content is not None:
@@ -193,12 +194,12 @@ class HttpClient:
                 raise
             else:
                 pool.answers += 1
-                if 400 <= answer.status < 500:  # some say so that they want another certificate
+                if 400 <= answer.status < 500:  # it may mean that another certificate is wanted
                     self._look_at_trust(pool)
                 return answer
             finally:
                 self._pools.put_back(pool)
-                # Arthur sends the token as a cookie too; we say who we are by header only.
+                # Arthur sends the token as a cookie too; we send it in a header only.
                 pool.client.cookies.clear()
         except (GeneratorExit, anyio.get_cancelled_exc_class()) as error:
             if _is_cancelled(error):
@@ -236,7 +237,7 @@ class HttpClient:
         raise TransportError(f"no answer within {self._timeout:g} s", may_have_arrived=True)
 
     def _look_after(self, pool: pools.Pool, error: BaseException) -> None:
-        """Give up a pool in which an error says that what is idle may be dead."""
+        """Give up a pool after an error that means that its idle connections may be dead."""
         has_connected = not (isinstance(error, httpx.ConnectError) or _is_untrusted(error))
         if has_connected and pool.answers:
             self._pools.give_up(pool)
@@ -244,7 +245,7 @@ class HttpClient:
             self._look_at_trust(pool)
 
     def _look_at_trust(self, pool: pools.Pool) -> None:
-        """Give up a pool that was made with certificates of which there are newer ones."""
+        """Give up a pool if there are newer certificates than those that it was made with."""
         if self._trust is not None and self._trust.has_changed:
             self._pools.give_up(pool)
 
@@ -259,7 +260,7 @@ async def _answer(response: httpx.Response) -> Answer:
     body = b""
     try:
         try:
-            body = response.content  # of one that a mock library made whole
+            body = response.content  # a mock library made the answer as a whole
         except httpx.ResponseNotRead:
             encodings = response.headers.get("content-encoding", "").split(",")
             body = decode(await read(response.aiter_raw()), encodings)
@@ -277,9 +278,9 @@ async def _answer(response: httpx.Response) -> Answer:
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Say whether this task is to end; a cancellation can also be one that the answer came to.
+    """Return whether this task is cancelled; the request may also have ended in a cancellation.
 
-    Passed on, that would end the worker: a task group takes it for its own.
+    If that were raised, it would end the worker: a task group takes it for its own.
     """
     if isinstance(error, GeneratorExit) or anyio.current_effective_deadline() == float("-inf"):
         return True
@@ -304,18 +305,18 @@ def import_client() -> None:
     try:
         import httpcore  # noqa: PLC0415 - see above
     except AttributeError:
-        # Trio wants of sockets what those of eventlet have not. Without it httpcore does.
+        # Trio needs features that eventlet's sockets do not have; httpcore works without trio.
         sys.modules["trio"] = None  # type: ignore[assignment] # the documented way to forbid it
         try:
             import httpcore  # noqa: F401, PLC0415 - see above
         finally:
             del sys.modules["trio"]
-    # It looks whether an idle connection was closed, without a wait, which the library makes one.
+    # httpcore polls idle connections with a select that does not wait; a patched one may.
     sys.modules["httpcore._utils"].__dict__["select"] = native.select
 
 
 def user_agent() -> str:
-    """Return how we name ourselves, in the form that Arthur's SDK uses."""
+    """Return our `User-Agent`, in the form that Arthur's SDK uses."""
     try:
         number = version("arthur-relay")
     except PackageNotFoundError:  # run from a source tree that is not installed
@@ -329,10 +330,10 @@ def retry_after_seconds(header: str | None, *, now: datetime, maximum: float) ->
     Args:
         header: The header's value, or None when there was none.
         now: The wall clock, timezone-aware.
-        maximum: Longer waits are cut to this: an absurd header must not stop delivery for ever.
+        maximum: Longer waits are cut to this: an absurd header must not stop delivery forever.
 
     Returns:
-        Seconds to wait, 0..maximum, or None when there is no header or it is nonsense.
+        Seconds to wait, 0..maximum, or None when there is no header or it is not valid.
     """
     if header is None:
         return None
@@ -356,7 +357,7 @@ def _transport_error(error: BaseException) -> TransportError:
 
 
 def _is_untrusted(error: BaseException) -> bool:
-    """Say whether it is the certificate; httpcore 1.0.0 passes on what `ssl` raised."""
+    """Return whether the server's certificate is the reason; httpcore 1.0.0 raises `ssl` errors."""
     kinds = httpx.ConnectError | ssl.SSLError
     return isinstance(error, kinds) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
@@ -364,8 +365,7 @@ def _is_untrusted(error: BaseException) -> bool:
 _CERTIFICATE_REFUSED = re.compile(
     r"\[SSL: \w+_ALERT_((?:NO|BAD|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA)\]"
 )
-"""What a server says by an alert (RFC 8446, 6.2), as OpenSSL names it: only of our certificate, for
-of the server's own we are the judge."""
+"""The alerts (RFC 8446, 6.2) with which a server refuses our certificate, as OpenSSL names them."""
 
 
 def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind

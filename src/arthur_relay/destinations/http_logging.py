@@ -1,9 +1,9 @@
-"""Keeps what the HTTP library logs of our requests out of every log: headers are credentials.
+"""Keeps the HTTP library's log records of our requests out of every log: they hold credentials.
 
 At DEBUG httpcore logs the headers of each answer, the cookie of a login among them, and the
-password of a SOCKS proxy; httpx logs a line for each request. Which loggers the application has at
-DEBUG is not ours to say, so the records are dropped where they are made. The application's own
-requests, on whatever thread, are logged as ever.
+password of a SOCKS proxy; httpx logs a line for each request. The application decides which loggers
+are at DEBUG, so the records are dropped where they are made. The application's own requests, on
+any thread, are logged as usual.
 """
 
 import logging
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# With those that are made when httpcore first needs them. A filter is not inherited by the loggers
-# below, so each has its own.
+# Includes those that httpcore makes when it first needs them. A child logger does not inherit a
+# filter, so each has its own.
 LOGGERS = (
     "httpcore",
     "httpcore.connection",
@@ -23,12 +23,12 @@ LOGGERS = (
     "httpx",
 )
 
-# Of the context, not the thread: a redactor may make requests of its own on the worker's thread.
+# Per context, not per thread: a redactor may make requests of its own on the worker's thread.
 _ours: ContextVar[bool] = ContextVar("arthur_relay_request", default=False)
 
 
 class _NotOurs(logging.Filter):
-    """Passes the records that are not made by a request of ours."""
+    """Passes the records that do not come from a request of ours."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - all are alike
         return not _ours.get()
@@ -38,7 +38,7 @@ _NOT_OURS = _NotOurs()
 
 
 def install() -> None:
-    """Put the filter on every logger of the HTTP library. Any thread; a second time is nothing."""
+    """Put the filter on every logger of the HTTP library. Any thread; may be called again."""
     known = [name for name in list(logging.root.manager.loggerDict) if name.startswith("httpcore.")]
     for name in {*LOGGERS, *known}:
         logging.getLogger(name).addFilter(_NOT_OURS)  # keeps each filter once
@@ -46,7 +46,7 @@ def install() -> None:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Have the HTTP library log nothing of what is done within, tasks begun in it included."""
+    """Keep the HTTP library from logging within the block, also in tasks started there."""
     token = _ours.set(True)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Pools of connections, one after the other: each is given up when it is old, or seen to be dead.
+"""Pools of connections, one after the other: each is given up when it is old or found to be dead.
 
-A connection that nobody has used for a while may be dead without a sign: a firewall forgot it, the
-machine was asleep. Where one was, those beside it are too, and each would cost a time-out. And one
-that is used without a pause would go on to an address that the name has long left.
+A connection that was idle for a while may be dead without a sign: a firewall forgot it, or the
+machine was asleep. Then the others of its pool are dead too, and each would cost a time-out. A
+connection that is always in use would stay with an address after the DNS name has changed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.randomness import Randomness
 
 KEEP_ALIVE_SECONDS = 2.0
-"""How long an idle connection is kept. Rows come by at least once a second where there are any; and
-after a longer silence the connection may be dead, which costs a whole time-out to find out, while
-another one costs some milliseconds. `flush(5)` can't wait for the time-out."""
+"""How long an idle connection is kept. Where there are rows, some are sent at least once a second.
+After a longer pause the connection may be dead: to find that out takes a whole time-out, for which
+`flush(5)` can't wait, while a new connection takes some milliseconds."""
 
 JITTER = 0.1
-"""By what part a pool's age limit is shortened at most, so that processes do not renew together."""
+"""The largest part by which a pool's life is shortened, so that processes do not renew together."""
 
 CLOSE_SECONDS = 1.0
 """How long closing a pool may take."""
@@ -36,12 +36,12 @@ class Pool:
     """Connections that were opened in one period.
 
     Attributes:
-        client: Has them.
+        client: Owns the connections.
         expires_at: When no more requests are made with them, on the clock's scale.
         used_at: When a request was last begun or ended, on the clock's scale.
-        in_use: Requests on their way.
-        answers: Answers that came: without any, no connection in it is idle.
-        is_given_up: Whether it is closed as soon as no request is on its way in it.
+        in_use: Requests in flight.
+        answers: Answers that came; before the first one, no connection in it can be idle.
+        is_given_up: Whether it gets no more requests, and is closed when none is left in it.
     """
 
     client: httpx.AsyncClient
@@ -56,7 +56,7 @@ class MakesClients(Protocol):
     """Knows how a client is configured."""
 
     def make_client(self) -> httpx.AsyncClient:
-        """Return a new client; raises when it can't be configured like that."""
+        """Return a new client; raises when its configuration is not valid."""
         ...
 
 
@@ -64,18 +64,18 @@ class CountsSleep(Protocol):
     """A clock of durations."""
 
     def passed(self) -> float:
-        """Return seconds on any scale, those included in which the machine was asleep."""
+        """Return seconds on any scale, including those in which the machine was asleep."""
         ...
 
 
 class Pools:
-    """Gives each request the pool in force. One loop; a cancellation leaves it usable.
+    """Gives each request the current pool. One loop; a cancellation leaves it usable.
 
     Args:
         maker: Makes clients.
-        max_age_seconds: How long a pool is in force, at most.
+        max_age_seconds: How long a pool gets new requests, at most.
         random: The randomness of jitter.
-        clock: Tells durations.
+        clock: Measures durations.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class Pools:
         Raises:
             Exception: A client can't be made.
         """
-        # They are of the process which forked this one. Kept, so that nothing here ever finds
-        # their connections unused and closes them.
+        # They belong to the process that forked this one. They are kept, so that nothing here
+        # finds their connections unused and closes them.
         self._parents += self._given_up
         if self._current is not None:
             self._parents.append(self._current)
@@ -109,14 +109,14 @@ class Pools:
         self._current = self._open()
 
     async def leave(self) -> None:
-        """Close everything. Never raises but for a cancellation."""
+        """Close everything. Raises nothing but a cancellation."""
         pools = [*self._given_up, *([self._current] if self._current is not None else [])]
         self._given_up, self._current = [], None
         for pool in pools:
             await _close(pool)
 
     async def tidy(self) -> None:
-        """Put another pool in force if it is time, and close those that nobody uses any more."""
+        """Open a new pool if the current one is over, and close the unused ones before it."""
         if self._current is not None and self._is_over(self._current):
             self._renew()
         unused = [pool for pool in self._given_up if not pool.in_use]
@@ -125,7 +125,7 @@ class Pools:
             await _close(pool)
 
     def take(self) -> Pool:
-        """Return the pool in force, for one request; to be put back."""
+        """Return the current pool for one request, after which it is to be put back."""
         assert self._current is not None, "the client is used outside of its context"
         if self._is_over(self._current):
             self._renew()
@@ -135,19 +135,19 @@ class Pools:
         return pool
 
     def put_back(self, pool: Pool) -> None:
-        """Say that the request is over, however it ended."""
+        """Record that the request has ended, in whatever way."""
         pool.in_use -= 1
         pool.used_at = self._clock.passed()
 
     def give_up(self, pool: Pool | None = None) -> None:
-        """Make no more requests with a pool, that in force by default; it is closed in time."""
+        """Make no more requests with a pool, the current one by default; it is closed later."""
         current = self._current
         if current is not None and pool in (None, current):
             current.is_given_up = True
 
     def _is_over(self, pool: Pool) -> bool:
-        # Those that lie idle for longer are dropped one by one by the library, but its clock stands
-        # still while the machine is asleep; then also beside a request that was on its way.
+        # The library drops connections that are idle for longer, but its clock stands still while
+        # the machine is asleep; that also concerns those beside a request that was in flight.
         now = self._clock.passed()
         is_stale = now - pool.used_at > KEEP_ALIVE_SECONDS
         return pool.is_given_up or is_stale or now >= pool.expires_at
@@ -165,7 +165,7 @@ class Pools:
 
 
 async def _close(pool: Pool) -> None:
-    # An error in it would be one of whoever makes a request, or end the worker.
+    # An error here would be raised in an unrelated request, or end the worker.
     with (
         anyio.CancelScope(shield=True),
         anyio.move_on_after(CLOSE_SECONDS),
@@ -176,13 +176,12 @@ async def _close(pool: Pool) -> None:
 
 
 class AwakeAndAsleep:
-    """Tells seconds that also count those in which the machine was asleep, or frozen.
+    """A clock that also counts the seconds in which the machine was asleep or frozen.
 
-    No clock does so everywhere: of macOS and Windows those that measure durations stand still in
-    sleep, and in a virtual machine that is stored and woken up again all but the wall clock do. So
-    the wall clock counts too where it is ahead. Set forward by hand it looks like sleep, and costs
-    new connections. One thread.
-
+    No clock does so everywhere: on macOS and Windows those for durations stand still in sleep, and
+    in a virtual machine that is suspended and resumed all but the wall clock do. So the wall clock
+    counts where it is ahead. Setting it forward looks like sleep, and costs new connections. One
+    thread.
     """
 
     def __init__(self) -> None:
@@ -198,7 +197,7 @@ class AwakeAndAsleep:
 
 
 def steady_clock() -> float:
-    """Return seconds that nobody sets, on Linux also those in which the machine is asleep."""
+    """Return seconds of a clock that can't be set; on Linux it goes on while the machine sleeps."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return monotonic() if boot_time is None else time.clock_gettime(boot_time)
 

@@ -1,7 +1,7 @@
-"""Which proxy of the environment leads to an address; what can't be understood is left out.
+"""Which proxy of the environment is used for an address; entries that can't be read are left out.
 
-The variables are those that other programs use, of which one may mean what another does not: they
-must not be an exception in an application. They are read as curl does.
+Other programs use the same variables, and may read them differently: a value that we can't read
+must not raise in an application. They are read as curl reads them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Route:
 
     Attributes:
         proxy: The proxy's address, which may hold a password; None when there is none.
-        problems: What of the environment is left out, in sentences that quote no value.
+        problems: What is left out of the environment, in sentences that quote no value.
     """
 
     proxy: str | None = None
@@ -39,8 +39,8 @@ def route_to(url: str, proxies: Mapping[str, str] | None = None) -> Route:
 
     Args:
         url: The address, http or https.
-        proxies: Proxies by scheme, and under `no` the hosts that need none; by default those of
-            the environment, or of the system where that has some.
+        proxies: Proxies by scheme, and under `no` the hosts that need none. By default those of
+            the environment, or of the operating system.
     """
     found = getproxies() if proxies is None else proxies
     target = urlsplit(url)
@@ -63,7 +63,7 @@ def route_to(url: str, proxies: Mapping[str, str] | None = None) -> Route:
 
 
 def _problem(proxy: str) -> str:
-    """Say why a proxy can't be used, or ""."""
+    """Return why a proxy can't be used, or ""."""
     try:
         parts = urlsplit(proxy)
         is_whole = bool(parts.hostname) and parts.port != 0
@@ -80,7 +80,7 @@ def _problem(proxy: str) -> str:
 
 
 def _is_passed_by(host: str, port: int | None, no_proxy: str) -> tuple[bool, tuple[str, ...]]:
-    """Say whether a host needs no proxy, and what of `NO_PROXY` is left out."""
+    """Return whether a host needs no proxy, and what is left out of `NO_PROXY`."""
     host = host.lower().rstrip(".")
     unclear = 0
     for entry in no_proxy.lower().split(","):
@@ -100,7 +100,7 @@ def _is_passed_by(host: str, port: int | None, no_proxy: str) -> tuple[bool, tup
 
 
 def _matches(entry: str, host: str, port: int | None) -> bool | None:
-    """Say whether an entry means the host; None when nobody can say what it means."""
+    """Return whether an entry matches the host; None when the entry can't be read."""
     if "/" in entry and "://" not in entry:
         return _is_in_network(entry, host)
     try:
@@ -135,4 +135,4 @@ def _is_in_network(entry: str, host: str) -> bool | None:
     try:
         return ip_address(host) in network
     except ValueError:
-        return False  # a name: it is not looked up for this
+        return False  # a name, which is not resolved for this

@@ -1,4 +1,4 @@
-"""Whose certificates are trusted, and which is ours: read from files, again when they change."""
+"""The certificates that are trusted, and our own; read again when their files change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class _EncryptedKeyError(Exception):
-    """A password is asked for, and nobody is there to give it."""
+    """The key is encrypted, and there is no password for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The files of the certificate that says to Arthur's front who we are.
+    """The files of our certificate, for a proxy before Arthur that asks for one.
 
     Attributes:
         certificate: A PEM file with the certificate and its chain.
@@ -35,10 +35,10 @@ class ClientCertificate:
 
     @classmethod
     def of(cls, settings: RelaySettings) -> Self | None:
-        """Return that which the settings name, or None.
+        """Return the certificate that the settings name, or None.
 
         Raises:
-            SettingsError: They name a key alone.
+            SettingsError: They name a key without a certificate.
         """
         if settings.client_cert_file is not None:
             return cls(settings.client_cert_file, settings.client_key_file)
@@ -55,10 +55,10 @@ class ClientCertificate:
         return (self.certificate,) if self.key is None else (self.certificate, self.key)
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Have connections of a context show it.
+        """Load it into a context, for its connections.
 
         Raises:
-            SettingsError: A file can't be read, the key is another one's or is encrypted.
+            SettingsError: A file can't be read, or the key does not match or is encrypted.
         """
         try:
             context.load_cert_chain(self.certificate, self.key, password=_no_password)
@@ -89,11 +89,11 @@ def _no_password() -> NoReturn:
 class Trust:
     """The authorities that one client trusts, and its own certificate. One loop.
 
-    The authorities of a directory are looked up by OpenSSL itself, at each handshake.
+    OpenSSL itself looks up the authorities of a directory, at each handshake.
 
     Args:
         verify: Whether certificates are checked.
-        ours: The certificate that is shown where one is asked for, or None.
+        ours: Our certificate for servers that ask for one, or None.
     """
 
     def __init__(self, *, verify: bool, ours: ClientCertificate | None = None) -> None:
@@ -106,7 +106,7 @@ class Trust:
         """Return the context for new connections; the same one until a file changes.
 
         Raises:
-            ConfigurationError: The files can't be loaded, and never could.
+            ConfigurationError: The files can't be loaded, and were not loaded before.
         """
         seen = self._state()
         if self._context is not None and seen == self._seen:
@@ -116,7 +116,7 @@ class Trust:
         except ConfigurationError:
             if self._context is None:
                 raise
-            # A file is being written at this moment, or one of two is still to be: next time.
+            # A file, or one of the two, may just be being written: try again next time.
         else:
             self._seen = seen
         return self._context
@@ -137,7 +137,7 @@ class Trust:
 
     @property
     def has_changed(self) -> bool:
-        """Whether the next context is another one."""
+        """Whether the files have changed since the context was loaded."""
         return self._context is not None and self._state() != self._seen
 
     def _state(self) -> Any:
@@ -146,7 +146,7 @@ class Trust:
 
 
 def _state_of(paths: Iterable[str | Path]) -> Any:
-    """Return what changes when a file is written anew, or a link to it is set elsewhere."""
+    """Return a value that changes when a file is written, or a link points elsewhere."""
     state: list[Any] = []
     for path in paths:
         try:
@@ -159,6 +159,6 @@ def _state_of(paths: Iterable[str | Path]) -> Any:
 
 
 def _variables_set() -> str:
-    """Return those of the variables that are set, as they are written there, or ""."""
+    """Return the names of the variables that are set, as they are spelled there, or ""."""
     found = [name for name in sorted(os.environ) if name.upper() in _VARIABLES and os.environ[name]]
     return " and ".join(found)

@@ -1,7 +1,7 @@
-"""What an answer says: its text, its refusal, its reasoning, on every langchain-core.
+"""The texts of an answer, with any langchain-core: what it says, its refusal, its reasoning.
 
-Before 1.2.12, LangChain takes the first text block of an answer for its text; so the text is put
-together here, by the rule of `message.text` of later versions.
+Before 1.2.12, LangChain takes only the first text block of an answer as its text. So the text is
+assembled here, by the rule of `message.text` in later versions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from arthur_relay.inference import GenerationSnapshot
 
 _REASONING_TEXTS = ("reasoning", "thinking", "reasoning_content", "text", "content")
-"""What holds the text of a block of reasoning, by LangChain's and the providers' names."""
+"""The names that LangChain and the providers have for the text of a reasoning block."""
 
 
 def output_text(generation: GenerationSnapshot) -> Any:
     """Return what the model said to the user: its text, else its refusal, else its spoken words.
 
-    A text that was refused halfway has the refusal behind it. Reasoning is never among it.
+    If the model refused halfway, the refusal follows the text. Reasoning is never included.
     """
     if generation.parts is None and not generation.facts:
         return generation.text
@@ -45,7 +45,7 @@ def _with_refusal(text: Any, generation: GenerationSnapshot) -> Any:
 
 
 def refusal(generation: GenerationSnapshot) -> str | None:
-    """Return the words with which the model, or its provider, refused, or None."""
+    """Return the refusal of the model or its provider, or None."""
     if generation.parts is not None and (blocks := _joined(generation, PartKind.REFUSAL)):
         return blocks
     for facts in generation.facts:
@@ -57,12 +57,12 @@ def refusal(generation: GenerationSnapshot) -> str | None:
 
 
 def is_complete(generation: GenerationSnapshot) -> bool:
-    """Return whether the answer was whole: the model stopped, or no chunk was to follow."""
+    """Return whether the answer is complete: the model stopped, or this was the last chunk."""
     return generation.is_last or finish_reason(generation) is not None
 
 
 def reasoning_text(generation: GenerationSnapshot) -> str | None:
-    """Return what the model thought before it answered, as far as the provider tells, or None."""
+    """Return the model's reasoning, as far as the provider returns it, or None."""
     found = "".join(
         text
         for kind, block in generation.parts or ()
@@ -93,13 +93,13 @@ def _reasoning_texts(holder: Any, depth: int = 4) -> Iterator[str]:
             yield from _reasoning_texts(item, depth - 1)
     elif isinstance(holder, Mapping):
         found = read_first(holder, _REASONING_TEXTS)
-        if not found:  # OpenAI tells a summary, in parts
+        if not found:  # OpenAI returns a summary, in parts
             found = holder.get("summary")
         yield from _reasoning_texts(found, depth - 1)
 
 
 def _transcript(generation: GenerationSnapshot) -> str:
-    """Return what an answer of sound says, or an empty text."""
+    """Return the transcript of an audio answer, or an empty text."""
     for facts in generation.facts:
         found = plain_text(read(facts.get("audio"), "transcript"))
         if found is not None:

@@ -1,4 +1,4 @@
-"""How a value becomes one of the type that a model has registered, never something else. Pure."""
+"""Converts values to the types that a model has registered, and refuses all others. Pure."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ TOKENS = "TOKENS"
 LIKELIHOODS = "TOKEN_LIKELIHOODS"
 
 MAX_PAIRS = 5
-"""Candidates per token that Arthur takes at most (Arthur's documentation of April 2024)."""
+"""The most candidates per token that Arthur accepts (Arthur's documentation of April 2024)."""
 
 
 class NotCoercible(Exception):  # noqa: N818 - control flow between two functions, not an error
-    """The value can't become one of the registered type."""
+    """The value can't be converted to the registered type."""
 
 
 def coercer(value_type: str, omitted: Callable[[], None] | None = None) -> Callable[[Any], Any]:
-    """Return a function that turns a value into one of a type.
+    """Return a function that converts values to a type.
 
     NaN, infinities and None are not coercible: Arthur's SDK sends null for them, which Arthur
     treats like an absent value. A NumPy scalar or array, or an enum's member, counts as the value
-    that it stands for. Elements of a list that do not fit are left out of it.
+    that it stands for. Elements of a list that do not fit are omitted.
 
     Args:
         value_type: The type, as Arthur names it.
-        omitted: Called once for each element that is left out of a value.
+        omitted: Called for each element that is omitted from a value.
 
     Returns:
         A function that raises `NotCoercible` when the value does not fit, or whatever the value
@@ -63,10 +63,10 @@ def _to_text(value: Any, plain: PlainValues) -> str:  # noqa: PLR0911 - one retu
         case int():
             try:
                 return str(value)
-            except ValueError:  # an integer of more digits than Python writes
+            except ValueError:  # an integer with more digits than Python converts
                 raise NotCoercible from None
         case float() if math.isfinite(value):
-            return float.__repr__(value)  # NumPy's floats are floats, and print their type
+            return float.__repr__(value)  # NumPy's floats are floats, but print their type
         case Decimal() | Fraction() if math.isfinite(value):
             return str(value)
         case float() | Decimal() | None:
@@ -134,7 +134,7 @@ def _to_boolean(value: Any) -> bool:
 
 
 def _to_likelihoods(value: Any) -> dict[str, float]:
-    """Return one token's candidates unchanged, if Arthur takes them: at most five, each 0 to 1."""
+    """Return a token's candidates unchanged, if Arthur accepts them: up to five, each 0 to 1."""
     if not isinstance(value, Mapping) or len(value) > MAX_PAIRS:
         raise NotCoercible
     pairs = {str(token): _to_float(probability) for token, probability in value.items()}
@@ -178,7 +178,7 @@ def _to_all_likelihoods(value: Any) -> list[dict[str, float]]:
 
 
 def _to_nothing(_value: Any) -> NoReturn:
-    """Refuse the types that no LLM's run has values of, such as images and time series."""
+    """Refuse types of which an LLM run has no values, such as images and time series."""
     raise NotCoercible
 
 

@@ -1,4 +1,4 @@
-"""What a provider tells of an answer beside its text, read by whatever name it is told."""
+"""The facts that a provider returns with an answer's text, under whatever names."""
 
 from __future__ import annotations
 
@@ -23,24 +23,21 @@ _SHORTEST_REPEATED = 3
 """Finish reasons and model names have at least this many characters ("eos", "gpt...")."""
 
 _FINAL_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
-"""Of the Responses API: others ("in_progress", "queued") tell of an answer that goes on."""
+"""Of the Responses API. With others ("in_progress", "queued"), the answer is not finished."""
 
 _UNSPECIFIED = frozenset({"0", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"})
 
 _NOTES = frozenset({"stop_details", "finish_message", "prompt_feedback"})
 
 _OWN_IDS = ("run-", "lc_", "lc-")
-"""How the ids begin that LangChain makes up for messages whose provider gives none."""
+"""The prefixes of ids that LangChain generates when the provider returns none."""
 
 
 def finish_reason(generation: GenerationSnapshot) -> str | None:
     """Return why the model stopped, in the provider's words, or None."""
-    for facts in generation.facts:
-        for name in FINISH_REASON:
-            if name in facts:
-                found = once(facts[name], generation)
-                if found is not None:
-                    return found
+    reason = _first_text(generation, FINISH_REASON)
+    if reason is not None:
+        return reason
     for facts in generation.facts:
         found = _finish_details(facts, generation)
         if found is not None:
@@ -49,8 +46,8 @@ def finish_reason(generation: GenerationSnapshot) -> str | None:
 
 
 def _finish_details(facts: Mapping[str, Any], generation: GenerationSnapshot) -> str | None:
-    """Return the reason where it is told in other forms."""
-    # Gemini, of a prompt that it does not answer at all.
+    """Return the reason where it has another form."""
+    # Gemini, for a prompt that it does not answer at all.
     blocked = plain_text(read(facts.get("prompt_feedback"), "block_reason"))
     if blocked is not None and blocked not in _UNSPECIFIED:
         return blocked
@@ -79,7 +76,7 @@ def service_tier(generation: GenerationSnapshot) -> str | None:
     """Return the service tier that answered, or None."""
     for facts in generation.facts:
         tier = read_first(facts, SERVICE_TIER)
-        if tier is None:  # Anthropic tells of it beside the counts
+        if tier is None:  # Anthropic returns it with the counts
             tier = read(facts.get("usage"), "service_tier")
         if isinstance(tier, Mapping):  # Bedrock's Converse
             tier = tier.get("type")
@@ -90,17 +87,17 @@ def service_tier(generation: GenerationSnapshot) -> str | None:
 
 
 def system_fingerprint(generation: GenerationSnapshot) -> str | None:
-    """Return OpenAI's name of the system that answered, or None."""
+    """Return OpenAI's name for the system that answered, or None."""
     return _first_text(generation, ("system_fingerprint",))
 
 
 def provider(generation: GenerationSnapshot) -> str | None:
-    """Return who answered, by LangChain's name of the provider, or None."""
+    """Return the provider that answered, by LangChain's name, or None."""
     return _first_text(generation, ("model_provider", "provider"))
 
 
 def cost(generation: GenerationSnapshot) -> Any:
-    """Return what the answer cost, where the provider says so, or None."""
+    """Return the cost of the answer, if the provider returns it, or None."""
     for facts in generation.facts:
         found = read_first(facts, COST)
         if found is None:
@@ -114,7 +111,7 @@ def cost(generation: GenerationSnapshot) -> Any:
 
 
 def refusal_note(generation: GenerationSnapshot) -> str | None:
-    """Return how a provider explains a refusal beside the answer, or None."""
+    """Return a provider's explanation of a refusal, outside of the answer, or None."""
     for facts in generation.facts:
         if _NOTES.isdisjoint(facts):  # nearly always
             continue
@@ -129,9 +126,9 @@ def refusal_note(generation: GenerationSnapshot) -> str | None:
 
 
 def once(text: Any, generation: GenerationSnapshot) -> str | None:
-    """Return a text without exact repeats, which merging streamed chunks makes: "stopstop".
+    """Return a text without the exact repeats that merged chunks have: "stopstop".
 
-    None for what is no text, or an empty one.
+    None for an empty text, or any other value.
     """
     found = plain_text(text)
     if found is not None and generation.streamed:

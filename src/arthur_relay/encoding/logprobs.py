@@ -1,4 +1,4 @@
-"""Log probabilities of a generation, in any provider's form, to Arthur's token likelihoods."""
+"""Converts log probabilities, in any provider's form, to Arthur's token likelihoods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALL_CANDIDATES = ("top_candidates", "topCandidates", "top_tokens")
 class TokenLikelihoods(NamedTuple):
     """The generated tokens and, for each, its most likely candidates; equally long, not empty.
 
-    The token itself is among its candidates, if the provider told its likelihood.
+    The token itself is among its candidates, if the provider returned its likelihood.
     """
 
     tokens: list[str]
@@ -30,19 +30,19 @@ class TokenLikelihoods(NamedTuple):
 def token_likelihoods(logprobs: Any) -> TokenLikelihoods | None:
     """Convert log probabilities.
 
-    The forms, of dicts or of objects with such attributes:
+    The forms, as dicts or as objects with such attributes:
 
-    - chat: `{"content": [{"token", "logprob", "top_logprobs": [{"token", "logprob"}]}]}`, or its
+    - chat: `{"content": [{"token", "logprob", "top_logprobs": [{"token", "logprob"}]}]}`, or the
       list alone (Ollama);
     - completion: `{"tokens": [...], "token_logprobs": [...], "top_logprobs": [{token: logprob}]}`,
       where one of the last two may be absent (Together, Fireworks);
     - Gemini: `{"chosen_candidates": [...], "top_candidates": [{"candidates": [...]}]}`.
 
-    Probabilities are `exp(logprob)`, held to 0..1; of more than `MAX_PAIRS` candidates the most
-    likely stay, and the token itself.
+    Probabilities are `exp(logprob)`, clamped to 0..1. Of more than `MAX_PAIRS` candidates, the most
+    likely ones and the token itself are kept.
 
     Returns:
-        None when there is nothing that can be read. Never raises an `Exception`.
+        The likelihoods, or None when nothing is readable. Never raises an `Exception`.
     """
     try:
         found = unwrapped(logprobs)
@@ -54,18 +54,18 @@ def token_likelihoods(logprobs: Any) -> TokenLikelihoods | None:
     return TokenLikelihoods([token for token, _ in pairs], [top for _, top in pairs])
 
 
-def is_told(logprobs: Any) -> bool:
-    """Return whether log probabilities say anything, be it in a form that can't be read."""
+def has_values(logprobs: Any) -> bool:
+    """Return whether log probabilities have any values, even in an unknown form."""
     if isinstance(logprobs, Mapping):
-        return any(is_told(value) for value in logprobs.values())
+        return any(has_values(value) for value in logprobs.values())
     return len(logprobs) > 0 if _is_list(logprobs) else logprobs is not None
 
 
 def spells_only_the_end(tokens: Sequence[str], text: Any) -> bool:
-    """Return whether tokens are those of a text's end alone.
+    """Return whether tokens spell only the end of a text.
 
-    LangChain's v3 event streams keep the log probabilities of the last chunk that had some, and
-    no others: sent beside the whole text they would be wrong.
+    LangChain's v3 event streams keep only the log probabilities of the last chunk that had some.
+    Sent with the whole text, they would be wrong.
     """
     spelled = "".join(tokens)
     return isinstance(text, str) and len(spelled) < len(text) and text.endswith(spelled)
@@ -75,7 +75,7 @@ _Pairs = list[tuple[str, dict[str, float]]]
 
 
 def _of_holder(logprobs: Any) -> _Pairs:
-    """Read a mapping, or an object, by the lists that it has."""
+    """Read a mapping or an object that has lists."""
     items = read_first(logprobs, _CHOSEN)
     if _is_list(items):
         return _of_items(items, _list(read_first(logprobs, _ALL_CANDIDATES)))
@@ -101,39 +101,39 @@ def _of_items(items: Sequence[Any], more: Sequence[Any] = ()) -> _Pairs:
 
     Args:
         items: The objects.
-        more: The candidates of each token, where they stand beside the list.
+        more: The candidates of each token, if they are in a second list.
     """
     pairs = []
     for index, item in enumerate(items):
         token = read_first(item, _TOKEN)
         logprob = unwrapped(read_first(item, _LOGPROB))
-        if _is_list(logprob):  # Cohere: for each token id in the text
+        if _is_list(logprob):  # Cohere: one for each token id
             logprob = sum(logprob)
         if token is None or isinstance(item, str):
             continue
         candidates = read_first(item, _CANDIDATES)
         if candidates is None and index < len(more):
             candidates = read_first(more[index], _CANDIDATES) or more[index]
-        told = [
+        found = [
             (read_first(each, _TOKEN), read_first(each, _LOGPROB)) for each in _list(candidates)
         ]
         if isinstance(candidates, Mapping):
-            told = list(candidates.items())
-        pairs.append((str(token), _most_likely(told, chosen=(token, logprob))))
+            found = list(candidates.items())
+        pairs.append((str(token), _most_likely(found, chosen=(token, logprob))))
     return pairs
 
 
 def _completion(tokens: Sequence[Any], chosen: Sequence[Any], tops: Sequence[Any]) -> _Pairs:
-    """Read lists that stand side by side: tokens, their log probabilities, their candidates."""
+    """Read parallel lists: tokens, their log probabilities, their candidates."""
     pairs = []
     for index, candidates in enumerate(tops):
-        told = list(candidates.items()) if isinstance(candidates, Mapping) else []
+        found = list(candidates.items()) if isinstance(candidates, Mapping) else []
         if len(tokens) == len(tops):
             token = str(tokens[index])
             logprob = chosen[index] if len(chosen) == len(tops) else None
-            pairs.append((token, _most_likely(told, chosen=(token, logprob))))
-        else:  # the most likely candidate stands for the token that was not told
-            top = _most_likely(told, chosen=("", None))
+            pairs.append((token, _most_likely(found, chosen=(token, logprob))))
+        else:  # the token is missing: its most likely candidate stands for it
+            top = _most_likely(found, chosen=("", None))
             pairs.append((max(top, key=top.__getitem__, default=""), top))
     return pairs
 
@@ -141,14 +141,14 @@ def _completion(tokens: Sequence[Any], chosen: Sequence[Any], tops: Sequence[Any
 def _most_likely(
     candidates: Iterable[tuple[Any, Any]], *, chosen: tuple[Any, Any]
 ) -> dict[str, float]:
-    """Return probability by token, in the provider's order: the most likely, and the chosen one."""
+    """Return probability by token, in the provider's order: the likeliest, and the chosen one."""
     found: dict[str, float] = {}
     for token, logprob in (*candidates, chosen):
         number = unwrapped(logprob)
         if token is None or isinstance(number, bool) or not isinstance(number, (int, float)):
             continue
         if not math.isnan(number):
-            # Two byte sequences can print alike; the first, more likely one is kept.
+            # Two byte sequences can print alike; the first one, which is likelier, is kept.
             found.setdefault(str(token), min(1.0, math.exp(min(0.0, number))))
     if len(found) <= MAX_PAIRS:
         return found

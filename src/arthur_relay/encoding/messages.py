@@ -1,7 +1,7 @@
 """The texts of LangChain's messages, from their snapshots, as LangChain itself would print them.
 
-The one module of the pipeline that needs LangChain's messages, which take a fifth of the daemon's
-start: it is imported by the handler that takes snapshots, and by nobody else before there are any.
+No other module of the pipeline needs LangChain's messages, whose import would take a fifth of the
+daemon's start. The handler that takes snapshots imports it, and nobody else before that.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from arthur_relay.inference import MessageSnapshot
 
 PLAIN_ROLES: Mapping[type, str] = {HumanMessage: "Human", AIMessage: "AI", SystemMessage: "System"}
-"""The classes whose text `get_buffer_string` prints behind their role, with any calls behind it.
+"""The classes that `get_buffer_string` prints as their role, their text and any calls.
 
-The classes themselves, not what is derived of them.
+Subclasses do not count.
 """
 
 
 def print_messages(messages: Sequence[MessageSnapshot]) -> str:
-    """Return what `get_buffer_string` makes of the messages. Never raises."""
+    """Return the messages as `get_buffer_string` prints them. Never raises."""
     return "\n".join(
         [
             f"{PLAIN_ROLES[cls]}: {kept}" if isinstance(kept, str) else _printed(_revive(cls, kept))
@@ -35,7 +35,7 @@ def print_messages(messages: Sequence[MessageSnapshot]) -> str:
 
 
 def _revive(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
-    """Make a message of a snapshot again, without validation: it was a message before."""
+    """Recreate a message from its snapshot, without validation: it was a message before."""
     message = cls.__new__(cls)
     # What pydantic's model_construct sets; that method is not used because subclasses override
     # it, and because it would fill in defaults for fields that the application had deleted.

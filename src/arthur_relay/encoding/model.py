@@ -1,4 +1,4 @@
-"""What is known of a model, whichever destination has it: its id and its fields."""
+"""A model's id and fields, for any destination."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from arthur_relay.errors import ConfigurationError
 
 MAX_MODEL_CHARACTERS = 255
-"""The longest id of a model; Arthur's have 36 characters."""
+"""The maximum length of a model's id; Arthur's have 36 characters."""
 
 _MOST_ENCODINGS = 8
 _SLASHES = re.compile(r"[/\\]")
@@ -18,7 +18,7 @@ _STEPS = frozenset({"", ".", ".."})
 
 
 class Schema(Protocol):
-    """What a destination has registered of a model; immutable."""
+    """The fields of a model that a destination has registered; immutable."""
 
     @property
     def model_id(self) -> str:
@@ -27,7 +27,7 @@ class Schema(Protocol):
 
     @property
     def types(self) -> Mapping[str, str]:
-        """The value type, in the destination's words, by the name of each field of an inference."""
+        """The value type of each field of an inference, in the destination's words, by name."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -36,11 +36,11 @@ class Schema(Protocol):
 
 
 def check_model_id(model_id: object) -> str:
-    """Return a model's id, if a destination can be asked for it.
+    """Return a model's id, if it can be part of a request.
 
     Raises:
-        ConfigurationError: The id is no text, is blank or too long, or would change the path of a
-            request.
+        ConfigurationError: The id is not a text, is blank or too long, or would change the path of
+            a request.
     """
     if not isinstance(model_id, str):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The plain form of an application's values: what JSON can hold, of whatever class they are."""
+"""Converts an application's values, of any class, to plain ones: those of JSON."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from uuid import UUID
 T = TypeVar("T")
 
 MAX_DEPTH = 200
-"""How deep values are nested that can be written; what is deeper has no plain form."""
+"""The most levels of nesting that can be written; deeper values have no plain form."""
 
 
 class NoPlainForm(Exception):  # noqa: N818 - control flow between two functions, not an error
-    """A value that nothing in JSON stands for."""
+    """Nothing in JSON can represent the value."""
 
 
 def unwrapped(value: Any) -> Any:
-    """Return the value that an enum's member or a NumPy scalar stands for, else the value itself.
+    """Return the value of an enum's member or a NumPy scalar; any other value is returned itself.
 
-    An array, also of PyTorch and others with a NumPy-like `dtype`, becomes a list. NumPy is not
-    needed for it.
+    An array becomes a list, also one of PyTorch or any other class with a NumPy-like `dtype`. This
+    does not need NumPy.
     """
     while isinstance(value, Enum):
         value = value.value
     if hasattr(type(value), "dtype") or (hasattr(value, "dtype") and hasattr(value, "tolist")):
-        return value.tolist()  # of a scalar, and of an array without dimensions, the number
+        return value.tolist()  # a number, if it is a scalar or has no dimensions
     return value
 
 
 class PlainValues:
-    """Turns values into plain ones. An element without a plain form costs itself, not its list.
+    """Converts values to plain ones. An element without a plain form is omitted from its list.
 
     Args:
-        omitted: Called for each element that is left out, if anybody wants to know.
+        omitted: Called for each omitted element.
     """
 
     def __init__(self, omitted: Callable[[], None] | None = None) -> None:
@@ -52,7 +52,7 @@ class PlainValues:
 
         Raises:
             NoPlainForm: There is none.
-            Exception: Whatever the value raises while it is read.
+            Exception: Anything that the value raises while it is read.
         """
         value = unwrapped(value)
         if value is None or isinstance(value, bool):
@@ -95,7 +95,7 @@ class PlainValues:
         return dict(self.kept(pairs, plain_pair))
 
     def kept(self, values: Iterable[Any], convert: Callable[[Any], T]) -> list[T]:
-        """Return what a function makes of each value, without those that it raises for.
+        """Return the converted values, without those for which the conversion raises.
 
         Raises:
             NoPlainForm: It raises for all of them.
@@ -122,6 +122,8 @@ def clean_text(text: str) -> str:
     """
     if "\x00" in text:
         text = text.replace("\x00", "")
+    if text.isascii():  # nearly always
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

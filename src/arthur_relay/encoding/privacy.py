@@ -1,4 +1,4 @@
-"""What becomes of texts before anything is stored or sent: hidden, redacted, cut. Fails closed."""
+"""Hides, redacts and cuts texts before anything is stored or sent. Fails closed."""
 
 from __future__ import annotations
 
@@ -21,37 +21,38 @@ from arthur_relay.system.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.privacy")
 
 HIDDEN = "[hidden]"
-"""Stands for a text that `hide_inputs` or `hide_outputs` keeps back."""
+"""Replaces a text that `hide_inputs` or `hide_outputs` hides."""
 
 WITHHELD = "[withheld: redaction failed]"
-"""Stands for a text of which a redactor could not say what must not be told."""
+"""Replaces a text on which a redactor failed."""
 
 CUT_ERROR_CHARACTERS = 64
-"""What is taken off an error that the callback has cut: half a secret looks like none."""
+"""The characters that are removed from the end of an error that the callback has cut: a redactor
+does not recognise half a secret."""
 
 Coerce = Callable[[Any], Any]
-Tell = Callable[[str], str]
+Clean = Callable[[str], str]
 
-# Of the values that a run tells by itself these can hold what people wrote; the others are numbers,
-# ids and the provider's fixed words.
-_TOLD_TEXTS = frozenset(name for name, value in RUN_VALUES.items() if value.is_text)
+# These values of a run can contain what people wrote. The others are numbers, ids and the fixed
+# words of the provider.
+_RUN_TEXTS = frozenset(name for name, value in RUN_VALUES.items() if value.is_text)
 _OUTPUTS = frozenset(name for name, value in RUN_VALUES.items() if value.is_output)
 
 _TEXTS = frozenset({"STRING", TEXT})
 
 
 class Privacy:
-    """Says what may be told of each text. Worker's thread only; never raises.
+    """Returns what may be sent of each text. Worker's thread only; never raises.
 
-    A text is hidden; else redacted, by each redactor in turn, and then cut. A redactor that raises,
-    or returns no text, costs the text, never the inference.
+    A text is hidden, or it is redacted by each redactor in turn and then cut. If a redactor raises
+    or returns no text, the text is lost, never the inference.
 
     Args:
         redactors: The redactors, in order.
         hide_inputs: Whether input texts are hidden.
         hide_outputs: Whether output texts, tokens, likelihoods and tool calls are hidden.
-        max_text_bytes: The longest text, in bytes of UTF-8; None for any.
-        failed: Called once for each text that a redactor failed on.
+        max_text_bytes: The maximum size of a text, in bytes of UTF-8; None for any.
+        failed: Called for each text on which a redactor failed.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Privacy:
 
     @classmethod
     def of(cls, settings: RelaySettings, failed: Callable[[], None]) -> Self | None:
-        """Return what the settings ask for, or None when that is nothing."""
+        """Return the privacy that the settings ask for, or None when they ask for nothing."""
         if not (
             settings.redact
             or settings.hide_inputs
@@ -92,33 +93,33 @@ class Privacy:
         )
 
     def input(self, text: str) -> str:
-        """Return what may be told of an input text."""
+        """Return what may be sent of an input text."""
         return HIDDEN if self._hide_inputs else self.text(text)
 
     def output(self, text: str) -> str:
-        """Return what may be told of an output text."""
+        """Return what may be sent of an output text."""
         return HIDDEN if self._hide_outputs else self.text(text)
 
     def text(self, text: str) -> str:
-        """Return what may be told of any other text."""
+        """Return what may be sent of any other text."""
         return self._cut(self._redact(text))
 
-    def may_tell_tokens(self, tokens: Sequence[Any], *, output: str, shown: str) -> bool:
-        """Say whether tokens, or likelihoods by token, tell nothing that the output does not.
+    def may_send_tokens(self, tokens: Sequence[Any], *, output: str, shown: str) -> bool:
+        """Return whether tokens, or likelihoods by token, reveal nothing that the output does not.
 
-        A secret can be spelled out across tokens, so they are told only of an output of which all
-        is told, and when nothing is found in them, each next to the other.
+        A secret can be spread over several tokens. So tokens are sent only with an output that is
+        sent whole, and only if the redactors find nothing in the joined tokens.
 
         Args:
-            tokens: Tokens, or for each the likelihoods of its candidates.
+            tokens: Tokens, or the likelihoods of the candidates for each.
             output: The output text.
-            shown: What is told of it.
+            shown: The text that is sent for it.
         """
         if shown not in (output, clean_text(output)):
             return False
         return all(text == output or self._redact(text) == text for text in _spelled(tokens))
 
-    def given(
+    def for_application_values(
         self,
         coercers: Mapping[str, Coerce],
         types: Mapping[str, str],
@@ -128,12 +129,12 @@ class Privacy:
         """Wrap the coercers of attributes for values that the application gives.
 
         Args:
-            coercers: A coercer by the name of each attribute.
-            types: The attributes' value types by name.
-            output_tokens: The name of the attribute that holds the output's tokens, or None.
+            coercers: A coercer for each attribute, by name.
+            types: The attributes' value types, by name.
+            output_tokens: The name of the attribute for the output's tokens, or None.
 
         Returns:
-            A new coercer by name, which returns only what may be sent; none for hidden attributes.
+            New coercers by name, which return only what may be sent; none for hidden attributes.
         """
         return {
             name: self._given(name, types[name], coerce)
@@ -144,52 +145,54 @@ class Privacy:
     def ground_truth(
         self, coercers: Mapping[str, Coerce], types: Mapping[str, str]
     ) -> dict[str, Coerce]:
-        """Wrap the coercers of ground truth, which the application gives too."""
+        """Wrap the coercers of ground truth, which the application gives as well."""
         return {name: self._given(name, types[name], each) for name, each in coercers.items()}
 
-    def told(self, coercers: Mapping[str, Coerce], types: Mapping[str, str]) -> dict[str, Coerce]:
+    def for_run_values(
+        self, coercers: Mapping[str, Coerce], types: Mapping[str, str]
+    ) -> dict[str, Coerce]:
         """Wrap the coercers of attributes for values that come from the run itself."""
         return {
-            name: self._told(name, types[name], coerce) if name in _TOLD_TEXTS else coerce
+            name: self._of_run(name, types[name], coerce) if name in _RUN_TEXTS else coerce
             for name, coerce in coercers.items()
         }
 
     def _spells_out_hidden(self, kind: str, *, is_output: bool) -> bool:
         if kind == TOKENS and not is_output:
-            # The input's tokens may be registered as well; whose these are is not known.
+            # A model may register the input's tokens as well, and these may be either.
             return self._hide_inputs or self._hide_outputs
         return kind in (TOKENS, LIKELIHOODS) and self._hide_outputs
 
     def _given(self, name: str, kind: str, coerce: Coerce) -> Coerce:
         hidden = self._may_quote_hidden(name)
-        tell: Tell = _hide if hidden else self.text
-        tell_json: Tell = _hide if hidden else self._json
+        clean: Clean = _hide if hidden else self.text
+        clean_json: Clean = _hide if hidden else self._json
 
         def text_of(value: Any) -> str:
             text = coerce(value)
             # In JSON, an escape could hide what a redactor looks for.
-            return tell_json(text) if isinstance(value, (dict, list, tuple)) else tell(text)
+            return clean_json(text) if isinstance(value, (dict, list, tuple)) else clean(text)
 
         if kind in _TEXTS:
             return text_of
 
         def texts_of(value: Any) -> list[str]:
-            return [tell(text) for text in coerce(value)]
+            return [clean(text) for text in coerce(value)]
 
         if kind == "ARRAY(STRING)":
             return texts_of
-        return coerce  # no text, or tokens, which are looked at together with the output
+        return coerce  # not a text; or tokens, which are checked together with the output
 
-    def _told(self, name: str, kind: str, coerce: Coerce) -> Coerce:
+    def _of_run(self, name: str, kind: str, coerce: Coerce) -> Coerce:
         if name not in ("error", "tool_calls") or kind not in _TEXTS:
             return self._given(name, kind, coerce)
         hidden = self._may_quote_hidden(name)
-        tell: Tell = _hide if hidden else self._json
+        clean: Clean = _hide if hidden else self._json
         if name == "error":
-            tell = _error_type if hidden else self._error
+            clean = _error_type if hidden else self._error
 
         def text_of(value: Any) -> str:
-            return tell(coerce(value))
+            return clean(coerce(value))
 
         return text_of
 
@@ -201,20 +204,20 @@ class Privacy:
     def _redact(self, text: str) -> str:
         if not self._redactors:
             return text
-        found = clean_text(text)  # a NUL in the middle of a secret would hide it until it is sent
+        found = clean_text(text)  # a NUL within a secret would hide it from the redactors
         try:
             for redactor in self._redactors:
                 found = redactor(found)
                 if not isinstance(found, str):
                     return self._withhold(f"returned {type(found).__name__}")
-        except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is no Exception
+        except BaseException as error:  # noqa: BLE001 - a Rust library's panic is not an Exception
             return self._withhold(f"raised {type(error).__name__}")
         return clean_text(found)
 
     def _withhold(self, failure: str) -> str:
         self._failed()
         if self._once.is_first("redactor"):
-            # Without the exception, whose text might quote what was to be redacted.
+            # Without the exception, because its text might quote the secret.
             logger.warning(
                 "arthur-relay: a redactor %s; the text is withheld (more of this kind are counted"
                 " in stats() only)",
@@ -230,7 +233,7 @@ class Privacy:
         return truncate_text(text, limit, note=f"… [cut by arthur-relay, {size} bytes before]")
 
     def _json(self, text: str) -> str:
-        """Return what may be told of a JSON text; it stays JSON unless it has to be cut."""
+        """Return what may be sent of a JSON text; it stays JSON unless it has to be cut."""
         if not self._redactors:
             return self._cut(text)
         return self._cut(orjson.dumps(self._leaves(orjson.loads(text))).decode())
@@ -244,19 +247,19 @@ class Privacy:
             case list():
                 return [self._leaves(item) for item in value]
             case int() if not isinstance(value, bool):
-                digits = str(value)  # a card's number is one all the same
-                told = self._redact(digits)
-                return value if told == digits else told
+                digits = str(value)  # it may be a card's number
+                redacted = self._redact(digits)
+                return value if redacted == digits else redacted
             case _:
                 return value
 
     def _error(self, text: str) -> str:
-        """Return what may be told of an error; see `CUT_ERROR_CHARACTERS`."""
+        """Return what may be sent of an error; see `CUT_ERROR_CHARACTERS`."""
         was_cut = len(text.partition(": ")[2]) >= MAX_ERROR_CHARACTERS
-        told = self._redact(text)
-        if was_cut and self._redactors and told != WITHHELD:
-            told = told[:-CUT_ERROR_CHARACTERS] + "…"
-        return self._cut(told)
+        redacted = self._redact(text)
+        if was_cut and self._redactors and redacted != WITHHELD:
+            redacted = redacted[:-CUT_ERROR_CHARACTERS] + "…"
+        return self._cut(redacted)
 
 
 def _hide(_text: str) -> str:
@@ -264,12 +267,12 @@ def _hide(_text: str) -> str:
 
 
 def _error_type(text: str) -> str:
-    """Return an error's type without its text, which may quote what is hidden."""
+    """Return an error's type without its text, which may quote a hidden text."""
     return text.partition(": ")[0]
 
 
 def _spelled(tokens: Sequence[Any]) -> list[str]:
-    """Return what tokens spell out, or the candidates of each: the likeliest ones, and all."""
+    """Return the texts that tokens spell, or that the candidates of each spell."""
     if all(isinstance(token, str) for token in tokens):
         return ["".join(tokens)]
     likeliest = [max(candidates, key=candidates.__getitem__, default="") for candidates in tokens]

@@ -1,14 +1,14 @@
-"""What LangChain's provider packages call the facts of an answer, beside its text.
+"""The names that LangChain's provider packages have for the facts of an answer.
 
-Read in the sources of langchain-core 0.3 to 1.8 and of the provider packages (their names are in
-`docs/providers.md`). The callback keeps these names and no others, because what else stands beside
-them can be large or secret: HTTP headers, whole bodies, search results. The worker reads them.
+They are from the sources of langchain-core 0.3 to 1.8 and of the provider packages (which
+`docs/providers.md` lists). The callback keeps only facts with these names, because others can be
+large or secret: HTTP headers, whole bodies, search results. The worker reads them.
 """
 
 from __future__ import annotations
 
 FINISH_REASON = (
-    "finish_reason",  # OpenAI and all who speak like it, Gemini, Cohere, Mistral
+    "finish_reason",  # OpenAI and its compatible providers, Gemini, Cohere, Mistral
     "stop_reason",  # Anthropic, Bedrock's InvokeModel
     "stopReason",  # Bedrock's Converse
     "done_reason",  # Ollama
@@ -17,10 +17,10 @@ FINISH_REASON = (
     "completion_reason",
     "stop_type",
 )
-"""Each holds the reason itself. In this order."""
+"""Each has the reason itself. They are read in this order."""
 
 FINISH_DETAILS = ("status", "incomplete_details", "prompt_feedback")
-"""Where the reason is found when no name of `FINISH_REASON` has it."""
+"""Facts that contain the reason when no name of `FINISH_REASON` has it."""
 
 MODEL_NAME = ("model_name", "model", "model_id", "modelId", "model_version", "modelVersion")
 
@@ -34,7 +34,7 @@ TOKEN_COUNTS = (
     "tokenUsage",
     "amazon-bedrock-invocationMetrics",
 )
-"""Each holds a dict of counts."""
+"""Each has a dict of counts."""
 
 LOOSE_TOKEN_COUNTS = (
     "prompt_eval_count",
@@ -48,7 +48,7 @@ LOOSE_TOKEN_COUNTS = (
     "output_tokens",
     "total_tokens",
 )
-"""Counts that stand beside the other facts, and in no dict of their own."""
+"""Counts among the other facts, outside of any dict of counts."""
 
 COST = ("cost", "response_cost", "total_cost")
 
@@ -59,10 +59,10 @@ OTHERS = ("finish_message", "model_provider", "provider", "stop_details", "syste
 LOG_PROBABILITIES = ("logprobs", "logprobs_result", "logprobsResult", "log_probs", "details")
 
 REASONING = ("reasoning_content", "reasoning", "thinking_blocks", "thinking", "reasoning_details")
-"""In `additional_kwargs`. Private, so they are kept only for a model that has registered them."""
+"""In `additional_kwargs`. Private, so they are kept only if the model has registered them."""
 
 ANSWERS = ("refusal", "audio", "function_call", "tool_calls", "executed_tools", "tool_outputs")
-"""What an answer that is no text is in `additional_kwargs`."""
+"""Answers other than texts, in `additional_kwargs`."""
 
 KEPT = frozenset(
     (
@@ -78,10 +78,10 @@ KEPT = frozenset(
         *LOG_PROBABILITIES,
     )
 )
-"""Of `response_metadata`, `generation_info` and `llm_output`."""
+"""The names to keep of `response_metadata`, `generation_info` and `llm_output`."""
 
 KEPT_OF_EXTRAS = KEPT | frozenset(ANSWERS)
-"""Of `additional_kwargs`."""
+"""The names to keep of `additional_kwargs`."""
 
 REQUEST_SETTINGS = {
     "temperature": ("temperature", "ls_temperature"),
@@ -101,8 +101,8 @@ REQUEST_SETTINGS = {
     "seed": ("seed", "random_seed"),
     "stop": ("stop", "stop_sequences", "stopSequences", "ls_stop"),
 }
-"""By attribute name: what `invocation_params`, its nested settings and LangChain's own metadata
-call a setting of the request."""
+"""The names of each setting of the request, by attribute name: in `invocation_params`, in nested
+settings of it, and in LangChain's own metadata."""
 
 NESTED_SETTINGS = (
     "options",
@@ -112,4 +112,4 @@ NESTED_SETTINGS = (
     "model_kwargs",
     "textGenerationConfig",
 )
-"""What of `invocation_params` holds settings one level deeper."""
+"""Members of `invocation_params` that have settings one level deeper."""

@@ -1,4 +1,4 @@
-"""Reading providers' objects: a name in a mapping, or an attribute of an object."""
+"""Reads providers' objects: a key of a mapping, or an attribute of an object."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def read(holder: Any, name: str) -> Any:
-    """Return what a mapping or an object has by a name, or None. Never raises an `Exception`."""
+    """Return the value of a key or an attribute, or None. Never raises an `Exception`."""
     try:
         if isinstance(holder, Mapping):
             return holder.get(name)
@@ -17,7 +17,7 @@ def read(holder: Any, name: str) -> Any:
 
 
 def read_first(holder: Any, names: Iterable[str]) -> Any:
-    """Return what a mapping or an object has by the first of some names; None when by none."""
+    """Return the value of the first key or attribute that has one, or None."""
     for name in names:
         found = read(holder, name)
         if found is not None:
@@ -26,7 +26,7 @@ def read_first(holder: Any, names: Iterable[str]) -> Any:
 
 
 def plain_text(value: Any) -> str | None:
-    """Return a text, or the value of an enum's member that is one; None for anything else."""
+    """Return a text, or an enum member's value that is one; None if empty, or anything else."""
     value = getattr(value, "value", value) if not isinstance(value, str) else value
     return str.__str__(value) if isinstance(value, str) and value else None
 
@@ -34,7 +34,7 @@ def plain_text(value: Any) -> str | None:
 def whole_number(value: Any) -> int | None:
     """Return a count: an integer, or a float without a fraction; None for anything else.
 
-    Also a NumPy scalar, or whatever else can stand for an integer.
+    A NumPy scalar, and any other object with `__index__`, counts as an integer.
     """
     if type(value) is int:  # nearly always
         return value

@@ -1,9 +1,9 @@
 """The built-in redactors: e-mail, phone, credit card, IP address, API keys and bearer tokens.
 
-Each returns a text with what it has found replaced by a marker, and any other text unchanged. They
-go by form, so they can miss something; what only looks alike (a version, a date, an id) is left.
-Each takes time linear in the text's length, whoever wrote the text: repeats are bounded, or nothing
-has to follow them. Pure; any thread.
+Each returns the text with its findings replaced by a marker; a text without findings is unchanged.
+They go by form, so they can miss something. What only looks alike (a version, a date, an id) stays.
+The time of each is linear in the text's length, even for malicious texts: repeats are bounded, or
+nothing has to follow them. Pure; any thread.
 """
 
 import re
@@ -14,8 +14,8 @@ from arthur_relay.settings.types import BuiltInRedactor
 
 _Match = re.Match[str]
 
-# Texts are often JSON or URLs: in `"call\n030 1234567"` the `n` belongs to the line break. Letters
-# are ASCII here, because Chinese and Japanese have no spaces around a number.
+# Texts are often JSON or URLs: in `"call\n030 1234567"`, the `n` belongs to the line break. Only
+# ASCII letters count, because Chinese and Japanese have no spaces around a number.
 _ESCAPE = r"(?<=\\[bfnrt])"
 _BEGINS = rf"(?:(?<![A-Za-z0-9_])|{_ESCAPE})"
 _ENDS = r"(?![A-Za-z0-9_])"
@@ -43,26 +43,26 @@ def redact_email(text: str) -> str:
 _CARD_MARKER = _marker(BuiltInRedactor.CREDIT_CARD)
 _CARD_DIGITS = range(13, 20)  # Visa's shortest numbers have 13, ISO/IEC 7812-1 allows 19
 
-_CARD_LIKE = re.compile(r"[0-9](?:[ \u00a0-]{0,3}[0-9]){12}")  # found fast, or nothing to do
+_CARD_LIKE = re.compile(r"[0-9](?:[ \u00a0-]{0,3}[0-9]){12}")  # a fast check
 
-# A UUID is stepped over, and so is a fraction: one in ten of all numbers passes the checksum.
+# UUIDs and fractions are skipped, because one in ten of all numbers passes the checksum.
 _DIGIT_GROUPS = re.compile(
     rf"{_UUID}|{_BEGINS}(?<![0-9]\.)"
     rf"(?P<groups>[0-9]++{_ENDS}(?:[ \u00a0-]{{1,3}}[0-9]++{_ENDS})*+)"
 )
 _GROUP = re.compile(r"[0-9]+")
-_DOUBLED = str.maketrans("0123456789", "0246813579")  # doubled, of two digits their sum
+_DOUBLED = str.maketrans("0123456789", "0246813579")  # doubled, and its digits added up
 
 
 def passes_luhn(digits: str) -> bool:
-    """Say whether the last of the digits is the checksum of the others (ISO/IEC 7812-1, B)."""
+    """Return whether the last digit is the checksum of the others (ISO/IEC 7812-1, B)."""
     return sum(map(int, digits[-1::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 def redact_credit_card(text: str) -> str:
     """Redact numbers of 13 to 19 digits, in groups or not, whose checksum is right.
 
-    The first digit is 2 to 6, as it is of the cards of banks, and of no timestamp.
+    The first digit is 2 to 6, as on banks' cards; timestamps begin with 1.
     """
     return _DIGIT_GROUPS.sub(_cards_redacted, text) if _CARD_LIKE.search(text) else text
 
@@ -80,10 +80,10 @@ def _cards_redacted(match: _Match) -> str:
 
 
 def _card_spans(run: str) -> list[tuple[int, int]]:
-    """Find the cards among groups of digits: a date may stand before one, and a CVV behind it.
+    """Find the cards among groups of digits: a date may precede a card, and a CVV may follow it.
 
     Returns:
-        Where each begins and ends, in order; those that overlap as one.
+        The start and the end of each, in order; overlapping ones are merged.
     """
     groups = [match.span() for match in _GROUP.finditer(run)]
     spans: list[tuple[int, int]] = []
@@ -103,13 +103,13 @@ def _card_spans(run: str) -> list[tuple[int, int]]:
 
 _PHONE_MARKER = _marker(BuiltInRedactor.PHONE)
 _NATIONAL_DIGITS = range(9, 13)
-_PHONE_LIKE = re.compile(r"[0-9](?:[ \u00a0.()/-]{0,3}[0-9]){7}")  # found fast, or nothing to do
+_PHONE_LIKE = re.compile(r"[0-9](?:[ \u00a0.()/-]{0,3}[0-9]){7}")  # a fast check
 
-# Digits alone are more often an id, a count or a timestamp, so a number has the plus of E.164, or
-# the separators and the first digits that are usual in its country.
+# Digits alone are more often an id, a count or a timestamp. So a phone number must have the plus of
+# E.164, or the separators and the first digits that are usual in its country.
 _PHONE = re.compile(
     rf"""
-    # What is stepped over: UUIDs, dates, and four groups of four, which are a card or an order.
+    # Skipped: UUIDs, dates, and four groups of four, which are a card or an order.
     {_UUID}
     | (?<![0-9]) (?: [0-9]{{4}} ([./-]) [0-9]{{1,2}} \1 [0-9]{{1,2}}
                    | [0-9]{{1,2}} ([./-]) [0-9]{{1,2}} \2 (?: [0-9]{{4}} | [0-9]{{2}} ) )
@@ -135,7 +135,7 @@ _LAST_GROUP = re.compile(r"[ /-]+[0-9]+\Z")
 
 
 def redact_phone(text: str) -> str:
-    """Redact phone numbers: with a plus, or in the form of a national number, with separators."""
+    """Redact phone numbers that have a plus, or the form of a national number with separators."""
     if _PHONE_LIKE.search(text) is None:
         return text
     parts = []
@@ -143,13 +143,13 @@ def redact_phone(text: str) -> str:
     while (match := _PHONE.search(text, end)) is not None:
         number = match[0] if match["world"] is not None else _national(match["national"] or "")
         parts += [text[end : match.start()], _PHONE_MARKER if number else match[0]]
-        # What stands behind a number may be the next one.
+        # The next number may follow directly.
         end = match.start() + len(number or match[0])
     return "".join([*parts, text[end:]])
 
 
 def _national(found: str) -> str:
-    """Return a number without the groups that do not belong to it, or "" when it is none."""
+    """Return a number without groups that do not belong to it, or "" when it is not a number."""
     while _digits(found) >= _NATIONAL_DIGITS.stop and (last := _LAST_GROUP.search(found)):
         found = found[: last.start()]
     return found if _digits(found) in _NATIONAL_DIGITS else ""
@@ -160,7 +160,7 @@ def _digits(text: str) -> int:
 
 
 _IP_MARKER = _marker(BuiltInRedactor.IP_ADDRESS)
-_V4_LIKE = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")  # one of these is found fast, or nothing to do
+_V4_LIKE = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")  # fast checks
 _V6_LIKE = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IP = re.compile(
     rf"""
@@ -175,7 +175,7 @@ _ROUTED_V6 = re.compile(r"[23Ff][0-9A-Fa-f]{3}")  # unicast, unique local, link-
 
 
 def redact_ip_address(text: str) -> str:
-    """Redact IPv4 and IPv6 addresses; of a network, or one with a port, the address only."""
+    """Redact IPv4 and IPv6 addresses, but not the port or the network's size after one."""
     if _V4_LIKE.search(text) is None and _V6_LIKE.search(text) is None:
         return text
     return _IP.sub(_ip_redacted, text)
@@ -196,7 +196,7 @@ def _ip_redacted(match: _Match) -> str:
 
 
 def _is_ipv6(text: str) -> bool:
-    """Say whether it is an address, and not the slice 1::2 or the ratio 1:2:3:4:5:6:7:8."""
+    """Return whether it is an address, and not the slice 1::2 or the ratio 1:2:3:4:5:6:7:8."""
     try:
         IPv6Address(text)
     except AddressValueError:
@@ -211,13 +211,13 @@ def _is_ipv6(text: str) -> bool:
 
 _KEY_MARKER = _marker(BuiltInRedactor.API_KEY)
 
-# A digit, or 20 characters without a hyphen, tell a key from words with hyphens in between.
+# A digit, or 20 characters without a hyphen, distinguish a key from hyphenated words.
 _KEY_LIKE = (
     r"(?:(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{20,}"
     r"|(?:[a-z0-9]{2,8}-){0,2}[A-Za-z0-9_]{20,}[A-Za-z0-9_-]*)"
 )
 
-# By the first characters, which are looked for first: that costs a hundredth of the patterns.
+# By the first characters. To search for these first costs a hundredth of the patterns' time.
 _KEYS: Mapping[str, str] = {
     "sk-": "sk-" + _KEY_LIKE,  # OpenAI, Anthropic, DeepSeek, OpenRouter
     "k_live_": r"[prs]k_live_[A-Za-z0-9]{10,}",  # Stripe
@@ -250,15 +250,15 @@ _PREFIXED_KEYS = re.compile(
     rf"(?:{_BEGINS}|(?<=%[0-9A-F][0-9A-F]))(?:" + "|".join(_KEYS.values()) + ")"
 )
 
-# Header, claims and signature in base64url (RFC 7519, 3); the header begins with {". No hyphen
-# before it, so that a long run of hyphens and letters is looked through once.
+# Header, claims and signature in base64url (RFC 7519, 3); the header begins with {". No hyphen may
+# precede it, so that a long run of hyphens and letters is searched once.
 _JWT = re.compile(
     rf"(?:(?<![\w-])|{_ESCAPE}|(?<=%[0-9A-F][0-9A-F]))eyJ[\w-]{{8,}}+\.[\w-]{{8,}}+(?:\.[\w-]*+)?",
     re.ASCII,
 )
 
-# RFC 6750, 2.1; and what else is in these headers. A digit, or some length, tells a token from the
-# bearer certificates of a bank.
+# RFC 6750, 2.1, and other values of these headers. A digit, or some length, distinguishes a token
+# from a bank's bearer certificates.
 _TOKENS = re.compile(
     r"""
     \b (?P<before> bearer (?: \s | %20 | \+ ){1,8}
@@ -290,4 +290,4 @@ BUILT_IN: Mapping[BuiltInRedactor, Callable[[str], str]] = {
     BuiltInRedactor.IP_ADDRESS: redact_ip_address,
     BuiltInRedactor.PHONE: redact_phone,
 }
-"""By their names in `redact`."""
+"""The redactors by their names in `redact`."""

@@ -1,4 +1,4 @@
-"""What a run can fill attributes with by itself: the one list of their names."""
+"""The attributes that a run fills by itself: the one list of their names."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _OF_THE_REQUEST = frozenset({*REQUEST_SETTINGS, "provider", "run_name"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a run a model can have, so that nothing else is kept.
+    """The parts of a run that a model's attributes need; nothing else is kept.
 
     Attributes:
-        names: The attributes that its inferences may carry.
-        request: Whether they tell of the request: settings, provider, the run's name.
-        reasoning: Whether they hold the model's reasoning.
+        names: The attributes of its inferences.
+        request: Whether any is about the request: settings, provider, the run's name.
+        reasoning: Whether any is the model's reasoning.
     """
 
     names: frozenset[str]
@@ -38,19 +38,19 @@ class Wanted:
 
     @classmethod
     def of(cls, names: frozenset[str]) -> Wanted:
-        """Return what a model wants that has registered attributes of these names."""
+        """Return what a model with attributes of these names needs."""
         return cls(names, not names.isdisjoint(_OF_THE_REQUEST), "reasoning_text" in names)
 
 
 class RunValue(NamedTuple):
-    """A value that a run can tell.
+    """A value that a run can have.
 
     Attributes:
-        of: Returns it, or None for what the run does not tell; may raise `NotCoercible`.
-        kind: The type that it has by nature, in Arthur's words; others are coerced to.
-        what: What it is, for docs/attributes.md.
+        of: Returns it, or None when the run does not have it; may raise `NotCoercible`.
+        kind: Its natural type, in Arthur's words; it can be coerced to others.
+        what: Its description, for docs/attributes.md.
         is_text: Whether people may have written it, so that it is redacted.
-        is_output: Whether it is hidden where outputs are.
+        is_output: Whether it is hidden together with outputs.
     """
 
     of: Callable[[Run, GenerationSnapshot], Any]
@@ -63,7 +63,7 @@ class RunValue(NamedTuple):
 def _once_a_request(
     count: Callable[[GenerationSnapshot], Any],
 ) -> Callable[[Run, GenerationSnapshot], Any]:
-    """Return what reads a count of a request, of several answers with the first row alone."""
+    """Return a reader for a count of the whole request; only the first of several rows gets it."""
 
     def of(run: Run, generation: GenerationSnapshot) -> Any:
         is_first = len(run.generations) < 2 or generation is run.generations[0]
@@ -78,18 +78,18 @@ total_tokens = _once_a_request(token_counts.total_tokens)
 
 
 def finish_reason(run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return why the model stopped, or was stopped, in the provider's words, or None."""
+    """Return why the model stopped or was stopped, in the provider's words, or None."""
     return plain_text(run.intervention) or facts.finish_reason(generation)
 
 
 def model_name(run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return the model's name: what answered, else what was asked for."""
+    """Return the name of the model that answered, else of the requested one."""
     found = facts.model_name(generation)
     return facts.once(run.asked_for, generation) if found is None else found
 
 
 def provider(run: Run, generation: GenerationSnapshot) -> str | None:
-    """Return who answered, by LangChain's name: of the request, else of the answer."""
+    """Return the provider by LangChain's name: the request's, else the answer's."""
     return _text_of_request(run, "ls_provider") or facts.provider(generation)
 
 
@@ -141,7 +141,7 @@ def _text_of_request(run: Run, name: str) -> str | None:
 
 
 def _setting(name: str) -> Callable[[Run, GenerationSnapshot], Any]:
-    """Return what reads a setting of the request, by whatever name the provider's client has."""
+    """Return a reader for a setting of the request, under any name of a provider's client."""
     names = REQUEST_SETTINGS[name]
 
     def of(run: Run, _generation: GenerationSnapshot) -> Any:
@@ -258,4 +258,4 @@ RUN_VALUES: Mapping[str, RunValue] = {
     "parent_run_id": RunValue(_parent_run_id, "STRING", "the id of the run around it"),
     "tags": RunValue(_tags, "ARRAY(STRING)", "the run's tags", is_text=True),
 }
-"""By the attribute's name. The table in docs/attributes.md is made of it."""
+"""By attribute name. The table in docs/attributes.md is generated from it."""

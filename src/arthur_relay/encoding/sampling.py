@@ -1,4 +1,4 @@
-"""Which inferences are sent when only a part of them shall be: decided by their ids alone."""
+"""Decides by their ids which inferences are sent when only a sample is wanted."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -16,25 +16,25 @@ _IDS = 1 << 64
 
 
 def is_sampled(inference_id: str, rate: float) -> bool:
-    """Say whether the inference of an id is in the sample. Pure; any service can decide alike.
+    """Return whether the inference with an id is in the sample. Pure; any service can do the same.
 
-    The first 8 bytes of the SHA-256 of the id's text in UTF-8, as a big-endian number, divided by
-    2**64, are less than the rate. So a higher rate adds to the sample, and takes nothing away.
+    It is, if the first 8 bytes of the SHA-256 of the id's UTF-8, as a big-endian number divided by
+    2**64, are less than the rate. So a higher rate adds to the sample and removes nothing from it.
 
     Args:
-        inference_id: For LangChain the run id, `str(run_id)`, whatever number of rows the run
-            makes; else `Inference.inference_id`.
+        inference_id: For LangChain the run id, `str(run_id)`, for all rows of the run; else
+            `Inference.inference_id`.
         rate: The part that is sent, 0 to 1.
     """
     digest = sha256(inference_id.encode("utf-8", "replace")).digest()
-    # A power of two times the rate is exact, and Python compares it with the number exactly.
+    # The product with a power of two is exact, and so is Python's comparison with an integer.
     return int.from_bytes(digest[:8], "big") < rate * _IDS
 
 
 def split_sample(captures: Sequence[Capture], rate: float) -> tuple[list[Capture], int]:
-    """Part captures into those in the sample, in order, and the number of rows of the others.
+    """Return the captures in the sample, in order, and the number of rows of the others.
 
-    What is sent again was in the sample before, whatever the rate was then.
+    Rows that are sent again were in the sample before, whatever the rate was then.
     """
     kept = [
         capture
@@ -46,8 +46,8 @@ def split_sample(captures: Sequence[Capture], rate: float) -> tuple[list[Capture
 
 
 def _id(capture: Encodable) -> str:
-    # An application may give an id that is no text: the encoder will find out, if it comes so far.
+    # An application may give an id that is not a text; then the encoder rejects it.
     text = inference_id_of(capture)
     if isinstance(capture, CapturedGroundTruth):
-        return run_id_of(text) or text  # what is decided for a run holds for all of it
+        return run_id_of(text) or text  # one decision for all of a run
     return text

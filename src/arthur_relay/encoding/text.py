@@ -1,4 +1,4 @@
-"""The input text of a run, from the snapshots of its messages; and making any text sendable."""
+"""The input text of a run, from the snapshots of its messages; and texts that Arthur accepts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
-    """Return what LangChain itself would hand to a handler that takes text.
+    """Return the text that LangChain itself would give to a text handler.
 
-    For chat models that is `get_buffer_string(messages)`, for completion models the prompt, so
-    distributions in Arthur stay as they were under the old handler. Images, audio and other
-    blocks without text are left out, as LangChain does. Never raises.
+    For chat models that is `get_buffer_string(messages)`, for completion models the prompt. So
+    distributions in Arthur stay as they were with the old handler. Images, audio and other blocks
+    without text are omitted, as LangChain does. Never raises.
     """
     if prompt is None:
         return ""
@@ -27,19 +27,18 @@ def input_text(prompt: str | list[MessageSnapshot] | None) -> str:
 
 @cache
 def _printer() -> Callable[[list[MessageSnapshot]], str]:
-    """Return what prints messages; a handler has imported it before it took a snapshot of one."""
+    """Return `print_messages`; a handler has imported it before it took the first snapshot."""
     from arthur_relay.encoding.messages import print_messages  # noqa: PLC0415 - see that module
 
     return print_messages
 
 
 def sendable(value: Any) -> Any:
-    """Return a JSON-like value with every text made valid for Arthur.
+    """Return a JSON-like value whose texts and numbers Arthur accepts.
 
     NUL bytes are removed, because a database that refuses them would refuse the row for ever.
-    Lone surrogates, which have no UTF-8 form, become U+FFFD; surrogate pairs become the
-    character they stand for. Integers beyond 64 bits, which the encoder can't write, become
-    floats.
+    Lone surrogates, which have no UTF-8 form, become U+FFFD; surrogate pairs become the character
+    that they stand for. Integers beyond 64 bits, which the encoder can't write, become floats.
     """
     match value:
         case str():
@@ -57,9 +56,9 @@ def sendable(value: Any) -> Any:
 
 
 def truncate_text(text: str, max_bytes: int, *, note: str) -> str:
-    """Cut a text to at most `max_bytes` of UTF-8 on a character's border, and say so at its end.
+    """Cut a text to at most `max_bytes` of UTF-8, between two characters, and add a note.
 
-    The note is counted in; a limit shorter than the note gives the note alone.
+    The limit includes the note; if it is shorter than the note, the result is the note alone.
     """
     data = text.encode("utf-8", "replace")
     if len(data) <= max_bytes:

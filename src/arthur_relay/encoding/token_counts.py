@@ -1,4 +1,4 @@
-"""How many tokens a request took: LangChain's own counts, else the provider's, by any name."""
+"""The token counts of a request: LangChain's own ones, else the provider's, under any name."""
 
 from __future__ import annotations
 
@@ -54,27 +54,27 @@ _CACHE_CREATION = (
     "cacheWriteInputTokens",
     "cacheWriteInputTokenCount",
 )
-# Anthropic's parts of the same, by how long they are kept; LangChain's own count is 0 then.
+# Anthropic's parts of it, by lifetime; LangChain's own count is 0 then.
 _CACHE_CREATION_PARTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _REASONING = ("reasoning", "reasoning_tokens", "thoughts_token_count")
 _AUDIO = ("audio", "audio_tokens")
 
-_TOLD_ONCE = frozenset({"amazon-bedrock-invocationMetrics", "token_count"})
-"""Counts of a stream that come with its last chunk alone."""
+_LAST_CHUNK_ONLY = frozenset({"amazon-bedrock-invocationMetrics", "token_count"})
+"""Counts of a stream that only its last chunk has."""
 
 
 def prompt_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of the prompt's tokens, or None when the provider did not tell."""
+    """Return the number of the prompt's tokens, or None when it is unknown."""
     return _count(generation, _INPUT)
 
 
 def completion_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of the answer's tokens, or None when the provider did not tell."""
+    """Return the number of the answer's tokens, or None when it is unknown."""
     return _count(generation, _OUTPUT)
 
 
 def total_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of all tokens: what the provider told, else the sum."""
+    """Return the number of all tokens: the provider's count, else the sum."""
     total = _count(generation, _TOTAL)
     if total is not None:
         return total
@@ -93,8 +93,8 @@ def cache_creation_tokens(generation: GenerationSnapshot) -> int | None:
     if total:
         return total
     parts = [_detail(generation, _INPUT_DETAILS, (name,)) for name in _CACHE_CREATION_PARTS]
-    told = [part for part in parts if part is not None]
-    return sum(told) if told else total
+    counts = [part for part in parts if part is not None]
+    return sum(counts) if counts else total
 
 
 def reasoning_tokens(generation: GenerationSnapshot) -> int | None:
@@ -103,26 +103,26 @@ def reasoning_tokens(generation: GenerationSnapshot) -> int | None:
 
 
 def input_audio_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of the prompt's tokens that are sound."""
+    """Return the number of the prompt's audio tokens."""
     return _detail(generation, _INPUT_DETAILS, _AUDIO, beside=False)
 
 
 def output_audio_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of the answer's tokens that are sound."""
+    """Return the number of the answer's audio tokens."""
     return _detail(generation, _OUTPUT_DETAILS, _AUDIO, beside=False)
 
 
 def audio_tokens(generation: GenerationSnapshot) -> int | None:
-    """Return the number of all tokens that are sound."""
-    told = (input_audio_tokens(generation), output_audio_tokens(generation))
-    counts = [count for count in told if count is not None]
+    """Return the number of all audio tokens."""
+    parts = (input_audio_tokens(generation), output_audio_tokens(generation))
+    counts = [count for count in parts if count is not None]
     return sum(counts) if counts else None
 
 
 def is_cache_hit(generation: GenerationSnapshot) -> bool | None:
     """Return whether LangChain's own cache answered, or None when that can't be known.
 
-    Since langchain-core 0.3.73 it tells of it by a cost of nothing among its counts
+    Since langchain-core 0.3.73, it marks such an answer by a cost of 0 among its counts
     (`BaseChatModel._convert_cached_generations`), a field that no other answer has.
     """
     if generation.usage is not None and "total_cost" in generation.usage:
@@ -132,20 +132,20 @@ def is_cache_hit(generation: GenerationSnapshot) -> bool | None:
 
 @cache
 def _cache_hits_are_told() -> bool:
-    # Not imported for it: a chat model that answered has.
+    # Not imported here: a chat model that answered has imported it.
     chat_models = sys.modules.get("langchain_core.language_models.chat_models")
     return hasattr(getattr(chat_models, "BaseChatModel", None), "_convert_cached_generations")
 
 
 def _holders(generation: GenerationSnapshot) -> Iterator[Any]:
-    """Yield what may hold counts, the most trustworthy first."""
+    """Yield the objects that may have counts, the most trustworthy first."""
     if generation.usage is not None:
         yield generation.usage
     for facts in generation.facts:
         for name in TOKEN_COUNTS:
-            # Merging a stream's chunks adds up what a provider repeats in each (langchain#38552).
-            # A completion model's come with the last one.
-            if name in facts and (not _is_merged_message(generation) or name in _TOLD_ONCE):
+            # Merging a stream's chunks adds up counts that a provider repeats in each of them
+            # (langchain#38552). A completion model's are in the last chunk only.
+            if name in facts and (not _is_merged_message(generation) or name in _LAST_CHUNK_ONLY):
                 yield facts[name]
         yield facts
 
@@ -174,7 +174,7 @@ def _detail(
     *,
     beside: bool = True,
 ) -> int | None:
-    """Return a part of the counts, from the details of them or, also, from beside them."""
+    """Return a part of a count, from the details or, if `beside`, from the counts themselves."""
     for holder in _holders(generation):
         details = read_first(holder, places)
         for each in (details, holder) if beside else (details,):
@@ -187,7 +187,7 @@ def _detail(
 
 
 def _of_a_tier(details: Any, name: str) -> int | None:
-    """Return a part that LangChain names after a service tier, as `flex_cache_read`."""
+    """Return a part that LangChain names after a service tier, such as `flex_cache_read`."""
     for key in details if isinstance(details, Mapping) else ():
         if isinstance(key, str) and key.endswith(f"_{name}"):
             return whole_number(read(details, key))

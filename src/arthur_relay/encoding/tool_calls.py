@@ -1,4 +1,4 @@
-"""An answer's tool calls: good ones, those that can't be parsed, and those the provider ran."""
+"""An answer's tool calls: valid ones, invalid ones, and those that the provider ran."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from arthur_relay.inference import GenerationSnapshot
 
 BY_PROVIDER = "server_tool_call"
-"""The type of a call that the provider has run itself; LangChain's own word."""
+"""The type of a call that the provider ran itself, in LangChain's own word."""
 
 _FOR_THE_CLIENT = frozenset({"computer_call", "local_shell_call", "shell_call", "apply_patch_call"})
-"""Calls that LangChain leaves among the content blocks, for the application to run."""
+"""Calls for the application to run that LangChain leaves among the content blocks."""
 
 _NAMES = ("name", "tool_name", "server_label", "type")
 _ARGUMENTS = (
@@ -43,20 +43,20 @@ _NOT_JSON = "the arguments are not a JSON object"
 def tool_calls(generation: GenerationSnapshot) -> str | None:
     """Return the answer's tool calls as a JSON array, or None when there are none.
 
-    Each has `name`, `args`, `id` and `type`. Of a call whose arguments are not JSON, `args` is what
-    the model wrote, and `error` says why; its type is `invalid_tool_call`. OpenAI's old calls are
-    of the type `function_call`, with their arguments as they were written. The type of a call that
-    the provider has run itself is `server_tool_call`.
+    Each has `name`, `args`, `id` and `type`. If a call's arguments are not JSON, `args` is the text
+    that the model wrote, `error` says why, and the type is `invalid_tool_call`. OpenAI's old calls
+    have the type `function_call`, and their arguments as written. The type of a call that the
+    provider ran itself is `server_tool_call`.
 
     Raises:
-        NotCoercible: They can't be written as JSON: nested too deeply, or in a circle.
+        NotCoercible: They can't be written as JSON: nested too deeply, or circular.
     """
     calls = [*_own(generation), *_old(generation), *_among_blocks(generation)]
     if not calls:
         return None
     try:
         return orjson.dumps(calls, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # a lone surrogate, an integer beyond 64 bits, or there is no way
+    except TypeError:  # a lone surrogate, an integer beyond 64 bits, or not possible at all
         pass
     try:
         return orjson.dumps(sendable(calls), default=_plain).decode()
@@ -65,9 +65,9 @@ def tool_calls(generation: GenerationSnapshot) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what stands for a value that JSON does not know: its plain form, else its text."""
+    """Return a replacement for a value that JSON does not have: its plain form, else its text."""
     try:
-        return PlainValues().plain(value)  # what is odd in a set or an object is left out
+        return PlainValues().plain(value)  # unknown elements of a set or an object are omitted
     except NoPlainForm:
         return clean_text(str(value))
 
@@ -80,9 +80,8 @@ def _own(generation: GenerationSnapshot) -> list[Any]:
         return calls
     written = [_parsed(read(call, "function") or call, read(call, "id")) for call in raw]
     sound = all(map(_is_sound, calls))
-    # What LangChain has made nothing of, or has taken apart, or has completed: a stream's pieces
-    # that come without an id, or each with another, or with broken JSON (seen with the clients of
-    # Groq, Mistral and Cohere).
+    # LangChain ignores, splits or completes calls whose streamed pieces have no id, or different
+    # ids, or broken JSON (seen with the clients of Groq, Mistral and Cohere).
     if (
         not calls
         or not all(read(call, "name") for call in calls)
@@ -104,15 +103,15 @@ def _listed(generation: GenerationSnapshot) -> list[Any]:
 
 
 def _whole(generation: GenerationSnapshot) -> list[dict[str, Any]]:
-    """Return streamed calls by what the model wrote.
+    """Return streamed calls as the model wrote them.
 
-    LangChain completes broken JSON of a stream, and would show `{"city": "Ul` as a good call.
+    LangChain completes broken JSON of a stream, so `{"city": "Ul` would look like a valid call.
     """
     return [_parsed(chunk, read(chunk, "id")) for chunk in generation.call_chunks or ()]
 
 
 def _parsed(function: Any, call_id: Any) -> dict[str, Any]:
-    """Return a call with its arguments, or, when they are no JSON, what the model wrote."""
+    """Return a call with its arguments, or with the model's text when they are not JSON."""
     call = _raw(function, call_id, "tool_call")
     arguments = call["args"]
     if "error" in call:
@@ -137,16 +136,16 @@ def _old(generation: GenerationSnapshot) -> Iterator[dict[str, Any]]:
     names = {read(call, "name") for call in generation.tool_calls or ()}
     for facts in generation.facts:
         function = facts.get("function_call")
-        # Gemini's client tells its last call here once more.
+        # Gemini's client repeats its last call here.
         if function and read(function, "name") not in names:
             yield _raw(function, None, "function_call")
 
 
 def _raw(function: Any, call_id: Any, kind: str) -> dict[str, Any]:
-    """Return a call whose arguments are left as the model wrote them."""
+    """Return a call with its arguments as the model wrote them."""
     arguments = read_first(function, ("arguments", "args", "parameters"))
     if arguments == "":
-        arguments = "{}"  # of a tool without parameters
+        arguments = "{}"  # for a tool without parameters
     call = {"name": read(function, "name"), "args": arguments, "id": call_id, "type": kind}
     if isinstance(arguments, str) and not _is_json_object(arguments):
         call["error"] = _NOT_JSON
@@ -161,7 +160,7 @@ def _is_json_object(text: str) -> bool:
 
 
 def _among_blocks(generation: GenerationSnapshot) -> Iterator[dict[str, Any]]:
-    """Yield the calls that stand among the content blocks, or beside the message."""
+    """Yield the calls among the content blocks, and among the facts."""
     for kind, block in generation.parts or ():
         if kind == PartKind.CALL:
             yield _block_call(block)
@@ -174,8 +173,8 @@ def _among_blocks(generation: GenerationSnapshot) -> Iterator[dict[str, Any]]:
 
 def _block_call(block: Mapping[str, Any]) -> dict[str, Any]:
     kind = plain_text(block.get("type"))
-    told = [found for name in _ARGUMENTS if (found := block.get(name)) is not None]
-    args = next((found for found in told if found), told[0] if told else None)
+    given = [found for name in _ARGUMENTS if (found := block.get(name)) is not None]
+    args = next((found for found in given if found), given[0] if given else None)
     if isinstance(args, str) and _is_json_object(args):
         args = orjson.loads(args)
     return {

@@ -1,7 +1,7 @@
-"""The HTTP server under the daemon and the sandbox; it knows neither of them.
+"""The HTTP server that the daemon and the sandbox use; it knows neither of them.
 
-It is uvicorn's, with bounds and an accept loop of its own, and reaches into uvicorn for that. All
-that it uses beside the documented `uvicorn.Config` stands here. `test_versions.py` holds this list
+It is uvicorn's, with bounds and an accept loop of its own, which need uvicorn's internals. This is
+the list of all that it uses beside the documented `uvicorn.Config`. `test_versions.py` checks it
 against the installed uvicorn, and the range in `pyproject.toml` against the versions that the tests
 run with.
 

@@ -28,10 +28,10 @@ class Admission(Protocol):
         """Note that all requests on a connection are answered, and their answers were read."""
 
     def on_end(self, connection: Connection) -> None:
-        """Note that a connection is gone, also one that was never open; perhaps not only once."""
+        """Note that a connection has ended, even if it was never open; may be called twice."""
 
     def make_room(self) -> bool:
-        """End a connection, since no more can be accepted. False when none can be spared."""
+        """End a connection, because no more can be accepted. False when none may be ended."""
 
 
 class AdmitAll:
@@ -53,5 +53,5 @@ class AdmitAll:
         """Do nothing."""
 
     def make_room(self) -> bool:
-        """Spare none."""
+        """Return that none may be ended."""
         return False

@@ -1,4 +1,4 @@
-"""A connection: its requests, their time limits, and what an application is given of it."""
+"""A connection: its requests, their time limits, and what the application sees of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Connection(FramedProtocol):
         one_ended: Set when this one has ended.
 
     Attributes:
-        extensions: What the ASGI scope of each request has as its extensions; the connection itself
-            is among them.
+        extensions: The extensions in the ASGI scope of each request; one is the connection itself.
         opening: The task that makes the connection, its handshake included.
     """
 
@@ -63,20 +62,19 @@ class Connection(FramedProtocol):
     def is_dispensable(self) -> bool:
         """Whether nobody who has sent a whole request waits for its answer, and reads it.
 
-        Who asks and does not read would wait for ever, or for as long as a few bytes now and then
-        make it.
+        A client that does not read its answer does not count: it could stay for ever.
         """
         return not self.has_whole_request or self.flow.write_paused
 
     def end(self) -> None:
-        """End the connection at once, also one whose handshake is not over."""
+        """End the connection at once, even during its handshake."""
         if self._is_made:
             self.transport.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # wider
-        """Begin: the client has some time for its first request."""
+        """Start the time limit of the client's first request."""
         super().connection_made(transport)
         self._is_made = True
         self._admission.on_open(self)
@@ -90,7 +88,7 @@ class Connection(FramedProtocol):
         self._one_ended.set()
 
     def on_message_begin(self) -> None:
-        """Begin a request, which has to arrive in time."""
+        """Begin a request, and its time limit."""
         super().on_message_begin()
         if not self._is_replaying:
             self.scope["extensions"] = self.extensions
@@ -104,12 +102,12 @@ class Connection(FramedProtocol):
             self._cancel_arrival()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or rest."""
+        """Go on with the next request, or become idle."""
         super().on_response_complete()
         self._rest_if_answered()
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not read, for as long as it may take."""
+        """Wait for a client that does not read, within its time limit."""
         super().pause_writing()
         seconds = self._admission.timeout_seconds
         if self._unread is None and seconds is not None:
@@ -149,7 +147,7 @@ class Connection(FramedProtocol):
             self._unread = None
 
     def _too_slow(self) -> None:
-        """End a connection whose request does not arrive, with 408 where that can be said."""
+        """End a connection whose request is late, with 408 if a part of it has arrived."""
         self._arrival = None
         if self.transport.is_closing() or self._has_ended:
             return

@@ -1,11 +1,11 @@
-"""How requests are told apart on a connection, and what a client may have us keep for that.
+"""How a connection is split into requests, and how much a client may make us hold meanwhile.
 
 uvicorn's protocol with the C parser (llhttp, by httptools), because what a body of rows costs on
 its way in is most of what the intake does. uvicorn itself bounds nothing of it, reads the body of a
 request with `Upgrade` as the next request, and loses the answers to whole requests when what comes
 after them is broken.
 
-All that collects what a client sends, and its bound:
+Everything that holds what a client sends, and its bound:
 
 - the request's line, headers and trailers, in the parser and here: `HEAD_BYTES` together, each
   header counted with `HEADER_BYTES` for what it costs to keep; one that has not ended, its bytes so
@@ -19,7 +19,7 @@ All that collects what a client sends, and its bound:
 - connections, and the time that a request may take to arrive, a handshake to end and an answer to
   be read: what the `Admission` says
 
-A body in the application is the application's to bound.
+The application bounds the bodies that it holds itself.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ class FramedProtocol(HttpToolsProtocol):
         self._unanswered: deque[RequestResponseCycle] = deque()  # their heads are whole
         self._has_ended = False  # nothing more is parsed
         self._is_half_closed = False
-        self._is_lingering = False  # the client is to read why, and to close
+        self._is_lingering = False  # the client has time to read the reason, and to close
         self._has_enough = False
         self._last_words = b""  # sent when all requests before are answered
         self._is_arriving = False  # a request has begun, and is not whole
         self._in_head = self._in_trailers = False
         self._is_replaying = False
         self._head_bytes = 0
-        self._unheard_bytes = 0  # given to the parser since it last said something
+        self._unheard_bytes = 0  # given to the parser since its last callback
         self._was_heard = False
 
     @property
@@ -156,7 +156,7 @@ class FramedProtocol(HttpToolsProtocol):
             self._has_enough = True
             raise _EnoughError
         super().on_message_begin()
-        # Not before: an empty line is no request, and must not keep a connection for ever.
+        # Not earlier: an empty line is no request, and must not keep a connection open for ever.
         self._unset_keepalive_if_required()
         self._is_arriving = self._in_head = True
         self._in_trailers = False
@@ -170,7 +170,7 @@ class FramedProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. A trailer is counted and dropped: nobody here asks for one."""
+        """Take a header. A trailer is counted and dropped: no application here reads one."""
         self._was_heard = True
         if self._is_replaying:
             return
@@ -233,7 +233,7 @@ class FramedProtocol(HttpToolsProtocol):
             raise _HeadTooLargeError
 
     def _parse(self) -> None:
-        """Parse what has come, until a request has to wait for another one's answer."""
+        """Parse what was received, until a request has to wait for another one's answer."""
         while self._unparsed and not self.pipeline and not self.transport.is_closing():
             data = self._unparsed.popleft()
             is_payload = self._is_in_body and not self._in_trailers
@@ -270,9 +270,9 @@ class FramedProtocol(HttpToolsProtocol):
     def _ignore_upgrade(self) -> None:
         """Read the body of a request that offers to upgrade, or of a CONNECT, as its body.
 
-        The parser takes all behind the head for another protocol, which we do not speak. Taken for
-        the next request, the body would be one that nobody sent. So a fresh parser is told how
-        long the body is, and reads it.
+        The parser takes everything after the head for another protocol, which we do not speak.
+        Parsed as the next request, the body would be one that nobody sent. So a new parser is given
+        the length of the body, and reads it.
         """
         framing = (b"content-length", b"transfer-encoding")
         lines = [b"%b: %b" % header for header in self.headers if header[0] in framing]
@@ -286,7 +286,7 @@ class FramedProtocol(HttpToolsProtocol):
             self._is_replaying = False
 
     def _take_no_more(self) -> None:
-        """Answer what waits, and then close: the client sends the rest once more."""
+        """Answer the waiting requests, and then close: the client sends the rest again."""
         self._has_ended = True
         self._is_arriving = self._in_head = False
         self._unparsed.clear()
@@ -294,7 +294,7 @@ class FramedProtocol(HttpToolsProtocol):
     def _refuse(self, answer: bytes) -> None:
         """End the connection by an answer to the request that is arriving.
 
-        It comes behind the answers to those before it, whose rows may be safe already.
+        It follows the answers to the earlier requests, whose rows may be safe already.
         """
         self._options.logger.warning(
             "a connection is closed: %s", REASONS.get(answer, "it is refused")
@@ -306,7 +306,7 @@ class FramedProtocol(HttpToolsProtocol):
         self._settle()
 
     def _settle(self) -> None:
-        """Close the connection when no more comes and all is answered."""
+        """Close the connection when nothing more will come and everything is answered."""
         if self._is_half_closed and not self._unparsed:
             self._has_ended = True
             self._forget_arriving()
@@ -321,7 +321,7 @@ class FramedProtocol(HttpToolsProtocol):
         if self._is_half_closed or not self.transport.can_write_eof():
             self.transport.close()
             return
-        # Closed at once, it would take the answers back from a client that is still sending.
+        # An immediate close could discard answers that a client which still sends has not read.
         self._is_lingering = True
         self.transport.write_eof()
         self.flow.resume_reading()

@@ -12,10 +12,10 @@ class ServerOptions:
 
     Attributes:
         logger: Where it logs what it refuses and ends.
-        unused_level: The level at which it logs that a connection ends on which no request came.
+        unused_level: The level at which it logs the end of a connection that brought no request.
         keep_alive_seconds: How long it keeps an idle connection.
-        answers_half_closed: Whether a client that sends no more still gets its answers. If not, it
-            counts as gone, which is noticed at once.
+        answers_half_closed: Whether a client that has closed its sending side still gets its
+            answers. If not, it counts as gone at once.
         access_log: Whether uvicorn logs each request, at INFO.
         date_header: Whether answers have a `Date`.
     """

@@ -26,10 +26,10 @@ ACCEPTED_AT_ONCE = 64
 """Connections that are accepted before others have their turn."""
 
 ACCEPT_PAUSE_SECONDS = 1.0
-"""How long nobody is let in after that failed: for want of file descriptors, most likely."""
+"""The pause after a failure to accept, most likely for lack of file descriptors."""
 
 CANCEL_SECONDS = 1.0
-"""How long what is cancelled may take to end."""
+"""How long cancelled tasks may take to end."""
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -105,7 +105,7 @@ class HttpServer:
     async def finish(self, seconds: float, *, after_cut_seconds: float = 0.0) -> int:
         """Wait until the requests in progress are answered, then cut what is left.
 
-        A connection is closed behind its answer, and gone once that is sent.
+        A connection is closed after its answer, and ends once that is sent.
 
         Args:
             seconds: How long requests may take.
@@ -136,8 +136,8 @@ class HttpServer:
         return cut
 
     def _listen(self, listener: socket.socket) -> None:
-        # Not by asyncio's server, which tells of a connection when its handshake is over: until
-        # then nobody would count it.
+        # Not by asyncio's server, which reports a connection only after its handshake: until then
+        # nobody would count it.
         if not self._has_stopped:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
@@ -180,7 +180,7 @@ class HttpServer:
         self, connection: Connection, accepted: socket.socket, task: asyncio.Task[None]
     ) -> None:
         self._opening.discard(task)
-        if task.cancelled():  # before it began, perhaps
+        if task.cancelled():  # perhaps before it began
             self._admission.on_end(connection)
             accepted.close()
 

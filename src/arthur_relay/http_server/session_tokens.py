@@ -1,4 +1,4 @@
-"""The tokens that a login gives: JSON web tokens (RFC 7519), signed with HMAC-SHA256."""
+"""The tokens that a login returns: JSON web tokens (RFC 7519), signed with HMAC-SHA256."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def sign_token(claims: Mapping[str, Any], key: bytes) -> str:
     """Return a token with these claims.
 
     Args:
-        claims: What it says. `sub` is a string, `exp` seconds since the epoch.
-        key: What signs it: 32 bytes or more (RFC 7518, 3.2).
+        claims: Its content. `sub` is a string, `exp` seconds since the epoch.
+        key: The key that signs it: 32 bytes or more (RFC 7518, 3.2).
     """
     return jwt.encode(dict(claims), key, ALGORITHM)
 
 
 def read_token(token: str, key: bytes, *, now: float) -> dict[str, Any] | None:
-    """Return what a token says, or None when it has expired or was not signed with this key.
+    """Return the claims of a token, or None when it has expired or was not signed with this key.
 
     Never raises, whatever the client has sent.
 
     Args:
-        token: What the client has sent.
-        key: What signed it.
+        token: The token, as the client sent it.
+        key: The key that signed it.
         now: Seconds since the epoch.
     """
     # The caller's clock decides, not the library's.

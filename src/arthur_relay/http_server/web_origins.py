@@ -1,4 +1,4 @@
-"""Which names a local web server may be asked for by: what keeps other sites' pages out of it.
+"""Keeps other sites' pages out of a local web server, by the names in a request's headers.
 
 A page of any site that a browser on this machine shows may send requests to it. It can read the
 answers when its own name is pointed at this machine's address (DNS rebinding): then the request's
@@ -16,7 +16,7 @@ _PRIVATE_SUFFIXES = (".localhost", ".test", ".internal", ".svc", ".cluster.local
 
 
 def foreign_host(host: str, allowed: Collection[str] = ()) -> bool:
-    """Say whether a request was made for a name that a stranger may have pointed here.
+    """Return whether a request was made for a name that a stranger may have pointed here.
 
     Addresses, `localhost`, names without a dot and those of private domains are nobody else's.
 
@@ -37,7 +37,7 @@ def foreign_host(host: str, allowed: Collection[str] = ()) -> bool:
 
 
 def foreign_origin(origin: str, host: str) -> bool:
-    """Say whether a request was made by a page that is not of this server.
+    """Return whether a request was made by a page that is not of this server.
 
     Args:
         origin: The header `Origin`; empty when there is none.

@@ -19,11 +19,11 @@ from arthur_relay.system.fork_safety import ProcessLock
 from arthur_relay.system.operating_system import after_fork_in_child
 
 _MULTIPROCESSING = ("multiprocessing.util", "billiard.util")
-"""The second is Celery's fork of the first."""
+"""The second is Celery's fork of the first module."""
 
 
 class Closable(Protocol):
-    """A relay, as far as the registry uses it."""
+    """What the registry needs of a relay."""
 
     settings: RelaySettings
 
@@ -119,7 +119,7 @@ class Registry:
         """Register that a relay's thread ends. Returns whether it may end.
 
         Args:
-            relay: The relay; from now on it lives only while somebody refers to it.
+            relay: The relay; from now on it is kept alive only by those who refer to it.
             keep: Whether the registry keeps referring to it.
         """
         with self._lock.mine():
@@ -202,7 +202,7 @@ def register_exit_hooks(owner: object, close: Callable[[], None]) -> None:
     what is not loaded has not started this process.
 
     Args:
-        owner: For as long as it lives.
+        owner: The function is called only while this object lives.
         close: May be called more than once.
     """
     for util in filter(None, map(sys.modules.get, _MULTIPROCESSING)):

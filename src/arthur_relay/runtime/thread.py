@@ -52,13 +52,13 @@ class Idleness(Protocol):
 
 
 class Job(Protocol):
-    """What the thread is for."""
+    """The work of the thread."""
 
     async def run(self, ready: Callable[[], None]) -> bool:
         """Work, and let the thread end by returning.
 
         Args:
-            ready: To be called when all is imported that it needs.
+            ready: Called when everything that it needs is imported.
 
         Returns:
             Whether it ends because it has nothing to do: then a wake-up runs it again, in another
@@ -67,7 +67,7 @@ class Job(Protocol):
         ...
 
     def wake(self) -> None:
-        """Look around. Called on the loop's thread."""
+        """Look for work. Called on the loop's thread."""
         ...
 
 
@@ -75,7 +75,7 @@ class Runtime:
     """Runs a job on an anyio loop in a daemon thread, again if it dies.
 
     Attributes:
-        idleness: Who is asked when the job ends for want of work; None where it never does.
+        idleness: Decides whether the thread may end when there is no work; None if it never may.
         restarts: How often the job died of an exception and was run again.
     """
 
@@ -120,7 +120,7 @@ class Runtime:
         """Start the thread.
 
         Args:
-            job: What it runs, and what a wake-up wakes.
+            job: The job that the thread runs and a wake-up wakes.
 
         Raises:
             ConfigurationError: No thread can be started. A later call may work.
@@ -201,12 +201,20 @@ class Runtime:
         except RuntimeError:
             return  # the loop is closed: the worker is being restarted, or has ended
 
-    def call(self, function: Callable[[], object]) -> None:
-        """Have the loop call a function, if there is a loop. Any thread; never blocks."""
+    def call(self, function: Callable[[], object]) -> bool:
+        """Have the loop call a function. Any thread; never blocks.
+
+        Returns:
+            Whether there is a loop.
+        """
         loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # it is closed
-                loop.call_soon_threadsafe(function)
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:  # it is closed
+            return False
+        return True
 
     def cancel(self) -> None:
         """Cancel the worker for good. Any thread."""
@@ -307,7 +315,7 @@ class Runtime:
     def _run_once(self) -> bool:
         """Run the worker once, and return whether to run it again, whatever it died of.
 
-        That includes what is no `Exception`: another thread may have had it raised here, and a
+        It may die of more than an `Exception`: another thread can have one raised here, and a
         function of the application that is called here may exit.
         """
         with suppress(BaseException):  # a second one, while the first is logged

@@ -257,14 +257,14 @@ class RelaySettings(BaseSettings):
         return self.queue_bytes // 4 - self.dead_letter_ring_bytes
 
     @property
-    def inlet_bytes(self) -> int:
+    def capture_queue_bytes(self) -> int:
         """Bytes that may wait between the callers and the worker: an eighth of `queue_bytes`."""
         return self.queue_bytes // 8
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes of rows that may wait or be in flight: the rest, five eighths."""
-        others = self.open_runs_bytes + self.inlet_bytes + self.dead_letter_ring_bytes
+        others = self.open_runs_bytes + self.capture_queue_bytes + self.dead_letter_ring_bytes
         return self.queue_bytes - others
 
 

@@ -1,1 +1,1 @@
-"""What this operating system, this Python and this terminal have."""
+"""Differences and limits of the operating system, of Python and of terminals."""

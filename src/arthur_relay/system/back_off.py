@@ -1,25 +1,25 @@
-"""How long to wait after failures in a row: what all that tries again has in common."""
+"""The wait after repeated failures, for everything that retries."""
 
 MOST_DOUBLINGS = 62
-"""Past some more a float would overflow."""
+"""With many more, a float would overflow."""
 
 
 def ceiling_seconds(failures: int, *, first_seconds: float, longest_seconds: float) -> float:
-    """Return the longest wait after some failures in a row: it doubles with each.
+    """Return the longest wait after repeated failures, which doubles with each.
 
     Args:
-        failures: How many there were before this one, 0 or more.
-        first_seconds: The wait after the first.
+        failures: The number of failures before this one, 0 or more.
+        first_seconds: The wait after the first one.
         longest_seconds: The longest wait.
     """
     return min(longest_seconds, first_seconds * 2.0 ** min(failures, MOST_DOUBLINGS))
 
 
 def upper_half(seconds: float, random: float) -> float:
-    """Return a wait in the upper half of another, so that many processes do not ask together.
+    """Return a random wait in the upper half of a range, so that processes don't retry together.
 
     Args:
         seconds: The longest wait.
-        random: A number in 0..1.
+        random: A random number in 0..1.
     """
     return seconds * (0.5 + 0.5 * random)

@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 
 class Clocks:
@@ -39,24 +39,28 @@ def monotonic() -> float:
 
 
 class Clock(Protocol):
-    """Time as an argument."""
+    """A clock that is passed as an argument."""
 
     def monotonic(self) -> float:
         """Return seconds on any scale, for durations."""
         ...
 
     def utc_now(self) -> dt.datetime:
-        """Return the wall clock, timezone-aware."""
+        """Return the wall-clock time, timezone-aware."""
         ...
 
 
 class SystemClock:
-    """The real time; durations go on also while time is frozen."""
+    """The real time; durations are right also while time is frozen."""
 
     def monotonic(self) -> float:
         """Return seconds on the scale of `time.monotonic()`."""
         return Clocks.monotonic()
 
     def utc_now(self) -> dt.datetime:
-        """Return the wall clock."""
+        """Return the wall-clock time."""
         return dt.datetime.now(dt.UTC)
+
+
+SYSTEM_CLOCK: Final = SystemClock()
+"""The one that everyone has who is given no other."""

@@ -1,4 +1,4 @@
-"""A lock that other processes see, and that ends with its process however that ended."""
+"""A lock between processes, which ends with its process in whatever way that ends."""
 
 import os
 from contextlib import suppress
@@ -10,7 +10,7 @@ from arthur_relay.system.operating_system import AS_IT_IS, lock_file
 
 
 class FileLock:
-    """A file that is locked (`flock`) until it is released, or the process is gone.
+    """A file that is locked (`flock`) until it is released or the process ends.
 
     Where the system has no such locks, nothing is locked: see `operating_system.HAS_FILE_LOCKS`.
 
@@ -35,19 +35,19 @@ class FileLock:
         shared: bool = False,
         wait: bool = False,
     ) -> Self | None:
-        """Lock a file that only we can write to; not one that was taken away meanwhile.
+        """Lock a file that only we can write to, and that still has its name then.
 
         Args:
             path: The file.
             flags: As for `os.open`.
             shared: Whether its group may write to it as well.
-            wait: Whether to wait for whoever has it.
+            wait: Whether to wait until it is free.
 
         Returns:
-            None when another one has it.
+            The lock, or None when another process has it.
 
         Raises:
-            UntrustedError: It is a link, no regular file, or others may write to it.
+            UntrustedError: It is a link or not a regular file, or others may write to it.
             OSError: It can't be opened, or locked.
         """
         while True:
@@ -68,10 +68,10 @@ class FileLock:
 
     @classmethod
     def share(cls, path: Path) -> Self | None:
-        """Keep others from locking a file that is there, but not from sharing it.
+        """Share the lock of an existing file, so that no other process can lock it for itself.
 
         Returns:
-            None when another one has locked it.
+            The lock, or None when another process has locked the file for itself.
 
         Raises:
             OSError: It can't be opened.
@@ -88,7 +88,7 @@ class FileLock:
         """Return whether the path still names the file that is locked.
 
         Raises:
-            OSError: The file system does not say.
+            OSError: The file can't be examined.
         """
         try:
             return os.path.samestat(os.fstat(self.descriptor), self._path.lstat())
@@ -96,6 +96,6 @@ class FileLock:
             return False
 
     def release(self) -> None:
-        """Let others have it. In a forked child: let the parent alone have it. Never raises."""
+        """Release it; in a forked child, the parent keeps it. Never raises."""
         with suppress(OSError):
             os.close(self.descriptor)

@@ -1,15 +1,15 @@
-"""Files that hold prompts: for their owner only, and under a dated name once they are damaged.
+"""Files that hold prompts: private to their owner, and renamed with a date once they are damaged.
 
-Whoever may write to such a file, or put another one in its place, could read what we write there,
-or have us read what we did not. So a file that another user owns or may write to is refused, and
-so is a link, wherever it leads. A file of our own that others may only read is as its owner wants.
+Whoever can write to such a file, or replace it, could read what we write there or make us read
+something else. So a file that another user owns or may write to is refused, and so is any link. A
+file of our own that others may only read is accepted: its owner has decided so.
 
-A directory may also be root's. One that a group may write to is taken for meant so when it has the
-set-group-id bit and the group is one of ours, which is how Kubernetes hands out volumes; then the
-group may write to the files in it too. So is the top of a volume of root's that everybody may write
-to, without the sticky bit: an `emptyDir` is one, and only its pod has it. What is above the
-directory is its administrator's business: who can replace the directory can't read our files, and
-that it was replaced is noticed.
+A directory may also belong to root. Write permission for a group is accepted when the directory has
+the set-group-id bit and the group is one of ours, which is how Kubernetes mounts volumes. Then the
+group may write to the files in it too. The top of a volume of root's that everybody may write to,
+without the sticky bit, is accepted as well: an `emptyDir` is one, and only its pod can access it.
+The parents of the directory are up to its administrator: whoever can replace the directory can't
+read our files, and the replacement is noticed.
 """
 
 import os
@@ -32,7 +32,7 @@ from arthur_relay.system.operating_system import (
 )
 
 KEPT_ASIDE = 5
-"""How many quarantined files are kept, at most: enough to find what damages them."""
+"""The most quarantined files that are kept: enough to find out what damages them."""
 
 _MARK = "-damaged-"
 
@@ -53,7 +53,7 @@ def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: boo
         A descriptor.
 
     Raises:
-        UntrustedError: It is a link, no regular file, or others may write to it.
+        UntrustedError: It is a link or not a regular file, or others may write to it.
         OSError: It can't be opened.
     """
     try:
@@ -79,7 +79,7 @@ def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> N
         shared: Whether its group may write to it.
 
     Raises:
-        UntrustedError: It is a link, no regular file, or others may write to it.
+        UntrustedError: It is a link or not a regular file, or others may write to it.
     """
     if stat.S_ISLNK(status.st_mode):
         raise UntrustedError(EPERM, f"{path} is a link, and links are not followed")
@@ -99,11 +99,11 @@ def check_directory(path: Path) -> bool:
     """Check who may write to a directory.
 
     Returns:
-        Whether its group may, which is allowed if its owner has set it up for that.
+        Whether its group may write to it, which is allowed if its owner has intended it.
 
     Raises:
         UntrustedError: Others may write to it.
-        OSError: It is no directory, or can't be read.
+        OSError: It is not a directory, or can't be read.
     """
     link, status = path.lstat(), path.stat()
     if not stat.S_ISDIR(status.st_mode):
@@ -139,7 +139,7 @@ def quarantine(path: Path, moment: datetime, beside: Sequence[str] = ("",)) -> P
     Args:
         path: The file; nobody has it open.
         moment: The time that its new name contains.
-        beside: The suffixes of the files that belong to it; the empty one is itself.
+        beside: The suffixes of its files; the empty one is for itself.
 
     Returns:
         The new name.
@@ -162,8 +162,8 @@ def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
     """Return which quarantined files to remove, oldest first.
 
     Args:
-        paths: The quarantined files, without those beside them. The newest one is always kept.
-        most_bytes: The bytes that all kept files may take together.
+        paths: The quarantined files, without their journals. The newest one is always kept.
+        most_bytes: The most bytes that all kept files may take together.
     """
     newest_first = sorted(paths, key=_set_aside_at, reverse=True)
     size = 0
@@ -176,7 +176,7 @@ def too_many_aside(paths: Iterable[Path], *, most_bytes: int) -> list[Path]:
 
 
 def remove_aside(path: Path) -> None:
-    """Remove a quarantined file, and the files beside it."""
+    """Remove a quarantined file with its journal."""
     for each in _with_beside(path):
         each.unlink(missing_ok=True)
 

@@ -1,12 +1,12 @@
-"""Locks and forks: a child inherits every lock as it is, but not the thread that holds it.
+"""Locks and forks: a child inherits each lock in its state, but not the thread that holds it.
 
-Each process makes our own locks anew. It can't make SQLite's anew, so no fork happens while SQLite
-works.
+Each process creates its own locks. It can't recreate SQLite's, so no fork happens while SQLite is
+at work.
 
 SQLite has mutexes for its memory and its files, which all connections of a process share and hold
 for microseconds. A fork copies their state: while a spool was busy, one child in fifteen hung at
-its first `sqlite3.connect`. So every use of SQLite is within `no_fork()`, and a fork waits for its
-end, which takes milliseconds.
+its first `sqlite3.connect`. So each use of SQLite is within `no_fork()`, and a fork waits until it
+ends, which takes milliseconds.
 
 A fork that bypasses `os.register_at_fork` does not wait; nothing here can prevent that.
 """
@@ -20,15 +20,15 @@ from arthur_relay.system import native
 from arthur_relay.system.operating_system import before_fork
 
 WAIT_SECONDS = 2.0
-"""How long a fork waits, at most: a hanging disk must not block the application."""
+"""The longest wait of a fork: a hanging disk must not block the application."""
 
 
 class ProcessLock:
-    """A re-entrant lock that is not held in a forked child, also when no at-fork hook ran there.
+    """A re-entrant lock that is free in a forked child, even if no at-fork hook ran there.
 
     Args:
-        make: Makes a lock; `threading.RLock` as it is at each call when None, so that it also works
-            between greenlets where gevent or eventlet have replaced threads.
+        make: Creates a lock. None for the `threading.RLock` of the moment, which works between
+            greenlets if gevent or eventlet have replaced threads.
     """
 
     __slots__ = ("_locks", "_make")  # eventlet replaces locks that it finds in a `__dict__`
@@ -39,7 +39,7 @@ class ProcessLock:
 
     def mine(self) -> "threading.RLock":
         """Return this process's lock. Any thread."""
-        make = self._make or threading.RLock  # another one when gevent or eventlet have come
+        make = self._make or threading.RLock  # gevent or eventlet may replace it
         key = os.getpid(), make
         return self._locks.get(key) or self._locks.setdefault(key, make())
 
@@ -47,14 +47,14 @@ class ProcessLock:
 class ForkGate:
     """Blocks the forks of other threads while a thread uses SQLite.
 
-    The thread that has shut the gate may fork, and may shut it again: a signal handler can run at
-    any time, but never in the middle of a call of SQLite.
+    The thread that has closed the gate may fork, and may close it again: a signal handler can run
+    at any time, but never in the middle of a call of SQLite.
 
-    Its lock is the operating system's, because greenlets and threads use it; no greenlet yields
-    while it has the gate shut.
+    Its lock is the operating system's, because greenlets and threads share it; no greenlet yields
+    while it has closed the gate.
 
     Args:
-        wait_seconds: How long a fork waits, at most.
+        wait_seconds: The longest wait of a fork.
     """
 
     def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -73,13 +73,13 @@ class ForkGate:
             yield
 
     def before(self) -> None:
-        """Wait until no other thread has the gate shut, and hold it."""
+        """Wait until no other thread keeps the gate closed, and close it."""
         lock = self._lock.mine()
         if lock.acquire(timeout=self._wait_seconds):
             self._forking[native.get_ident()] = lock
 
     def in_parent(self) -> None:
-        """Let other threads go on. The child has a lock of its own."""
+        """Open the gate in the parent. The child has a lock of its own."""
         lock = self._forking.pop(native.get_ident(), None)
         if lock is not None:
             lock.release()
@@ -90,6 +90,6 @@ _gate = ForkGate()
 
 @contextmanager
 def no_fork() -> Iterator[None]:
-    """Let no other thread fork within the block, which uses SQLite. Any thread."""
+    """Keep other threads from forking within the block, which uses SQLite. Any thread."""
     with _gate.shut():
         yield

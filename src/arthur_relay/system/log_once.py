@@ -1,20 +1,20 @@
-"""Whether a line was logged already: what may happen for every inference is logged once."""
+"""Logs a line once, where its cause may recur for every inference."""
 
 from collections.abc import Hashable
 
 
 class LogOnce:
-    """Remembers what was logged. Never raises; any thread.
+    """Remembers which lines were logged. Never raises. Any thread.
 
-    The line itself is logged by whoever asks, so that the record names the right place and nothing
-    is made of a line that is not written::
+    The caller logs the line, so that the record names the right place and an unwritten line is not
+    formatted::
 
         if self._once.is_first("unwritten"):
             logger.warning("…")
 
     Args:
-        most: Kinds that are remembered; the oldest are forgotten, and may be logged again. None
-            for all, where there are only so many.
+        most: The most kinds that are remembered; the oldest are forgotten and may be logged again.
+            None when there are only a few.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -32,7 +32,7 @@ class LogOnce:
         return True
 
     def reset(self, kind: Hashable) -> bool:
-        """Have it logged when it happens again. Returns whether it was logged before."""
+        """Allow a kind to be logged again. Returns whether it was logged before."""
         was_logged = kind in self._logged
         self._logged.pop(kind, None)
         return was_logged

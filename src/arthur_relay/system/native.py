@@ -2,11 +2,12 @@
 
 Both libraries replace threads by greenlets. If the worker were a greenlet, its event loop would run
 in the application's thread: asyncio would find a running loop everywhere, and no second loop could
-start. So the worker uses this module, whose parts are never replaced:
+start. So the worker uses this module, which is never patched:
 
 - everything imported from here is the operating system's, whenever the application was patched;
-- a greenlet that waits for the worker waits on a socket of the library's, so that other greenlets
-  go on. A lock of gevent's would do as well, but eventlet's locks work within one thread only.
+- a greenlet that waits for the worker waits on one of the library's sockets, so that other
+  greenlets continue. A gevent lock would do as well, but eventlet's locks work within one thread
+  only.
 
 Neither library is imported. Without them, everything here is the standard library's.
 """
@@ -77,11 +78,11 @@ def _originals() -> dict[str, ModuleType]:
 
 
 def _copy(name: str, imports: dict[str, ModuleType]) -> ModuleType:
-    """Load a module once more, and leave the one in `sys.modules` alone.
+    """Load another copy of a module, and leave the one in `sys.modules` alone.
 
     Args:
         name: The name of a module of the standard library.
-        imports: By name, the modules that it gets when it imports them.
+        imports: The modules that it gets when it imports these names.
     """
     spec = importlib.util.find_spec(name)
     assert spec is not None
@@ -165,7 +166,7 @@ class BackgroundThread:
 
     def join(self, seconds: float) -> None:
         """Wait for the thread's end, for `seconds` at most."""
-        # A thread that is older than the patching: its locks are waited for as a greenlet's are.
+        # If the library patched `threading` later on, `join` would wait as if for a greenlet.
         if self._thread is not None and not is_patched():
             self._thread.join(seconds)
         elif self.is_alive():
@@ -193,8 +194,8 @@ class _Thread(threading.Thread):
     """A thread that ends without an error if a library patched `threading` while it ran."""
 
     def _delete(self) -> None:
-        with suppress(KeyError):  # it looks for itself by the number that it had before
-            super()._delete()  # type: ignore[misc] # it is not for everybody
+        with suppress(KeyError):  # it looks itself up by the ident that it had before
+            super()._delete()  # type: ignore[misc] # a private method
 
 
 class Event:
@@ -214,13 +215,13 @@ class Event:
         return self._is_set
 
     def set(self) -> None:
-        """Wake all that wait, and let nobody wait from now on."""
+        """Wake all waiters; nobody waits from now on."""
         self._is_set = True
         for waiter in list(self._waiters):
             waiter.wake()
 
     def clear(self) -> None:
-        """Reset it: whoever comes from now on waits."""
+        """Reset it; `wait` waits again from now on."""
         self._is_set = False
 
     def wait(self, seconds: float) -> bool:
@@ -241,8 +242,8 @@ def wait_for_any(events: "Iterable[Event | Future[Any]]", seconds: float) -> boo
     waiter = new_waiter()
     try:
         for event in found:
-            event._waiters.append(waiter)  # noqa: SLF001 - the two are one
-        if not any(event.is_set() for event in found):  # looked at last: `set` wakes us from now on
+            event._waiters.append(waiter)  # noqa: SLF001 - in the same module
+        if not any(event.is_set() for event in found):  # last, because `set` wakes us now
             return waiter.wait(min(max(0.0, seconds), A_YEAR))
     finally:
         for event in found:
@@ -258,7 +259,7 @@ def new_future() -> "Future[Any]":
     """
     future: Future[Any] = Future()
     if is_patched():
-        future._condition = threading.Condition(RLock())  # noqa: SLF001 - else it is a greenlet's
+        future._condition = threading.Condition(RLock())  # noqa: SLF001 - else it is for greenlets
     return future
 
 
@@ -304,7 +305,7 @@ class _GreenWaiter(Waiter):
         self._open = Lock()
         reader, self._writer = socketpair()
         self._writer.settimeout(0.0)
-        # Of the class that `socket` has now, which is the library's.
+        # The class that `socket` has now is the library's.
         family, kind = reader.family, reader.type
         self._reader = sys.modules["socket"].socket(family, kind, fileno=reader.detach())
 
@@ -312,10 +313,10 @@ class _GreenWaiter(Waiter):
         self._reader.settimeout(seconds)
         try:
             self._reader.recv(1)
-        except (TimeoutError, BlockingIOError):  # the second of no seconds
+        except (TimeoutError, BlockingIOError):  # BlockingIOError when `seconds` is 0
             return False
         if self._made_in != os.getpid():
-            self.wake()  # a fork has copied this greenlet, not what it waits for
+            self.wake()  # a fork has copied this greenlet, but not what it waits for
             return False
         return True
 
@@ -332,13 +333,13 @@ class _GreenWaiter(Waiter):
 def new_waiter() -> Waiter:
     """Return a waiter for the calling thread or greenlet."""
     if is_patched() and not _is_in_hub():
-        with suppress(OSError):  # no more files can be opened: the whole thread waits, not longer
+        with suppress(OSError):  # no more files can be opened: then the whole thread waits, as long
             return _GreenWaiter()
     return Waiter()
 
 
 def _is_in_hub() -> bool:
-    """Return whether the caller is a library's own loop, which calls most signal handlers."""
+    """Return whether the caller is the library's own loop, which runs most signal handlers."""
     greenlet = sys.modules.get("greenlet")
     if greenlet is None:
         return False

@@ -1,4 +1,4 @@
-"""What platforms differ in: forks, file locks, Unix sockets, terminals, private memory.
+"""Differences of platforms: forks, file locks, Unix sockets, terminals, private memory.
 
 Windows has neither `fork` nor `fcntl`, nor some signals. Other modules use these through this one,
 which does what the platform can, or raises an error that says what it lacks. No other module of
@@ -42,7 +42,7 @@ HAS_TERMINALS = termios is not None
 """Whether a terminal can deliver each key as it is typed."""
 
 HAS_SIGHUP = hasattr(signal, "SIGHUP")
-"""Whether a process can be told to read its configuration anew."""
+"""Whether a process can be asked by a signal to read its configuration again."""
 
 NEEDS = "Linux, macOS or a BSD"
 """The systems that have all of this, for error messages."""
@@ -53,7 +53,7 @@ AS_BYTES = getattr(os, "O_BINARY", 0)
 
 # Without the last flag, opening a pipe that somebody put there would wait for its other end.
 AS_IT_IS = sum([getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")])
-"""For `os.open`: it follows no link, and waits for no pipe."""
+"""For `os.open`: it follows no link and waits for no pipe."""
 
 HAS_OWNERS = hasattr(os, "geteuid")
 """Whether files have owners, and mode bits that say who may write."""
@@ -69,29 +69,29 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 
 
 def before_fork(function: Callable[[], None], *, after_in_parent: Callable[[], None]) -> None:
-    """Have functions called around each fork of this process, where there are forks."""
+    """Call functions around each fork of this process, where there are forks."""
     if HAS_FORKS:
         os.register_at_fork(before=function, after_in_parent=after_in_parent)
 
 
 def after_fork_in_child(function: Callable[[], None]) -> None:
-    """Have a function called in each forked child, where there are forks."""
+    """Call a function in each forked child, where there are forks."""
     if HAS_FORKS:
         os.register_at_fork(after_in_child=function)
 
 
 def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
-    """Lock an open file until it is closed, or its process is gone.
+    """Lock an open file until it is closed or its process ends.
 
     Without file locks it does nothing: check `HAS_FILE_LOCKS` where that matters.
 
     Args:
-        descriptor: The file's.
+        descriptor: The open file.
         shared: Whether others may share the lock.
         wait: Whether to wait until the lock is free.
 
     Raises:
-        OSError: Somebody else has the lock.
+        OSError: Another process has the lock.
     """
     if fcntl is not None:
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -105,7 +105,7 @@ def lock_data(descriptor: int) -> bool:
     closing another descriptor of the process does not end such a lock.
 
     Returns:
-        False when somebody else has the lock; True also where there are no such locks.
+        False when another process has the lock; True also where there are no such locks.
     """
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:
@@ -142,12 +142,12 @@ def check_daemon() -> None:
 
 
 def our_user() -> int:
-    """Return the number of the user whose rights this process has; only where `HAS_OWNERS`."""
+    """Return the id of the user whose rights this process has; only where `HAS_OWNERS`."""
     return os.geteuid()
 
 
 def our_groups() -> set[int]:
-    """Return the numbers of the groups whose rights this process has; only where `HAS_OWNERS`."""
+    """Return the ids of the groups whose rights this process has; only where `HAS_OWNERS`."""
     return {os.getegid(), *os.getgroups()}
 
 
@@ -178,13 +178,13 @@ def private_pages(size: int) -> mmap.mmap:
 
 
 def group_id(name: str) -> int | None:
-    """Return the number of a group of users, or None when there is no such group.
+    """Return the id of a group of users, or None when there is no such group.
 
     Raises:
         ConfigurationError: This system has no groups.
     """
     try:
-        import grp  # noqa: PLC0415 - only a socket of a group's needs it
+        import grp  # noqa: PLC0415 - only needed for a socket with a group
     except ImportError:
         raise ConfigurationError(f"Groups of users need {NEEDS}.") from None
     try:
@@ -195,7 +195,7 @@ def group_id(name: str) -> int | None:
 
 @contextmanager
 def keys_at_once(descriptor: int) -> Iterator[None]:
-    """Have a terminal deliver each key as it is typed, without echo; only if `HAS_TERMINALS`."""
+    """Let a terminal deliver each key as it is typed, without echo; only if `HAS_TERMINALS`."""
     import tty  # noqa: PLC0415 - it imports termios, which is not everywhere
 
     before = termios.tcgetattr(descriptor)

@@ -1,9 +1,9 @@
-"""Reads the records that are left in a damaged SQLite file, page by page and without SQLite.
+"""Reads the remaining records of a damaged SQLite file, page by page and without SQLite.
 
-SQLite finds a record by the pages above it, and gives up at the first damaged one: a single page
-can hide all others. Here each page is read by itself, so a damaged page costs its own records only.
-A page in the log is newer than the same page in the file. Free pages still hold deleted records;
-the map that files with `auto_vacuum` have says which pages are free.
+SQLite finds a record through the pages above it, and fails at the first damaged one: a single page
+can hide all others. Here each page is read on its own, so a damaged page costs only its own
+records. A page in the log is newer than the same page in the file. Free pages still have deleted
+records; a file with `auto_vacuum` has a map of its free pages.
 
 The format is that of https://www.sqlite.org/fileformat2.html.
 """
@@ -28,15 +28,15 @@ _FREE = 2
 _LOG_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
-"""By serial type, the bytes of an integer."""
+"""The bytes of an integer, by serial type."""
 
 Value = None | int | float | str | bytes
 Record = tuple[int, tuple[Value, ...]]
 """The row's number and its columns, where an `INTEGER PRIMARY KEY` is None."""
 
 
-# SQLITE_IOERR_READ, of a sector that can't be read; _SHORT_READ, and _CORRUPTFS.
-# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: there is a record that we did not write.
+# SQLITE_IOERR_READ, for an unreadable sector; _SHORT_READ, and _CORRUPTFS.
+# SQLITE_CONSTRAINT_PRIMARYKEY, _UNIQUE and _ROWID: the file has a record that we did not write.
 _DAMAGE = frozenset(
     (10 | 1 << 8, 10 | 2 << 8, 10 | 33 << 8, 19 | 6 << 8, 19 | 8 << 8, 19 | 10 << 8)
 )
@@ -60,8 +60,17 @@ def is_damaged(error: Exception) -> bool:
     return isinstance(error, DamagedFileError) or code in _DAMAGE or code & 0xFF in _DAMAGE_KINDS
 
 
+def is_undecodable(error: Exception) -> bool:
+    """Return whether an error is Python's own, for a text in a file that is not UTF-8.
+
+    Only such errors have no code. Their message quotes the text.
+    """
+    is_operational = isinstance(error, sqlite3.OperationalError)
+    return is_operational and not hasattr(error, "sqlite_errorcode")
+
+
 class _DamagedError(Exception):
-    """There is no valid record at this place."""
+    """There is no valid record at this offset."""
 
 
 class Pages:
@@ -73,7 +82,7 @@ class Pages:
 
     Attributes:
         header: The file's header, or nothing when it can't be read.
-        unread: How many records were found so far that could not be read.
+        unread: The number of unreadable records that were found so far.
 
     Raises:
         OSError: It can't be read.
@@ -90,12 +99,12 @@ class Pages:
         self._usable = page_bytes
         self.unread = 0
         reserved = self.header[20] if self.header else 0
-        # Few builds of SQLite reserve a part of each page: if this byte says so, it may be damaged.
+        # Few builds of SQLite reserve a part of each page, so this byte may be damaged.
         if reserved and self._count_unread() > self._count_unread(reserved):
             self._usable = page_bytes - reserved
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of all tables; one that was moved lately may come twice."""
+        """Yield the records of all tables; one that was moved recently may come twice."""
         for number in range(1, self._pages + 1):
             if self._is_free(number):
                 continue
@@ -131,7 +140,7 @@ class Pages:
         return self._file.read((number - 1) * self._page_bytes, self._page_bytes)
 
     def _is_free(self, number: int) -> bool:
-        """Return whether the map says that a page is free; False when in doubt."""
+        """Return whether a page is free according to the map; False when in doubt."""
         entries = self._usable // 5
         if number < 2:
             return False
@@ -187,7 +196,7 @@ class Pages:
 
 
 class _Contents:
-    """The readable bytes of a file; none if there is no file.
+    """The readable bytes of a file; none if it does not exist.
 
     The file is not mapped into memory: a mapped file that is truncated, or has an unreadable
     sector, kills the process.
@@ -201,7 +210,7 @@ class _Contents:
             self.size = self._file.seek(0, 2)
 
     def read(self, at: int, size: int) -> bytes:
-        """Return bytes; fewer at the end of the file, and none of an unreadable sector."""
+        """Return bytes; fewer at the end of the file, and none if a sector is unreadable."""
         found = b""
         try:
             while self._file is not None and len(found) < size:
@@ -230,14 +239,14 @@ class _Frame:
 
     Attributes:
         log: The log.
-        number: How many frames are before it.
+        number: The number of frames before it.
         at: Its offset in the log.
         size: Its bytes.
         page: The page's number.
         pages: How many pages the file has, if a commit ends here, else 0.
         salts: The values that all frames share until the log is restarted.
         sums: The frame's own checksums.
-        before: The former frame's checksums, which its own continue; None when they are unknown.
+        before: The checksums of the frame before it, which its own continue; None if unknown.
     """
 
     log: _Contents
@@ -251,7 +260,7 @@ class _Frame:
     before: _Sums | None
 
     def is_whole(self, order: str) -> bool:
-        """Return whether its content is what was written, as far as the checksums tell.
+        """Return whether it is undamaged, according to the checksums.
 
         Args:
             order: The byte order by which the checksums are computed.
@@ -268,7 +277,7 @@ class _Frame:
 
 @dataclass(slots=True, frozen=True)
 class _Head:
-    """The log's facts about its frames: salts, byte order of the checksums, and first offset."""
+    """What the log's frames share: their salts, the checksums' byte order, and the first ones."""
 
     salts: tuple[int, int]
     order: str
@@ -276,10 +285,10 @@ class _Head:
 
 
 def _head(log: _Contents, page_bytes: int) -> tuple[_Head | None, bool]:
-    """Return the log's facts about its frames, and whether they are from its head.
+    """Return what the log's frames share, and whether it is from the log's head.
 
-    SQLite takes a log with a damaged head for empty. The frames hold the same facts: each has the
-    salts too, and its checksums continue those of the frame before it.
+    SQLite treats a log with a damaged head as empty. But the frames have the same data: each also
+    has the salts, and its checksums continue those of the frame before it.
     """
     head = log.read(0, _LOG_HEADER_BYTES)
     if len(head) == _LOG_HEADER_BYTES:
@@ -315,9 +324,9 @@ def _all_frames(log: _Contents, page_bytes: int, before: _Sums | None) -> Iterat
 def _whole_frames(
     log: _Contents, page_bytes: int, head: _Head | None, first: int = 0
 ) -> Iterator[_Frame]:
-    """Yield the undamaged frames, from one on, without those of the log before its restart.
+    """Yield the undamaged frames, from `first` on, without those from before the log's restart.
 
-    Each is checked by itself: a damaged frame hides none of those after it.
+    Each is checked on its own, so a damaged frame does not hide those after it.
     """
     if head is None:
         return
@@ -348,10 +357,10 @@ def _newest_pages(
 def has_unread_commits(path: Path, *, page_bytes: int, read_frames: int | None) -> bool:
     """Return whether the log has commits that SQLite does not read and the file does not have.
 
-    SQLite takes the first damaged frame for the end of the log, which is right after a crash. If
-    the frame was damaged later, SQLite would silently forget all commits after it, and with a
-    damaged head those of the whole log. After a crash while the log is being restarted its head may
-    be half written, but then the file has all of the log's commits as well.
+    SQLite treats the first damaged frame as the end of the log, which is right after a crash. If
+    the frame was damaged later, SQLite would silently drop all commits after it, or with a damaged
+    head all commits of the log. After a crash during a restart of the log, its head may be half
+    written, but then the file has all of the log's commits as well.
 
     Args:
         path: The file; its log is beside it.
@@ -401,11 +410,11 @@ def _sums(data: bytes, sums: _Sums, order: str) -> _Sums:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return a number of one to nine bytes, and the offset after it."""
     value = 0
-    for place in range(at, at + 8):
-        byte = data[place]
+    for index in range(at, at + 8):
+        byte = data[index]
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            return value, place + 1
+            return value, index + 1
     value = value << 8 | data[at + 8]
     return value - (1 << 64) if value >> 63 else value, at + 9
 

@@ -1,4 +1,4 @@
-"""Text that is safe to show on a terminal: control characters become escapes that can be read."""
+"""Text that is safe to show on a terminal: control characters become readable escapes."""
 
 from __future__ import annotations
 

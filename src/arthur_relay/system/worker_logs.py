@@ -1,13 +1,13 @@
 """The worker's log lines, written by other threads because the application's handlers may block.
 
 A handler that writes to a pipe which nobody reads, or to a host that does not answer, blocks its
-caller, perhaps for ever. So the worker hands its lines to a thread that lives as long as there are
-any, and waits a moment for it, so that they keep their order among other lines.
+caller, perhaps for ever. So the worker hands its lines to a thread that lives as long as lines
+wait, and waits for it briefly, so that they keep their order among other lines.
 
 If gevent or eventlet have replaced threads, one of the application's greenlets writes the lines.
-The locks of `logging` are the library's then, and work for greenlets of one thread: when one of our
-threads and a greenlet wanted the same lock, the greenlet waited for ever with eventlet, and
-sometimes with gevent. So our line waits until the library's loop writes it.
+The locks of `logging` are then the library's, and work for the greenlets of one thread only: when
+one of our threads and a greenlet wanted the same lock, the greenlet waited for ever with eventlet,
+and sometimes with gevent. So our lines wait until the library's loop writes them.
 """
 
 import logging
@@ -29,19 +29,18 @@ else:
 T = TypeVar("T")
 
 MAX_LINES = 1000
-"""How many lines wait at most, the newest ones: an application that never yields writes none."""
-
+"""The most lines that wait, the newest ones: an application that never yields writes none."""
 
 PATIENCE_SECONDS = 0.05
-"""How long the worker waits until a line is written."""
+"""The longest wait of the worker until a line is written."""
 
 
 class WorkerLogger(Adapter):
-    """A logger for all threads, the worker's among them.
+    """A logger for all threads, including the worker's.
 
     Args:
         name: The logger's.
-        everywhere: Whether it must not block other threads than the worker's either.
+        everywhere: Whether it must not block other threads either.
     """
 
     def __init__(self, name: str, *, everywhere: bool = False) -> None:
@@ -55,7 +54,7 @@ class WorkerLogger(Adapter):
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a line; in one of our threads, have another thread log it."""
+        """Log a line; for one of our threads, another thread logs it."""
         if not self.logger.isEnabledFor(level):
             return
         is_ours = native.is_background_thread()
@@ -75,7 +74,7 @@ class WorkerLogger(Adapter):
 
 
 class _Ours(logging.Filter):
-    """Treats what asyncio logs in one of our threads like our own lines."""
+    """Treats the lines that asyncio logs in one of our threads like our own lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not (native.is_patched() and native.is_background_thread()):
@@ -139,7 +138,7 @@ class _Lines:
         self._written_in: int | None = None
 
     def start(self) -> None:
-        """Have the lines written in this process. Not for one of our threads."""
+        """Start writing the lines in this process. Not for one of our threads."""
         if native.is_patched() and self._written_in != os.getpid():
             self._written_in = os.getpid()
             self._waiting.clear()  # in a forked child they are the parent's
@@ -188,9 +187,9 @@ class _Writers:
         self._busy_in: int | None = None  # the process: a forked child has no such thread
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Have a line written; waits for that, for `PATIENCE_SECONDS` at most."""
+        """Write a line in another thread; waits for that `PATIENCE_SECONDS` at most."""
         self._waiting.put((logger, record))
-        if self._busy_in == os.getpid():  # it is blocked: this line comes after the others
+        if self._busy_in == os.getpid():  # a handler blocks it: this line comes after the others
             return
         self._busy_in = os.getpid()
         written = native.Lock()
@@ -212,7 +211,7 @@ class _Writers:
                     logger, record = self._waiting.take()
                     with suppress(Exception):  # of the application's filters
                         logger.handle(record)
-            self._busy_in = None  # then look again, for lines that came meanwhile
+            self._busy_in = None  # then look again for lines that were added meanwhile
         written.release()
 
 
@@ -221,7 +220,7 @@ _lines = _Lines()
 
 
 def start() -> None:
-    """Have the worker's lines written in this process. Not for one of our threads."""
+    """Start writing the worker's lines in this process. Not for one of our threads."""
     _lines.start()
 
 

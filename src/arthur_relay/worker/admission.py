@@ -1,30 +1,28 @@
-"""Room for what waits behind the capture queue, and what gives way when there is none."""
+"""Makes room for rows in the buffer, and decides what gives way when there is none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import CompactableBuffer, IntakeBuffer
-from arthur_relay.capture.queue import CaptureQueue
-from arthur_relay.delivery.sender import Sender
-from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
-from arthur_relay.worker.compactor import Compactor
+from arthur_relay.worker.compactor import DeliveryHealth
 from arthur_relay.worker.settlement import Settlement
 
 logger = WorkerLogger("arthur_relay.worker")
 
 QUICK_FULLNESS = 0.7
-"""How full the capture queue may be before the worker compresses less well."""
+"""How full the capture queue may be before rows are compressed faster, and less well."""
 
 QUIET_SECONDS = 60.0
-"""After how long without a drop the log says that the queue has room again."""
+"""How long nothing is dropped before the log says that the queue has room again."""
 
 
 class OverflowNotice:
@@ -41,11 +39,11 @@ class OverflowNotice:
         self._overflows = False
 
     def look(self, overflown: int, now: float) -> str | None:
-        """Return what to log, or None.
+        """Return the text to log, or None.
 
         Args:
             overflown: How many inferences did not fit so far.
-            now: Seconds, on any scale.
+            now: The time in seconds, on any scale.
         """
         grew = overflown > self._seen
         self._seen = overflown
@@ -63,6 +61,32 @@ class OverflowNotice:
         return None
 
 
+class HasFullness(Protocol):
+    """Knows how full it is: the capture queue."""
+
+    @property
+    def fullness(self) -> float:
+        """How full it is: 0 when it is empty, 1 or more when it is full."""
+        ...
+
+
+class HasOverShare(Protocol):
+    """Knows who uses more than their share: the memory budget."""
+
+    @property
+    def over_share(self) -> int:
+        """The bytes that the capture queue and the open runs use beyond their shares."""
+        ...
+
+
+class Nudged(Protocol):
+    """Compresses rows in another thread: the compactor."""
+
+    def nudge(self) -> None:
+        """Look again whether there is something to compress."""
+        ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Admission:
     """Puts rows into the buffer, at the cost of older ones where the policy says so.
@@ -73,14 +97,14 @@ class Admission:
         buffer: Where encoded rows wait.
         compaction: Makes room there.
         awaiting: Where captures wait whose model is not known yet.
-        ledger: Has the count of what overflowed, for the log.
-        settlement: Settles what gives way.
+        ledger: Has the number of inferences that did not fit, for the log.
+        settlement: Settles captures and rows that give way.
         settings: The overflow policy.
-        budget: Knows the bytes of large captures, which rows can't have.
-        queue: Fills up while there is no time to compress well.
+        budget: Knows the bytes that large captures use, which rows can't have.
+        queue: The capture queue, which fills up while rows are compressed.
         sender: Knows whether deliveries go well.
-        compactor: Compresses rows beside the loop.
-        gives_up_oldest: The setting; found once, for each slice of captures asks.
+        compactor: Compresses rows in another thread.
+        gives_up_oldest: The setting; looked up once, because each slice of captures asks for it.
     """
 
     buffer: IntakeBuffer
@@ -89,10 +113,10 @@ class Admission:
     ledger: Ledger
     settlement: Settlement
     settings: RelaySettings
-    budget: MemoryBudget
-    queue: CaptureQueue
-    sender: Sender
-    compactor: Compactor
+    budget: HasOverShare
+    queue: HasFullness
+    sender: DeliveryHealth
+    compactor: Nudged
     gives_up_oldest: bool = field(init=False)
     _notice: OverflowNotice = field(init=False)
 
@@ -101,7 +125,7 @@ class Admission:
         self._notice = OverflowNotice(self.settings.overflow.value)
 
     def has(self, size: int, *, rows: int = 1) -> bool:
-        """Say whether that many more rows, of so many bytes in all, fit in."""
+        """Return whether that many more rows, of so many bytes in all, fit in."""
         awaiting = self.awaiting
         others = awaiting.size + self.budget.over_share
         return self.buffer.has_room(rows=rows + awaiting.rows, size=size + others)
@@ -109,7 +133,7 @@ class Admission:
     def hold(self, rows: Sequence[Row]) -> None:
         """Put rows into the buffer."""
         if not self.gives_up_oldest or self.has(body_bytes(rows), rows=len(rows)):
-            # What may not be dropped was taken because there was room; it may go a little beyond.
+            # Rows that may not be dropped were taken because there was room; a few may exceed it.
             self.buffer.put(rows)
         else:
             for row in rows:
@@ -120,26 +144,26 @@ class Admission:
         self.compactor.nudge()
 
     def make_for(self, size: int) -> bool:
-        """Make room for a row, or for a capture; returns whether there is some now."""
+        """Make room for a row, or for a capture. Returns whether there is room now."""
         while not (fits := self.has(size)) and self._make():
             pass
         return fits
 
     def is_stalled(self) -> bool:
-        """Say whether the buffer is full and the policy is to keep what is in it."""
+        """Return whether the buffer is full, and its rows may not be dropped."""
         if self.gives_up_oldest or self.has(1):
             return False
-        # While deliveries go well there will be room soon, so it is not worth the work.
+        # While deliveries go well there will be room soon, so compressing is not worth the work.
         return self.sender.is_healthy or not self._compact()
 
-    def tell(self) -> None:
+    def log_overflow(self) -> None:
         """Log when the queue begins to overflow, and when it has stopped."""
         overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
         if notice := self._notice.look(overflown, anyio.current_time()):
             logger.warning("arthur-relay: %s", notice)
 
     def _make(self) -> bool:
-        """Compact what waits, else give up the oldest if the policy allows; False when it can't."""
+        """Compress rows, or else give up the oldest if the policy allows it; False for neither."""
         if self._compact():
             return True
         if not self.gives_up_oldest:
@@ -148,15 +172,15 @@ class Admission:
         if row is not None:
             self.settlement.evicted(row)
             return True
-        staged = self.awaiting.evict()
-        if staged is None:
+        waiting = self.awaiting.evict()
+        if waiting is None:
             return False
-        capture, epoch = staged
+        capture, epoch = waiting
         self.settlement.dropped(DropReason.OVERFLOW, capture.rows, epoch)
         return True
 
     def _compact(self) -> bool:
-        """Make room without a loss. Returns whether that was possible."""
+        """Compress some rows. Returns whether there were any to compress."""
         try:
             return self.compaction.compact(quickly=self.queue.fullness >= QUICK_FULLNESS)
         except (MemoryError, OSError):

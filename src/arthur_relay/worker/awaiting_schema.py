@@ -1,4 +1,4 @@
-"""Captures that can't be encoded yet because Arthur has not told their model's schema."""
+"""Captures that can't be encoded yet, because their model's schema is not known."""
 
 from collections import deque
 from sys import getsizeof
@@ -6,16 +6,15 @@ from sys import getsizeof
 from arthur_relay.inference import Encodable
 
 MODEL_BYTES = 1200
-"""What a model costs beside its captures and its id, here and where it waits to be asked for:
+"""The bytes that a model costs beside its captures and its id, here and in the schema registry;
 measured with tracemalloc."""
 
 
 class AwaitingSchema:
-    """Waiting captures by model, oldest first, with their number of rows and bytes.
+    """Waiting captures by model, oldest first, each with the epoch it was taken in.
 
-    Bytes are those of the models too: inferences may name any number of them.
-
-    Only the worker's thread uses it. Each capture is kept with the epoch it was taken in.
+    Only the worker's thread uses it. `rows` is the number of rows that the captures will make,
+    `size` their bytes and those of the models: inferences may name any number of models.
     """
 
     def __init__(self) -> None:
@@ -43,7 +42,7 @@ class AwaitingSchema:
         return model_id in self._by_model
 
     def take(self, model_id: str, limit: int) -> list[tuple[Encodable, int]]:
-        """Return the oldest captures of a model with their epochs, `limit` at most."""
+        """Return up to `limit` of the oldest captures of a model, with their epochs."""
         waiting = self._by_model.get(model_id)
         if waiting is None:
             return []
@@ -57,11 +56,11 @@ class AwaitingSchema:
         return taken
 
     def models(self) -> list[str]:
-        """Return the models that something waits for."""
+        """Return the models that captures wait for."""
         return list(self._by_model)
 
     def evict(self) -> tuple[Encodable, int] | None:
-        """Forget the oldest capture of the model that waits longest, and return it."""
+        """Forget the oldest capture of the model that was waited for first, and return it."""
         for model_id in self._by_model:
             return self.take(model_id, 1)[0]
         return None

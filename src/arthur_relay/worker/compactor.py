@@ -1,4 +1,4 @@
-"""Has what waits compressed beside the loop, while the destination is away."""
+"""Has waiting rows compressed in another thread, while the destination is away."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,48 +8,61 @@ from typing import Protocol
 import anyio
 
 from arthur_relay.buffers import CompactableBuffer
-from arthur_relay.delivery.sender import Sender
 
 
 class Offloads(Protocol):
-    """Has another thread."""
+    """Runs functions in another thread."""
 
     async def offload(self, function: Callable[[], None]) -> None:
-        """Call a function there, and return when it is done."""
+        """Call a function in that thread, and return when it is done."""
+        ...
+
+
+class DeliveryHealth(Protocol):
+    """Knows how deliveries go: the sender."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the last request was answered as it should be."""
+        ...
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the destination is known to be away."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Compactor:
-    """A task of the worker's. Loop's thread only.
+    """Decides when rows are compressed. Its `run` is a task of the worker. Loop's thread only.
 
     Attributes:
         buffer: Where rows wait.
         sender: Knows whether they will wait for long.
-        offloader: Does the work.
+        offloader: Does the work in another thread.
     """
 
     buffer: CompactableBuffer
-    sender: Sender
+    sender: DeliveryHealth
     offloader: Offloads
     _nudged: anyio.Event | None = field(default=None, init=False)
 
     def nudge(self) -> None:
-        """Look whether there is something to do by now."""
+        """Look again whether there is something to compress."""
         if self._nudged is not None and not self.sender.is_healthy:
             with suppress(MemoryError, OSError):  # no memory for the work itself
                 self.buffer.pack()
             self._nudged.set()
 
     async def run(self) -> None:
-        """Work until cancelled; a piece that is cancelled is as if it had never begun."""
+        """Compress until cancelled; a block whose compression is cancelled stays as it was."""
         while True:
             self._nudged = anyio.Event()
             while self.sender.is_down and (piece := self.buffer.begin_compaction()):
                 try:
                     await self.offloader.offload(piece.run)
                 except (MemoryError, OSError):
-                    break  # as above; with the next row it is tried again
+                    break  # no memory for it either; it is tried again with the next row
                 finally:
                     piece.finish()
             await self._nudged.wait()

@@ -1,4 +1,4 @@
-"""Takes captures in from the capture queue: samples them, and encodes or stages them."""
+"""From the capture queue into the buffer: samples captures, encodes them, or has them wait."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,37 +33,37 @@ from arthur_relay.worker.settlement import Settlement
 logger = WorkerLogger("arthur_relay.worker")
 
 SLICE_CAPTURES = 16
-SLICE_BYTES = 32 * 1024
-"""Captures, and bytes, encoded before the worker looks whether others want to go on: 0.1 to 0.2 ms.
+SLICE_BYTES = 64 * 1024
+"""The captures, and bytes, that are encoded before other threads may go on: 0.1 to 0.2 ms.
 
-Each look, and each group of rows that is put into the buffer, costs as much as half a row.
+Each such look, and each group of rows that is put into the buffer, costs as much as half a row.
 """
 
 SLICES_A_TURN = 16
-"""Slices before the loop turns, so that answers are read and deliveries go on."""
+"""The slices after which the loop turns, so that answers are read and deliveries go on."""
 
 RUSH_FULLNESS = 0.4
-"""How full the capture queue may be before the worker pauses less."""
+"""How full the capture queue may be before the worker pauses less often."""
 
 NO_MODEL = "no model id"
 NAME_ONE = "set ARTHUR_MODEL_ID, or give model_id"
 NO_GROUND_TRUTH = "no ground truth"
-"""The model has registered none of the attributes that were given."""
+"""The reason when the model has registered none of the attributes that were given."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class EncodeStage:
-    """What happens between the capture queue and the buffer. Worker's loop only.
+    """Makes rows of captures, and puts them into the buffer. Worker's loop only.
 
     Attributes:
         queue: Where captures come from.
-        awaiting: Where they wait while their model is not known.
-        admission: Where their rows go.
+        awaiting: Where they wait while their model's schema is not known.
+        admission: Puts their rows into the buffer.
         schemas: Knows the models.
-        ledger: Counts what is not in the sample.
-        flushes: Counts what was taken.
-        settlement: Settles what makes no row, and what is refused.
-        settings: The sample, and the overflow policy.
+        ledger: Counts captures that are not in the sample.
+        flushes: Counts captures that were taken.
+        settlement: Settles captures that make no row, or are refused.
+        settings: The sample rate, and the overflow policy.
         gil: Lets the application's threads go on.
     """
 
@@ -85,7 +85,7 @@ class EncodeStage:
             self.schemas.load(group, model_id)
 
     async def take_in(self, group: TaskGroup, *, at_most: int) -> None:
-        """Take so many captures at most, as far as they fit."""
+        """Take up to `at_most` captures, as far as they fit."""
         taken = 0
         left = at_most
         while left > 0 and not self.admission.is_stalled():
@@ -95,33 +95,33 @@ class EncodeStage:
             left -= len(captures)
             taken += len(captures)
             self._accept(captures, group)
-            await self._breathe()
+            await self._yield_to_others()
         if taken:
             self.queue.made_room()
-        self.flushes.close_epoch(taken, inlet_is_empty=len(self.queue) == 0)
+        self.flushes.close_epoch(taken, queue_is_empty=len(self.queue) == 0)
 
     def is_in_a_rush(self) -> bool:
-        """Say whether captures come in faster than they are encoded."""
+        """Return whether captures come in faster than they are encoded."""
         return self.queue.fullness >= RUSH_FULLNESS
 
-    async def encode_staged(self) -> None:
-        """Encode, or reject, what was staged for models about which Arthur has told by now."""
+    async def encode_awaiting(self) -> None:
+        """Encode, or reject, captures that waited for models which are known, or refused, now."""
         while self.schemas.told:
             model_id = self.schemas.told.popleft()
             encoder = self.schemas.encoder(model_id)
             reason = self.schemas.refusal(model_id)
             if encoder is None and reason is None:
                 continue
-            while staged := self.awaiting.take(model_id, SLICE_CAPTURES):
-                for capture, epoch in staged:
+            while waiting := self.awaiting.take(model_id, SLICE_CAPTURES):
+                for capture, epoch in waiting:
                     if encoder is not None:
                         self.admission.hold(self._encode(encoder, capture, epoch))
                     elif reason is not None:
                         self._refuse(reason, capture, epoch)
-                await self._breathe()
+                await self._yield_to_others()
 
-    async def _breathe(self) -> None:
-        """Let the application's threads go on after a slice, and the loop turn now and then."""
+    async def _yield_to_others(self) -> None:
+        """Let the application's threads go on after a slice, and now and then the loop's tasks."""
         self.gil.maybe_yield(self.is_in_a_rush)
         self._slices += 1
         if self._slices % SLICES_A_TURN == 0:
@@ -134,29 +134,37 @@ class EncodeStage:
         return 1
 
     def _accept(self, captures: Sequence[Capture], group: TaskGroup) -> None:
-        """Encode captures, or stage them until their model is known."""
+        """Encode captures, or have them wait until their model is known."""
         if self.settings.sample_rate < 1.0:
             captures, others = split_sample(captures, self.settings.sample_rate)
             self.ledger.drop(DropReason.SAMPLED, others)
         self.flushes.take(sum([capture.rows for capture in captures]))
         epoch = self.flushes.epoch
         rows: list[Row] = []
+        model_id, encoder = "", None  # those of the capture before: nearly always the same
         for capture in captures:
             try:
-                rows += self._rows_of(capture, epoch, group)
+                if capture.model_id is not model_id:
+                    encoder = self._encoder(capture.model_id)
+                    model_id = capture.model_id
+                if isinstance(capture, CapturedRow):  # it was encoded before
+                    rows.append(replace(capture.row, epoch=epoch))
+                elif encoder is not None:
+                    rows += self._encode(encoder, capture, epoch)
+                else:
+                    self._await_schema(capture, epoch, group)
             except Exception:  # noqa: BLE001 - one bad capture must not cost the others
                 self._drop_unencodable(capture, epoch)
         self.admission.hold(rows)
 
-    def _rows_of(self, capture: Capture, epoch: int, group: TaskGroup) -> list[Row]:
-        """Return the rows of a capture; none while it is staged, or when it was refused."""
+    def _encoder(self, model_id: str) -> RowEncoder | None:
+        """Return a model's encoder, or None while it is not known or older captures wait for it."""
+        return None if self.awaiting.holds(model_id) else self.schemas.encoder(model_id)
+
+    def _await_schema(self, capture: Encodable, epoch: int, group: TaskGroup) -> None:
+        """Keep a capture until its model is known, or refuse it when the model can't be."""
         model_id = capture.model_id
-        if isinstance(capture, CapturedRow):  # it was encoded before
-            return [replace(capture.row, epoch=epoch)]
-        encoder = self.schemas.encoder(model_id)
-        if encoder is not None and not self.awaiting.holds(model_id):
-            return self._encode(encoder, capture, epoch)
-        if encoder is not None:  # it has just become known; older ones go first
+        if self.schemas.encoder(model_id) is not None:  # just now; older captures go first
             self.awaiting.put(capture, epoch)
         elif not model_id:
             if self._once.is_first("no model"):
@@ -170,7 +178,6 @@ class EncodeStage:
             self.admission.make_for(self.awaiting.cost(capture))
             self.awaiting.put(capture, epoch)
             self.schemas.load(group, model_id)
-        return []
 
     def _encode(self, encoder: RowEncoder, capture: Encodable, epoch: int) -> list[Row]:
         try:
@@ -187,7 +194,7 @@ class EncodeStage:
         return rows
 
     def _refuse(self, reason: str, capture: Encodable, epoch: int) -> None:
-        """Reject a capture that Arthur would not take; its letters are as good as can be told."""
+        """Reject a capture that Arthur would not take, with dead letters as good as can be made."""
         try:
             rows = self.schemas.presumed_encoder(capture.model_id).encode(capture, epoch)
         except Exception:  # noqa: BLE001 - it is rejected and counted all the same
@@ -202,7 +209,7 @@ class EncodeStage:
 
 
 def _without_body(capture: Encodable) -> Row:
-    """Return what can be told of a capture that makes no row: which inference it is of."""
+    """Return a row without a body, for a capture that makes none: it says of which inference."""
     is_truth = isinstance(capture, CapturedGroundTruth)
     kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
     row_id, model_id = clean_text(inference_id_of(capture)), clean_text(capture.model_id)

@@ -1,6 +1,6 @@
-"""Which flushes wait for what: captures belong to epochs, and a flush waits for its own and older.
+"""What each flush waits for: captures belong to epochs, a flush waits for its own and older ones.
 
-No list of ids: whatever the number of rows, there is one counter for each flush that waits.
+There is no list of ids: whatever the number of rows, there is one counter for each epoch.
 """
 
 from collections import Counter
@@ -17,10 +17,10 @@ class FlushRequest:
 
     Attributes:
         closing: Whether the worker ends after it.
-        urgent: Whether back-offs are short from then on, as they are while closing.
-        done: Gets None when it is.
-        waits_for: Captures that were in the capture queue when the worker saw it and still are.
-        epoch: The last epoch that belongs to it, or None while `waits_for` is not 0.
+        urgent: Whether back-offs are short from now on, as they are while closing.
+        done: Gets None when the flush is done.
+        waits_for: Captures that have been in the capture queue since the worker saw the flush.
+        epoch: The last epoch that the flush waits for, or None while `waits_for` is not 0.
     """
 
     closing: bool = False
@@ -31,10 +31,10 @@ class FlushRequest:
 
 
 class FlushTracker:
-    """The flushes that wait, and the rows of each epoch that are not settled. Worker's loop only.
+    """The flushes that wait, and how many rows of each epoch are unsettled. Worker's loop only.
 
     Attributes:
-        epoch: What is taken from the capture queue now belongs to it.
+        epoch: The epoch of captures that are taken from the capture queue now.
     """
 
     def __init__(self) -> None:
@@ -45,35 +45,35 @@ class FlushTracker:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(self, request: FlushRequest, in_inlet: int) -> None:
-        """Let a flush wait for what has been taken, and for so many captures in the queue."""
-        request.waits_for = in_inlet
+    def begin(self, request: FlushRequest, in_queue: int) -> None:
+        """Let a flush wait for all taken captures, and for so many that are still in the queue."""
+        request.waits_for = in_queue
         self._waiting.append(request)
 
     def take(self, rows: int) -> None:
-        """Record that captures which make so many rows came out of the capture queue."""
+        """Record that captures that make so many rows were taken from the capture queue."""
         self._unsettled[self.epoch] += rows
 
     def settle(self, rows: int, epoch: int) -> None:
-        """Record that so many rows of an epoch are done with."""
+        """Record that so many rows of an epoch are settled."""
         self._unsettled[epoch] -= rows
 
     def settle_all(self, epochs: Iterable[int]) -> None:
-        """Record that a row of each of these epochs is done with."""
+        """Record that one row of each of these epochs is settled."""
         self._unsettled.subtract(Counter(epochs))
 
-    def close_epoch(self, taken: int, *, inlet_is_empty: bool) -> None:
-        """Give flushes whose captures have all been taken the current epoch, and begin another.
+    def close_epoch(self, taken: int, *, queue_is_empty: bool) -> None:
+        """Give the current epoch to flushes whose captures have all been taken, and begin another.
 
         Args:
-            taken: Captures taken since the last call.
-            inlet_is_empty: Whether there are none left.
+            taken: The number of captures taken since the last call.
+            queue_is_empty: Whether none is left in the capture queue.
         """
         complete = False
         for request in self._waiting:
             if request.epoch is None:
                 request.waits_for -= taken
-                if inlet_is_empty or request.waits_for <= 0:
+                if queue_is_empty or request.waits_for <= 0:
                     request.epoch = self.epoch
                     complete = True
         self.epoch += complete
@@ -83,8 +83,9 @@ class FlushTracker:
         for epoch in [epoch for epoch, rows in self._unsettled.items() if rows <= 0]:
             del self._unsettled[epoch]
         oldest = min(self._unsettled, default=self.epoch)
-        done = [b for b in self._waiting if b.epoch is not None and b.epoch < oldest]
-        self._waiting = [b for b in self._waiting if b not in done and not b.done.cancelled()]
+        waiting = self._waiting
+        done = [each for each in waiting if each.epoch is not None and each.epoch < oldest]
+        self._waiting = [each for each in waiting if each not in done and not each.done.cancelled()]
         for request in done:
             if request.done.set_running_or_notify_cancel():
                 request.done.set_result(None)

@@ -1,53 +1,53 @@
-"""Shares the interpreter lock with the application: pauses of the worker while others compute.
+"""Shares the interpreter lock with the application: the worker pauses while others compute.
 
-CPython hands its lock over by itself after 5 ms only (`sys.getswitchinterval`), and a thread that
-waits for it starts to count anew whenever the lock is let go and taken again in between, as by a
-poll that returns at once. A worker that computes, or polls, without a pause therefore makes an
-event loop in another thread late by 5 ms and more. A real pause, of a few dozen microseconds, lets
-the one who waits have it.
+CPython hands its lock over by itself only after 5 ms (`sys.getswitchinterval`), and a thread that
+waits for the lock starts to count anew whenever the lock is released and taken again meanwhile, as
+by a poll that returns at once. A worker that computes or polls without a pause would therefore
+delay an event loop in another thread by 5 ms and more. During a real pause, of a few dozen
+microseconds, the waiting thread gets the lock.
 """
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from arthur_relay.system import native
 from arthur_relay.system.clocks import Clocks
 
 SLICE_SECONDS = 0.0003
-"""The longest that the worker computes before it pauses: how late it may make the application."""
+"""The longest that the worker computes before it pauses, and delays the application."""
 
 RUSH_SECONDS = 0.003
-"""The same while captures come in faster than they are encoded: losing some would be worse."""
+"""The same while captures come in faster than they are encoded: to lose some would be worse."""
 
 PAUSE_SECONDS = 0.00005
-"""The shortest sleep that really lets go; the kernel makes about 0.1 ms of it."""
+"""The shortest sleep that really releases the lock; the kernel makes about 0.1 ms of it."""
 
 BUSY_SHARE = 0.02
-"""Others compute when they took more than this part of a core since the last look."""
+"""Others compute if they have used more than this part of a core since the last look."""
 
 LOOK_SECONDS = 0.01
-"""How long a look is good for: where system calls are slow it costs as much as encoding a row."""
+"""The time between two looks: where system calls are slow, one costs as much as encoding a row."""
 
 
 class CpuClock(Protocol):
-    """Time as the worker's thread spends it."""
+    """The time, and how this process spends it."""
 
     def seconds(self) -> float:
         """Return seconds, for durations."""
         ...
 
     def of_others(self) -> float:
-        """Return the CPU seconds that the process's other threads have taken."""
+        """Return the CPU seconds that the process's other threads have used."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let go of the lock for at least so many seconds."""
+        """Release the lock for at least so many seconds."""
         ...
 
 
 class ThisProcess:
-    """The real one."""
+    """The real clock."""
 
     def seconds(self) -> float:
         """Return seconds."""
@@ -62,24 +62,27 @@ class ThisProcess:
         native.sleep(seconds)
 
 
+THIS_PROCESS: Final = ThisProcess()
+
+
 class GilYielder:
-    """Says when the worker has computed for long enough, and pauses then. Worker's thread only.
+    """Pauses the worker once it has computed for long enough. Worker's thread only.
 
     Args:
-        clock: Tells how the process spends its time.
+        clock: The time, and how this process spends it.
     """
 
-    def __init__(self, clock: CpuClock = ThisProcess()) -> None:  # noqa: B008 - it has no state
+    def __init__(self, clock: CpuClock = THIS_PROCESS) -> None:
         self._clock = clock
         self._since = self._looked_at = clock.seconds()
         self._others = 0.0
         self._others_compute = True
 
     def maybe_yield(self, in_a_rush: Callable[[], bool]) -> None:
-        """Pause if it is time and someone else computes.
+        """Pause if it is time to, and other threads compute.
 
         Args:
-            in_a_rush: Says whether the worker falls behind; then it may compute for longer.
+            in_a_rush: Returns whether the worker falls behind; then it may compute for longer.
         """
         now = self._clock.seconds()
         computed = now - self._since

@@ -1,30 +1,19 @@
-"""Whose pipeline it is: an application's relay, which may go without a thread, or the daemon."""
+"""What a pipeline asks of its owner: an application's relay, or the daemon."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Protocol
 
-from arthur_relay.runtime.process_registry import registry
-from arthur_relay.system.clocks import Clocks
-
 if TYPE_CHECKING:
-    from arthur_relay.capture.open_runs import OpenRuns
     from arthur_relay.encoding.model import Schema
-    from arthur_relay.runtime.process_registry import Closable
-    from arthur_relay.worker.known_models import KnownModels
-
-IDLE_SECONDS = 30.0
-"""A relay's threads and connections end after so long without a capture, an open run and anything
-to deliver. Long enough that a pause between two requests costs no new connection."""
 
 
 class PipelineHost(Protocol):
-    """Whoever a pipeline works for."""
+    """The owner of a pipeline."""
 
     @property
     def idle_seconds(self) -> float | None:
-        """How long there has to be nothing to do before the thread may end; None: it never does."""
+        """The seconds without work after which the thread may end; None if it never may."""
         ...
 
     def may_idle(self) -> bool:
@@ -55,12 +44,12 @@ class PipelineHost(Protocol):
         ...
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Take in a model that became known. The worker's thread."""
+        """Use what became known of a model. The worker's thread."""
         ...
 
 
 class StandingHost:
-    """A host that keeps its thread, and has no open runs: the daemon."""
+    """The daemon: it keeps its thread, and has no open runs."""
 
     idle_seconds: float | None = None
 
@@ -84,62 +73,4 @@ class StandingHost:
         return False
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Do nothing: all that a client sends passes through."""
-
-
-class RelayHost:
-    """A relay in an application: without work it costs no thread, and may be forgotten.
-
-    Args:
-        relay: The relay.
-        open_runs: Its open runs, which have to end some day.
-        models: What is known of models.
-        run_max_age_seconds: How long a run may be open.
-    """
-
-    def __init__(
-        self,
-        relay: Closable,
-        open_runs: OpenRuns,
-        models: KnownModels,
-        *,
-        run_max_age_seconds: float,
-    ) -> None:
-        self._relay = relay
-        self._open_runs = open_runs
-        self._models = models
-        self._run_max_age_seconds = run_max_age_seconds
-        self.idle_seconds: float | None = IDLE_SECONDS
-
-    def may_idle(self) -> bool:
-        """Return whether nobody else relies on it."""
-        return registry().can_spare(self._relay)
-
-    def let_go(self, *, keeps_letters: bool) -> bool:
-        """Have a run that begins wake the relay, and the registry keep it alive no longer.
-
-        Unless it has dead letters in memory: a handler that is made later may ask for them.
-        """
-        self._open_runs.owner_pid = None
-        if registry().let_go(self._relay, keep=keeps_letters):
-            return True
-        self._open_runs.owner_pid = os.getpid()
-        return False
-
-    def take_back(self) -> None:
-        """Have it kept alive, and closed at the process's exit."""
-        registry().take_back(self._relay)
-        self._open_runs.owner_pid = os.getpid()
-
-    def has_work(self) -> bool:
-        """Return whether runs are open."""
-        return len(self._open_runs) > 0
-
-    def sweep(self) -> bool:
-        """Give up runs that are too old; returns whether any is open."""
-        self._open_runs.sweep(Clocks.perf_counter() - self._run_max_age_seconds)
-        return len(self._open_runs) > 0
-
-    def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Let the handlers of a model keep nothing of a run but what can be sent."""
-        self._models.learn(model_id, schema)
+        """Do nothing: the daemon passes on everything that a client sends."""

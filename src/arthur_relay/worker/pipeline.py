@@ -1,4 +1,4 @@
-"""The pipeline of one process: what a relay is composed of, and a forked child gets anew."""
+"""The pipeline of one process: composed once, and anew in a forked child."""
 
 import os
 import random
@@ -12,14 +12,16 @@ from typing import NamedTuple, Protocol
 
 from arthur_relay.accounting import Ledger, ModelLedger
 from arthur_relay.buffers import Buffer, DamagedFiles
-from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits, WorkerThread
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.stores import open_dead_letters
+from arthur_relay.delivery.batching import BatchingStage
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
+from arthur_relay.delivery.row_outcomes import RowOutcomes
 from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.encoding.model import Schema
@@ -27,10 +29,10 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import RowOwner
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
-from arthur_relay.settings import RelaySettings
+from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
-from arthur_relay.system.clocks import Clock, SystemClock, monotonic
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock, monotonic
 from arthur_relay.system.randomness import Randomness
 from arthur_relay.worker.admission import Admission
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
@@ -69,7 +71,7 @@ class WaitingRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Idleness:
-    """Asks the worker, its queue and the host. See `thread.Idleness` for each method."""
+    """Knows whether the worker and its host have work. See `thread.Idleness` for each method."""
 
     worker: Worker
     host: PipelineHost
@@ -91,7 +93,7 @@ class _Idleness:
 
 
 class WorkerThreads(WorkerThread, Protocol):
-    """What a worker needs of its threads; see `Runtime`."""
+    """The threads that a worker needs; see `Runtime`."""
 
     async def offload(self, function: Callable[[], None]) -> None:
         """Call a function in a second thread, and return when it is done."""
@@ -110,7 +112,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     budget: MemoryBudget,
     random: Randomness = random,
     gil: GilYielder | None = None,
-    clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Worker:
     """Compose a worker: the one place where its parts meet, in the order in which a row meets them.
 
@@ -125,7 +127,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         budget: The bytes of all that waits.
         random: The randomness of jitter.
         gil: Lets the application's threads go on.
-        clock: Tells the time that letters and rows carry.
+        clock: The time that dead letters and rows carry.
     """
     queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, thread, budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
@@ -153,20 +155,25 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         wake_up=wake_up,
         flow=flow,
     )
-    sender = Sender(
-        destination=destination,
+    outcomes = RowOutcomes(
         buffer=buffer.leases,
         journal=buffer.journal,
         deferred=buffer.deferred,
         outlives_us=buffer.intake.is_durable or settings.spool_dir is not None,
-        ledger=ledger,
         settlement=settlement,
         ground_truth=ground_truth,
         settings=settings,
-        random=random,
         shrinker=schemas,
-        wake_up=wake_up,
         clock=clock,
+    )
+    sender = Sender(
+        destination=destination,
+        buffer=buffer.leases,
+        outcomes=outcomes,
+        ledger=ledger,
+        settings=settings,
+        random=random,
+        wake_up=wake_up,
         flow=flow,
     )
     compactor = Compactor(buffer.compaction, sender, thread)
@@ -195,7 +202,6 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         gil=gil,
         wake_up=wake_up,
         flushes=flushes,
-        ground_truth=ground_truth,
         settlement=settlement,
         sender=sender,
         schemas=schemas,
@@ -220,6 +226,15 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             settlement=settlement,
             settings=settings,
             gil=gil,
+        ),
+        batching=BatchingStage(
+            leases=buffer.leases,
+            deferred=buffer.deferred,
+            journal=buffer.journal,
+            ground_truth=ground_truth,
+            settlement=settlement,
+            sender=sender,
+            settings=settings,
         ),
     )
 
@@ -280,7 +295,7 @@ class Pipeline:
             host=host,
             thread=runtime,
             ledger=ledger,
-            buffer=chosen_buffer(settings, partial(_owner, destination)),
+            buffer=_buffer(settings, destination),
             dead_letters=dead_letters,
             budget=budget if budget is not None else MemoryBudget.of(settings),
         )
@@ -292,7 +307,7 @@ class Pipeline:
         """Start the worker's thread.
 
         Raises:
-            ConfigurationError: No thread can be had. It may be tried again.
+            ConfigurationError: No thread can be started. A later call may work.
         """
         self.runtime.start(self.worker)
         self.started_pid = os.getpid()
@@ -315,7 +330,7 @@ class Pipeline:
         self.runtime.call(function)
 
     def observe(self, observer: Observes) -> None:
-        """Show somebody each attempt. Before the start."""
+        """Show an observer each attempt. To be called before the start."""
         self.worker.sender.observers.append(observer)
 
     def ask_for_model(self, model_id: str) -> "Future[None]":
@@ -325,7 +340,7 @@ class Pipeline:
         return answer
 
     def give_model(self, schema: Schema) -> None:
-        """Make a model known that need not be asked for. Any thread."""
+        """Make a model known, so that Arthur is not asked for it. Any thread."""
         self.worker.schemas.give(schema)
         self.runtime.wake()
 
@@ -334,32 +349,34 @@ class Pipeline:
         return self.worker.schemas.known()
 
     def note_question(self, failure: str) -> None:
-        """Take in why a question asked elsewhere had no answer, or "". Any thread."""
+        """Take note of why a question asked elsewhere had no answer, or of "". Any thread."""
         self.worker.schemas.note(failure)
         self.runtime.wake()
 
     def begin_pause(self) -> "Future[None]":
-        """Let no more requests set off; done when none is on its way. Any thread."""
+        """Let no more requests set off; done when none is on its way. Any thread.
+
+        A worker that is at rest, dead or not started yet sends none when it starts.
+        """
+        self.worker.sender.flow.is_paused = True  # first: a worker may be starting just now
         done: Future[None] = native.new_future()
-        if self.is_running:
-            self.runtime.call(partial(self.worker.sender.begin_pause, done))
-        else:
-            done.set_result(None)
+        if not self.runtime.call(partial(self.worker.sender.begin_pause, done)):
+            done.set_result(None)  # without a loop nothing is on its way
         return done
 
     @property
     def ingest(self) -> IngestQueue:
-        """Where rows that come encoded are handed over."""
+        """Takes in rows that come encoded."""
         return self.worker.ingest
 
     @property
     def sender(self) -> Sender:
-        """How delivery goes: what of it any thread may read."""
+        """The sender, for the values in it that any thread may read."""
         return self.worker.sender
 
     @property
     def is_running(self) -> bool:
-        """Whether the worker works, or would: False while it waits after its death. Any thread."""
+        """Whether the worker runs or is at rest; False while it waits for a restart. Any thread."""
         return self.runtime.is_running
 
     @property
@@ -385,7 +402,7 @@ class Pipeline:
         )
 
     def abandon(self) -> None:
-        """Let go of what belongs to the parent, in a forked child: nothing of it is touched."""
+        """In a forked child, leave everything to the parent: nothing of it is touched."""
         self.worker.buffer.durable.abandon()
 
     def stats(
@@ -414,13 +431,13 @@ class Pipeline:
         unanswered: str = "",
         lacks_model: bool = False,
     ) -> Health:
-        """Return how delivery goes, in one word and one sentence. Any thread.
+        """Return in one word and one sentence how delivery goes. Any thread.
 
         Args:
             disabled: Whether nothing is captured at all.
             unreadable: LangChain events that could not be read.
-            unanswered: Why Arthur gave no answer to who asked it beside the pipeline, or "".
-            lacks_model: Whether inferences have to name their model though nobody chose that.
+            unanswered: Why Arthur did not answer a question asked elsewhere, or "".
+            lacks_model: Whether inferences have to name their model because nobody has set one.
         """
         waiting = self.waiting()
         return report_health(
@@ -473,8 +490,8 @@ class Pipeline:
     def flush(self, seconds: float) -> bool:
         """Wait until what was captured before is settled. Returns whether it was in time.
 
-        Without a wait where there is nothing to wait for, or no one: after the end, on the worker's
-        own thread, and where no thread could be had.
+        It does not wait when there is nothing to wait for: after the end, on the worker's own
+        thread, and when no thread could be started.
         """
         if self.started_pid is None:
             return self.ledger.totals().pending == 0
@@ -498,7 +515,7 @@ class Pipeline:
         return first
 
     def finish_shutdown(self, deadline: float) -> bool:
-        """Wait for the end, and see to it. An interrupt ends the wait, not what comes behind it.
+        """Wait for the end, and see to it. An interrupt ends the wait, but not the work after it.
 
         Args:
             deadline: On `time.monotonic()`'s scale.
@@ -510,7 +527,7 @@ class Pipeline:
         try:
             left = max(0.0, deadline - monotonic())
             left -= min(left * KEEPING_SHARE, self.worker.buffer.durable.closing_seconds)
-            # Whom another close has come before finds the end there.
+            # Another close may be the one that ends the worker.
             native.wait_for_any((self.closing.done, self.ended), left)
             in_time = self.closing.done.done()
         finally:
@@ -526,16 +543,16 @@ class Pipeline:
         return in_time
 
     def finalize(self, at_last: float) -> None:
-        """Account for what is left, once the worker has ended or is given up. Any thread.
+        """Count what is left, once the worker has ended or was given up. Any thread.
 
         Args:
-            at_last: Until when what is left may be kept, on `time.monotonic()`'s scale.
+            at_last: Until when rows may still be moved to the disk, on `time.monotonic()`'s scale.
         """
-        with self._closing_out:  # whoever is second finds it done
+        with self._closing_out:  # a second caller finds it done
             buffer = self.worker.buffer
             self.worker.ingest.close()
             counted = self.ledger.left_at_end is not None
-            # A worker that could not be stopped may be using it; what it has written stays.
+            # A worker that could not be stopped may still use the buffer; rows on disk stay there.
             kept = buffer.durable.kept
             if not self.runtime.is_alive:
                 buffer.journal.let_go(self.dead_letters.commit())
@@ -563,6 +580,20 @@ class Pipeline:
             return False
         self.queue.close()
         return True
+
+
+def _buffer(settings: RelaySettings, destination: Destination) -> Buffer:
+    """Return the buffer that the settings ask for, which has not been opened."""
+    if settings.spool_dir is None:
+        return MemoryBuffer.of(settings).as_buffer()
+    # Imported here, because SQLite takes longer to import than the rest of this package.
+    from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
+    from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
+
+    spool = Spool.of(settings.spool_dir, settings, partial(_owner, destination))
+    if settings.overflow is Overflow.SPILL:
+        return OverflowBuffer(MemoryBuffer.of(settings), spool).as_buffer()
+    return spool.as_buffer()
 
 
 def _owner(destination: Destination) -> RowOwner:

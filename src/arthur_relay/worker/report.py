@@ -1,4 +1,4 @@
-"""Turns the pipeline's state into what users are told, `Stats` and `Health`; changes nothing."""
+"""Makes `Stats` and `Health` of the pipeline's state; changes nothing."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from arthur_relay.worker.schema_registry import SchemaRegistry
 
 
 class EventCounts:
-    """What the callback's edge counts; each may be counted up by any thread without a lock."""
+    """The counts of the callback. Any thread may add to each of them, without a lock."""
 
     __slots__ = ("abandoned", "unmatched", "unreadable")
 
@@ -22,7 +22,7 @@ class EventCounts:
 
 
 def report_flush(ledger: Ledger, *, timed_out: bool) -> FlushResult:
-    """Return what became of everything so far."""
+    """Return what became of all inferences so far."""
     totals = ledger.totals()
     return FlushResult(
         delivered=totals.delivered,
@@ -44,11 +44,11 @@ def report_stats(
 ) -> Stats:
     """Return a snapshot of all counts.
 
-    `spooled` is asked last: it is never more than what of the pending ones is on disk.
+    `spooled` is called last, so that it never returns more rows than are pending.
     """
     totals = ledger.totals()
     on_disk = spooled()
-    while totals.recovered != ledger.recovered:  # what was found meanwhile is on disk, not pending
+    while totals.recovered != ledger.recovered:  # rows were found, on disk, meanwhile
         totals = ledger.totals()
         on_disk = spooled()
     return Stats(
@@ -89,9 +89,9 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
 ) -> Health:
     """Return how delivery goes, in one word and one sentence.
 
-    `unanswered` says why Arthur gave no answer to who asked it beside the pipeline, or "";
-    `lacks_model`, whether inferences have to name their model themselves though nobody chose that;
-    `left_alone`, how many in the spool's directory are for somebody else.
+    `unanswered` is why Arthur did not answer a question asked elsewhere, or "".
+    `lacks_model` is whether inferences have to name their model because nobody has set one.
+    `left_alone` is the number of rows in the spool's directory that are for somebody else.
     """
     if disabled:
         return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")

@@ -1,8 +1,8 @@
-"""What became of captures and rows, said once, and in one order.
+"""Settles captures and rows: everything that an end of theirs concerns, always in the same order.
 
 The dead letter comes first, so that no crash can lose both the row and its letter. Then the buffer
-forgets the row, the flush that waits for it goes on, and the ledger counts it: in this order nobody
-ever reads more held rows than pending ones.
+forgets the row, the flush that waits for it continues, and the ledger counts it: in this order,
+nobody ever reads more held rows than pending ones.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ class Settlement:
     """Settles captures and rows. Worker's loop only; never raises because of one row.
 
     Attributes:
-        buffer: Forgets rows that are settled.
+        buffer: Forgets settled rows.
         ledger: Counts them.
         dead_letters: Keeps rows that were rejected or given up.
         flushes: The flushes that wait.
-        ground_truth: The rows that wait until another one is settled.
+        ground_truth: Ground truth that waits until its inference is settled.
         destination: The name of the destination, for dead letters.
-        clock: Tells the dates of dead letters.
+        clock: The time that dead letters carry.
     """
 
     buffer: Buffer
@@ -53,13 +53,13 @@ class Settlement:
         self.ledger.deliver(len(rows), rows[0].model_id)
 
     def rejected(self, row: Row, outcome: Outcome, *, attempts: int, why: str = "") -> None:
-        """Settle a row that the destination refused for good, or that can't be handled.
+        """Settle a row that the destination refused for good, or that could not be handled.
 
         Args:
             row: The row.
             outcome: The reason, in a few words, and the status.
             attempts: How often it was sent.
-            why: The reason in a sentence, for the log, where there is one.
+            why: The reason in a sentence for the log, or "".
         """
         self._add_letter(row, outcome, attempts)
         self._forget((row,))
@@ -75,9 +75,9 @@ class Settlement:
 
         Args:
             rows: The rows.
-            seconds: For how long.
+            seconds: For how many seconds.
             why: Why the last attempt failed.
-            status: The HTTP status that said so, or None.
+            status: The HTTP status of the last attempt, or None.
         """
         reason = DropReason.RETRY_TIME_EXCEEDED
         for row in rows:
@@ -95,7 +95,7 @@ class Settlement:
         self.flushes.settle(1, row.epoch)
 
     def lost(self, loss: Loss) -> None:
-        """Settle rows that the buffer can't find any more."""
+        """Settle rows that the buffer has lost."""
         if loss.rows:
             self.ledger.lose_held(
                 DropReason.LOST_IN_SPOOL, loss.rows, self.buffer.durable.rows_by_model
@@ -104,12 +104,12 @@ class Settlement:
                 self.flushes.settle(rows, epoch)
 
     def dropped(self, reason: DropReason, rows: int, epoch: int) -> None:
-        """Settle what is given up before the buffer has held it.
+        """Settle rows of captures that are given up before the buffer holds them.
 
         Args:
             reason: Why.
-            rows: How many rows it makes.
-            epoch: The epoch that it was taken in.
+            rows: The number of rows.
+            epoch: The epoch that the captures were taken in.
         """
         self.ledger.drop(reason, rows)
         self.flushes.settle(rows, epoch)
@@ -149,7 +149,7 @@ class Settlement:
                 ),
                 self.buffer.journal.retain(row),
             )
-        except BaseException as error:  # noqa: BLE001 - a letter that can't be made costs no more
+        except BaseException as error:  # noqa: BLE001 - it must cost the letter, no more
             self._log_once("letter", f"a dead letter could not be made: {safe_traceback(error)}")
 
     def _log_once(self, kind: str, text: str) -> None:

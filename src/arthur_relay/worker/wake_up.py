@@ -1,4 +1,4 @@
-"""What the worker's loop waits for when it has nothing to do."""
+"""The event that the worker's loop waits for when it has nothing to do."""
 
 import anyio
 
@@ -10,15 +10,15 @@ class WakeUp:
         self._event: anyio.Event | None = None
 
     def reset(self) -> None:
-        """Forget the wake-ups so far. A running loop is needed."""
+        """Forget all earlier wake-ups. Needs a running loop."""
         self._event = anyio.Event()
 
     def wake(self) -> None:
-        """Make the loop look around; nothing before the first `reset`."""
+        """Have the loop take another turn. Does nothing before the first `reset`."""
         if self._event is not None:
             self._event.set()
 
     async def wait(self) -> None:
-        """Wait for a wake-up since the last `reset`."""
+        """Wait until there has been a wake-up since the last `reset`."""
         assert self._event is not None, "reset comes first"
         await self._event.wait()

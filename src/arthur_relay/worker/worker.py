@@ -1,12 +1,12 @@
-"""The one worker: takes captures, encodes, buffers and batches them, and has them delivered.
+"""The worker's loop: it says when each stage of the pipeline has its turn, and waits in between.
 
-It owns time: linger and flushes here, back-off and the breaker in the sender. It runs on any
-anyio loop; the runtime gives it a thread, the tests a virtual clock. `encode_stage` has what
-happens to a capture before it is in the buffer, `admission` what gives way when nothing more fits.
+No row passes through it. `encode_stage` takes captures from the queue and puts rows into the
+buffer, `delivery.batching` takes them from there and gives batches to the sender. It runs on any
+anyio loop: the runtime gives it a thread, the tests a virtual clock.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,14 +18,11 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer
 from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.delivery.batcher import Batcher
-from arthur_relay.delivery.ground_truth import GroundTruthOrder
-from arthur_relay.delivery.in_flight import fitting_parts, note_death
+from arthur_relay.delivery.batching import BatchingStage
 from arthur_relay.delivery.sender import Sender
 from arthur_relay.destinations import Destination, HasOwner
 from arthur_relay.errors import RelayError
 from arthur_relay.memory_budget import MemoryBudget
-from arthur_relay.row import NO_HISTORY, Batch, Outcome, Row, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker.admission import Admission
 from arthur_relay.worker.compactor import Compactor
@@ -39,26 +36,16 @@ from arthur_relay.worker.settlement import Settlement
 from arthur_relay.worker.wake_up import WakeUp
 
 AHEAD_BATCHES = 2
-"""Batches encoded before there is capacity to send them: more would only take memory."""
+"""The batches that are encoded before they can be sent: more would only take memory."""
 
 HURRY_SECONDS = 1.0
-"""The shortest time between flushes that make waiting deliveries try at once."""
-
-UNSENT_ROWS = 20_000
-UNSENT_SHARE = 4
-"""Rows that were leased and wait in batches that are not full, at most: so many, and bytes of this
-part of the queue, or of two batches. Beyond, the batch that was begun first is sent as it is."""
+"""The shortest time between two flushes that end back-offs."""
 
 LEARN_SECONDS = 10.0
-"""How often Arthur is asked who we are."""
-
-MAX_DEATHS = 2
-"""Lives of the worker that may end while a row is being handled, before it is set aside."""
-
-SET_ASIDE = "the worker died of it"
+"""How often Arthur is asked for our organisation, until it answers."""
 
 SWEEP_SECONDS = 10.0
-"""How often open runs are looked through for those that never ended; oftener for a short age."""
+"""How often open runs that never ended are given up, or more often if they may be less old."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -66,29 +53,29 @@ class Worker:
     """The pipeline's loop; `pipeline.build_worker` composes it.
 
     `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
-    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and another
-    `run` goes on with them.
+    the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and the next
+    `run` continues with them.
 
     Attributes:
         queue: Where captures come from.
         buffer: Where rows wait until they are settled.
-        destination: Where they go.
-        ledger: Where they are counted.
-        dead_letters: Where those go that are rejected.
+        destination: Where rows are sent.
+        ledger: Counts inferences.
+        dead_letters: Keeps rejected rows.
         settings: Sizes and times.
         host: Whom the pipeline works for.
-        budget: The bytes of all that waits.
+        budget: The bytes of everything that waits.
         gil: Lets the application's threads go on.
         wake_up: What the loop waits for.
         flushes: The flushes that wait.
-        ground_truth: Ground truth that waits for its inference.
-        settlement: Says what became of rows.
-        sender: Has batches delivered.
+        settlement: Settles rows.
+        sender: Delivers batches.
         schemas: Knows the models.
-        compactor: Compresses rows beside the loop.
-        admission: Decides what gives way.
-        ingest: Rows that come encoded.
+        compactor: Compresses rows in another thread.
+        admission: Decides what gives way when the buffer is full.
+        ingest: Takes in rows that come encoded.
         encode_stage: Makes rows of captures.
+        batching: Makes batches of rows.
     """
 
     queue: CaptureQueue
@@ -102,7 +89,6 @@ class Worker:
     gil: GilYielder
     wake_up: WakeUp
     flushes: FlushTracker
-    ground_truth: GroundTruthOrder
     settlement: Settlement
     sender: Sender
     schemas: SchemaRegistry
@@ -110,29 +96,23 @@ class Worker:
     admission: Admission
     ingest: IngestQueue
     encode_stage: EncodeStage
-    _batcher: Batcher = field(init=False)
+    batching: BatchingStage
     _controls: deque[FlushRequest] = field(default_factory=deque)
-    _ready: deque[Batch] = field(default_factory=deque)
-    _in_hand: Sequence[Row] = ()
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
     _idle_since: float | None = None
     _captured_before: int = 0
-    _favours_put_off: bool = False
-
-    def __post_init__(self) -> None:
-        self._begin_anew()
 
     def control(self, request: FlushRequest) -> None:
-        """Ask for a flush, or for the end. Any thread; wake the worker afterwards."""
+        """Request a flush, or the end. Any thread; wake the worker afterwards."""
         self._controls.append(request)
 
     def wake(self) -> None:
-        """Make the loop look around. Loop's thread only."""
+        """Have the loop take another turn. Loop's thread only."""
         self.wake_up.wake()
 
     def has_work(self) -> bool:
-        """Whether anything waits, is on its way or is asked for. Not while `run` changes it."""
+        """Return whether anything waits, is on its way or is asked for. Not during a turn."""
         return bool(
             self._controls
             or len(self.queue)
@@ -144,24 +124,18 @@ class Worker:
         )
 
     async def run(self, ready: Callable[[], object] = bool) -> bool:
-        """Work until a closing barrier is done, until cancelled, or until there is nothing to do.
+        """Work until a closing flush is done, until cancelled, or until there is nothing to do.
 
         Args:
             ready: Called when the destination has been entered.
 
         Returns:
-            Whether it ends because it has had nothing to do for `idle_seconds`.
+            Whether it ended because it had nothing to do for the host's `idle_seconds`.
         """
         self.wake_up.reset()
         self._idle_since = anyio.current_time()
-        self._begin_anew()
-        self._ready.clear()
         self.buffer.durable.open(self.ledger.recover)
-        if self._in_hand:  # an earlier run died of them, or close to them
-            note_death(self._in_hand)
-            self.buffer.journal.note(self._in_hand, at_once=True)
-            self._in_hand = ()
-        self.buffer.leases.release_all()
+        self.batching.enter()
         self.sender.enter()
         self.schemas.enter()
         is_over = is_idle = False
@@ -177,8 +151,8 @@ class Worker:
             is_over = True
             group.cancel_scope.cancel()
         if not is_over:
-            # A task of the group was cancelled by something that it called. The group takes that
-            # for its own end, and without an error the worker would not come back.
+            # Something that a task of the group called has cancelled it. The group takes that for
+            # its own end, and without an error the worker would not be started again.
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
             self._keep_letters()
@@ -186,9 +160,9 @@ class Worker:
         return is_idle
 
     async def _learn_owner(self) -> None:
-        """Find out who we are, where rows wait that may be ours; while Arthur is away, keep asking.
+        """Ask Arthur for our organisation, while rows wait that may be ours, until it answers.
 
-        With a key that is new, nothing else may ever be asked of Arthur.
+        With a new key, it may be that nothing else is ever asked of Arthur.
         """
         destination = self.destination
         while self.buffer.durable.asks_for_owner and isinstance(destination, HasOwner):
@@ -198,31 +172,22 @@ class Worker:
             await anyio.sleep(LEARN_SECONDS)
 
     def _is_idle(self) -> bool:
-        """Say whether there has been nothing to do for so long that the run should end."""
+        """Return whether there has been nothing to do for so long that the run should end."""
         if self.host.idle_seconds is None:
             return False
         now, captured = anyio.current_time(), self.ledger.captured.value()
         is_new, self._captured_before = captured != self._captured_before, captured
-        if self._next_sweep or self.has_work():  # of the two, the first says that runs are open
+        if self._next_sweep or self.has_work():  # the first says that runs are open
             self._idle_since = None
         elif is_new or self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since >= self.host.idle_seconds:
-            self._idle_since = now  # should it have to stay
+            self._idle_since = now  # for the case that it has to stay
             return self.host.may_idle()
         return False
 
-    def _begin_anew(self) -> None:
-        """Forget what was on its way: the buffer has it, and will hand it out once more."""
-        self._batcher = Batcher(
-            max_rows=self.settings.batch_size,
-            max_bytes=self.settings.batch_bytes,
-            linger_seconds=self.settings.flush_interval_seconds,
-        )
-        self.ground_truth.clear()
-
     async def _turn(self, group: TaskGroup) -> bool:
-        """Do what can be done now. Returns True when it is time to end."""
+        """Do all that can be done now. Returns whether it is time to end."""
         self.wake_up.reset()
         while self._controls:
             request = self._controls.popleft()
@@ -232,9 +197,9 @@ class Worker:
             self._hurry(closing=request.closing or request.urgent)
         self.schemas.turn(group)
         self._keep_letters()
-        if self.ingest.take_in():  # it may commit what is settled
-            self.wake()  # for the rest of it
-        await self.encode_stage.encode_staged()
+        if self.ingest.take_in():  # this may commit rows that are settled
+            self.wake()  # for the rest
+        await self.encode_stage.encode_awaiting()
         waits = self._is_ahead() and not self.queue.is_half_full
         await self.encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
         self._keep()
@@ -243,11 +208,11 @@ class Worker:
             self.buffer.durable.adopt(self.ledger.recover)
             open_runs = self.host.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
-        self.admission.tell()
+        self.admission.log_overflow()
         return any(flush.closing for flush in self.flushes.complete())
 
     def _keep(self) -> None:
-        """Make safe what has happened: dead letters before their rows leave the buffer."""
+        """Make everything safe that has happened; dead letters before their rows are forgotten."""
         self._keep_letters()
         self.buffer.durable.commit()
         self.settlement.lost(self.buffer.durable.lost())
@@ -256,32 +221,32 @@ class Worker:
         self.buffer.journal.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:
-        """Cut back-offs short for a flush, now and then; while closing, from now on."""
+        """End back-offs for a flush, at most once a second; when closing, keep them short."""
         now = anyio.current_time()
         if closing:
             self.sender.flow.urgent = self.schemas.urgent = True
         elif now < self._hurried_at + HURRY_SECONDS:
-            return  # a flush for each request must not become a storm on an Arthur in trouble
+            return  # an application that flushes often must not flood an Arthur that is in trouble
         self._hurried_at = now
-        self.ground_truth.hurry(now)
+        self.batching.hurry(now)
         self.sender.hurry()
         self.schemas.hurry()
 
     async def _rest(self) -> None:
-        """Wait for a wake-up, or for the next timer."""
+        """Wait for a wake-up, or until the next timer."""
         now = anyio.current_time()
         timers = [self._next_sweep or now + self._sweep_seconds]
         if (probe_at := self.sender.flow.next_probe(now)) is not None:
             timers.append(probe_at)
-        if self.sender.has_capacity:  # without it, the end of a delivery wakes us
-            dues = self._batcher.next_due(), self.ground_truth.next_due()
-            timers += [due for due in dues if due is not None]
+        # Without capacity, the end of a delivery wakes us.
+        if self.sender.has_capacity and (due_at := self.batching.next_due()) is not None:
+            timers.append(due_at)
         if self.host.idle_seconds is not None and self._idle_since is not None:
             timers.append(self._idle_since + self.host.idle_seconds)
         interval, ahead = self.settings.flush_interval_seconds, self._is_ahead()
         idle = not ahead and (self.budget.buffered == 0 or interval == 0)
         if not (idle or ahead):
-            # Rows wait, so captures need not wake us one by one: we look after the interval.
+            # Rows wait, so captures need not wake us one by one: we look when the interval is over.
             timers.append(now + interval)
         may_wait = self.admission.is_stalled() or self.queue.rest(idle=idle, ahead=ahead)
         if may_wait and not (self._controls or self.schemas.has_questions):
@@ -291,98 +256,28 @@ class Worker:
             await anyio.lowlevel.checkpoint()
 
     def _send_off(self, group: TaskGroup) -> None:
-        """Form batches of what waits, as far as there is capacity to send them."""
+        """Have batches of what waits sent, as far as there is capacity to send them."""
         now = anyio.current_time()
-        due = self.ground_truth.due(now, self.buffer.deferred.on_their_way)
-        self._ready.extend(self._batcher.add(due, now))
+        self.batching.start_turn(now)
         self.sender.flow.look()
         self.sender.start_probes(group)
         while self.sender.has_capacity:
             self.gil.maybe_yield(self.encode_stage.is_in_a_rush)
-            if self._ready:
-                self.sender.start(group, self._ready.popleft().rows)
-            elif self._has_enough_unsent:
-                self._ready.extend(self._batcher.oldest())
-            elif not self._lease(now):
-                hurried = len(self.flushes) > 0 or not self.admission.has(1)
-                self._ready.extend(self._batcher.flush() if hurried else ())
-                self._ready.extend(self._batcher.due(now))
-                if not self._ready:
-                    if self.buffer.leases.is_looking:
-                        self.wake()  # for the rest of it
-                    return
-
-    @property
-    def _has_enough_unsent(self) -> bool:
-        most = max(2 * self.settings.batch_bytes, self.settings.queue_bytes // UNSENT_SHARE)
-        return self._batcher.rows >= UNSENT_ROWS or self._batcher.size >= most
-
-    def _lease(self, now: float) -> bool:
-        """Sort some rows into batches: some that were put off, and others, in turn.
-
-        Returns:
-            Whether there were any.
-        """
-        self._favours_put_off = not self._favours_put_off
-        if self._favours_put_off and self._lease_put_off(now):
-            return True
-        settings = self.settings
-        waiting = self.sender.waiting_models()
-        rows = self.buffer.leases.lease(
-            settings.batch_size, waiting, most_bytes=settings.batch_bytes
-        )
-        if rows:
-            self._form_batches(rows, now)
-            return True
-        return not self._favours_put_off and self._lease_put_off(now)
-
-    def _lease_put_off(self, now: float) -> bool:
-        """Sort ground truth that was put off into batches. Returns whether there was any."""
-        size, most_bytes = self.settings.batch_size, self.settings.batch_bytes
-        while (model_id := self.ground_truth.put_off_due(now)) is not None:
-            if rows := self.buffer.deferred.lease_put_off(model_id, size, most_bytes=most_bytes):
-                self._sort_in(rows, now)
-                return True
-            if not self.buffer.deferred.has_put_off(model_id):
-                self.ground_truth.forget(model_id)
-        return False
-
-    def _form_batches(self, rows: Sequence[Row], now: float) -> None:
-        """Sort leased rows into batches; should that be the worker's death, they are remembered."""
-        again = [row for row in rows if row.history is not NO_HISTORY]
-        if not again:  # nearly always
-            self._sort_in(rows, now)
-            return
-        self._sort_in([row for row in rows if row.history is NO_HISTORY], now)
-        self._in_hand = again.copy()
-        for row in [row for row in again if row.history.deaths]:
-            again.remove(row)
-            if row.history.deaths < MAX_DEATHS:
-                self._sort_in([row], now, as_it_is=True)
-            else:
-                outcome = Outcome(Verdict.REJECTED, SET_ASIDE)
-                self.settlement.rejected(row, outcome, attempts=row.history.attempts)
-        for part in fitting_parts(again, self.settings.batch_size, self.settings.batch_bytes):
-            self._sort_in(part, now, as_it_is=True)
-        self._in_hand = ()
-
-    def _sort_in(self, rows: Sequence[Row], now: float, *, as_it_is: bool = False) -> None:
-        outer, self._in_hand = self._in_hand, rows
-        admitted = self.ground_truth.admit(list(rows), self.buffer.deferred.on_their_way, now)
-        self.buffer.deferred.put_off(self.ground_truth.beyond())
-        if not as_it_is:
-            self._ready.extend(self._batcher.add(admitted, now))
-        elif admitted:
-            self._ready.append(Batch(admitted[0].model_id, tuple(admitted)))
-        self._in_hand = outer
+            if self.batching.send_next(group, now):
+                continue
+            in_a_hurry = len(self.flushes) > 0 or not self.admission.has(1)
+            if not self.batching.close_batches(now, at_once=in_a_hurry):
+                if self.buffer.leases.is_looking:
+                    self.wake()  # for the rest
+                return
 
     @property
     def _sweep_seconds(self) -> float:
         return min(SWEEP_SECONDS, self.settings.run_max_age_seconds)
 
     def _is_ahead(self) -> bool:
-        """Say whether rows enough are ready, deliveries go well, and captures need no disk."""
+        """Return whether enough rows are ready while deliveries go well and no disk is used."""
         enough = self.buffer.leases.waiting >= AHEAD_BATCHES * self.settings.batch_size
-        if enough and (self.ground_truth.has_put_off or self.sender.waiting_models()):
-            return False  # what waits may be theirs only
+        if enough and (self.batching.has_put_off or self.sender.waiting_models()):
+            return False  # all the waiting rows may be of models that have to wait
         return enough and self.sender.is_healthy and not self.buffer.intake.is_durable

@@ -84,7 +84,7 @@ def saturate(bench: Bench, *, seconds: float, fixed: int) -> dict[str, Any]:
     """
     [handler] = bench.peer.callbacks
     relay = handler.relay
-    sender = relay._pipeline.worker.sender
+    sender = relay._host.pipeline.worker.sender
     if fixed:
         sender.flow.limit = FixedLimit(fixed)
     moments = []

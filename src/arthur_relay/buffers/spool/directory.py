@@ -1,10 +1,10 @@
 """The directory that the spools of a host's processes share, and the locks on its files.
 
-Each process has a file of its own, the first one that nobody holds. So a process that starts again
-continues with its file, and the worker processes of a server can share one setting. A lock is held
-by `flock`, so it is free as soon as its process has ended, in whatever way. Where the system has
-locks of open files, the spool's file is locked too. So a job that deletes old files, and with them
-the lock file, does not give one spool to two processes.
+Each process has its own file, the first one that no process holds. So a restarted process continues
+with its file, and the worker processes of a server can share one setting. Locks are held by
+`flock`, so they end with their process, in whatever way it ends. Where the system has locks of open
+files, the spool's file is locked too. So a job that deletes old files, the lock file among them,
+does not give one spool to two processes.
 """
 
 import os
@@ -32,7 +32,7 @@ from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_dat
 
 SUFFIX = ".spool"
 FRESH = ".salvaged"
-"""The suffix of the new file for a damaged one, until it replaces it."""
+"""The suffix of a damaged file's replacement, until it gets the file's name."""
 
 ASIDE = "-damaged-*.sqlite"
 """The names of damaged files, after the number of the spool's file."""
@@ -53,7 +53,7 @@ _OURS = (
 class FileClaim:
     """A file that is ours until it is released or the process ends.
 
-    Any thread may call `trouble`; all else is for the thread that uses the file.
+    Any thread may call `trouble`; the rest is for the thread that uses the file.
 
     Attributes:
         path: The file.
@@ -69,7 +69,7 @@ class FileClaim:
     def trouble(self) -> str | None:
         """Return why a later process would not find what is written now, or None when it would.
 
-        Asks the file system, which takes microseconds.
+        It asks the file system, which takes microseconds.
         """
         for kind, path, known in self._known():
             try:
@@ -87,7 +87,7 @@ class FileClaim:
             self._log = Path(f"{self.path}{_LOG}").lstat()
 
     def on_closed(self) -> None:
-        """Note that SQLite has closed the file, so that its log may be deleted."""
+        """Note that SQLite has closed the file, after which its log may be deleted."""
         self._log = None
 
     def renew_lock(self) -> None:
@@ -112,7 +112,7 @@ class FileClaim:
             Path(f"{self.path}{ending}").unlink(missing_ok=True)
 
     def begin_anew(self) -> None:
-        """Lock the file that has this name now in place of the old one; create it if needed.
+        """Lock the file that now has this name instead of the old one; create it if necessary.
 
         Raises:
             OSError: It cannot be created, or another process holds it.
@@ -125,7 +125,7 @@ class FileClaim:
         self._data = descriptor
 
     def make_fresh(self) -> Path:
-        """Create the empty file that will replace this one, and return its path.
+        """Create an empty file that will replace this one, and return its path.
 
         Raises:
             OSError: It cannot be created.
@@ -137,7 +137,7 @@ class FileClaim:
         return fresh
 
     def quarantine(self, moment: datetime) -> Path:
-        """Give the file, which must not be open, a dated name that no relay looks at.
+        """Give the file, which must not be open, a dated name that no relay opens.
 
         Returns:
             The new path.
@@ -145,7 +145,7 @@ class FileClaim:
         return quarantine(self.path, moment, _BESIDE)
 
     def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
-        """Delete the oldest damaged files of the directory, so that they are bounded.
+        """Delete the oldest damaged files of the directory, to bound their size.
 
         Args:
             most_bytes: The most bytes that they may take together, unless there is only one.
@@ -161,7 +161,7 @@ class FileClaim:
         return removed
 
     def put_in_place(self, fresh: Path) -> None:
-        """Replace this file by the one of `make_fresh`, which is closed and complete.
+        """Replace this file by the complete and closed one of `make_fresh`.
 
         Raises:
             OSError: It cannot be replaced.
@@ -170,7 +170,7 @@ class FileClaim:
         self.begin_anew()
 
     def finish(self) -> bool:
-        """Put a complete new file in place, if only that was left to do. Returns whether it was."""
+        """Finish an interrupted replacement. Returns whether there was one."""
         if not _finish_salvage(self.path):
             return False
         self.begin_anew()
@@ -196,7 +196,7 @@ class SpoolDirectory:
         self._shared = False
 
     def claim(self, but: Container[Path] = ()) -> FileClaim:
-        """Claim the first file that nobody holds; an earlier process may have left it.
+        """Claim the first file that no process holds; an earlier process may have left it.
 
         Args:
             but: Files not to claim.
@@ -218,16 +218,16 @@ class SpoolDirectory:
         raise AssertionError  # count() does not end
 
     def orphans(self, ours: Container[Path] = ()) -> Iterator[FileClaim]:
-        """Claim the files that nobody holds, one by one. Skips those that cannot be claimed.
+        """Claim the files that no process holds, one by one. Skips those that cannot be claimed.
 
         Args:
-            ours: Files to skip: opening one that SQLite has open would drop its locks.
+            ours: Files to skip, because to open one that SQLite has open would drop its locks.
         """
         for path in sorted(self._path.glob(f"*{SUFFIX}")):
             if path in ours:
                 continue
             found = None
-            with suppress(OSError):  # its permissions, or no descriptor is left; another time
+            with suppress(OSError):  # permissions, or too many open files; it is tried again
                 found = self._claim(path, make=False)
             if found is not None:
                 yield found
@@ -286,7 +286,7 @@ class SpoolDirectory:
             lock.release()
             if make:
                 raise
-            return None  # its process has ended and deleted it in the meantime
+            return None  # its process has deleted it and ended
         except BaseException:
             lock.release()
             raise
@@ -319,9 +319,9 @@ def check_spool_directory(path: Path) -> bool:
 
 
 def _finish_salvage(path: Path) -> bool:
-    """Put the new file for a damaged one in place, if the damaged one was renamed already.
+    """Give a replacement the damaged file's name, if the damaged file was already renamed.
 
-    While the damaged file has its old name, the new one may be incomplete.
+    While the damaged file has its old name, the replacement may be incomplete.
     """
     fresh = path.with_suffix(FRESH)
     if not fresh.exists() or path.exists():

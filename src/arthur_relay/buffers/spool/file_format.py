@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, History, RowOwner
-from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged
+from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged, is_undecodable
 
 Execute = Callable[[str, Sequence[object]], object]
 
 APPLICATION_ID = 0x41525359
-"""Tells a spool from any other SQLite file; see `PRAGMA application_id`."""
+"""Distinguishes a spool from other SQLite files; see `PRAGMA application_id`."""
 
 VERSION = 2
 """The version of the tables; see `PRAGMA user_version`. Version 1 had no histories, checksums and
@@ -21,10 +21,10 @@ LATER_VERSIONS = 100
 """A version at most this far above ours may be a later release's. Any other one is damage."""
 
 MOST_SEQ = 1 << 62
-"""More than any sequence number. The numbers of SQLite end at twice as much."""
+"""More than any sequence number. SQLite's limit is twice as high."""
 
 PAGE_BYTES = 16384
-"""A row of 2 KB fits into a page with others; the default of 4 KB would hold one and a half."""
+"""Several rows of 2 KB fit into a page; the default of 4 KB would hold one and a half."""
 
 _BEFORE_FIRST_TABLE = f"""
 PRAGMA page_size = {PAGE_BYTES};
@@ -49,8 +49,8 @@ CREATE TABLE held (rows INTEGER NOT NULL, last_seq INTEGER NOT NULL);
 INSERT INTO held VALUES (0, 0);
 """
 
-# A file of today is one of the first version with these, so that both have the same columns in the
-# same order. Columns with a default are added without writing any row.
+# These are also added to new files, so that old and new ones have the same columns in the same
+# order. A column with a default is added without rewriting any row.
 _SINCE_2 = """
 ALTER TABLE rows ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE rows ADD COLUMN since REAL;
@@ -60,15 +60,15 @@ CREATE TABLE owner (address TEXT NOT NULL, organization TEXT, principal TEXT);
 ALTER TABLE rows ADD COLUMN unknown_since REAL;
 """
 
-# Files of this version were made without it before; those who made them don't look at it.
+# Earlier releases created files of this version without it, and they ignore it.
 _ADDED_LATER = "ALTER TABLE rows ADD COLUMN unknown_since REAL"
 
-# On a page of its own: one that is damaged costs no file its owner. Earlier releases of this
-# version don't look at it.
+# On its own page, so that one damaged page does not lose the owner. Earlier releases of this
+# version ignore it.
 _OWNER_COPY = "CREATE TABLE IF NOT EXISTS owner_copy AS SELECT * FROM owner"
 
 _REFUSED = "refused:"
-"""The prefix of a principal whose key was refused. Earlier releases take it for another owner."""
+"""The prefix of a principal whose key was refused. To earlier releases, it is another owner."""
 
 _INCREMENTAL = 2
 """The `PRAGMA auto_vacuum` of files that can shrink."""
@@ -93,12 +93,12 @@ class NotASpoolError(Exception):
 class ForeignSpoolError(Exception):
     """The file's rows are for another address or organisation. The file stays as it is.
 
-    The same error is raised when a damaged page has lost the owner.
+    Also raised when damage has destroyed the owner.
 
     Attributes:
         owner: The owner, or None when the file does not name one.
         rows: How many rows the file has.
-        is_sure: Whether this is known for sure. If not, the rows may turn out to be ours.
+        is_sure: Whether this is certain. If not, the rows may turn out to be ours.
     """
 
     def __init__(self, owner: RowOwner | None, *, rows: int, is_sure: bool) -> None:
@@ -109,7 +109,7 @@ class ForeignSpoolError(Exception):
 
 
 def times_cut(value: object) -> int:
-    """Return how often a row was cut, from its column; 0 for a value that was never written."""
+    """Return how often a row was cut, from its column; 0 for an impossible value."""
     return value if type(value) is int and 0 <= value < _MOST_COUNTED else 0
 
 
@@ -140,10 +140,9 @@ def read_owner(connection: sqlite3.Connection) -> RowOwner | None:
         try:
             found = connection.execute(f"{columns} {table}").fetchall()
         except sqlite3.OperationalError as error:
-            # Python's own error, of a text that is not UTF-8, has no code; nor need the copy be.
-            if hasattr(error, "sqlite_errorcode") and table == "owner":
+            if table == "owner" and not is_undecodable(error):
                 raise
-            continue
+            continue  # there may be no copy
         match found:
             case [(str(address), None | str() as organization, None | str() as principal)]:
                 return owner_of(address, organization, principal)
@@ -203,7 +202,7 @@ def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner)
         connection.execute(_OWNER_COPY)
     except sqlite3.Error as error:
         if is_damage(error):
-            raise  # else the disk is full, for instance, which is no reason not to open it
+            raise  # a full disk, for instance, is no reason not to open it
 
 
 def check_tables(connection: sqlite3.Connection, version: int) -> None:
@@ -252,9 +251,9 @@ def write_owner(execute: Execute, owner: RowOwner | None) -> None:
 
 
 def history_of(values: Sequence[object]) -> History:
-    """Return a row's history from its four columns; no history for values never written.
+    """Return a row's history from its four columns; none for impossible values.
 
-    A row's checksum is of its body alone, so a damaged file may hold anything here.
+    A row's checksum is for its body only, so a damaged file may have any values here.
     """
     match values:
         case (
@@ -270,4 +269,4 @@ def history_of(values: Sequence[object]) -> History:
         ):
             if attempts or deaths or (since, unknown_since) != (None, None):
                 return History(attempts, since, deaths, unknown_since)
-    return NO_HISTORY  # as nearly all have: one object for all of them
+    return NO_HISTORY  # nearly always: one object for all rows

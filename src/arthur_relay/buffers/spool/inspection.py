@@ -7,12 +7,11 @@ import sqlite3
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from arthur_relay.buffers.chosen import chosen_buffer
+from arthur_relay.buffers.spool.buffer import Spool, nobody
 from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import (
     APPLICATION_ID,
@@ -24,7 +23,6 @@ from arthur_relay.buffers.spool.file_format import (
     read_owner,
 )
 from arthur_relay.row import RowOwner
-from arthur_relay.settings import Overflow
 from arthur_relay.system.file_lock import FileLock
 
 if TYPE_CHECKING:
@@ -32,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class Condition(Enum):
-    """The condition of a file."""
+    """The condition of a spool file."""
 
     GOOD = "good"
     HELD = "held"
-    """A living process holds it, so it was not read."""
+    """A running process holds it, so it was not read."""
     NEWER = "newer"
-    """A later version wrote it; this version does not start with it."""
+    """A later version wrote it, so this version refuses to start with it."""
     DAMAGED = "damaged"
-    """A start rebuilds it from what can be read."""
+    """At the next start, it is rebuilt from its readable rows."""
     UNREADABLE = "unreadable"
     """It cannot be opened."""
 
@@ -52,10 +50,10 @@ class Finding:
     Attributes:
         path: The file.
         condition: Its condition.
-        rows: How many rows it has, if it could be read.
+        rows: The number of its rows, if it could be read.
         detail: What is wrong with it, or "".
         owner: Who owns the rows, if the file names an owner.
-        is_of_nobody: Whether it should name an owner, and does not any more.
+        is_of_nobody: Whether it should name an owner but no longer does.
     """
 
     path: Path
@@ -86,10 +84,9 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
     try:
         with TemporaryDirectory(prefix=".arthur-relay-check-", dir=there) as temporary:
             where = Path(temporary, path.relative_to(there))
-            changed = {"spool_dir": where, "overflow": Overflow.DROP_NEWEST}
-            buffer = chosen_buffer(settings.model_copy(update=changed), partial(RowOwner, ""))
-            buffer.durable.open()
-            buffer.durable.close()
+            trial = Spool.of(where, settings, nobody)
+            trial.open()
+            trial.close()
     except OSError as error:
         raise spool.unusable(error) from error
 
@@ -100,9 +97,9 @@ def inspect_spools(directory: Path) -> list[Finding]:
 
 
 def is_held(lock: Path) -> bool:
-    """Say whether a living process holds a lock; one that is not there nobody does.
+    """Return whether a running process holds a lock file, which may not exist.
 
-    It is not made: a file of whoever runs the check might be one that the daemon can't open.
+    It is not created, because the daemon might be unable to open a file of the user of the check.
     """
     try:
         shared = FileLock.share(lock)
@@ -115,9 +112,9 @@ def is_held(lock: Path) -> bool:
 
 
 def _inspect(path: Path) -> Finding:
-    # Shared for as long as it is read, so that a daemon which starts meanwhile takes another file.
+    # Shared while it is read, so that a daemon that starts meanwhile takes another file.
     with ExitStack() as stack:
-        with suppress(OSError):  # there is none: nobody has it
+        with suppress(OSError):  # without a lock file, no process has it
             shared = FileLock.share(path.with_suffix(".lock"))
             if shared is None:
                 return Finding(path, Condition.HELD)
@@ -127,7 +124,7 @@ def _inspect(path: Path) -> Finding:
 
 def _read(path: Path) -> Finding:
     try:
-        # After a clean end there is no log: then nothing needs to be made beside the file.
+        # After a clean end there is no log; then SQLite need not create any file.
         has_log = path.with_name(f"{path.name}-wal").exists()
         mode = "mode=ro" if has_log else "mode=ro&immutable=1"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
@@ -142,7 +139,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> Finding:
     ((version,),) = connection.execute("PRAGMA user_version")
     ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
     if application == version == tables == 0:
-        return Finding(path, Condition.GOOD)  # made, and not yet written to
+        return Finding(path, Condition.GOOD)  # created, and not yet written to
     if application != APPLICATION_ID:
         return Finding(path, Condition.DAMAGED, detail="it is another application's")
     if VERSION < version <= VERSION + LATER_VERSIONS:

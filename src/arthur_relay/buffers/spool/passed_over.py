@@ -1,8 +1,8 @@
 """The places of rows that leases pass over for now, by model.
 
-A model that cannot be delivered may fill the spool. A lease reads past its rows to reach those of
-other models, and remembers where they are, to read them again when their turn comes. Until then a
-row costs the twelve bytes of its number and its size, since a spool may hold a million of them.
+The rows of a model that cannot be delivered may fill the spool. A lease reads past them to reach
+those of other models, and remembers their places, to read them again later. Until then, a row takes
+only the twelve bytes of its number and its size, because a spool may hold a million of them.
 """
 
 from array import array
@@ -10,17 +10,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from arthur_relay.buffers.spool.segment import Segment
-
-Place = tuple[Segment, int]
-"""A file, and the sequence number in it."""
+from arthur_relay.buffers.spool.segment import Place, Segment
 
 _NUMBER = "q"
 _SIZE = "L"
 """The array types for row numbers of SQLite and for sizes in bytes."""
 
 _MANY_TAKEN = 1000
-"""A run is shortened after this many of its rows were taken."""
+"""A run is shortened after at least this many of its rows were taken."""
 
 
 @dataclass(slots=True, eq=False)

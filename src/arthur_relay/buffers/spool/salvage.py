@@ -1,4 +1,4 @@
-"""Reads the rows of a damaged spool file that are still whole, for a new one."""
+"""Reads the undamaged rows of a damaged spool file, for a new file."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _CRC = 3
 
 @dataclass(slots=True)
 class Salvage:
-    """What could be read of a damaged file.
+    """The readable content of a damaged file.
 
     Attributes:
         path: The damaged file.
@@ -105,7 +105,7 @@ def _version(header: bytes) -> int:
 def _row(record: Record) -> tuple[int, Row, float] | None:
     """Return a record as a row, or None when it is not a row or its body is damaged."""
     seq, values = record
-    # A record is not written anew when its table gets another column.
+    # A record is not rewritten when its table gets another column.
     match values:
         case (
             None,
@@ -124,7 +124,7 @@ def _row(record: Record) -> tuple[int, Row, float] | None:
             return None
     with suppress(ValueError, RecursionError):
         if crc is None:
-            json.loads(body)  # what was overwritten in the middle is found by this, as a rule
+            json.loads(body)  # usually detects a body that was partly overwritten
         elif crc != crc32(body):
             return None
         cut = times_cut(shrunk)

@@ -4,41 +4,29 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from arthur_relay.buffers.schema_cache import seal, unseal
 from arthur_relay.buffers.spool.segments import Segments
+from arthur_relay.buffers.spool.storage import Storage
 from arthur_relay.system.sqlite_pages import DamagedFileError
-
-
-class Mender(Protocol):
-    """Rebuilds damaged files."""
-
-    def mend_noticed(self) -> bool:
-        """Rebuild files whose damage was noticed by a call that did not fail because of it.
-
-        Returns:
-            Whether any file was rebuilt.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolSchemas:
-    """Reads all files and writes to our own. See `SchemaCache` for what each method does.
+    """Reads all files and writes to our own. See `SchemaCache` for each method.
 
     Args:
         segments: The files; the first one is our own.
-        mender: Rebuilds a file in which a text is damaged.
+        storage: Rebuilds a file in which a text is damaged.
     """
 
     segments: Segments
-    mender: Mender
+    storage: Storage
 
     def texts(self) -> Mapping[str, str]:
-        """Return the texts that are kept, by model; those of a file that was just rebuilt too."""
+        """Return the texts, by model, including those of a file that was just rebuilt."""
         found = self._read()
-        return self._read() if self.mender.mend_noticed() else found
+        return self._read() if self.storage.rebuild_damaged() else found
 
     def keep(self, model_id: str, text: str) -> None:
         """Keep a model's text in our own file."""

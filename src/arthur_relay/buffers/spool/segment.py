@@ -21,10 +21,10 @@ from arthur_relay.system.worker_logs import WorkerLogger
 logger = WorkerLogger("arthur_relay.spool")
 
 ROW_OVERHEAD_BYTES = 64
-"""About what a row takes in the file beside its body: ids, lengths, its place in the tree."""
+"""About the bytes of a row in the file without its body: ids, lengths, its place in the tree."""
 
 SALVAGED_ROWS = 500
-"""How many rows of a damaged file are written to the new one at a time."""
+"""The number of rows of a damaged file that are written to the new one at a time."""
 
 
 def bytes_of(row: Row) -> int:
@@ -37,9 +37,9 @@ class Opening:
     """How files are opened.
 
     Attributes:
-        owner: Returns who sends their rows.
+        owner: Returns who sends the rows.
         power_safe: Whether each commit is forced to the disk.
-        clock: Tells the time, for the name of a damaged file and the age of rows.
+        clock: Gives the time, for the name of a damaged file and the age of rows.
         log_bytes: Logs are written back when they have this many bytes.
         aside_bytes: The most bytes that damaged files may take together.
         damaged: Counts the damaged files that were `set_aside`, and those that were `removed`.
@@ -67,10 +67,10 @@ class Segment:
     """A file of ours, with the changes that are still to be written to it.
 
     Attributes:
-        claim: What makes it ours.
+        claim: Our claim on it.
         file: The file.
         opening: How it is opened.
-        acked: The models of settled rows that are to be deleted, by sequence number.
+        acked: The models of settled rows that the next write deletes, by sequence number.
         acked_bytes: About how many bytes these rows take in the file.
         retained: The models of settled rows whose dead letters are not safe yet, by sequence
             number.
@@ -138,14 +138,14 @@ class Segment:
         self.noted = {}
 
     def forget(self, row: Row, seq: int) -> None:
-        """Have the next write delete a row."""
+        """Delete a row with the next write."""
         self.acked[seq] = row.model_id
         self.acked_bytes += bytes_of(row)
         self.updated.pop(seq, None)
         self.noted.pop(seq, None)
 
     def let_go(self, seq: int) -> None:
-        """Have the next write delete a row that was retained."""
+        """Delete a retained row with the next write."""
         model_id = self.retained.pop(seq, None)
         if model_id is not None:
             self.acked[seq] = model_id
@@ -169,7 +169,7 @@ class Segment:
                 failed, and may be tried again.
         """
         models: dict[str, str] = {}
-        with suppress(sqlite3.Error):  # they are asked for again
+        with suppress(sqlite3.Error):  # the destination is asked again
             models = self.file.models()
         last_seq, owner = self.file.last_seq, self.file.owner
         self._close_file()
@@ -182,7 +182,7 @@ class Segment:
             for model_id, description in models.items():
                 self.file.remember(model_id, description)
 
-    def mend(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
+    def rebuild(self, error: Exception, in_memory: Mapping[int, Row]) -> None:
         """Rebuild a damaged file from the rows that can be read and those in memory.
 
         Args:
@@ -231,6 +231,10 @@ class Segment:
     def _open_file(self, owner: RowOwner) -> None:
         self.file = self.opening.file(self.claim.path, owner)
         self.claim.on_opened()
+
+
+Place = tuple[Segment, int]
+"""A file, and the sequence number of a row in it."""
 
 
 def _write_anew(
@@ -336,7 +340,7 @@ def _open_damaged(claim: FileClaim, opening: Opening, error: NotASpoolError) -> 
 
 
 def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
-    """Count a file that was quarantined just now, and make room for it among the others."""
+    """Count a file that was just quarantined, and delete the oldest ones if there are too many."""
     opening.damaged["set_aside"] += 1
     removed: list[Path] = []
     with suppress(OSError):  # with the next one that is damaged

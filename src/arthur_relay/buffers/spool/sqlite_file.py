@@ -32,50 +32,50 @@ from arthur_relay.buffers.spool.statements import (
 )
 from arthur_relay.row import NO_HISTORY, History, Row, RowKind, RowOwner
 from arthur_relay.system.fork_safety import no_fork
-from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits
+from arthur_relay.system.sqlite_pages import DamagedFileError, has_unread_commits, is_undecodable
 
 CHECKPOINT_PAGES = 256
-"""The log is written back when it has this many pages: 4 MB."""
+"""The log is checkpointed when it has this many pages: 4 MB."""
 
 LOG_BYTES = CHECKPOINT_PAGES * PAGE_BYTES
 """The same in bytes."""
 
 VACUUM_PAGES = 512
-"""Free pages that are given back to the file system at a time: 8 MB."""
+"""The number of free pages that are given back to the file system at a time: 8 MB."""
 
 _WRITE_VERSION_AT, _WAL_VERSION = 18, 2
-"""Where a file's header has the version that may write to it, and its value with a log."""
+"""The offset of the write version in a file's header, and its value for a file with a log."""
 
 
 class SpoolFile:
-    """Rows by sequence number. One thread at a time; whoever opens it holds the file's lock.
+    """Rows by sequence number. One thread at a time; the opener holds the file's lock.
 
-    Every method but `close` raises sqlite3.Error when the file cannot be read or written, and
+    Every method except `close` raises sqlite3.Error when the file cannot be read or written, and
     then changes nothing.
 
     Args:
         path: The file, which is created if it does not exist.
         power_safe: Whether each commit is forced to the disk, to survive a power cut.
         owner: Who sends its rows, and who owns a new file.
-        log_bytes: The log is written back when it has this many bytes.
+        log_bytes: The log is checkpointed when it has this many bytes.
         is_adopted: Whether the owner takes the rows over, whoever owned them.
 
     Attributes:
         path: The file.
-        rows: Rows in it.
+        rows: The number of its rows.
         last_seq: The last sequence number that was ever used.
-        size: Bytes of the pages in use, and of the log.
+        size: The bytes of the used pages and of the log.
         oldest_at: When the oldest row was stored, in seconds since 1970, or None without rows.
         owner: Who owns the rows.
-        log_may_grow: How many bytes the log may still grow by before it is written back.
-        missing: How many rows someone had removed from the file before it was opened.
-        damage: Damage that was noticed by a call whose failure the caller may ignore.
+        log_may_grow: How many bytes the log may still grow before it is checkpointed.
+        missing: The number of rows that someone removed from the file before it was opened.
+        damage: Damage that a call has found although the caller may ignore its failure.
         is_read_elsewhere: Whether another process reads the file and keeps the log from shrinking.
 
     Raises:
-        ForeignSpoolError: See there.
-        NewerSpoolError: See there.
-        NotASpoolError: See there.
+        ForeignSpoolError: The rows are for another owner.
+        NewerSpoolError: A later version wrote it.
+        NotASpoolError: It is damaged, or not a spool.
         OSError: It cannot be opened.
         sqlite3.OperationalError: It cannot be read or written.
     """
@@ -119,7 +119,7 @@ class SpoolFile:
             updated: New forms of rows that are in the file.
             noted: Histories of rows that are in the file.
             now: Seconds since 1970.
-            trouble: Asked just before the commit; returns why it may not be made, or None.
+            trouble: Called just before the commit; returns why it must not happen, or None.
         """
         rows = self.rows + len(fresh) - len(acked)
         last_seq = fresh[-1][0] if fresh else self.last_seq
@@ -139,7 +139,7 @@ class SpoolFile:
             if trouble is not None and (found := trouble()):
                 raise sqlite3.OperationalError(found)
         self.rows, self.last_seq = rows, last_seq
-        try:  # the rows are written; it does no harm if there is no room to tidy up
+        try:  # the rows are written; a failure to tidy up does no harm
             self._give_back()
             self._look_for_oldest()
         except sqlite3.Error as error:
@@ -167,7 +167,7 @@ class SpoolFile:
 
     @no_fork()
     def belong_to(self, owner: RowOwner | None) -> None:
-        """Set who owns the rows. None when this is not known, so that nobody may send them."""
+        """Set who owns the rows. None when that is unknown, so that nobody may send them."""
         with self._noticing(), self._transaction() as execute:
             write_owner(execute, owner)
         self.owner = owner or self.owner
@@ -196,7 +196,7 @@ class SpoolFile:
 
     @no_fork()
     def read_these(self, numbers: Sequence[int]) -> list[tuple[int, Row]]:
-        """Return those rows with some sequence numbers that exist, oldest first."""
+        """Return the existing rows with some sequence numbers, oldest first."""
         found: list[tuple[int, Row]] = []
         for some in in_parts(numbers):
             which = f"seq IN ({', '.join('?' * len(some))}) ORDER BY seq"
@@ -225,9 +225,8 @@ class SpoolFile:
         except (ValueError, TypeError):
             raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:
-            if hasattr(error, "sqlite_errorcode"):
+            if not is_undecodable(error):
                 raise
-            # Python's own, for a text that is not UTF-8, which it quotes.
             raise DamagedFileError("a text is not as it was written") from None
         return rows
 
@@ -241,7 +240,7 @@ class SpoolFile:
 
     @no_fork()
     def which_of(self, numbers: Iterable[int]) -> set[int]:
-        """Return which of some sequence numbers have a row."""
+        """Return those of some sequence numbers that have a row."""
         asked = "SELECT seq FROM rows WHERE seq = ?"
         execute = self._connection.execute
         return {number for number in numbers if execute(asked, (number,)).fetchone()}
@@ -255,12 +254,12 @@ class SpoolFile:
 
     @no_fork()
     def models(self) -> dict[str, str]:
-        """Return the models' descriptions that are kept, by id."""
+        """Return the models' descriptions, by id."""
         with self._noticing():
             try:
                 return dict(self._connection.execute("SELECT model_id, description FROM models"))
             except sqlite3.OperationalError as error:
-                if hasattr(error, "sqlite_errorcode"):
+                if not is_undecodable(error):
                     raise
                 raise DamagedFileError("a text is not as it was written") from None
 
@@ -296,7 +295,7 @@ class SpoolFile:
     def _has_damaged_log(self) -> bool:
         """Return whether SQLite would drop a part of the log when it opens the file.
 
-        After a clean end there is no log. A connection that only reads leaves the log as it is.
+        After a clean end there is no log. A read-only connection does not change the log.
         """
         if not self._log_size():
             return False
@@ -306,10 +305,10 @@ class SpoolFile:
         try:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-                # Of the log's frames it knows this many: "mxFrame" in walformat.html.
+                # It knows this many of the log's frames: "mxFrame" in walformat.html.
                 frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
         except (sqlite3.Error, OSError):
-            pass  # what is wrong with the file is found out when it is opened; that costs the log
+            pass  # the error shows when the file is opened, which would drop the log
         return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
 
     @no_fork()
@@ -333,10 +332,7 @@ class SpoolFile:
             self._connection.close()
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise NotASpoolError(str(error)) from error
-            if isinstance(error, sqlite3.OperationalError) and not hasattr(
-                error, "sqlite_errorcode"
-            ):
-                # Python's own, for a text that is not UTF-8, which it quotes.
+            if isinstance(error, sqlite3.Error) and is_undecodable(error):
                 raise NotASpoolError("a text is not as it was written") from None
             raise
 
@@ -344,21 +340,21 @@ class SpoolFile:
         """Return whether the file names us as the owner; a new one names nobody.
 
         Raises:
-            ForeignSpoolError: It names another owner, or should name one and does not any more.
+            ForeignSpoolError: It names another owner, or should name one but no longer does.
         """
         if not names_owner(self._connection):
             return False
         owner = read_owner(self._connection)
         allowed = False if owner is None else self.owner.may_send(owner)
         if not allowed:
-            # Of one that says no more than how many rows it has, as little is believed as can be.
+            # Without an owner, only the number of rows itself can be trusted.
             ((rows,),) = self._connection.execute("SELECT count(*) FROM rows")
             if owner is None and not rows:
                 return False
             raise ForeignSpoolError(owner, rows=rows, is_sure=allowed is False)
         assert owner is not None, "nobody is not allowed anything"
         if self.owner.organization is None:
-            self.owner = owner  # it says more than we know
+            self.owner = owner  # the file knows more than we do
         return self.owner == owner
 
     def _set_up(self, *, power_safe: bool) -> None:
@@ -378,7 +374,7 @@ class SpoolFile:
             raise DamagedFileError("the number of a row is none")
         found = self._connection.execute("SELECT rows, last_seq FROM held").fetchall()
         match found:
-            # One that knows less than the rows themselves is no help in counting what is missing.
+            # A count below that of the rows themselves does not help to count missing ones.
             case [(int(said), int(last_seq))] if 0 <= said <= last_seq <= MOST_SEQ and last_seq >= (
                 last or 0
             ):
@@ -430,13 +426,13 @@ class SpoolFile:
                 "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
             )
         elif free > max(VACUUM_PAGES // 8, pages // 2):
-            # The file itself becomes shorter when the log is written back only.
+            # The file itself shrinks only when the log is checkpointed.
             self._connection.executescript(
                 f"PRAGMA incremental_vacuum({VACUUM_PAGES}); PRAGMA wal_checkpoint(PASSIVE)"
             )
 
     def _shorten_log(self) -> None:
-        """Write a long log back and truncate it, unless another process reads it."""
+        """Checkpoint a long log and truncate it, unless another process reads it."""
         size = self._log_size()
         if size <= max(2 * self._log_bytes, self._log_tried + self._log_bytes):
             return

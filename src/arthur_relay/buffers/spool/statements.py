@@ -10,8 +10,8 @@ from arthur_relay.row import History, Row, RowKind
 T = TypeVar("T")
 
 _PARTS = (1024, 256, 64, 16, 4, 1)
-"""Rows of one statement. Python lets go of its lock in each step of one, and where another thread
-computes, as the daemon's intake does, getting it back may take longer than the step."""
+"""The rows of one statement. Python releases its lock for each step of a statement. While another
+thread computes, such as the daemon's intake, getting it back may take longer than the step."""
 
 _COLUMNS = "seq, id, model_id, kind, epoch, shrunk, stored_at, body, crc"
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -36,7 +36,7 @@ def insert_rows(
     for part in in_parts(fresh):
         values: list[object] = []
         for seq, row in part:
-            # Reading an enum's value takes longer than all else that is done here to a row.
+            # To read an enum's value takes longer than everything else here.
             kind = _INFERENCE if row.kind is RowKind.INFERENCE else row.kind.value
             epoch, shrunk = row.epoch, row.shrunk
             body = row.body
@@ -55,9 +55,9 @@ def write_histories(execute: Execute, histories: Iterable[tuple[int, History]]) 
 
 
 def check_row(row_id: object, model_id: object, body: object, crc: object) -> None:
-    """Raise TypeError if a row is not as it was written.
+    """Raise TypeError if a row is damaged.
 
-    SQLite does not look at what is in the pages that a long row goes on on.
+    SQLite does not check the overflow pages of long rows.
     """
     are_texts = type(row_id) is str and type(model_id) is str
     if are_texts and isinstance(body, bytes) and (crc is None or crc == crc32(body)):
@@ -66,7 +66,7 @@ def check_row(row_id: object, model_id: object, body: object, crc: object) -> No
 
 
 def in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the items in groups of such sizes that there is a statement for each."""
+    """Yield the items in groups whose sizes have a statement."""
     at = 0
     for size in _PARTS:
         while len(items) - at >= size:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from arthur_relay.relay import Relay
 from arthur_relay.stats import Stats
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 SAMPLE_SECONDS: Final = 0.1
 """The time between two looks at the relay's counts."""
@@ -66,7 +66,7 @@ class Recording:
     """Records a demo. One thread streams tokens, one takes samples, one makes the outage.
 
     Args:
-        clock: Tells durations.
+        clock: Measures durations.
 
     Attributes:
         there: The tokens' pace while Arthur was there.
@@ -74,7 +74,7 @@ class Recording:
         samples: All samples, oldest first.
     """
 
-    def __init__(self, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it has no state
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._started_at = clock.monotonic()
         self._last_token_at: float | None = None
@@ -143,9 +143,9 @@ class Recording:
             self.sample(relay.stats())
 
     def recovery_seconds(self) -> float | None:
-        """Return how long after the outage all that had waited was settled; None if it never was.
+        """Return how long after the outage all that waited was settled; None if it never was.
 
-        Exact to the time between two samples.
+        It is exact to the time between two samples.
         """
         if self._back_at is None:
             return None
@@ -189,7 +189,7 @@ class Verdict(NamedTuple):
 
 
 def judge(stats: Stats, *, answers: int, turns: int, stored: int | None) -> Verdict:
-    """Say whether every run of the model was captured, delivered and stored.
+    """Return whether every run of the model was captured, delivered and stored.
 
     Args:
         stats: The relay's counts at the end.

@@ -1,4 +1,4 @@
-"""The demo itself: sets the stage, streams the conversations, and says how it ended."""
+"""The demo itself: prepares it, streams the conversations, and reports how it ended."""
 
 import contextlib
 import sys

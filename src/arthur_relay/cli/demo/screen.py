@@ -44,14 +44,14 @@ class PlainView:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Nothing has to be undone."""
+        """Do nothing: there is nothing to undo."""
 
     def asked(self, number: int, prompt: str) -> None:
         """Remember the turn."""
         self._number, self._prompt = number, prompt
 
     def token(self, text: str) -> None:
-        """Leave the answer out: it would be all that one sees."""
+        """Leave the answer out: it would hide everything else."""
 
     def answered(self, stats: Stats, tokens_per_second: float) -> None:
         """Write the turn's line."""
@@ -65,7 +65,7 @@ class PlainView:
         self._write(f"-- {text}")
 
     def _write(self, line: str) -> None:
-        # In one piece, since threads write at the same time.
+        # In one write, because several threads write at the same time.
         print(f"{printable(line)}\n", end="", flush=True)
 
 
@@ -121,11 +121,11 @@ class ScreenView:
         self._answer.append(text)
 
     def answered(self, stats: Stats, tokens_per_second: float) -> None:  # noqa: ARG002 - as PlainView
-        """Take the cursor away; the counters are up to date anyway."""
+        """Remove the cursor; the counters are up to date anyway."""
         self._is_streaming = False
 
     def note(self, text: str) -> None:
-        """Show a note, below, until newer ones push it out."""
+        """Show a note below, until newer ones replace it."""
         self._notes.append(text)
 
     def render(self) -> RenderableType:
@@ -147,7 +147,7 @@ class ScreenView:
         return Group(top, self._timeline(columns), self._address(), *notes, *blank)
 
     def _conversation(self, rows: int, columns: int) -> Panel:
-        """Return the end of what was said, as much as fits."""
+        """Return the end of the conversation, as much as fits."""
         cursor = "▌" if self._is_streaming else ""
         said = [*self._said, _line("model", "".join(self._answer) + cursor, "green")]
         lines: list[Text] = []

@@ -1,4 +1,4 @@
-"""What is said in the demo: a support conversation, or the prompts of a file, and the answers."""
+"""The texts of the demo: a support conversation, or the prompts of a file, and the answers."""
 
 import json
 from collections.abc import Iterator
@@ -108,7 +108,7 @@ SCRIPT: Final = tuple(map(_turn, _CONVERSATION.split("\n\n")))
 
 
 def conversation() -> Conversation:
-    """Return what the user says in the built-in conversation."""
+    """Return the user's turns of the built-in conversation."""
     return tuple(question for question, _ in SCRIPT)
 
 
@@ -168,7 +168,7 @@ def _turns(line: str) -> Conversation:
     """Return the turns of one JSON object.
 
     Raises:
-        ValueError: The line is none, or has none.
+        ValueError: The line is no JSON object, or has no turns.
     """
     try:
         document = json.loads(line)

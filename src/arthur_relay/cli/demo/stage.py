@@ -1,4 +1,4 @@
-"""What a demo runs with: a chat model, Arthur, the handler between them, and an outage."""
+"""The parts of a demo: a chat model, Arthur, the handler between them, and an outage."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ DEMO_SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a demo runs with.
+    """The parts that a demo runs with.
 
     Attributes:
-        handler: Logs what the model says.
+        handler: Logs the model's answers.
         model: Streams answers.
-        who: What the model is called.
-        arthur_url: Where Arthur is.
+        who: The model's name.
+        arthur_url: Arthur's address.
         sandbox: The local Arthur; None when it is the real one.
     """
 
@@ -66,8 +66,8 @@ def local_stage(
     """Run a local Arthur and a model of our own.
 
     Args:
-        conversations: What will be asked.
-        tokens_per_second: The model's pace; None takes one at which it does not get boring.
+        conversations: The prompts.
+        tokens_per_second: The model's pace; None for one at which nobody gets bored.
 
     Raises:
         typer.Exit: There is no free port, or the environment can't be used; stderr says so.

@@ -245,7 +245,7 @@ class EngineDestination:
         try:
             found = await self._stored(batch)
         except RelayError as error:  # the next attempt asks before it sends anything
-            return replace(_in_vain(batch, error), is_unheard=True)
+            return replace(_in_vain(batch, error), may_have_arrived=True)
         return interpret_partial(batch, found, counts)
 
     async def _find_fault(self, batch: Batch, answer: Answer) -> Attempt:
@@ -482,7 +482,7 @@ class EngineDestination:
 
 def _not_sent(batch: Batch, error: TransportError) -> Attempt:
     unheard = error.may_have_arrived
-    return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), is_unheard=unheard)
+    return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=unheard)
 
 
 def _in_vain(batch: Batch, error: RelayError) -> Attempt:

@@ -111,7 +111,7 @@ def interpret_failure(
     """Return what an answer means that is no success, with the arguments of `interpret`."""
     status = answer.status
     reason = f"http {status}"
-    if status == 413:  # whoever answers so, fewer rows may pass
+    if status == 413:  # from the Engine or a proxy: fewer rows may pass
         return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.TOO_LARGE, reason)
     again = Outcome(Verdict.RETRY, reason, status)
     is_own = is_engines(answer)
@@ -120,7 +120,7 @@ def interpret_failure(
         said = described(answer, secrets)
         # With a 500 of its own it has stored nothing: a request is one transaction.
         unheard = status >= 500 and not (status == 500 and is_own)
-        return whole(batch, again, failure, said, wait, is_unheard=unheard)
+        return whole(batch, again, failure, said, wait, may_have_arrived=unheard)
     if status == 401:
         problem = f"Arthur Engine refused access (401): {REFUSED_KEY}"
         return whole(batch, again, Failure.UNAUTHORISED, problem)
@@ -174,4 +174,4 @@ def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> 
     if is_json(answer) and answer.body and not document(answer):
         return malformed(batch, "malformed answer")
     reason = described_success(answer, secrets)
-    return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
+    return whole(batch, RETRY, Failure.UNAVAILABLE, reason, may_have_arrived=True)

@@ -1,4 +1,4 @@
-"""The token that lets us into Arthur: an API key, or a login's JWT refreshed before it expires."""
+"""Arthur's access token: an API key, or the JWT of a login, refreshed before it expires."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LogsIn(Protocol):
     """Has a login and a password."""
 
     async def log_in(self) -> str:
-        """Return a new JWT; raises what the destination's questions do."""
+        """Return a new JWT; raises the same errors as `Destination.fetch_schema`."""
         ...
 
 
@@ -49,7 +49,7 @@ class TokenSource:
     Args:
         login: Logs in; None when there is an API key instead.
         api_key: The API key, or None when there is a login instead.
-        clock: Tells the time, which a JWT's `exp` is compared with.
+        clock: The wall clock, to compare with a JWT's `exp`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TokenSource:
         return self._token.value if self._token is not None else ""
 
     async def token(self) -> Token:
-        """Return a token that is good as far as can be told, after a login if needed.
+        """Return a token that should be valid, after a login if one is needed.
 
         Raises:
             Whatever `log_in` does.

@@ -33,7 +33,7 @@ from arthur_relay.errors import (
 )
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
 from arthur_relay.settings import MOST_HANGING, RelaySettings
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,7 +65,7 @@ class ScopeDestination:
         timeout_seconds: float,
         max_age_seconds: float,
         retry_after_max_seconds: float,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SYSTEM_CLOCK,
         certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
@@ -97,7 +97,7 @@ class ScopeDestination:
         )
 
     def renew(self, credentials: Credentials) -> None:
-        """Say who we are from the next request on, by new connections; the address stays.
+        """Use other credentials from the next request on, with new connections.
 
         Loop's thread only.
         """
@@ -109,7 +109,7 @@ class ScopeDestination:
 
     @property
     def _secrets(self) -> list[str]:
-        """What an answer may echo and nobody is told."""
+        """Secrets that an answer may echo, and that must not be logged."""
         who = self._credentials
         return [each for each in (who.api_key, who.password, self._tokens.held) if each]
 
@@ -125,9 +125,9 @@ class ScopeDestination:
 
     @property
     def owner(self) -> RowOwner:
-        """Whose the rows are: the organisation is known once Arthur was asked for it.
+        """The owner of the rows; the organisation is known once Arthur was asked for it.
 
-        A key that is renewed while the process runs is its own: the rows stay whose they were.
+        A key that is renewed while the process runs does not change the owner.
         """
         return replace(
             self._credentials.owner,
@@ -142,7 +142,7 @@ class ScopeDestination:
 
     @classmethod
     def of(cls, credentials: Credentials, settings: RelaySettings) -> Self:
-        """Return a destination that the settings ask for.
+        """Return the destination that the settings describe.
 
         Raises:
             SettingsError: They name the key of a client certificate, and not the certificate.
@@ -207,7 +207,7 @@ class ScopeDestination:
         )
 
     async def check_access(self) -> None:
-        """Ask Arthur who we are, to see that it is there and lets us in.
+        """Ask Arthur for our user, to see that it is up and accepts our credentials.
 
         Raises:
             CredentialsError: It does not.
@@ -228,16 +228,16 @@ class ScopeDestination:
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
-        if not is_path_segment(batch.model_id):  # it would be a request for something else
+        if not is_path_segment(batch.model_id):  # the path would mean something else
             return refused(batch, "no such model")
         path = f"/models/{quote(batch.model_id, safe='')}/inferences"
         try:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
         except TransportError as error:
-            unheard = error.may_have_arrived
-            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), is_unheard=unheard)
+            arrived = error.may_have_arrived
+            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=arrived)
         except RelayError as error:
-            return self._in_vain(batch, error)
+            return self._failed(batch, error)
         if answer.status == 404 and is_arthurs(answer):
             return await self._without_model(batch)
         return interpret(
@@ -248,8 +248,8 @@ class ScopeDestination:
             retry_after_seconds=self._retry_after(answer),
         )
 
-    def _in_vain(self, batch: Batch, error: RelayError) -> Attempt:
-        """Return what a batch comes to when Arthur did not let us so far as to send it."""
+    def _failed(self, batch: Batch, error: RelayError) -> Attempt:
+        """Return the attempt for a batch after another request, which it needs, has failed."""
         match error:
             case CredentialsError():
                 return whole(batch, RETRY, Failure.UNAUTHORISED, str(error))
@@ -263,18 +263,18 @@ class ScopeDestination:
                 return whole(batch, RETRY, Failure.UNAVAILABLE, str(error))
 
     async def _without_model(self, batch: Batch) -> Attempt:
-        """Ask whether there is no such model, which a 404 for its rows may also be without."""
+        """Ask for the model of a batch that got a 404, which may have another reason."""
         try:
             await self.fetch_model(batch.model_id)
         except ModelError:
             return refused(batch, "http 404", 404)
         except RelayError as error:
-            return self._in_vain(batch, error)
+            return self._failed(batch, error)
         reason = "http 404 for rows of a model that Arthur has"
         return whole(batch, Outcome(Verdict.RETRY, "http 404", 404), Failure.UNAVAILABLE, reason)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
-        """Make a request with a token; a refused one is replaced once, where there is another.
+        """Make a request with a token; a refused token is replaced once, if there is another.
 
         Raises:
             TransportError: No answer came.
@@ -295,7 +295,7 @@ class ScopeDestination:
         return answer
 
     async def _token(self) -> Token:
-        """Return a token; where the login is refused, also by a password that is new by now."""
+        """Return a token; if the login is refused, try again with a changed password file."""
         tokens = self._tokens
         try:
             return await tokens.token()
@@ -306,7 +306,7 @@ class ScopeDestination:
         return await self._tokens.token()
 
     def _may_be_another(self, refused: Token) -> bool:
-        """Forget a token that was refused, and say whether there may be another one."""
+        """Forget a token that was refused, and return whether there may be another one."""
         if self._tokens.can_log_in:
             self._tokens.refused(refused)
             return True
@@ -315,13 +315,13 @@ class ScopeDestination:
         return self._credentials.api_key != refused.value
 
     def _is_renewed(self) -> bool:
-        """Say whether the files of key and password hold others by now, which are taken."""
+        """Read the files of key and password again, and return whether either has changed."""
         before = self._credentials
         self._read_again()
         return self._credentials is not before
 
     def _read_again(self) -> None:
-        """Take the key or the password that its file holds by now, if there is another one."""
+        """Use the key or the password that its file holds now, if it has changed."""
         found = self._credentials.renewed()
         if found != self._credentials:
             self._take(found)
@@ -351,7 +351,7 @@ class ScopeDestination:
                 self._organization = await self._outside_organization(token)
             elif answer.status != 401:
                 raise self._unusable("/users/me", answer)
-        # With a token that is refused, the request itself will say so, and make us log in again.
+        # If the token is refused, so is the request itself, and makes us log in again.
         return self._organization or ""
 
     async def _outside_organization(self, token: str) -> str | None:
@@ -393,10 +393,10 @@ class ScopeDestination:
         return token
 
     def _document(self, answer: Answer, key: str | None = None) -> Mapping[str, Any]:
-        """Read the JSON object of a 200, with a key that Arthur's has.
+        """Read the JSON object of a 200, which has `key` if Arthur sent it.
 
         Raises:
-            UnreachableError: It is none, or another one: Arthur has not said it.
+            UnreachableError: It is not a JSON object with that key, so not from Arthur.
         """
         if answer.problem:
             raise UnreachableError(self._where(f"it was answered, but {answer.problem}"))
@@ -413,7 +413,7 @@ class ScopeDestination:
         )
 
     def _unusable(self, what: str, answer: Answer) -> RelayError:
-        """Return what to raise for an answer that does not let us in, or not say where to."""
+        """Return the error for an answer that can't be used."""
         said = described(answer, self._secrets).removeprefix("http ")
         problem = self._where(f"{what} answered {said}")
         if not may_pass(answer.status) and is_arthurs(answer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, assert_never
@@ -12,7 +12,7 @@ import orjson
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.encoding.answers import is_complete, output_text
 from arthur_relay.encoding.coerce import LIKELIHOODS, TOKENS, coercer
-from arthur_relay.encoding.logprobs import is_told, spells_only_the_end, token_likelihoods
+from arthur_relay.encoding.logprobs import has_values, spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.run_fields import RUN_VALUES
@@ -64,8 +64,10 @@ class Encoder:
         }
         told = given = coercers
         if privacy is not None:
-            told = privacy.told(coercers, schema.types)
-            given = privacy.given(coercers, schema.types, output_tokens=schema.tokens)
+            told = privacy.for_run_values(coercers, schema.types)
+            given = privacy.for_application_values(
+                coercers, schema.types, output_tokens=schema.tokens
+            )
         self._coercers = given
         from_run = self._texts | {schema.likelihoods, schema.tokens}
         rest = {name: coerce for name, coerce in given.items() if name not in from_run}
@@ -76,6 +78,9 @@ class Encoder:
         ]
         self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
         self._outcome = told.get("outcome")
+        # A good inference has the same outcome each time, unless a redactor sees it.
+        self._ok = _value_of_ok(self._outcome) if privacy is None else None
+        self._duration = None if "duration" in self._texts else given.get("duration")
         self._tokens = schema.tokens if schema.tokens in given else None
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
@@ -202,7 +207,7 @@ class Encoder:
         if self._likelihoods is None and self._tokens is None:
             return
         found = token_likelihoods(generation.logprobs)
-        if found is None and not is_told(generation.logprobs):
+        if found is None and not has_values(generation.logprobs):
             return
         if found is None or (generation.streamed and spells_only_the_end(found.tokens, output)):
             for name in {self._tokens, self._likelihoods} - {None}:
@@ -218,7 +223,7 @@ class Encoder:
         shown = data[self.schema.output_text]
         for name in self._spelling:
             tokens = data.get(name)
-            if tokens is not None and not privacy.may_tell_tokens(
+            if tokens is not None and not privacy.may_send_tokens(
                 tokens, output=output, shown=shown
             ):
                 del data[name]
@@ -228,28 +233,42 @@ class Encoder:
         inference = capture.inference
         privacy = self._privacy
         text, output = _as_text(inference.input_text), _as_text(inference.output_text)
-        data: dict[str, Any] = {
-            self._input: text if privacy is None else privacy.input(text),
-            self._output: output if privacy is None else privacy.output(output),
-        }
-        values = dict(capture.attributes) if capture.attributes else {}
-        if inference.duration is not None:
-            values["duration"] = inference.duration
-        if self._outcome is not None and "outcome" not in values:
-            self._add(data, "outcome", self._outcome, _OK_TEXT)
-        for name, value in values.items():
-            coerce = self._coercers.get(name)
-            if coerce is not None and value is not None and name not in self._texts:
-                self._add(data, name, coerce, value)
+        data: dict[str, Any]
+        if privacy is None:
+            data = {self._input: text, self._output: output}
+        else:
+            data = {self._input: privacy.input(text), self._output: privacy.output(output)}
+        attributes, duration = capture.attributes, inference.duration
+        if self._outcome is not None and "outcome" not in attributes:
+            if self._ok is not None:
+                data["outcome"] = self._ok
+            else:
+                self._add(data, "outcome", self._outcome, _OK_TEXT)
+        if attributes:
+            self._add_attributes(data, attributes, duration)
+        elif duration is not None and self._duration is not None:
+            self._add(data, "duration", self._duration, duration)
         if privacy is not None:
             self._withhold_tokens(privacy, data, output)
         for _ in range(capture.unread):
             self._omitted("")
         row_id = clean_text(capture.id)
-        moment = inference.timestamp
+        at, moment = capture.captured_at, inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:
-            return self._row(row_id, moment.timestamp(), data, epoch)
-        return self._row(row_id, capture.captured_at, data, epoch)
+            at = moment.timestamp()
+        return self._row(row_id, at, data, epoch)
+
+    def _add_attributes(
+        self, data: dict[str, Any], attributes: Mapping[str, Any], duration: Any
+    ) -> None:
+        """Add the registered ones of an inference's attributes, and its duration."""
+        values = dict(attributes)
+        if duration is not None:
+            values["duration"] = duration
+        for name, value in values.items():
+            coerce = self._coercers.get(name)
+            if coerce is not None and value is not None and name not in self._texts:
+                self._add(data, name, coerce, value)
 
     def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         data: dict[str, Any] = {}
@@ -309,7 +328,7 @@ class ScopeRowFormat:
 
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
     try:
-        body = _json(document)
+        body = memoryview(orjson.dumps(document)).tobytes()  # `_json`, without a call
     except TypeError:  # a lone surrogate, an integer beyond 64 bits
         return _json(sendable(document))
     if _may_hold_nul(data) and b"\\u0000" in body:
@@ -354,6 +373,16 @@ def _as_text(value: Any) -> str:
         if isinstance(value, int):  # of more decimal digits than Python writes (4,300)
             return hex(value)
         raise
+
+
+def _value_of_ok(coerce: Callable[[Any], Any] | None) -> Any:
+    """Return the outcome of a good inference as the registered type; None if it does not fit."""
+    if coerce is None:
+        return None
+    try:
+        return coerce(_OK_TEXT)
+    except Exception:  # noqa: BLE001 - each row tries again, and counts that
+        return None
 
 
 def _settle_outcome(run: Run) -> None:

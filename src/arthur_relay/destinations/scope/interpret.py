@@ -48,14 +48,15 @@ def interpret(
     reason = f"http {status}"
     if 200 <= status < 300:
         return _interpret_success(batch, answer, secrets)
-    if status == 413:  # whoever answers so, fewer rows may pass
+    if status == 413:  # from Arthur or a proxy: fewer rows may pass
         outcome = Outcome(Verdict.REJECTED, reason, status)
         return whole(batch, outcome, Failure.TOO_LARGE, reason)
     again = Outcome(Verdict.RETRY, reason, status)
     if may_pass(status) or not is_arthurs(answer):
         failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
         said = described(answer, secrets)
-        return whole(batch, again, failure, said, retry_after_seconds, is_unheard=status >= 500)
+        arrived = status >= 500
+        return whole(batch, again, failure, said, retry_after_seconds, may_have_arrived=arrived)
     if status == 401:
         problem = f"Arthur refused access (401): {remedy}"
         return whole(batch, again, Failure.UNAUTHORISED, problem)
@@ -140,7 +141,7 @@ def described(answer: Answer, secrets: Iterable[str] = ()) -> str:
 def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> Attempt:
     if is_success_of_another(answer):
         reason = described_success(answer, secrets)
-        return whole(batch, RETRY, Failure.UNAVAILABLE, reason, is_unheard=True)
+        return whole(batch, RETRY, Failure.UNAVAILABLE, reason, may_have_arrived=True)
     if answer.problem:
         return malformed(batch, answer.problem)
     return interpret_results(batch, answer.body)
@@ -153,7 +154,7 @@ def _row_outcome(status: int, kind: RowKind) -> Outcome:
     if status in (408, 425, 429) or status >= 500 or status in ABOUT_US:
         verdict = Verdict.RETRY
     elif status == 404 and kind is RowKind.GROUND_TRUTH:
-        verdict = Verdict.NOT_YET  # another process may have the inference, and Arthur soon
+        verdict = Verdict.NOT_YET  # another process may still be about to send the inference
     else:
         verdict = Verdict.REJECTED
     return Outcome(verdict, f"row {status}", status)
