@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from arthur_relay.destinations.engine.rows import joined
 from arthur_relay.sandbox import ArthurSandbox, Role
 from arthur_relay.sandbox.engine import store
-from tests.engine.spans import TRACE, row, row_id
+from tests.destinations.engine.spans import TRACE, row, row_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

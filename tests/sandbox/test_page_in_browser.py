@@ -13,8 +13,8 @@ import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from arthur_relay.sandbox import ArthurSandbox, attribute
-from tests.engine.spans import TRACE
-from tests.engine.spans import row as span_row
+from tests.destinations.engine.spans import TRACE
+from tests.destinations.engine.spans import row as span_row
 
 from .browser import Browser, Tab, needed_browser
 from .rows import INFERENCES, row

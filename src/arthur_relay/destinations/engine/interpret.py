@@ -111,7 +111,7 @@ def interpret_failure(
     """Return what an answer means that is no success, with the arguments of `interpret`."""
     status = answer.status
     reason = f"http {status}"
-    if status == 413:  # whoever answers so, fewer rows may pass
+    if status == 413:  # from the Engine or a proxy: fewer rows may pass
         return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.TOO_LARGE, reason)
     again = Outcome(Verdict.RETRY, reason, status)
     is_own = is_engines(answer)
