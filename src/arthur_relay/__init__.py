@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Durability,
         Overflow,
         RelaySettings,
+        Trace,
     )
     from arthur_relay.settings.types import BuiltInRedactor
     from arthur_relay.shutdown import exit_on_sigterm, lifespan
@@ -78,6 +79,7 @@ __all__ = [
     "SettingsError",
     "SpoolError",
     "Stats",
+    "Trace",
     "UnreachableError",
     "Verdict",
     "exit_on_sigterm",
@@ -110,6 +112,7 @@ _MODULES = {
     "RowKind": "row",
     "Schema": "encoding.model",
     "Stats": "stats",
+    "Trace": "settings",
     "Verdict": "row",
     "exit_on_sigterm": "shutdown",
     "lifespan": "shutdown",

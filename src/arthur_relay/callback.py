@@ -142,14 +142,63 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         return cls(relay=relay, model_id=model_id)
 
     @classmethod
+    def from_engine(
+        cls,
+        task: str | None = None,
+        *,
+        task_id: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        service_version: str | None = None,
+        settings: RelaySettings | None = None,
+    ) -> Self:
+        """Make a handler that sends traces to a task of Arthur Engine.
+
+        It asks the Engine for the task at once, unless `connect = lazy`. If it can't be reached it
+        logs that, the relay keeps asking, and spans wait. With `trace = full` each run of
+        LangChain is a span, with `trace = llm` those of LLMs are, each as a trace of its own.
+
+        Args:
+            task: The task's name, or its id; the Engine makes a task of a name that it does not
+                know. None for `ARTHUR_TASK_ID`, or else `OTEL_SERVICE_NAME`.
+            task_id: The task's id, instead.
+            base_url: The Engine's address; None for `ARTHUR_BASE_URL`, or else
+                http://localhost:3030.
+            api_key: The key; None for `ARTHUR_API_KEY`.
+            service_version: Your application's version, which spans name, or None.
+            settings: The relay's settings; from the environment when None. Unless they are given,
+                50 spans are sent at once, and 2 requests.
+
+        Raises:
+            ValueError: There is no key, or the Engine refused it; it has no such task, or several
+                of the name; or an argument or a setting is not allowed. (Each is a
+                `ConfigurationError`.)
+        """
+        from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
+
+        relay, named = sharing.relay_for_engine(
+            task,
+            task_id=task_id,
+            base_url=base_url,
+            api_key=api_key,
+            service_version=service_version,
+            settings=settings,
+        )
+        return cls(relay=relay, model_id=named)
+
+    @classmethod
     def from_env(cls, *, settings: RelaySettings | None = None) -> Self:
         """Make a handler with everything from the environment.
 
-        `ARTHUR_MODEL_ID`, and `ARTHUR_API_KEY` or `ARTHUR_LOGIN` with `ARTHUR_PASSWORD`;
-        `ARTHUR_ENDPOINT_URL` when it is not https://app.arthur.ai.
+        For Arthur Scope: `ARTHUR_MODEL_ID`, and `ARTHUR_API_KEY` or `ARTHUR_LOGIN` with
+        `ARTHUR_PASSWORD`; `ARTHUR_ENDPOINT_URL` when it is not https://app.arthur.ai.
+
+        For Arthur Engine, which `ARTHUR_BASE_URL` or `ARTHUR_TASK_ID` stand for: one of the two, or
+        both; `ARTHUR_API_KEY`; `OTEL_SERVICE_NAME` for a task by its name.
 
         Raises:
-            ValueError: As `from_credentials`; also when `ARTHUR_MODEL_ID` is not set.
+            ValueError: As `from_credentials` or `from_engine`; also when variables for both
+                products are set, or none that says which model or task.
         """
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
 
@@ -279,6 +328,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
                 self._take_generations(run, response)
             else:
                 self._take_result(run, response.generations, response.llm_output)
+                self._host.tracing.ended(run)
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
@@ -324,6 +374,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
                     run.size += size
             if run.trace is not None:
                 run.exception = snapshot_exception(error)
+                self._host.tracing.ended(run)
             self._submit(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
@@ -338,6 +389,15 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         self.relay.log_ground_truth(
             run_id_or_inference_id, ground_truth, timestamp, model_id=self.model_id
         )
+
+    def log_feedback(
+        self,
+        run_id: UUID | str,
+        liked: bool,  # noqa: FBT001 - as one says it: log_feedback(run_id, True)
+        description: str | None = None,
+    ) -> None:
+        """Send a user's judgement of a trace to Arthur Engine. See `Relay.log_feedback`."""
+        self.relay.log_feedback(run_id, liked, description, model_id=self.model_id)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until all earlier captures are settled. See `Relay.flush`."""

@@ -23,6 +23,11 @@ MAX_ERROR_CHARACTERS = 1000
 """How much of an exception's text is kept; some providers put whole answers into theirs."""
 
 
+SCORE = "annotation_score"
+DESCRIPTION = "annotation_description"
+"""The values of a trace's feedback, in Arthur Engine's words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
     """One inference of code that does not use LangChain.

@@ -7,16 +7,21 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from arthur_relay.capture.open_runs import run_key
 from arthur_relay.capture.snapshots import snapshot_ground_truth, snapshot_values
 from arthur_relay.credentials import (
     DEFAULT_URL,
     credentials_from_environment,
     resolve_credentials,
+    resolve_engine_credentials,
 )
+from arthur_relay.destinations.engine.client import EngineDestination
+from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
-from arthur_relay.inference import CapturedInference, CapturedRow
+from arthur_relay.inference import DESCRIPTION, SCORE, CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
 from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
@@ -27,7 +32,6 @@ from arthur_relay.worker.relay_host import RelayHost
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from uuid import UUID
 
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.destinations import Destination
@@ -120,6 +124,32 @@ class Relay(Flushing):
         relay._lacks_model = model_id is None
         return relay
 
+    @classmethod
+    def from_engine(
+        cls,
+        task: str | None = None,
+        *,
+        task_id: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        service_version: str | None = None,
+        settings: RelaySettings | None = None,
+    ) -> Relay:
+        """Make a relay to Arthur Engine; see `ArthurCallbackHandler.from_engine`.
+
+        It sends no request to the Engine; `connect(task)` does.
+
+        Raises:
+            ConfigurationError: The URL, the settings, the key or the task can't be used.
+        """
+        settings = (settings if settings is not None else RelaySettings()).for_engine()
+        credentials = resolve_engine_credentials(
+            url=base_url, api_key=api_key, allow_insecure=settings.allow_insecure
+        )
+        destination = EngineDestination.of(credentials, settings, service_version=service_version)
+        named = task_named(task, task_id, os.environ)
+        return cls(destination, model_id=named, settings=settings)
+
     def capture(self, inference: Inference) -> None:
         """Take an inference of code that does not use LangChain; returns at once.
 
@@ -183,6 +213,40 @@ class Relay(Flushing):
             return
         if not self._host.open_runs.attach(captured):
             self._host.submit(captured)
+
+    def log_feedback(
+        self,
+        run_id: UUID | str,
+        liked: bool,  # noqa: FBT001 - as one says it: log_feedback(run_id, True)
+        description: str | None = None,
+        *,
+        model_id: str | None = None,
+    ) -> None:
+        """Send a user's judgement to Arthur Engine, as the annotation of the run's trace.
+
+        Returns at once and never raises; any thread. It is sent after the trace, which may come
+        from another process, and replaces an earlier judgement of it; it is counted like a span.
+
+        Args:
+            run_id: The id of a run of the trace: the root's, or that of any run of this process.
+            liked: Whether the user liked the answer.
+            description: What the user said, or None.
+            model_id: The task, by its id or name; the relay's own when None.
+        """
+        if self.settings.disabled:
+            return
+        values: dict[str, Any] = {SCORE: liked}
+        if description is not None:
+            values[DESCRIPTION] = description
+        try:
+            found = run_id if isinstance(run_id, UUID) else UUID(run_id)
+            model = self._model_id(model_id)
+            open_run = self._host.open_runs.find(run_key(found, model))
+            trace_id = self._host.tracing.trace_of(found, open_run)
+        except Exception:  # noqa: BLE001 - nothing may be raised into the application
+            self._host.lose_unreadable()
+            return
+        self.log_ground_truth(trace_id, values, model_id=model)
 
     def resubmit(self, letter: DeadLetter) -> None:
         """Send a dead letter once more, unchanged. Returns at once, as `capture` does."""

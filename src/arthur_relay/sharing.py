@@ -10,7 +10,10 @@ from arthur_relay.credentials import (
     Credentials,
     credentials_from_environment,
     resolve_credentials,
+    resolve_engine_credentials,
 )
+from arthur_relay.destinations.engine.client import EngineDestination
+from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.scope.arthurai_sdk import credentials_of, schema_of
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
@@ -19,6 +22,9 @@ from arthur_relay.relay import Relay, host_of
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.settings import Connect, RelaySettings
 from arthur_relay.worker.relay_host import RelayHost
+
+ENGINE_VARIABLES = ("ARTHUR_BASE_URL", "ARTHUR_TASK_ID")
+"""The variables that mean Arthur Engine."""
 
 
 def relay_and_model(
@@ -79,7 +85,9 @@ def relay_for_credentials(
 
 
 def relay_for_environment(*, settings: RelaySettings | None) -> tuple[Relay, str]:
-    """Return the process's relay, and the model, of the environment.
+    """Return the process's relay, and the model or the task, of the environment.
+
+    `ARTHUR_BASE_URL` or `ARTHUR_TASK_ID` mean Arthur Engine, `ARTHUR_MODEL_ID` means Arthur Scope.
 
     Raises:
         ConfigurationError: A variable is missing or has a value that is not allowed.
@@ -88,12 +96,54 @@ def relay_for_environment(*, settings: RelaySettings | None) -> tuple[Relay, str
     if settings.disabled:
         return _disabled(settings), ""
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
+    of_engine = [name for name in ENGINE_VARIABLES if os.environ.get(name, "").strip()]
+    if of_engine and model_id:
+        raise ConfigurationError(
+            f"{of_engine[0]} is for Arthur Engine and ARTHUR_MODEL_ID for Arthur Scope: unset one"
+            " of them, or use from_engine or from_credentials."
+        )
+    if of_engine:
+        return relay_for_engine(settings=settings)
     if not model_id:
         raise ConfigurationError(
-            "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
+            "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to; or"
+            " ARTHUR_TASK_ID, for Arthur Engine."
         )
     credentials = credentials_from_environment(allow_insecure=settings.allow_insecure)
     return _shared(credentials, settings), model_id
+
+
+def relay_for_engine(
+    task: str | None = None,
+    *,
+    task_id: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    service_version: str | None = None,
+    settings: RelaySettings | None,
+) -> tuple[Relay, str]:
+    """Return the process's relay to an Arthur Engine, and the task.
+
+    Raises:
+        ConfigurationError: An argument or a variable is missing, or has a value that is not
+            allowed.
+    """
+    settings = settings if settings is not None else RelaySettings()
+    if settings.disabled:
+        return _disabled(settings), ""
+    settings = settings.for_engine()
+    named = task_named(task, task_id, os.environ)
+    credentials = resolve_engine_credentials(
+        url=base_url, api_key=api_key, allow_insecure=settings.allow_insecure
+    )
+
+    def make() -> RelayHost:
+        destination = EngineDestination.of(credentials, settings, service_version=service_version)
+        return host_of(Relay(destination, settings=settings))
+
+    key = ("engine", credentials, service_version, settings)
+    host: RelayHost = registry().shared(key, make)
+    return host.relay, named
 
 
 def _relay_of_model(arthur_model: Any, settings: RelaySettings | None) -> tuple[Relay, str]:

@@ -7,13 +7,13 @@ tools can join them by the run ids that LangChain gives them.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from arthur_relay.capture.otel_context import outer_span
 from arthur_relay.inference import TraceContext, TraceScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from uuid import UUID
 
     from arthur_relay.inference import Run
 
@@ -70,8 +70,21 @@ class Tracing:
                 return found
         return outer_span() or TraceContext(run_id.bytes, None, is_root=True)
 
+    def trace_of(self, run_id: UUID, open_run: Run | None) -> UUID:
+        """Return the id of a run's trace; the run's own when it is neither open nor remembered.
+
+        Args:
+            run_id: The run's id.
+            open_run: The run, if it is open.
+        """
+        place = None if open_run is None else open_run.trace
+        place = place or self._recent.get(run_id.int) or self._older.get(run_id.int)
+        return run_id if place is None else UUID(bytes=place.trace_id)
+
     def ended(self, run: Run) -> None:
-        """Remember a run that has ended, for children that start later."""
+        """Remember a run that has ended, for children that start later, and for feedback."""
+        if self.scope is TraceScope.LLM:
+            return  # each is a trace of its own, with the run's id
         if len(self._recent) >= RECENT_RUNS:
             self._older = self._recent  # two threads at once lose the older half early
             self._recent = {}

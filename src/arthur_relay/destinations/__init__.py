@@ -97,6 +97,13 @@ class HasRowFormat(Protocol):
 
 
 @runtime_checkable
+class TakesTraces(Protocol):
+    """A destination that takes whole traces: its rows are spans, of runs of every kind."""
+
+    takes_traces: bool
+
+
+@runtime_checkable
 class HasOwner(Protocol):
     """A destination that knows more about the owner of its rows than its own name."""
 

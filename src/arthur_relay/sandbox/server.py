@@ -185,6 +185,11 @@ class ArthurSandbox:
         return [self._core.engine.view(spans, is_full=True) for spans in found]
 
     @property
+    def annotations(self) -> list[dict[str, Any]]:
+        """The feedback that the Engine has, one a trace, as `log_feedback` sends it."""
+        return self._core.engine.store.annotations()
+
+    @property
     def requests(self) -> list[RecordedRequest]:
         """The last requests to the API (10,000 at most), oldest first; may be empty."""
         return self._journal.requests

@@ -9,8 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from arthur_relay.capture.open_runs import OpenRuns
-from arthur_relay.capture.tracing import NO_TRACING
+from arthur_relay.capture.tracing import NO_TRACING, Tracing
+from arthur_relay.destinations import TakesTraces
 from arthur_relay.errors import unable_to_start
+from arthur_relay.inference import TraceScope
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.stats import DropReason
@@ -60,6 +62,8 @@ class RelayHost:
         self.models = KnownModels()
         self.events = EventCounts()
         self.tracing = NO_TRACING
+        if isinstance(destination, TakesTraces):
+            self.tracing = Tracing(TraceScope(settings.trace))
         self.idle_seconds: float | None = IDLE_SECONDS
         self._destination = destination
         self._lock = ProcessLock()
@@ -216,8 +220,9 @@ class RelayHost:
         return len(self.open_runs) > 0
 
     def on_learned(self, model_id: str, schema: Schema) -> None:
-        """Let the handlers of a model keep only what can be sent of a run."""
-        self.models.learn(model_id, schema)
+        """Let the handlers of a model keep only what can be sent of a run; of a span all can be."""
+        if self.tracing.scope is TraceScope.NONE:
+            self.models.learn(model_id, schema)
 
     def _build(self) -> Pipeline:
         pipeline = Pipeline.build(self.settings, self._destination, host=self, budget=self._budget)

@@ -52,10 +52,11 @@ from arthur_relay.row import (
     Outcome,
     Row,
     RowKind,
+    RowOwner,
     Verdict,
 )
 from arthur_relay.settings import MOST_HANGING, RelaySettings
-from arthur_relay.system.clocks import Clock, SystemClock
+from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,6 +94,8 @@ class EngineDestination:
         service_version: The version of the application, which spans name, or None.
     """
 
+    takes_traces = True
+
     def __init__(  # noqa: PLR0913 - keyword-only
         self,
         credentials: Credentials,
@@ -101,11 +104,12 @@ class EngineDestination:
         timeout_seconds: float,
         max_age_seconds: float,
         retry_after_max_seconds: float,
-        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        clock: Clock = SYSTEM_CLOCK,
         certificate: ClientCertificate | None = None,
         service_version: str | None = None,
     ) -> None:
         self._credentials = credentials
+        self._principal = credentials.owner.principal
         self._timeout = timeout_seconds
         self._retry_after_max = retry_after_max_seconds
         self._clock = clock
@@ -176,6 +180,18 @@ class EngineDestination:
     def name(self) -> str:
         """The Engine's address."""
         return self._credentials.url
+
+    @property
+    def owner(self) -> RowOwner:
+        """Whose the rows are: the key's, because the Engine tells nobody whose that is.
+
+        The address is that of traces, which no rows for Arthur Scope have. A key that is renewed
+        while the process runs is its own: the rows stay whose they were.
+        """
+        return RowOwner(f"{self._credentials.url}{TRACES}", principal=self._principal)
+
+    async def learn_owner(self) -> None:
+        """Do nothing: there is nothing more to know."""
 
     async def fetch_schema(self, model_id: str) -> Task:
         """Ask for a task by its id or its name. See `Destination.fetch_schema`.

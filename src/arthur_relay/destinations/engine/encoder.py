@@ -18,6 +18,8 @@ from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.reading import whole_number
 from arthur_relay.inference import (
+    DESCRIPTION,
+    SCORE,
     CapturedGroundTruth,
     CapturedInference,
     Encodable,
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from arthur_relay.destinations.engine.span_bytes import SpanFields
 
 NANOSECONDS = 1_000_000_000
-
-SCORE = "annotation_score"
-DESCRIPTION = "annotation_description"
-"""The values of feedback, in the Engine's words."""
 
 _OF_INFERENCES = {
     "model_name": "ls_model_name",

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from arthur_relay.destinations.engine.rows import text_attribute
+from arthur_relay.errors import ConfigurationError
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -83,6 +84,49 @@ class Task:
             "telemetry.sdk.language": "python",
         }
         return b"".join(text_attribute(key, value) for key, value in texts.items() if value)
+
+
+def task_named(task: str | None, task_id: str | None, environment: Mapping[str, str]) -> str:
+    """Return what names the task: an argument, else `ARTHUR_TASK_ID`, else `OTEL_SERVICE_NAME`.
+
+    Args:
+        task: The task's id or its name.
+        task_id: Its id, instead.
+        environment: The environment's variables; an empty one counts as not set.
+
+    Raises:
+        ConfigurationError: Both arguments were given, or nothing names a task; the id is no UUID,
+            or the name is no text, or blank.
+    """
+    if task is not None and task_id is not None:
+        raise ConfigurationError("Give the task by task=... or by task_id=..., not by both.")
+    if task is None:
+        for source, given in (
+            ("task_id", task_id),
+            ("ARTHUR_TASK_ID", environment.get("ARTHUR_TASK_ID", "").strip() or None),
+        ):
+            if given is not None:
+                return _checked_id(source, given)
+        task = environment.get("OTEL_SERVICE_NAME", "").strip() or None
+    if task is None:
+        raise ConfigurationError(
+            "Arthur Engine needs a task: give task=... (its name) or task_id=..., or set"
+            " ARTHUR_TASK_ID or OTEL_SERVICE_NAME."
+        )
+    if not (isinstance(task, str) and task.strip()):  # type: ignore[redundant-expr]  # of users
+        raise ConfigurationError(
+            f"The task can't be {task!r}: give the name of a task, or its id, as a text."
+        )
+    return task
+
+
+def _checked_id(source: str, given: object) -> str:
+    if not isinstance(given, str) or not is_task_id(given):
+        raise ConfigurationError(
+            f"{source} can't be {given!r}: give the id that Arthur Engine shows for the task, a"
+            " UUID; or its name, by task=... or OTEL_SERVICE_NAME."
+        )
+    return given
 
 
 def is_task_id(task: str) -> bool:

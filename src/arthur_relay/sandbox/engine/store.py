@@ -140,6 +140,11 @@ class EngineStore:
             found = self._annotations.get(trace_id)
             return None if found is None else dict(found)
 
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return all annotations, those of traces that were judged first come first."""
+        with self._lock:
+            return [dict(each) for each in self._annotations.values()]
+
     def trace(self, trace_id: str) -> list[StoredSpan]:
         """Return the spans of a trace, in order of arrival; empty when it is unknown."""
         with self._lock:
