@@ -136,7 +136,7 @@ def test_other_greenlets_go_on_while_one_waits_for_a_flush_or_a_close(
 from contextlib import asynccontextmanager
 
 threading.Thread(target=tick, daemon=True).start()
-deliver = type(relay._destination).deliver
+deliver = type(relay._host._destination).deliver
 
 async def late(self, batch):
     before = ticks
@@ -144,7 +144,7 @@ async def late(self, batch):
         await asyncio.sleep(0.001)  # looks again; the program has a time limit
     return await deliver(self, batch)
 
-type(relay._destination).deliver = late
+type(relay._host._destination).deliver = late
 capture(relay, "i1")
 assert counts(relay.flush(30)) == (1, 0, {}, False)
 
