@@ -12,6 +12,7 @@ from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
 from arthur_relay.testing import LLM_ATTRIBUTES
 from tests.encoding.runs import make_run
+from tests.omissions import Omitted
 
 MAIL = "alice@example.com"
 CARD = 4111111111111111
@@ -35,10 +36,10 @@ class Told:
     """What the rows of a capture tell under some settings."""
 
     def __init__(self, capture: Any, **settings: Any) -> None:
-        self.omitted: list[str] = []
+        self.omitted = Omitted()
         self.failures = 0
         privacy = Privacy.of(RelaySettings(**settings), self._failed)
-        rows = Encoder(MODEL, self.omitted.append, privacy).encode(capture, 0)
+        rows = Encoder(MODEL, self.omitted, privacy).encode(capture, 0)
         self.rows = [json.loads(row.body)["inference_data"] for row in rows]
         self.data: dict[str, Any] = self.rows[0]
         self.wire = b"".join(row.body for row in rows).decode()

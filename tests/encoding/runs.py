@@ -11,6 +11,7 @@ from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.inference import GenerationSnapshot, Run
 from arthur_relay.sandbox import demo_attributes
 from arthur_relay.sandbox.validation import Schema, check_inference
+from tests.omissions import Omitted
 
 RUN_ID = UUID("01a2045c-a970-7254-95c8-6185761cc1f4")
 MODEL = {"id": "m", "attributes": demo_attributes()}
@@ -55,8 +56,7 @@ def make_run(**fields: Any) -> Run:
 
 def encode(capture: Any, schema: ModelSchema = SCHEMA) -> list[dict[str, Any]]:
     """Encode, have each row judged by the sandbox's validation, and return the rows."""
-    omitted: list[str] = []
-    rows = Encoder(schema, omitted.append).encode(capture, 0)
+    rows = Encoder(schema, Omitted()).encode(capture, 0)
     documents = [json.loads(row.body) for row in rows]
     for row, document in zip(rows, documents, strict=True):
         assert row.id == document["partner_inference_id"]

@@ -17,6 +17,7 @@ from arthur_relay import (
     Stats,
 )
 from arthur_relay.destinations.scope.encoder import Encoder
+from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.encoding.privacy import CUT_ERROR_CHARACTERS, WITHHELD, Privacy
 from arthur_relay.inference import MAX_ERROR_CHARACTERS, GenerationSnapshot
 from arthur_relay.testing import memory_relay
@@ -36,7 +37,7 @@ from tests.encoding.runs import SCHEMA, generation, make_run
 def test_nothing_is_done_unless_it_is_asked_for() -> None:
     assert Privacy.of(RelaySettings(), lambda: None) is None
     assert Privacy.of(RelaySettings(redact="none"), lambda: None) is None
-    assert Encoder(SCHEMA, lambda _name: None)._privacy is None
+    assert Encoder(SCHEMA, NoOmissions())._privacy is None
 
 
 def test_handlers_with_the_same_redactor_share_a_relay() -> None:

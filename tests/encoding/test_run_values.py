@@ -16,6 +16,7 @@ from arthur_relay.encoding.logprobs import token_likelihoods
 from arthur_relay.encoding.tool_calls import tool_calls
 from arthur_relay.inference import GenerationSnapshot
 from tests.encoding.runs import CHAT, COMPLETION, SCHEMA, data, generation, make_run
+from tests.omissions import Omitted
 
 
 def test_log_probabilities_of_the_completion_form() -> None:
@@ -197,9 +198,9 @@ class Silent:
 def test_tool_calls_that_json_can_not_hold_at_all_cost_no_more_than_themselves(
     argument: Any,
 ) -> None:
-    omitted: list[str] = []
+    omitted = Omitted()
     run = make_run(generations=[generation(tool_calls=call_with(argument), finish_reason="stop")])
-    (row,) = Encoder(SCHEMA, omitted.append).encode(run, 0)
+    (row,) = Encoder(SCHEMA, omitted).encode(run, 0)
     found = json.loads(row.body)["inference_data"]
     assert (found["output_text"], found["finish_reason"]) == ("answer", "stop")
     assert "tool_calls" not in found

@@ -19,6 +19,7 @@ import orjson
 from arthur_relay.daemon.splitter import TOO_DEEP, NotRowsError, TooManyRowsError, split
 from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.destinations.scope.schema import ModelSchema
+from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.row import Batch, Row, RowKind
 from arthur_relay.sandbox import core
 from arthur_relay.sandbox.models import build_model, demo_attributes
@@ -45,7 +46,7 @@ MODEL = build_model(
     created_at="2026-06-07T12:00:13+00:00",
 )
 SCHEMA = Schema.of(MODEL)
-ENCODER = Encoder(ModelSchema.from_json(MODEL), omitted=lambda _: None)
+ENCODER = Encoder(ModelSchema.from_json(MODEL), omissions=NoOmissions())
 MAX_ROWS = 50
 MAX_ROW_BYTES = 20_000
 

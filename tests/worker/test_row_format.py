@@ -18,8 +18,9 @@ from arthur_relay.testing import LLM_ATTRIBUTES, MemoryDestination
 from tests.worker.harness import ScriptedDestination, delivered, harness, rows_of, virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from arthur_relay.encoding.omissions import CountsOmissions
     from arthur_relay.encoding.privacy import Privacy
     from arthur_relay.inference import Encodable
 
@@ -66,7 +67,7 @@ class SpanFormat:
         self,
         schema: Project,
         *,
-        omitted: Callable[[str], None],
+        omissions: CountsOmissions,
         privacy: Privacy | None,
     ) -> Spans:
         return Spans(schema)

@@ -1,10 +1,10 @@
 """Where rows are sent: a destination makes one attempt, and returns an outcome for each row."""
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from arthur_relay.encoding.model import Schema
+from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.inference import Encodable
 from arthur_relay.row import Attempt, Batch, Row, RowOwner
@@ -74,13 +74,13 @@ class RowFormat(Protocol[SchemaT]):
         ...
 
     def encoder(
-        self, schema: SchemaT, *, omitted: Callable[[str], None], privacy: Privacy | None
+        self, schema: SchemaT, *, omissions: CountsOmissions, privacy: Privacy | None
     ) -> RowEncoder:
         """Return the encoder of a model.
 
         Args:
             schema: The model.
-            omitted: Called with a field's name, or "", for each value that can't be sent.
+            omissions: Told of each value that can't be sent.
             privacy: What may be sent of each text; everything when None.
         """
         ...

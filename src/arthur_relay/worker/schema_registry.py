@@ -17,6 +17,7 @@ from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import Destination, HasRowFormat, RowEncoder, RowFormat
 from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, Schema
+from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.errors import (
@@ -51,10 +52,6 @@ NOTED_QUESTIONS = 100
 
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
-
-
-def _count_nothing(_name: str) -> None:
-    """Count no value: what a presumed encoder leaves out is not the application's."""
 
 
 def _log_once() -> LogOnce:
@@ -215,7 +212,7 @@ class SchemaRegistry:
         if self._last_presumed is None or self._last_presumed.schema.model_id != model_id:
             self._last_presumed = self._row_format.encoder(
                 self._row_format.usual_schema(model_id),
-                omitted=_count_nothing,
+                omissions=NoOmissions(),
                 privacy=self.privacy,
             )
         return self._last_presumed
@@ -385,7 +382,7 @@ class SchemaRegistry:
 
     def _learn(self, model_id: str, schema: Schema) -> None:
         self._encoders[model_id] = self._row_format.encoder(
-            schema, omitted=self.ledger.omit, privacy=self.privacy
+            schema, omissions=self.ledger, privacy=self.privacy
         )
         self.told.append(model_id)
         self.host.on_learned(model_id, schema)

@@ -23,14 +23,15 @@ from arthur_relay.inference import (
     TraceContext,
 )
 from arthur_relay.row import Row, RowKind
+from tests.omissions import Omitted
 
 from .models import answer
 from .stage import ERROR, OK, TASK, Span, span_of
 
 
 def encoder(**more: Any) -> tuple[SpanEncoder, list[str]]:
-    omitted: list[str] = []
-    return SpanEncoder(Task.named(TASK), omitted.append, **more), omitted
+    omitted = Omitted()
+    return SpanEncoder(Task.named(TASK), omitted, **more), omitted
 
 
 def run(kind: RunKind = RunKind.CHAIN, **fields: Any) -> Run:
@@ -401,6 +402,5 @@ def test_the_format_of_rows() -> None:
     task = form.usual_schema(TASK)
     assert form.schema_from_text(TASK, form.schema_to_text(task)) == task
     assert form.schema_from_text("other", form.schema_to_text(task)) is None
-    omitted: list[str] = []
-    made = form.encoder(task, omitted=omitted.append, privacy=None)
+    made = form.encoder(task, omissions=Omitted(), privacy=None)
     assert made.schema == task

@@ -20,8 +20,10 @@ from langchain_core.prompt_values import ChatPromptValue
 from pydantic import BaseModel, SecretStr
 
 from arthur_relay.capture.states import snapshot_state
+from arthur_relay.destinations.engine.attributes import SpanTexts
+from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
-from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.omissions import NoOmissions
 
 ATOMS = (
     st.none()
@@ -46,7 +48,7 @@ VALUES = st.recursive(
 
 
 def writer() -> JsonWriter:
-    return JsonWriter(clean_text, lambda: None)
+    return JsonWriter(SpanTexts(None, Hiding(), NoOmissions()), "input.value")
 
 
 def told(value: Any, form: MessageForm = MessageForm.TYPED) -> Any:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
+from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.text import sendable, truncate_text
 from arthur_relay.inference import CapturedInference, Inference, RunOutcome
@@ -26,6 +27,7 @@ from tests.encoding.runs import (
     generation,
     make_run,
 )
+from tests.omissions import Omitted
 
 
 def test_a_run_of_one_generation() -> None:
@@ -172,8 +174,8 @@ def test_an_inference_with_texts_that_are_none(odd: Any) -> None:
 
 @pytest.mark.parametrize("value", [object(), 10**5000, -(10**5000)], ids=["object", "+", "-"])
 def test_what_can_not_be_coerced_is_left_out_and_told(value: Any) -> None:
-    omitted: list[str] = []
-    (row,) = Encoder(SCHEMA, omitted.append).encode(
+    omitted = Omitted()
+    (row,) = Encoder(SCHEMA, omitted).encode(
         make_run(generations=[generation()], metadata={"user_id": value}), 0
     )
     assert omitted == ["user_id"]
@@ -221,7 +223,7 @@ def test_truncation_is_on_a_character_border_and_marked(text: str, limit: int) -
 
 
 def test_shrinking_cuts_the_texts_and_ends_somewhere() -> None:
-    encoder = Encoder(SCHEMA, lambda _name: None)
+    encoder = Encoder(SCHEMA, NoOmissions())
     run = make_run(prompt="ä" * 50_000, generations=[generation(logprobs=COMPLETION)])
     (row,) = encoder.encode(run, 3)
     sizes = [row.size]

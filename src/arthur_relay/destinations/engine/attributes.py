@@ -6,7 +6,6 @@ Where this differs on purpose, `tests/engine_conformance` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from openinference.semconv.trace import (
@@ -22,6 +21,7 @@ from arthur_relay.destinations.engine.message_attributes import MessageWriter
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
 from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
 from arthur_relay.destinations.engine.template_attributes import template_of
+from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.reading import plain_text, read_first
@@ -57,20 +57,18 @@ class SpanTexts:
     Args:
         privacy: The relay's privacy, or None when everything may be told.
         hiding: What is hidden.
-        omitted: Called with an attribute's name for each value that can't be sent as it is.
+        omissions: Told of each attribute whose value can't be sent as it is.
 
     Attributes:
         hiding: What is hidden, all in all.
         redacts: Whether a text may be changed before it is told.
     """
 
-    def __init__(
-        self, privacy: Privacy | None, hiding: Hiding, omitted: Callable[[str], None]
-    ) -> None:
+    def __init__(self, privacy: Privacy | None, hiding: Hiding, omissions: CountsOmissions) -> None:
         self._privacy = privacy
         self.redacts = privacy is not None
         self.hiding = hiding.under(privacy)
-        self.omitted = omitted
+        self._omissions = omissions
         self._writers: dict[str, JsonWriter] = {}
 
     def part(self, text: str) -> str:
@@ -85,12 +83,15 @@ class SpanTexts:
         """Return a text, of which nothing is secret, no longer than texts may be."""
         return text if self._privacy is None else self._privacy.cut(text)
 
+    def omit(self, name: str) -> None:
+        """Count a value of an attribute that is cut, left out, or sent in another form."""
+        self._omissions.omit(name)
+
     def json(self, name: str) -> JsonWriter:
         """Return what writes the JSON of an attribute."""
         writer = self._writers.get(name)
         if writer is None:
-            omitted = partial(self.omitted, name)
-            writer = self._writers[name] = JsonWriter(self.part, omitted, redacts=self.redacts)
+            writer = self._writers[name] = JsonWriter(self, name)
         return writer
 
     def messages(self, name: str, *, of_model: bool) -> MessageWriter:
@@ -98,7 +99,7 @@ class SpanTexts:
         hiding = self.hiding
         return MessageWriter(
             json=self.json(name),
-            tell=self.whole,
+            texts=self,
             hides_text=hiding.output_text if of_model else hiding.input_text,
             hides_images=not of_model and hiding.input_images,
         )
@@ -139,7 +140,7 @@ class RunAttributes:
             try:
                 found.update(step(run))
             except Exception:  # noqa: BLE001 - one odd value must not cost the span
-                self._texts.omitted("")
+                self._texts.omit("")
         return found
 
     def _ambient(self, run: Run) -> Iterator[Attribute]:
@@ -219,7 +220,7 @@ class RunAttributes:
         first = messages[0]
         if isinstance(first, list):
             for _ in first[MAX_MESSAGES:]:
-                self._texts.omitted(name)
+                self._texts.omit(name)
             yield from writer.attributes(name, first[:MAX_MESSAGES])
         elif isinstance(first, (ObjectSnapshot, Mapping)):
             yield from writer.attributes(name, [first])
@@ -291,7 +292,7 @@ class RunAttributes:
         for name, found in counts or answer_facts.counts(answer):
             count = answer_facts.count_in_range(found)
             if count is None:
-                self._texts.omitted(name)
+                self._texts.omit(name)
             else:
                 yield name, count
         reason = plain_text(run.intervention) or answer_facts.finish_reason(answer)
@@ -330,7 +331,7 @@ class RunAttributes:
         hidden = self._hiding.retrieval_documents
         name = SpanAttributes.RETRIEVAL_DOCUMENTS
         for _ in documents[MAX_DOCUMENTS:]:
-            self._texts.omitted(name)
+            self._texts.omit(name)
         for index, document in enumerate(documents[:MAX_DOCUMENTS]):
             fields = document.fields if isinstance(document, ObjectSnapshot) else {}
             content = plain_text(fields.get("page_content"))

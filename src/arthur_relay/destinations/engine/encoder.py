@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, assert_never
@@ -14,6 +14,7 @@ import orjson
 from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import Task
+from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.reading import whole_number
@@ -51,8 +52,8 @@ class SpanEncoder:
 
     Args:
         schema: The task.
-        omitted: Called with an attribute's name, or "", for each value that is cut, left out, or
-            sent in a form that the Engine takes.
+        omissions: Told of each value that is cut, left out, or sent in a form that the Engine
+            takes.
         privacy: What may be sent of each text; everything when None.
         hiding: What is hidden beside that.
     """
@@ -60,7 +61,7 @@ class SpanEncoder:
     def __init__(
         self,
         schema: Task,
-        omitted: Callable[[str], None],
+        omissions: CountsOmissions,
         privacy: Privacy | None = None,
         hiding: Hiding = Hiding(),  # noqa: B008 - immutable
     ) -> None:
@@ -72,12 +73,12 @@ class SpanEncoder:
         )
 
         self.schema = schema
-        self._omitted = omitted
+        self._omissions = omissions
         self._resource = schema.resource()
         self._scope = span_bytes.scope_bytes()
         self._bytes = span_bytes
         self._failures = failures
-        self._texts = attributes.SpanTexts(privacy, hiding, omitted)
+        self._texts = attributes.SpanTexts(privacy, hiding, omissions)
         self._attributes = attributes.RunAttributes(self._texts)
 
     def encode(self, capture: Encodable, epoch: int) -> list[Row]:
@@ -109,7 +110,7 @@ class SpanEncoder:
 
     def _run_row(self, run: Run, epoch: int) -> Row:
         for _ in range(run.unread):
-            self._omitted("")
+            self._omissions.omit("")
         self._failures.settle_outcome(run)
         fields = self._fields(run)
         body = row_body(self._resource, self._scope, self._bytes.span_bytes(fields))
@@ -140,7 +141,7 @@ class SpanEncoder:
     def _annotations(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         """Return the row of feedback, by the id of the span that it judges."""
         for _ in range(capture.unread):
-            self._omitted("")
+            self._omissions.omit("")
         score = _score(capture.values)
         if score is None:
             return []
@@ -178,10 +179,10 @@ class EngineRowFormat:
         return Task.named(model_id)
 
     def encoder(
-        self, schema: Task, *, omitted: Callable[[str], None], privacy: Privacy | None
+        self, schema: Task, *, omissions: CountsOmissions, privacy: Privacy | None
     ) -> SpanEncoder:
         """Return the encoder of a task. See `RowFormat.encoder`."""
-        return SpanEncoder(schema, omitted, privacy, self._hiding)
+        return SpanEncoder(schema, omissions, privacy, self._hiding)
 
 
 def _times(run: Run) -> tuple[int, int]:

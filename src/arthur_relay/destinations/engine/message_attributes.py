@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from openinference.semconv.trace import (
     ImageAttributes,
@@ -43,19 +43,27 @@ _ROLES_BY_TYPE = {
 _IMAGE = f"{MessageContentAttributes.MESSAGE_CONTENT_IMAGE}.{ImageAttributes.IMAGE_URL}"
 
 
+class WholeTexts(Protocol):
+    """Knows what may be told of each text of a span."""
+
+    def whole(self, text: str) -> str:
+        """Return what may be told of a text that is an attribute's value."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageWriter:
     """Writes the attributes of messages to a model, or of a model.
 
     Attributes:
         json: Writes arguments.
-        tell: What may be told of a text.
+        texts: What may be told of each text.
         hides_text: Whether the texts are hidden.
         hides_images: Whether images are left out.
     """
 
     json: JsonWriter
-    tell: Callable[[str], str]
+    texts: WholeTexts
     hides_text: bool = False
     hides_images: bool = False
 
@@ -67,23 +75,23 @@ class MessageWriter:
             if fields is None:
                 role = _role_of_mapping(message)
                 if role is not None:
-                    yield name + MessageAttributes.MESSAGE_ROLE, self.tell(role)
+                    yield name + MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
                 continue
             role = _role(message.cls, fields)
             if role is not None:
-                yield name + MessageAttributes.MESSAGE_ROLE, self.tell(role)
+                yield name + MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
             yield from self._contents(name, fields.get("content"))
             yield from self._names(name, fields)
             yield from self._calls(name, fields)
 
     def pair(self, prefix: str, role: str, content: Any) -> Iterator[Attribute]:
         """Yield the attributes of a message that is given as a role and a text."""
-        yield f"{prefix}.0.{MessageAttributes.MESSAGE_ROLE}", self.tell(role)
+        yield f"{prefix}.0.{MessageAttributes.MESSAGE_ROLE}", self.texts.whole(role)
         if isinstance(content, str):
             yield f"{prefix}.0.{MessageAttributes.MESSAGE_CONTENT}", self._text(content)
 
     def _text(self, text: str) -> str:
-        return REDACTED if self.hides_text else self.tell(text)
+        return REDACTED if self.hides_text else self.texts.whole(text)
 
     def _contents(self, name: str, content: Any) -> Iterator[Attribute]:
         if isinstance(content, str):
@@ -118,7 +126,7 @@ class MessageWriter:
     def _url(self, url: str) -> str:
         if url.startswith("data:image/") and len(url) > MAX_IMAGE_CHARACTERS:
             return REDACTED
-        return self.tell(url)
+        return self.texts.whole(url)
 
     def _names(self, name: str, fields: Mapping[str, Any]) -> Iterator[Attribute]:
         for field, attribute in (
@@ -127,7 +135,7 @@ class MessageWriter:
         ):
             value = plain_text(fields.get(field))
             if value is not None:
-                yield name + attribute, self.tell(value)
+                yield name + attribute, self.texts.whole(value)
 
     def _calls(self, name: str, fields: Mapping[str, Any]) -> Iterator[Attribute]:
         extras = fields.get("additional_kwargs")
@@ -136,7 +144,7 @@ class MessageWriter:
         if isinstance(function, Mapping):
             called = plain_text(function.get("name"))
             if called is not None:
-                yield name + MessageAttributes.MESSAGE_FUNCTION_CALL_NAME, self.tell(called)
+                yield name + MessageAttributes.MESSAGE_FUNCTION_CALL_NAME, self.texts.whole(called)
             arguments = self._arguments(function.get("arguments"))
             if arguments is not None:
                 attribute = MessageAttributes.MESSAGE_FUNCTION_CALL_ARGUMENTS_JSON
@@ -152,14 +160,14 @@ class MessageWriter:
     def _call(self, prefix: str, call: Mapping[str, Any]) -> Iterator[Attribute]:
         call_id = call.get("id")
         if isinstance(call_id, str):
-            yield prefix + ToolCallAttributes.TOOL_CALL_ID, self.tell(call_id)
+            yield prefix + ToolCallAttributes.TOOL_CALL_ID, self.texts.whole(call_id)
         function = call.get("function")
         if isinstance(function, Mapping):
             called, arguments = function.get("name"), function.get("arguments")
         else:
             called, arguments = call.get("name"), call.get("args")
         if (called := plain_text(called)) is not None:
-            yield prefix + ToolCallAttributes.TOOL_CALL_FUNCTION_NAME, self.tell(called)
+            yield prefix + ToolCallAttributes.TOOL_CALL_FUNCTION_NAME, self.texts.whole(called)
         if (written := self._arguments(arguments)) is not None:
             yield prefix + ToolCallAttributes.TOOL_CALL_FUNCTION_ARGUMENTS_JSON, written
 

@@ -10,11 +10,11 @@ import dataclasses
 import datetime as dt
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum, StrEnum
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
@@ -69,21 +69,37 @@ class SpanJson(NamedTuple):
     is_harmless: bool
 
 
+class TextParts(Protocol):
+    """Knows what may be told of each text in a value, and counts what is not sent as it is."""
+
+    @property
+    def redacts(self) -> bool:
+        """Whether `part` may change a text, so that numbers have to be shown to it too."""
+        ...
+
+    def part(self, text: str) -> str:
+        """Return what may be told of a part of a longer text."""
+        ...
+
+    def omit(self, name: str) -> None:
+        """Count a value of an attribute that is cut, left out, or sent in another form."""
+        ...
+
+
 class JsonWriter:
-    """Writes values as JSON. Never raises.
+    """Writes the values of one attribute as JSON. Never raises.
 
     Args:
-        tell: What may be told of each text in a value.
-        omitted: Called once for each value that is cut, left out, or sent in another form.
-        redacts: Whether `tell` may change a text, so that numbers have to be shown to it too.
+        texts: What may be told of each text in a value.
+        name: The attribute.
     """
 
-    def __init__(
-        self, tell: Callable[[str], str], omitted: Callable[[], None], *, redacts: bool = False
-    ) -> None:
-        self._tell = tell
-        self._omitted = omitted
-        self._redacts = redacts
+    def __init__(self, texts: TextParts, name: str) -> None:
+        self._texts = texts
+        self._name = name
+
+    def _omitted(self) -> None:
+        self._texts.omit(self._name)
 
     def write(self, value: Any, form: MessageForm = MessageForm.TYPED) -> SpanJson:
         """Return a value as JSON."""
@@ -148,7 +164,7 @@ class JsonWriter:
         return _is_harmless(value, MAX_DEPTH)
 
     def _no_json(self, text: str) -> str:
-        told = self._tell(text)
+        told = self._texts.part(text)
         try:
             json.loads(told)  # knows NaN and lone surrogates, as the Engine does
         except (ValueError, RecursionError):
@@ -157,7 +173,7 @@ class JsonWriter:
         return _dump(told)
 
     def _plain(self, value: Any, form: MessageForm) -> tuple[Any, _Walk]:
-        walk = _Walk(self._tell, self._omitted, redacts=self._redacts)
+        walk = _Walk(self._texts, self._name)
         try:
             return walk.plain(value, form, 0), walk
         except Exception:  # noqa: BLE001 - the application's own objects may raise anything
@@ -174,24 +190,27 @@ class _Walk:
 
     __slots__ = (
         "_characters",
-        "_omitted",
+        "_name",
         "_path",
         "_redacts",
         "_tell",
+        "_texts",
         "_values",
         "has_odd_keys",
     )
 
-    def __init__(
-        self, tell: Callable[[str], str], omitted: Callable[[], None], *, redacts: bool
-    ) -> None:
-        self._redacts = redacts
-        self._tell = tell
-        self._omitted = omitted
+    def __init__(self, texts: TextParts, name: str) -> None:
+        self._texts = texts
+        self._name = name
+        self._redacts = texts.redacts
+        self._tell = texts.part
         self._values = MAX_VALUES
         self._characters = MAX_CHARACTERS
         self._path: set[int] = set()
         self.has_odd_keys = False
+
+    def _omitted(self) -> None:
+        self._texts.omit(self._name)
 
     def plain(self, value: Any, form: MessageForm, depth: int) -> Any:  # noqa: PLR0911 - one for each type
         """Return what JSON has for a value."""

@@ -13,6 +13,7 @@ from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, ModelSchem
 from arthur_relay.encoding.answers import is_complete, output_text
 from arthur_relay.encoding.coerce import LIKELIHOODS, TOKENS, coercer
 from arthur_relay.encoding.logprobs import has_values, spells_only_the_end, token_likelihoods
+from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.encoding.run_fields import RUN_VALUES
@@ -42,7 +43,7 @@ class Encoder:
 
     Args:
         schema: The model as Arthur has registered it; only registered attributes are sent.
-        omitted: Called with the attribute's name when a value can't be coerced to its type, or
+        omissions: Told of each attribute whose value can't be coerced to its type, or
             would reveal what is kept back of the texts.
         privacy: What may be sent of each text; everything when None.
     """
@@ -50,17 +51,18 @@ class Encoder:
     def __init__(
         self,
         schema: ModelSchema,
-        omitted: Callable[[str], None],
+        omissions: CountsOmissions,
         privacy: Privacy | None = None,
     ) -> None:
         self.schema = schema
         self._model_id = schema.model_id
         self._input, self._output = schema.input_text, schema.output_text
-        self._omitted = omitted
+        self._omissions = omissions
         self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
         coercers = {
-            name: coercer(kind, partial(omitted, name)) for name, kind in schema.types.items()
+            name: coercer(kind, partial(omissions.omit, name))
+            for name, kind in schema.types.items()
         }
         told = given = coercers
         if privacy is not None:
@@ -85,7 +87,7 @@ class Encoder:
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
         truths = {
-            name: coercer(kind, partial(omitted, name))
+            name: coercer(kind, partial(omissions.omit, name))
             for name, kind in schema.ground_truth_types.items()
         }
         if privacy is not None:
@@ -170,7 +172,7 @@ class Encoder:
             if privacy is not None:
                 self._withhold_tokens(privacy, data, output)
             for _ in range(generation.unread + (0 if index else run.unread)):
-                self._omitted("")
+                self._omissions.omit("")
             yield self._row(f"{run_id}-{index}" if index else run_id, run.ended_at, data, epoch)
 
     def _add_values(self, data: dict[str, Any], run: Run, generation: GenerationSnapshot) -> None:
@@ -186,7 +188,7 @@ class Encoder:
                     if value is not None:
                         data[name] = coerce_given(value)
             except Exception:  # noqa: BLE001 - NotCoercible, or any error of the value: drop it alone
-                self._omitted(name)
+                self._omissions.omit(name)
         if metadata:
             for name, coerce in self._others:
                 value = metadata.get(name)
@@ -199,7 +201,7 @@ class Encoder:
         try:
             data[name] = coerce(value)
         except Exception:  # noqa: BLE001 - as in `_add_values`
-            self._omitted(name)
+            self._omissions.omit(name)
 
     def _add_likelihoods(
         self, data: dict[str, Any], generation: GenerationSnapshot, output: str
@@ -211,7 +213,7 @@ class Encoder:
             return
         if found is None or (generation.streamed and spells_only_the_end(found.tokens, output)):
             for name in {self._tokens, self._likelihoods} - {None}:
-                self._omitted(str(name))
+                self._omissions.omit(str(name))
             return
         if self._tokens is not None:
             data[self._tokens] = found.tokens
@@ -227,7 +229,7 @@ class Encoder:
                 tokens, output=output, shown=shown
             ):
                 del data[name]
-                self._omitted(name)
+                self._omissions.omit(name)
 
     def _inference_row(self, capture: CapturedInference, epoch: int) -> Row:
         inference = capture.inference
@@ -251,7 +253,7 @@ class Encoder:
         if privacy is not None:
             self._withhold_tokens(privacy, data, output)
         for _ in range(capture.unread):
-            self._omitted("")
+            self._omissions.omit("")
         row_id = clean_text(capture.id)
         at, moment = capture.captured_at, inference.timestamp
         if isinstance(moment, datetime) and moment.tzinfo is not None:
@@ -273,11 +275,11 @@ class Encoder:
     def _ground_truth_rows(self, capture: CapturedGroundTruth, epoch: int) -> list[Row]:
         data: dict[str, Any] = {}
         for _ in range(capture.unread):
-            self._omitted("")
+            self._omissions.omit("")
         for name, value in capture.values.items():
             coerce = self._ground_truths.get(name)
             if coerce is None:
-                self._omitted(name)
+                self._omissions.omit(name)
             elif value is not None:  # Arthur takes no null here
                 self._add(data, name, coerce, value)
         if not data:
@@ -320,10 +322,10 @@ class ScopeRowFormat:
         return ModelSchema(model_id, COMMON_ATTRIBUTES)
 
     def encoder(
-        self, schema: ModelSchema, *, omitted: Callable[[str], None], privacy: Privacy | None
+        self, schema: ModelSchema, *, omissions: CountsOmissions, privacy: Privacy | None
     ) -> Encoder:
         """Return the encoder of a model. See `RowFormat.encoder`."""
-        return Encoder(schema, omitted, privacy)
+        return Encoder(schema, omissions, privacy)
 
 
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:

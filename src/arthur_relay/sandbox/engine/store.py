@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -158,14 +159,16 @@ class EngineStore:
             limit: How many at most.
         """
         with self._lock:
-            found = sorted(self._by_trace.values(), key=lambda spans: -spans[-1].seq)
-            return [list(each) for each in found if before is None or each[-1].seq < before][:limit]
+            found = sorted(self._by_trace.values(), key=_last_seq, reverse=True)
+            return [list(each) for each in found if before is None or _last_seq(each) < before][
+                :limit
+            ]
 
     def with_ids(self, span_ids: Iterable[str], task_ids: Collection[str]) -> list[StoredSpan]:
         """Return the spans with some ids in some tasks, in order of arrival."""
         with self._lock:
             found = [each for one in set(span_ids) for each in self._by_id.get(one, ())]
-        return sorted((s for s in found if s.task_id in task_ids), key=lambda stored: stored.seq)
+        return sorted((s for s in found if s.task_id in task_ids), key=attrgetter("seq"))
 
     def in_tasks(self, task_ids: Collection[str]) -> list[StoredSpan]:
         """Return the spans of some tasks, in order of arrival."""
@@ -215,3 +218,8 @@ class EngineStore:
                     del index[key]
             if oldest.span.trace_id not in self._by_trace:
                 self._annotations.pop(oldest.span.trace_id, None)
+
+
+def _last_seq(spans: Sequence[StoredSpan]) -> int:
+    """Return the place of the span of a trace that came last."""
+    return spans[-1].seq

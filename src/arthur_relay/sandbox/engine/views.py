@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def tree_of(spans: Sequence[StoredSpan]) -> list[dict[str, Any]]:
     known = {each.span.span_id for each in spans}
     children: defaultdict[str, list[StoredSpan]] = defaultdict(list)
     roots: list[StoredSpan] = []
-    for each in sorted(spans, key=lambda stored: stored.span.start_ns):
+    for each in sorted(spans, key=attrgetter("span.start_ns")):
         parent = each.span.parent_id
         if not parent or parent not in known or parent == each.span.span_id:
             roots.append(each)
@@ -140,7 +141,7 @@ def _root_of(spans: Sequence[StoredSpan]) -> StoredSpan | None:
     roots = [each for each in spans if not each.span.parent_id]
     last = max((each.request for each in roots), default=0)
     latest = [each for each in roots if each.request == last]
-    return min(latest, key=lambda stored: stored.span.start_ns, default=None)
+    return min(latest, key=attrgetter("span.start_ns"), default=None)
 
 
 def _first(spans: Sequence[StoredSpan], attribute: str) -> Any:
