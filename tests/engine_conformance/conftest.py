@@ -1,4 +1,7 @@
-"""These tests run where OpenInference's instrumentor is (see environment.py), else are skipped."""
+"""These tests run where OpenInference's instrumentor is, and are skipped elsewhere.
+
+See tests/engine_sdk/environment.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ class WithoutInstrumentor(pytest.Module):
     """A test module that is not even imported, because what it imports is not installed."""
 
     def collect(self) -> NoReturn:
-        pytest.skip("needs the instrumentor: see environment.py", allow_module_level=True)
+        reason = "needs the instrumentor: see tests/engine_sdk/environment.py"
+        pytest.skip(reason, allow_module_level=True)
 
 
 def pytest_pycollect_makemodule(

@@ -4,7 +4,7 @@ The SDK and its instrumentor patch LangChain for a whole process, so they get an
 their own, on Python 3.11. Prints the path of its Python; the tests are run with it, and with `src`
 on the path, because the project itself is not installed in it:
 
-    PYTHONPATH=src .venv-engine-sdk/bin/python -m pytest tests/engine_sdk
+    PYTHONPATH=src .venv-engine-sdk/bin/python -m pytest tests/engine_sdk tests/engine_conformance
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from arthur_relay import (
 )
 from arthur_relay.settings import Trace
 from tests.destinations.engine.models import answer, call, chat
+from tests.readme import page
 
 from .conftest import QUICK, TASK
 
@@ -97,6 +100,25 @@ def test_an_agent_and_feedback(
     (judged,) = sandbox.annotations
     assert judged["trace_id"] == run_id.hex
     assert (judged["annotation_score"], judged["annotation_description"]) == (1, "helpful")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r"<!-- example: engine -->\n```python\n(.*?)```", page("README.md"), re.S)
+    assert found is not None
+    monkeypatch.setenv("ARTHUR_BASE_URL", sandbox.url)
+    monkeypatch.setenv("ARTHUR_API_KEY", sandbox.api_key)
+    run_id = uuid.uuid4()
+    names: dict[str, Any] = {
+        "agent": agent(call("weather", city="Ulm"), answer("It is sunny.")),
+        "run_id": run_id,
+    }
+    exec(found[1], names)
+    names["handler"].relay.close(10)
+    (trace,) = sandbox.traces
+    assert (trace["trace_id"], trace["session_id"], trace["user_id"]) == (run_id.hex, "s1", "u1")
+    (judged,) = sandbox.annotations
+    assert judged["annotation_description"] == "helpful"
 
 
 def test_what_is_kept_does_not_shrink_once_the_task_is_known(
@@ -184,6 +206,17 @@ def test_feedback_of_no_run_is_counted_and_nothing_is_raised(
     handler.log_feedback(run_id, True)
     stats = handler.relay.stats()
     assert (stats.captured, sum(stats.dropped.values())) == (1, 1)
+
+
+@pytest.mark.parametrize("package", ["opentelemetry.proto", "openinference.semconv"])
+def test_without_the_packages_that_write_spans(
+    package: str,
+    make_handler: Callable[..., ArthurCallbackHandler],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigurationError, match=re.escape("pip install 'arthur-relay[engine]'")):
+        make_handler(TASK)
 
 
 def test_wrong_credentials(make_handler: Callable[..., ArthurCallbackHandler]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -139,8 +140,11 @@ class EngineDestination:
         """Return a destination that the settings ask for.
 
         Raises:
-            SettingsError: They name the key of a client certificate, and not the certificate.
+            ConfigurationError: The packages that write spans are not installed.
+            SettingsError: The settings name the key of a client certificate, and not the
+                certificate.
         """
+        check_packages()
         return cls(
             credentials,
             connections=settings.max_in_flight + MOST_HANGING + 1,
@@ -501,6 +505,24 @@ class EngineDestination:
 
     def _where(self, what: str) -> str:
         return f"Arthur Engine at {self._credentials.url}: {what}"
+
+
+def check_packages() -> None:
+    """See that the packages which write spans are installed; imports none of them.
+
+    Raises:
+        ConfigurationError: One is missing.
+    """
+    for name in ("opentelemetry.proto", "openinference.semconv"):
+        try:
+            is_there = find_spec(name) is not None
+        except ModuleNotFoundError:  # of its parent
+            is_there = False
+        if not is_there:
+            raise ConfigurationError(
+                f"The package {name} is missing, which Arthur Engine's spans need:"
+                " pip install 'arthur-relay[engine]'."
+            )
 
 
 def _not_sent(batch: Batch, error: TransportError) -> Attempt:
