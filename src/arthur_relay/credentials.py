@@ -154,6 +154,23 @@ def credentials_from_environment(
     )
 
 
+def means_engine(environment: Mapping[str, str]) -> bool:
+    """Return whether the environment means Arthur Engine, and not Arthur Scope.
+
+    Raises:
+        ConfigurationError: It has variables for both.
+    """
+    of_engine = [
+        name for name in ("ARTHUR_BASE_URL", "ARTHUR_TASK_ID") if environment.get(name, "").strip()
+    ]
+    if of_engine and environment.get("ARTHUR_MODEL_ID", "").strip():
+        raise ConfigurationError(
+            f"{of_engine[0]} is for Arthur Engine and ARTHUR_MODEL_ID for Arthur Scope: unset one"
+            " of them, or use from_engine or from_credentials."
+        )
+    return bool(of_engine)
+
+
 def resolve_engine_credentials(
     *,
     url: str | None = None,

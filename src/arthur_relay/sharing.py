@@ -9,6 +9,7 @@ from arthur_relay.credentials import (
     DEFAULT_URL,
     Credentials,
     credentials_from_environment,
+    means_engine,
     resolve_credentials,
     resolve_engine_credentials,
 )
@@ -22,9 +23,6 @@ from arthur_relay.relay import Relay, host_of
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.settings import Connect, RelaySettings
 from arthur_relay.worker.relay_host import RelayHost
-
-ENGINE_VARIABLES = ("ARTHUR_BASE_URL", "ARTHUR_TASK_ID")
-"""The variables that mean Arthur Engine."""
 
 
 def relay_and_model(
@@ -95,15 +93,9 @@ def relay_for_environment(*, settings: RelaySettings | None) -> tuple[Relay, str
     settings = settings if settings is not None else RelaySettings()
     if settings.disabled:
         return _disabled(settings), ""
-    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
-    of_engine = [name for name in ENGINE_VARIABLES if os.environ.get(name, "").strip()]
-    if of_engine and model_id:
-        raise ConfigurationError(
-            f"{of_engine[0]} is for Arthur Engine and ARTHUR_MODEL_ID for Arthur Scope: unset one"
-            " of them, or use from_engine or from_credentials."
-        )
-    if of_engine:
+    if means_engine(os.environ):
         return relay_for_engine(settings=settings)
+    model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         raise ConfigurationError(
             "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to; or"

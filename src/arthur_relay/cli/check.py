@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -14,8 +15,16 @@ import typer
 
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
+from arthur_relay.credentials import (
+    Credentials,
+    credentials_from_environment,
+    is_loopback,
+    means_engine,
+    resolve_engine_credentials,
+)
 from arthur_relay.daemon.configuration import unknown_variables
+from arthur_relay.destinations.engine.client import EngineDestination
+from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import ModelSchema
@@ -25,9 +34,11 @@ from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
 from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.settings import RelaySettings
+from arthur_relay.settings import RelaySettings, Trace
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
+
+SchemaT_co = TypeVar("SchemaT_co", covariant=True)
 
 _EXAMPLES: Final = {
     "STRING": "text",
@@ -64,6 +75,15 @@ def _check(report: Report) -> None:
     if settings is None:
         report.note("Arthur", "Not asked, because the settings are not valid.")
         return
+    try:
+        is_engine = means_engine(os.environ)
+    except ConfigurationError as error:
+        report.wrong("Product", str(error))
+        report.note("Arthur", "Not asked, because it is not clear which product is meant.")
+        return
+    if is_engine:
+        _check_engine(report, settings.for_engine())
+        return
     credentials = check_credentials(report, settings)
     can_ask = check_client_certificate(report, settings, credentials)
     check_spool(report, settings, None if credentials is None else credentials.owner)
@@ -76,9 +96,39 @@ def _check(report: Report) -> None:
     if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
-    schema = ask_arthur(report, credentials, settings, model_id)
+    schema = ask_arthur(report, credentials, settings, model_id, ScopeDestination)
     if schema is not None:
         _describe(report, schema)
+
+
+def _check_engine(report: Report, settings: RelaySettings) -> None:
+    """Check what is in the environment for Arthur Engine."""
+    try:
+        credentials = resolve_engine_credentials(allow_insecure=settings.allow_insecure)
+        destination = EngineDestination.of(credentials, settings)
+    except ConfigurationError as error:
+        report.wrong("Credentials", str(error))
+        return
+    report.fine("Product", f"Arthur Engine at {credentials.url}.")
+    report.fine("Credentials", "There is an API key (ARTHUR_API_KEY).")
+    warn_of_unsafe_tls(report, credentials)
+    can_ask = check_client_certificate(report, settings, credentials)
+    check_spool(report, settings, destination.owner)
+    check_dead_letter_file(report, settings.dead_letter_file)
+    try:
+        named = task_named(None, None, os.environ)
+    except ConfigurationError as error:
+        report.wrong("Task", str(error))
+        named = ""
+    if not named or not can_ask:
+        report.note("Arthur", "Not asked, because of what is missing above.")
+        return
+    schema = ask_arthur(report, credentials, settings, named, EngineDestination)
+    if schema is not None:
+        found = f"with the id {schema.task_id}" if schema.task_id else "by its name"
+        report.fine("Task", f"{named}; spans are filed under it {found}.")
+        what = "whole traces" if settings.trace is Trace.FULL else "LLM runs alone"
+        report.note("Spans", f"Sent: {what} (trace = {settings.trace.value}).")
 
 
 def warn_of_unknown_variables(report: Report) -> None:
@@ -126,9 +176,14 @@ def check_credentials(report: Report, settings: RelaySettings) -> Credentials | 
                 "Credentials",
                 "ARTHUR_PASSWORD is not set: without a terminal to ask at, this will fail.",
             )
-    if not found.verify_ssl:
-        report.warn("Credentials", "VERIFY_SSL is false: anyone on the way can pose as Arthur.")
+    warn_of_unsafe_tls(report, found)
     return found
+
+
+def warn_of_unsafe_tls(report: Report, credentials: Credentials) -> None:
+    """Note that certificates are not checked."""
+    if not credentials.verify_ssl:
+        report.warn("Credentials", "VERIFY_SSL is false: anyone on the way can pose as Arthur.")
 
 
 def check_client_certificate(
@@ -156,16 +211,41 @@ def check_client_certificate(
     return True
 
 
+class Asked(AbstractAsyncContextManager["Asked[SchemaT_co]", None], Protocol[SchemaT_co]):
+    """A destination that can be asked, and that rows are not sent to here."""
+
+    async def fetch_schema(self, model_id: str) -> SchemaT_co:
+        """Ask for a model or a task. See `Destination.fetch_schema`."""
+        ...
+
+    async def check_access(self) -> None:
+        """Ask whether it is there and lets us in; raises what `fetch_schema` does."""
+        ...
+
+
+class Makes(Protocol[SchemaT_co]):
+    """The class of a destination."""
+
+    def of(self, credentials: Credentials, settings: RelaySettings) -> Asked[SchemaT_co]:
+        """Return a destination that the settings ask for."""
+        ...
+
+
 def ask_arthur(
-    report: Report, credentials: Credentials, settings: RelaySettings, model_id: str
-) -> ModelSchema | None:
+    report: Report,
+    credentials: Credentials,
+    settings: RelaySettings,
+    model_id: str,
+    destination: Makes[SchemaT_co],
+) -> SchemaT_co | None:
     """Ask Arthur for a model, which also shows whether Arthur is there and lets us in.
 
     Args:
         report: Collects what was found.
         credentials: Arthur's address, and who asks.
         settings: How it is asked.
-        model_id: The model; "" asks for none, only whether the credentials are good.
+        model_id: The model or the task; "" asks for none, only whether the credentials are good.
+        destination: Its class.
 
     Returns:
         The model's schema; None when none was asked for, or Arthur gave none.
@@ -175,7 +255,9 @@ def ask_arthur(
             report.warn("Proxy", problem)
     began_at = time.perf_counter()
     try:
-        schema = _ask(credentials, settings, model_id)
+        asked = destination.of(credentials, settings)
+        seconds = settings.connect_timeout_seconds
+        schema = _ask(asked, model_id, url=credentials.url, seconds=seconds)
     except CredentialsError as error:
         report.fine("Arthur", f"{credentials.url} answers.")
         report.wrong("Access", str(error))
@@ -192,34 +274,35 @@ def ask_arthur(
             " and the credentials have no characters that do not belong there.",
         )
     else:
-        seconds = time.perf_counter() - began_at
-        report.fine("Arthur", f"{credentials.url} answered within {seconds:.2f} s.")
+        took = time.perf_counter() - began_at
+        report.fine("Arthur", f"{credentials.url} answered within {took:.2f} s.")
         report.fine("Access", f"It accepted {_who(credentials)}.")
         return schema
     return None
 
 
-def _ask(credentials: Credentials, settings: RelaySettings, model_id: str) -> ModelSchema | None:
+def _ask(
+    destination: Asked[SchemaT_co], model_id: str, *, url: str, seconds: float
+) -> SchemaT_co | None:
     """Ask Arthur, once and for no longer than connecting at start-up may take.
 
     Raises:
         RelayError: Arthur can't be reached or refuses, or the time is over.
     """
-    seconds = settings.connect_timeout_seconds
     # As in the worker: asyncio's own look-up of names would outlast the deadline.
     resolver = DaemonThreadExecutor("arthur-relay-resolver")
     resolver.start()
 
-    async def ask() -> ModelSchema | None:
+    async def ask() -> SchemaT_co | None:
         try:
             with anyio.fail_after(seconds):
-                async with ScopeDestination.of(credentials, settings) as destination:
+                async with destination:
                     if model_id:
                         return await destination.fetch_schema(model_id)
                     await destination.check_access()
                     return None
         except TimeoutError:
-            _too_late(credentials.url, seconds)
+            _too_late(url, seconds)
 
     try:
         return anyio.run(ask, backend_options={"loop_factory": partial(RelayEventLoop, resolver)})

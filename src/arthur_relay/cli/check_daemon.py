@@ -226,7 +226,7 @@ def _check_arthur(report: Report, configuration: Configuration) -> None:
     if credentials is None or not check_client_certificate(report, settings, credentials):
         return
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
-    schema = ask_arthur(report, credentials, settings, model_id)
+    schema = ask_arthur(report, credentials, settings, model_id, ScopeDestination)
     if schema is not None:
         report.fine("Model", f"{schema.model_id} is an LLM.")
 
