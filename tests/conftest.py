@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,13 +31,24 @@ pytest.register_assert_rewrite(
     "tests.hosts.programs",
 )
 
+TESTS = Path(__file__).parent
+
 LONGEST = ("deploy", "soak", "process", "hosts", "daemon")
 """Directories whose tests start processes and wait for them."""
 
 
+ON_ONE_PYTHON = ("cli", "encoding", "project", "sandbox")
+"""Directories whose tests are arithmetic, commands' output, pages and the local Arthur: what they
+prove depends on no Python. What reaches Arthur is proven on each, by tests/fidelity."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files: the last one would keep a single worker of xdist's busy."""
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in ON_ONE_PYTHON:
+            item.add_marker(pytest.mark.one_python)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from arthur_relay.buffers import Compaction
 from arthur_relay.buffers.memory import MemoryBuffer, memory_size
 from arthur_relay.row import Row
 
+pytestmark = pytest.mark.one_python
+
 BLOCK_BYTES = 512 * 1024
 
 Fields = tuple[str, str, bytes, int, int]

@@ -14,6 +14,8 @@ from arthur_relay.delivery.concurrency import ConcurrencyLimit
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import ScriptedDestination, delivered, harness, virtual
 
+pytestmark = pytest.mark.one_python
+
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["ok", "failed", "late failed"]), st.floats(0.0, 100.0)), max_size=200
 )
