@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from arthur_relay import accounting
-from arthur_relay.daemon import api, clients, connection_slots, logs, measurements, models
+from arthur_relay.daemon import api, clients, connection_slots, logs, measurements
 from arthur_relay.daemon.json_rows import MAX_DEPTH
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 from arthur_relay.http_server import framing
+from arthur_relay.worker import model_inquiries
 
 pytestmark = pytest.mark.one_python
 
@@ -31,7 +32,7 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", PAGE, re.MULTILINE))
         ("connections of each listener on which a view", [connection_slots.VIEWS_AT_ONCE]),
         ("the time of an idle connection", [clients.KEEP_ALIVE_SECONDS]),
         ("a client that goes on sending", [int(framing.LINGER_SECONDS)]),
-        ("answers about models", [models.ANSWERS_KEPT]),
+        ("answers about models", [model_inquiries.ANSWERS_KEPT]),
         ("models that are counted by name", [accounting.MODELS]),
         ("kinds of log lines", [logs.KINDS_KEPT, measurements.ERRORS_KEPT]),
     ],

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.logs import set_level
-from arthur_relay.daemon.models import Models
+from arthur_relay.daemon.models import InquiryLog, Models
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
@@ -100,8 +100,7 @@ class Daemon:
         self._tls = load_tls(configuration.daemon)
         self._pipeline: Pipeline
         self._most_connections: int
-        self._asking: ScopeDestination  # used by this loop
-        self._delivering: ScopeDestination  # used by the worker's
+        self._destination: ScopeDestination  # used by the worker's loop
         self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
@@ -118,30 +117,26 @@ class Daemon:
                 stack.callback(lock.release)
             unix, tcp, views = self._listen(settings, stack)
             self._start_pipeline(stack)
-            async with AsyncExitStack() as asynchronous:
-                arthur = await asynchronous.enter_async_context(self._destination())
-                self._asking = arthur
-                servers = self._servers(arthur, unix, tcp, views)
-                for server in servers.values():
-                    server.start()
-                beat = asyncio.create_task(self._beat())
-                self.state.phase = Phase.RUNNING
-                self._report_start(unix, tcp, views)
-                try:
-                    await self._serve(signals)
-                    return await self._shut_down(servers, unix, signals)
-                finally:
-                    beat.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await beat
-
-    def _destination(self) -> ScopeDestination:
-        return ScopeDestination.of(self._configuration.credentials, self._configuration.relay)
+            servers = self._servers(unix, tcp, views)
+            for server in servers.values():
+                server.start()
+            beat = asyncio.create_task(self._beat())
+            self.state.phase = Phase.RUNNING
+            self._report_start(unix, tcp, views)
+            try:
+                await self._serve(signals)
+                return await self._shut_down(servers, unix, signals)
+            finally:
+                beat.cancel()
+                with suppress(asyncio.CancelledError):
+                    await beat
 
     def _start_pipeline(self, stack: ExitStack) -> None:
-        destination = self._delivering = self._destination()
+        relay = self._configuration.relay
+        destination = ScopeDestination.of(self._configuration.credentials, relay)
+        self._destination = destination
         pipeline = self._pipeline = Pipeline.build(
-            self._configuration.relay, destination, host=StandingHost(), by_model=ModelLedger()
+            relay, destination, host=StandingHost(), by_model=ModelLedger()
         )
         self.state = DaemonState(
             self._current,
@@ -151,6 +146,7 @@ class Daemon:
             self._log,
         )
         stack.enter_context(self.state.seen.recent_errors.listening())
+        pipeline.inquiries.observers.append(InquiryLog(self.state.seen.questions))
         pipeline.start()
         stack.callback(self._end_pipeline)
         error = pipeline.wait_until_ready()
@@ -216,14 +212,13 @@ class Daemon:
 
     def _servers(
         self,
-        arthur: ScopeDestination,
         unix: Sequence[UnixSocket],
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> dict[Endpoint, HttpServer]:
         state, pipeline = self.state, self._pipeline
         relay = self._configuration.relay
-        models = Models(arthur, pipeline, relay.connect_timeout_seconds, state.seen.questions)
+        models = Models(pipeline, relay.connect_timeout_seconds)
         intake = Intake(
             worker=Handover(pipeline.ingest),
             current=self._current,
@@ -374,8 +369,8 @@ class Daemon:
         self._configuration = merged
         self._current.settings, self._current.access = merged.daemon, access
         credentials = merged.credentials
-        self._asking.renew(credentials)  # connections too, whether or not the credentials differ
-        self._pipeline.call(partial(self._delivering.renew, credentials))
+        # Connections too, whether or not the credentials differ.
+        self._pipeline.call(partial(self._destination.renew, credentials))
         set_level(self._configuration.daemon.log_level)
         logger.info(
             "reloaded: tokens, certificate, credentials, limits and log level are those of now"

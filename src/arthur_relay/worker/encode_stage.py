@@ -106,8 +106,8 @@ class EncodeStage:
 
     async def encode_awaiting(self) -> None:
         """Encode, or reject, captures that waited for models which are known, or refused, now."""
-        while self.schemas.told:
-            model_id = self.schemas.told.popleft()
+        while self.schemas.answered:
+            model_id = self.schemas.answered.popleft()
             encoder = self.schemas.encoder(model_id)
             reason = self.schemas.refusal(model_id)
             if encoder is None and reason is None:

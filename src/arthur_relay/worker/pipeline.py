@@ -42,6 +42,7 @@ from arthur_relay.worker.flush import FlushRequest, FlushTracker
 from arthur_relay.worker.gil import GilYielder
 from arthur_relay.worker.host import PipelineHost
 from arthur_relay.worker.ingest import IngestQueue
+from arthur_relay.worker.model_inquiries import ModelAnswer, ModelInquiries
 from arthur_relay.worker.report import EventCounts, report_health, report_stats
 from arthur_relay.worker.schema_registry import SchemaRegistry
 from arthur_relay.worker.settlement import Settlement
@@ -154,6 +155,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         host=host,
         wake_up=wake_up,
         flow=flow,
+        clock=clock,
     )
     outcomes = RowOutcomes(
         buffer=buffer.leases,
@@ -348,10 +350,16 @@ class Pipeline:
         """Return the models that are known. Any thread."""
         return self.worker.schemas.known()
 
-    def note_question(self, failure: str) -> None:
-        """Take note of why a question asked elsewhere had no answer, or of "". Any thread."""
-        self.worker.schemas.note(failure)
+    def inquire(self, name: str, *, by_partner_id: bool) -> "Future[ModelAnswer]":
+        """Ask what Arthur says of a model; see `ModelInquiries.ask`. Any thread."""
+        answer = self.inquiries.ask(name, by_partner_id=by_partner_id)
         self.runtime.wake()
+        return answer
+
+    @property
+    def inquiries(self) -> ModelInquiries:
+        """What Arthur said of models that somebody inquired for. Any thread."""
+        return self.worker.schemas.inquiries
 
     def begin_pause(self) -> "Future[None]":
         """Let no more requests set off; done when none is on its way. Any thread.

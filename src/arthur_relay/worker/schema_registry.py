@@ -3,10 +3,10 @@
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import anyio
+import orjson
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
@@ -29,10 +29,12 @@ from arthur_relay.errors import (
 from arthur_relay.row import Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system import native
+from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.awaiting_schema import AwaitingSchema
+from arthur_relay.worker.model_inquiries import ModelInquiries
 from arthur_relay.worker.wake_up import WakeUp
 
 logger = WorkerLogger("arthur_relay.delivery")
@@ -46,9 +48,6 @@ REFUSALS_KEPT = 1000
 MODELS_AT_ONCE = 16
 """Models that are asked for again and again at the same time, at most; a task of one costs 11 KB.
 Others wait for their turn, and one that finds no answer lets them go before it."""
-
-NOTED_QUESTIONS = 100
-"""Questions asked elsewhere that wait to be taken in, at most; the newest say enough."""
 
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
@@ -70,8 +69,9 @@ class LearnsModels(Protocol):
 class SchemaRegistry:
     """Knows the encoders of the models, and loads those it does not know.
 
-    `ask`, `give` and `note` may be called from any thread, and take effect when the worker looks;
-    the rest belongs to the worker's loop.
+    `ask` and `give` may be called from any thread, and take effect when the worker looks; the rest
+    belongs to the worker's loop. `inquiries` asks for a daemon's clients, and tells what it learns
+    here.
 
     Attributes:
         destination: Is asked for models, and says how it wants their rows.
@@ -84,8 +84,10 @@ class SchemaRegistry:
         host: Is told of each model that becomes known.
         wake_up: Woken when a model became known, or was refused.
         flow: Takes each question's end as it takes a delivery's.
+        clock: Tells how old answers are.
         urgent: Whether the relay is closing, and waits have to be short.
-        told: Models that Arthur has told of, or refused, until somebody takes note.
+        answered: Models that became known, or were refused, until somebody takes note.
+        inquiries: Asks for a daemon's clients.
     """
 
     destination: Destination
@@ -98,8 +100,9 @@ class SchemaRegistry:
     host: LearnsModels
     wake_up: WakeUp
     flow: FlowControl
+    clock: Clock
     urgent: bool = False
-    told: deque[str] = field(default_factory=deque)
+    answered: deque[str] = field(default_factory=deque)
     _unreachable: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, RowEncoder] = field(default_factory=dict)
     _presumed: set[str] = field(default_factory=set)
@@ -111,17 +114,23 @@ class SchemaRegistry:
     _not_before: dict[str, float] = field(default_factory=dict)
     _waiting: list[tuple[str, "Future[None]"]] = field(default_factory=list)
     _given: deque[Schema] = field(default_factory=deque)
-    _noted: deque[str] = field(default_factory=partial(deque, maxlen=NOTED_QUESTIONS))
     _hurry: anyio.Event | None = None
     _last_presumed: RowEncoder | None = None
     _limiter: anyio.CapacityLimiter | None = None
     _row_format: RowFormat[Any] = field(init=False)
+    inquiries: ModelInquiries = field(init=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.destination, HasRowFormat):
             self._row_format = self.destination.row_format
         else:
             self._row_format = ScopeRowFormat()
+        self.inquiries = ModelInquiries(
+            destination=self.destination,
+            models=self,
+            timeout_seconds=self.settings.connect_timeout_seconds,
+            clock=self.clock,
+        )
 
     def ask(self, model_id: str) -> "Future[None]":
         """Ask for a model at once. Any thread; wake the worker afterwards.
@@ -137,9 +146,14 @@ class SchemaRegistry:
         """Make a model known that need not be asked for. Any thread."""
         self._given.append(schema)
 
-    def note(self, failure: str) -> None:
-        """Take in why a question asked elsewhere had no answer, or "". Any thread; wake it then."""
-        self._noted.append(failure)
+    def take(self, document: dict[str, Any]) -> None:
+        """Make the model of a description known, if it is one whose rows can be encoded."""
+        schema = self._row_format.schema_from_text(
+            str(document.get("id", "")), orjson.dumps(document).decode()
+        )
+        if schema is not None:
+            self._learn(schema.model_id, schema)
+            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
 
     @property
     def unreachable(self) -> str:
@@ -154,7 +168,7 @@ class SchemaRegistry:
     @property
     def has_questions(self) -> bool:
         """Whether `turn` has something to do."""
-        return bool(self._questions or self._given or self._noted)
+        return bool(self._questions or self._given or self.inquiries.has_questions)
 
     @property
     def is_asking(self) -> bool:
@@ -167,14 +181,14 @@ class SchemaRegistry:
         self._queued.clear()
         self._hurry = anyio.Event()
         self._limiter = anyio.CapacityLimiter(QUESTIONS_AT_ONCE)
+        self.inquiries.enter()
 
     def turn(self, group: TaskGroup) -> None:
         """Take up what other threads have asked and given, and forget refusals that are old."""
         now = anyio.current_time()
         while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
             del self._refused[next(iter(self._refused))]
-        while self._noted:
-            self._note_question(self._noted.popleft())
+        self.inquiries.turn(group)
         while self._given:
             schema = self._given.popleft()
             self._learn(schema.model_id, schema)
@@ -297,11 +311,11 @@ class SchemaRegistry:
             self._start_next(group)
             return
         except ConfigurationError as error:
-            self._note_question("")
+            self.question_ended("")
             self._refuse(model_id, error)
             self._answer(model_id, error)
         else:
-            self._note_question("")
+            self.question_ended("")
             self._learn(model_id, schema)
             self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
             if self._unreachable.pop(model_id, "") and not self._unreachable:
@@ -348,12 +362,13 @@ class SchemaRegistry:
                 _forget_oldest(self._unreachable)
             self._unreachable[model_id] = reason
             if not (isinstance(error, UnreachableError) and error.throttled):
-                self._note_question(reason)
+                self.question_ended(reason)
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error
 
-    def _note_question(self, failure: str) -> None:
+    def question_ended(self, failure: str) -> None:
+        """Take in why a question had no answer, or "": for the breaker, as a delivery's end."""
         if self.flow.asked(failure):
             self.wake_up.wake()
 
@@ -376,7 +391,7 @@ class SchemaRegistry:
         _forget_oldest(self._refused)
         self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
         self._encoders.pop(model_id, None)
-        self.told.append(model_id)
+        self.answered.append(model_id)
         if self._once.is_first(model_id):
             logger.warning("arthur-relay: %s", error)
 
@@ -384,7 +399,7 @@ class SchemaRegistry:
         self._encoders[model_id] = self._row_format.encoder(
             schema, omissions=self.ledger, privacy=self.privacy
         )
-        self.told.append(model_id)
+        self.answered.append(model_id)
         self.host.on_learned(model_id, schema)
 
     async def _back_off(self, seconds: float) -> None:
