@@ -1,7 +1,8 @@
-"""Helps users to test their own code without Arthur: a sandbox, and a destination in memory.
+"""Helps users to test their own code without Arthur: a sandbox, and destinations in memory.
 
-In a `conftest.py`, `pytest_plugins = ["arthur_relay.testing"]` brings the fixtures `arthur_sandbox`
-and `arthur_memory`. The sandbox needs the extra `arthur-relay[daemon]`, the rest needs nothing.
+In a `conftest.py`, `pytest_plugins = ["arthur_relay.testing"]` brings the fixtures
+`arthur_sandbox`, `arthur_memory` and `arthur_memory_engine`. The sandbox needs the extra
+`arthur-relay[daemon]`, spans need `arthur-relay[engine]`, the rest needs nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ try:
 except ImportError:  # users may use the rest of this module with another test runner
     pytest = None  # type: ignore[assignment]  # looked at below
 
+from arthur_relay.destinations.engine.encoder import EngineRowFormat
+from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.destinations.engine.task import Task
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
 from arthur_relay.relay import Relay
-from arthur_relay.row import DELIVERED, Attempt, Batch
+from arthur_relay.row import DELIVERED, Attempt, Batch, RowKind
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
+    from arthur_relay.encoding.model import Schema
     from arthur_relay.sandbox import ArthurSandbox as ArthurSandbox  # noqa: PLC0414 - exported
 
 LLM_ATTRIBUTES = COMMON_ATTRIBUTES
@@ -76,6 +81,73 @@ class MemoryDestination:
         return Attempt((DELIVERED,) * len(rows))
 
 
+class MemoryEngine:
+    """An Arthur Engine that keeps all spans and feedback in memory; every task exists.
+
+    Any thread may read it.
+    """
+
+    name = "memory"
+    takes_traces = True
+
+    def __init__(self) -> None:
+        self.row_format = EngineRowFormat()
+        self._spans: list[dict[str, Any]] = []
+        self._annotations: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """The delivered spans, in order of arrival: a trace's root comes last. May be empty.
+
+        Each has `name`; `kind`, such as `LLM`; `attributes`, by OpenInference's names; `parent`,
+        the `span_id` of its parent, or None; `span_id` and `trace_id` in hex; `error`, the message
+        of a failed run, or None; `events`, each with `name` and `attributes`; and `task`.
+        """
+        with self._lock:
+            return list(self._spans)
+
+    @property
+    def annotations(self) -> list[dict[str, Any]]:
+        """The feedback, the last for each trace, in the order of traces. May be empty.
+
+        Each has `trace_id`, `annotation_score`, 0 or 1, and `annotation_description`, or None.
+        """
+        with self._lock:
+            return list(self._annotations.values())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Do nothing: what was delivered is kept."""
+
+    async def fetch_schema(self, model_id: str) -> Schema:
+        """Return the task."""
+        return Task.named(model_id)
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        """Keep the batch's spans, or its feedback."""
+        if batch.kind is RowKind.GROUND_TRUTH:
+            with self._lock:
+                for row in batch.rows:
+                    trace_id = row.id.partition("-")[0]
+                    self._annotations[trace_id] = {"trace_id": trace_id, **orjson.loads(row.body)}
+        else:
+            # Not needed by those who test inferences; it takes 0.1 s to import.
+            from arthur_relay.destinations.engine.span_bytes import read_spans  # noqa: PLC0415
+
+            found = [span for row in batch.rows for span in read_spans(row.body)]
+            with self._lock:
+                self._spans += [{**span, "task": batch.model_id} for span in found]
+        return Attempt((DELIVERED,) * len(batch.rows))
+
+
 def memory_relay(
     *, model_id: str = "test-model", settings: RelaySettings | None = None
 ) -> tuple[Relay, MemoryDestination]:
@@ -84,6 +156,23 @@ def memory_relay(
     if settings is None:
         settings = RelaySettings(flush_interval_seconds=0.01)
     return Relay(destination, model_id=model_id, settings=settings), destination
+
+
+def memory_engine(
+    *, task: str = "test-task", settings: RelaySettings | None = None
+) -> tuple[Relay, MemoryEngine]:
+    """Return a relay that delivers spans to memory, and its destination. Close the relay.
+
+    `ArthurCallbackHandler(relay=relay)` sends to it as one of `from_engine` sends to Arthur Engine.
+
+    Raises:
+        ConfigurationError: The extra `arthur-relay[engine]` is not installed.
+    """
+    check_libraries()
+    destination = MemoryEngine()
+    if settings is None:
+        settings = RelaySettings(flush_interval_seconds=0.01)
+    return Relay(destination, model_id=task, settings=settings), destination
 
 
 def __getattr__(name: str) -> Any:
@@ -109,5 +198,12 @@ if pytest is not None:
     def arthur_memory() -> Iterator[tuple[Relay, MemoryDestination]]:
         """Make a relay that delivers to memory, and close it after the test."""
         relay, destination = memory_relay()
+        with relay:
+            yield relay, destination
+
+    @pytest.fixture
+    def arthur_memory_engine() -> Iterator[tuple[Relay, MemoryEngine]]:
+        """Make a relay that delivers spans to memory, and close it after the test."""
+        relay, destination = memory_engine()
         with relay:
             yield relay, destination

@@ -196,6 +196,13 @@ def test_the_plug_in_for_the_users_tests(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2)
 
 
+def test_the_example_with_spans(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["arthur_relay.testing"]')
+    pytester.makepyfile(python_block(0, "docs/testing.md"))
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+
+
 def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_arthur(monkeypatch)
     with ArthurSandbox() as sandbox:

@@ -6,12 +6,13 @@ read beside the specification of two formats.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from arthur_relay.encoding.text import truncate_text
@@ -98,6 +99,15 @@ def span_bytes(fields: SpanFields) -> bytes:
     return bytes(span.SerializeToString())
 
 
+def read_spans(body: bytes) -> list[dict[str, Any]]:
+    """Return the spans of a row that this module wrote, as `testing.MemoryEngine.spans` has them.
+
+    Args:
+        body: A request.
+    """
+    return [_read(span) for span in _spans(ExportTraceServiceRequest.FromString(body))]
+
+
 def shrunk_body(body: bytes) -> bytes | None:
     """Return a row's body with its long texts cut to half of the longest, or None when it can't.
 
@@ -105,12 +115,7 @@ def shrunk_body(body: bytes) -> bytes | None:
         body: A request of one span.
     """
     request = ExportTraceServiceRequest.FromString(body)
-    spans = [
-        span
-        for resource_spans in request.resource_spans
-        for scope_spans in resource_spans.scope_spans
-        for span in scope_spans.spans
-    ]
+    spans = _spans(request)
     texts = [
         attribute
         for span in spans
@@ -137,6 +142,44 @@ def shrunk_body(body: bytes) -> bytes | None:
             del span.attributes[:]
             span.attributes.extend(kept)
     return bytes(request.SerializeToString())
+
+
+def _spans(request: ExportTraceServiceRequest) -> list[Span]:
+    return [
+        span
+        for resource_spans in request.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+
+
+def _read(span: Span) -> dict[str, Any]:
+    attributes = _read_attributes(span.attributes)
+    is_wrong = span.status.code == Status.STATUS_CODE_ERROR
+    return {
+        "name": span.name,
+        "kind": attributes.get("openinference.span.kind"),
+        "attributes": attributes,
+        "parent": span.parent_span_id.hex() or None,
+        "span_id": span.span_id.hex(),
+        "trace_id": span.trace_id.hex(),
+        "error": span.status.message if is_wrong else None,
+        "events": [
+            {"name": event.name, "attributes": _read_attributes(event.attributes)}
+            for event in span.events
+        ],
+    }
+
+
+def _read_attributes(found: Iterable[KeyValue]) -> dict[str, Any]:
+    return {each.key: _read_value(each.value) for each in found}
+
+
+def _read_value(value: AnyValue) -> Any:
+    name = value.WhichOneof("value")
+    if name == "array_value":
+        return [each.string_value for each in value.array_value.values]
+    return None if name is None else getattr(value, name)
 
 
 def _set(attribute: KeyValue, value: AttributeValue) -> None:
