@@ -16,6 +16,7 @@ WHOLE = {
     "conformance",
     "deploy",
     "end_to_end",
+    "engine_acceptance",
     "engine_conformance",
     "engine_sdk",
     "fidelity",
