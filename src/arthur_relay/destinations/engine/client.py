@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -34,6 +33,7 @@ from arthur_relay.destinations.engine.interpret import (
     interpret_partial,
     is_engines,
 )
+from arthur_relay.destinations.engine.libraries import check_libraries
 from arthur_relay.destinations.engine.rows import joined
 from arthur_relay.destinations.engine.task import Task, is_task_id
 from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
@@ -144,7 +144,7 @@ class EngineDestination:
             SettingsError: The settings name the key of a client certificate, and not the
                 certificate.
         """
-        check_packages()
+        check_libraries()
         return cls(
             credentials,
             connections=settings.max_in_flight + MOST_HANGING + 1,
@@ -505,24 +505,6 @@ class EngineDestination:
 
     def _where(self, what: str) -> str:
         return f"Arthur Engine at {self._credentials.url}: {what}"
-
-
-def check_packages() -> None:
-    """See that the packages which write spans are installed; imports none of them.
-
-    Raises:
-        ConfigurationError: One is missing.
-    """
-    for name in ("opentelemetry.proto", "openinference.semconv"):
-        try:
-            is_there = find_spec(name) is not None
-        except ModuleNotFoundError:  # of its parent
-            is_there = False
-        if not is_there:
-            raise ConfigurationError(
-                f"The package {name} is missing, which Arthur Engine's spans need:"
-                " pip install 'arthur-relay[engine]'."
-            )
 
 
 def _not_sent(batch: Batch, error: TransportError) -> Attempt:
