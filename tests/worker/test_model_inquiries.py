@@ -127,7 +127,7 @@ def test_without_an_answer(raised: Exception, kind: type[Exception], failures: l
         assert (notes.failures, [type(each) for each in notes.ended]) == (failures, [kind])
         assert made.latest("m", by_partner_id=False) is None
         clock.now = 4.0
-        assert made.is_away(5.0)
+        assert made.is_away(5.0) is (kind is UnreachableError)
         clock.now = 5.0
         assert not made.is_away(5.0)
         clock.now = 4.0
@@ -149,6 +149,16 @@ async def test_an_answer_may_take_so_long() -> None:
     assert anyio.current_time() == pytest.approx(5.0, abs=0.1)
     assert str(answer.exception(0)) == "it has not answered in time"
     assert notes.failures == ["it has not answered in time"]
+
+
+@virtual
+async def test_waiting_for_ones_turn_is_not_arthurs_failure() -> None:
+    made, _, notes, _ = inquiries()
+    answers = [ask(made, f"m{number}") for number in range(120)]
+    async with anyio.create_task_group() as group:
+        made.turn(group)
+    assert all(answer.exception(0) is None for answer in answers)
+    assert set(notes.failures) == {""}
 
 
 @virtual

@@ -88,10 +88,8 @@ class Models:
         try:
             async with asyncio.timeout(FIRST_SECONDS):
                 return _refusal(await self._ask(key))
-        except TimeoutError:
+        except (TimeoutError, RelayError):
             self._slow_until = time.monotonic() + AWAY_SECONDS
-            return ""
-        except RelayError:
             return ""
 
     async def _find(self, key: _Key, principal: Principal) -> dict[str, Any]:
@@ -131,7 +129,7 @@ class Models:
         return self.pipeline.inquiries.age_of(answer) <= FRESH_SECONDS
 
     def _is_away(self) -> bool:
-        """Return whether Arthur was found away, or too slow for rows to wait, a moment ago."""
+        """Return whether Arthur was found away, or rows waited for it in vain, a moment ago."""
         return time.monotonic() < self._slow_until or self.pipeline.inquiries.is_away(AWAY_SECONDS)
 
     async def _ask(self, key: _Key) -> ModelAnswer:

@@ -153,7 +153,8 @@ class ModelInquiries:
             self._keep(key, await self._fetch(key))
         except (CredentialsError, UnreachableError) as failure:
             error = failure
-        self._failed_at = None if error is None else self.clock.monotonic()
+        is_away = isinstance(error, UnreachableError)
+        self._failed_at = self.clock.monotonic() if is_away else None
         if not isinstance(error, CredentialsError):  # it is there: probes would tell nothing
             self.models.question_ended("" if error is None else str(error))
         for observer in self.observers:
@@ -184,8 +185,9 @@ class ModelInquiries:
         assert self._limiter is not None, "enter comes first"
         assert isinstance(self.destination, DescribesModels), "only such a one is asked"
         try:
-            with anyio.fail_after(self.timeout_seconds):
-                async with self._limiter:
+            # The wait for a turn is ours: it must not count as Arthur's failure.
+            async with self._limiter:
+                with anyio.fail_after(self.timeout_seconds):
                     found = await self.destination.fetch_model(name, by_partner_id=by_partner_id)
         except TimeoutError:
             raise UnreachableError("it has not answered in time") from None
