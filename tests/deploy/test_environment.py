@@ -28,6 +28,7 @@ OF_APPLICATIONS = {
     "redact",
     "run_max_age_seconds",
     "sample_rate",
+    "trace",
 }
 # What a service should have, other than the default.
 CHOSEN = {
