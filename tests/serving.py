@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
+from arthur_relay.system.clocks import monotonic
+
 if TYPE_CHECKING:
     from types import TracebackType
 
 SECONDS = 30.0
 """How long the start and the end may take."""
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop for the whole run, with a clock that no test can freeze.
+
+    A timer that is set while time is frozen at a later date would never be due again: the server
+    would not see that it has to end.
+    """
+
+    def time(self) -> float:
+        return monotonic()
 
 
 class Serving:
@@ -66,6 +79,7 @@ class Serving:
         self._server.should_exit = True
         self._thread.join(SECONDS)
         self._listener.close()
+        assert not self._thread.is_alive(), f"{self._thread.name} has not ended"
 
     def _run(self) -> None:
         async def main() -> None:
@@ -73,4 +87,5 @@ class Serving:
             self.loop.call_soon(self._up.set)
             await self._server.serve(sockets=[self._listener])
 
-        asyncio.run(main())
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(main())
