@@ -137,7 +137,11 @@ def test_nobody_has_to_flush_for_it(rested: Rested) -> None:
     wait_for(lambda: len(destination.inferences) == 2)
 
 
-def test_it_comes_back_with_a_run_of_langchain(rested: Rested) -> None:
+def test_it_comes_back_with_a_run_of_langchain(
+    rested: Rested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It looks for open runs so often, and goes to rest once it finds none.
+    monkeypatch.setattr("arthur_relay.worker.worker.SWEEP_SECONDS", 0.05)
     relay, destination = rested
     handler = ArthurCallbackHandler(relay=relay)
     wait_until_at_rest(relay)  # it was asked for the model
