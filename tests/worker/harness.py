@@ -24,10 +24,10 @@ from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdic
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import Clock, SystemClock
 from arthur_relay.testing import LLM_ATTRIBUTES
+from arthur_relay.worker.composition import build_worker
 from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.gil import GilYielder, ThisProcess
 from arthur_relay.worker.host import StandingHost
-from arthur_relay.worker.pipeline import build_worker
 from tests.randomness import Always
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ SWEEP_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Worker:
-    """The pipeline's loop; `pipeline.build_worker` composes it.
+    """The pipeline's loop; `composition.build_worker` composes it.
 
     `control` may be called from any thread and must be followed by a wake-up; `wake` belongs to
     the loop's thread. When `run` is cancelled or dies, the rows stay in the buffer, and the next
