@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 
+from arthur_relay.credentials import is_loopback, socket_path
 from arthur_relay.destinations import http_logging, pools
 from arthur_relay.destinations.bodies import UnreadableError, decode, read
 from arthur_relay.destinations.proxies import route_to
@@ -102,6 +104,42 @@ class HttpClient:
             max_age_seconds=max_age_seconds,
             random=random,
             clock=pools.AwakeAndAsleep(),
+        )
+
+    @classmethod
+    def to(  # noqa: PLR0913 - keyword-only but for the address
+        cls,
+        url: str,
+        *,
+        path: str = "",
+        connections: int,
+        verify_ssl: bool,
+        timeout_seconds: float,
+        max_age_seconds: float,
+        certificate: ClientCertificate | None,
+    ) -> Self:
+        """Return a client for a checked address, which may be a Unix socket's.
+
+        Args:
+            url: The address; see `credentials.check_url`.
+            path: The path of its API.
+            connections: See the class, as for the others.
+            verify_ssl: As above.
+            timeout_seconds: As above.
+            max_age_seconds: As above.
+            certificate: As above.
+        """
+        socket = socket_path(url)
+        return cls(
+            (url if socket is None else "http://localhost") + path,
+            connections=connections,
+            verify_ssl=verify_ssl,
+            # A proxy can't reach what is on this machine.
+            use_proxies=not is_loopback(urlsplit(url).hostname or ""),
+            timeout_seconds=timeout_seconds,
+            max_age_seconds=max_age_seconds,
+            unix_socket=socket,
+            certificate=certificate,
         )
 
     async def __aenter__(self) -> Self:

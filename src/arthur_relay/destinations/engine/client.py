@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import anyio
 
-from arthur_relay.credentials import Credentials, is_loopback, socket_path
+from arthur_relay.credentials import Credentials
 from arthur_relay.destinations.answers import (
     RETRY,
     described_success,
@@ -116,16 +116,12 @@ class EngineDestination:
         self._clock = clock
         self._service_version = service_version
         self._row_format = EngineRowFormat()
-        path = socket_path(credentials.url)
-        self._http = HttpClient(
-            credentials.url if path is None else "http://localhost",
+        self._http = HttpClient.to(
+            credentials.url,
             connections=connections,
             verify_ssl=credentials.verify_ssl,
-            # A proxy can't reach what is on this machine.
-            use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
             timeout_seconds=timeout_seconds,
             max_age_seconds=max_age_seconds,
-            unix_socket=path,
             certificate=certificate,
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
-from arthur_relay.credentials import Credentials, is_loopback, socket_path
+from arthur_relay.credentials import Credentials
 from arthur_relay.destinations.answers import (
     RETRY,
     described_success,
@@ -72,16 +72,13 @@ class ScopeDestination:
         self._principal = credentials.owner.principal
         self._retry_after_max = retry_after_max_seconds
         self._clock = clock
-        path = socket_path(credentials.url)
-        self._http = HttpClient(
-            (credentials.url if path is None else "http://localhost") + PREFIX,
+        self._http = HttpClient.to(
+            credentials.url,
+            path=PREFIX,
             connections=connections,
             verify_ssl=credentials.verify_ssl,
-            # A proxy can't reach what is on this machine.
-            use_proxies=not is_loopback(urlsplit(credentials.url).hostname or ""),
             timeout_seconds=timeout_seconds,
             max_age_seconds=max_age_seconds,
-            unix_socket=path,
             certificate=certificate,
         )
         self._tokens = self._token_source()
