@@ -103,15 +103,7 @@ class TraceEvents:
         **kwargs: Any,  # noqa: ARG002 - LangChain passes more
     ) -> None:
         """Capture a chain that ended well; one that streams has its inputs only now."""
-        run = None
-        try:
-            run = self._end(run_id)
-            if run is not None:
-                if inputs is not None:
-                    self._keep_inputs(run, inputs)
-                self._finish(run, outputs)
-        except Exception:  # noqa: BLE001 - the callback's edge
-            self._lose(run)
+        self._end_well(run_id, outputs, inputs)
 
     def on_chain_error(
         self,
@@ -122,15 +114,7 @@ class TraceEvents:
         **kwargs: Any,  # noqa: ARG002 - as above
     ) -> None:
         """Capture a chain that failed, was cancelled or interrupted."""
-        run = None
-        try:
-            run = self._end(run_id)
-            if run is not None:
-                if inputs is not None:
-                    self._keep_inputs(run, inputs)
-                self._fail(run, error)
-        except Exception:  # noqa: BLE001 - the callback's edge
-            self._lose(run)
+        self._end_badly(run_id, error, inputs)
 
     def on_tool_start(  # noqa: PLR0913 - as above
         self,
@@ -307,10 +291,6 @@ class TraceEvents:
             run.unread += 1
         self._close(run)
 
-    def _fail(self, run: Run, error: BaseException) -> None:
-        self._note_error(run, error)
-        self._close(run)
-
     def _note_error(self, run: Run, error: BaseException) -> None:
         """Keep how a run ended; an interrupt of a graph is no error."""
         if is_control_flow(error):
@@ -328,21 +308,26 @@ class TraceEvents:
             self._tracing.ended(run)
         self._submit(run)
 
-    def _end_well(self, run_id: UUID, outputs: Any) -> None:
+    def _end_well(self, run_id: UUID, outputs: Any, inputs: Any = None) -> None:
         run = None
         try:
             run = self._end(run_id)
             if run is not None:
+                if inputs is not None:
+                    self._keep_inputs(run, inputs)
                 self._finish(run, outputs)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
 
-    def _end_badly(self, run_id: UUID, error: BaseException) -> None:
+    def _end_badly(self, run_id: UUID, error: BaseException, inputs: Any = None) -> None:
         run = None
         try:
             run = self._end(run_id)
             if run is not None:
-                self._fail(run, error)
+                if inputs is not None:
+                    self._keep_inputs(run, inputs)
+                self._note_error(run, error)
+                self._close(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
 
