@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from tests.benchmarks.chat_model import FakeChat
 from tests.benchmarks.environment import variables
 from tests.benchmarks.peers import LEAST, PEERS, Peer, open_peer, versions
 from tests.benchmarks.sink import Counts, Sink
+from tests.elsewhere import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +97,6 @@ def counts_of(name: str, sink: Sink) -> tuple[str, Counts]:
             process.kill()
     assert process.returncode == 0
     return said, counted
-
-
-def is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is its parent
-        return False
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,26 +5,18 @@ See tests/engine_sdk/environment.py.
 
 from __future__ import annotations
 
-import importlib.util
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import pytest
+from tests.elsewhere import module_or_skip
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-class WithoutInstrumentor(pytest.Module):
-    """A test module that is not even imported, because what it imports is not installed."""
-
-    def collect(self) -> NoReturn:
-        reason = "needs the instrumentor: see tests/engine_sdk/environment.py"
-        pytest.skip(reason, allow_module_level=True)
+    import pytest
 
 
 def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> pytest.Module | None:
-    if importlib.util.find_spec("opentelemetry.instrumentation") is None:
-        return WithoutInstrumentor.from_parent(parent, path=module_path)
-    return None
+    reason = "needs the instrumentor: see tests/engine_sdk/environment.py"
+    return module_or_skip("opentelemetry.instrumentation", reason, module_path, parent)
