@@ -37,9 +37,9 @@ LONGEST = ("deploy", "soak", "process", "hosts", "daemon")
 """Directories whose tests start processes and wait for them."""
 
 
-ON_ONE_PYTHON = ("cli", "encoding", "project", "sandbox")
-"""Directories whose tests are arithmetic, commands' output, pages and the local Arthur: what they
-prove depends on no Python. What reaches Arthur is proven on each, by tests/fidelity."""
+ON_ONE_PYTHON = ("encoding",)
+"""Directories whose tests are arithmetic, so that what they prove depends on no Python. What comes
+of it is proven on each, by tests/fidelity."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by the marks
