@@ -167,7 +167,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
             api_key: The key; None for `ARTHUR_API_KEY`.
             service_version: Your application's version, which spans name, or None.
             settings: The relay's settings; from the environment when None. Unless they are given,
-                50 spans are sent at once, and 2 requests.
+                50 spans are sent at once, in one request at a time.
 
         Raises:
             ValueError: There is no key, or the Engine refused it; it has no such task, or several

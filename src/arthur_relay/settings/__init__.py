@@ -75,8 +75,12 @@ def _function(value: Any) -> Callable[[Any], Any] | None:
 
 
 ENGINE_BATCH_SIZE = 50
-ENGINE_MAX_IN_FLIGHT = 2
-"""What `batch_size` and `max_in_flight` are by default where rows go to Arthur Engine."""
+ENGINE_MAX_IN_FLIGHT = 1
+"""What `batch_size` and `max_in_flight` are by default where rows go to Arthur Engine.
+
+One request at a time keeps a trace's root last: the Engine starts its evaluations when it gets the
+root.
+"""
 
 MOST_HANGING = 128
 """How many requests, at most, are unanswered for so long that others are sent in their place."""

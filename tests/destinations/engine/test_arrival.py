@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def test_a_chain_arrives_as_one_trace(
     sandbox: ArthurSandbox, make_relay: Callable[..., Relay]
 ) -> None:
-    relay = make_relay()
+    relay = make_relay(max_in_flight=1)  # so that spans arrive in the order of their capture
     host_of(relay).tracing = Tracing(TraceScope.FULL)
     handler = ArthurCallbackHandler(relay=relay, model_id=TASK)
     config: Any = {"callbacks": [handler], "metadata": {"session_id": "s-1", "path": {"/a": 1}}}

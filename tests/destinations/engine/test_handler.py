@@ -55,9 +55,8 @@ def weather(city: str) -> str:
 
 
 def agent(*answers: Any) -> Any:
-    from langgraph.prebuilt import create_react_agent
-
-    return create_react_agent(chat(*answers), [weather])
+    prebuilt = pytest.importorskip("langgraph.prebuilt", reason="needs LangGraph")
+    return prebuilt.create_react_agent(chat(*answers), [weather])
 
 
 def attributes(span: dict[str, Any]) -> dict[str, Any]:
@@ -288,3 +287,16 @@ class TestFromEnv:
         monkeypatch.setenv("ARTHUR_API_KEY", "k")
         with pytest.raises(ConfigurationError, match="ARTHUR_TASK_ID"):
             ArthurCallbackHandler.from_env()
+
+
+def test_the_root_of_a_trace_comes_last(
+    sandbox: ArthurSandbox, make_handler: Callable[..., ArthurCallbackHandler]
+) -> None:
+    handler = make_handler(TASK, options={"batch_size": 1})  # each span in a request of its own
+    chain: Any = RunnableLambda(lambda text: [HumanMessage(text)]) | chat("Good.", "Good.")
+    chain.invoke("How are you?", config(handler))
+    handler.flush(10)
+    sandbox.faults.slow(0.3, times=1)  # so that a request at the same time would be first
+    chain.invoke("How are you?", config(handler))
+    handler.flush(10)
+    assert [not each["parent_span_id"] for each in sandbox.spans] == [False, False, True] * 2
