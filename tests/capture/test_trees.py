@@ -232,11 +232,14 @@ def test_failures_are_told_on_every_span_that_they_pass() -> None:
 
 def test_a_cancelled_chain_and_its_model() -> None:
     async def run(stage: Traced) -> None:
+        begun = asyncio.Event()
+
         async def wait(_: Any) -> None:
-            await asyncio.sleep(60)
+            begun.set()
+            await asyncio.Event().wait()
 
         running = asyncio.create_task(RunnableLambda(wait).ainvoke("x", config=stage.config))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -17,6 +17,9 @@ from arthur_relay.destinations.engine.hiding import REDACTED, Hiding
 from .models import answer, call, chat
 from .stage import Span, Traced, traced
 
+# By langchain-core 0.3.0, which reads a prompt's fields so when it is run.
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute")
+
 SECRET = "sesame-4711"
 
 

@@ -138,6 +138,13 @@ HUMAN: dict[str, Any] = {
 }
 
 
+def without_example(value: Any) -> Any:
+    """Leave out the one field that messages of older LangChains have more."""
+    if isinstance(value, dict):
+        return {name: without_example(each) for name, each in value.items() if name != "example"}
+    return [without_example(each) for each in value] if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -165,7 +172,7 @@ def test_values_of_other_classes(value: Any, expected: Any, captured: bool) -> N
     found = told([snapshot_state(value)[0] if captured else value])[0]
     if isinstance(found, dict):
         found.pop("type", None) if "messages" in found else None
-    assert found == expected
+    assert without_example(found) == expected
 
 
 def test_a_message_as_its_constructor() -> None:
