@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ class Strange:
     """No message."""
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # for langchain-core 0.3.0 it is in beta
+    REMOVED = RemoveMessage(id="1")
+
+
 def first(message: Any) -> Span:
     found: Run = run(inputs={"messages": [snapshot_state(message)[0]]})
     return encoded(found)
@@ -43,7 +49,7 @@ def first(message: Any) -> Span:
         (ToolMessage("a", tool_call_id="1"), "tool"),
         (FunctionMessage(content="a", name="f"), "function"),
         (ChatMessage(content="a", role="critic"), "critic"),
-        (RemoveMessage(id="1"), None),
+        (REMOVED, None),
         ({"role": "user", "content": "a"}, "user"),
         ({"type": "human", "content": "a"}, "user"),
         ({"type": "remove"}, None),
