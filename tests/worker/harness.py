@@ -120,6 +120,13 @@ class Host(StandingHost):
         return self.is_open
 
 
+class LoopClock(SystemClock):
+    """Durations of the loop's own, virtual clock; the real wall clock."""
+
+    def monotonic(self) -> float:
+        return anyio.current_time()
+
+
 @dataclass
 class Harness:
     """A worker with its parts, to be run inside of `running`; also what it needs of a thread."""
@@ -131,7 +138,7 @@ class Harness:
     wakes: int = 0
     run_elsewhere: Offload = _at_once
     spool: Spool | None = None
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=LoopClock)
 
     def __post_init__(self) -> None:
         self.buffer = MemoryBuffer(

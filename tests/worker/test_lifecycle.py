@@ -14,7 +14,7 @@ from arthur_relay.errors import CredentialsError, ModelError, UnreachableError
 from arthur_relay.row import Attempt, Batch
 from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.flush import FlushRequest
-from arthur_relay.worker.schema_registry import REFUSAL_SECONDS, REFUSALS_KEPT
+from arthur_relay.worker.model_inquiries import ANSWERS_KEPT, REFUSAL_SECONDS
 from arthur_relay.worker.worker import SWEEP_SECONDS
 from tests.worker.harness import (
     ScriptedDestination,
@@ -246,11 +246,12 @@ async def test_a_worker_that_died_while_it_asked_asks_again() -> None:
 
 @virtual
 async def test_refusals_are_remembered_up_to_a_number() -> None:
-    count = REFUSALS_KEPT + 200
+    count = ANSWERS_KEPT + 200
     h = harness(ScriptedDestination(schema_errors=[ModelError("no such model")] * count))
     async with h.running():
         for number in range(count):
             h.capture("a", model=f"wrong {number}")
         assert await h.flush(60)
-        assert len(h.worker.schemas._refused) == REFUSALS_KEPT
+        refusals = [h.worker.schemas.refusal(f"wrong {number}") for number in range(count)]
+        assert count - refusals.count(None) == ANSWERS_KEPT
     h.check(captured=count, rejected=count, pending=0)

@@ -140,6 +140,6 @@ async def test_ids_that_no_model_can_have_are_not_asked_for_and_not_kept() -> No
         assert await h.flush(10)
         h.check(delivered=1, rejected=20, pending=0)
         assert len(arthur.schema_requests) == 1
-        assert not h.worker.schemas._refused
+        assert list(h.worker.schemas.inquiries._answers) == [("good", False)]
         assert not h.worker.schemas._once._logged
         assert all(letter.size > 100_000 for _, letter in h.letters.letters())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,6 @@ class Models:
 
     pipeline: Pipeline
     timeout_seconds: float
-    _slow_until: float = 0.0
 
     async def answer(self, name: str, *, by_partner_id: bool, principal: Principal) -> Response:
         """Answer `GET /models/{id}`.
@@ -89,7 +87,7 @@ class Models:
             async with asyncio.timeout(FIRST_SECONDS):
                 return _refusal(await self._ask(key))
         except (TimeoutError, RelayError):
-            self._slow_until = time.monotonic() + AWAY_SECONDS
+            self.pipeline.inquiries.waited_in_vain()
             return ""
 
     async def _find(self, key: _Key, principal: Principal) -> dict[str, Any]:
@@ -130,7 +128,7 @@ class Models:
 
     def _is_away(self) -> bool:
         """Return whether Arthur was found away, or rows waited for it in vain, a moment ago."""
-        return time.monotonic() < self._slow_until or self.pipeline.inquiries.is_away(AWAY_SECONDS)
+        return self.pipeline.inquiries.is_away(AWAY_SECONDS)
 
     async def _ask(self, key: _Key) -> ModelAnswer:
         """Have Arthur asked, once for all who want to know the same.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
-import orjson
 from anyio.abc import TaskGroup
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never
 
@@ -24,6 +23,7 @@ from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
     ModelError,
+    RelayError,
     UnreachableError,
 )
 from arthur_relay.row import Row
@@ -39,11 +39,8 @@ from arthur_relay.worker.wake_up import WakeUp
 
 logger = WorkerLogger("arthur_relay.delivery")
 
-REFUSAL_SECONDS = 60.0
-"""How long a refusal is believed; then the next inference of the model makes us ask again."""
-
-REFUSALS_KEPT = 1000
-"""Models whose refusals are remembered; inferences may name any number that do not exist."""
+TROUBLES_KEPT = 1000
+"""Models whose trouble is remembered; inferences may name any number that do not exist."""
 
 MODELS_AT_ONCE = 16
 """Models that are asked for again and again at the same time, at most; a task of one costs 11 KB.
@@ -54,7 +51,7 @@ QUESTIONS_AT_ONCE = 2
 
 
 def _log_once() -> LogOnce:
-    return LogOnce(REFUSALS_KEPT)
+    return LogOnce(TROUBLES_KEPT)
 
 
 class LearnsModels(Protocol):
@@ -70,8 +67,8 @@ class SchemaRegistry:
     """Knows the encoders of the models, and loads those it does not know.
 
     `ask` and `give` may be called from any thread, and take effect when the worker looks; the rest
-    belongs to the worker's loop. `inquiries` asks for a daemon's clients, and tells what it learns
-    here.
+    belongs to the worker's loop. `inquiries` asks, also for a daemon's clients, and remembers what
+    was answered.
 
     Attributes:
         destination: Is asked for models, and says how it wants their rows.
@@ -84,10 +81,10 @@ class SchemaRegistry:
         host: Is told of each model that becomes known.
         wake_up: Woken when a model became known, or was refused.
         flow: Takes each question's end as it takes a delivery's.
-        clock: Tells how old answers are.
+        clock: Measures how old answers are.
         urgent: Whether the relay is closing, and waits have to be short.
         answered: Models that became known, or were refused, until somebody takes note.
-        inquiries: Asks for a daemon's clients.
+        inquiries: Asks the destination, once for all who want the same.
     """
 
     destination: Destination
@@ -106,7 +103,6 @@ class SchemaRegistry:
     _unreachable: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, RowEncoder] = field(default_factory=dict)
     _presumed: set[str] = field(default_factory=set)
-    _refused: dict[str, tuple[str, float]] = field(default_factory=dict)
     _loading: set[str] = field(default_factory=set)
     _queued: dict[str, int] = field(default_factory=dict)
     _questions: deque[tuple[str, "Future[None]"]] = field(default_factory=deque)
@@ -146,14 +142,9 @@ class SchemaRegistry:
         """Make a model known that need not be asked for. Any thread."""
         self._given.append(schema)
 
-    def take(self, document: dict[str, Any]) -> None:
-        """Make the model of a description known, if it is one whose rows can be encoded."""
-        schema = self._row_format.schema_from_text(
-            str(document.get("id", "")), orjson.dumps(document).decode()
-        )
-        if schema is not None:
-            self._learn(schema.model_id, schema)
-            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
+    def take(self, schema: Schema) -> None:
+        """Make a model known that a client has asked for."""
+        self._learn_and_keep(schema.model_id, schema)
 
     @property
     def unreachable(self) -> str:
@@ -163,7 +154,7 @@ class SchemaRegistry:
     @property
     def refused(self) -> str:
         """Why a model was refused lately, or "" when none was. Any thread."""
-        return next((reason for reason, _ in list(self._refused.values())), "")
+        return self.inquiries.refused
 
     @property
     def has_questions(self) -> bool:
@@ -184,21 +175,17 @@ class SchemaRegistry:
         self.inquiries.enter()
 
     def turn(self, group: TaskGroup) -> None:
-        """Take up what other threads have asked and given, and forget refusals that are old."""
-        now = anyio.current_time()
-        while self._refused and next(iter(self._refused.values()))[1] <= now:  # the oldest first
-            del self._refused[next(iter(self._refused))]
+        """Take up what other threads have asked and given."""
         self.inquiries.turn(group)
         while self._given:
             schema = self._given.popleft()
-            self._learn(schema.model_id, schema)
-            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
+            self._learn_and_keep(schema.model_id, schema)
         while self._questions:
             model_id, answer = self._questions.popleft()
             if model_id in self._encoders and model_id not in self._presumed:
                 _resolve(answer, None)
             else:
-                self._refused.pop(model_id, None)
+                self.inquiries.forget_refusal(model_id)
                 self._waiting.append((model_id, answer))
                 self.load(group, model_id)
 
@@ -242,14 +229,7 @@ class SchemaRegistry:
         """
         if len(model_id) > MAX_MODEL_CHARACTERS:
             return "unknown model"
-        found = self._refused.get(model_id)
-        if found is None:
-            return None
-        reason, until = found
-        if anyio.current_time() < until:
-            return reason
-        del self._refused[model_id]
-        return None
+        return self.inquiries.refusal(model_id)
 
     def load(self, group: TaskGroup, model_id: str) -> None:
         """Begin to ask for a model, unless that is under way. Returns at once."""
@@ -289,7 +269,7 @@ class SchemaRegistry:
             if attempts and self._queued:
                 raise _MakeWayError
             attempts += 1
-            return await self._fetch(model_id)
+            return await self._fetch(group, model_id)
 
         policy = AsyncRetrying(
             retry=retry_if_exception_type(UnreachableError),
@@ -315,9 +295,7 @@ class SchemaRegistry:
             self._refuse(model_id, error)
             self._answer(model_id, error)
         else:
-            self.question_ended("")
-            self._learn(model_id, schema)
-            self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
+            self._learn_and_keep(model_id, schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
                 logger.warning("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
@@ -328,32 +306,27 @@ class SchemaRegistry:
         self._start_next(group)
         self.wake_up.wake()
 
-    async def _fetch(self, model_id: str) -> Schema:
-        limit = self.settings.request_timeout_seconds
+    async def _fetch(self, group: TaskGroup, model_id: str) -> Schema:
         assert self._limiter is not None
         # What Arthur asked for is obeyed, whoever is in a hurry.
         await anyio.sleep_until(self._not_before.get(model_id, 0.0))
         try:
             async with self._limiter:
-                with anyio.fail_after(limit):
-                    return await self.destination.fetch_schema(model_id)
-        except Exception as error:
+                return await self.inquiries.fetch(
+                    group, model_id, timeout_seconds=self.settings.request_timeout_seconds
+                )
+        except RelayError as error:
+            reason = str(error)
             if isinstance(error, CredentialsError) and self.settings.spool_dir is not None:
-                # What can be kept waits until they are put right; who asked is told.
+                # What can be kept waits until they are put right; who asked gets the answer.
                 self._answer(model_id, error)
-                reason = str(error)
+                self.question_ended(reason)
             elif isinstance(error, ConfigurationError):
                 raise
-            elif isinstance(error, UnreachableError):
-                reason = str(error)
-                if error.retry_after_seconds is not None:
-                    not_before = anyio.current_time() + error.retry_after_seconds
-                    _forget_oldest(self._not_before)
-                    self._not_before[model_id] = not_before
-            elif isinstance(error, TimeoutError):
-                reason = f"no answer within {limit:g} s"
-            else:  # a bug must cost its model, not the worker
-                reason = f"internal error ({type(error).__name__})"
+            elif isinstance(error, UnreachableError) and error.retry_after_seconds is not None:
+                not_before = anyio.current_time() + error.retry_after_seconds
+                _forget_oldest(self._not_before)
+                self._not_before[model_id] = not_before
             if not self._unreachable:
                 logger.warning(
                     "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
@@ -361,8 +334,6 @@ class SchemaRegistry:
             if model_id not in self._unreachable:
                 _forget_oldest(self._unreachable)
             self._unreachable[model_id] = reason
-            if not (isinstance(error, UnreachableError) and error.throttled):
-                self.question_ended(reason)
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error
@@ -387,13 +358,15 @@ class SchemaRegistry:
                 reason = "credentials refused"
             case _:
                 reason = "model refused"
-        self._refused.pop(model_id, None)  # the newest come last
-        _forget_oldest(self._refused)
-        self._refused[model_id] = (reason, anyio.current_time() + REFUSAL_SECONDS)
+        self.inquiries.refuse(model_id, reason, is_of_model=isinstance(error, ModelError))
         self._encoders.pop(model_id, None)
         self.answered.append(model_id)
         if self._once.is_first(model_id):
             logger.warning("arthur-relay: %s", error)
+
+    def _learn_and_keep(self, model_id: str, schema: Schema) -> None:
+        self._learn(model_id, schema)
+        self.cache.keep(schema.model_id, self._row_format.schema_to_text(schema))
 
     def _learn(self, model_id: str, schema: Schema) -> None:
         self._encoders[model_id] = self._row_format.encoder(
@@ -420,7 +393,7 @@ class _MakeWayError(Exception):
 
 def _forget_oldest(by_model: dict[str, Any]) -> None:
     """Make room for one more, if there is none."""
-    while len(by_model) >= REFUSALS_KEPT:
+    while len(by_model) >= TROUBLES_KEPT:
         del by_model[next(iter(by_model))]
 
 

@@ -168,7 +168,11 @@ class ScopeDestination:
 
     async def fetch_schema(self, model_id: str) -> ModelSchema:
         """Ask for a model. See `Destination.fetch_schema`."""
-        return ModelSchema.from_json(await self.fetch_model(model_id))
+        return self.schema_of(await self.fetch_model(model_id))
+
+    def schema_of(self, document: Any) -> ModelSchema:
+        """Read a description of a model. See `ModelSchema.from_json`."""
+        return ModelSchema.from_json(document)
 
     async def fetch_model(self, model_id: str, *, by_partner_id: bool = False) -> Any:
         """Ask for a model, and return Arthur's whole description.
