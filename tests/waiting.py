@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,3 +33,23 @@ def wait_for(
         assert time.monotonic() < deadline, f"it has not become so in {seconds:g} s"
         time.sleep(look_seconds)
     return found
+
+
+async def turn_until(what: Callable[[], T | None], seconds: float = SECONDS) -> T:
+    """Let asyncio's loop take turns, one at least, until a function returns something.
+
+    Args:
+        what: Looks, after each turn.
+        seconds: How long it may take.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        TimeoutError: It has not come in time.
+    """
+    async with asyncio.timeout(seconds):
+        while True:
+            await asyncio.sleep(0)
+            if found := what():
+                return found

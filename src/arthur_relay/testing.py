@@ -140,7 +140,9 @@ class MemoryEngine:
                     self._annotations[trace_id] = {"trace_id": trace_id, **orjson.loads(row.body)}
         else:
             # Not needed by those who test inferences; it takes 0.1 s to import.
-            from arthur_relay.destinations.engine.span_bytes import read_spans  # noqa: PLC0415
+            from arthur_relay.destinations.engine.span_bytes import (  # noqa: PLC0415 - see above
+                read_spans,
+            )
 
             found = [span for row in batch.rows for span in read_spans(row.body)]
             with self._lock:

@@ -53,7 +53,7 @@ def test_a_message_is_copied_with_its_fields() -> None:
         [{"type": "text", "text": "a"}], tool_calls=[{"name": "f", "args": {"x": [1]}, "id": "1"}]
     )
     kept, _ = snapshot_state([message])
-    message.content[0]["text"] = "b"  # type: ignore[index]
+    message.content[0]["text"] = "b"  # type: ignore[index] # its content is a list
     message.tool_calls[0]["args"]["x"].append(2)
     message.response_metadata["late"] = True
     (snapshot,) = kept

@@ -18,6 +18,7 @@ from arthur_relay.daemon.server import Daemon
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.daemon.state import Phase
 from arthur_relay.settings import ENVIRONMENT_PREFIX
+from tests.waiting import turn_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,11 +283,8 @@ def starts_daemon() -> str:
     async def until_it_runs(found: Configuration) -> None:
         daemon = Daemon(found, load)
         running = asyncio.create_task(daemon.run())
-        while not running.done():
-            state = getattr(daemon, "state", None)
-            if state is not None and state.phase is Phase.RUNNING:
-                running.cancel()
-            await asyncio.sleep(0.01)
+        await turn_until(lambda: running.done() or daemon.state.phase is Phase.RUNNING)
+        running.cancel()
         await running
 
     try:

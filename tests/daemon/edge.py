@@ -164,9 +164,14 @@ class Edge:
         self._directory.cleanup()
 
     @property
+    def connections(self) -> set[Connection]:
+        """The connections that there are."""
+        return cast("set[Connection]", set(self.front._state.connections))
+
+    @property
     def connection(self) -> Connection | None:
         """The only connection, or None."""
-        return next(iter(self.front._state.connections), None)  # type: ignore[return-value]
+        return next(iter(self.connections), None)
 
     async def connect(self) -> Client:
         """Return a connection."""

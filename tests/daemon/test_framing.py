@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from arthur_relay.http_server import framing
 from arthur_relay.http_server.framing import HEAD_BYTES, MOST_PIPELINED
 from tests.daemon.edge import PATH, Edge, request, rows, statuses
+from tests.waiting import turn_until
 
 if TYPE_CHECKING:
+    from arthur_relay.http_server.connection import Connection
     from arthur_relay.http_server.framing import FramedProtocol
 
 pytestmark = pytest.mark.anyio
@@ -123,8 +126,7 @@ async def test_answers_to_whole_requests_come_before_a_refusal() -> None:
         for each in bad:
             edge.taken.may_answer.clear()
             answer = asyncio.create_task(edge.exchange(rows("a") + rows("b") + each))
-            while edge.taken.offers < 1:
-                await asyncio.sleep(0)
+            await turn_until(lambda: edge.taken.offers)
             edge.taken.may_answer.set()
             assert statuses(await answer) == [207, 207, 400], each
             edge.taken.offers = 0
@@ -137,7 +139,8 @@ async def test_a_request_that_does_not_arrive_costs_no_answer_to_others() -> Non
         client = await edge.connect()
         await client.send(rows("a") + b"GET /healthz HT")
         answer = asyncio.create_task(client.read_all())
-        await asyncio.sleep(0.4)  # longer than it may take
+        connection = await turn_until(lambda: edge.connection)
+        await turn_until(lambda: connection._has_ended)  # its time is over
         edge.taken.may_answer.set()
         assert statuses(await answer) == [207, 408]
         await client.close()
@@ -177,14 +180,19 @@ async def test_a_client_that_half_closes_gets_its_answers() -> None:
             edge.taken.rows.clear()
             edge.taken.may_answer.clear()
             client = await edge.connect()
+            connection = await turn_until(lambda: edge.connection)
             await client.send(sent)
             client.half_close()
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await turn_until(partial(has_heard_the_end, connection))
             edge.taken.may_answer.set()
             assert statuses(await client.read_all()) == expected
             assert [row.id for row in edge.taken.rows] == ["a"] * len(expected)
             await client.close()
+            await turn_until(lambda: edge.connection is None)
+
+
+def has_heard_the_end(connection: Connection) -> bool:
+    return connection._is_half_closed or connection.is_gone
 
 
 async def test_an_empty_line_keeps_no_connection() -> None:

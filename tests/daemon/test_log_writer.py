@@ -174,7 +174,7 @@ import threading
 def later():
     import time
     while threading.excepthook is threading.__excepthook__:
-        time.sleep(0.01)
+        time.sleep(0.01)  # looks again; the daemon has a time limit
     raise ValueError("canary")
 threading.Thread(target=later, name="mine", daemon=True).start()
 """

@@ -19,7 +19,7 @@ from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.measurements import IntakeCounts
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
-from tests.waiting import SECONDS, wait_for
+from tests.waiting import SECONDS, turn_until, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,16 +159,14 @@ async def test_who_does_not_read_keeps_no_place() -> None:
 
 async def ask_without_reading(edge: Edge) -> socket.socket:
     """Ask for what anybody may, until there is no room for the answers any more."""
-    before = set(edge.front._state.connections)
+    before = edge.connections
     client = socket.socket(socket.AF_UNIX)
     client.setblocking(False)
     client.connect(edge.address)
+    (connection,) = await turn_until(lambda: edge.connections - before)
     async with asyncio.timeout(SECONDS):
-        while not (found := set(edge.front._state.connections) - before):
-            await asyncio.sleep(0)
-        (connection,) = found
         rest = asked = request(X_Long="x" * 100)  # so that not too many come at once
-        while not (connection.flow.write_paused and connection.has_whole_request):  # type: ignore[union-attr]
+        while not (connection.flow.write_paused and connection.has_whole_request):
             with suppress(BlockingIOError):
                 rest = rest[client.send(rest) :] or asked
             await asyncio.sleep(0)
@@ -190,9 +188,7 @@ async def test_who_announces_much_and_sends_nothing_uses_up_no_room() -> None:
         for each in slow:
             await each.send(f"POST {PATH} HTTP/1.1\r\nContent-Length: 4096\r\n\r\n".encode())
             await each.send(b" " * 4000)
-        async with asyncio.timeout(SECONDS):
-            while edge.counts.body_bytes < 8000:
-                await asyncio.sleep(0)
+        await turn_until(lambda: edge.counts.body_bytes >= 8000)
         assert statuses(await edge.exchange(rows("a" * 3000))) == [503]
         for each in slow:
             await each.close()
@@ -328,8 +324,8 @@ async def test_a_client_that_is_gone_hands_no_rows_over() -> None:
     async with Edge() as edge:
         client = await edge.connect()
         await client.send(rows("a")[:-1])
-        while (connection := edge.connection) is None or connection.cycle is None:
-            await asyncio.sleep(0)
+        connection = await turn_until(lambda: edge.connection)
+        await turn_until(lambda: connection.cycle)
         connection.data_received(rows("a")[-1:])
         connection.transport.close()  # as TLS does, when the client says that it sends no more
         await connection_gone(edge)
@@ -338,8 +334,7 @@ async def test_a_client_that_is_gone_hands_no_rows_over() -> None:
 
 
 async def connection_gone(edge: Edge) -> None:
-    while edge.front._state.tasks:
-        await asyncio.sleep(0)
+    await turn_until(lambda: not edge.front._state.tasks)
 
 
 def test_a_restricted_token_learns_nothing_of_other_models(

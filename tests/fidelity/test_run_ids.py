@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from tests.callback.fakes import ResultModel
+from tests.waiting import turn_until
 
 if TYPE_CHECKING:
     from tests.fidelity.judged import Judged
@@ -90,8 +91,7 @@ async def test_two_calls_at_once_on_a_loop_with_one_id(arthur: Judged) -> None:
         )
         for prompt in prompts
     ]
-    while arthur.handler.relay.stats().open_runs < len(prompts):
-        await asyncio.sleep(0)
+    await turn_until(lambda: arthur.handler.relay.stats().open_runs == len(prompts))
     model.gate.set()
     await asyncio.gather(*calls)
     check(arthur, run_id, prompts)

@@ -390,7 +390,7 @@ else:
     import eventlet.hubs
     eventlet.hubs.get_hub().schedule_call_global(0, close)
 while not results:
-    time.sleep(0.001)
+    time.sleep(0.001)  # looks again; the program has a time limit
 assert counts(results[0]) == (1, 0, {}, False)
 """,
     )

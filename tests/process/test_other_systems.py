@@ -118,7 +118,7 @@ with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0.01)) as rela
         relay.capture(Inference(input_text="in", output_text="out"))
         assert relay.flush(30).delivered == number
         while not relay._host.is_at_rest:
-            time.sleep(0.01)
+            time.sleep(0.01)  # looks again; the program has a time limit
 assert relay.close().delivered == 2
 """,
     )
@@ -140,7 +140,7 @@ with Relay.from_env(settings=settings) as relay:
     for number in range(1200):  # of 3 KB, and rows may take 2.5 MB
         relay.capture(Inference(input_text="in " * 1000, output_text="out", model_id="m"))
         while number % 50 == 0 and len(relay._host.pipeline.queue):
-            time.sleep(0.01)
+            time.sleep(0.01)  # looks again, likewise
     stats = relay.stats()
     assert stats.pending == 1200, stats
     assert stats.dropped == {}, stats

@@ -14,6 +14,7 @@ from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.thread import Runtime
 from tests.relay.relays import Job
+from tests.waiting import turn_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,14 +80,12 @@ def test_a_slow_look_up_does_not_hold_who_gave_up(fails: bool) -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
         question = asyncio.ensure_future(loop.getaddrinfo("slow", 80))
-        while not asked.is_set():
-            await asyncio.sleep(0)
+        await turn_until(asked.is_set)
         question.cancel()
         with pytest.raises(asyncio.CancelledError):
             await question
         go_on.set()
-        while not done.is_set():
-            await asyncio.sleep(0)
+        await turn_until(done.is_set)
 
     _with_resolver(lookup, test)
 

@@ -108,7 +108,7 @@ def test_an_answer_for_another_number_of_rows_is_not_understood(outcomes: int) -
         async def deliver(batch: Batch) -> Attempt:
             return next(answers, None) or await ScriptedDestination.deliver(destination, batch)
 
-        destination.deliver = deliver  # type: ignore[method-assign]
+        destination.deliver = deliver  # type: ignore[method-assign] # one that answers amiss
         async with h.running():
             h.capture_many(3)
             assert await h.flush()

@@ -28,7 +28,14 @@ from arthur_relay.row import (
 )
 from tests.buffers.spools import connection_of, crash, new_spool
 from tests.dead_letters.test_dead_letters import Broken
-from tests.worker.harness import Harness, ScriptedDestination, run, settings_of, unavailable
+from tests.worker.harness import (
+    Harness,
+    ScriptedDestination,
+    delivered,
+    run,
+    settings_of,
+    unavailable,
+)
 
 START = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -139,7 +146,7 @@ def test_a_bad_row_is_found_sooner_by_the_next_process(tmp_path: Path) -> None:
         if any(row.id == "m7" for row in batch.rows):
             outcome = Outcome(Verdict.RETRY, "http 500", 500)
             return Attempt((outcome,) * len(batch.rows), Failure.UNAVAILABLE, "http 500")
-        return ScriptedDestination().script(batch, 0)  # type: ignore[return-value]
+        return delivered(batch)
 
     destination = ScriptedDestination(script)
 

@@ -66,7 +66,7 @@ class SpanEncoder:
         hiding: Hiding = Hiding(),  # noqa: B008 - immutable
     ) -> None:
         # Not before the worker encodes: OpenTelemetry's messages take 0.1 s to import.
-        from arthur_relay.destinations.engine import (  # noqa: PLC0415
+        from arthur_relay.destinations.engine import (  # noqa: PLC0415 - see above
             attributes,
             failures,
             span_bytes,

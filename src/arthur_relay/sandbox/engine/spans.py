@@ -56,8 +56,8 @@ def read_request(body: bytes) -> list[Span]:
     """
     try:
         # Imported here: who plays Arthur Scope alone needs none of it.
-        from google.protobuf.message import DecodeError  # noqa: PLC0415
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+        from google.protobuf.message import DecodeError  # noqa: PLC0415 - see above
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - see above
             ExportTraceServiceRequest,
         )
     except ImportError as error:
