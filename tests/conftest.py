@@ -22,6 +22,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from arthur_relay.sandbox import ArthurSandbox
+
 pytest.register_assert_rewrite(
     "tests.worker.harness",
     "tests.process.scripts",
@@ -49,6 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).parts[0] in ON_ONE_PYTHON:
             item.add_marker(pytest.mark.one_python)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArthurSandbox]:
+    """An Arthur of the test's own, with nothing in it."""
+    # Not before a test wants one: the environments of some have not what it takes.
+    from arthur_relay.sandbox import ArthurSandbox
+
+    with ArthurSandbox() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -10,17 +10,10 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableConfig
 
 from arthur_relay import ArthurCallbackHandler, RelaySettings
-from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.stats import DropReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
+    from arthur_relay.sandbox import ArthurSandbox
 
 
 def handler_of(

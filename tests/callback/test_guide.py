@@ -17,13 +17,12 @@ from langchain_openai import ChatOpenAI
 
 from arthur_relay import ArthurCallbackHandler, CredentialsError
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 from tests.readme import python_block
 
 from .provider import said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_core.messages import BaseMessage
 
     from .provider import Provider
@@ -34,20 +33,12 @@ ASKED = b">>> input >>>\r\n>>>: "
 
 
 @pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
 def environment(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the provider is, and nothing about Arthur."""
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     monkeypatch.setenv("OPENAI_API_BASE", provider.url)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_"):
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch)
 
 
 def histories() -> list[str]:

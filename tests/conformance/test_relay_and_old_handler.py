@@ -75,18 +75,9 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("API_KEY", "LOGIN", "PASSWORD", "ENDPOINT_URL", "ORGANIZATION_ID"):
-        monkeypatch.delenv(f"ARTHUR_{name}", raising=False)
-    monkeypatch.setenv("ARTHUR_LAST_MODEL_ID", "")  # the SDK sets it; put it back afterwards
+def no_relay_is_left() -> Iterator[None]:
     yield
     registry().close_all()
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 WAIT_SECONDS = 0.25

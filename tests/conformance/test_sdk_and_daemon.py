@@ -31,19 +31,6 @@ pytestmark = pytest.mark.conformance
 TOKEN = "0123456789abcdef-sdk"
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "LOGIN", "PASSWORD", "ENDPOINT_URL", "ORGANIZATION_ID"):
-        monkeypatch.delenv(f"ARTHUR_{name}", raising=False)
-    monkeypatch.setenv("ARTHUR_LAST_MODEL_ID", "")  # the SDK sets it; put it back afterwards
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
-
-
 @pytest.fixture
 def daemon(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[DaemonProcess]:
     (tmp_path / "tokens").write_text(f"sdk:{TOKEN}\n")

@@ -25,24 +25,11 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from arthur_relay.sandbox import ArthurSandbox, demo_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 pytestmark = pytest.mark.conformance
 
 OK = {"message": "success", "status": 200}
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "LOGIN", "PASSWORD", "ENDPOINT_URL", "ORGANIZATION_ID"):
-        monkeypatch.delenv(f"ARTHUR_{name}", raising=False)
-    monkeypatch.setenv("ARTHUR_LAST_MODEL_ID", "")  # the SDK sets it; put it back afterwards
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 def connect(sandbox: ArthurSandbox, **credentials: Any) -> Any:

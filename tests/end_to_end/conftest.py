@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from langchain_core.outputs import Generation, LLMResult
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.destinations import http_logging
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,15 +35,7 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
+    forget_arthur(monkeypatch)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.sandbox import ArthurSandbox
 from tests.hosts.notes import Notes
 from tests.hosts.programs import Programs
 
@@ -14,11 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
+    from arthur_relay.sandbox import ArthurSandbox
 
 
 @pytest.fixture

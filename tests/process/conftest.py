@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.sandbox import ArthurSandbox
 from tests.process.scripts import Scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
+    from arthur_relay.sandbox import ArthurSandbox
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shlex
 import textwrap
@@ -22,6 +21,7 @@ from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from arthur_relay.stats import DropReason, FlushResult, HealthStatus, Stats
 from arthur_relay.testing import MemoryDestination
+from tests.environment import forget_arthur
 from tests.readme import (
     ROOT,
     command,
@@ -232,12 +232,6 @@ def test_redactors_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = destination.inferences
     assert row["inference_data"]["input_text"] == "[a name], [redacted: email]"
     assert row["inference_data"]["output_text"] == "Hello, [a name]"
-
-
-def forget_arthur(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
-            monkeypatch.delenv(name)
 
 
 def test_the_command_that_sets_a_fault() -> None:

@@ -12,15 +12,12 @@ from arthur_relay.credentials import check_url, credentials_from_environment, re
 from arthur_relay.errors import ConfigurationError, CredentialsError
 from arthur_relay.settings import Connect, Durability, Overflow, Trace
 from arthur_relay.settings.types import BuiltInRedactor
+from tests.environment import forget_arthur
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_"):
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch)
 
 
 OTHER: dict[str, tuple[str, Any]] = {
