@@ -63,6 +63,17 @@ ASYNC: dict[str, Callable[[Any, list[str], Any], Awaitable[None]]] = {
 }
 
 
+ALL_CALLS = [*SYNC, *ASYNC]
+
+
+async def call(how: str, model: Any, handler: Any, *prompts: str) -> None:
+    """Call a model in one of the ways."""
+    if how in SYNC:
+        SYNC[how](model, list(prompts), handler)
+    else:
+        await ASYNC[how](model, list(prompts), handler)
+
+
 def _batch(model: Any, prompts: list[str]) -> Any:
     if isinstance(model, BaseChatModel):
         return [[HumanMessage(prompt)] for prompt in prompts]

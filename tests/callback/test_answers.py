@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration
 
-from .calls import ASYNC, SYNC
+from .calls import ALL_CALLS, SYNC, call
 from .fakes import ChunkModel, ResultModel
 from .provider import USAGE, Reply, pieces, said
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .arthur import Arthur
     from .provider import Provider
 
-ALL_CALLS = [*SYNC, *ASYNC]
 CALLS = (
     {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}},
     {"id": "c2", "type": "function", "function": {"name": "ü", "arguments": '{"text": "é\\n"}'}},
@@ -27,13 +26,6 @@ PARSED = [
     {"name": "add", "args": {"a": 1, "b": 2}, "id": "c1", "type": "tool_call"},
     {"name": "ü", "args": {"text": "é\n"}, "id": "c2", "type": "tool_call"},
 ]
-
-
-async def call(how: str, model: Any, handler: Any, *prompts: str) -> None:
-    if how in SYNC:
-        SYNC[how](model, list(prompts), handler)
-    else:
-        await ASYNC[how](model, list(prompts), handler)
 
 
 @pytest.mark.anyio

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration
 
 from .arthur import TEXT_ONLY, extra
-from .calls import ASYNC, SYNC
+from .calls import ALL_CALLS, ASYNC, SYNC, call
 from .fakes import ChunkModel, ResultModel
 from .provider import Reply, pieces, said
 
@@ -25,20 +25,12 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Any]
 
-ALL_CALLS = [*SYNC, *ASYNC]
 PARTIAL = "".join(pieces(said("hi"))[:2])
 
 
 @pytest.fixture(params=["chat_openai", "openai_llm"])
 def make(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-async def call(how: str, model: Any, handler: Any, *prompts: str) -> None:
-    if how in SYNC:
-        SYNC[how](model, list(prompts), handler)
-    else:
-        await ASYNC[how](model, list(prompts), handler)
 
 
 @pytest.mark.anyio

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
+from tests.daemon.certificates import issue_certificate
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
 
@@ -224,23 +223,13 @@ TOKEN = "0123456789abcdef-tls"
 def test_tls_and_its_renewal(
     start: Callable[..., DaemonProcess], sandbox: ArthurSandbox, tmp_path: Path
 ) -> None:
-    certificate, key, tokens = (tmp_path / name for name in ("cert", "key", "tokens"))
-
-    def issue() -> ssl.SSLContext:
-        authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1")
-        issued.private_key_pem.write_to_path(key)
-        certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
-        return context
-
-    first = issue()
+    tokens = tmp_path / "tokens"
+    first = issue_certificate(tmp_path)
     tokens.write_text(f"one:{TOKEN}:{sandbox.model_id}\n")
     daemon = start(
         ARTHUR_RELAY_DAEMON_LISTEN="127.0.0.1:0",
-        ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE=str(certificate),
-        ARTHUR_RELAY_DAEMON_TLS_KEY=str(key),
+        ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE=str(tmp_path / "cert"),
+        ARTHUR_RELAY_DAEMON_TLS_KEY=str(tmp_path / "key"),
         ARTHUR_RELAY_DAEMON_TOKENS_FILE=str(tokens),
     ).wait_until_ready()
     url = f"https://{daemon.address('taking rows on')}"
@@ -250,12 +239,12 @@ def test_tls_and_its_renewal(
     assert client.post(path.format("other"), json=[row("a")]).status_code == 403
     assert client.get(f"/api/v3/models/{sandbox.model_id}").status_code == 200
     assert client.get("/metrics").status_code == 404, "not on this door"
-    second = issue()
+    second = issue_certificate(tmp_path)
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_log("reloaded: ")
     renewed = daemon.client(url, verify=second, headers={"Authorization": TOKEN})
     assert renewed.post(path.format(sandbox.model_id), json=[row("b")]).status_code == 207
-    key.write_text("no key")
+    (tmp_path / "key").write_text("no key")
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_log("can't be loaded")
     again = daemon.client(url, verify=second, headers={"Authorization": TOKEN})

@@ -6,17 +6,16 @@ import asyncio
 import os
 import resource
 import socket
-import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 
 from arthur_relay.daemon.auth import Endpoint, Principal, Token
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.measurements import IntakeCounts
+from tests.daemon.certificates import issue_certificate
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
 from tests.waiting import SECONDS, turn_until, wait_for
@@ -208,17 +207,11 @@ def test_when_all_newcomers_wait_for_an_answer_nobody_is_let_in() -> None:
 
 
 def test_handshakes_count(start: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    certificate, key = tmp_path / "cert", tmp_path / "key"
-    issued.private_key_pem.write_to_path(key)
-    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = issue_certificate(tmp_path)
     daemon = start(
         ARTHUR_RELAY_DAEMON_LISTEN="127.0.0.1:0",
-        ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE=str(certificate),
-        ARTHUR_RELAY_DAEMON_TLS_KEY=str(key),
+        ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE=str(tmp_path / "cert"),
+        ARTHUR_RELAY_DAEMON_TLS_KEY=str(tmp_path / "key"),
         ARTHUR_RELAY_DAEMON_MAX_CONNECTIONS="10",
     ).wait_until_ready()
     host, _, port = daemon.address("taking rows on").partition(":")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import ssl
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import trustme
 
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.errors import SettingsError
+from tests.daemon.certificates import issue_certificate
 from tests.daemon.process import DaemonProcess, arrived, row
 from tests.waiting import wait_for
 
@@ -179,16 +178,10 @@ def test_a_tcp_socket_that_is_passed_is_the_tcp_door(
 def test_a_tcp_socket_that_is_passed_has_its_certificate(
     sandbox: ArthurSandbox, tmp_path: Path
 ) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    certificate, key = tmp_path / "cert", tmp_path / "key"
-    issued.private_key_pem.write_to_path(key)
-    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = issue_certificate(tmp_path)
     variables = {
-        "ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE": str(certificate),
-        "ARTHUR_RELAY_DAEMON_TLS_KEY": str(key),
+        "ARTHUR_RELAY_DAEMON_TLS_CERTIFICATE": str(tmp_path / "cert"),
+        "ARTHUR_RELAY_DAEMON_TLS_KEY": str(tmp_path / "key"),
     }
     prefix = [sys.executable, "-c", ACTIVATE, "0"]
     with DaemonProcess(sandbox, tmp_path, prefix=prefix, variables=variables) as daemon:
