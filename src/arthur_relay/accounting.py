@@ -191,11 +191,11 @@ class ModelLedger:
         # First from models with missing rows; the rest from any model with pending rows.
         for surplus in (held, Counter[str]()):
             for label, pending_rows in pending.items():
-                gone = min(rows, max(0, pending_rows - surplus[label]))
-                pending[label] -= gone
-                rows -= gone
-                if gone:
-                    self._dropped[label, reason] += gone
+                lost = min(rows, max(0, pending_rows - surplus[label]))
+                pending[label] -= lost
+                rows -= lost
+                if lost:
+                    self._dropped[label, reason] += lost
 
     def accounts(self) -> Accounts:
         """Return a consistent reading. Any thread."""

@@ -71,12 +71,12 @@ def safe_traceback(error: BaseException) -> str:
     """
     lines = []
     waiting: list[BaseException | None] = [error]
-    told: set[int] = set()  # causes can form a circle
+    seen: set[int] = set()  # causes can form a circle
     while waiting:
         found = waiting.pop()
-        if found is None or id(found) in told:
+        if found is None or id(found) in seen:
             continue
-        told.add(id(found))
+        seen.add(id(found))
         lines += [f"{type(found).__name__}, from:\n", *traceback.format_tb(found.__traceback__)]
         waiting.append(found.__cause__ or found.__context__)
         if isinstance(found, BaseExceptionGroup):

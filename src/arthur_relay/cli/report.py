@@ -74,8 +74,8 @@ class Report:
     def conclude(self, sentence: str, style: str) -> None:
         """Print the last line."""
         warnings = self.count("!")
-        told = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
-        Console(highlight=False, soft_wrap=True).print(Text(f"{sentence}{told}.", style))
+        counted = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
+        Console(highlight=False, soft_wrap=True).print(Text(f"{sentence}{counted}.", style))
 
 
 def table(report: Report) -> Padding:

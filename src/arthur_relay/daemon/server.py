@@ -71,8 +71,6 @@ LAST_SHARE = 0.4
 """The last part of the shutdown, in seconds at most and as a share of its time: requests to Arthur
 that are in flight end in it, and no other one starts."""
 
-POLL_SECONDS = 0.02
-
 
 class Daemon:
     """The relay of a host. Created and run in the main thread, on a loop of its own.

@@ -26,7 +26,7 @@ SMOOTHING = 0.3
 """The largest weight of the newest answer in the mean; less where a round has more answers."""
 
 DEVIATION_SMOOTHING = 0.02
-"""Weight of the newest answer in the mean deviation; fifty of them tell how much answers vary."""
+"""Weight of the newest answer in the mean deviation; fifty of them show how much answers vary."""
 
 BETTER_NOISE_FACTOR = 2.0
 """Times are better than the good ones when they differ by so many standard deviations of the mean.

@@ -80,7 +80,7 @@ class RowFormat(Protocol[SchemaT]):
 
         Args:
             schema: The model.
-            omissions: Told of each value that can't be sent.
+            omissions: Counts each value that can't be sent.
             privacy: What may be sent of each text; everything when None.
         """
         ...

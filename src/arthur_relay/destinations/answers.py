@@ -49,7 +49,7 @@ def whole(
 
 
 def malformed(batch: Batch, reason: str) -> Attempt:
-    """Return an attempt whose answer does not tell what became of the rows."""
+    """Return an attempt whose answer does not say what became of the rows."""
     return whole(batch, RETRY, Failure.MALFORMED, reason, may_have_arrived=True)
 
 

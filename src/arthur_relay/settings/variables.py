@@ -80,11 +80,6 @@ class Unknown(NamedTuple):
     """The variable that was probably meant, or None."""
 
     @property
-    def is_of_privacy(self) -> bool:
-        """Whether a setting of privacy was meant."""
-        return self.nearest in PRIVACY
-
-    @property
     def sentence(self) -> str:
         """The sentence that reports it."""
         hint = f": did you mean {self.nearest}?" if self.nearest else "."

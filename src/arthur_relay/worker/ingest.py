@@ -105,7 +105,7 @@ class IngestQueue:
     _failed_at: float | None = None
 
     def offer(self, batch: IngestBatch) -> None:
-        """Hand rows over; their client is told once whether they are safe. Never waits."""
+        """Hand rows over; their client hears once whether they are safe. Never waits."""
         self._batches.append(batch)
         if self._closed:  # looked at after the append, so that `close` sees the batch, or we this
             self.close()

@@ -26,7 +26,7 @@ class KnownModels:
     """Outlives a fork, unlike the pipeline that asks. Any thread.
 
     Attributes:
-        wanted: By model, what of a run its inferences can have; only what Arthur has told is in
+        wanted: By model, what of a run its inferences can have; only what Arthur has said is in
             here.
     """
 
@@ -52,7 +52,7 @@ class KnownModels:
             pipeline.give_model(schema)
 
     def ask(self, model_id: str, pipeline: Pipeline, *, timeout_seconds: float) -> None:
-        """Wait until Arthur has told of a model, which it is asked once.
+        """Wait until Arthur has described a model; it is asked once.
 
         While very many questions have no answer, no other is asked here: the worker asks for a
         model itself when there is an inference of it.

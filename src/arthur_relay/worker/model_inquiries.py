@@ -87,7 +87,7 @@ class TakesModels(Protocol):
 
 
 class ObservesInquiries(Protocol):
-    """Is told how each question of a client ended. The worker's thread; must not block."""
+    """Observes how each question of a client ended. The worker's thread; must not block."""
 
     def on_inquiry(self, error: RelayError | None) -> None:
         """Take in why a question had no answer, or None when it had one."""
@@ -134,8 +134,8 @@ class ModelInquiries:
         destination: Is asked.
         models: Takes in what was found out.
         timeout_seconds: How long an answer to a client may take.
-        clock: Tells how old an answer is.
-        observers: Told how each question of a client ended. Added before the start.
+        clock: Measures how old an answer is.
+        observers: Observe how each question of a client ended. Added before the start.
     """
 
     destination: Destination | DescribesModels
@@ -381,7 +381,7 @@ def _is_silence(question: _Question) -> bool:
     match question.error:
         case UnreachableError(throttled=throttled):
             return not throttled
-        case CredentialsError():  # it is there: probes would tell nothing
+        case CredentialsError():  # it is there: a probe would find out nothing
             return False
         case _:
             return bool(question.clients)

@@ -89,7 +89,7 @@ class Pipeline:
         created_pid: The process that it belongs to.
         started_pid: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
-        ended: Set when the worker has gone and everything left is accounted for.
+        ended: Set when the worker has ended and everything left is accounted for.
         logged_end: Whether the log says what was left at the end.
     """
 

@@ -78,7 +78,7 @@ class SchemaRegistry:
         random: The randomness of jitter.
         ledger: Counts values that an encoder leaves out.
         privacy: Given to each encoder.
-        host: Is told of each model that becomes known.
+        host: Learns each model that becomes known.
         wake_up: Woken when a model became known, or was refused.
         flow: Takes each question's end as it takes a delivery's.
         clock: Measures how old answers are.
@@ -148,7 +148,7 @@ class SchemaRegistry:
 
     @property
     def unreachable(self) -> str:
-        """Why a model could not be asked for lately, or "" when all have been told. Any thread."""
+        """Why a model could not be asked for lately, or "" when all could be. Any thread."""
         return next(iter(list(self._unreachable.values())), "")
 
     @property
@@ -205,7 +205,7 @@ class SchemaRegistry:
         return self._encoders.get(model_id)
 
     def presumed_encoder(self, model_id: str) -> RowEncoder:
-        """Return an encoder for a model that Arthur does not tell of, with the usual attributes.
+        """Return an encoder for a model that Arthur refuses, with the usual attributes.
 
         What it makes is for people, and for another try once the model is there.
         """
@@ -223,7 +223,7 @@ class SchemaRegistry:
         return [encoder.schema for encoder in list(self._encoders.values())]
 
     def refusal(self, model_id: str) -> str | None:
-        """Return why Arthur refused to tell of the model, or None when it has not lately.
+        """Return why Arthur refused the model lately, or None.
 
         What no model's id can be is not asked for, and not remembered.
         """
@@ -349,7 +349,7 @@ class SchemaRegistry:
         return encoder.shrink(row) if encoder is not None else None
 
     def _refuse(self, model_id: str, error: ConfigurationError) -> None:
-        """Remember for a while that Arthur has refused to tell of a model."""
+        """Remember for a while that Arthur has refused a model."""
         match error:
             case ModelError():
                 reason = error.reason

@@ -43,7 +43,7 @@ class Encoder:
 
     Args:
         schema: The model as Arthur has registered it; only registered attributes are sent.
-        omissions: Told of each attribute whose value can't be coerced to its type, or
+        omissions: Counts each attribute whose value can't be coerced to its type, or
             would reveal what is kept back of the texts.
         privacy: What may be sent of each text; everything when None.
     """
@@ -64,9 +64,9 @@ class Encoder:
             name: coercer(kind, partial(omissions.omit, name))
             for name, kind in schema.types.items()
         }
-        told = given = coercers
+        of_run = given = coercers
         if privacy is not None:
-            told = privacy.for_run_values(coercers, schema.types)
+            of_run = privacy.for_run_values(coercers, schema.types)
             given = privacy.for_application_values(
                 coercers, schema.types, output_tokens=schema.tokens
             )
@@ -74,12 +74,12 @@ class Encoder:
         from_run = self._texts | {schema.likelihoods, schema.tokens}
         rest = {name: coerce for name, coerce in given.items() if name not in from_run}
         self._own = [
-            (name, RUN_VALUES[name].of, told[name], coerce)
+            (name, RUN_VALUES[name].of, of_run[name], coerce)
             for name, coerce in rest.items()
             if name in RUN_VALUES
         ]
         self._others = [(name, coerce) for name, coerce in rest.items() if name not in RUN_VALUES]
-        self._outcome = told.get("outcome")
+        self._outcome = of_run.get("outcome")
         # A good inference has the same outcome each time, unless a redactor sees it.
         self._ok = _value_of_ok(self._outcome) if privacy is None else None
         self._duration = None if "duration" in self._texts else given.get("duration")
