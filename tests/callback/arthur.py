@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from arthur_relay import ArthurCallbackHandler, RelaySettings
 from arthur_relay.sandbox import ArthurSandbox, attribute, demo_attributes
+from tests.delivered import DeliveredRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ def extra(**types: str) -> tuple[dict[str, Any], ...]:
     return tuple(attribute(name, kind, "NON_INPUT_DATA") for name, kind in types.items())
 
 
-class Arthur:
+class Arthur(DeliveredRows):
     """A running sandbox and a handler of it, inside of the `with` block.
 
     Args:
@@ -78,15 +79,6 @@ class Arthur:
         """The rows that arrived, as JSON, oldest first."""
         self.stats()
         return self.sandbox.inferences
-
-    def data(self) -> list[dict[str, Any]]:
-        """The rows' attributes, by name."""
-        return [row["inference_data"] for row in self.rows()]
-
-    def only(self) -> dict[str, Any]:
-        """The attributes of the only row."""
-        (row,) = self.data()
-        return row
 
     def _look_into_the_books(self) -> Stats:
         stats = self.handler.relay.stats()

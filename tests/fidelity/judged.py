@@ -8,6 +8,7 @@ from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
 from arthur_relay.destinations.scope.schema import Attribute
 from arthur_relay.sandbox.validation import Schema, check_inference
 from arthur_relay.testing import MemoryDestination
+from tests.delivered import DeliveredRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30.0
 
 
-class Judged:
+class Judged(DeliveredRows):
     """A relay and a handler of it, inside of the `with` block; checks the relay's books at its end.
 
     Args:
@@ -65,15 +66,6 @@ class Judged:
         ids = [check_inference(self._judge, _as_sent(row)) for row in rows]
         assert len(set(ids)) == len(ids)
         return rows
-
-    def data(self) -> list[dict[str, Any]]:
-        """The rows' attributes, by name."""
-        return [row["inference_data"] for row in self.rows()]
-
-    def only(self) -> dict[str, Any]:
-        """The attributes of the only row."""
-        (row,) = self.data()
-        return row
 
     def _look_into_the_books(self) -> Stats:
         stats = self._relay.stats()

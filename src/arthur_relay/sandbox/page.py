@@ -20,12 +20,14 @@ from arthur_relay.sandbox.answers import answer_json, read_json_object
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
     from starlette.responses import Response
 
     from arthur_relay.sandbox.core import Core
     from arthur_relay.sandbox.ticks import Ticks
 
+USUAL_PAGE_ROWS: Final = 50
 MAX_PAGE_ROWS: Final = 200
 # Under load the page hears of changes this often, not once a request.
 _PAUSE_SECONDS: Final = 0.1
@@ -90,13 +92,13 @@ class _Page:
 
     async def inferences(self, request: Request) -> Response:
         query = request.query_params
-        limit = _number(query.get("limit"), "limit")
+        before, limit = _part(query)
         page = await run_in_threadpool(
             self._core.page,
             model_id=query.get("model_id") or None,
             search=query.get("q", ""),
-            before=_number(query.get("before"), "before"),
-            limit=50 if limit is None else min(limit, MAX_PAGE_ROWS),
+            before=before,
+            limit=limit,
         )
         return answer_json(page)
 
@@ -107,13 +109,8 @@ class _Page:
         return answer_json(found.row)
 
     async def traces(self, request: Request) -> Response:
-        query = request.query_params
-        limit = _number(query.get("limit"), "limit")
-        page = await run_in_threadpool(
-            self._core.engine.traces,
-            before=_number(query.get("before"), "before"),
-            limit=50 if limit is None else min(limit, MAX_PAGE_ROWS),
-        )
+        before, limit = _part(request.query_params)
+        page = await run_in_threadpool(self._core.engine.traces, before=before, limit=limit)
         return answer_json(page)
 
     async def trace(self, request: Request) -> Response:
@@ -159,6 +156,12 @@ async def _first(one: Awaitable[Any], other: Awaitable[Any] | None, seconds: flo
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def _part(query: QueryParams) -> tuple[int | None, int]:
+    """Return which part of a list is asked for: before which number, and at most how many."""
+    before, limit = _number(query.get("before"), "before"), _number(query.get("limit"), "limit")
+    return before, USUAL_PAGE_ROWS if limit is None else min(limit, MAX_PAGE_ROWS)
 
 
 def _number(text: str | None, name: str) -> int | None:

@@ -209,7 +209,7 @@ class EncodeStage:
 
 
 def _without_body(capture: Encodable) -> Row:
-    """Return a row without a body, for a capture that makes none: it says of which inference."""
+    """Return a row without a body, for a capture that makes none; it has the inference's id."""
     is_truth = isinstance(capture, CapturedGroundTruth)
     kind = RowKind.GROUND_TRUTH if is_truth else RowKind.INFERENCE
     row_id, model_id = clean_text(inference_id_of(capture)), clean_text(capture.model_id)

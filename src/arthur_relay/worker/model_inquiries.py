@@ -96,7 +96,7 @@ class ObservesInquiries(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """One that is on its way, or waits for its turn, and who wants to know."""
+    """A question on its way, or waiting for its turn, and the clients that wait for its answer."""
 
     seconds: float
     """How long the answer may take, once the question has set off."""
@@ -177,7 +177,7 @@ class ModelInquiries:
     def is_away(self, seconds: float) -> bool:
         """Return whether Arthur had no answer in time, less than so long ago.
 
-        It was the last question that had none, or somebody waited in vain.
+        That is so when the last question had none, or a client waited in vain.
         """
         return any(
             at is not None and self.clock.monotonic() < at + seconds
@@ -185,7 +185,7 @@ class ModelInquiries:
         )
 
     def waited_in_vain(self) -> None:
-        """Remember that somebody could not wait for an answer any longer."""
+        """Remember that a client could not wait for an answer any longer."""
         self._in_vain_at = self.clock.monotonic()
 
     @property
@@ -224,7 +224,7 @@ class ModelInquiries:
         )
 
     def forget_refusal(self, model_id: str) -> None:
-        """Believe no longer that a model is refused, because somebody wants to know it anew."""
+        """Forget that a model is refused, because it is to be asked for again."""
         if self.refusal(model_id) is not None:
             del self._answers[(model_id, False)]
 
@@ -290,7 +290,7 @@ class ModelInquiries:
                 client.set_exception(failure)
 
     def _note(self, key: _Key, question: _Question) -> None:
-        """Remember how a question ended, and report it to whom it concerns."""
+        """Remember how a question ended, and pass it on."""
         answer, error = question.answer, _for_clients(question)
         is_away = isinstance(error, UnreachableError)
         self._failed_at = self.clock.monotonic() if is_away else None
@@ -307,7 +307,7 @@ class ModelInquiries:
             observer.on_inquiry(error)
 
     def _is_believed(self, answer: ModelAnswer) -> bool:
-        """Return whether a refusal is young enough."""
+        """Return whether a refusal is recent enough to go by."""
         return self.age_of(answer) < REFUSAL_SECONDS
 
     def _keep(self, key: _Key, answer: ModelAnswer) -> None:
@@ -363,7 +363,7 @@ class ModelInquiries:
 
 
 class _TooLateError(UnreachableError):
-    """There was no answer in the time that it may take."""
+    """There was no answer in time."""
 
 
 def _for_clients(question: _Question) -> RelayError | None:
@@ -377,7 +377,7 @@ def _for_clients(question: _Question) -> RelayError | None:
 
 
 def _is_silence(question: _Question) -> bool:
-    """Return whether a question that had no answer speaks against sending anything else."""
+    """Return whether Arthur did not answer at all, which counts as a failed delivery does."""
     match question.error:
         case UnreachableError(throttled=throttled):
             return not throttled

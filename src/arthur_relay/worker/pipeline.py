@@ -159,7 +159,7 @@ class Pipeline:
         self.runtime.join(JOIN_SECONDS)
 
     def wake(self) -> None:
-        """Make the worker look around, and start its thread if it is at rest. Any thread."""
+        """Wake the worker, and start its thread if it is at rest. Any thread."""
         self.runtime.wake()
 
     def call(self, function: Callable[[], object]) -> None:
@@ -193,11 +193,11 @@ class Pipeline:
 
     @property
     def inquiries(self) -> ModelInquiries:
-        """What Arthur said of models that somebody inquired for. Any thread."""
+        """What Arthur said of models, also for clients. Any thread."""
         return self.worker.schemas.inquiries
 
     def begin_pause(self) -> "Future[None]":
-        """Let no more requests set off; done when none is on its way. Any thread.
+        """Send no more requests; done when none is on its way. Any thread.
 
         A worker that is at rest, dead or not started yet sends none when it starts.
         """
@@ -224,7 +224,7 @@ class Pipeline:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether there is no thread for want of work; the next capture starts one. Any thread."""
+        """Whether the thread ended for lack of work; the next capture starts one. Any thread."""
         return self.started_pid == os.getpid() and self.runtime.is_at_rest
 
     @property
@@ -304,12 +304,12 @@ class Pipeline:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has begun to close them. Any thread."""
+        """Whether nobody has begun to close it. Any thread."""
         return bool(self._open)
 
     @property
     def is_done(self) -> bool:
-        """Whether there is no thread for want of work, and still none. Any thread."""
+        """Whether the thread ended for lack of work, and none has come since. Any thread."""
         here = self.started_pid == os.getpid()
         return here and self.runtime.is_at_rest and self.ledger.totals().pending == 0
 
@@ -342,7 +342,7 @@ class Pipeline:
             return True
         worker_logs.start()
         done = self.begin_flush()
-        # A close by someone else ends the wait as well: what is left then is settled by it.
+        # A close by another thread ends the wait as well, and settles what is left.
         native.wait_for_any((done, self.ended), seconds)
         return not done.cancel()
 

@@ -1,4 +1,4 @@
-"""Settles captures and rows: everything that an end of theirs concerns, always in the same order.
+"""Settles captures and rows: everything that has to know of it, always in the same order.
 
 The dead letter comes first, so that no crash can lose both the row and its letter. Then the buffer
 forgets the row, the flush that waits for it continues, and the ledger counts it: in this order,
