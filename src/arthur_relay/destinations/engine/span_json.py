@@ -440,6 +440,6 @@ def _is_useful(name: str, value: Any) -> bool:
 
 def _lc_id(cls: type) -> list[str]:
     try:
-        return [*cls.lc_id()]  # type: ignore[attr-defined] # it may have none
+        return [*cls.lc_id()]  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - a class of the application
         return [*cls.__module__.split("."), cls.__name__]
