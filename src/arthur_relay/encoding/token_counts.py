@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.encoding.provider_names import TOKEN_COUNTS
-from arthur_relay.encoding.reading import read, read_first, whole_number
+from arthur_relay.encoding.reading import has_none_of, read, read_first, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,7 +175,10 @@ def _detail(
     beside: bool = True,
 ) -> int | None:
     """Return a part of a count, from the details or, if `beside`, from the counts themselves."""
+    known = (*places, *names)
     for holder in _holders(generation):
+        if has_none_of(holder, known):  # nearly always
+            continue
         details = read_first(holder, places)
         for each in (details, holder) if beside else (details,):
             found = whole_number(read_first(each, names))

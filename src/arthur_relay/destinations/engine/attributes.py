@@ -18,8 +18,9 @@ from openinference.semconv.trace import (
 from arthur_relay.destinations.engine import answer_facts
 from arthur_relay.destinations.engine.hiding import REDACTED, Hiding
 from arthur_relay.destinations.engine.message_attributes import MessageWriter
+from arthur_relay.destinations.engine.message_forms import MessageForm
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
-from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
+from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.destinations.engine.template_attributes import template_of
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
@@ -70,6 +71,7 @@ class SpanTexts:
         self.hiding = hiding.under(privacy)
         self._omissions = omissions
         self._writers: dict[str, JsonWriter] = {}
+        self._message_writers: dict[str, MessageWriter] = {}
 
     def part(self, text: str) -> str:
         """Return what may be told of a part of a longer text."""
@@ -77,6 +79,8 @@ class SpanTexts:
 
     def whole(self, text: str) -> str:
         """Return what may be told of a text that is an attribute's value."""
+        if self._privacy is None:  # nearly always
+            return clean_text(text)
         return self.cut(self.part(text))
 
     def cut(self, text: str) -> str:
@@ -96,13 +100,16 @@ class SpanTexts:
 
     def messages(self, name: str, *, of_model: bool) -> MessageWriter:
         """Return what writes the attributes of messages."""
-        hiding = self.hiding
-        return MessageWriter(
-            json=self.json(name),
-            texts=self,
-            hides_text=hiding.output_text if of_model else hiding.input_text,
-            hides_images=not of_model and hiding.input_images,
-        )
+        writer = self._message_writers.get(name)
+        if writer is None:
+            hiding = self.hiding
+            writer = self._message_writers[name] = MessageWriter(
+                json=self.json(name),
+                texts=self,
+                hides_text=hiding.output_text if of_model else hiding.input_text,
+                hides_images=not of_model and hiding.input_images,
+            )
+        return writer
 
 
 class RunAttributes:
