@@ -59,6 +59,18 @@ _CACHE_CREATION_PARTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens
 _REASONING = ("reasoning", "reasoning_tokens", "thoughts_token_count")
 _AUDIO = ("audio", "audio_tokens")
 
+_DETAILS = frozenset(
+    (
+        *_INPUT_DETAILS,
+        *_OUTPUT_DETAILS,
+        *_CACHE_READ,
+        *_CACHE_CREATION,
+        *_CACHE_CREATION_PARTS,
+        *_REASONING,
+        *_AUDIO,
+    )
+)
+
 _LAST_CHUNK_ONLY = frozenset({"amazon-bedrock-invocationMetrics", "token_count"})
 """Counts of a stream that only its last chunk has."""
 
@@ -80,6 +92,11 @@ def total_tokens(generation: GenerationSnapshot) -> int | None:
         return total
     prompt, completion = prompt_tokens(generation), completion_tokens(generation)
     return None if prompt is None or completion is None else prompt + completion
+
+
+def has_details(generation: GenerationSnapshot) -> bool:
+    """Return whether the provider may have said more than how many tokens there are."""
+    return not all(has_none_of(holder, _DETAILS) for holder in _holders(generation))
 
 
 def cached_tokens(generation: GenerationSnapshot) -> int | None:

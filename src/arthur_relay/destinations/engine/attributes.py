@@ -34,6 +34,10 @@ Attribute = tuple[str, AttributeValue]
 _JSON = OpenInferenceMimeTypeValues.JSON.value
 _AGENT = RunKind.AGENT.upper()
 
+# Python 3.11 takes long to find a member of an enum.
+_LLM, _TOOL, _RETRIEVER = RunKind.LLM, RunKind.TOOL, RunKind.RETRIEVER
+_TYPED, _CONSTRUCTOR = MessageForm.TYPED, MessageForm.CONSTRUCTOR
+
 _SESSIONS = ("session_id", "conversation_id", "thread_id")
 _USERS = ("user_id",)
 
@@ -135,11 +139,11 @@ class RunAttributes:
             self._input_messages,
             self._common,
         ]
-        if run.kind is RunKind.LLM:
+        if run.kind is _LLM:
             steps += (self._prompts, self._output_messages, self._request, self._answer)
-        elif run.kind is RunKind.TOOL:
+        elif run.kind is _TOOL:
             steps.append(self._tool)
-        elif run.kind is RunKind.RETRIEVER:
+        elif run.kind is _RETRIEVER:
             steps.append(self._documents)
         elif run.serialized:
             steps.append(self._template)
@@ -161,7 +165,7 @@ class RunAttributes:
                 yield name, [self._texts.whole(each) for each in value if isinstance(each, str)]
 
     def _input(self, run: Run) -> Iterator[Attribute]:
-        form = MessageForm.CONSTRUCTOR if run.kind is RunKind.LLM else MessageForm.TYPED
+        form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
         yield from self._value(
             run.inputs,
             form,
@@ -171,7 +175,7 @@ class RunAttributes:
         )
 
     def _output(self, run: Run) -> Iterator[Attribute]:
-        form = MessageForm.CONSTRUCTOR if run.kind is RunKind.LLM else MessageForm.TYPED
+        form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
         yield from self._value(
             run.outputs,
             form,
@@ -219,7 +223,7 @@ class RunAttributes:
             return
         name = SpanAttributes.LLM_INPUT_MESSAGES
         writer = self._texts.messages(name, of_model=False)
-        if run.kind is RunKind.LLM and "input" in run.inputs:  # an inference of code
+        if run.kind is _LLM and "input" in run.inputs:  # an inference of code
             yield from writer.pair(name, "user", run.inputs["input"])
         messages = run.inputs.get("messages")
         if not messages or not isinstance(messages, (list, tuple)):

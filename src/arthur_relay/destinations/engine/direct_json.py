@@ -26,6 +26,8 @@ MAX_BYTES: Final = 1_000_000
 MAX_VALUES: Final = 20_000
 MAX_DEPTH: Final = 24
 
+# Python 3.11 takes long to find a member of an enum.
+_TYPED, _CONSTRUCTOR = MessageForm.TYPED, MessageForm.CONSTRUCTOR
 _CONTAINERS = frozenset({dict, list, tuple, ObjectSnapshot})
 _OPTIONS = (
     orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -40,10 +42,11 @@ def direct_json(value: Any, form: MessageForm) -> str | None:
     It does when it is large or deep, when it has a value that JSON does not know, a number that
     JSON can't say, a key that the Engine rejects, an inline image, a NUL or a lone surrogate.
     """
+    hook = _typed if form is _TYPED else _constructed if form is _CONSTRUCTOR else _fields
     try:
         if not _is_plain(value):
             return None
-        written = orjson.dumps(value, _HOOKS[form], _OPTIONS)
+        written = orjson.dumps(value, hook, _OPTIONS)
     except Exception:  # noqa: BLE001 - what it was is found by who takes more care
         return None
     if len(written) > MAX_BYTES or b"\\u0000" in written or b'"data:image/' in written:
@@ -133,10 +136,3 @@ def _constructed(value: Any) -> Any:
         return fields
     inner = orjson.dumps(useful_fields(fields), _fields, _OPTIONS)
     return constructor(value.cls, orjson.Fragment(inner))
-
-
-_HOOKS = {
-    MessageForm.TYPED: _typed,
-    MessageForm.CONSTRUCTOR: _constructed,
-    MessageForm.FIELDS: _fields,
-}
