@@ -290,7 +290,9 @@ def test_tracers_that_were_not_measured_are_no_figures() -> None:
 @pytest.mark.parametrize(("encode_us", "reached"), [(99.0, True), (101.0, False)])
 def test_encoding_is_judged_by_opentelemetrys(encode_us: float, reached: bool) -> None:
     samples = {"relay-engine": [{"encode_us": encode_us}], "openinference": [{"encode_us": 100.0}]}
-    assert list(judged(span_encoding.WORKLOAD, cells_of({"spans": samples})).values()) == [reached]
+    known = {span_encoding.BYTES: [{"encode_us": 20.0}]}
+    figures = judged(span_encoding.WORKLOAD, cells_of({"spans": {**samples, **known}}))
+    assert list(figures.values()) == [True, reached]
 
 
 def test_lost_spans_and_late_exits_are_noticed() -> None:

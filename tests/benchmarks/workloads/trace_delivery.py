@@ -42,7 +42,7 @@ class Size:
     """Whether the other tracers' exits are measured too, which take half a minute."""
 
 
-FULL = Size(load_runs=2_000, load_repetitions=3, exit_runs=100, tracers_exit=True)
+FULL = Size(load_runs=700, load_repetitions=2, exit_runs=50, tracers_exit=True)
 QUICK = Size(load_runs=30, load_repetitions=1, exit_runs=5, tracers_exit=False)
 
 

@@ -44,7 +44,7 @@ class Size:
     agent_repetitions: int
 
 
-FULL = Size(calls=100, crowds=2, call_repetitions=40, agents=50, agent_repetitions=20)
+FULL = Size(calls=50, crowds=1, call_repetitions=24, agents=30, agent_repetitions=16)
 QUICK = Size(calls=10, crowds=1, call_repetitions=2, agents=4, agent_repetitions=2)
 
 
