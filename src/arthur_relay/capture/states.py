@@ -33,6 +33,9 @@ TEXT_BYTES = 49
 ITEM_BYTES = 64
 """The assumed size of each value that is not visited."""
 
+DICT_BYTES = 100
+"""The assumed size of a dict within another one, beside its values."""
+
 OBJECT_BYTES = 500
 """The bytes of an object's snapshot without its texts, measured with tracemalloc."""
 
@@ -43,6 +46,7 @@ REDACTED = "__REDACTED__"
 """OpenInference's stand-in for what is left out."""
 
 _ATOMS = frozenset({int, float, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 
 # Shared, because snapshots are never changed.
 _EMPTY_DICT: dict[str, Any] = {}
@@ -121,19 +125,24 @@ class _Copying:
             return value
         if kind in _ATOMS:
             return value
-        if kind is dict or kind is list or isinstance(value, (dict, list, tuple)):
-            self.size += getsizeof(value) + ATOM_BYTES * len(value)
-            self._visits -= len(value)
-            if depth <= 0 or self._visits < 0:
-                self.size += ITEM_BYTES * len(value)
-                return value
-            return self._container(value, depth - 1)
-        if isinstance(value, self._objects):
-            return self._object(value, depth)
-        if isinstance(value, (set, frozenset)):
-            self.size += getsizeof(value) + ITEM_BYTES * len(value)
-            return frozenset(value)
+        if kind not in _CONTAINERS:
+            # Asked first: with a message, to ask for a dict takes as long as to copy two fields.
+            if isinstance(value, self._objects):
+                return self._object(value, depth)
+            if not isinstance(value, (dict, list, tuple)):
+                return self._other(value)
+        self.size += getsizeof(value) + ATOM_BYTES * len(value)
+        self._visits -= len(value)
+        if depth <= 0 or self._visits < 0:
+            self.size += ITEM_BYTES * len(value)
+            return value
+        return self._container(value, depth - 1)
+
+    def _other(self, value: Any) -> Any:
         self.size += getsizeof(value)
+        if isinstance(value, (set, frozenset)):
+            self.size += ITEM_BYTES * len(value)
+            return frozenset(value)
         return value
 
     def _container(self, value: Any, depth: int) -> Any:
@@ -173,6 +182,11 @@ class _Copying:
                 items[name] = _EMPTY_DICT
             elif kind is list and not item:
                 items[name] = _EMPTY_LIST
+            elif kind is dict and depth > 0 and self._visits >= len(item):
+                size += DICT_BYTES + ITEM_BYTES * len(item)
+                self._visits -= len(item)
+                items[name] = copied = item.copy()
+                self._replace(copied, depth - 1)
             else:
                 items[name] = self.copy(item, depth)
         self.size += size
