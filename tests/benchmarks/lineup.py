@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.benchmarks.children import Child, ChildError, Deadline, tell
-from tests.benchmarks.peers import BY_DAEMON
+from tests.benchmarks.peers import BY_DAEMON, ENGINE, ENGINE_LLM
 from tests.benchmarks.results import Cells, Sample
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FLUSH_LIMIT_SECONDS = 40.0
 ROOM: Mapping[str, Any] = {"queue_size": 1_000_000, "queue_bytes": 4 << 30}
 """The relay's settings where its speed is measured, and not what happens at its bounds."""
 
-_RELAYS = ("relay", BY_DAEMON)
+_RELAYS = ("relay", BY_DAEMON, ENGINE, ENGINE_LLM)
 
 
 class Repetitions(NamedTuple):

@@ -26,6 +26,11 @@ LEAST: Final = "least"
 """The yardstick of the workloads that the relay's own work decides: no tool that anyone can use."""
 BY_DAEMON: Final = "relay-by-daemon"
 """The relay in an application whose URL is a daemon's: in the workload about that only."""
+ENGINE: Final = "relay-engine"
+"""The relay that sends whole traces to Arthur Engine: in the workloads about traces only."""
+ENGINE_LLM: Final = "relay-engine-llm"
+"""The same with the runs of LLMs alone."""
+TASK_ID: Final = "6f1a3c52-8f5e-4d0b-9f53-0d6a5c3d1b20"
 
 _KEY: Final = "key"
 # What a developer has exported for one of the peers must not reach a measurement.
@@ -39,6 +44,8 @@ _DISTRIBUTIONS: Final = (
     "langfuse",
     "openinference-instrumentation-langchain",
     "opentelemetry-sdk",
+    "langgraph",
+    "protobuf",
     "httpx",
     "orjson",
     "pydantic",
@@ -177,6 +184,25 @@ def _relay(name: str, url: str, settings: Mapping[str, Any]) -> Peer:
     return _Opened(name, callbacks=[handler], flush=handler.flush, close=handler.close)
 
 
+def _open_engine(url: str, settings: Mapping[str, Any]) -> Peer:
+    """arthur-relay, made by `from_engine`; `settings` are `RelaySettings`."""
+    return _engine(ENGINE, url, {**settings, "trace": "full"})
+
+
+def _open_engine_llm(url: str, settings: Mapping[str, Any]) -> Peer:
+    """The same with `trace = llm`."""
+    return _engine(ENGINE_LLM, url, {**settings, "trace": "llm"})
+
+
+def _engine(name: str, url: str, settings: Mapping[str, Any]) -> Peer:
+    from arthur_relay import ArthurCallbackHandler, RelaySettings
+
+    handler = ArthurCallbackHandler.from_engine(
+        task_id=TASK_ID, base_url=url, api_key=_KEY, settings=RelaySettings(**settings)
+    )
+    return _Opened(name, callbacks=[handler], flush=handler.flush, close=handler.close)
+
+
 def _open_old_handler(url: str, settings: Mapping[str, Any]) -> Peer:
     """The handler of langchain-community with a model of Arthur's SDK; `settings` are `ArthurAI`'s.
 
@@ -254,12 +280,15 @@ _OPENERS: Final[dict[str, Callable[[str, Mapping[str, Any]], Peer]]] = {
     LEAST: _open_least,
     "relay": _open_relay,
     BY_DAEMON: _open_relay_by_daemon,
+    ENGINE: _open_engine,
+    ENGINE_LLM: _open_engine_llm,
     "old-handler": _open_old_handler,
     "langsmith": _open_langsmith,
     "langfuse": _open_langfuse,
     "openinference": _open_openinference,
 }
-PEERS: Final[tuple[str, ...]] = tuple(name for name in _OPENERS if name not in (LEAST, BY_DAEMON))
+_OF_SOME_WORKLOADS: Final = frozenset({LEAST, BY_DAEMON, ENGINE, ENGINE_LLM})
+PEERS: Final[tuple[str, ...]] = tuple(name for name in _OPENERS if name not in _OF_SOME_WORKLOADS)
 """What a workload is measured with, unless it is about some of them."""
 
 
@@ -267,7 +296,7 @@ def open_peer(name: str, url: str, *, settings: Mapping[str, Any] | None = None)
     """Open a peer in this process; one process opens one.
 
     Args:
-        name: One of `PEERS`, `LEAST`, or `BY_DAEMON`.
+        name: One of `PEERS`, `LEAST`, `BY_DAEMON`, `ENGINE`, or `ENGINE_LLM`.
         url: The sink's, or for `BY_DAEMON` the daemon's.
         settings: What to change of the peer's own defaults; none of `none` and `pass-*`.
 

@@ -64,6 +64,15 @@ class Cells:
             )
         )
 
+    def ratio_above(
+        self, case: str, peer: str, metric: str, *, to: str, base: str = "none"
+    ) -> Spread | None:
+        """What a number came to above the base, over what it came to for another peer, above it."""
+        ours, theirs, least = (self.find(case, each).values(metric) for each in (peer, to, base))
+        return spread(
+            paired_ratios(paired_differences(ours, least), paired_differences(theirs, least))
+        )
+
 
 @dataclass
 class Results:

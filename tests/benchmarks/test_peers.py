@@ -16,7 +16,7 @@ import pytest
 
 from tests.benchmarks.chat_model import FakeChat
 from tests.benchmarks.environment import variables
-from tests.benchmarks.peers import LEAST, PEERS, Peer, open_peer, versions
+from tests.benchmarks.peers import ENGINE, ENGINE_LLM, LEAST, PEERS, Peer, open_peer, versions
 from tests.benchmarks.sink import Counts, Sink
 from tests.elsewhere import is_installed
 
@@ -30,6 +30,8 @@ SILENT = ("none", "pass-not-inline", "pass-inline", "pass-async")
 MODULES = {
     LEAST: "httpx",
     "relay": "arthur_relay",
+    ENGINE: "opentelemetry.proto",
+    ENGINE_LLM: "opentelemetry.proto",
     "old-handler": "arthurai",
     "langsmith": "langsmith",
     "langfuse": "langfuse",
@@ -117,7 +119,7 @@ def test_the_others_send_nothing(name: str, sink: Sink) -> None:
 
 
 def test_all_peers_are_tested() -> None:
-    assert {*SILENT, *MODULES} == {*PEERS, LEAST}
+    assert {*SILENT, *MODULES} == {*PEERS, LEAST, ENGINE, ENGINE_LLM}
 
 
 def test_versions_are_told() -> None:

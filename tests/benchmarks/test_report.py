@@ -23,7 +23,10 @@ from tests.benchmarks.workloads import (
     latency,
     memory,
     scaling,
+    span_encoding,
     throughput,
+    trace_delivery,
+    tracing,
 )
 from tests.benchmarks.workloads.workload import Workload
 
@@ -247,6 +250,59 @@ def test_a_daemon_may_not_cost_the_application_more_than_none(
     )
     assert set(judged(by_daemon.WORKLOAD, cells).values()) == {reached}
     assert meaning in by_daemon.WORKLOAD.section(cells).text
+
+
+def agent_cells(**costs_ms: float) -> Cells:
+    """Runs of an agent that cost 6 ms without a handler, and this above it by peer."""
+    peers = {"none": 0.0, **{peer.replace("_", "-"): cost for peer, cost in costs_ms.items()}}
+    return cells_of(
+        {
+            form: {
+                peer: [dict.fromkeys(caller_path.CLOCKS, 6.0 + cost)] * 3
+                for peer, cost in peers.items()
+            }
+            for form in tracing.AGENTS
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("cost_ms", "of_the_thread", "of_the_process"),
+    [(2.9, True, True), (3.5, False, True), (4.5, False, False)],
+)
+def test_a_trace_is_judged_by_what_it_costs_above_no_handler(
+    cost_ms: float, of_the_thread: bool, of_the_process: bool
+) -> None:
+    cells = agent_cells(relay_engine=cost_ms, openinference=10.0)
+    figures = judged(tracing.WORKLOAD, cells)
+    theirs = {what: found for what, found in figures.items() if "openinference" in what}
+    assert list(theirs.values()) == [of_the_thread] * 2 + [of_the_process] * 2
+
+
+def test_tracers_that_were_not_measured_are_no_figures() -> None:
+    figures = judged(tracing.WORKLOAD, agent_cells(relay_engine=1.0, langsmith=2.0))
+    assert [what for what in figures if "openinference" in what] == []
+    assert [found for what, found in figures.items() if "langsmith" in what] == [True, True]
+    ours = cells_of({"spans": {"relay-engine": [{"encode_us": 1.0}]}})
+    assert judged(span_encoding.WORKLOAD, ours) == {}
+
+
+@pytest.mark.parametrize(("encode_us", "reached"), [(99.0, True), (101.0, False)])
+def test_encoding_is_judged_by_opentelemetrys(encode_us: float, reached: bool) -> None:
+    samples = {"relay-engine": [{"encode_us": encode_us}], "openinference": [{"encode_us": 100.0}]}
+    known = {span_encoding.BYTES: [{"encode_us": 20.0}]}
+    figures = judged(span_encoding.WORKLOAD, cells_of({"spans": {**samples, **known}}))
+    assert list(figures.values()) == [True, reached]
+
+
+def test_lost_spans_and_late_exits_are_noticed() -> None:
+    def judge(lost_percent: float, exit_seconds: float) -> list[bool | None]:
+        load, left = {"lost_percent": lost_percent}, {"exit_seconds": exit_seconds, "spans": 9.0}
+        cells = cells_of({"load": {"relay-engine": [load]}, "exit": {"relay-engine": [left]}})
+        return list(judged(trace_delivery.WORKLOAD, cells).values())
+
+    assert judge(0, 5.2) == [True, True]
+    assert judge(0.1, 9.0) == [False, False]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)

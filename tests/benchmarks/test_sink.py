@@ -15,6 +15,7 @@ import httpx
 import pytest
 import zstandard
 
+from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.scope.schema import ModelSchema
 from tests.benchmarks.sink import Counts, Mode, Sink
 
@@ -97,6 +98,16 @@ def test_arthurs_answer_has_a_result_for_each_row(client: httpx.Client) -> None:
         answer = client.post(INFERENCES, content=rows(*map(str, range(wanted)))).json()
         assert answer["counts"] == {"success": wanted, "failure": 0, "total": wanted}
         assert [result["status"] for result in answer["results"]] == [200] * wanted
+
+
+def test_the_engines_answer_counts_the_spans(sink: Sink, client: httpx.Client) -> None:
+    probe = client.post("/api/v1/traces", content=b"\x0a\x00").json()
+    assert (probe["accepted_spans"], probe["rejected_spans"]) == (0, 0)
+    spans = [row_body(b"", b"", b"\x0a\x01a\x12\x01" + number) for number in (b"1", b"2")]
+    answer = client.post("/api/v1/traces", content=b"".join(spans)).json()
+    assert (answer["total_spans"], answer["accepted_spans"]) == (2, 2)
+    assert sink.counts().records == 2
+    assert client.get("/api/v2/tasks/7").json()["id"] == "7"
 
 
 def test_a_text_is_not_taken_for_an_id(sink: Sink, client: httpx.Client) -> None:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
 def read(holder: Any, name: str) -> Any:
     """Return the value of a key or an attribute, or None. Never raises an `Exception`."""
     try:
-        if isinstance(holder, Mapping):
+        if type(holder) is dict or isinstance(holder, Mapping):
             return holder.get(name)
         return getattr(holder, name, None)
     except Exception:  # noqa: BLE001 - a provider's own class may raise anything
         return None
 
 
-def read_first(holder: Any, names: Iterable[str]) -> Any:
+def read_first(holder: Any, names: Collection[str]) -> Any:
     """Return the value of the first key or attribute that has one, or None."""
+    if holder is None or has_none_of(holder, names):  # nearly always
+        return None
     for name in names:
         found = read(holder, name)
         if found is not None:
             return found
     return None
+
+
+def has_none_of(holder: Any, names: Collection[str]) -> bool:
+    """Return whether a value is a dict without any of these keys. Never raises an `Exception`."""
+    try:
+        return type(holder) is dict and holder.keys().isdisjoint(names)
+    except Exception:  # noqa: BLE001 - a key of a provider's own class
+        return False
 
 
 def plain_text(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.encoding.provider_names import TOKEN_COUNTS
-from arthur_relay.encoding.reading import read, read_first, whole_number
+from arthur_relay.encoding.reading import has_none_of, read, read_first, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +59,18 @@ _CACHE_CREATION_PARTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens
 _REASONING = ("reasoning", "reasoning_tokens", "thoughts_token_count")
 _AUDIO = ("audio", "audio_tokens")
 
+_DETAILS = frozenset(
+    (
+        *_INPUT_DETAILS,
+        *_OUTPUT_DETAILS,
+        *_CACHE_READ,
+        *_CACHE_CREATION,
+        *_CACHE_CREATION_PARTS,
+        *_REASONING,
+        *_AUDIO,
+    )
+)
+
 _LAST_CHUNK_ONLY = frozenset({"amazon-bedrock-invocationMetrics", "token_count"})
 """Counts of a stream that only its last chunk has."""
 
@@ -80,6 +92,11 @@ def total_tokens(generation: GenerationSnapshot) -> int | None:
         return total
     prompt, completion = prompt_tokens(generation), completion_tokens(generation)
     return None if prompt is None or completion is None else prompt + completion
+
+
+def has_details(generation: GenerationSnapshot) -> bool:
+    """Return whether the provider may have said more than how many tokens there are."""
+    return not all(has_none_of(holder, _DETAILS) for holder in _holders(generation))
 
 
 def cached_tokens(generation: GenerationSnapshot) -> int | None:
@@ -175,7 +192,10 @@ def _detail(
     beside: bool = True,
 ) -> int | None:
     """Return a part of a count, from the details or, if `beside`, from the counts themselves."""
+    known = (*places, *names)
     for holder in _holders(generation):
+        if has_none_of(holder, known):  # nearly always
+            continue
         details = read_first(holder, places)
         for each in (details, holder) if beside else (details,):
             found = whole_number(read_first(each, names))

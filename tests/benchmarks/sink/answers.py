@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ORGANIZATION: Final = "00000000-0000-4000-8000-000000000000"
 _MODEL: Final = re.compile(r"/api/v3/models/([^/]+)")
+_TASK: Final = re.compile(r"/api/v2/tasks/([^/]+)")
 
 
 class Intake(NamedTuple):
@@ -64,6 +65,13 @@ def _exported(_: int) -> bytes:
     return answer(200, content_type="application/x-protobuf")
 
 
+@lru_cache
+def _traced(spans: int) -> bytes:
+    """Arthur Engine's answer to spans that are all accepted."""
+    counts = {"total_spans": spans, "accepted_spans": spans, "rejected_spans": 0}
+    return answer_json(200, {**counts, "rejection_reasons": [], "status": "success"})
+
+
 UNAVAILABLE: Final = answer_json(503, {"error": "the benchmark wants it so"})
 THROTTLED: Final = answer_json(429, {"error": "too much at once"})
 # As LangSmith's own server: its client compresses with zstd only when it reads so here.
@@ -95,6 +103,8 @@ def find_intake(head: Head) -> Intake | None:
             return Intake(langsmith_multipart_ids, _accepted)
         case ("POST", ["runs"] | ["runs", "batch"]) | ("PATCH", ["runs", _]):
             return Intake(langsmith_json_ids, _accepted)
+        case "POST", ["api", "v1", "traces"]:
+            return Intake(otlp_ids, _traced)
         case "POST", [*_, "v1", "traces"]:
             return Intake(otlp_ids, _exported)
         case _:
@@ -108,6 +118,8 @@ def answer_question(head: Head) -> bytes:
             return answer_json(200, _DOCUMENTS[head.path])
         if (model := _MODEL.fullmatch(head.path)) is not None:
             return answer_json(200, _model(model[1]))
+        if (task := _TASK.fullmatch(head.path)) is not None:
+            return answer_json(200, {"id": task[1], "name": "benchmark"})
     return answer_json(404, {"error": f"the sink does not know {head.method} {head.path}"})
 
 

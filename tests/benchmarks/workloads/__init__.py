@@ -16,7 +16,10 @@ from tests.benchmarks.workloads import (
     memory,
     process,
     scaling,
+    span_encoding,
     throughput,
+    trace_delivery,
+    tracing,
 )
 from tests.benchmarks.workloads.workload import Commands, Workload
 
@@ -32,6 +35,9 @@ _MODULES: Final = (
     adapting,
     durable,
     by_daemon,
+    tracing,
+    span_encoding,
+    trace_delivery,
 )
 
 WORKLOADS: Final[dict[str, Workload]] = {

@@ -22,7 +22,8 @@ from pydantic import BaseModel, SecretStr
 from arthur_relay.capture.states import snapshot_state
 from arthur_relay.destinations.engine.attributes import SpanTexts
 from arthur_relay.destinations.engine.hiding import Hiding
-from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
+from arthur_relay.destinations.engine.message_forms import MessageForm
+from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.encoding.omissions import NoOmissions
 
 ATOMS = (

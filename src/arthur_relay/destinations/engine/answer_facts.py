@@ -24,6 +24,8 @@ _COUNTS = (
     (_PROMPT, token_counts.prompt_tokens),
     (_COMPLETION, token_counts.completion_tokens),
     (_TOTAL, token_counts.total_tokens),
+)
+_DETAILS = (
     (_CACHE_READ, token_counts.cached_tokens),
     (_CACHE_WRITE, token_counts.cache_creation_tokens),
     (_AUDIO_IN, token_counts.input_audio_tokens),
@@ -90,7 +92,8 @@ def counts(found: GenerationSnapshot | None) -> Iterator[tuple[str, int]]:
     """
     if found is None:
         return
-    values = {name: count for name, of in _COUNTS if (count := of(found)) is not None}
+    known = (*_COUNTS, *_DETAILS) if token_counts.has_details(found) else _COUNTS
+    values = {name: count for name, of in known if (count := of(found)) is not None}
     cached = values.get(_CACHE_READ, 0) + values.get(_CACHE_WRITE, 0)
     prompt, completion = values.get(_PROMPT), values.get(_COMPLETION)
     if cached and prompt is not None and completion is not None:
@@ -99,9 +102,8 @@ def counts(found: GenerationSnapshot | None) -> Iterator[tuple[str, int]]:
             values[_PROMPT] = prompt + cached
         elif prompt < cached:
             values[_PROMPT], values[_TOTAL] = prompt + cached, total + cached
-    details = (_CACHE_READ, _CACHE_WRITE, _AUDIO_IN, _AUDIO_OUT, _REASONING)
     for name, count in values.items():
-        if count or name not in details:
+        if count or name in (_PROMPT, _COMPLETION, _TOTAL):
             yield name, count
 
 

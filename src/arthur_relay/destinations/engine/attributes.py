@@ -18,8 +18,9 @@ from openinference.semconv.trace import (
 from arthur_relay.destinations.engine import answer_facts
 from arthur_relay.destinations.engine.hiding import REDACTED, Hiding
 from arthur_relay.destinations.engine.message_attributes import MessageWriter
+from arthur_relay.destinations.engine.message_forms import MessageForm
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
-from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
+from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.destinations.engine.template_attributes import template_of
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
@@ -32,6 +33,10 @@ Attribute = tuple[str, AttributeValue]
 
 _JSON = OpenInferenceMimeTypeValues.JSON.value
 _AGENT = RunKind.AGENT.upper()
+
+# Python 3.11 takes long to find a member of an enum.
+_LLM, _TOOL, _RETRIEVER = RunKind.LLM, RunKind.TOOL, RunKind.RETRIEVER
+_TYPED, _CONSTRUCTOR = MessageForm.TYPED, MessageForm.CONSTRUCTOR
 
 _SESSIONS = ("session_id", "conversation_id", "thread_id")
 _USERS = ("user_id",)
@@ -70,6 +75,7 @@ class SpanTexts:
         self.hiding = hiding.under(privacy)
         self._omissions = omissions
         self._writers: dict[str, JsonWriter] = {}
+        self._message_writers: dict[str, MessageWriter] = {}
 
     def part(self, text: str) -> str:
         """Return what may be told of a part of a longer text."""
@@ -77,6 +83,8 @@ class SpanTexts:
 
     def whole(self, text: str) -> str:
         """Return what may be told of a text that is an attribute's value."""
+        if self._privacy is None:  # nearly always
+            return clean_text(text)
         return self.cut(self.part(text))
 
     def cut(self, text: str) -> str:
@@ -96,13 +104,16 @@ class SpanTexts:
 
     def messages(self, name: str, *, of_model: bool) -> MessageWriter:
         """Return what writes the attributes of messages."""
-        hiding = self.hiding
-        return MessageWriter(
-            json=self.json(name),
-            texts=self,
-            hides_text=hiding.output_text if of_model else hiding.input_text,
-            hides_images=not of_model and hiding.input_images,
-        )
+        writer = self._message_writers.get(name)
+        if writer is None:
+            hiding = self.hiding
+            writer = self._message_writers[name] = MessageWriter(
+                json=self.json(name),
+                texts=self,
+                hides_text=hiding.output_text if of_model else hiding.input_text,
+                hides_images=not of_model and hiding.input_images,
+            )
+        return writer
 
 
 class RunAttributes:
@@ -128,11 +139,11 @@ class RunAttributes:
             self._input_messages,
             self._common,
         ]
-        if run.kind is RunKind.LLM:
+        if run.kind is _LLM:
             steps += (self._prompts, self._output_messages, self._request, self._answer)
-        elif run.kind is RunKind.TOOL:
+        elif run.kind is _TOOL:
             steps.append(self._tool)
-        elif run.kind is RunKind.RETRIEVER:
+        elif run.kind is _RETRIEVER:
             steps.append(self._documents)
         elif run.serialized:
             steps.append(self._template)
@@ -154,7 +165,7 @@ class RunAttributes:
                 yield name, [self._texts.whole(each) for each in value if isinstance(each, str)]
 
     def _input(self, run: Run) -> Iterator[Attribute]:
-        form = MessageForm.CONSTRUCTOR if run.kind is RunKind.LLM else MessageForm.TYPED
+        form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
         yield from self._value(
             run.inputs,
             form,
@@ -164,7 +175,7 @@ class RunAttributes:
         )
 
     def _output(self, run: Run) -> Iterator[Attribute]:
-        form = MessageForm.CONSTRUCTOR if run.kind is RunKind.LLM else MessageForm.TYPED
+        form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
         yield from self._value(
             run.outputs,
             form,
@@ -212,7 +223,7 @@ class RunAttributes:
             return
         name = SpanAttributes.LLM_INPUT_MESSAGES
         writer = self._texts.messages(name, of_model=False)
-        if run.kind is RunKind.LLM and "input" in run.inputs:  # an inference of code
+        if run.kind is _LLM and "input" in run.inputs:  # an inference of code
             yield from writer.pair(name, "user", run.inputs["input"])
         messages = run.inputs.get("messages")
         if not messages or not isinstance(messages, (list, tuple)):

@@ -31,6 +31,10 @@ _ROLES_BY_CLASS = {
     "FunctionMessage": "function",
     "ToolMessage": "tool",
 }
+_NAMES = (
+    ("tool_call_id", MessageAttributes.MESSAGE_TOOL_CALL_ID),
+    ("name", MessageAttributes.MESSAGE_NAME),
+)
 _CHAT, _REMOVE = "ChatMessage", "RemoveMessage"
 _ROLES_BY_TYPE = {
     "human": "user",
@@ -80,9 +84,18 @@ class MessageWriter:
             role = _role(message.cls, fields)
             if role is not None:
                 yield name + MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
-            yield from self._contents(name, fields.get("content"))
-            yield from self._names(name, fields)
-            yield from self._calls(name, fields)
+            content = fields.get("content")
+            if type(content) is str:  # nearly always
+                if content:
+                    yield name + MessageAttributes.MESSAGE_CONTENT, self._text(content)
+            else:
+                yield from self._contents(name, content)
+            for field, attribute in _NAMES:
+                value = fields.get(field)
+                if value is not None and (named := plain_text(value)) is not None:
+                    yield name + attribute, self.texts.whole(named)
+            if fields.get("tool_calls") or fields.get("additional_kwargs"):
+                yield from self._calls(name, fields)
 
     def pair(self, prefix: str, role: str, content: Any) -> Iterator[Attribute]:
         """Yield the attributes of a message that is given as a role and a text."""
@@ -127,15 +140,6 @@ class MessageWriter:
         if url.startswith("data:image/") and len(url) > MAX_IMAGE_CHARACTERS:
             return REDACTED
         return self.texts.whole(url)
-
-    def _names(self, name: str, fields: Mapping[str, Any]) -> Iterator[Attribute]:
-        for field, attribute in (
-            ("tool_call_id", MessageAttributes.MESSAGE_TOOL_CALL_ID),
-            ("name", MessageAttributes.MESSAGE_NAME),
-        ):
-            value = plain_text(fields.get(field))
-            if value is not None:
-                yield name + attribute, self.texts.whole(value)
 
     def _calls(self, name: str, fields: Mapping[str, Any]) -> Iterator[Attribute]:
         extras = fields.get("additional_kwargs")

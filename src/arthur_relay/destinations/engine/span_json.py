@@ -12,14 +12,21 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import Enum
 from pathlib import PurePath
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
 
+from arthur_relay.destinations.engine.direct_json import direct_json
 from arthur_relay.destinations.engine.hiding import REDACTED
+from arthur_relay.destinations.engine.message_forms import (
+    MessageForm,
+    constructor,
+    is_message,
+    useful_fields,
+)
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.inference import ObjectSnapshot
 
@@ -42,19 +49,7 @@ UNPARSED = "unparsed"
 """The key under which values are sent as a text whose own keys the Engine would reject."""
 
 _COPIED_DEPTH = 8
-_ALWAYS_WRITTEN = frozenset({"content", "invalid_tool_calls", "role", "tool_call_id", "tool_calls"})
 _SCALARS = (UUID, Decimal, PurePath, complex)
-
-
-class MessageForm(StrEnum):
-    """How LangChain's messages are written."""
-
-    TYPED = "typed"
-    """`{"type": ..., "data": {...}}`, by `message_to_dict`."""
-    CONSTRUCTOR = "constructor"
-    """`{"lc": 1, "type": "constructor", "id": [...], "kwargs": {...}}`, by `dumpd`."""
-    FIELDS = "fields"
-    """The fields, by `model_dump`."""
 
 
 class SpanJson(NamedTuple):
@@ -103,6 +98,8 @@ class JsonWriter:
 
     def write(self, value: Any, form: MessageForm = MessageForm.TYPED) -> SpanJson:
         """Return a value as JSON."""
+        if (direct := self._direct(value, form)) is not None:
+            return SpanJson(direct, is_harmless=True)
         found, walk = self._plain(value, form)
         if walk.has_odd_keys:
             self._omitted()
@@ -114,6 +111,8 @@ class JsonWriter:
         Nothing is lost for a key that it would reject: a nested mapping that has one becomes its
         JSON as a text; of the outermost, these keys stand together in one such text.
         """
+        if (direct := self._direct(value, MessageForm.TYPED)) is not None:
+            return direct
         found, walk = self._plain(value, MessageForm.TYPED)
         if not walk.has_odd_keys:
             return _dump(found)
@@ -171,6 +170,9 @@ class JsonWriter:
             return told
         self._omitted()
         return _dump(told)
+
+    def _direct(self, value: Any, form: MessageForm) -> str | None:
+        return None if self._texts.redacts else direct_json(value, form)
 
     def _plain(self, value: Any, form: MessageForm) -> tuple[Any, _Walk]:
         walk = _Walk(self._texts, self._name)
@@ -286,17 +288,12 @@ class _Walk:
 
     def _object(self, snapshot: ObjectSnapshot, form: MessageForm, depth: int) -> Any:
         fields = snapshot.fields
-        if "content" not in fields or "additional_kwargs" not in fields:  # no message
+        if not is_message(fields):
             inner = MessageForm.FIELDS if form is MessageForm.TYPED else form
             return self._mapping(fields, inner, depth)
         if form is MessageForm.CONSTRUCTOR:
-            useful = {name: item for name, item in fields.items() if _is_useful(name, item)}
-            return {
-                "lc": 1,
-                "type": "constructor",
-                "id": _lc_id(snapshot.cls),
-                "kwargs": self._mapping(useful, MessageForm.FIELDS, depth),
-            }
+            kwargs = self._mapping(useful_fields(fields), MessageForm.FIELDS, depth)
+            return constructor(snapshot.cls, kwargs)
         data = self._mapping(fields, MessageForm.FIELDS, depth)
         if form is MessageForm.FIELDS:
             return data
@@ -313,7 +310,7 @@ class _Walk:
         if isinstance(value, (set, frozenset)):
             return self._list(value, form, depth)
         fields = getattr(value, "__dict__", None)
-        if isinstance(fields, dict) and "content" in fields and "additional_kwargs" in fields:
+        if isinstance(fields, dict) and is_message(fields):
             return self._object(ObjectSnapshot(type(value), fields.copy()), form, depth)
         if callable(getattr(type(value), "model_dump", None)):
             try:
@@ -428,18 +425,3 @@ def _key(key: Any) -> str:
 
 def _type_name(value: Any) -> str:
     return f"<{type(value).__name__}>"
-
-
-def _is_useful(name: str, value: Any) -> bool:
-    """Return whether LangChain's `to_json` writes a field: one that differs from its default."""
-    try:
-        return name in _ALWAYS_WRITTEN or bool(value)
-    except Exception:  # noqa: BLE001 - a table of pandas, for instance
-        return True
-
-
-def _lc_id(cls: type) -> list[str]:
-    try:
-        return [*cls.lc_id()]  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - a class of the application
-        return [*cls.__module__.split("."), cls.__name__]

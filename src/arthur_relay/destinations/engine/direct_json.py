@@ -1,0 +1,138 @@
+"""Writes what needs no care as JSON by one call of the library; nearly all values are such.
+
+`span_json.py` looks at each value in Python, which takes five times as long. Here each is looked
+at as well, but for no more than whether that care is needed: then nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from enum import Enum
+from functools import lru_cache
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+
+from arthur_relay.destinations.engine.message_forms import (
+    MessageForm,
+    constructor,
+    is_message,
+    useful_fields,
+)
+from arthur_relay.inference import ObjectSnapshot
+
+MAX_BYTES: Final = 1_000_000
+MAX_VALUES: Final = 20_000
+MAX_DEPTH: Final = 24
+
+# Python 3.11 takes long to find a member of an enum.
+_TYPED, _CONSTRUCTOR = MessageForm.TYPED, MessageForm.CONSTRUCTOR
+_CONTAINERS = frozenset({dict, list, tuple, ObjectSnapshot})
+_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+
+
+def direct_json(value: Any, form: MessageForm) -> str | None:
+    """Return a value as JSON, or None when it needs more care.
+
+    It does when it is large or deep, when it has a value that JSON does not know, a number that
+    JSON can't say, a key that the Engine rejects, an inline image, a NUL or a lone surrogate.
+    """
+    hook = _typed if form is _TYPED else _constructed if form is _CONSTRUCTOR else _fields
+    try:
+        if not _is_plain(value):
+            return None
+        written = orjson.dumps(value, hook, _OPTIONS)
+    except Exception:  # noqa: BLE001 - what it was is found by who takes more care
+        return None
+    if len(written) > MAX_BYTES or b"\\u0000" in written or b'"data:image/' in written:
+        return None
+    return written.decode()
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether the library writes a value as it should be written.
+
+    Level by level, because a call for each container would take longer than all else.
+    """
+    level: Collection[Any] = (value,)
+    room, characters = MAX_VALUES, 0
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                characters += len(item)
+            elif item is None or kind is bool:
+                continue
+            elif kind in _CONTAINERS:
+                if item:  # most of a message's are empty
+                    contents = _contents(item, kind)
+                    if contents is None:
+                        return False
+                    inner += contents
+            elif not _is_plain_atom(item, kind):
+                return False
+        room -= len(inner)
+        if room < 0 or characters > MAX_BYTES:
+            return False
+        if not inner:
+            return True
+        level = inner
+    return False
+
+
+def _contents(container: Any, kind: type) -> Iterable[Any] | None:
+    """Return the values in a container, or None when it has a key that is not plain."""
+    if kind is dict:
+        return container.values() if _are_good_keys(container) else None
+    if kind is ObjectSnapshot:
+        fields = container.fields
+        return fields.values() if _are_good_fields(tuple(fields)) else None
+    values: Iterable[Any] = container
+    return values
+
+
+def _is_plain_atom(value: Any, kind: type) -> bool:
+    if kind is int:
+        return bool(-(2**63) <= value < 2**64)
+    if kind is float:
+        return isfinite(value)
+    # LangChain's own class of texts, for one.
+    return isinstance(value, str) and not isinstance(value, Enum) and len(value) <= MAX_BYTES
+
+
+def _are_good_keys(keys: Iterable[Any]) -> bool:
+    for key in keys:  # noqa: SIM110 - a generator takes twice as long
+        if type(key) is not str or "/" in key or "." in key:
+            return False
+    return True
+
+
+_are_good_fields = lru_cache(maxsize=256)(_are_good_keys)
+"""The same of the fields of an object, of which there are few classes."""
+
+
+def _fields(value: Any) -> Any:
+    """Return what is written in the place of an object: its fields, or a text."""
+    return value.fields if type(value) is ObjectSnapshot else str.__str__(value)
+
+
+def _typed(value: Any) -> Any:
+    fields = _fields(value)
+    if type(fields) is str:
+        return fields
+    inner = orjson.Fragment(orjson.dumps(fields, _fields, _OPTIONS))
+    return {"type": fields.get("type"), "data": inner} if is_message(fields) else inner
+
+
+def _constructed(value: Any) -> Any:
+    fields = _fields(value)
+    if type(fields) is str or not is_message(fields):
+        return fields
+    inner = orjson.dumps(useful_fields(fields), _fields, _OPTIONS)
+    return constructor(value.cls, orjson.Fragment(inner))
