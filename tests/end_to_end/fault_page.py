@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tests.end_to_end.engine_fault import EngineFault
     from tests.end_to_end.fault import Fault
 
 NONE = "—"
@@ -34,6 +35,15 @@ Arthur has.
 """
 
 
+ENGINE_INTRODUCTION = """\
+## Arthur Engine
+
+The same for Arthur Engine, from [engine_table.py](engine_table.py): a handler captures a chain, its
+retriever and its model, and the three spans travel in one request. The Engine stores a span twice
+that is sent twice, so after an answer that was lost it is asked which spans it has; **questions**
+counts that. It takes a key, so there are no logins.
+"""
+
 HEADER = (
     "fault",
     "attempts",
@@ -46,18 +56,38 @@ HEADER = (
     "exit",
 )
 
+ENGINE_HEADER = tuple("questions" if name == "logins" else name for name in HEADER)
 
-def page(table: Mapping[str, Mapping[str, Fault]]) -> str:
+
+def page(
+    table: Mapping[str, Mapping[str, Fault]],
+    engine_table: Mapping[str, Mapping[str, EngineFault]],
+) -> str:
     """Return the whole page."""
     lines = [INTRODUCTION]
     for title, faults in table.items():
-        lines += [f"## {title}", "", _line(HEADER), _line(["---"] * len(HEADER))]
-        lines += [_line(_cells(name, fault)) for name, fault in faults.items()]
-        lines.append("")
+        rows = [_cells(name, fault, _logins(fault)) for name, fault in faults.items()]
+        lines += _table(f"## {title}", HEADER, rows)
+    lines.append(ENGINE_INTRODUCTION)
+    for title, of_engine in engine_table.items():
+        rows = [_cells(name, fault, _questions(fault)) for name, fault in of_engine.items()]
+        lines += _table(f"### {title}", ENGINE_HEADER, rows)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cells(name: str, fault: Fault) -> list[str]:
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [title, "", *map(_line, (header, ["---"] * len(header), *rows)), ""]
+
+
+def _logins(fault: Fault) -> str:
+    return "each time" if fault.logs_in_again else str(fault.logins or NONE)
+
+
+def _questions(fault: EngineFault) -> str:
+    return "again and again" if fault.asks_again else str(fault.questions or NONE)
+
+
+def _cells(name: str, fault: Fault, extra: str) -> list[str]:
     attempts = str(fault.attempts)
     requests = attempts if fault.requests is None else str(fault.requests)
     if fault.says:
@@ -73,8 +103,8 @@ def _cells(name: str, fault: Fault) -> list[str]:
         requests,
         str(fault.delivered),
         ", ".join(reasons) or NONE,
-        "each time" if fault.unheard else str(fault.doubled or NONE),
-        "each time" if fault.logs_in_again else str(fault.logins or NONE),
+        "each time" if fault.unheard and fault.says else str(fault.doubled or NONE),
+        extra,
         str(fault.lines or NONE),
         _exit(fault),
     ]

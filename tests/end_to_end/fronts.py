@@ -128,7 +128,7 @@ class Wire(Front):
 
     def serve(self, connection: socket.socket, there: socket.socket) -> None:
         while request := read_message(connection):
-            carries_rows = re.match(rb"POST \S+/inferences ", request)
+            carries_rows = re.match(rb"POST \S+/(inferences|traces) ", request)
             broken = self.breaks.popleft() if carries_rows and self.breaks else None
             answer = b""
             if broken is None or broken.passes:

@@ -8,13 +8,14 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import resolve_credentials
 from arthur_relay.delivery import open_requests
+from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.runtime import thread
@@ -22,7 +23,7 @@ from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import AddressInfo, RelayEventLoop
 from arthur_relay.sandbox import ArthurSandbox
 from arthur_relay.testing import LLM_ATTRIBUTES
-from tests.end_to_end.conftest import QUICK, held, logins, posts
+from tests.end_to_end.conftest import QUICK, capture, held, logins, posts
 from tests.end_to_end.fronts import Wire
 from tests.waiting import wait_for
 
@@ -37,8 +38,31 @@ if TYPE_CHECKING:
 IDS = ("a", "b", "c")
 """The inferences that travel in one request."""
 
+StageT = TypeVar("StageT", bound="Stage")
+
 LONG_SECONDS = 60.0
 """A deadline for what comes to its end well before, on a machine that has other things to do."""
+
+
+SHORT_SECONDS = 0.5
+"""The deadline of an exit that comes before the fault has passed."""
+
+MARGIN_SECONDS = 10.0
+"""What an exit may take beyond its deadline on a machine that has other things to do."""
+
+SPEED = 500.0
+"""How much faster the relay's clock runs where minutes have to pass."""
+
+PATIENT = {
+    "retry_initial_seconds": 0.5,
+    "retry_max_seconds": 30.0,
+    "breaker_max_seconds": 30.0,
+    "request_timeout_seconds": 3600.0,
+}
+"""The default back-off, and no time-outs on a clock that runs that fast."""
+
+IMPATIENT = {"request_timeout_seconds": 2.5, "breaker_failures": 2}
+"""Less time for an answer, but enough on a machine that has other things to do."""
 
 
 class Hasty(RelayEventLoop):
@@ -72,7 +96,7 @@ class Watched:
         before: What to do before an attempt, by its number from 1.
     """
 
-    def __init__(self, destination: ScopeDestination) -> None:
+    def __init__(self, destination: ScopeDestination | EngineDestination) -> None:
         self._destination = destination
         self.name = destination.name
         self.times: list[float] = []
@@ -90,12 +114,16 @@ class Watched:
     ) -> None:
         await self._destination.__aexit__(exc_type, exc_value, traceback)
 
-    async def fetch_schema(self, model_id: str) -> ModelSchema:
+    async def fetch_schema(self, model_id: str) -> Any:
         return await self._destination.fetch_schema(model_id)
 
-    async def deliver(self, batch: Batch) -> Attempt:
+    def begin(self) -> None:
+        """Take note of an attempt that begins."""
         self.times.append(anyio.current_time())
         self.before.pop(len(self.times), lambda: None)()
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        self.begin()
         return await self._destination.deliver(batch)
 
 
@@ -172,6 +200,15 @@ class Stage:
         self.relay = Relay(self.watched, model_id=self.sandbox.model_id, settings=chosen)
         self.exits.callback(self.relay.close, 0.0)
 
+    def capture(self) -> None:
+        """Have three inferences captured."""
+        capture(self.relay, *IDS)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that Arthur knows them by."""
+        return IDS
+
     def connect(self, *, asks: bool) -> None:
         """Make the model known: by asking Arthur, or where that is in vain, by telling."""
         if asks:
@@ -199,7 +236,7 @@ class Stage:
 
     @property
     def stored(self) -> list[str]:
-        """Ids of what Arthur has, one that came twice being there once."""
+        """Ids of what Arthur has, each once."""
         return [row["partner_inference_id"] for row in self.sandbox.inferences]
 
     @property
@@ -214,7 +251,7 @@ class Stage:
             unheard: So many inferences Arthur has, and the relay does not know it.
         """
         stats = self.relay.stats()
-        assert stats.captured == len(IDS)
+        assert stats.captured == len(self.ids)
         assert stats.captured == (
             stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.pending
         )
@@ -223,16 +260,25 @@ class Stage:
             assert stats.pending == held(self.relay)
         stored = self.stored
         assert len(set(stored)) == len(stored) == stats.delivered + unheard
-        assert set(stored) <= set(IDS)
+        assert set(stored) <= set(self.ids)
         assert self.letters.total() == stats.rejected + stats.dropped.get("retry_time_exceeded", 0)
 
 
 @contextmanager
 def stage(monkeypatch: pytest.MonkeyPatch, *, speed: float = 1.0) -> Iterator[Stage]:
     """Set up a stage, on a clock that may run faster."""
+    with stage_of(Stage, monkeypatch, speed=speed) as place:
+        yield place
+
+
+@contextmanager
+def stage_of(
+    kind: type[StageT], monkeypatch: pytest.MonkeyPatch, *, speed: float = 1.0
+) -> Iterator[StageT]:
+    """Set up a stage of a kind, on a clock that may run faster."""
     with ArthurSandbox() as sandbox, ExitStack() as exits:
         exits.callback(sandbox.faults.reset)
-        place = Stage(sandbox, monkeypatch, exits, port=int(sandbox.url.rpartition(":")[2]))
+        place = kind(sandbox, monkeypatch, exits, port=int(sandbox.url.rpartition(":")[2]))
         hasty = partial(Hasty, speed=speed, lookup=place.lookup)
         monkeypatch.setattr(thread, "RelayEventLoop", hasty)
         # A request must not seem to hang only because the clock runs that fast.

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import capture
+from tests.end_to_end.engine_table import ENGINE_TABLE
 from tests.end_to_end.fault import (
     Fault,
     answers,
@@ -54,30 +54,18 @@ from tests.end_to_end.fronts import (
     reset,
     truncate,
 )
-from tests.end_to_end.stage import IDS, LONG_SECONDS, Stage, stage
+from tests.end_to_end.stage import (
+    IMPATIENT,
+    LONG_SECONDS,
+    MARGIN_SECONDS,
+    PATIENT,
+    SHORT_SECONDS,
+    SPEED,
+    Stage,
+    stage,
+)
 
 PAGE = Path(__file__).with_name("faults.md")
-
-SHORT_SECONDS = 0.5
-"""The deadline of an exit that comes before the fault has passed."""
-
-MARGIN_SECONDS = 10.0
-"""What an exit may take beyond its deadline on a machine that has other things to do."""
-
-SPEED = 500.0
-"""How much faster the relay's clock runs where minutes have to pass."""
-
-PATIENT = {
-    "retry_initial_seconds": 0.5,
-    "retry_max_seconds": 30.0,
-    "breaker_max_seconds": 30.0,
-    "request_timeout_seconds": 3600.0,
-}
-"""The default back-off, and no time-outs on a clock that runs that fast."""
-
-IMPATIENT = {"request_timeout_seconds": 2.5, "breaker_failures": 2}
-"""Less time for an answer, but enough on a machine that has other things to do."""
-
 
 TABLE: dict[str, dict[str, Fault]] = {
     "Slow and hanging": {
@@ -303,7 +291,7 @@ def play(place: Stage, fault: Fault, **settings: Any) -> None:
     place.make_relay(**fault.settings, **settings)
     place.connect(asks=fault.asks)
     fault.does(place)
-    capture(place.relay, *IDS)
+    place.capture()
 
 
 @every_fault
@@ -361,8 +349,8 @@ def test_with_an_exit_in_the_middle(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_page_is_the_table() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(TABLE), "make it anew; see above"
+    assert PAGE.read_text(encoding="utf-8") == page(TABLE, ENGINE_TABLE), "make it anew; see above"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page(TABLE))
+    sys.stdout.write(page(TABLE, ENGINE_TABLE))

@@ -14,6 +14,7 @@ from .forms import Form
 from .loss import NotHandedOver
 from .not_handed_over import reasons
 from .peer_fields import section
+from .spans import span_section
 from .table import FIELDS, cases, right_values
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
@@ -64,6 +65,7 @@ def page() -> str:
     lines.append("")
     for client in CLIENTS:
         lines += _section(client)
+    lines += span_section()
     lines += section()
     return "\n".join(lines).rstrip() + "\n"
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
 from arthur_relay.destinations.scope.schema import Attribute
-from arthur_relay.testing import MemoryDestination
+from arthur_relay.testing import MemoryDestination, memory_engine
 
 from .recorder import Recorder
 from .table import FIELDS
@@ -23,7 +23,9 @@ _STAGES = {
 
 
 class Stage:
-    """Our handler and a recorder behind it, inside of the `with` block.
+    """Our handlers and a recorder behind them, inside of the `with` block.
+
+    One handler makes rows for Arthur Scope, the other spans for Arthur Engine.
 
     The model has registered every field of the table.
 
@@ -39,6 +41,8 @@ class Stage:
         settings = RelaySettings(flush_interval_seconds=0.01)
         self.relay = Relay(self._destination, model_id="test-model", settings=settings)
         self.handler = ArthurCallbackHandler(relay=self.relay)
+        self._engine_relay, self._engine = memory_engine()
+        self._engine_handler = ArthurCallbackHandler(relay=self._engine_relay)
         self.recorder = Recorder(self.handler)
 
     def __enter__(self) -> Self:
@@ -51,11 +55,12 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self.relay.close(TIMEOUT_SECONDS)
+        self._engine_relay.close(TIMEOUT_SECONDS)
 
     @property
     def config(self) -> dict[str, Any]:
         """What a call is given."""
-        return {"callbacks": [self.handler, self.recorder]}
+        return {"callbacks": [self.handler, self._engine_handler, self.recorder]}
 
     def row(self, *, unmatched_events: int = 0) -> dict[str, Any]:
         """Return the attributes of the only row, when nothing was lost on its way.
@@ -76,3 +81,11 @@ class Stage:
         assert stats.capture_errors == 0
         assert stats.unmatched_events <= unmatched_events
         return rows
+
+    def span(self) -> dict[str, Any]:
+        """Return the only run's span, when nothing was lost on its way."""
+        assert not self._engine_handler.flush(TIMEOUT_SECONDS).timed_out
+        stats = self._engine_relay.stats()
+        assert (stats.captured, stats.delivered, stats.capture_errors) == (1, 1, 0)
+        (span,) = self._engine.spans
+        return span

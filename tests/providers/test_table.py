@@ -13,6 +13,7 @@ from .forms import Form
 from .not_handed_over import reasons
 from .recorder import Recorder
 from .server import Server
+from .spans import wrong_places
 from .stage import Stage
 from .table import FIELDS, AnyOf, OneOf, agrees, cases, may_be_there, right_values
 
@@ -21,7 +22,7 @@ from .table import FIELDS, AnyOf, OneOf, agrees, cases, may_be_there, right_valu
     ("client", "form", "answer"),
     [pytest.param(*case, id=f"{case[0].name}-{case[1].name}-{case[2]}") for case in cases()],
 )
-def test_the_row(client: Client, form: Form, answer: str, server: Server) -> None:
+def test_the_row_and_the_span(client: Client, form: Form, answer: str, server: Server) -> None:
     right = right_values(client, form, answer)
     with Stage() as stage:
         raised = _call(client, form, answer, server, stage)
@@ -29,6 +30,9 @@ def test_the_row(client: Client, form: Form, answer: str, server: Server) -> Non
         row = stage.row(unmatched_events=int(client.ends_twice))
         wrong = list(_wrong_cells(client, form, answer, row, stage.recorder))
         assert not wrong, f"{wrong}\nrow: {row}\nhanded over: {stage.recorder.result!r}"
+        span = stage.span()
+        wrong = list(wrong_places(client, span, row))
+        assert not wrong, f"{wrong}\nrow: {row}\nspan: {span}"
         if "time_to_first_token" in row:
             assert row["time_to_first_token"] <= row["duration"]
             also = client.wire.differs.get(answer, {}).get("output_text")

@@ -281,7 +281,7 @@ class Faults:
             every: Fail every n-th row of each request, the n-th first, with `status`.
             containing: Fail the rows whose partner_inference_id, or trace and span id joined by a
                 dash, holds this text, with `status`. The Engine has no status for a span: it
-                rejects it.
+                rejects it, or answers 500 to the whole request where the status is that.
             status: The status for `every` and `containing`, 300 to 599.
             times: For how many requests; None until `reset`.
             routes: Where.

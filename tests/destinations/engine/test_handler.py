@@ -22,7 +22,7 @@ from arthur_relay import (
 )
 from arthur_relay.settings import Trace
 from tests.destinations.engine.models import answer, call, chat
-from tests.readme import page
+from tests.readme import page, python_blocks
 
 from .conftest import QUICK, TASK
 
@@ -118,6 +118,27 @@ def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyP
     assert (trace["trace_id"], trace["session_id"], trace["user_id"]) == (run_id.hex, "s1", "u1")
     (judged,) = sandbox.annotations
     assert judged["annotation_description"] == "helpful"
+
+
+def test_the_guides_examples(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, trial, feedback = python_blocks("docs/engine.md")
+    for name, value in sandbox.engine_environment().items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    exec(trial, names)
+    assert "delivered=4, rejected=0, dropped={}, pending=0" in capsys.readouterr().out
+    (trace,) = sandbox.traces
+    assert trace["trace_id"] == names["run_id"].hex
+    assert (trace["session_id"], trace["user_id"], trace["span_count"]) == ("s1", "u1", 3)
+    assert sandbox.annotations[0]["annotation_description"] == "helpful"
+    exec(feedback, names)
+    names["handler"].relay.close(10)
+    monkeypatch.delenv("ARTHUR_TASK_ID")
+    exec(first, names)
+    names["handler"].relay.close(10)
+    assert {span["task_id"] for span in sandbox.spans} == {sandbox.task_id}
 
 
 def test_what_is_kept_does_not_shrink_once_the_task_is_known(

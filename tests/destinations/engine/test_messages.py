@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import (
+    AIMessage,
     AIMessageChunk,
     ChatMessage,
     FunctionMessage,
@@ -92,3 +93,14 @@ def test_a_tools_answer_names_its_call() -> None:
     attributes = first(ToolMessage("a", tool_call_id="call-1", name="weather")).attributes
     assert attributes["llm.input_messages.0.message.tool_call_id"] == "call-1"
     assert attributes["llm.input_messages.0.message.name"] == "weather"
+
+
+def test_calls_that_are_objects_of_a_package() -> None:
+    """As litellm has them: LangChain's own list says what they are."""
+    call: Any = {"name": "weather", "args": {"city": "Ulm"}, "id": "call-1"}
+    message = AIMessage("", additional_kwargs={"tool_calls": [Strange()]}, tool_calls=[call])
+    prefix = "llm.input_messages.0.message.tool_calls.0.tool_call."
+    attributes = first(message).attributes
+    assert attributes[f"{prefix}id"] == "call-1"
+    assert attributes[f"{prefix}function.name"] == "weather"
+    assert attributes[f"{prefix}function.arguments"] == '{"city":"Ulm"}'

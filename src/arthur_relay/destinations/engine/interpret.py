@@ -124,8 +124,9 @@ def interpret_failure(
     if status == 401:
         problem = f"Arthur Engine refused access (401): {REFUSED_KEY}"
         return whole(batch, again, Failure.UNAUTHORISED, problem)
-    if status == 403:
-        problem = f"Arthur Engine refused access (403): {MAY_NOT_WRITE}."
+    if status in (402, 403):
+        why = MAY_NOT_WRITE if status == 403 else "the plan does not include this"
+        problem = f"Arthur Engine refused access ({status}): {why}."
         return whole(batch, again, Failure.FORBIDDEN, problem)
     if status == 404:
         said = "http 404: the Engine has no such route; is this the address of an Arthur Engine?"

@@ -153,13 +153,12 @@ class MessageWriter:
             if arguments is not None:
                 attribute = MessageAttributes.MESSAGE_FUNCTION_CALL_ARGUMENTS_JSON
                 yield name + attribute, arguments
-        # The provider's own list, if there is one, has what the model wrote.
-        calls = extras.get("tool_calls") or fields.get("tool_calls")
-        calls = calls[:MAX_PARTS] if isinstance(calls, (list, tuple)) else ()
+        # The provider's own list, if there is one, has what the model wrote; some packages have
+        # objects of their own in it.
+        calls = _mappings(extras.get("tool_calls")) or _mappings(fields.get("tool_calls"))
         for index, call in enumerate(calls):
             prefix = f"{name}{MessageAttributes.MESSAGE_TOOL_CALLS}.{index}."
-            if isinstance(call, Mapping):
-                yield from self._call(prefix, call)
+            yield from self._call(prefix, call)
 
     def _call(self, prefix: str, call: Mapping[str, Any]) -> Iterator[Attribute]:
         call_id = call.get("id")
@@ -183,6 +182,11 @@ class MessageWriter:
         if isinstance(arguments, str):
             return self.json.json_text(arguments)
         return self.json.write_for_reader(arguments)
+
+
+def _mappings(found: Any) -> list[Mapping[str, Any]]:
+    items = found[:MAX_PARTS] if isinstance(found, (list, tuple)) else ()
+    return [each for each in items if isinstance(each, Mapping)]
 
 
 def _role(cls: type, fields: Mapping[str, Any]) -> str | None:

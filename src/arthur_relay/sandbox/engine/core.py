@@ -43,7 +43,8 @@ class EngineCore:
 
         Args:
             body: The request's body.
-            row_faults: Faults that reject spans, by index or by `traceid-spanid`.
+            row_faults: Faults of spans, by index or by `traceid-spanid`: a status of 500 or more
+                fails the request, any other rejects the span.
 
         Returns:
             The answer: counts, and the reasons of those that were rejected, in order.
@@ -59,7 +60,10 @@ class EngineCore:
         reasons: list[str] = []
         for index, span in enumerate(spans):
             row_id = f"{span.trace_id}-{span.span_id}"
-            if any(fault.row_status(index, row_id) is not None for fault in row_faults):
+            statuses = [fault.row_status(index, row_id) or 0 for fault in row_faults]
+            if any(status >= 500 for status in statuses):
+                raise BrokenStatementError(_statement("the sandbox was told to fail", spans))
+            if any(statuses):
                 reason: str | None = "the sandbox was told to reject this span"
             else:
                 reason = rejection(span)
