@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from arthur_relay.daemon.admitted import admitted, no_slot, peer_of, take_slot
 from arthur_relay.daemon.auth import Endpoint
-from arthur_relay.daemon.browsers import API, PROBES
+from arthur_relay.daemon.browsers import PROBES, is_api
 from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
@@ -185,7 +185,7 @@ def _is_view(scope: Scope) -> bool:
     """Return whether a request is for a view, which anybody who can connect may ask for."""
     endpoint = client_of(scope).peer.endpoint
     path = scope["path"]
-    return endpoint is not Endpoint.TCP and path not in PROBES and not path.startswith(API)
+    return endpoint is not Endpoint.TCP and path not in PROBES and not is_api(path)
 
 
 def _may_be_model(model_id: str) -> bool:
