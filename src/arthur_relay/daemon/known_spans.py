@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from arthur_relay.row import Row
 
@@ -40,6 +41,7 @@ class KnownSpans:
     most: int = SPANS_KEPT
     _spans: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     _traces: dict[str, KnownTrace] = field(default_factory=dict)
+    _on_their_way: set[str] = field(default_factory=set)
 
     def add(self, rows: Iterable[Row], roots: Collection[Row]) -> None:
         """Remember rows that are safe."""
@@ -61,6 +63,23 @@ class KnownSpans:
             if (known := self._spans.get(row.id)) is None
             or known != (row.model_id, _digest(row.body))
         ]
+
+    @contextmanager
+    def on_their_way(self, rows: Sequence[Row]) -> Iterator[bool]:
+        """Remember within the block that rows are being made safe.
+
+        Yields:
+            Whether some are already, for an earlier request: nobody knows yet what becomes of them.
+        """
+        ids = {row.id for row in rows}
+        if not self._on_their_way.isdisjoint(ids):
+            yield True
+            return
+        self._on_their_way |= ids
+        try:
+            yield False
+        finally:
+            self._on_their_way -= ids
 
     def task_of(self, row_id: str) -> str | None:
         """Return the task of a span that was taken, by the id of its row, or None."""
