@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -240,3 +241,20 @@ def test_without_room_spans_are_put_off(
     taken = statuses.count(200)
     sandbox.come_back()
     wait_for(lambda: len(stored(sandbox)) == taken)
+
+
+def test_feedback_outlives_the_daemon(
+    start_for_engine: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    sandbox.go_away()
+    first = start_for_engine().wait_until_ready()
+    client = first.client()
+    client.post(TRACES, content=body(1, 2, task=sandbox.task_id), headers=PROTOBUF)
+    judged = {"annotation_score": 0, "annotation_description": None}
+    assert client.post(f"{TRACES}/{TRACE}/annotations", json=judged).status_code == 200
+    first.end(signal.SIGKILL)
+    sandbox.come_back()
+    start_for_engine().wait_until_ready()
+    wait_for(lambda: sandbox.annotations)
+    assert stored(sandbox) == [hex_id(1), hex_id(2)]
+    assert sandbox.annotations[0]["annotation_score"] == 0
