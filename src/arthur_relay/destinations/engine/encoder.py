@@ -9,8 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, assert_never
 from uuid import UUID
 
-import orjson
-
+from arthur_relay.destinations.engine.feedback import feedback_body
 from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import Task
@@ -149,7 +148,7 @@ class SpanEncoder:
         if not isinstance(description, str):
             description = None
         told = None if description is None else self._texts.whole(description)
-        body = orjson.dumps({SCORE: score, DESCRIPTION: told})
+        body = feedback_body({SCORE: score, DESCRIPTION: told}, capture.known_at)
         trace_id, span_id = _ids(capture.id)
         named = row_id(trace_id, span_id)
         return [Row(named, self.schema.model_id, body, epoch=epoch, kind=RowKind.GROUND_TRUTH)]
