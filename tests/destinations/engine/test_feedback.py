@@ -44,7 +44,7 @@ def delivered(sandbox: ArthurSandbox, *batches: tuple[Row, ...]) -> list[Any]:
     return anyio.run(deliver)
 
 
-def annotations(sandbox: ArthurSandbox) -> list[Any]:
+def requests_of(sandbox: ArthurSandbox) -> list[Any]:
     return [r for r in sandbox.requests if r.path.endswith("/annotations")]
 
 
@@ -56,7 +56,7 @@ def test_an_older_one_that_comes_later_replaces_nothing(
     batches = [(newer, older)] if together else [(newer,), (older,)]
     outcomes = [each for found in delivered(sandbox, *batches) for each in found]
     assert outcomes == [DELIVERED, DELIVERED]
-    assert len(annotations(sandbox)) == 1
+    assert len(requests_of(sandbox)) == 1
     (told,) = sandbox.traces[0]["annotations"]
     assert (told["annotation_score"], told["annotation_description"]) == (0, "said at 2.0")
 
@@ -91,7 +91,7 @@ def test_in_any_order_of_batches(seed: int, sandbox: ArthurSandbox) -> None:
 
 def test_the_time_is_not_sent(sandbox: ArthurSandbox) -> None:
     delivered(sandbox, (given(1, 1.0),))
-    (request,) = annotations(sandbox)
+    (request,) = requests_of(sandbox)
     assert orjson.loads(request.body) == {
         "annotation_score": 1,
         "annotation_description": "said at 1.0",
