@@ -9,10 +9,12 @@ nothing is serialised: the cost does not depend on their length.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.encoding.images import max_image_characters
 from arthur_relay.inference import ObjectSnapshot
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ ITEM_BYTES = 64
 OBJECT_BYTES = 500
 """The bytes of an object's snapshot without its texts, measured with tracemalloc."""
 
-MAX_IMAGE_CHARACTERS = 32_000
-"""The longest inline image that is kept, as by OpenInference's default."""
+SHORT_TEXT_BYTES = 1_000
+"""Texts of this size are not looked at, whatever they are."""
 
 REDACTED = "__REDACTED__"
 """OpenInference's stand-in for what is left out."""
@@ -83,6 +85,12 @@ def snapshot_parameters(params: Mapping[str, Any] | None) -> tuple[dict[str, Any
 
 
 @cache
+def _longest_image() -> int:
+    """Return how long an inline image may be that is kept; the environment is read once."""
+    return max_image_characters(os.environ)
+
+
+@cache
 def _snapshotted() -> tuple[type, ...]:
     """Return the classes whose fields are copied; a handler that is called has imported them."""
     from langchain_core.documents import Document  # noqa: PLC0415 - not needed to import the handler
@@ -112,7 +120,8 @@ class _Copying:
         kind = type(value)
         if kind is str:
             size = getsizeof(value)
-            if size > MAX_IMAGE_CHARACTERS and value.startswith("data:image/"):
+            is_image = size > SHORT_TEXT_BYTES and value.startswith("data:image/")
+            if is_image and len(value) > _longest_image():
                 return REDACTED
             self.size += size
             return value

@@ -62,12 +62,14 @@ class SpanTexts:
     Attributes:
         hiding: What is hidden, all in all.
         redacts: Whether a text may be changed before it is told.
+        longest_image: How many characters an inline image has, at most, that is written.
     """
 
     def __init__(self, privacy: Privacy | None, hiding: Hiding, omissions: CountsOmissions) -> None:
         self._privacy = privacy
         self.redacts = privacy is not None
         self.hiding = hiding.under(privacy)
+        self.longest_image = hiding.base64_image_max_length
         self._omissions = omissions
         self._writers: dict[str, JsonWriter] = {}
 

@@ -35,8 +35,8 @@ MAX_CHARACTERS = 1_000_000
 MAX_OBJECT_CHARACTERS = 10_000
 """How much is written of the text of an object that JSON does not know."""
 
-MAX_IMAGE_CHARACTERS = 32_000
-"""The longest inline image that is written, as by OpenInference's default."""
+SHORT_TEXT_CHARACTERS = 1_000
+"""Texts of this length are no images that are left out."""
 
 UNPARSED = "unparsed"
 """The key under which values are sent as a text whose own keys the Engine would reject."""
@@ -75,6 +75,11 @@ class TextParts(Protocol):
     @property
     def redacts(self) -> bool:
         """Whether `part` may change a text, so that numbers have to be shown to it too."""
+        ...
+
+    @property
+    def longest_image(self) -> int:
+        """How many characters an inline image has, at most, that is written."""
         ...
 
     def part(self, text: str) -> str:
@@ -342,14 +347,14 @@ class _Walk:
         length = len(text)
         self._characters -= length
         if (  # nearly always
-            length <= MAX_IMAGE_CHARACTERS
+            (length <= SHORT_TEXT_CHARACTERS or not text.startswith("data:image/"))
             and self._characters >= 0
             and not self._redacts
             and text.isascii()
             and "\x00" not in text
         ):
             return text
-        if length > MAX_IMAGE_CHARACTERS and text.startswith("data:image/"):
+        if length > self._texts.longest_image and text.startswith("data:image/"):
             self._characters += length
             return REDACTED
         if self._characters < 0:
