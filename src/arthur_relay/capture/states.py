@@ -14,6 +14,7 @@ from functools import cache
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.capture.copies import own_size
 from arthur_relay.encoding.images import max_image_characters
 from arthur_relay.inference import ObjectSnapshot
 
@@ -54,8 +55,7 @@ def snapshot_state(value: Any) -> tuple[Any, int]:
     Returns:
         The copy, and the bytes of memory that it counts for.
 
-    Raises:
-        Exception: Whatever the value raises while it is read.
+    What raises while it is read is kept as it is. Never raises.
     """
     copying = _Copying(_snapshotted())
     return copying.copy(value, STATE_DEPTH), copying.size
@@ -127,19 +127,23 @@ class _Copying:
             return value
         if kind in _ATOMS:
             return value
-        if isinstance(value, (dict, list, tuple)):
-            self.size += getsizeof(value) + ATOM_BYTES * len(value)
-            self._visits -= len(value)
-            if depth <= 0 or self._visits < 0:
-                self.size += ITEM_BYTES * len(value)
-                return value
-            return self._container(value, depth - 1)
-        if isinstance(value, self._objects):
-            return self._object(value, depth)
-        if isinstance(value, (set, frozenset)):
-            self.size += getsizeof(value) + ITEM_BYTES * len(value)
-            return frozenset(value)
-        self.size += getsizeof(value)
+        try:
+            if isinstance(value, (dict, list, tuple)):
+                self.size += own_size(value) + ATOM_BYTES * len(value)
+                self._visits -= len(value)
+                if depth <= 0 or self._visits < 0:
+                    self.size += ITEM_BYTES * len(value)
+                    return value
+                return self._container(value, depth - 1)
+            if isinstance(value, self._objects):
+                return self._object(value, depth)
+            if isinstance(value, (set, frozenset)):
+                self.size += own_size(value) + ITEM_BYTES * len(value)
+                self._visits -= len(value)
+                return value if self._visits < 0 else frozenset(value)
+            self.size += own_size(value)
+        except Exception:  # noqa: BLE001 - the worker will see it, and count it
+            self.size += ITEM_BYTES
         return value
 
     def _container(self, value: Any, depth: int) -> Any:

@@ -147,6 +147,7 @@ class SpanEncoder:
         description = capture.values.get(DESCRIPTION)
         if not isinstance(description, str):
             description = None
+        self._texts.begin()
         told = None if description is None else self._texts.whole(description)
         body = feedback_body({SCORE: score, DESCRIPTION: told}, capture.known_at)
         trace_id, span_id = _ids(capture.id)
