@@ -38,7 +38,10 @@ _AGENT = RunKind.AGENT.upper()
 _SESSIONS = ("session_id", "conversation_id", "thread_id")
 _USERS = ("user_id",)
 
-_TAGS_OF_LANGCHAIN = ("seq:step:", "map:key:", "condition:", "branch:", "graph:step:", "langsmith:")
+_TAGS_OF_LANGCHAIN = (
+    *("seq:step:", "map:key:", "condition:", "branch:", "graph:step:", "retry:attempt:"),
+    "langsmith:",
+)
 """How the tags begin that LangChain and LangGraph give to the runs that they start themselves."""
 
 _IDS = (str, int, UUID)

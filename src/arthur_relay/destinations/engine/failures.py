@@ -28,6 +28,11 @@ _WORDS: Mapping[RunOutcome, str] = {
 }
 
 
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+_WHILE_HANDLED = "\nDuring handling of the above exception, another exception occurred:\n\n"
+"""Python's words between two stack traces."""
+
+
 def settle_outcome(run: Run) -> None:
     """Correct the outcome of a stream that was closed after its last chunk: it was complete."""
     if run.kind is not RunKind.LLM or run.outcome not in (
@@ -85,8 +90,19 @@ def _part(text: str, texts: SpanTexts) -> str:
 
 
 def _stacktrace(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
-    """Return a stack trace as Python prints it; source lines are read here, not by the caller."""
-    lines = ["Traceback (most recent call last):\n"]
+    """Return a stack trace as Python prints it, after those of the exceptions before it."""
+    parts = [_stacktrace_alone(found, message, texts)]
+    earlier = found.earlier
+    while earlier is not None:
+        parts.append(_CAUSED if found.is_caused else _WHILE_HANDLED)
+        parts.append(_stacktrace_alone(earlier, _message(earlier, texts), texts))
+        found, earlier = earlier, earlier.earlier
+    return "".join(reversed(parts))
+
+
+def _stacktrace_alone(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
+    """Return the stack trace of one; source lines are read here, not by the caller."""
+    lines = ["Traceback (most recent call last):\n"] if found.frames else []
     for filename, number, function in found.frames:
         lines.append(f'  File "{filename}", line {number}, in {function}\n')
         if source := linecache.getline(filename, number).strip():
