@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import time
 from collections import UserDict, deque
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from tests.destinations.engine.stage import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 MOST_BYTES = 16_000_000
 """Of one span, whatever it was given: four million characters of up to four bytes."""
@@ -267,3 +270,14 @@ def test_the_worker_goes_on(value: Any) -> None:
         began = time.process_time()
         assert len(stage.spans()) == 6
         assert time.process_time() - began < 5
+
+
+def test_code_that_says_it_is_from_a_pipe_does_not_hold_the_worker(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    names: dict[str, Any] = {}
+    exec(compile("def fail(_):\n    raise ValueError('no')\n", str(pipe), "exec"), names)
+    with traced() as stage:
+        with pytest.raises(ValueError, match="no"):
+            RunnableLambda(names["fail"]).invoke("x", config=stage.config)
+        assert str(pipe) in stage.span().events[0]["exception.stacktrace"]
