@@ -111,7 +111,11 @@ class SpanTexts:
 
     def whole(self, text: str) -> str:
         """Return what may be told of a text that is an attribute's value."""
-        length, most = len(text), min(MAX_CHARACTERS, self.characters)
+        length = len(text)
+        if self._privacy is None and length <= self.characters and length <= MAX_CHARACTERS:
+            self.characters -= length  # nearly always
+            return clean_text(text)
+        most = min(MAX_CHARACTERS, self.characters)
         told = self.part(text)
         self.characters -= min(length, most)
         if length > most:
