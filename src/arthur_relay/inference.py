@@ -130,9 +130,11 @@ class ExceptionSnapshot:
         message: The beginning of its text.
         frames: File, line and function of the innermost frames, the outermost of them first.
         notes: What was added to it on its way, as LangGraph adds the name of the task.
+        earlier: The exception that came before it, or None.
+        is_caused: Whether that one is its cause; else it was being handled.
     """
 
-    __slots__ = ("frames", "message", "notes", "type_name")
+    __slots__ = ("earlier", "frames", "is_caused", "message", "notes", "type_name")
 
     def __init__(
         self,
@@ -142,6 +144,8 @@ class ExceptionSnapshot:
         notes: Sequence[str] = (),
     ) -> None:
         self.notes = notes
+        self.earlier: ExceptionSnapshot | None = None
+        self.is_caused = False
         self.type_name = type_name
         self.message = message
         self.frames = frames

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
 
-from arthur_relay.capture.exceptions import MAX_FRAMES, is_control_flow, snapshot_exception
-from arthur_relay.inference import MAX_ERROR_CHARACTERS
+from arthur_relay.capture.exceptions import (
+    MAX_EARLIER,
+    MAX_FRAMES,
+    is_control_flow,
+    snapshot_exception,
+)
+from arthur_relay.inference import MAX_ERROR_CHARACTERS, ExceptionSnapshot
 
 
 def raised(error: Exception, depth: int = 1) -> Exception:
@@ -53,3 +60,37 @@ def test_control_flow_of_langgraph_is_no_error() -> None:
     assert is_control_flow(GraphBubbleUp())
     assert is_control_flow(ParentCommand(Command()))
     assert not is_control_flow(ValueError())
+
+
+def test_what_came_before_is_kept_and_bounded() -> None:
+    first = latest = ValueError("0")
+    for number in range(1, MAX_EARLIER + 3):
+        before, latest = latest, ValueError(str(number))
+        latest.__context__ = before
+    first.__context__ = latest  # in a circle
+    found: ExceptionSnapshot | None = snapshot_exception(latest)
+    messages = []
+    while found is not None:
+        messages.append(found.message)
+        found = found.earlier
+    assert messages == [str(MAX_EARLIER + 2 - number) for number in range(MAX_EARLIER + 1)]
+
+
+class UnaskableError(ValueError):
+    """An error that does not let itself be asked."""
+
+    __module__ = None  # type: ignore[assignment]
+
+    @property
+    def __notes__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("don't")
+
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("don't")
+
+
+def test_an_error_whose_facts_raise() -> None:
+    found = snapshot_exception(UnaskableError("no"))
+    assert (found.message, found.notes, found.earlier) == ("no", [], None)
+    assert not is_control_flow(UnaskableError("no"))

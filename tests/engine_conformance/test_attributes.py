@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.destinations.engine.stage import Span, traced
 
+from . import graph_scenarios, message_scenarios  # noqa: F401 - they fill SCENARIOS
 from .differences import DIFFERENCES
 from .scenarios import SCENARIOS, agent, chat_model
 

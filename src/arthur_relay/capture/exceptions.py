@@ -17,6 +17,9 @@ MAX_FRAMES = 50
 
 MAX_NOTES = 10
 
+MAX_EARLIER = 5
+"""How many exceptions before it are kept: its cause, the cause of that, and so on."""
+
 _MOST_STEPS = 1_000
 
 _CONTROL_FLOW = frozenset({"GraphBubbleUp", "ParentCommand"})
@@ -26,13 +29,32 @@ _CONTROL_FLOW = frozenset({"GraphBubbleUp", "ParentCommand"})
 def is_control_flow(error: BaseException) -> bool:
     """Return whether an exception is LangGraph's way to end a node, and no error."""
     return any(
-        cls.__name__ in _CONTROL_FLOW and cls.__module__.startswith("langgraph.")
+        cls.__name__ in _CONTROL_FLOW and str(cls.__module__).startswith("langgraph.")
         for cls in type(error).__mro__
     )
 
 
 def snapshot_exception(error: BaseException) -> ExceptionSnapshot:
-    """Keep what a span says about an exception. Never raises."""
+    """Keep what a span says about an exception, and about those before it. Never raises."""
+    found = _alone(error)
+    seen, latest, of_latest = {id(error)}, error, found
+    try:
+        while len(seen) <= MAX_EARLIER:
+            earlier = latest.__cause__
+            is_caused = earlier is not None
+            if earlier is None and not latest.__suppress_context__:
+                earlier = latest.__context__
+            if earlier is None or id(earlier) in seen:
+                break
+            of_latest.earlier, of_latest.is_caused = _alone(earlier), is_caused
+            seen.add(id(earlier))
+            latest, of_latest = earlier, of_latest.earlier
+    except Exception:  # noqa: BLE001 - someone else's property
+        return found
+    return found
+
+
+def _alone(error: BaseException) -> ExceptionSnapshot:
     cls = type(error)
     name = cls.__qualname__
     if cls.__module__ != "builtins":
@@ -41,17 +63,21 @@ def snapshot_exception(error: BaseException) -> ExceptionSnapshot:
         message = str(error)[:MAX_ERROR_CHARACTERS]
     except Exception:  # noqa: BLE001 - someone else's __str__
         message = ""
-    return ExceptionSnapshot(name, message, _frames(error.__traceback__), _notes(error))
+    return ExceptionSnapshot(name, message, _frames(error), _notes(error))
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", None)
+    try:
+        notes = getattr(error, "__notes__", None)
+    except Exception:  # noqa: BLE001 - someone else's property
+        return []
     if not isinstance(notes, list):
         return []
     return [note[:MAX_ERROR_CHARACTERS] for note in notes[:MAX_NOTES] if type(note) is str]
 
 
-def _frames(traceback: TracebackType | None) -> list[tuple[str, int, str]]:
+def _frames(error: BaseException) -> list[tuple[str, int, str]]:
+    traceback: TracebackType | None = error.__traceback__
     frames: list[tuple[str, int, str]] = []
     steps = 0
     while traceback is not None and steps < _MOST_STEPS:

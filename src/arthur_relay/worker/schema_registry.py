@@ -16,6 +16,7 @@ from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import (
     Destination,
     HasRowFormat,
+    ReducesRows,
     RowEncoder,
     RowFormat,
     TakesTraces,
@@ -355,6 +356,17 @@ class SchemaRegistry:
         if encoder is None and isinstance(self.destination, TakesTraces):
             encoder = self.presumed_encoder(row.model_id)  # a span is cut by itself
         return encoder.shrink(row) if encoder is not None else None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether rows have a form that the destination takes whatever is in it."""
+        return isinstance(self._row_format, ReducesRows)
+
+    def reduce(self, row: Row) -> Row | None:
+        """Return a form of a row that the destination takes whatever is in it, or None."""
+        if not isinstance(self._row_format, ReducesRows):
+            return None
+        return self._row_format.reduced(row, self.ledger)
 
     def _refuse(self, model_id: str, error: ConfigurationError) -> None:
         """Remember for a while that Arthur has refused a model."""

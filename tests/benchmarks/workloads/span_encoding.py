@@ -8,7 +8,15 @@ from typing import Any
 
 from tests.benchmarks.bench import Bench, settle
 from tests.benchmarks.lineup import Stage
-from tests.benchmarks.markdown import TIMES, Section, Table, at_most, ratio_text, value_text
+from tests.benchmarks.markdown import (
+    NOTHING,
+    TIMES,
+    Section,
+    Table,
+    at_most,
+    ratio_text,
+    value_text,
+)
 from tests.benchmarks.peers import ENGINE, TASK_ID
 from tests.benchmarks.results import Cells, Sample
 from tests.benchmarks.workloads.tracing import OPENINFERENCE
@@ -177,7 +185,8 @@ def run(stage: Stage) -> Cells:
 def section(cells: Cells) -> Section:
     """The section of the report."""
     figures = []
-    if OPENINFERENCE in cells.peers(CASE) or not cells.cases:
+    is_compared = OPENINFERENCE in cells.peers(CASE)
+    if is_compared or not cells.cases:
         figures = [
             at_most(
                 f"{what}, over OpenTelemetry's encoder",
@@ -194,7 +203,9 @@ def section(cells: Cells) -> Section:
         (
             peer,
             value_text(cells, CASE, peer, "encode_us"),
-            ratio_text(cells, CASE, peer, "encode_us", to=OPENINFERENCE),
+            ratio_text(cells, CASE, peer, "encode_us", to=OPENINFERENCE)
+            if is_compared
+            else NOTHING,
             value_text(cells, CASE, peer, "bytes"),
         )
         for peer in cells.peers(CASE)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -36,7 +36,19 @@ _OPTIONS = (
 )
 
 
-def direct_json(value: Any, form: MessageForm) -> str | None:
+class DirectJson(NamedTuple):
+    """A value as JSON.
+
+    Attributes:
+        text: The JSON.
+        values: How many values are in its containers.
+    """
+
+    text: str
+    values: int
+
+
+def direct_json(value: Any, form: MessageForm) -> DirectJson | None:
     """Return a value as JSON, or None when it needs more care.
 
     It does when it is large or deep, when it has a value that JSON does not know, a number that
@@ -44,18 +56,19 @@ def direct_json(value: Any, form: MessageForm) -> str | None:
     """
     hook = _typed if form is _TYPED else _constructed if form is _CONSTRUCTOR else _fields
     try:
-        if not _is_plain(value):
+        values = _count_plain(value)
+        if values is None:
             return None
         written = orjson.dumps(value, hook, _OPTIONS)
     except Exception:  # noqa: BLE001 - what it was is found by who takes more care
         return None
     if len(written) > MAX_BYTES or b"\\u0000" in written or b'"data:image/' in written:
         return None
-    return written.decode()
+    return DirectJson(written.decode(), values)
 
 
-def _is_plain(value: Any) -> bool:
-    """Return whether the library writes a value as it should be written.
+def _count_plain(value: Any) -> int | None:
+    """Return how many values the library has to write, or None when it can't as it should.
 
     Level by level, because a call for each container would take longer than all else.
     """
@@ -73,17 +86,17 @@ def _is_plain(value: Any) -> bool:
                 if item:  # most of a message's are empty
                     contents = _contents(item, kind)
                     if contents is None:
-                        return False
+                        return None
                     inner += contents
             elif not _is_plain_atom(item, kind):
-                return False
+                return None
         room -= len(inner)
         if room < 0 or characters > MAX_BYTES:
-            return False
+            return None
         if not inner:
-            return True
+            return MAX_VALUES - room
         level = inner
-    return False
+    return None
 
 
 def _contents(container: Any, kind: type) -> Iterable[Any] | None:

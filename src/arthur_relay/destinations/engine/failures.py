@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import linecache
+import os
+import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from arthur_relay.destinations.engine.answer_facts import (
@@ -26,6 +29,15 @@ _WORDS: Mapping[RunOutcome, str] = {
     RunOutcome.DISCONNECTED: "disconnected: the consumer of the stream went away",
     RunOutcome.ABANDONED: "abandoned: no end event came",
 }
+
+
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+_WHILE_HANDLED = "\nDuring handling of the above exception, another exception occurred:\n\n"
+"""Python's words between two stack traces."""
+
+
+MAX_SOURCE_BYTES = 10_000_000
+"""Of a file of which lines are read."""
 
 
 def settle_outcome(run: Run) -> None:
@@ -85,12 +97,33 @@ def _part(text: str, texts: SpanTexts) -> str:
 
 
 def _stacktrace(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
-    """Return a stack trace as Python prints it; source lines are read here, not by the caller."""
-    lines = ["Traceback (most recent call last):\n"]
+    """Return a stack trace as Python prints it, after those of the exceptions before it."""
+    parts = [_stacktrace_alone(found, message, texts)]
+    earlier = found.earlier
+    while earlier is not None:
+        parts.append(_CAUSED if found.is_caused else _WHILE_HANDLED)
+        parts.append(_stacktrace_alone(earlier, _message(earlier, texts), texts))
+        found, earlier = earlier, earlier.earlier
+    return "".join(reversed(parts))
+
+
+def _stacktrace_alone(found: ExceptionSnapshot, message: str, texts: SpanTexts) -> str:
+    """Return the stack trace of one; source lines are read here, not by the caller."""
+    lines = ["Traceback (most recent call last):\n"] if found.frames else []
     for filename, number, function in found.frames:
         lines.append(f'  File "{filename}", line {number}, in {function}\n')
-        if source := linecache.getline(filename, number).strip():
+        if _may_be_read(filename) and (source := linecache.getline(filename, number).strip()):
             lines.append(f"    {source}\n")
     lines.append(f"{found.type_name}: {message}\n" if message else f"{found.type_name}\n")
     lines += [f"{_part(note, texts)}\n" for note in found.notes]
     return "".join(lines)
+
+
+@lru_cache(maxsize=1_000)
+def _may_be_read(filename: str) -> bool:
+    """Return whether a file has an end: code may say it is from a pipe, or from a terminal."""
+    try:
+        found = os.stat(filename)  # noqa: PTH116 - any text, also none that a path may be
+    except (OSError, ValueError):
+        return True  # linecache has what notebooks run
+    return stat.S_ISREG(found.st_mode) and found.st_size <= MAX_SOURCE_BYTES
