@@ -504,7 +504,8 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         """Remove a run from the open ones and set its times; None when it is not open."""
         run = self._runs.end(self._key(run_id))
         if run is None:
-            self._host.events.unmatched.increment()
+            if not self._is_suppressed(run_id):
+                self._host.events.unmatched.increment()
             return None
         run.duration = self._perf_counter() - run.started_at
         if run.chunks is not None and run.chunks.first_at is not None:

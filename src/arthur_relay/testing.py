@@ -18,6 +18,7 @@ except ImportError:  # users may use the rest of this module with another test r
     pytest = None  # type: ignore[assignment]  # looked at below
 
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
+from arthur_relay.destinations.engine.feedback import read_feedback
 from arthur_relay.destinations.engine.libraries import check_libraries
 from arthur_relay.destinations.engine.task import Task
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
@@ -137,7 +138,8 @@ class MemoryEngine:
             with self._lock:
                 for row in batch.rows:
                     trace_id = row.id.partition("-")[0]
-                    self._annotations[trace_id] = {"trace_id": trace_id, **orjson.loads(row.body)}
+                    given = orjson.loads(read_feedback(row.body).body)
+                    self._annotations[trace_id] = {"trace_id": trace_id, **given}
         else:
             # Not needed by those who test inferences; it takes 0.1 s to import.
             from arthur_relay.destinations.engine.span_bytes import read_spans  # noqa: PLC0415

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from langchain_core.runnables import RunnableLambda
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from arthur_relay.capture.trace_events import MAX_SUPPRESSED
 from arthur_relay.inference import TraceScope
-from tests.destinations.engine.models import chat
+from tests.destinations.engine.models import Documents, chat
 from tests.destinations.engine.stage import traced
 
 TRACER = TracerProvider().get_tracer("application")
@@ -76,3 +79,56 @@ def test_it_is_never_imported_for_it() -> None:
         "assert not any(name.startswith('opentelemetry') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def suppressing(key: str) -> Any:
+    return context.attach(context.set_value(key, True))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation"],
+    ids=["of the API", "of old"],
+)
+@pytest.mark.parametrize("scope", [TraceScope.FULL, TraceScope.LLM])
+def test_where_tracing_is_suppressed_there_are_no_spans(key: str, scope: TraceScope) -> None:
+    with traced(scope) as stage:
+        token = suppressing(key)
+        try:
+            (CHAIN | chat("hidden")).invoke("x", config=stage.config)
+            list(chat("hidden too").stream("x", config=stage.config))
+            Documents().invoke("x", config=stage.config)
+        finally:
+            context.detach(token)
+        chat("seen").invoke("x", config=stage.config)
+        assert stage.span().attributes["output.value"].count("seen")
+        stats = stage.relay.stats()
+    assert (stats.unmatched_events, stats.capture_errors, stats.pending) == (0, 0, 0)
+
+
+def test_what_ends_after_the_suppression_ends_is_told_of_without_it() -> None:
+    """As with OpenInference: what begins in the context has no span, whatever is around it."""
+    with traced() as stage:
+
+        def inner(value: str) -> str:
+            token = suppressing(context._SUPPRESS_INSTRUMENTATION_KEY)
+            try:
+                return str(chat("hidden").invoke(value).content)
+            finally:
+                context.detach(token)
+
+        RunnableLambda(inner).invoke("x", config=stage.config)
+        assert stage.span().name == "inner"
+        assert stage.relay.stats().unmatched_events == 0
+
+
+def test_of_runs_that_are_suppressed_few_are_remembered() -> None:
+    with traced() as stage:
+        token = suppressing(context._SUPPRESS_INSTRUMENTATION_KEY)
+        try:
+            for _ in range(MAX_SUPPRESSED + 5):
+                stage.handler.on_chain_start(None, {}, run_id=uuid4())
+        finally:
+            context.detach(token)
+        assert len(stage.handler._suppressed or ()) == 5
+        assert stage.spans() == []

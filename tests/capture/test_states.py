@@ -13,15 +13,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableLambda
 
+from arthur_relay.capture import states
 from arthur_relay.capture.results import snapshot_result
 from arthur_relay.capture.states import (
-    MAX_IMAGE_CHARACTERS,
     REDACTED,
     STATE_DEPTH,
     STATE_VISITS,
     snapshot_parameters,
     snapshot_state,
 )
+from arthur_relay.encoding.images import MAX_IMAGE_CHARACTERS, VARIABLE
 from arthur_relay.inference import ObjectSnapshot
 from tests.destinations.engine.stage import traced
 
@@ -169,3 +170,17 @@ def test_parameters_are_copied_without_the_values_in_them() -> None:
     assert kept == {"model": "m", "tools": [{"name": "f"}]}
     assert size > 0
     assert snapshot_parameters({}) == (None, 0)
+
+
+def test_how_long_images_may_be_is_said_by_openinferences_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states._longest_image.cache_clear()
+    monkeypatch.setenv(VARIABLE, "50000")
+    try:
+        kept, _ = snapshot_state({"a": f"data:image/png;base64,{'A' * 40_000}"})
+        assert len(kept["a"]) > 40_000
+        kept, _ = snapshot_state({"a": f"data:image/png;base64,{'A' * 50_000}"})
+        assert kept["a"] == REDACTED
+    finally:
+        states._longest_image.cache_clear()

@@ -7,6 +7,7 @@ This runs on the caller's thread, so it is bounded: values are copied `COPY_DEPT
 from __future__ import annotations
 
 from sys import getsizeof
+from types import FunctionType
 from typing import Any
 
 COPY_DEPTH = 8
@@ -39,6 +40,17 @@ def copy_value(value: Any) -> tuple[Any, int]:
     return copying.copy(value, COPY_DEPTH), copying.size
 
 
+def own_size(value: Any) -> int:
+    """Return the bytes of an object itself, which never takes long.
+
+    A `__sizeof__` in Python may look at all that the object holds: pandas counts each text of a
+    table.
+    """
+    if type(type(value).__sizeof__) is FunctionType:
+        return object.__sizeof__(value)
+    return getsizeof(value)
+
+
 def size_of(value: Any) -> int:
     """Return the bytes that a value counts for, within the same bounds. Nothing is copied."""
     if type(value) in _ATOMS:
@@ -65,9 +77,10 @@ class _Copying:
     def copy(self, value: Any, depth: int) -> Any:
         """Return a copy as far as the bounds allow, and count its bytes."""
         kind = type(value)
-        self.size += getsizeof(value)
         if kind in _ATOMS:
+            self.size += getsizeof(value)
             return value
+        self.size += own_size(value)
         if isinstance(value, (dict, list, tuple, set, frozenset)):
             self._visits -= len(value)
             if depth <= 0 or self._visits < 0:

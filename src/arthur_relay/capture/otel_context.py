@@ -25,6 +25,10 @@ ATTRIBUTES = (
 """What OpenInference's `using_attributes` and Arthur's `arthur.attributes` set for all spans."""
 
 
+_SUPPRESSED = "suppress_instrumentation"
+"""The key by which older instrumentors know it; the API's own has a random part."""
+
+
 def outer_span() -> TraceContext | None:
     """Return the place below OpenTelemetry's current span, or None when there is none."""
     tracing = sys.modules.get("opentelemetry.trace")
@@ -35,6 +39,21 @@ def outer_span() -> TraceContext | None:
         return None
     return TraceContext(
         span.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big"), is_root=True
+    )
+
+
+def is_suppressed() -> bool:
+    """Return whether the context asks for no spans: `suppress_tracing`, `suppress_instrumentation`.
+
+    OpenInference and OpenTelemetry's instrumentors ask for the same key.
+    """
+    context = sys.modules.get("opentelemetry.context")
+    if context is None:
+        return False
+    current = context.get_current()
+    return bool(current) and bool(
+        current.get(getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESSED))
+        or current.get(_SUPPRESSED)
     )
 
 

@@ -9,10 +9,13 @@ nothing is serialised: the cost does not depend on their length.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.capture.copies import own_size
+from arthur_relay.encoding.images import max_image_characters
 from arthur_relay.inference import ObjectSnapshot
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ ITEM_BYTES = 64
 OBJECT_BYTES = 500
 """The bytes of an object's snapshot without its texts, measured with tracemalloc."""
 
-MAX_IMAGE_CHARACTERS = 32_000
-"""The longest inline image that is kept, as by OpenInference's default."""
+SHORT_TEXT_BYTES = 1_000
+"""Texts of this size are not looked at, whatever they are."""
 
 REDACTED = "__REDACTED__"
 """OpenInference's stand-in for what is left out."""
@@ -52,8 +55,7 @@ def snapshot_state(value: Any) -> tuple[Any, int]:
     Returns:
         The copy, and the bytes of memory that it counts for.
 
-    Raises:
-        Exception: Whatever the value raises while it is read.
+    What raises while it is read is kept as it is. Never raises.
     """
     copying = _Copying(_snapshotted())
     return copying.copy(value, STATE_DEPTH), copying.size
@@ -80,6 +82,12 @@ def snapshot_parameters(params: Mapping[str, Any] | None) -> tuple[dict[str, Any
         kept["tools"] = tools.copy()
         size += ITEM_BYTES * len(tools)
     return kept, size
+
+
+@cache
+def _longest_image() -> int:
+    """Return how long an inline image may be that is kept; the environment is read once."""
+    return max_image_characters(os.environ)
 
 
 @cache
@@ -112,25 +120,30 @@ class _Copying:
         kind = type(value)
         if kind is str:
             size = getsizeof(value)
-            if size > MAX_IMAGE_CHARACTERS and value.startswith("data:image/"):
+            is_image = size > SHORT_TEXT_BYTES and value.startswith("data:image/")
+            if is_image and len(value) > _longest_image():
                 return REDACTED
             self.size += size
             return value
         if kind in _ATOMS:
             return value
-        if isinstance(value, (dict, list, tuple)):
-            self.size += getsizeof(value) + ATOM_BYTES * len(value)
-            self._visits -= len(value)
-            if depth <= 0 or self._visits < 0:
-                self.size += ITEM_BYTES * len(value)
-                return value
-            return self._container(value, depth - 1)
-        if isinstance(value, self._objects):
-            return self._object(value, depth)
-        if isinstance(value, (set, frozenset)):
-            self.size += getsizeof(value) + ITEM_BYTES * len(value)
-            return frozenset(value)
-        self.size += getsizeof(value)
+        try:
+            if isinstance(value, (dict, list, tuple)):
+                self.size += own_size(value) + ATOM_BYTES * len(value)
+                self._visits -= len(value)
+                if depth <= 0 or self._visits < 0:
+                    self.size += ITEM_BYTES * len(value)
+                    return value
+                return self._container(value, depth - 1)
+            if isinstance(value, self._objects):
+                return self._object(value, depth)
+            if isinstance(value, (set, frozenset)):
+                self.size += own_size(value) + ITEM_BYTES * len(value)
+                self._visits -= len(value)
+                return value if self._visits < 0 else frozenset(value)
+            self.size += own_size(value)
+        except Exception:  # noqa: BLE001 - the worker will see it, and count it
+            self.size += ITEM_BYTES
         return value
 
     def _container(self, value: Any, depth: int) -> Any:

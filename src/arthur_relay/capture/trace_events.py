@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from arthur_relay.capture.exceptions import is_control_flow, snapshot_exception
-from arthur_relay.capture.otel_context import context_attributes
+from arthur_relay.capture.otel_context import context_attributes, is_suppressed
 from arthur_relay.capture.results import snapshot_result
 from arthur_relay.capture.states import (
     ITEM_BYTES,
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from arthur_relay.capture.open_runs import OpenRuns
     from arthur_relay.capture.tracing import Tracing
 
+MAX_SUPPRESSED = 10_000
+"""How many runs without a span are remembered until they end; the end of others is counted as one
+without a start."""
+
 _KINDS = {str(kind): kind for kind in RunKind}
 
 _perf_counter = Clocks.perf_counter
@@ -48,6 +52,7 @@ class TraceEvents:
     """
 
     _tracing: Tracing | None = None
+    _suppressed: dict[int, None] | None = None
 
     # What the handler has for runs of every kind.
     model_id: str
@@ -251,6 +256,9 @@ class TraceEvents:
             return None
         if type(run_id) is str:  # LangChain passes the value of `config={"run_id": ...}` on
             run_id = UUID(run_id)
+        if is_suppressed():
+            self._suppress(run_id)
+            return None
         key, now = run_id.int ^ self._salt, _perf_counter()
         run = Run(key, run_id, self.model_id, None, CAPTURE_BYTES, now)
         run.began_at = time()
@@ -272,6 +280,20 @@ class TraceEvents:
             run.metadata = metadata.copy()
             run.size += getsizeof(metadata) + ITEM_BYTES * len(metadata)
         return run
+
+    def _suppress(self, run_id: UUID) -> None:
+        """Remember that a run has no span, so that its end is none without a start."""
+        suppressed = self._suppressed
+        if suppressed is None or len(suppressed) >= MAX_SUPPRESSED:
+            suppressed = self._suppressed = {}
+        suppressed[run_id.int] = None
+
+    def _is_suppressed(self, run_id: Any) -> bool:
+        """Return whether a run that ends was to have no span, and forget it."""
+        if not self._suppressed:
+            return False
+        number = (UUID(run_id) if type(run_id) is str else run_id).int
+        return self._suppressed.pop(number, number) is None
 
     def _keep_inputs(self, run: Run, inputs: Any) -> None:
         """Keep what a run was given: what is no dict under the name `input`, as LangChain does."""

@@ -94,6 +94,7 @@ class Delivery:
         malformed: How often the answer could not be understood.
         reason: Why the last attempt failed, or "".
         refusal: Why the whole batch was refused, in a sentence, or "".
+        originals: The rows that rows in a reduced form stand for; parts share it.
     """
 
     __slots__ = (
@@ -101,6 +102,7 @@ class Delivery:
         "_rows",
         "bisection",
         "malformed",
+        "originals",
         "possibly_delivered",
         "reason",
         "refusal",
@@ -124,6 +126,7 @@ class Delivery:
         self.malformed = 0
         self.reason = ""
         self.refusal = ""
+        self.originals: dict[Row, Row] = {}
 
     @property
     def model_id(self) -> str:
@@ -149,16 +152,19 @@ class Delivery:
         Python's collector finds them; its rows may be the only large thing that was sent.
         """
         self.rows, self.possibly_delivered, self.bisection = (), PossiblyDelivered(), None
+        self.originals = {}
 
     def part(self, rows: tuple[Row, ...]) -> "Delivery":
         """Return a delivery of some of its rows, in the isolated lane."""
-        return Delivery(
+        part = Delivery(
             rows,
             Lane.ISOLATED,
             bisection=self.bisection,
             possibly_delivered=self.possibly_delivered,
             seen=self.state.seen,
         )
+        part.originals = self.originals
+        return part
 
 
 @dataclass(slots=True, eq=False)

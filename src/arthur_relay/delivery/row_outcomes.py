@@ -1,6 +1,6 @@
 """What an attempt means for its rows: each is settled, or its history says that it failed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,23 @@ class Shrinks(Protocol):
         ...
 
 
+class Reduces(Protocol):
+    """Knows the format of rows."""
+
+    @property
+    def reduces(self) -> bool:
+        """Whether rows have a form that the destination takes whatever is in it."""
+        ...
+
+    def reduce(self, row: Row) -> Row | None:
+        """Return that form of a row, or None when it has it already."""
+        ...
+
+
+FOR_ITS_CONTENT = frozenset({400, 422, 500})
+"""The statuses of a row that the destination has refused for what is in it."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class RowOutcomes:
     """Settles rows after an attempt, and writes down what happened to those that are left.
@@ -67,6 +84,7 @@ class RowOutcomes:
         ground_truth: Keeps ground truth whose inference the destination does not know yet.
         settings: For how long a row may fail.
         shrinker: Makes a row smaller that is too large alone.
+        reducer: Makes a row harmless that is refused for its content.
         clock: The wall clock, for times that later processes read.
     """
 
@@ -78,6 +96,7 @@ class RowOutcomes:
     ground_truth: GroundTruthOrder
     settings: RelaySettings
     shrinker: Shrinks
+    reducer: Reduces
     clock: Clock
     _wall_offset: float = 0.0
 
@@ -112,7 +131,9 @@ class RowOutcomes:
         if found.delivered:
             self.settlement.delivered(tuple(found.delivered))
         given_up = [pair for pair in found.not_yet if not self._postpone(pair[0], urgent=urgent)]
-        for row, outcome in (*given_up, *found.rejected):
+        rejected = [pair for pair in found.rejected if not self._make_harmless(delivery, *pair)]
+        for refused, outcome in (*given_up, *rejected):
+            row = self._original(delivery, refused)
             attempts = row.history.attempts + 1
             self.settlement.rejected(row, outcome, attempts=attempts, why=delivery.refusal)
         return len(found.delivered)
@@ -133,6 +154,36 @@ class RowOutcomes:
         self.deferred.put_off(self.ground_truth.beyond())
         return True
 
+    def _make_harmless(self, delivery: Delivery, row: Row, outcome: Outcome) -> bool:
+        """Replace a row that was refused for its content by its reduced form, once.
+
+        Returns:
+            Whether the delivery has the reduced form now, for another attempt.
+        """
+        if outcome.status not in FOR_ITS_CONTENT or not self.reducer.reduces:
+            return False
+        if row in delivery.originals:
+            return False
+        reduced = self._remade(row, self.reducer.reduce)
+        if reduced is None:
+            return False
+        reduced.history = row.history
+        self.buffer.replace(row, reduced)
+        self.journal.note([reduced])
+        delivery.originals[reduced] = row
+        delivery.rows = (*delivery.rows, reduced)
+        delivery.state.status = outcome.status
+        return True
+
+    def _original(self, delivery: Delivery, row: Row) -> Row:
+        """Return the row that is to be set aside for one that is refused: as it was captured."""
+        original = delivery.originals.pop(row, None)
+        if original is None:
+            return row
+        original.history = row.history
+        self.buffer.replace(row, original)
+        return original
+
     def reject(self, delivery: Delivery, outcome: Outcome) -> None:
         """Reject the only row of a delivery."""
         (row,), delivery.rows = delivery.rows, ()
@@ -145,7 +196,7 @@ class RowOutcomes:
             The smaller row, or None: there is none, and the row was rejected with the outcome.
         """
         (row,) = delivery.rows
-        smaller = self._shrink(row)
+        smaller = self._remade(row, self.shrinker.shrink)
         if smaller is None:
             self.reject(delivery, outcome)
             return None
@@ -155,13 +206,13 @@ class RowOutcomes:
         self.journal.note([smaller])
         return smaller
 
-    def _shrink(self, row: Row) -> Row | None:
-        """Return a smaller form of a row, or None. Nowhere else is a row decoded again."""
+    def _remade(self, row: Row, remake: Callable[[Row], Row | None]) -> Row | None:
+        """Return another form of a row, or None. Nowhere else is a row decoded again."""
         # If that kills the worker, the next process knows which row it was.
         self.note_death([row])
         try:
-            return self.shrinker.shrink(row)
-        except Exception as error:  # noqa: BLE001 - it only means that the row can't be cut
+            return remake(row)
+        except Exception as error:  # noqa: BLE001 - it only means that the row stays as it is
             logger.warning("arthur-relay: a row could not be read: %s", safe_traceback(error))
             return None
         finally:

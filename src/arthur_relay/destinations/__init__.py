@@ -87,6 +87,22 @@ class RowFormat(Protocol[SchemaT]):
 
 
 @runtime_checkable
+class ReducesRows(Protocol):
+    """A row format with a form of a row that the destination takes whatever is in it."""
+
+    def reduced(self, row: Row, omissions: CountsOmissions) -> Row | None:
+        """Return that form of a row that was refused for its content, or None.
+
+        None: it is in that form already, or there is none.
+
+        Args:
+            row: The row.
+            omissions: Told of each value that is left out.
+        """
+        ...
+
+
+@runtime_checkable
 class HasRowFormat(Protocol):
     """A destination with a row format of its own; any other gets Arthur Scope's rows."""
 

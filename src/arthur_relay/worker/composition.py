@@ -110,6 +110,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         ground_truth=ground_truth,
         settings=settings,
         shrinker=schemas,
+        reducer=schemas,
         clock=clock,
     )
     sender = Sender(

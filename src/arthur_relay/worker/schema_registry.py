@@ -14,7 +14,13 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.schema_cache import SchemaCache
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
-from arthur_relay.destinations import Destination, HasRowFormat, RowEncoder, RowFormat
+from arthur_relay.destinations import (
+    Destination,
+    HasRowFormat,
+    ReducesRows,
+    RowEncoder,
+    RowFormat,
+)
 from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, Schema
 from arthur_relay.encoding.omissions import NoOmissions
@@ -376,6 +382,17 @@ class SchemaRegistry:
         """Return a smaller form of a row that is too large alone, or None."""
         encoder = self._encoders.get(row.model_id)
         return encoder.shrink(row) if encoder is not None else None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether rows have a form that the destination takes whatever is in it."""
+        return isinstance(self._row_format, ReducesRows)
+
+    def reduce(self, row: Row) -> Row | None:
+        """Return a form of a row that the destination takes whatever is in it, or None."""
+        if not isinstance(self._row_format, ReducesRows):
+            return None
+        return self._row_format.reduced(row, self.ledger)
 
     def _refuse(self, model_id: str, error: ConfigurationError) -> None:
         """Remember for a while that Arthur has refused to tell of a model."""

@@ -364,6 +364,7 @@ def test_feedback(values: dict[str, Any], score: int, description: str | None) -
     assert json.loads(row.body) == {
         "annotation_score": score,
         "annotation_description": description,
+        "known_at": 1.0,
     }
 
 

@@ -39,8 +39,12 @@ def ids(*numbers: int) -> set[str]:
 
 
 POISON: dict[str, dict[str, Any]] = {
-    "500": {"input__value": f"{CANARY}\0"},
-    "206": {"metadata": '{"a/b": 1}', "input__value": CANARY},
+    "500": {"input__value": f"{CANARY}\0", "arthur_relay__dropped": "it is reduced already"},
+    "206": {
+        "metadata": '{"a/b": 1}',
+        "input__value": CANARY,
+        "arthur_relay__dropped": "it is reduced already",
+    },
 }
 
 

@@ -24,6 +24,7 @@ from arthur_relay.destinations.engine.attributes import SpanTexts
 from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
 from arthur_relay.encoding.omissions import NoOmissions
+from arthur_relay.inference import ObjectSnapshot
 
 ATOMS = (
     st.none()
@@ -45,6 +46,9 @@ VALUES = st.recursive(
         | st.dictionaries(st.text(st.characters(exclude_categories=())) | st.integers(), inner)
     ),
 )
+
+
+IMAGE = "m.0.message.contents.0.message_content.image.image.url"
 
 
 def writer() -> JsonWriter:
@@ -196,6 +200,24 @@ def test_a_message_as_its_constructor() -> None:
 def test_a_large_image_is_left_out() -> None:
     image = "data:image/png;base64," + "A" * 100_000
     assert told({"url": image}) == {"url": "__REDACTED__"}
+
+
+@pytest.mark.parametrize(("given_text", "most"), [("200000", 200_000), ("no number", 32_000)])
+def test_how_large_images_may_be_is_said_by_openinferences_variable(
+    given_text: str, most: int
+) -> None:
+    hiding = Hiding.of({"OPENINFERENCE_BASE64_IMAGE_MAX_LENGTH": given_text})
+    texts = SpanTexts(None, hiding, NoOmissions())
+    start = "data:image/png;base64,"
+    longest = start + "A" * (most - len(start))
+    for image, expected in ((longest, longest), (longest + "A", "__REDACTED__")):
+        found = json.loads(JsonWriter(texts, "input.value").write({"url": image}).text)
+        assert found == {"url": expected}
+        message = ObjectSnapshot(
+            HumanMessage, {"content": [{"type": "image_url", "image_url": {"url": image}}]}
+        )
+        writer = texts.messages("m", of_model=False)
+        assert dict(writer.attributes("m", [message]))[IMAGE] == expected
 
 
 class Changing(dict[str, int]):

@@ -6,7 +6,9 @@ Where this differs on purpose, `tests/engine_conformance` says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from openinference.semconv.trace import (
     DocumentAttributes,
@@ -19,7 +21,7 @@ from arthur_relay.destinations.engine import answer_facts
 from arthur_relay.destinations.engine.hiding import REDACTED, Hiding
 from arthur_relay.destinations.engine.message_attributes import MessageWriter
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
-from arthur_relay.destinations.engine.span_json import JsonWriter, MessageForm
+from arthur_relay.destinations.engine.span_json import MAX_CHARACTERS, JsonWriter, MessageForm
 from arthur_relay.destinations.engine.template_attributes import template_of
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
@@ -39,6 +41,8 @@ _USERS = ("user_id",)
 _TAGS_OF_LANGCHAIN = ("seq:step:", "map:key:", "condition:", "branch:", "graph:step:", "langsmith:")
 """How the tags begin that LangChain and LangGraph give to the runs that they start themselves."""
 
+_IDS = (str, int, UUID)
+
 _CREDENTIALS = frozenset(
     {"api_key", "authorization", "default_headers", "extra_headers", "headers"}
 )
@@ -49,6 +53,12 @@ MAX_DOCUMENTS = 1_000
 MAX_TOOLS = 500
 MAX_TAGS = 100
 """How many of each a span has, at most; what is beyond is counted as omitted."""
+
+
+MAX_ATTRIBUTES = 20_000
+MAX_SPAN_CHARACTERS = 4_000_000
+MAX_SPAN_VALUES = 100_000
+"""How many attributes a span has, characters in its texts, and values in its JSON, at most."""
 
 
 class SpanTexts:
@@ -62,14 +72,29 @@ class SpanTexts:
     Attributes:
         hiding: What is hidden, all in all.
         redacts: Whether a text may be changed before it is told.
+        longest_image: How many characters an inline image has, at most, that is written.
+        characters: How many characters the span may still have.
+        values: How many values its JSON may still have.
     """
 
     def __init__(self, privacy: Privacy | None, hiding: Hiding, omissions: CountsOmissions) -> None:
         self._privacy = privacy
         self.redacts = privacy is not None
         self.hiding = hiding.under(privacy)
+        self.longest_image = hiding.base64_image_max_length
         self._omissions = omissions
         self._writers: dict[str, JsonWriter] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with another span."""
+        self.characters = MAX_SPAN_CHARACTERS
+        self.values = MAX_SPAN_VALUES
+
+    def spend(self, *, characters: int, values: int) -> None:
+        """Count what was written."""
+        self.characters = max(0, self.characters - characters)
+        self.values = max(0, self.values - values)
 
     def part(self, text: str) -> str:
         """Return what may be told of a part of a longer text."""
@@ -77,7 +102,13 @@ class SpanTexts:
 
     def whole(self, text: str) -> str:
         """Return what may be told of a text that is an attribute's value."""
-        return self.cut(self.part(text))
+        length, most = len(text), min(MAX_CHARACTERS, self.characters)
+        told = self.part(text)
+        self.characters -= min(length, most)
+        if length > most:
+            self.omit("")
+            told = f"{told[:most]}… [cut by arthur-relay, {length} characters before]"
+        return self.cut(told)
 
     def cut(self, text: str) -> str:
         """Return a text, of which nothing is secret, no longer than texts may be."""
@@ -123,10 +154,10 @@ class RunAttributes:
         }
         steps: list[Callable[[Run], Iterator[Attribute]]] = [
             self._ambient,
+            self._common,
             self._input,
             self._output,
             self._input_messages,
-            self._common,
         ]
         if run.kind is RunKind.LLM:
             steps += (self._prompts, self._output_messages, self._request, self._answer)
@@ -136,11 +167,15 @@ class RunAttributes:
             steps.append(self._documents)
         elif run.serialized:
             steps.append(self._template)
+        self._texts.begin()
         for step in steps:
             try:
-                found.update(step(run))
+                found.update(islice(step(run), MAX_ATTRIBUTES - len(found)))
             except Exception:  # noqa: BLE001 - one odd value must not cost the span
                 self._texts.omit("")
+        if len(found) >= MAX_ATTRIBUTES:
+            self._texts.omit("")
+        self._texts.begin()  # for what is told beside the attributes
         return found
 
     def _ambient(self, run: Run) -> Iterator[Attribute]:
@@ -354,8 +389,9 @@ class RunAttributes:
                 (_SESSIONS, SpanAttributes.SESSION_ID),
                 (_USERS, SpanAttributes.USER_ID),
             ):
-                found = next((value for name in names if (value := metadata.get(name))), None)
-                if isinstance(found, (str, int)) or hasattr(found, "hex"):  # a UUID
+                given = (metadata.get(name) for name in names)
+                found = next((each for each in given if isinstance(each, _IDS) and each), None)
+                if found is not None:
                     yield attribute, self._texts.whole(str(found))
             yield SpanAttributes.METADATA, self._metadata(metadata, ambient)
         tags: list[Any] = run.tags or []

@@ -20,6 +20,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
+from arthur_relay.destinations.engine.feedback import LastWords, read_feedback
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -116,6 +117,7 @@ class EngineDestination:
         self._clock = clock
         self._service_version = service_version
         self._row_format = EngineRowFormat()
+        self._last_words = LastWords()
         self._http = HttpClient.to(
             credentials.url,
             connections=connections,
@@ -292,7 +294,10 @@ class EngineDestination:
         return refused(batch, "http 500 for what was sent, while the Engine is well", 500)
 
     async def _annotate(self, batch: Batch) -> Attempt:
-        """Send feedback, trace by trace; it replaces what was sent for the same trace before."""
+        """Send feedback, trace by trace; it replaces what was sent for the same trace before.
+
+        What is older than the last that was sent for its trace is settled without being sent.
+        """
         outcomes: list[Outcome] = []
         end = anyio.current_time() + self._timeout / 2
         for row in batch.rows:
@@ -300,14 +305,21 @@ class EngineDestination:
                 break  # the next attempt goes on with the others
             trace_id = quote(row.id.partition("-")[0], safe="", errors="replace")
             path = f"{TRACES}/{trace_id}/annotations"
+            given = read_feedback(row.body)
+            if self._last_words.is_outdated(trace_id, given.known_at):
+                outcomes.append(DELIVERED)
+                continue
             try:
-                answer = await self._send("POST", path, content=row.body)
+                answer = await self._send("POST", path, content=given.body)
             except TransportError as error:
                 return _with(outcomes, _not_sent(batch, error))
             is_good = 200 <= answer.status < 300
             is_own = bool(document(answer)) if is_good else is_engines(answer)
             if is_own and (is_good or answer.status in (400, 404, 409, 422)):
-                outcomes.append(interpret_feedback(answer))
+                outcome = interpret_feedback(answer)
+                if outcome is DELIVERED:
+                    self._last_words.sent(trace_id, given.known_at)
+                outcomes.append(outcome)
                 continue
             if is_good:
                 said = described_success(answer, self._secrets)

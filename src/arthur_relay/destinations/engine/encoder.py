@@ -9,8 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, assert_never
 from uuid import UUID
 
-import orjson
-
+from arthur_relay.destinations.engine.feedback import feedback_body
 from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import Task
@@ -148,8 +147,9 @@ class SpanEncoder:
         description = capture.values.get(DESCRIPTION)
         if not isinstance(description, str):
             description = None
+        self._texts.begin()
         told = None if description is None else self._texts.whole(description)
-        body = orjson.dumps({SCORE: score, DESCRIPTION: told})
+        body = feedback_body({SCORE: score, DESCRIPTION: told}, capture.known_at)
         trace_id, span_id = _ids(capture.id)
         named = row_id(trace_id, span_id)
         return [Row(named, self.schema.model_id, body, epoch=epoch, kind=RowKind.GROUND_TRUTH)]
@@ -173,6 +173,22 @@ class EngineRowFormat:
     def schema_from_text(self, model_id: str, text: str) -> Task | None:
         """Return the task of a text that was kept. See `RowFormat.schema_from_text`."""
         return Task.from_text(model_id, text)
+
+    def reduced(self, row: Row, omissions: CountsOmissions) -> Row | None:
+        """Return a form of a span that the Engine takes. See `ReducesRows`."""
+        from arthur_relay.destinations.engine import reduction  # noqa: PLC0415 - as in the encoder
+
+        if row.kind is not RowKind.INFERENCE:
+            return None
+        try:
+            found = reduction.reduced_body(row.body)
+        except Exception:  # noqa: BLE001 - a daemon's rows come from anyone
+            return None
+        if found is None:
+            return None
+        for name in found.dropped:
+            omissions.omit(name)
+        return Row(row.id, row.model_id, found.body, epoch=row.epoch, shrunk=row.shrunk)
 
     def usual_schema(self, model_id: str) -> Task:
         """Return a task that the Engine was not asked for. See `RowFormat.usual_schema`."""

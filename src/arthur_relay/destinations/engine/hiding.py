@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
+from arthur_relay.encoding.images import MAX_IMAGE_CHARACTERS, max_image_characters
+
 if TYPE_CHECKING:
     from arthur_relay.encoding.privacy import Privacy
 
@@ -31,6 +33,8 @@ class Hiding:
         llm_invocation_parameters: The settings of model calls.
         llm_tools: The tools that a model may call.
         retrieval_documents: The texts and the metadata of documents.
+        base64_image_max_length: How many characters an inline image may have; longer ones are
+            hidden. Its variable has no `HIDE`.
     """
 
     inputs: bool = False
@@ -44,6 +48,7 @@ class Hiding:
     llm_invocation_parameters: bool = False
     llm_tools: bool = False
     retrieval_documents: bool = False
+    base64_image_max_length: int = MAX_IMAGE_CHARACTERS
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -51,8 +56,9 @@ class Hiding:
         asked = {
             each.name: environment.get(PREFIX + each.name.upper(), "").lower() == "true"
             for each in fields(cls)
+            if each.name != "base64_image_max_length"
         }
-        return cls(**asked)
+        return cls(**asked, base64_image_max_length=max_image_characters(environment))
 
     def under(self, privacy: Privacy | None) -> Self:
         """Return this with what the relay's own settings hide, and with what follows from it."""

@@ -15,7 +15,7 @@ from openinference.semconv.trace import (
 )
 
 from arthur_relay.destinations.engine.hiding import REDACTED
-from arthur_relay.destinations.engine.span_json import MAX_IMAGE_CHARACTERS, JsonWriter
+from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.encoding.reading import plain_text
 from arthur_relay.inference import ObjectSnapshot
 
@@ -45,6 +45,11 @@ _IMAGE = f"{MessageContentAttributes.MESSAGE_CONTENT_IMAGE}.{ImageAttributes.IMA
 
 class WholeTexts(Protocol):
     """Knows what may be told of each text of a span."""
+
+    @property
+    def longest_image(self) -> int:
+        """How many characters an inline image has, at most, that is written."""
+        ...
 
     def whole(self, text: str) -> str:
         """Return what may be told of a text that is an attribute's value."""
@@ -124,7 +129,7 @@ class MessageWriter:
                 yield type_name, "image"
 
     def _url(self, url: str) -> str:
-        if url.startswith("data:image/") and len(url) > MAX_IMAGE_CHARACTERS:
+        if url.startswith("data:image/") and len(url) > self.texts.longest_image:
             return REDACTED
         return self.texts.whole(url)
 

@@ -10,9 +10,11 @@ import dataclasses
 import datetime as dt
 import json
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum, StrEnum
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -35,8 +37,11 @@ MAX_CHARACTERS = 1_000_000
 MAX_OBJECT_CHARACTERS = 10_000
 """How much is written of the text of an object that JSON does not know."""
 
-MAX_IMAGE_CHARACTERS = 32_000
-"""The longest inline image that is written, as by OpenInference's default."""
+KEPT_TEXT_CHARACTERS = 100
+"""Texts of this length are written whatever stands beside them: names, ids."""
+
+SHORT_TEXT_CHARACTERS = 1_000
+"""Texts of this length are no images that are left out."""
 
 UNPARSED = "unparsed"
 """The key under which values are sent as a text whose own keys the Engine would reject."""
@@ -75,6 +80,25 @@ class TextParts(Protocol):
     @property
     def redacts(self) -> bool:
         """Whether `part` may change a text, so that numbers have to be shown to it too."""
+        ...
+
+    @property
+    def characters(self) -> int:
+        """How many characters the span may still have."""
+        ...
+
+    @property
+    def values(self) -> int:
+        """How many values its JSON may still have."""
+        ...
+
+    def spend(self, *, characters: int, values: int) -> None:
+        """Count what was written."""
+        ...
+
+    @property
+    def longest_image(self) -> int:
+        """How many characters an inline image has, at most, that is written."""
         ...
 
     def part(self, text: str) -> str:
@@ -167,7 +191,9 @@ class JsonWriter:
         told = self._texts.part(text)
         try:
             json.loads(told)  # knows NaN and lone surrogates, as the Engine does
-        except (ValueError, RecursionError):
+        except RecursionError:
+            pass  # the Engine would reject the span for its depth
+        except ValueError:
             return told
         self._omitted()
         return _dump(told)
@@ -179,6 +205,8 @@ class JsonWriter:
         except Exception:  # noqa: BLE001 - the application's own objects may raise anything
             self._omitted()
             return _type_name(value), walk
+        finally:
+            walk.end()
 
 
 class _Walk:
@@ -190,6 +218,8 @@ class _Walk:
 
     __slots__ = (
         "_characters",
+        "_most_characters",
+        "_most_values",
         "_name",
         "_path",
         "_redacts",
@@ -204,13 +234,20 @@ class _Walk:
         self._name = name
         self._redacts = texts.redacts
         self._tell = texts.part
-        self._values = MAX_VALUES
-        self._characters = MAX_CHARACTERS
+        self._values = self._most_values = min(MAX_VALUES, texts.values)
+        self._characters = self._most_characters = min(MAX_CHARACTERS, texts.characters)
         self._path: set[int] = set()
         self.has_odd_keys = False
 
     def _omitted(self) -> None:
         self._texts.omit(self._name)
+
+    def end(self) -> None:
+        """Count what was written among what the span has."""
+        self._texts.spend(
+            characters=self._most_characters - max(0, self._characters),
+            values=self._most_values - max(0, self._values),
+        )
 
     def plain(self, value: Any, form: MessageForm, depth: int) -> Any:  # noqa: PLR0911 - one for each type
         """Return what JSON has for a value."""
@@ -249,7 +286,7 @@ class _Walk:
 
     def _mapping(self, value: Mapping[Any, Any], form: MessageForm, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        pairs = list(value.items())
+        pairs = list(value.items()) if type(value) is dict else self._some(value.items())
         room = self._room(len(pairs))
         for key, item in pairs if room is None else pairs[:room]:
             name = self._text(key if type(key) is str else _key(key))
@@ -267,12 +304,16 @@ class _Walk:
         return found
 
     def _list(self, value: Any, form: MessageForm, depth: int) -> list[Any]:
-        items = list(value)
+        items = list(value) if type(value) is list else self._some(value)
         room = self._room(len(items))
         if room is None:
             return [self.plain(item, form, depth) for item in items]
         kept = [self.plain(item, form, depth) for item in items[:room]]
         return [*kept, self._rest(len(items) - room)]
+
+    def _some(self, values: Iterable[Any]) -> list[Any]:
+        """Return no more values than may be written, and one: others' classes may have no end."""
+        return [*islice(values, max(0, self._values) + 1)]
 
     def _room(self, count: int) -> int | None:
         """Return how many of so many values may be written, or None when all of them may."""
@@ -317,7 +358,7 @@ class _Walk:
             return self._object(ObjectSnapshot(type(value), fields.copy()), form, depth)
         if callable(getattr(type(value), "model_dump", None)):
             try:
-                return self.plain(value.model_dump(), MessageForm.FIELDS, depth)
+                return self.plain(self._dumped(value), MessageForm.FIELDS, depth)
             except Exception:  # noqa: BLE001 - its text says more than nothing
                 return self._text(str(value)[:MAX_OBJECT_CHARACTERS])
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -338,21 +379,28 @@ class _Walk:
             text = text[:MAX_OBJECT_CHARACTERS]
         return self._text(text)
 
+    def _dumped(self, value: Any) -> Any:
+        """Return a pydantic model's dump; the fields themselves if that would be much too large."""
+        fields = getattr(value, "__dict__", None)
+        if isinstance(fields, dict) and not has_fewer_values(fields, self._values):
+            return fields
+        return value.model_dump()
+
     def _text(self, text: str) -> str:
         length = len(text)
         self._characters -= length
         if (  # nearly always
-            length <= MAX_IMAGE_CHARACTERS
-            and self._characters >= 0
+            (length <= SHORT_TEXT_CHARACTERS or not text.startswith("data:image/"))
+            and (self._characters >= 0 or length <= KEPT_TEXT_CHARACTERS)
             and not self._redacts
             and text.isascii()
             and "\x00" not in text
         ):
             return text
-        if length > MAX_IMAGE_CHARACTERS and text.startswith("data:image/"):
+        if length > self._texts.longest_image and text.startswith("data:image/"):
             self._characters += length
             return REDACTED
-        if self._characters < 0:
+        if self._characters < 0 and length > KEPT_TEXT_CHARACTERS:
             kept = max(0, length + self._characters)
             self._characters = 0
             self._omitted()
@@ -366,7 +414,7 @@ class _Walk:
             digits = _digits(value)  # a card's number is one all the same
             told = self._tell(digits)
             if told != digits or not -(2**63) <= value < 2**64:
-                return told
+                return self._text(digits)
         return value
 
     def _float(self, value: float) -> float | str:
@@ -374,6 +422,24 @@ class _Walk:
             return value
         self._omitted()
         return repr(value)
+
+
+def has_fewer_values(value: Any, most: int) -> bool:
+    """Return whether there are fewer values than that in a value, at any depth."""
+    waiting = deque([value])
+    while waiting and most > 0:
+        found = waiting.popleft()
+        fields = vars(found) if hasattr(type(found), "model_dump") else found
+        if isinstance(fields, dict):
+            inside: Iterable[Any] = fields.values()
+        elif isinstance(fields, (list, tuple, set, frozenset)):
+            inside = fields
+        else:
+            continue
+        before = len(waiting)
+        waiting.extend(islice(inside, most))
+        most -= len(waiting) - before
+    return most > 0
 
 
 def _dump(value: Any) -> str:
