@@ -120,9 +120,9 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
         "500, while the Engine is well: 3 → 1 + 2": EngineFault(
             arthur("status", 500, times=1), attempts=3
         ),
-        "500 for one span: 3 → 1 + 2": EngineFault(
+        "500 for one span: 3 → 1 + 2, and once more, reduced": EngineFault(
             arthur("fail_rows", containing="-a1a1", status=500),
-            attempts=3,
+            attempts=4,
             delivered=2,
             rejected={"http 500 for what was sent, while the Engine is well": 1},
             in_any_order=True,
@@ -143,9 +143,13 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
         "a redirect, which is not followed": passes_after(
             2, arthur("redirect", "http://127.0.0.1:9/elsewhere", times=2)
         ),
-        "400": refused("http 400", arthur("status", 400, times=None)),
+        "400: each once more, reduced": refused(
+            "http 400", arthur("status", 400, times=None), attempts=8
+        ),
         "409": refused("http 409", arthur("status", 409, times=None)),
-        "422 without counts": refused("http 422", arthur("status", 422, times=None)),
+        "422 without counts: each once more, reduced": refused(
+            "http 422", arthur("status", 422, times=None), attempts=8
+        ),
         "402": no_entry(arthur("status", 402, times=None), "(402)"),
         "404": passes_after(2, arthur("status", 404, times=2)),
         "404 and no end": stays(
@@ -174,13 +178,16 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
         ),
     },
     "Answers": {
-        "206: one span is at fault": EngineFault(
+        "206: one span is at fault, and sent once more, reduced": EngineFault(
             arthur("fail_rows", containing="b2b2"),
-            attempts=1,
+            attempts=2,
             delivered=2,
             rejected={"the Engine rejected the span for its content": 1},
             questions=1,
             lines=1,
+        ),
+        "206: one span is at fault, and takes the reduced form": EngineFault(
+            arthur("fail_rows", containing="b2b2", times=1), attempts=2, questions=1
         ),
         "206, and the key may not read": EngineFault(
             arthur("fail_rows", containing="b2b2"),
@@ -195,9 +202,9 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
             lines=1,
             sets=with_key_that_may_only_write,
         ),
-        "422: each span is at fault": EngineFault(
+        "422: each span is at fault, and sent once more, reduced": EngineFault(
             arthur("fail_rows", every=1),
-            attempts=1,
+            attempts=2,
             delivered=0,
             rejected={"the Engine rejected the span for its content": 3},
             lines=1,
