@@ -45,6 +45,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
+from arthur_relay.product import TRACES_PATH
 from arthur_relay.row import (
     DELIVERED,
     Attempt,
@@ -62,7 +63,6 @@ from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 if TYPE_CHECKING:
     from types import TracebackType
 
-TRACES = "/api/v1/traces"
 TASKS = "/api/v2/tasks"
 
 PROBE = b"\x0a\x00"
@@ -78,7 +78,16 @@ MOST_PAGES = 20
 MOST_IDS = 10
 """Tasks of one name that are asked about, at most."""
 
+_NO_TASK = "00000000-0000-0000-0000-000000000000"
+_NO_SPAN = "0000000000000000"
+"""Ids that no task and no span has, to ask about rights alone."""
+
 _PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+def engine_owner(credentials: Credentials) -> RowOwner:
+    """Return the owner of the rows that are captured with an Engine's key."""
+    return RowOwner(f"{credentials.url}{TRACES_PATH}", principal=credentials.owner.principal)
 
 
 class EngineDestination:
@@ -188,7 +197,7 @@ class EngineDestination:
         The address is that of traces, which no rows for Arthur Scope have. A key that is renewed
         while the process runs is its own: the rows stay whose they were.
         """
-        return RowOwner(f"{self._credentials.url}{TRACES}", principal=self._principal)
+        return replace(engine_owner(self._credentials), principal=self._principal)
 
     async def learn_owner(self) -> None:
         """Do nothing: there is nothing more to know."""
@@ -223,14 +232,33 @@ class EngineDestination:
             ConfigurationError: The Engine refused the question for another reason.
             UnreachableError: It could not be asked.
         """
-        answer = await self._ask("POST", TRACES, headers=_PROTOBUF, content=PROBE)
+        answer = await self._ask("POST", TRACES_PATH, headers=_PROTOBUF, content=PROBE)
         if answer.status == 200:
             if counts_of(answer) is None:
                 raise self._not_the_engine(answer)
             return
         if answer.status == 403 and is_engines(answer):
             raise CredentialsError(f"Arthur Engine refused access (403): {MAY_NOT_WRITE}.")
-        raise self._unusable(TRACES, answer)
+        raise self._unusable(TRACES_PATH, answer)
+
+    async def may_read(self, task_id: str | None) -> bool | None:
+        """Ask whether the key may read spans, without which a lost answer may mean a second span.
+
+        Args:
+            task_id: The task whose spans it may read, or None for whatever task.
+
+        Returns:
+            None when the Engine did not say.
+
+        Raises:
+            RelayError: As `fetch_schema` does.
+        """
+        given = {"task_ids": task_id or _NO_TASK, "span_ids": _NO_SPAN}
+        query = urlencode({**given, "page": 0, "page_size": 1})
+        answer = await self._ask("GET", f"{TRACES_PATH}/spans?{query}")
+        if answer.status == 200:
+            return True
+        return False if answer.status == 403 and is_engines(answer) else None
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""
@@ -238,7 +266,7 @@ class EngineDestination:
             return await self._annotate(batch)
         body = b"".join(joined(row.body for row in batch.rows))
         try:
-            answer = await self._send("POST", TRACES, headers=_PROTOBUF, content=body)
+            answer = await self._send("POST", TRACES_PATH, headers=_PROTOBUF, content=body)
         except TransportError as error:
             return _not_sent(batch, error)
         counts = counts_of(answer)
@@ -299,7 +327,7 @@ class EngineDestination:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
             trace_id = quote(row.id.partition("-")[0], safe="", errors="replace")
-            path = f"{TRACES}/{trace_id}/annotations"
+            path = f"{TRACES_PATH}/{trace_id}/annotations"
             try:
                 answer = await self._send("POST", path, content=row.body)
             except TransportError as error:
@@ -352,7 +380,7 @@ class EngineDestination:
         )
         found: set[str] = set()
         for page in range(MOST_PAGES):  # one, unless some were stored several times
-            path = f"{TRACES}/spans?{query}&page={page}&page_size={SPANS_PER_QUESTION}"
+            path = f"{TRACES_PATH}/spans?{query}&page={page}&page_size={SPANS_PER_QUESTION}"
             answer = await self._ask("GET", path)
             if answer.status != 200:
                 if not may_pass(answer.status) and is_engines(answer) and answer.status != 401:
