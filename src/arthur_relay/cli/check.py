@@ -7,14 +7,15 @@ import ssl
 import time
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-import anyio
 import typer
 
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
+from arthur_relay.cli.questions import ask, may_read_spans
 from arthur_relay.cli.report import Report, secrets
+from arthur_relay.cli.target import READING_ROLES
 from arthur_relay.credentials import (
     Credentials,
     credentials_from_environment,
@@ -23,8 +24,9 @@ from arthur_relay.credentials import (
     resolve_engine_credentials,
 )
 from arthur_relay.daemon.configuration import unknown_variables
-from arthur_relay.destinations.engine.client import EngineDestination
-from arthur_relay.destinations.engine.task import task_named
+from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
+from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.destinations.engine.task import Task, task_named
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import ModelSchema
@@ -32,11 +34,12 @@ from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
-from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.settings import RelaySettings, Trace
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
+
+MOST_SPANS = 250
+"""Spans in a request that Arthur Engine stores in about two seconds."""
 
 SchemaT_co = TypeVar("SchemaT_co", covariant=True)
 
@@ -91,7 +94,9 @@ def _check(report: Report) -> None:
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         report.wrong(
-            "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
+            "Model",
+            "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to; or"
+            " ARTHUR_TASK_ID or ARTHUR_BASE_URL, for Arthur Engine.",
         )
     if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
@@ -103,32 +108,89 @@ def _check(report: Report) -> None:
 
 def _check_engine(report: Report, settings: RelaySettings) -> None:
     """Check what is in the environment for Arthur Engine."""
+    can_write = _check_packages(report)
     try:
         credentials = resolve_engine_credentials(allow_insecure=settings.allow_insecure)
-        destination = EngineDestination.of(credentials, settings)
     except ConfigurationError as error:
         report.wrong("Credentials", str(error))
         return
     report.fine("Product", f"Arthur Engine at {credentials.url}.")
     report.fine("Credentials", "There is an API key (ARTHUR_API_KEY).")
+    _warn_of_variables_for_scope(report, credentials.url)
+    _warn_of_great_requests(report, settings)
     warn_of_unsafe_tls(report, credentials)
     can_ask = check_client_certificate(report, settings, credentials)
-    check_spool(report, settings, destination.owner)
+    check_spool(report, settings, engine_owner(credentials))
     check_dead_letter_file(report, settings.dead_letter_file)
     try:
         named = task_named(None, None, os.environ)
     except ConfigurationError as error:
         report.wrong("Task", str(error))
         named = ""
-    if not named or not can_ask:
+    if not (named and can_ask and can_write):
         report.note("Arthur", "Not asked, because of what is missing above.")
         return
-    schema = ask_arthur(report, credentials, settings, named, EngineDestination)
-    if schema is not None:
-        found = f"with the id {schema.task_id}" if schema.task_id else "by its name"
-        report.fine("Task", f"{named}; spans are filed under it {found}.")
-        what = "whole traces" if settings.trace is Trace.FULL else "LLM runs alone"
-        report.note("Spans", f"Sent: {what} (trace = {settings.trace.value}).")
+    task = ask_arthur(report, credentials, settings, named, EngineDestination)
+    if task is not None:
+        _describe_task(report, credentials, settings, task)
+
+
+def _check_packages(report: Report) -> bool:
+    """Check that spans can be written."""
+    try:
+        check_libraries()
+    except ConfigurationError as error:
+        report.wrong("Packages", str(error))
+        return False
+    return True
+
+
+def _describe_task(
+    report: Report, credentials: Credentials, settings: RelaySettings, task: Task
+) -> None:
+    """Report where spans go, and what a lost answer means."""
+    found = f"with the id {task.task_id}" if task.task_id else "by its name"
+    report.fine("Task", f"{task.model_id}; spans are filed under it {found}.")
+    may_read = may_read_spans(credentials, settings, task.task_id)
+    if task.task_id is None:
+        why = "the key may not look for it" if may_read is False else "there is none of that name"
+        report.note("Task", f"If the Engine has none of that name, it makes one ({why}).")
+    if may_read is False:
+        report.warn(
+            "Reading",
+            "The key may write traces and not read them: after an answer that was lost, spans are"
+            " sent again, and the Engine may store them twice; and spans that it takes a part of"
+            f" become dead letters. A key that may do both has the role {READING_ROLES}.",
+        )
+    elif may_read:
+        report.fine("Reading", "The key may read spans: none is sent twice for a lost answer.")
+    what = "whole traces" if settings.trace is Trace.FULL else "LLM runs alone"
+    report.note("Spans", f"Sent: {what} (trace = {settings.trace.value}).")
+
+
+def _warn_of_variables_for_scope(report: Report, url: str) -> None:
+    """Report variables that mean something to Arthur Scope alone, as after a move from there."""
+    names = ("ARTHUR_ENDPOINT_URL", "ARTHUR_LOGIN", "ARTHUR_PASSWORD", "ARTHUR_ORGANIZATION_ID")
+    for name in names:
+        if os.environ.get(name, "").strip():
+            hint = f": the Engine's address is {url} (ARTHUR_BASE_URL)" if name in names[:1] else ""
+            report.warn("Variable", f"{name} is for Arthur Scope, and not used{hint}.")
+
+
+def _warn_of_great_requests(report: Report, settings: RelaySettings) -> None:
+    """Report settings that were made for Arthur Scope, which takes more at once."""
+    if settings.batch_size > MOST_SPANS:
+        report.warn(
+            "Settings",
+            f"ARTHUR_RELAY_BATCH_SIZE is {settings.batch_size}: the Engine stores some 120 spans a"
+            f" second, so a request takes {settings.batch_size / 120:.0f} s; 50 is the default.",
+        )
+    if settings.max_in_flight > 1:
+        report.warn(
+            "Settings",
+            f"ARTHUR_RELAY_MAX_IN_FLIGHT is {settings.max_in_flight}: the Engine is not faster with"
+            " several requests at once, and the root of a trace may come before its other spans.",
+        )
 
 
 def warn_of_unknown_variables(report: Report) -> None:
@@ -257,7 +319,9 @@ def ask_arthur(
     try:
         asked = destination.of(credentials, settings)
         seconds = settings.connect_timeout_seconds
-        schema = _ask(asked, model_id, url=credentials.url, seconds=seconds)
+        schema = ask(
+            asked, partial(_model_or_access, model_id), url=credentials.url, seconds=seconds
+        )
     except CredentialsError as error:
         report.fine("Arthur", f"{credentials.url} answers.")
         report.wrong("Access", str(error))
@@ -281,40 +345,11 @@ def ask_arthur(
     return None
 
 
-def _ask(
-    destination: Asked[SchemaT_co], model_id: str, *, url: str, seconds: float
-) -> SchemaT_co | None:
-    """Ask Arthur, once and for no longer than connecting at start-up may take.
-
-    Raises:
-        RelayError: Arthur can't be reached or refuses, or the time is over.
-    """
-    # As in the worker: asyncio's own look-up of names would outlast the deadline.
-    resolver = DaemonThreadExecutor("arthur-relay-resolver")
-    resolver.start()
-
-    async def ask() -> SchemaT_co | None:
-        try:
-            with anyio.fail_after(seconds):
-                async with destination:
-                    if model_id:
-                        return await destination.fetch_schema(model_id)
-                    await destination.check_access()
-                    return None
-        except TimeoutError:
-            _too_late(url, seconds)
-
-    try:
-        return anyio.run(ask, backend_options={"loop_factory": partial(RelayEventLoop, resolver)})
-    finally:
-        resolver.stop()
-
-
-def _too_late(url: str, seconds: float) -> NoReturn:
-    raise RelayError(
-        f"Arthur at {url} has not answered within {seconds:g} s"
-        " (ARTHUR_RELAY_CONNECT_TIMEOUT_SECONDS)"
-    ) from None
+async def _model_or_access(model_id: str, destination: Asked[SchemaT_co]) -> SchemaT_co | None:
+    if model_id:
+        return await destination.fetch_schema(model_id)
+    await destination.check_access()
+    return None
 
 
 def _describe(report: Report, schema: ModelSchema) -> None:

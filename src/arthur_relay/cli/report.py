@@ -90,10 +90,11 @@ def table(report: Report) -> Padding:
 
 def secrets() -> tuple[str, ...]:
     """Return the secrets of the environment, which no message may quote."""
-    in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
+    addresses = [os.environ.get(name, "") for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_BASE_URL")]
+    in_addresses = [re.search(r":([^:@/]+)@", address) for address in addresses]
     found = (
         os.environ.get("ARTHUR_API_KEY"),
         os.environ.get("ARTHUR_PASSWORD"),
-        in_address[1] if in_address else None,
+        *(match[1] for match in in_addresses if match),
     )
     return tuple(secret for secret in found if secret)
