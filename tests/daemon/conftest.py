@@ -37,3 +37,25 @@ def start(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[Callable[..., Daem
 def daemon(start: Callable[..., DaemonProcess]) -> DaemonProcess:
     """A daemon that is ready."""
     return start().wait_until_ready()
+
+
+@pytest.fixture
+def start_for_engine(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> Iterator[Callable[..., DaemonProcess]]:
+    """Return a function that starts a daemon that delivers to the sandbox's Engine."""
+    with ExitStack() as stack:
+
+        def start_one(*arguments: str, **variables: str) -> DaemonProcess:
+            daemon = DaemonProcess(
+                sandbox, tmp_path, *arguments, variables=variables, for_engine=True
+            )
+            return stack.enter_context(daemon)
+
+        yield start_one
+
+
+@pytest.fixture
+def engine_daemon(start_for_engine: Callable[..., DaemonProcess]) -> DaemonProcess:
+    """A daemon that delivers to the sandbox's Engine, and is ready."""
+    return start_for_engine().wait_until_ready()

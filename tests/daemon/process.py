@@ -57,6 +57,7 @@ class DaemonProcess:
         variables: More of its environment.
         prefix: A command that ends by running the one given to it.
         before: Code that it runs first.
+        for_engine: Whether it delivers to the sandbox's Engine.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class DaemonProcess:
         variables: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
         before: str = "",
+        for_engine: bool = False,
     ) -> None:
         self._sockets = tempfile.TemporaryDirectory(prefix="arthur-")
         self.socket = Path(self._sockets.name) / "relay.sock"
@@ -74,7 +76,7 @@ class DaemonProcess:
         self._log = directory / f"daemon-{time.monotonic_ns()}.log"
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
-            **sandbox.environment(),
+            **(sandbox.engine_environment() if for_engine else sandbox.environment()),
             "ARTHUR_RELAY_SPOOL_DIR": str(self.spool),
             "ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS": "0.01",
             "ARTHUR_RELAY_RETRY_MAX_SECONDS": "0.05",

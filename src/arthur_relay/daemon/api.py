@@ -12,28 +12,27 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from arthur_relay.daemon.auth import Denied, Endpoint
-from arthur_relay.daemon.browsers import API, PROBES
+from arthur_relay.daemon.admitted import admitted, no_slot, peer_of, take_slot
+from arthur_relay.daemon.auth import Endpoint
+from arthur_relay.daemon.browsers import PROBES, is_api
 from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, is_path_segment
 from arthur_relay.errors import safe_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from arthur_relay.daemon.auth import Peer, Principal
+    from arthur_relay.daemon.auth import Principal
     from arthur_relay.daemon.browsers import Browsers
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.intake import Intake
     from arthur_relay.daemon.models import Models
-
-    Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 logger = logging.getLogger("arthur_relay.daemon")
 
@@ -61,27 +60,14 @@ class Api:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
-        inferences = self._admitted(self._inferences)
+        inferences = admitted(self._current, self._inferences)
         return [
             Route(f"{PREFIX}/models/{{model_id}}/inferences", inferences, methods=list(_ROWS)),
-            Route(f"{PREFIX}/models/{{model_id}}", self._admitted(self._model)),
+            Route(f"{PREFIX}/models/{{model_id}}", admitted(self._current, self._model)),
             Route(f"{PREFIX}/login", self._log_in, methods=["POST"]),
-            Route(f"{PREFIX}/users/me", self._admitted(self._user)),
-            Route(f"{PREFIX}/users/me/auth_info", self._admitted(self._auth_info)),
+            Route(f"{PREFIX}/users/me", admitted(self._current, self._user)),
+            Route(f"{PREFIX}/users/me/auth_info", admitted(self._current, self._auth_info)),
         ]
-
-    def _admitted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def checked(request: Request) -> Response:
-            given = request.headers.get("authorization") or request.cookies.get("Authorization")
-            principal = self._current.access.admit(_peer(request), given)
-            if isinstance(principal, Denied):
-                logger.warning("a client is refused (%d): %s", principal.status, principal.sentence)
-                return answer_error(principal.status, principal.sentence)
-            if not _take_slot(request.scope):
-                return _no_slot()
-            return await handler(request, principal)
-
-        return checked
 
     async def _inferences(self, request: Request, principal: Principal) -> Response:
         model_id = request.path_params["model_id"]
@@ -90,7 +76,7 @@ class Api:
         if not _may_be_model(model_id):
             return answer_error(404, "no such model")
         if (
-            _peer(request).endpoint is Endpoint.TCP
+            peer_of(request).endpoint is Endpoint.TCP
             and not self._current.access.has_tokens
             and not _is_json(request.headers.get("content-type", ""))
         ):
@@ -121,7 +107,7 @@ class Api:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return answer_error(400, "the body must be a JSON object")
         login = given.get("login")
-        token = self._current.access.log_in(_peer(request), login, given.get("password"))
+        token = self._current.access.log_in(peer_of(request), login, given.get("password"))
         if token is None:
             logger.warning("a login is refused")
             return answer_error(401, "login or password is wrong: they are a token's name and it")
@@ -173,8 +159,8 @@ def create_app(
                     logger.warning("a client is refused (%d): %s", refused.status, refused.sentence)
                     await answer_error(refused.status, refused.sentence)(scope, receive, send)
                     return
-                if not _take_slot(scope, for_view=True):
-                    await _no_slot()(scope, receive, send)
+                if not take_slot(scope, for_view=True):
+                    await no_slot()(scope, receive, send)
                     return
             await app(scope, receive, send)
         except ClientDisconnect:
@@ -195,24 +181,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:  # noq
     return response
 
 
-def _peer(request: Request) -> Peer:
-    return client_of(request.scope).peer
-
-
 def _is_view(scope: Scope) -> bool:
     """Return whether a request is for a view, which anybody who can connect may ask for."""
     endpoint = client_of(scope).peer.endpoint
     path = scope["path"]
-    return endpoint is not Endpoint.TCP and path not in PROBES and not path.startswith(API)
-
-
-def _take_slot(scope: Scope, *, for_view: bool = False) -> bool:
-    """Take a slot for the connection: until it is closed, or until a view is answered."""
-    client = client_of(scope)
-    if client.take_slot_for_view() if for_view else client.take_slot():
-        return True
-    logger.warning("a request is put off: the listener has no free connection slot")
-    return False
+    return endpoint is not Endpoint.TCP and path not in PROBES and not is_api(path)
 
 
 def _may_be_model(model_id: str) -> bool:
@@ -225,12 +198,6 @@ def _is_json(content_type: str) -> bool:
 
 def _not_allowed() -> Response:
     return answer_error(403, NOT_ALLOWED)
-
-
-def _no_slot() -> Response:
-    response = answer_error(503, "too many connections", retry_after_seconds=1)
-    response.headers["Connection"] = "close"
-    return response
 
 
 def _user(name: str) -> dict[str, Any]:

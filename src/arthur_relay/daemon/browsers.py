@@ -12,16 +12,21 @@ from arthur_relay.http_server.web_origins import foreign_host, foreign_origin
 if TYPE_CHECKING:
     from arthur_relay.daemon.current import Current
 
-PROBES = frozenset({"/healthz", "/readyz"})
+PROBES = frozenset({"/health", "/healthz", "/readyz"})
 """They reveal nothing, and are reached by any host name."""
 
-API = "/api/"
+_API = ("/api/", "/v1/")
 
 FOREIGN_HOST = (
     "the daemon is asked for by a name that is not its own: use its address or localhost, or put"
     " the name into ARTHUR_RELAY_DAEMON_ALLOWED_HOSTS"
 )
 FOREIGN_ORIGIN = "the request comes from another site's page"
+
+
+def is_api(path: str) -> bool:
+    """Return whether a path is one of Arthur's or of OpenTelemetry's API, and no view."""
+    return path.startswith(_API)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Browsers:
             return FOREIGN_ORIGIN
         # A browser can't reach the API on a Unix socket, and its clients give any host name. The
         # socket's page may be forwarded to a port.
-        if self.endpoint is Endpoint.SOCKET and path.startswith(API):
+        if self.endpoint is Endpoint.SOCKET and is_api(path):
             return ""
         allowed = {self.own_name, *(self.current.settings.allowed_hosts or ())}
         return FOREIGN_HOST if foreign_host(host, allowed) else ""

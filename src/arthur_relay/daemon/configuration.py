@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
-from arthur_relay.credentials import Credentials, credentials_from_environment, is_loopback
+from arthur_relay.credentials import (
+    Credentials,
+    credentials_from_environment,
+    is_loopback,
+    means_engine,
+    resolve_engine_credentials,
+)
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
@@ -62,11 +68,18 @@ class Configuration:
         daemon: Its own settings.
         relay: The pipeline's settings, with those that a daemon requires.
         credentials: Its credentials for Arthur.
+        is_for_engine: Whether it delivers to Arthur Engine, and not to Arthur Scope.
     """
 
     daemon: DaemonSettings
     relay: RelaySettings
     credentials: Credentials
+    is_for_engine: bool = False
+
+    @property
+    def address_variable(self) -> str:
+        """The variable that Arthur's address is read from."""
+        return "ARTHUR_BASE_URL" if self.is_for_engine else "ARTHUR_ENDPOINT_URL"
 
     def with_reloaded(self, new: Configuration) -> Configuration:
         """Return this configuration with the reloadable settings of a newer one.
@@ -80,7 +93,8 @@ class Configuration:
         check_together(daemon, self.relay)
         # This Arthur must not see a key for another Arthur, or for another organisation.
         elsewhere = self._goes_elsewhere(new)
-        return Configuration(daemon, self.relay, self.credentials if elsewhere else new.credentials)
+        credentials = self.credentials if elsewhere else new.credentials
+        return replace(self, daemon=daemon, credentials=credentials)
 
     def needs_restart(self, new: Configuration) -> list[str]:
         """Return the variables that a newer configuration changes and a reload can't."""
@@ -96,7 +110,7 @@ class Configuration:
             if getattr(self.relay, name) != getattr(new.relay, name)
         ]
         names += [
-            variable
+            new.address_variable if name == "url" else variable
             for variable, name in _OF_ARTHUR.items()
             if (name in _PLACE or self._goes_elsewhere(new))
             and getattr(self.credentials, name) != getattr(new.credentials, name)
@@ -108,7 +122,7 @@ class Configuration:
         return (self.daemon.tls_certificate is None) != (new.daemon.tls_certificate is None)
 
     def _goes_elsewhere(self, new: Configuration) -> bool:
-        return any(
+        return self.is_for_engine != new.is_for_engine or any(
             getattr(self.credentials, name) != getattr(new.credentials, name) for name in _PLACE
         )
 
@@ -189,6 +203,9 @@ def _load() -> Configuration:
     check_together(daemon, relay)
     # Rows without room are refused, so that their sender keeps them; none is dropped.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
+    if means_engine(os.environ):
+        credentials = resolve_engine_credentials(allow_insecure=relay.allow_insecure)
+        return Configuration(daemon, relay.for_engine(), credentials, is_for_engine=True)
     return Configuration(
         daemon, relay, credentials_from_environment(allow_insecure=relay.allow_insecure)
     )

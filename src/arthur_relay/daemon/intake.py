@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 
 from arthur_relay.daemon.clients import client_of
+from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
 from arthur_relay.daemon.responses import answer_error, answer_rows
 from arthur_relay.daemon.splitter import NotRowsError, TooManyRowsError, split
 from arthur_relay.row import RowKind
 from arthur_relay.worker.ingest import IngestBatch, IngestRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections import Counter
+    from collections.abc import Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
+    from arthur_relay.daemon.request_bodies import BodyRoom
     from arthur_relay.daemon.splitter import Split
     from arthur_relay.row import Row
     from arthur_relay.worker.ingest import IngestAnswer, IngestQueue
@@ -42,17 +45,19 @@ RETRY_SECONDS = {
 }
 """The seconds after which a client should retry, by the reason of the refusal."""
 
-_MAX_DIGITS = 18
-
 _KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
 
 
-class _NoRoomError(Exception):
-    """All bodies in memory would take too many bytes."""
+class PutOffError(Exception):
+    """Rows are not held now; the text says why.
 
+    Attributes:
+        retry_after_seconds: When their client should send them again.
+    """
 
-class _TooLargeError(Exception):
-    """The body is larger than allowed."""
+    def __init__(self, sentence: str, retry_after_seconds: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Handover:
@@ -101,6 +106,29 @@ class Handover:
                 answer.set_result(refusal)
 
 
+async def store(rows: Sequence[Row], worker: Handover, counts: Counter[str]) -> None:
+    """Have rows made safe, and count them.
+
+    Args:
+        rows: The rows; may be none.
+        worker: Hands them over.
+        counts: Counts rows by what became of them.
+
+    Raises:
+        PutOffError: They could not be made safe.
+    """
+    if not rows:
+        return
+    try:
+        refusal = await worker.hand_over(rows, timeout_seconds=COMMIT_SECONDS)
+    except TimeoutError:
+        raise PutOffError("the spool takes too long", 5) from None
+    if refusal is not None:
+        logger.warning("rows are put off: %s", refusal.value)
+        raise PutOffError(refusal.value, RETRY_SECONDS[refusal])
+    counts["accepted"] += len(rows)
+
+
 class KnowsModels(Protocol):
     """Checks models with Arthur."""
 
@@ -132,8 +160,8 @@ class Intake:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             response = answer_error(415, "the body must not be compressed")
         else:
-            with self._room() as held:
-                response = await self._take(request, model_id, held)
+            with RequestBodies(self.current, self.counts).room() as room:
+                response = await self._take(request, model_id, room)
         self.counts.requests[method, response.status_code] += 1
         if response.status_code == 207:
             seconds = time.perf_counter() - began_at
@@ -141,10 +169,10 @@ class Intake:
                 observe(seconds)
         return response
 
-    async def _take(self, request: Request, model_id: str, held: _Held) -> Response:
+    async def _take(self, request: Request, model_id: str, room: BodyRoom) -> Response:
         limits = self.current.settings
         try:
-            body = await self._read(request, held)
+            body = await room.read(request)
             found = split(
                 body,
                 model_id=model_id,
@@ -152,16 +180,14 @@ class Intake:
                 max_rows=limits.max_rows,
                 max_row_bytes=limits.max_row_bytes,
             )
-        except _TooLargeError:
+        except BodyError as error:
             return answer_error(
-                413, f"the body is too large: {limits.max_body_bytes} bytes are allowed"
+                error.status, str(error), retry_after_seconds=error.retry_after_seconds
             )
         except TooManyRowsError as error:
             return answer_error(413, str(error))
         except NotRowsError as error:
             return answer_error(400, str(error))
-        except _NoRoomError:
-            return answer_error(503, "too much is coming in at once", retry_after_seconds=1)
         del body  # the rows have their own bytes
         if refusal := await self.models.refusal(model_id):
             return answer_error(404, refusal)
@@ -172,71 +198,10 @@ class Intake:
 
     async def _store(self, found: Split) -> Response:
         rows = self.counts.rows
-        if found.rows:
-            try:
-                refusal = await self.worker.hand_over(found.rows, timeout_seconds=COMMIT_SECONDS)
-            except TimeoutError:
-                rows["deferred"] += found.total
-                return answer_error(503, "the spool takes too long", retry_after_seconds=5)
-            if refusal is not None:
-                rows["deferred"] += found.total
-                logger.warning("rows are put off: %s", refusal.value)
-                return answer_error(503, refusal.value, retry_after_seconds=RETRY_SECONDS[refusal])
-            rows["accepted"] += len(found.rows)
+        try:
+            await store(found.rows, self.worker, rows)
+        except PutOffError as error:
+            rows["deferred"] += found.total
+            return answer_error(503, str(error), retry_after_seconds=error.retry_after_seconds)
         rows["refused"] += len(found.refused)
         return answer_rows(found)
-
-    async def _read(self, request: Request, held: _Held) -> bytes:
-        """Read the body.
-
-        Raises:
-            ClientDisconnect: The client has disconnected.
-            _TooLargeError: It is too large.
-            _NoRoomError: The other bodies take too many bytes.
-        """
-        # The parser accepts any number of zeros, but Python's int() does not.
-        declared = request.headers.get("content-length", "").lstrip("0")
-        if len(declared) > _MAX_DIGITS:
-            raise _TooLargeError
-        if declared.isascii() and declared.isdigit():
-            held.expect(int(declared))
-        parts = []
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            held.reserve(size)
-            parts.append(part)
-        return b"".join(parts)
-
-    @contextmanager
-    def _room(self) -> Iterator[_Held]:
-        held = _Held(self)
-        try:
-            yield held
-        finally:
-            self.counts.body_bytes -= held.size
-
-
-@dataclass(slots=True)
-class _Held:
-    """The memory that one request's body takes."""
-
-    intake: Intake
-    size: int = 0
-
-    def expect(self, size: int) -> None:
-        """Check that so many bytes could be held now, but reserve nothing for an announcement.
-
-        Else a client that announces much and sends nothing would block others.
-        """
-        intake, limits = self.intake, self.intake.current.settings
-        if size > limits.max_body_bytes:
-            raise _TooLargeError
-        if intake.counts.body_bytes + size - self.size > limits.max_intake_bytes:
-            raise _NoRoomError
-
-    def reserve(self, size: int) -> None:
-        """Reserve so many bytes in all, no fewer than before."""
-        self.expect(size)
-        self.intake.counts.body_bytes += size - self.size
-        self.size = size

@@ -99,6 +99,7 @@ class IntakeCounts:
         requests: Requests for rows, by method and status.
         rows: Rows by outcome: `accepted`, `refused` (for good), `deferred` (503: the client keeps
             them).
+        repaired: Accepted rows that were made such as Arthur can store.
         connections: Open connections, by listener.
         observe: Functions that get the seconds until each request with rows was accepted.
         body_bytes: The bytes of requests' bodies in memory now.
@@ -106,6 +107,7 @@ class IntakeCounts:
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
     connections: Counter[str] = field(default_factory=Counter)
     observe: list[Callable[[float], None]] = field(default_factory=list)
     body_bytes: int = 0

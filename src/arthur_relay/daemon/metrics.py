@@ -168,6 +168,12 @@ class DaemonCollector(Collector):
         yield _counter(
             "intake_rows", "Rows by what became of them.", ("status",), _one(dict(counts.rows))
         )
+        yield _counter(
+            "intake_repaired",
+            "Accepted rows that Arthur could not have stored as they came.",
+            (),
+            {(): counts.repaired},
+        )
         yield _histogram(
             "intake_seconds", "How long clients waited for 207.", seen.intake_seconds.read()
         )

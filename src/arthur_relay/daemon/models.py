@@ -92,6 +92,20 @@ class Models:
             self._slow_until = time.monotonic() + AWAY_SECONDS
             return ""
 
+    async def describe(self, name: str) -> dict[str, Any] | None:
+        """Return what Arthur says of a model, or has said; None when there is no such model.
+
+        Raises:
+            UnreachableError: It can't be asked, and has told nothing before.
+            CredentialsError: It refused the daemon, and has told nothing before.
+        """
+        key = (name, False)
+        return await self._description(key, self._kept(key))
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Return the descriptions of the models that are known."""
+        return [schema.to_json() for schema in self.pipeline.known_models()]
+
     async def _find(self, key: _Key, principal: Principal) -> dict[str, Any]:
         """Return Arthur's description of a model, or the kept one.
 
@@ -101,24 +115,34 @@ class Models:
         kept = self._kept(key)
         if kept is not None and not _allows(principal, kept):
             kept = None
+        try:
+            found = await self._description(key, kept)
+        except UnreachableError as error:
+            sentence = f"Arthur can't be asked for the model now: {error}"
+            raise _NoModelError(answer_error(503, sentence, retry_after_seconds=5)) from None
+        except CredentialsError:
+            sentence = "Arthur refused the daemon's own credentials"
+            raise _NoModelError(answer_error(503, sentence, retry_after_seconds=30)) from None
+        if found is None:
+            raise _NoModelError(answer_error(404, NO_MODEL))
+        return found
+
+    async def _description(self, key: _Key, kept: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return what Arthur says of a model, or the kept copy while it can't be asked.
+
+        Raises:
+            RelayError: As `describe` does.
+        """
         latest = self._latest(key)
         if latest is None or not self._is_fresh(latest):
             if kept is not None and self._is_away():
                 return kept
             try:
                 latest = await self._ask(key)
-            except UnreachableError as error:
-                if kept is not None:
-                    return kept
-                sentence = f"Arthur can't be asked for the model now: {error}"
-                raise _NoModelError(answer_error(503, sentence, retry_after_seconds=5)) from None
-            except CredentialsError:
-                if kept is not None:
-                    return kept
-                sentence = "Arthur refused the daemon's own credentials"
-                raise _NoModelError(answer_error(503, sentence, retry_after_seconds=30)) from None
-        if latest.document is None:
-            raise _NoModelError(answer_error(404, NO_MODEL))
+            except (UnreachableError, CredentialsError):
+                if kept is None:
+                    raise
+                return kept
         return latest.document
 
     def _latest(self, key: _Key) -> ModelAnswer | None:

@@ -19,7 +19,11 @@ _ANY = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 def refuse_own_address(
-    url: str, sockets: Iterable[str | os.PathLike[str]], addresses: Iterable[tuple[str, int]]
+    url: str,
+    sockets: Iterable[str | os.PathLike[str]],
+    addresses: Iterable[tuple[str, int]],
+    *,
+    variable: str = "ARTHUR_ENDPOINT_URL",
 ) -> None:
     """Refuse Arthur's address if it is the daemon's own.
 
@@ -30,6 +34,7 @@ def refuse_own_address(
         url: Arthur's address, checked.
         sockets: The paths of Unix sockets that the daemon listens on.
         addresses: The hosts and ports that it listens on; an empty host means all addresses.
+        variable: Where Arthur's address is from, for the message.
 
     Raises:
         SettingsError: It is the daemon's own.
@@ -45,7 +50,7 @@ def refuse_own_address(
         is_itself = any(_is_the_same(parts.hostname or "", host, port) for host in hosts)
     if is_itself:
         raise SettingsError(
-            f"ARTHUR_ENDPOINT_URL is {url}, where this daemon itself listens: its rows would go"
+            f"{variable} is {url}, where this daemon itself listens: its rows would go"
             " round in a circle. Give it Arthur's own address; this one is for the applications."
         )
 

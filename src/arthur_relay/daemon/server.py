@@ -28,6 +28,7 @@ from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import InquiryLog, Models
+from arthur_relay.daemon.other_routes import FOR_ENGINE, FOR_SCOPE, other_routes
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
@@ -42,7 +43,11 @@ from arthur_relay.daemon.sockets import (
 )
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
+from arthur_relay.daemon.tasks import Tasks
+from arthur_relay.daemon.traces_api import TracesApi
+from arthur_relay.daemon.traces_intake import TracesIntake
 from arthur_relay.daemon.views import probe_routes, view_routes
+from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.http_server.server import HttpServer
@@ -100,7 +105,7 @@ class Daemon:
         self._tls = load_tls(configuration.daemon)
         self._pipeline: Pipeline
         self._most_connections: int
-        self._destination: ScopeDestination  # used by the worker's loop
+        self._destination: ScopeDestination | EngineDestination  # used by the worker's loop
         self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
@@ -133,7 +138,11 @@ class Daemon:
 
     def _start_pipeline(self, stack: ExitStack) -> None:
         relay = self._configuration.relay
-        destination = ScopeDestination.of(self._configuration.credentials, relay)
+        destination: ScopeDestination | EngineDestination
+        if self._configuration.is_for_engine:
+            destination = EngineDestination.of(self._configuration.credentials, relay)
+        else:
+            destination = ScopeDestination.of(self._configuration.credentials, relay)
         self._destination = destination
         pipeline = self._pipeline = Pipeline.build(
             relay, destination, host=StandingHost(), by_model=ModelLedger()
@@ -198,6 +207,7 @@ class Daemon:
             self._configuration.credentials.url,
             [one.path or one.listener.getsockname() for one in unix],
             [each.getsockname()[:2] for each in (*tcp, *views)],
+            variable=self._configuration.address_variable,
         )
         return unix, tcp, views
 
@@ -216,20 +226,12 @@ class Daemon:
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> dict[Endpoint, HttpServer]:
-        state, pipeline = self.state, self._pipeline
-        relay = self._configuration.relay
-        models = Models(pipeline, relay.connect_timeout_seconds)
-        intake = Intake(
-            worker=Handover(pipeline.ingest),
-            current=self._current,
-            counts=state.counts,
-            models=models,
-        )
+        state = self.state
         self._most_connections = connections_that_fit(
             self._configuration.daemon.max_connections,
             listeners=sum(map(bool, (unix, tcp, views))),
         )
-        api = Api(self._current, intake, models).routes()
+        api = self._api_routes()
         probes, others = probe_routes(state), view_routes(state)
         found = {}
         if unix:
@@ -241,6 +243,17 @@ class Daemon:
         if views:
             found[Endpoint.VIEWS] = self._server(Endpoint.VIEWS, [*probes, *others], views)
         return found
+
+    def _api_routes(self) -> list[BaseRoute]:
+        """Return the routes of the API whose rows are delivered."""
+        pipeline, counts = self._pipeline, self.state.counts
+        worker = Handover(pipeline.ingest)
+        models = Models(pipeline, self._configuration.relay.connect_timeout_seconds)
+        if self._configuration.is_for_engine:
+            traces = TracesIntake(worker, self._current, counts, Tasks(models))
+            return [*TracesApi(self._current, traces).routes(), *other_routes(FOR_ENGINE)]
+        intake = Intake(worker, self._current, counts, models)
+        return [*Api(self._current, intake, models).routes(), *other_routes(FOR_SCOPE)]
 
     def _server(
         self,

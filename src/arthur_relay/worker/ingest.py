@@ -4,8 +4,8 @@ A batch is answered when its rows are safe in the buffer, or when none of them i
 that wait when the worker looks share one commit, however many they are.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -41,19 +41,22 @@ class IngestBatch:
     """Rows that are handed over together; all of them are held, or none.
 
     Attributes:
-        rows: The rows, one or more, of one model; nobody else may use them any longer.
+        rows: The rows, one or more; nobody else may use them any longer.
         size: The bytes of their bodies.
+        by_model: How many there are of each model.
         client: Whoever handed them over, and gets the answer.
     """
 
     rows: Sequence[Row]
     size: int
+    by_model: Mapping[str, int]
     client: "IngestClient"
 
     @classmethod
     def of(cls, rows: Sequence[Row], client: "IngestClient") -> "IngestBatch":
         """Return a batch of some rows."""
-        return cls(rows, body_bytes(rows), client)
+        by_model = Counter([row.model_id for row in rows])
+        return cls(rows, body_bytes(rows), by_model, client)
 
 
 IngestAnswer = tuple[IngestBatch, IngestRefusal | None]
@@ -147,7 +150,7 @@ class IngestQueue:
             if not self.buffer.has_room(rows=count, size=more):
                 answers.append((batch, IngestRefusal.FULL))
                 continue
-            if self.sender.is_held(batch.rows[0].model_id) and not self.buffer.has_room(
+            if any(map(self.sender.is_held, batch.by_model)) and not self.buffer.has_room(
                 rows=count, size=more + int(self.max_bytes * (1 - HELD_SHARE))
             ):
                 answers.append((batch, IngestRefusal.HELD))
@@ -188,7 +191,8 @@ class IngestQueue:
         self._failed_at = None
         # Before any of them can be delivered: never more may be settled than was captured.
         for batch in batches:
-            self.ledger.accept(len(batch.rows), batch.rows[0].model_id)
+            for model_id, count in batch.by_model.items():
+                self.ledger.accept(count, model_id)
         self.flushes.take(len(rows))
         return [(batch, None) for batch in batches]
 

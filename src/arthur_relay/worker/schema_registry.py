@@ -14,7 +14,13 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers.schema_cache import SchemaCache
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
-from arthur_relay.destinations import Destination, HasRowFormat, RowEncoder, RowFormat
+from arthur_relay.destinations import (
+    Destination,
+    HasRowFormat,
+    RowEncoder,
+    RowFormat,
+    TakesTraces,
+)
 from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, Schema
 from arthur_relay.encoding.omissions import NoOmissions
@@ -375,6 +381,8 @@ class SchemaRegistry:
     def shrink(self, row: Row) -> Row | None:
         """Return a smaller form of a row that is too large alone, or None."""
         encoder = self._encoders.get(row.model_id)
+        if encoder is None and isinstance(self.destination, TakesTraces):
+            encoder = self.presumed_encoder(row.model_id)  # a span is cut by itself
         return encoder.shrink(row) if encoder is not None else None
 
     def _refuse(self, model_id: str, error: ConfigurationError) -> None:

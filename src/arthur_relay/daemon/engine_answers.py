@@ -1,0 +1,53 @@
+"""The answers of Arthur Engine's API, as the daemon gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from arthur_relay.daemon.responses import answer_json
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from arthur_relay.daemon.span_splitter import SplitSpans
+
+TASK_NOT_ALLOWED: Final = "the token may not be used for this task, or there is none"
+"""A restricted token gets the same answer for all other tasks, whether they exist or not."""
+
+
+def answer_problem(
+    status: int, sentence: str, *, retry_after_seconds: int | None = None
+) -> Response:
+    """Return the answer to a request that failed."""
+    headers = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
+    return answer_json({"detail": sentence}, status, headers)
+
+
+def answer_spans(split: SplitSpans) -> Response:
+    """Return the answer to a request with spans: the accepted ones are safe."""
+    refused = len(split.refused)
+    if not refused:
+        status, word = 200, "success"
+    elif refused < split.total:
+        status, word = 206, "partial_success"
+    else:
+        status, word = 422, "failure"
+    return answer_json(
+        {
+            "total_spans": split.total,
+            "accepted_spans": split.total - refused,
+            "rejected_spans": refused,
+            "rejection_reasons": split.refused,
+            "status": word,
+        },
+        status,
+    )
+
+
+def span_list(row_ids: list[str]) -> dict[str, Any]:
+    """Return the document of some spans, of which only the ids are told."""
+    ids = [row_id.split("-") for row_id in row_ids]
+    return {
+        "count": len(ids),
+        "spans": [{"trace_id": trace_id, "span_id": span_id} for trace_id, span_id in ids],
+    }

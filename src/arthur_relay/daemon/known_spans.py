@@ -1,0 +1,86 @@
+"""Remembers the spans that came lately: for feedback, and for clients that heard no answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from arthur_relay.row import Row
+
+SPANS_KEPT: Final = 20_000
+"""Spans that are remembered, at most; one takes about 300 bytes, and so does its trace."""
+
+
+class KnownTrace(NamedTuple):
+    """A trace of which a span was taken.
+
+    Attributes:
+        model_id: Its task.
+        row_id: The id of the row that ends it: its root's, else that of the span that came last.
+        has_root: Whether that is the root's.
+    """
+
+    model_id: str
+    row_id: str
+    has_root: bool
+
+
+@dataclass(slots=True, eq=False)
+class KnownSpans:
+    """Spans, by their rows. For the daemon's loop only.
+
+    Attributes:
+        most: How many are remembered, and how many traces.
+    """
+
+    most: int = SPANS_KEPT
+    _spans: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    _traces: dict[str, KnownTrace] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[Row], roots: Collection[Row]) -> None:
+        """Remember rows that are safe."""
+        for row in rows:
+            self._spans[row.id] = row.model_id, _digest(row.body)
+            trace_id = row.id.partition("-")[0]
+            before = self._traces.get(trace_id)
+            is_root = row in roots
+            if before is None or is_root or not before.has_root:
+                self._traces[trace_id] = KnownTrace(row.model_id, row.id, is_root)
+        _forget_oldest(self._spans, self.most)
+        _forget_oldest(self._traces, self.most)
+
+    def without_known(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows that were not taken before, byte for byte: others are sent again."""
+        return [
+            row
+            for row in rows
+            if (known := self._spans.get(row.id)) is None
+            or known != (row.model_id, _digest(row.body))
+        ]
+
+    def task_of(self, row_id: str) -> str | None:
+        """Return the task of a span that was taken, by the id of its row, or None."""
+        found = self._spans.get(row_id)
+        return None if found is None else found[0]
+
+    def with_span_ids(self, span_ids: Collection[str]) -> list[str]:
+        """Return the ids of the rows of the spans with some ids. Reads all of them."""
+        wanted = frozenset(span_ids)
+        return [row_id for row_id in self._spans if row_id.rpartition("-")[2] in wanted]
+
+    def trace(self, trace_id: str) -> KnownTrace | None:
+        """Return a trace of which a span was taken, or None."""
+        return self._traces.get(trace_id)
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=8).digest()
+
+
+def _forget_oldest(found: dict[str, Any], most: int) -> None:
+    while len(found) > most:
+        del found[next(iter(found))]

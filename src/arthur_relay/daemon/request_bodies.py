@@ -1,0 +1,137 @@
+"""Reads requests' bodies within bounds: so many bytes each, and so many in memory at once."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+    from arthur_relay.daemon.current import Current
+    from arthur_relay.daemon.measurements import IntakeCounts
+
+_MAX_DIGITS: Final = 18
+
+_MAX_MEMBERS: Final = 16
+"""The most members of a gzip body. Exporters write one; each costs a copy of the bytes after it."""
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class BodyError(Exception):
+    """A body can't be taken; the text says why, and quotes nothing of it.
+
+    Attributes:
+        status: The HTTP status of the answer.
+        retry_after_seconds: When the client should send it again, or None if it never should.
+    """
+
+    def __init__(self, status: int, sentence: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestBodies:
+    """Reads bodies. For the daemon's loop only.
+
+    Attributes:
+        current: The current limits.
+        counts: Counts the bytes in memory.
+    """
+
+    current: Current
+    counts: IntakeCounts
+
+    @contextmanager
+    def room(self) -> Iterator[BodyRoom]:
+        """Yield the room for one request's body; it is free again after the block."""
+        room = BodyRoom(self)
+        try:
+            yield room
+        finally:
+            self.counts.body_bytes -= room.size
+
+    def too_large(self) -> BodyError:
+        """Return what to raise for a body that is larger than allowed."""
+        most = self.current.settings.max_body_bytes
+        return BodyError(413, f"the body is too large: {most} bytes are allowed")
+
+
+@dataclass(slots=True)
+class BodyRoom:
+    """The memory that one request's body takes."""
+
+    bodies: RequestBodies
+    size: int = 0
+
+    async def read(self, request: Request) -> bytes:
+        """Read a body, as it was sent.
+
+        Raises:
+            ClientDisconnect: The client has disconnected.
+            BodyError: It is too large, alone or together with the others.
+        """
+        # The parser accepts any number of zeros, but Python's int() does not.
+        declared = request.headers.get("content-length", "").lstrip("0")
+        if len(declared) > _MAX_DIGITS:
+            raise self.bodies.too_large()
+        if declared.isascii() and declared.isdigit():
+            self._expect(int(declared))
+        parts = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            self.reserve(size)
+            parts.append(part)
+        return b"".join(parts)
+
+    def inflate(self, body: bytes) -> bytes:
+        """Return what a gzip body holds, in no more memory than a body may take.
+
+        Raises:
+            BodyError: It is no gzip, or is cut; or it holds too much.
+        """
+        most = self.bodies.current.settings.max_body_bytes
+        compressed = self.size
+        found = bytearray()
+        members = 0
+        while body:
+            members += 1
+            inflater = zlib.decompressobj(_GZIP)
+            try:
+                found += inflater.decompress(body, most + 1 - len(found))
+            except zlib.error:
+                raise BodyError(400, "the body is not gzip") from None
+            self.reserve(max(compressed, len(found)))  # refuses what is larger than a body may be
+            if not inflater.eof or members > _MAX_MEMBERS:
+                raise BodyError(400, "the body is cut, or has too many parts")
+            body = inflater.unused_data.lstrip(b"\0")  # a member may be padded with zeros
+        return bytes(found)
+
+    def reserve(self, size: int) -> None:
+        """Reserve so many bytes in all, no fewer than before.
+
+        Raises:
+            BodyError: There is no room for so many.
+        """
+        self._expect(size)
+        self.bodies.counts.body_bytes += size - self.size
+        self.size = size
+
+    def _expect(self, size: int) -> None:
+        """Check that so many bytes could be held now, but reserve nothing for an announcement.
+
+        Else a client that announces much and sends nothing would block others.
+        """
+        bodies, limits = self.bodies, self.bodies.current.settings
+        if size > limits.max_body_bytes:
+            raise bodies.too_large()
+        if bodies.counts.body_bytes + size - self.size > limits.max_intake_bytes:
+            raise BodyError(503, "too much is coming in at once", retry_after_seconds=1)

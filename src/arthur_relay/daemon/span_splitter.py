@@ -1,0 +1,293 @@
+"""Splits a request of OTLP into rows of one span each, by its framing: no span is decoded. Pure.
+
+The numbers of fields are those of opentelemetry-proto. A request has ResourceSpans (1), these have
+a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2). The
+bytes of resources, scopes and spans go on as they were sent. The addresses of schemas, which the
+Engine does not read, and fields that are not known are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from arthur_relay.destinations.engine.rows import row_body
+from arthur_relay.destinations.engine.task import is_task_id
+from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
+from arthur_relay.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNMAPPED: Final = "Unmapped"
+"""The Engine's task for spans that name none."""
+
+NO_TRACE_ID: Final = "the trace id must have 16 bytes, not all of them 0"
+NO_SPAN_ID: Final = "the span id must have 8 bytes, not all of them 0"
+NO_TASK_ID: Final = "arthur.task must be the id of a task, which is a UUID"
+NO_NAME: Final = (
+    f"service.name must be a text of {MAX_MODEL_CHARACTERS} characters or less, without control"
+    " characters"
+)
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+"""The wire types."""
+
+_FIRST: Final = 1 << 3 | _BYTES
+_SECOND: Final = 2 << 3 | _BYTES
+_PARENT: Final = 4 << 3 | _BYTES
+_START: Final = 7 << 3 | _FIXED64
+_END: Final = 8 << 3 | _FIXED64
+
+_MOST_VARINT_BITS: Final = 70
+
+
+class NotSpansError(ValueError):
+    """The body is no request of OTLP; the text says why, and quotes nothing."""
+
+
+class TooManySpansError(ValueError):
+    """There are more spans, or they take more bytes, than a request may have."""
+
+
+@dataclass(slots=True)
+class SplitSpans:
+    """The content of a request.
+
+    Attributes:
+        total: The number of all spans.
+        rows: The accepted rows, in order.
+        roots: Those of `rows` whose spans have no parent.
+        refused: Why each of the others is refused, in order.
+        repaired: How many of `rows` lacked a time, and have one now.
+    """
+
+    total: int = 0
+    rows: list[Row] = field(default_factory=list)
+    roots: set[Row] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    repaired: int = 0
+
+
+def split_spans(
+    body: bytes, *, now_ns: int, max_rows: int, max_row_bytes: int, max_bytes: int
+) -> SplitSpans:
+    """Split a request into rows.
+
+    Args:
+        body: An `ExportTraceServiceRequest` in protobuf.
+        now_ns: The time for spans without any, in nanoseconds since 1970.
+        max_rows: The most spans.
+        max_row_bytes: The most bytes of a row, its resource and scope included.
+        max_bytes: The most bytes of all rows.
+
+    Raises:
+        NotSpansError: The body is no such request, as a whole.
+        TooManySpansError: There are too many.
+    """
+    try:
+        return _Splitter(body, now_ns, max_rows, max_row_bytes, max_bytes).split()
+    except IndexError:
+        raise NotSpansError("the body is cut") from None
+
+
+@dataclass(slots=True)
+class _Splitter:
+    body: bytes
+    now_ns: int
+    max_rows: int
+    max_row_bytes: int
+    max_bytes: int
+    size: int = 0
+    found: SplitSpans = field(default_factory=SplitSpans)
+
+    def split(self) -> SplitSpans:
+        for tag, at, end in _fields(self.body, 0, len(self.body)):
+            if tag == _FIRST:
+                self._take_resource_spans(at, end)
+        return self.found
+
+    def _take_resource_spans(self, at: int, end: int) -> None:
+        resource = b""
+        groups = []
+        for tag, start, stop in _fields(self.body, at, end):
+            if tag == _FIRST:  # one that comes twice is merged, which is what protobuf does
+                resource += self.body[start:stop]
+            elif tag == _SECOND:
+                groups.append((start, stop))
+        model_id, reason = _task_of(resource)
+        for start, stop in groups:
+            self._take_scope_spans(start, stop, resource, model_id, reason)
+
+    def _take_scope_spans(
+        self, at: int, end: int, resource: bytes, model_id: str, reason: str
+    ) -> None:
+        scope = b""
+        spans = []
+        for tag, start, stop in _fields(self.body, at, end):
+            if tag == _FIRST:
+                scope += self.body[start:stop]
+            elif tag == _SECOND:
+                spans.append((start, stop))
+        found = self.found
+        found.total += len(spans)
+        if found.total > self.max_rows:
+            raise TooManySpansError(
+                f"the request has more than the {self.max_rows} spans that are allowed"
+            )
+        for start, stop in spans:
+            span = _Span.read(self.body[start:stop])
+            if why := reason or span.refusal():
+                found.refused.append(why)
+                continue
+            found.repaired += span.repair(self.now_ns)
+            size = len(resource) + len(scope) + len(span.content)
+            if size > self.max_row_bytes:
+                found.refused.append(
+                    f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
+                )
+                continue
+            self.size += size
+            if self.size > self.max_bytes:
+                raise TooManySpansError(
+                    "the spans take too many bytes, each with its resource and scope:"
+                    f" {self.max_bytes} are allowed"
+                )
+            row = Row(
+                f"{span.trace_id.hex()}-{span.span_id.hex()}",
+                model_id,
+                row_body(resource, scope, span.content),
+            )
+            found.rows.append(row)
+            if span.is_root:
+                found.roots.add(row)
+
+
+@dataclass(slots=True)
+class _Span:
+    """What is read of a span; of a field that comes twice the last one counts."""
+
+    content: bytes
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    is_root: bool = True
+    start_ns: int = 0
+    end_ns: int = 0
+
+    @classmethod
+    def read(cls, content: bytes) -> _Span:
+        found = cls(content)
+        for tag, at, end in _fields(content, 0, len(content)):
+            if tag > _END:
+                continue
+            if tag == _FIRST:
+                found.trace_id = content[at:end]
+            elif tag == _SECOND:
+                found.span_id = content[at:end]
+            elif tag == _PARENT:
+                found.is_root = at == end
+            elif tag == _START:
+                found.start_ns = int.from_bytes(content[at:end], "little")
+            elif tag == _END:
+                found.end_ns = int.from_bytes(content[at:end], "little")
+        return found
+
+    def refusal(self) -> str:
+        """Return why the span can't be filed, or ""."""
+        if len(self.trace_id) != 16 or not any(self.trace_id):
+            return NO_TRACE_ID
+        if len(self.span_id) != 8 or not any(self.span_id):
+            return NO_SPAN_ID
+        return ""
+
+    def repair(self, now_ns: int) -> bool:
+        """Add the times that are missing, for which the Engine would answer 500 for ever.
+
+        Returns:
+            Whether any was.
+        """
+        if self.start_ns and self.end_ns:
+            return False
+        start = self.start_ns or self.end_ns or now_ns
+        end = self.end_ns or start
+        # Behind the others, where they count, whether or not there is a 0 before.
+        for tag, moment in ((_START, start), (_END, end)):
+            self.content += bytes((tag,)) + moment.to_bytes(8, "little")
+        return True
+
+
+def _task_of(resource: bytes) -> tuple[str, str]:
+    """Return what names the task of a resource's spans, and why they are refused, or ""."""
+    named: dict[bytes, bytes] = {}
+    for tag, at, end in _fields(resource, 0, len(resource)):
+        if tag == _FIRST:
+            key, value = _attribute(resource[at:end])
+            if key in (b"arthur.task", b"service.name"):
+                named[key] = value
+    task_id = named.get(b"arthur.task")
+    if task_id is not None:
+        text = task_id.decode(errors="replace")
+        return (text, "") if is_task_id(text) else ("", NO_TASK_ID)
+    try:
+        name = named.get(b"service.name", b"").decode()
+    except UnicodeDecodeError:
+        return "", NO_NAME
+    if len(name) > MAX_MODEL_CHARACTERS or any(each < " " or each == "\x7f" for each in name):
+        return "", NO_NAME
+    return name or UNMAPPED, ""
+
+
+def _attribute(content: bytes) -> tuple[bytes, bytes]:
+    """Return the key and the text of a `KeyValue`; a value of another type is none."""
+    key = value = b""
+    for tag, at, end in _fields(content, 0, len(content)):
+        if tag == _FIRST:
+            key = content[at:end]
+        elif tag == _SECOND:
+            for kind, start, stop in _fields(content, at, end):
+                value = content[start:stop] if kind == _FIRST else b""
+    return key, value
+
+
+def _fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the fields of a message: the tag, and where the content begins and ends.
+
+    Raises:
+        NotSpansError: There is anything else.
+        IndexError: The body ends before the message.
+    """
+    while at < end:
+        tag = body[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(body, at - 1)
+        kind = tag & 7
+        if kind == _BYTES:
+            size = body[at]
+            at += 1
+            if size >= 0x80:
+                size, at = _varint(body, at - 1)
+            start, at = at, at + size
+        elif kind == _FIXED64:
+            start, at = at, at + 8
+        elif kind == _VARINT:
+            start, (_, at) = at, _varint(body, at)
+        elif kind == _FIXED32:
+            start, at = at, at + 4
+        else:
+            raise NotSpansError("the body is not OTLP in protobuf")
+        if at > end or tag < 8:
+            raise NotSpansError("the body is not OTLP in protobuf")
+        yield tag, start, at
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """Return a varint, and where it ends."""
+    value = 0
+    for shift in range(0, _MOST_VARINT_BITS, 7):
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise NotSpansError("the body is not OTLP in protobuf")

@@ -1,0 +1,241 @@
+"""The intake of spans and feedback by Arthur Engine's API: answered once they are safe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from starlette.requests import ClientDisconnect
+
+from arthur_relay.daemon.clients import client_of
+from arthur_relay.daemon.engine_answers import (
+    TASK_NOT_ALLOWED,
+    answer_problem,
+    answer_spans,
+)
+from arthur_relay.daemon.intake import PutOffError, store
+from arthur_relay.daemon.known_spans import KnownSpans
+from arthur_relay.daemon.otlp_json import to_protobuf
+from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
+from arthur_relay.daemon.responses import answer_json
+from arthur_relay.daemon.span_splitter import (
+    UNMAPPED,
+    NotSpansError,
+    TooManySpansError,
+    split_spans,
+)
+from arthur_relay.row import Row, RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from arthur_relay.daemon.auth import Principal
+    from arthur_relay.daemon.current import Current
+    from arthur_relay.daemon.intake import Handover
+    from arthur_relay.daemon.measurements import IntakeCounts
+    from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.span_splitter import SplitSpans
+    from arthur_relay.daemon.tasks import Tasks
+
+logger = logging.getLogger("arthur_relay.daemon.intake")
+
+PROTOBUF: Final = ("application/x-protobuf", "application/protobuf")
+JSON: Final = "application/json"
+
+FEEDBACK_BYTES: Final = 64 * 1024
+
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(slots=True, eq=False)
+class TracesIntake:
+    """Answers requests with spans or feedback. For the daemon's loop only.
+
+    Attributes:
+        worker: Hands rows over.
+        current: The current limits.
+        counts: Counts requests and rows.
+        tasks: Knows the tasks.
+        known: The spans that came lately.
+    """
+
+    worker: Handover
+    current: Current
+    counts: IntakeCounts
+    tasks: Tasks
+    known: KnownSpans = field(default_factory=KnownSpans)
+
+    async def take(self, request: Request, principal: Principal) -> Response:
+        """Answer `POST /v1/traces`."""
+        return await self._answer(request, self._take, principal)
+
+    async def take_feedback(self, request: Request, principal: Principal) -> Response:
+        """Answer `POST /api/v1/traces/{trace_id}/annotations`."""
+        return await self._answer(request, self._take_feedback, principal)
+
+    async def _answer(
+        self,
+        request: Request,
+        take: Callable[[Request, Principal, BodyRoom], Awaitable[Response]],
+        principal: Principal,
+    ) -> Response:
+        began_at = time.perf_counter()
+        with RequestBodies(self.current, self.counts).room() as room:
+            try:
+                response = await take(request, principal, room)
+            except BodyError as error:
+                wait = error.retry_after_seconds
+                response = answer_problem(error.status, str(error), retry_after_seconds=wait)
+            except PutOffError as error:
+                wait = error.retry_after_seconds
+                response = answer_problem(503, str(error), retry_after_seconds=wait)
+        self.counts.requests[request.method, response.status_code] += 1
+        if response.status_code in (200, 206):
+            seconds = time.perf_counter() - began_at
+            for observe in self.counts.observe:
+                observe(seconds)
+        return response
+
+    async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
+        limits = self.current.settings
+        body = await _protobuf(request, room)
+        try:
+            found = split_spans(
+                body,
+                now_ns=time.time_ns(),
+                max_rows=limits.max_rows,
+                max_row_bytes=limits.max_row_bytes,
+                max_bytes=limits.max_body_bytes,
+            )
+        except TooManySpansError as error:
+            raise BodyError(413, str(error)) from None
+        except NotSpansError as error:
+            raise BodyError(400, str(error)) from None
+        del body  # the rows have their own bytes
+        tasks = dict.fromkeys(row.model_id for row in found.rows)
+        if not all(self.tasks.allows(principal, task) for task in tasks):
+            return answer_problem(403, TASK_NOT_ALLOWED)
+        for task in tasks:
+            if refusal := await self.tasks.refusal(task):
+                _refuse(found, task, refusal)
+        await self._store(request, found)
+        return answer_spans(found)
+
+    async def _store(self, request: Request, found: SplitSpans) -> None:
+        """Make the rows safe that were not taken before.
+
+        Raises:
+            ClientDisconnect: The client can't get the answer any more, and will send them again.
+            PutOffError: They could not be made safe.
+        """
+        if client_of(request.scope).is_gone:
+            raise ClientDisconnect
+        new = self.known.without_known(found.rows)
+        try:
+            await store(new, self.worker, self.counts.rows)
+        except PutOffError:
+            self.counts.rows["deferred"] += len(found.rows)
+            raise
+        self.known.add(new, found.roots)
+        self.counts.rows["refused"] += len(found.refused)
+        self.counts.repaired += found.repaired
+        for reason in set(found.refused):
+            logger.warning("spans are refused: %s", reason)
+
+    async def _take_feedback(
+        self, request: Request, principal: Principal, room: BodyRoom
+    ) -> Response:
+        trace_id = request.path_params["trace_id"]
+        known = self.known.trace(trace_id)
+        # Of a trace that is not known here, only the Engine knows the task.
+        is_allowed = not principal.is_restricted or (
+            known is not None and self.tasks.allows(principal, known.model_id)
+        )
+        if not is_allowed or not _TRACE_ID.fullmatch(trace_id):
+            return answer_problem(404, f"Trace {trace_id} not found")
+        if _media_type(request) != JSON:
+            return answer_problem(415, "the Content-Type must be application/json")
+        body = await _decoded(request, room)
+        given, reason = _read_feedback(body)
+        if reason:
+            return answer_problem(400, reason)
+        model_id = UNMAPPED if known is None else known.model_id
+        row_id = f"{trace_id}-{trace_id[16:]}" if known is None else known.row_id
+        row = Row(row_id, model_id, body, kind=RowKind.GROUND_TRUTH)
+        try:
+            await store([row], self.worker, self.counts.rows)
+        except PutOffError:
+            self.counts.rows["deferred"] += 1
+            raise
+        return answer_json({"annotation_type": "human", "trace_id": trace_id, **given})
+
+
+async def _decoded(request: Request, room: BodyRoom) -> bytes:
+    """Read a body and undo its compression.
+
+    Raises:
+        BodyError: It can't be read.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise BodyError(415, "the body may be compressed by gzip, and by nothing else")
+    body = await room.read(request)
+    return body if encoding == "identity" else room.inflate(body)
+
+
+async def _protobuf(request: Request, room: BodyRoom) -> bytes:
+    """Read spans as protobuf, in whatever form they were sent.
+
+    Raises:
+        BodyError: They can't be read.
+    """
+    media_type = _media_type(request)
+    if media_type not in (*PROTOBUF, JSON):
+        raise BodyError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
+    body = await _decoded(request, room)
+    if media_type != JSON:
+        if not body:
+            raise BodyError(400, "the body is empty")
+        return body
+    try:
+        # In a thread, because it takes a tenth of a second for a thousand spans.
+        return await asyncio.to_thread(to_protobuf, body)
+    except NotSpansError as error:
+        raise BodyError(400, str(error)) from None
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refuse(found: SplitSpans, task: str, reason: str) -> None:
+    """Refuse the rows of one task."""
+    rows = [row for row in found.rows if row.model_id != task]
+    found.refused += [reason] * (len(found.rows) - len(rows))
+    found.rows = rows
+
+
+def _read_feedback(body: bytes) -> tuple[dict[str, Any], str]:
+    """Return the values of an annotation, and why it is refused, or ""."""
+    if len(body) > FEEDBACK_BYTES:
+        return {}, f"the annotation has more than {FEEDBACK_BYTES} bytes"
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}, "the body is not JSON"
+    if not isinstance(document, dict):
+        return {}, "the body must be a JSON object"
+    score, text = document.get("annotation_score"), document.get("annotation_description")
+    if isinstance(score, bool) or score not in (0, 1):
+        return {}, "annotation_score must be 0 or 1"
+    if text is not None and (not isinstance(text, str) or "\0" in text):
+        return {}, "annotation_description must be a text without NUL"
+    return {"annotation_score": score, "annotation_description": text}, ""

@@ -1,0 +1,192 @@
+"""Splitting a request of OTLP: every span as it was sent. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from arthur_relay.daemon.span_splitter import (
+    NO_NAME,
+    NO_SPAN_ID,
+    NO_TASK_ID,
+    NO_TRACE_ID,
+    UNMAPPED,
+    NotSpansError,
+    SplitSpans,
+    TooManySpansError,
+    split_spans,
+)
+from arthur_relay.destinations.engine.rows import joined
+from tests.daemon.traces import request, resource
+from tests.destinations.engine.spans import TRACE, row_id, span
+
+TASK = "b0d9ad8e-6d2c-4a6e-9f39-7fe6bc9d6c39"
+NOW = 1_800_000_000_000_000_000
+
+
+def read(body: bytes, **limits: int) -> SplitSpans:
+    bounds = {"max_rows": 1000, "max_row_bytes": 100_000, "max_bytes": 1_000_000, **limits}
+    return split_spans(body, now_ns=NOW, **bounds)
+
+
+def parsed(body: bytes) -> ExportTraceServiceRequest:
+    found = ExportTraceServiceRequest()
+    found.ParseFromString(body)
+    return found
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20)
+some_spans = st.builds(
+    lambda number, parent, text, count: span(number, parent=parent, name=text, x=text, y=count),
+    st.integers(1, 2**64 - 1),
+    st.integers(0, 2**64 - 1),
+    st.text(st.characters(codec="utf-8"), max_size=50),
+    st.integers(-(2**63), 2**63 - 1),
+)
+scopes = st.builds(
+    lambda name, spans: ScopeSpans(scope=InstrumentationScope(name=name), spans=spans),
+    names,
+    st.lists(some_spans, max_size=3),
+)
+groups = st.builds(
+    lambda name, found: ResourceSpans(resource=resource(service__name=name), scope_spans=found),
+    names,
+    st.lists(scopes, max_size=3),
+)
+
+
+@given(st.lists(groups, max_size=3))
+def test_every_span_goes_on_as_it_was_sent(sent: list[ResourceSpans]) -> None:
+    body = ExportTraceServiceRequest(resource_spans=sent).SerializeToString()
+    found = read(body)
+    expected = [
+        (group.resource, scope.scope, each)
+        for group in sent
+        for scope in group.scope_spans
+        for each in scope.spans
+    ]
+    rows = [parsed(row.body).resource_spans[0] for row in found.rows]
+    assert [
+        (group.resource, group.scope_spans[0].scope, group.scope_spans[0].spans[0])
+        for group in rows
+    ] == expected
+    assert [row.id for row in found.rows] == [
+        f"{each.trace_id.hex()}-{each.span_id.hex()}" for _, _, each in expected
+    ]
+    assert [row in found.roots for row in found.rows] == [
+        not each.parent_span_id for _, _, each in expected
+    ]
+    assert (found.total, found.refused, found.repaired) == (len(expected), [], 0)
+    again = parsed(b"".join(joined(row.body for row in found.rows)))
+    count = sum(len(scope.spans) for group in again.resource_spans for scope in group.scope_spans)
+    assert count == len(expected)
+
+
+@given(st.binary(max_size=200))
+def test_no_body_does_harm(body: bytes) -> None:
+    try:
+        found = read(body)
+    except NotSpansError:
+        return
+    assert len(found.rows) + len(found.refused) == found.total
+
+
+@given(st.lists(groups, min_size=1, max_size=2), st.data())
+def test_a_cut_body_is_refused_or_shorter(sent: list[ResourceSpans], data: st.DataObject) -> None:
+    body = ExportTraceServiceRequest(resource_spans=sent).SerializeToString()
+    cut = body[: data.draw(st.integers(0, len(body)))]
+    try:
+        found = read(cut)
+    except NotSpansError:
+        return
+    assert found.total <= read(body).total
+
+
+def only(**ids: bytes) -> Span:
+    made = span(1)
+    for name, each in ids.items():
+        setattr(made, name, each)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "attributes", "reason"),
+    [
+        (only(trace_id=b""), {}, NO_TRACE_ID),
+        (only(trace_id=bytes(16)), {}, NO_TRACE_ID),
+        (only(trace_id=b"1" * 17), {}, NO_TRACE_ID),
+        (only(span_id=b""), {}, NO_SPAN_ID),
+        (only(span_id=bytes(8)), {}, NO_SPAN_ID),
+        (span(1), {"arthur__task": "a name"}, NO_TASK_ID),
+        (span(1), {"arthur__task": 7}, NO_TASK_ID),
+        (span(1), {"service__name": "a\0b"}, NO_NAME),
+        (span(1), {"service__name": "x" * 256}, NO_NAME),
+        (span(1, text="x" * 100_000), {}, "the span has 100"),
+    ],
+)
+def test_spans_that_are_refused(made: Span, attributes: dict[str, Any], reason: str) -> None:
+    found = read(request(made, span(2), **attributes).SerializeToString())
+    assert found.refused[0].startswith(reason)
+    assert len(found.rows) == (0 if attributes else 1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "task"),
+    [
+        ({"arthur__task": TASK, "service__name": "a bot"}, TASK),
+        ({"service__name": "Grüße"}, "Grüße"),
+        ({"service__name": ""}, UNMAPPED),
+        ({"service__name": 3}, UNMAPPED),
+        ({}, UNMAPPED),
+    ],
+)
+def test_tasks(attributes: dict[str, Any], task: str) -> None:
+    (row,) = read(request(span(1), **attributes).SerializeToString()).rows
+    assert row.model_id == task
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "times"),
+    [
+        (5, 7, (5, 7)),
+        (5, 0, (5, 5)),
+        (0, 7, (7, 7)),
+        (0, 0, (NOW, NOW)),
+    ],
+)
+def test_missing_times_are_added(start: int, end: int, times: tuple[int, int]) -> None:
+    found = read(request(span(1, start=start, end=end)).SerializeToString())
+    (row,) = found.rows
+    made = parsed(row.body).resource_spans[0].scope_spans[0].spans[0]
+    assert (made.start_time_unix_nano, made.end_time_unix_nano) == times
+    assert found.repaired == (0 in (start, end))
+
+
+def test_bounds() -> None:
+    body = request(*[span(number) for number in range(1, 5)]).SerializeToString()
+    assert len(read(body, max_rows=4).rows) == 4
+    with pytest.raises(TooManySpansError, match="more than the 3 spans"):
+        read(body, max_rows=3)
+    # A large resource with many small spans would take much more than the body has.
+    many = [span(number) for number in range(1, 51)]
+    large = request(*many, service__version="x" * 50_000).SerializeToString()
+    with pytest.raises(TooManySpansError, match="too many bytes"):
+        read(large)
+
+
+def test_unknown_fields_are_left_out_and_a_field_may_come_twice() -> None:
+    made = span(1).SerializeToString()
+    twice = made + b"\x12\x08" + (2).to_bytes(8, "big")  # of an id, the last one counts
+    scope = b"\x12" + bytes((len(twice),)) + twice + b"\x1a\x03url" + b"\xfa\x01\x01x"
+    group = b"\x12" + bytes((len(scope),)) + scope + b"\x1a\x03url"
+    (row,) = read(b"\x0a" + bytes((len(group),)) + group + b"\x28\x01\x35abcd").rows
+    assert row.id == row_id(2, TRACE)
+    assert parsed(row.body).resource_spans[0].schema_url == ""
+    with pytest.raises(NotSpansError):
+        read(b"\x0b\x0c")  # a group, which protobuf has given up
