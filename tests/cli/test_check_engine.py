@@ -106,7 +106,7 @@ def test_a_key_that_may_not_read_is_a_warning(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "my-chatbot")
     result = run("check")
     assert result.exit_code == 0, result.output
-    assert "the key may not look for it" in result.output
+    assert "The key may not look for it" in result.output
     assert engine.spans == []
 
 

@@ -25,13 +25,13 @@ class Report:
         checks: Of each its mark, its subject and one sentence.
         is_disabled: Whether the settings say that nothing is to be captured: then what does not
             work is a warning, as a start goes on all the same.
-        is_wrong: Whether something does not work.
+        problems: How many things do not work.
     """
 
     secrets: tuple[str, ...] = ()
     checks: list[tuple[str, str, str]] = field(default_factory=list)
     is_disabled: bool = False
-    is_wrong: bool = False
+    problems: int = 0
 
     def fine(self, subject: str, sentence: str) -> None:
         """Note something that works."""
@@ -39,7 +39,7 @@ class Report:
 
     def wrong(self, subject: str, sentence: str) -> None:
         """Note something that does not."""
-        self.is_wrong = True
+        self.problems += 1
         self._add("!" if self.is_disabled else "✗", subject, sentence)
 
     def warn(self, subject: str, sentence: str) -> None:
