@@ -46,7 +46,7 @@ some_spans = st.builds(
     lambda number, parent, text, count: span(number, parent=parent, name=text, x=text, y=count),
     st.integers(1, 2**64 - 1),
     st.integers(0, 2**64 - 1),
-    st.text(st.characters(codec="utf-8"), max_size=50),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50),
     st.integers(-(2**63), 2**63 - 1),
 )
 scopes = st.builds(

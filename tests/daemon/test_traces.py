@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess
 from tests.daemon.traces import PROTOBUF, TRACE, TRACES, body, hex_id, request, span, stored
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from arthur_relay.sandbox import ArthurSandbox
+    from pathlib import Path
 
 GOOD = {
     "total_spans": 2,
@@ -194,6 +194,30 @@ def test_a_daemon_for_scope_takes_no_spans(daemon: DaemonProcess) -> None:
     found = daemon.client().post("/v1/traces", content=b"\x0a\x00", headers=PROTOBUF)
     assert (found.status_code, found.json()["arthur_relay"]) == (404, True)
     assert "delivers to Arthur Scope" in found.json()["detail"]
+
+
+def test_a_span_that_is_too_large_for_the_engine_is_cut(tmp_path: Path) -> None:
+    with (
+        ArthurSandbox(max_body_bytes=50_000) as sandbox,
+        DaemonProcess(sandbox, tmp_path, for_engine=True) as daemon,
+    ):
+        client = daemon.wait_until_ready().client()
+        content = body(1, task=sandbox.task_id, input__value="x" * 90_000)
+        assert client.post(TRACES, content=content, headers=PROTOBUF).status_code == 200
+        wait_for(lambda: stored(sandbox) == [hex_id(1)])
+        assert "cut by arthur-relay" in sandbox.spans[0]["raw_data"]["attributes"]["input.value"]
+
+
+def test_the_spans_of_a_request_are_of_few_tasks(engine_daemon: DaemonProcess) -> None:
+    content = b"".join(
+        request(span(number), service__name=f"bot {number}").SerializeToString()
+        for number in range(1, 102)
+    )
+    answer = engine_daemon.client().post(TRACES, content=content, headers=PROTOBUF)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "the spans are of more than 100 tasks",
+    )
 
 
 def test_without_room_spans_are_put_off(

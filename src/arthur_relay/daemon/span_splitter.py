@@ -1,4 +1,6 @@
-"""Splits a request of OTLP into rows of one span each, by its framing: no span is decoded. Pure.
+"""Splits a request of OTLP into rows of one span each, by its framing. Pure.
+
+No span is decoded, unless it looks as if it had something that the Engine can't store.
 
 The numbers of fields are those of opentelemetry-proto. A request has ResourceSpans (1), these have
 a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2). The
@@ -11,6 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from arthur_relay.daemon.span_repair import (
+    has_odd_escape,
+    mended_resource,
+    mended_scope,
+    mended_span,
+)
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
@@ -39,6 +47,10 @@ _PARENT: Final = 4 << 3 | _BYTES
 _START: Final = 7 << 3 | _FIXED64
 _END: Final = 8 << 3 | _FIXED64
 
+_STATE, _NAME, _ATTRIBUTES = 3 << 3 | _BYTES, 5 << 3 | _BYTES, 9 << 3 | _BYTES
+_EVENTS, _LINKS, _STATUS = 11 << 3 | _BYTES, 13 << 3 | _BYTES, 15 << 3 | _BYTES
+_WITH_TEXTS: Final = frozenset({_STATE, _NAME, _ATTRIBUTES, _EVENTS, _LINKS, _STATUS})
+
 _MOST_VARINT_BITS: Final = 70
 
 
@@ -59,7 +71,7 @@ class SplitSpans:
         rows: The accepted rows, in order.
         roots: Those of `rows` whose spans have no parent.
         refused: Why each of the others is refused, in order.
-        repaired: How many of `rows` lacked a time, and have one now.
+        repaired: How many of `rows` had something that the Engine can't store.
     """
 
     total: int = 0
@@ -116,8 +128,13 @@ class _Splitter:
             elif tag == _SECOND:
                 groups.append((start, stop))
         model_id, reason = _task_of(resource)
+        mended = mended_resource(resource)
+        is_repaired, resource = mended != resource, mended
         for start, stop in groups:
+            before = len(self.found.rows), self.found.repaired
             self._take_scope_spans(start, stop, resource, model_id, reason)
+            if is_repaired:
+                self.found.repaired = before[1] + len(self.found.rows) - before[0]
 
     def _take_scope_spans(
         self, at: int, end: int, resource: bytes, model_id: str, reason: str
@@ -129,6 +146,7 @@ class _Splitter:
                 scope += self.body[start:stop]
             elif tag == _SECOND:
                 spans.append((start, stop))
+        scope = mended_scope(scope)
         found = self.found
         found.total += len(spans)
         if found.total > self.max_rows:
@@ -140,7 +158,7 @@ class _Splitter:
             if why := reason or span.refusal():
                 found.refused.append(why)
                 continue
-            found.repaired += span.repair(self.now_ns)
+            is_repaired = span.repair(self.now_ns)
             size = len(resource) + len(scope) + len(span.content)
             if size > self.max_row_bytes:
                 found.refused.append(
@@ -159,6 +177,7 @@ class _Splitter:
                 row_body(resource, scope, span.content),
             )
             found.rows.append(row)
+            found.repaired += is_repaired
             if span.is_root:
                 found.roots.add(row)
 
@@ -173,14 +192,16 @@ class _Span:
     is_root: bool = True
     start_ns: int = 0
     end_ns: int = 0
+    is_odd: bool = False
 
     @classmethod
     def read(cls, content: bytes) -> _Span:
         found = cls(content)
         for tag, at, end in _fields(content, 0, len(content)):
-            if tag > _END:
-                continue
-            if tag == _FIRST:
+            if tag in _WITH_TEXTS:  # 0 is also a number, but such spans are few
+                if not found.is_odd:
+                    found.is_odd = content.find(b"\0", at, end) >= 0
+            elif tag == _FIRST:
                 found.trace_id = content[at:end]
             elif tag == _SECOND:
                 found.span_id = content[at:end]
@@ -190,6 +211,7 @@ class _Span:
                 found.start_ns = int.from_bytes(content[at:end], "little")
             elif tag == _END:
                 found.end_ns = int.from_bytes(content[at:end], "little")
+        found.is_odd = found.is_odd or has_odd_escape(content)
         return found
 
     def refusal(self) -> str:
@@ -201,13 +223,16 @@ class _Span:
         return ""
 
     def repair(self, now_ns: int) -> bool:
-        """Add the times that are missing, for which the Engine would answer 500 for ever.
+        """Mend what the Engine would answer 500 for: odd texts, and times that are missing.
 
         Returns:
-            Whether any was.
+            Whether there was any.
         """
+        before = self.content
+        if self.is_odd:
+            self.content = mended_span(before)
         if self.start_ns and self.end_ns:
-            return False
+            return self.content is not before
         start = self.start_ns or self.end_ns or now_ns
         end = self.end_ns or start
         # Behind the others, where they count, whether or not there is a 0 before.

@@ -52,6 +52,12 @@ JSON: Final = "application/json"
 
 FEEDBACK_BYTES: Final = 64 * 1024
 
+JSON_BYTES: Final = 4 * 1024 * 1024
+"""The longest body in JSON: to turn one into protobuf takes twenty times its memory."""
+
+MOST_TASKS: Final = 100
+"""Tasks that the spans of a request may name: the Engine is asked of each that is new."""
+
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -72,6 +78,7 @@ class TracesIntake:
     counts: IntakeCounts
     tasks: Tasks
     known: KnownSpans = field(default_factory=KnownSpans)
+    _converts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def take(self, request: Request, principal: Principal) -> Response:
         """Answer `POST /v1/traces`."""
@@ -106,7 +113,7 @@ class TracesIntake:
 
     async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
         limits = self.current.settings
-        body = await _protobuf(request, room)
+        body = await self._protobuf(request, room)
         try:
             found = split_spans(
                 body,
@@ -121,6 +128,8 @@ class TracesIntake:
             raise BodyError(400, str(error)) from None
         del body  # the rows have their own bytes
         tasks = dict.fromkeys(row.model_id for row in found.rows)
+        if len(tasks) > MOST_TASKS:
+            raise BodyError(413, f"the spans are of more than {MOST_TASKS} tasks")
         if not all(self.tasks.allows(principal, task) for task in tasks):
             return answer_problem(403, TASK_NOT_ALLOWED)
         for task in tasks:
@@ -128,6 +137,30 @@ class TracesIntake:
                 _refuse(found, task, refusal)
         await self._store(request, found)
         return answer_spans(found)
+
+    async def _protobuf(self, request: Request, room: BodyRoom) -> bytes:
+        """Read spans as protobuf, in whatever form they were sent.
+
+        Raises:
+            BodyError: They can't be read.
+        """
+        media_type = _media_type(request)
+        if media_type not in (*PROTOBUF, JSON):
+            raise BodyError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
+        body = await _decoded(request, room)
+        if media_type != JSON:
+            if not body:
+                raise BodyError(400, "the body is empty")
+            return body
+        if len(body) > JSON_BYTES:
+            raise BodyError(413, f"the body is too large: {JSON_BYTES} bytes are allowed in JSON")
+        try:
+            # In a thread, because it takes a tenth of a second for a thousand spans; one at a time,
+            # because of the memory.
+            async with self._converts:
+                return await asyncio.to_thread(to_protobuf, body)
+        except NotSpansError as error:
+            raise BodyError(400, str(error)) from None
 
     async def _store(self, request: Request, found: SplitSpans) -> None:
         """Make the rows safe that were not taken before.
@@ -189,27 +222,6 @@ async def _decoded(request: Request, room: BodyRoom) -> bytes:
         raise BodyError(415, "the body may be compressed by gzip, and by nothing else")
     body = await room.read(request)
     return body if encoding == "identity" else room.inflate(body)
-
-
-async def _protobuf(request: Request, room: BodyRoom) -> bytes:
-    """Read spans as protobuf, in whatever form they were sent.
-
-    Raises:
-        BodyError: They can't be read.
-    """
-    media_type = _media_type(request)
-    if media_type not in (*PROTOBUF, JSON):
-        raise BodyError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
-    body = await _decoded(request, room)
-    if media_type != JSON:
-        if not body:
-            raise BodyError(400, "the body is empty")
-        return body
-    try:
-        # In a thread, because it takes a tenth of a second for a thousand spans.
-        return await asyncio.to_thread(to_protobuf, body)
-    except NotSpansError as error:
-        raise BodyError(400, str(error)) from None
 
 
 def _media_type(request: Request) -> str:
