@@ -15,7 +15,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 _KIND = "openinference.span.kind"
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_DEEPEST = 50
 
 
 class UnreadableSpanError(ValueError):
@@ -85,9 +84,8 @@ def _attributes(found: Iterable[KeyValue]) -> dict[str, Any]:
     return {each.key: _value(each.value) for each in found}
 
 
-def _value(value: AnyValue, depth: int = 0) -> Any:
-    if depth > _DEEPEST:
-        return "…"
+def _value(value: AnyValue) -> Any:
+    """Return a value as JSON; protobuf itself refuses what is nested too deeply."""
     given = value.WhichOneof("value")
     match given:
         case "string_value":
@@ -95,9 +93,9 @@ def _value(value: AnyValue, depth: int = 0) -> Any:
         case "bytes_value":
             return b64encode(value.bytes_value).decode()
         case "array_value":
-            return [_value(each, depth + 1) for each in value.array_value.values]
+            return [_value(each) for each in value.array_value.values]
         case "kvlist_value":
-            return {each.key: _value(each.value, depth + 1) for each in value.kvlist_value.values}
+            return {each.key: _value(each.value) for each in value.kvlist_value.values}
     return None if given is None else getattr(value, given)
 
 
@@ -106,6 +104,8 @@ def _read(text: str) -> Any:
     if text[:1] not in ("{", "["):
         return text
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        found = orjson.loads(text)
+        orjson.dumps(found)  # what is nested too deeply for this is better read as it is
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return text
+    return found
