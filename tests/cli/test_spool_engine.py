@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from arthur_relay import Relay, RelaySettings
 from arthur_relay.cli.app import _app
-from arthur_relay.sandbox import ArthurSandbox
+from arthur_relay.sandbox import ArthurSandbox, Role
 from tests.waiting import wait_for
 
 from .engine import leave_inferences, leave_spans, mean_engine, mean_scope
@@ -56,6 +56,18 @@ def test_spans_are_listed_and_sent_on_by_the_engines_key_alone(
         assert "ours" in run("list")
         deliver(other, spans=3)
     assert sandbox.spans == []
+
+
+def test_a_new_key_takes_over_on_purpose_only(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.engine_keys["the new one"] = Role.TASK_ADMIN
+    leave_spans(sandbox, monkeypatch)
+    sandbox.come_back()
+    mean_engine(sandbox, monkeypatch, key="the new one")
+    assert "left alone: it was captured with another key" in run("list")
+    assert "3 spans in" in run("adopt", "0.spool")
+    deliver(sandbox, spans=3)
 
 
 def test_no_file_is_adopted_by_the_other_product(

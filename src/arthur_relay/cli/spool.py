@@ -119,6 +119,8 @@ def _whose(owner: RowOwner, me: RowOwner) -> str:
             return "ours, if the organisation is"
         case True:
             return "ours"
+        case False if str(owner) == str(me):
+            return "left alone: it was captured with another key"
         case False:
             return f"left alone: we send to {me}"
 
