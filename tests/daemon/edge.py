@@ -22,6 +22,9 @@ from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.measurements import IntakeCounts
 from arthur_relay.daemon.settings import DaemonSettings
+from arthur_relay.daemon.tasks import Tasks
+from arthur_relay.daemon.traces_api import TracesApi
+from arthur_relay.daemon.traces_intake import TracesIntake
 from arthur_relay.http_server.server import HttpServer
 from tests.waiting import SECONDS
 
@@ -73,6 +76,12 @@ class AnyModel:
     async def refusal(self, model_id: str) -> str:
         return ""
 
+    async def describe(self, name: str) -> dict[str, Any]:
+        return {"id": name, "task_id": name}
+
+    def kept(self) -> list[dict[str, Any]]:
+        return []
+
 
 async def _probe(request: Request) -> Response:
     return PlainTextResponse("{}", media_type="application/json")
@@ -90,6 +99,7 @@ class Edge:
         tokens: Who may use TCP; None for anyone.
         most: Connections that may be let in, and newcomers.
         timeout_seconds: How long a request may take to arrive.
+        for_engine: Whether it takes spans, and no inferences.
         **settings: Of the daemon.
     """
 
@@ -100,6 +110,7 @@ class Edge:
         tokens: tuple[Token, ...] | None = None,
         most: int = 100,
         timeout_seconds: float = SECONDS,
+        for_engine: bool = False,
         **settings: Any,
     ) -> None:
         self.taken = Taken()
@@ -123,7 +134,10 @@ class Edge:
             counts=self.counts,
             models=AnyModel(),
         )
-        api = Api(current, intake, cast("Models", AnyModel()))
+        api: Api | TracesApi = Api(current, intake, cast("Models", AnyModel()))
+        if for_engine:
+            worker, tasks = cast("Handover", self.taken), Tasks(AnyModel())
+            api = TracesApi(current, TracesIntake(worker, current, self.counts, tasks))
         browsers = Browsers(endpoint, current)
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]

@@ -194,6 +194,8 @@ def test_a_daemon_for_scope_takes_no_spans(daemon: DaemonProcess) -> None:
     found = daemon.client().post("/v1/traces", content=b"\x0a\x00", headers=PROTOBUF)
     assert (found.status_code, found.json()["arthur_relay"]) == (404, True)
     assert "delivers to Arthur Scope" in found.json()["detail"]
+    found = daemon.client().get("/api/v3/nothing")
+    assert (found.status_code, found.json()) == (404, {"error": "the daemon has no such route"})
 
 
 def test_a_span_that_is_too_large_for_the_engine_is_cut(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from tests.fuzz.edge import fuzz_edge
 from tests.fuzz.intake import fuzz_intake
 from tests.fuzz.outcome import Outcome
+from tests.fuzz.traces import fuzz_traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROUND = {"intake": 500, "edge": 100}
+ROUND = {"intake": 500, "traces": 500, "edge": 100}
 """Cases between two looks at the clock."""
 
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + given.seconds
     number = 0
     while number == 0 or time.monotonic() < deadline:
-        for name, fuzz in (("intake", fuzz_intake), ("edge", fuzz_edge)):
+        targets = (("intake", fuzz_intake), ("traces", fuzz_traces), ("edge", fuzz_edge))
+        for name, fuzz in targets:
             try:
                 fuzz(Random(f"{seed} {number} {name}"), ROUND[name], outcome)
             except Exception:  # noqa: BLE001 - what a target raises is what it has found

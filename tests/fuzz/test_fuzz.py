@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arthur_relay.daemon import splitter
+from arthur_relay.daemon import span_splitter, splitter
+from arthur_relay.destinations.engine.rows import UnframedError
 from arthur_relay.http_server import framing
 from tests.fuzz.__main__ import main
 from tests.fuzz.edge import fuzz_edge
 from tests.fuzz.intake import fuzz_intake
 from tests.fuzz.outcome import Broken, Outcome
+from tests.fuzz.traces import fuzz_traces
 
 if TYPE_CHECKING:
     from arthur_relay.http_server.framing import FramedProtocol
@@ -27,6 +29,19 @@ def test_bodies_of_rows() -> None:
     assert outcome.counts["bodies"] == 1500
     for what in ("bodies that are no rows", "rows taken", "rows refused"):
         assert outcome.counts[what] > 100
+
+
+def test_bodies_of_spans() -> None:
+    fuzz_traces(Random(SEED), 1500, outcome := Outcome())
+    assert outcome.counts["bodies of spans"] == 1500
+    for what in ("bodies that are no spans", "spans taken", "spans refused"):
+        assert outcome.counts[what] > 100
+
+
+def test_a_row_that_is_no_request_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_splitter, "row_body", lambda resource, scope, span: span)
+    with pytest.raises((Broken, UnframedError)):
+        fuzz_traces(Random(SEED), 500, Outcome())
 
 
 def test_connections() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.row import Row
@@ -46,6 +47,7 @@ class KnownSpans:
     most: int = SPANS_KEPT
     _spans: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     _traces: dict[str, KnownTrace] = field(default_factory=dict)
+    _on_their_way: set[str] = field(default_factory=set)
     _rejected: dict[str, None] = field(default_factory=dict)
 
     def on_dead_letter(self, letter: DeadLetter) -> None:
@@ -75,6 +77,23 @@ class KnownSpans:
             or row.id in self._rejected
             or known != (row.model_id, _digest(row.body))
         ]
+
+    @contextmanager
+    def on_their_way(self, rows: Sequence[Row]) -> Iterator[bool]:
+        """Remember within the block that rows are being made safe.
+
+        Yields:
+            Whether some are already, for an earlier request: nobody knows yet what becomes of them.
+        """
+        ids = {row.id for row in rows}
+        if not self._on_their_way.isdisjoint(ids):
+            yield True
+            return
+        self._on_their_way |= ids
+        try:
+            yield False
+        finally:
+            self._on_their_way -= ids
 
     def task_of(self, row_id: str) -> str | None:
         """Return the task of a span that was taken, by the id of its row, or None."""

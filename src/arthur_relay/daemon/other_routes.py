@@ -9,6 +9,8 @@ from starlette.routing import Route
 from arthur_relay.daemon.responses import answer_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
@@ -22,15 +24,19 @@ FOR_ENGINE: Final = (
     " for anything else ask the Engine itself"
 )
 
+OF_ENGINE: Final = ("/api/v1/{path:path}", "/api/v2/{path:path}", "/v1/{path:path}")
+"""The paths of Arthur Engine's API, and of OpenTelemetry's."""
+
+ALL: Final = ("/api/{path:path}", "/v1/{path:path}")
+
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def other_routes(sentence: str) -> list[BaseRoute]:
-    """Return the routes of all paths of an API; to be put behind the daemon's own."""
+def other_routes(paths: Iterable[str], sentence: str) -> list[BaseRoute]:
+    """Return the routes of some paths; to be put behind the daemon's own."""
 
     async def answer(request: Request) -> Response:  # noqa: ARG001 - Starlette's
         # Each product's clients find the sentence under another name.
         return answer_json({"error": sentence, "detail": sentence, "arthur_relay": True}, 404)
 
-    paths = ("/api/{path:path}", "/v1/{path:path}")
     return [Route(path, answer, methods=list(_METHODS)) for path in paths]

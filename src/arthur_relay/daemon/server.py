@@ -29,7 +29,7 @@ from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import InquiryLog, Models
-from arthur_relay.daemon.other_routes import FOR_ENGINE, FOR_SCOPE, other_routes
+from arthur_relay.daemon.other_routes import ALL, FOR_ENGINE, FOR_SCOPE, OF_ENGINE, other_routes
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
@@ -254,9 +254,9 @@ class Daemon:
         models = Models(pipeline, self._configuration.relay.connect_timeout_seconds)
         if self._configuration.is_for_engine:
             traces = TracesIntake(worker, self._current, counts, Tasks(models), self._known_spans)
-            return [*TracesApi(self._current, traces).routes(), *other_routes(FOR_ENGINE)]
+            return [*TracesApi(self._current, traces).routes(), *other_routes(ALL, FOR_ENGINE)]
         intake = Intake(worker, self._current, counts, models)
-        return [*Api(self._current, intake, models).routes(), *other_routes(FOR_SCOPE)]
+        return [*Api(self._current, intake, models).routes(), *other_routes(OF_ENGINE, FOR_SCOPE)]
 
     def _server(
         self,

@@ -32,7 +32,7 @@ from arthur_relay.daemon.span_splitter import (
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -173,7 +173,7 @@ class TracesIntake:
             raise ClientDisconnect
         new = self.known.without_known(found.rows)
         try:
-            await store(new, self.worker, self.counts.rows)
+            await self._make_safe(new)
         except PutOffError:
             self.counts.rows["deferred"] += len(found.rows)
             raise
@@ -182,6 +182,17 @@ class TracesIntake:
         self.counts.repaired += found.repaired
         for reason in set(found.refused):
             logger.warning("spans are refused: %s", reason)
+
+    async def _make_safe(self, rows: Sequence[Row]) -> None:
+        """Have rows made safe, unless an earlier request with them is not answered yet.
+
+        Raises:
+            PutOffError: They could not be, or it can't be told so far.
+        """
+        with self.known.on_their_way(rows) as are_twice:
+            if are_twice:
+                raise PutOffError("the same spans are being stored just now", 1)
+            await store(rows, self.worker, self.counts.rows)
 
     async def _take_feedback(
         self, request: Request, principal: Principal, room: BodyRoom
