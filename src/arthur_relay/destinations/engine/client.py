@@ -45,7 +45,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.product import TRACES_PATH
+from arthur_relay.product import TRACES_PATH as TRACES
 from arthur_relay.row import (
     DELIVERED,
     Attempt,
@@ -87,7 +87,7 @@ _PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 def engine_owner(credentials: Credentials) -> RowOwner:
     """Return the owner of the rows that are captured with an Engine's key."""
-    return RowOwner(f"{credentials.url}{TRACES_PATH}", principal=credentials.owner.principal)
+    return RowOwner(f"{credentials.url}{TRACES}", principal=credentials.owner.principal)
 
 
 class EngineDestination:
@@ -237,14 +237,14 @@ class EngineDestination:
             ConfigurationError: The Engine refused the question for another reason.
             UnreachableError: It could not be asked.
         """
-        answer = await self._ask("POST", TRACES_PATH, headers=_PROTOBUF, content=PROBE)
+        answer = await self._ask("POST", TRACES, headers=_PROTOBUF, content=PROBE)
         if answer.status == 200:
             if counts_of(answer) is None:
                 raise self._not_the_engine(answer)
             return
         if answer.status == 403 and is_engines(answer):
             raise CredentialsError(f"Arthur Engine refused access (403): {MAY_NOT_WRITE}.")
-        raise self._unusable(TRACES_PATH, answer)
+        raise self._unusable(TRACES, answer)
 
     async def may_read(self, task_id: str | None) -> bool | None:
         """Ask whether the key may read spans, without which a lost answer may mean a second span.
@@ -260,7 +260,7 @@ class EngineDestination:
         """
         given = {"task_ids": task_id or _NO_TASK, "span_ids": _NO_SPAN}
         query = urlencode({**given, "page": 0, "page_size": 1})
-        answer = await self._ask("GET", f"{TRACES_PATH}/spans?{query}")
+        answer = await self._ask("GET", f"{TRACES}/spans?{query}")
         if answer.status == 200:
             return True
         return False if answer.status == 403 and is_engines(answer) else None
@@ -271,7 +271,7 @@ class EngineDestination:
             return await self._annotate(batch)
         body = b"".join(joined(row.body for row in batch.rows))
         try:
-            answer = await self._send("POST", TRACES_PATH, headers=_PROTOBUF, content=body)
+            answer = await self._send("POST", TRACES, headers=_PROTOBUF, content=body)
         except TransportError as error:
             return _not_sent(batch, error)
         counts = counts_of(answer)
@@ -332,7 +332,7 @@ class EngineDestination:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
             trace_id = quote(row.id.partition("-")[0], safe="", errors="replace")
-            path = f"{TRACES_PATH}/{trace_id}/annotations"
+            path = f"{TRACES}/{trace_id}/annotations"
             try:
                 answer = await self._send("POST", path, content=row.body)
             except TransportError as error:
@@ -385,7 +385,7 @@ class EngineDestination:
         )
         found: set[str] = set()
         for page in range(MOST_PAGES):  # one, unless some were stored several times
-            path = f"{TRACES_PATH}/spans?{query}&page={page}&page_size={SPANS_PER_QUESTION}"
+            path = f"{TRACES}/spans?{query}&page={page}&page_size={SPANS_PER_QUESTION}"
             answer = await self._ask("GET", path)
             if answer.status != 200:
                 if not may_pass(answer.status) and is_engines(answer) and answer.status != 401:
