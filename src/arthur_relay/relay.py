@@ -21,9 +21,11 @@ from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
+from arthur_relay.errors import ConfigurationError
 from arthur_relay.inference import DESCRIPTION, SCORE, CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
-from arthur_relay.row import Row
+from arthur_relay.product import Product, product_of_row
+from arthur_relay.row import NO_HISTORY, History, Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.shutdown import exit_on_sigterm
 from arthur_relay.system.clocks import monotonic
@@ -249,10 +251,30 @@ class Relay(Flushing):
         self.log_ground_truth(trace_id, values, model_id=model)
 
     def resubmit(self, letter: DeadLetter) -> None:
-        """Send a dead letter once more, unchanged. Returns at once, as `capture` does."""
-        row = Row(letter.inference_id, letter.model_id, letter.body, kind=letter.kind)
-        if not self.settings.disabled:
-            self._host.submit(CapturedRow(row))
+        """Send a dead letter once more, unchanged. Returns at once, as `capture` does.
+
+        Arthur Engine, which would store a span a second time, is first asked whether it has it,
+        where the key may read.
+
+        Raises:
+            ConfigurationError: The letter is of the other one of Arthur's products.
+        """
+        if self.settings.disabled:
+            return
+        product = product_of_row(letter.body)
+        if product not in (None, self._host.product):
+            raise ConfigurationError(
+                f"The dead letter of {letter.inference_id!r} is a row for {product}, and this relay"
+                f" sends to {self._host.product}."
+            )
+        # Of a letter whose answer was lost, the Engine may have the span. Arthur Scope says so
+        # itself, by the status of another inference with the same id: that is not to be believed
+        # of one that was rejected.
+        known = History(attempts=1) if product is Product.ENGINE else NO_HISTORY
+        row = Row(
+            letter.inference_id, letter.model_id, letter.body, kind=letter.kind, history=known
+        )
+        self._host.submit(CapturedRow(row))
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters that are kept, oldest first. Any thread.

@@ -387,6 +387,7 @@ def test_no_check_names_a_variable_that_there_is_not() -> None:
     there_are = {DAEMON_PREFIX + name.upper() for name in DaemonSettings.model_fields}
     there_are |= {ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields}
     there_are |= {f"ARTHUR_{name}" for name in ("API_KEY", "LOGIN", "PASSWORD", "MODEL_ID")}
+    there_are |= {f"ARTHUR_{name}" for name in ("BASE_URL", "TASK_ID", "ORGANIZATION_ID")}
     there_are |= {"ARTHUR_ENDPOINT_URL", "VERIFY_SSL", "LISTEN_FDS", "DAEMON_PREFIX"}
     ours = Path(__file__).parents[2] / "src" / "arthur_relay"
     for path in [*(ours / "cli").glob("check*.py"), ours / "daemon" / "sockets.py"]:

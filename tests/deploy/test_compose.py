@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from arthur_relay.credentials import means_engine
+from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
 from .settings import DAEMON_PREFIX, daemon_variables
@@ -18,7 +20,10 @@ from .tools import DEPLOY, run
 FILES = {
     "arthur": ["compose.yaml"],
     "sandbox": ["compose.yaml", "compose.sandbox.yaml"],
+    "engine": ["compose.yaml", "compose.engine.yaml"],
+    "engine of the sandbox": ["compose.yaml", "compose.sandbox.yaml", "compose.engine.yaml"],
 }
+ENGINE = "https://engine.example"
 
 
 def composed(*files: str, **variables: str) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def composed(*files: str, **variables: str) -> dict[str, Any]:
 
 @pytest.fixture(params=FILES)
 def config(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return composed(*FILES[request.param], ARTHUR_MODEL_ID="the-models-id")
+    return composed(*FILES[request.param], ARTHUR_MODEL_ID="the-models-id", ARTHUR_BASE_URL=ENGINE)
 
 
 def seconds(duration: str) -> float:
@@ -41,7 +46,7 @@ def seconds(duration: str) -> float:
     return sum(float(number) * {"m": 60, "s": 1}[unit] for number, unit in parts)
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.sandbox.yaml"])
+@pytest.mark.parametrize("name", sorted({name for names in FILES.values() for name in names}))
 def test_the_schema_takes_it(name: str) -> None:
     run("check-jsonschema", "--builtin-schema=vendor.compose-spec", DEPLOY / name)
 
@@ -114,6 +119,25 @@ def test_prometheus_scrapes_the_relay(config: dict[str, Any]) -> None:
     listen = config["services"]["relay"]["environment"][f"{DAEMON_PREFIX}METRICS_LISTEN"]
     target = f"relay:{listen.rpartition(':')[2]}"
     assert f'"{target}"' in (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_relay_and_application_mean_the_same_product(name: str) -> None:
+    services = composed(*FILES[name], ARTHUR_MODEL_ID="m", ARTHUR_BASE_URL=ENGINE)["services"]
+    relay, application = services["relay"], services["application"]
+    is_engine = "engine" in name
+    assert means_engine(relay["environment"]) is is_engine
+    assert means_engine(application["environment"]) is is_engine
+    if is_engine:
+        socket = relay["environment"][f"{DAEMON_PREFIX}SOCKET"]
+        assert relay["environment"]["ARTHUR_BASE_URL"] == ENGINE
+        assert application["environment"]["ARTHUR_BASE_URL"] == f"unix://{socket}"
+        assert task_named(None, None, application["environment"]) == "arthur-relay example"
+
+
+def test_without_an_engines_address_there_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="say where Arthur Engine is"):
+        composed(*FILES["engine"])
 
 
 def test_the_sandbox_is_the_arthur_of_the_relay() -> None:

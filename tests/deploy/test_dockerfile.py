@@ -50,8 +50,9 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 def test_all_that_the_daemon_needs_is_pinned_by_hash() -> None:
-    needed = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["daemon"])
-    assert "uvicorn" in needed
+    extras = PROJECT["optional-dependencies"]
+    needed = closure([*PROJECT["dependencies"], *extras["daemon"], *extras["engine"]])
+    assert {"uvicorn", "opentelemetry-proto"} <= needed
     missing = needed - set(pins("requirements.txt"))
     assert not missing, "write deploy/image/ anew, see deploy/README.md"
 

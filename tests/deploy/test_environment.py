@@ -41,14 +41,18 @@ HEAD = """\
 # reads it from /etc/arthur-relay/arthur-relay.env), or docker's --env-file.
 # What is commented out is the default.
 
-# Arthur. The key is best in a file of its own: the unit hands /etc/arthur-relay/arthur-api-key to
-# the daemon; elsewhere name the file here. Or a login, and a file with its password.
+# Arthur Scope. The key is best in a file of its own: the unit hands the daemon
+# /etc/arthur-relay/arthur-api-key; elsewhere name the file here. Or a login, and a file with its
+# password.
 ARTHUR_ENDPOINT_URL=https://app.arthur.ai
 #ARTHUR_API_KEY_FILE=
 #ARTHUR_LOGIN=
 #ARTHUR_PASSWORD_FILE=
 #ARTHUR_ORGANIZATION_ID=
 #VERIFY_SSL=true
+# Or Arthur Engine, with a key: its address. The daemon delivers to one of the two; applications
+# name their tasks.
+#ARTHUR_BASE_URL=
 """
 
 

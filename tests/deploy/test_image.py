@@ -16,6 +16,7 @@ import trustme
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import arrived, row
+from tests.daemon.traces import PROTOBUF, body, hex_id, stored
 from tests.waiting import wait_for
 
 from .image import Engine, Image, build_example, build_relay
@@ -105,6 +106,27 @@ def test_it_serves_with_a_read_only_root_and_ends_on_sigterm(
         assert not socket.exists()
     spool = image.state / "var/lib/arthur-relay"
     assert spool.stat().st_uid == 10001
+
+
+def test_it_delivers_to_arthur_engine_too(image: Image, sandbox: ArthurSandbox) -> None:
+    given = sandbox.engine_environment()
+    environment = {name: given[name] for name in ("ARTHUR_BASE_URL", "ARTHUR_API_KEY")}
+    shutil.rmtree(image.state)  # with the socket of a daemon before
+    with image.running("serve", environment=environment) as (process, pid):
+        socket = image.state / "run/arthur-relay/relay.sock"
+        wait_for(socket.exists)
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://relay", timeout=30
+        ) as client:
+            answer = client.post(
+                "/v1/traces", headers=PROTOBUF, content=body(1, task=sandbox.task_id)
+            )
+            assert answer.status_code == 200, answer.text
+        wait_for(lambda: stored(sandbox) == [hex_id(1)])
+        os.kill(pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+    wrong = image.run("check", environment={**given, "ARTHUR_API_KEY": "sandbox-write-key"})
+    assert "may write traces and not read them" in wrong
 
 
 def test_the_health_check_is_the_images_own_command(image: Image, sandbox: ArthurSandbox) -> None:

@@ -204,8 +204,9 @@ def check(
     """Check that what is in the environment works; sends no inference.
 
     Looks at the settings (ARTHUR_RELAY_*), the credentials (ARTHUR_API_KEY, or ARTHUR_LOGIN and
-    ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as ArthurCallbackHandler.from_env() does.
-    Exits with 0 when all is fine, else with 1.
+    ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as ArthurCallbackHandler.from_env() does;
+    with ARTHUR_BASE_URL or ARTHUR_TASK_ID at the key and the task of Arthur Engine, and at what the
+    key may do. Exits with 0 when all is fine, else with 1.
 
     With --daemon it looks at what arthur-relay serve needs: its settings, the spool's directory
     and the integrity of its files, the sockets, the certificate and the tokens, the credentials
@@ -281,6 +282,8 @@ def list_dead_letters(
 ) -> None:
     """List dead letters, oldest first; no prompt is shown unless asked for.
 
+    Those of Arthur Engine with the span's name and kind.
+
     They are those of ARTHUR_RELAY_SPOOL_DIR, else those of ARTHUR_RELAY_DEAD_LETTER_FILE.
     """
     from arthur_relay.cli.dead_letters import run_list  # noqa: PLC0415 - each command loads its own
@@ -292,7 +295,10 @@ def list_dead_letters(
 def show_dead_letter(
     inference_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
 ) -> None:
-    """Show all that is kept of an inference, with its texts."""
+    """Show all that is kept of an inference or a span, with its texts.
+
+    A span can be named by its own id alone, or by its trace's.
+    """
     from arthur_relay.cli.dead_letters import run_show  # noqa: PLC0415 - each command loads its own
 
     run_show(inference_id)
@@ -309,7 +315,11 @@ def replay_dead_letters(
         bool, typer.Option("--adopt", help="Also those that were meant for another Arthur.")
     ] = False,
 ) -> None:
-    """Send dead letters to the Arthur of the environment once more; what it takes is removed."""
+    """Send dead letters to the Arthur of the environment once more; what it takes is removed.
+
+    Inferences go to Arthur Scope only, and spans to Arthur Engine only, which is asked first
+    whether it has them.
+    """
     from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
 
     run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
@@ -333,7 +343,7 @@ _app.add_typer(_spool, name="spool")
 
 @_spool.command("list")
 def list_spools() -> None:
-    """List the files of ARTHUR_RELAY_SPOOL_DIR: how many inferences wait in each, and for whom."""
+    """List the files of ARTHUR_RELAY_SPOOL_DIR: how many rows wait in each, and for whom."""
     from arthur_relay.cli.spool import run_list  # noqa: PLC0415 - each command loads its own
 
     run_list()
@@ -343,7 +353,10 @@ def list_spools() -> None:
 def adopt_spool(
     file: Annotated[str, typer.Argument(help="The file, as `list` shows it.")],
 ) -> None:
-    """Have a file's inferences sent to the Arthur of the environment, whoever they were for."""
+    """Have a file's rows sent to the Arthur of the environment, whoever they were for.
+
+    A file of inferences goes to Arthur Scope only, and one of spans to Arthur Engine only.
+    """
     from arthur_relay.cli.spool import run_adopt  # noqa: PLC0415 - each command loads its own
 
     run_adopt(file)

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import os
-import ssl
-import time
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from typing import Final, NamedTuple, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple
 
-import anyio
 import typer
 
+from arthur_relay.cli.check_arthur import (
+    ask_arthur,
+    check_client_certificate,
+    warn_of_unsafe_tls,
+)
+from arthur_relay.cli.check_engine import check_engine
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
-from arthur_relay.credentials import (
-    Credentials,
-    credentials_from_environment,
-    is_loopback,
-    means_engine,
-    resolve_engine_credentials,
-)
+from arthur_relay.credentials import Credentials, credentials_from_environment, means_engine
 from arthur_relay.daemon.configuration import unknown_variables
-from arthur_relay.destinations.engine.client import EngineDestination
-from arthur_relay.destinations.engine.task import task_named
-from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import ModelSchema
-from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.encoding.coerce import NotCoercible, coercer
 from arthur_relay.encoding.run_fields import RUN_VALUES
-from arthur_relay.errors import ConfigurationError, CredentialsError, ModelError, RelayError
-from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
-from arthur_relay.runtime.event_loop import RelayEventLoop
-from arthur_relay.settings import RelaySettings, Trace
+from arthur_relay.errors import ConfigurationError, RelayError
+from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.credential_files import with_files
 from arthur_relay.settings.variables import leave_to_command
-
-SchemaT_co = TypeVar("SchemaT_co", covariant=True)
 
 _EXAMPLES: Final = {
     "STRING": "text",
@@ -63,7 +49,7 @@ def run_check() -> None:
         report.conclude("Not ready: see ✗ above", "bold red")
         raise typer.Exit(1)
     if report.is_disabled:
-        found = "else it would not work: see ! above" if report.is_wrong else "all is right"
+        found = "else it would not work: see ! above" if report.problems else "all is right"
         report.conclude(f"Disabled: {found}, and nothing is sent", "bold yellow")
         return
     report.conclude("Ready: inferences will reach Arthur", "bold green")
@@ -82,7 +68,7 @@ def _check(report: Report) -> None:
         report.note("Arthur", "Not asked, because it is not clear which product is meant.")
         return
     if is_engine:
-        _check_engine(report, settings.for_engine())
+        check_engine(report, settings.for_engine())
         return
     credentials = check_credentials(report, settings)
     can_ask = check_client_certificate(report, settings, credentials)
@@ -91,7 +77,9 @@ def _check(report: Report) -> None:
     model_id = os.environ.get("ARTHUR_MODEL_ID", "").strip()
     if not model_id:
         report.wrong(
-            "Model", "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to."
+            "Model",
+            "ARTHUR_MODEL_ID is not set: set it to the id of the Arthur model to log to; or"
+            " ARTHUR_TASK_ID or ARTHUR_BASE_URL, for Arthur Engine.",
         )
     if credentials is None or not model_id or not can_ask:
         report.note("Arthur", "Not asked, because of what is missing above.")
@@ -99,36 +87,6 @@ def _check(report: Report) -> None:
     schema = ask_arthur(report, credentials, settings, model_id, ScopeDestination)
     if schema is not None:
         _describe(report, schema)
-
-
-def _check_engine(report: Report, settings: RelaySettings) -> None:
-    """Check what is in the environment for Arthur Engine."""
-    try:
-        credentials = resolve_engine_credentials(allow_insecure=settings.allow_insecure)
-        destination = EngineDestination.of(credentials, settings)
-    except ConfigurationError as error:
-        report.wrong("Credentials", str(error))
-        return
-    report.fine("Product", f"Arthur Engine at {credentials.url}.")
-    report.fine("Credentials", "There is an API key (ARTHUR_API_KEY).")
-    warn_of_unsafe_tls(report, credentials)
-    can_ask = check_client_certificate(report, settings, credentials)
-    check_spool(report, settings, destination.owner)
-    check_dead_letter_file(report, settings.dead_letter_file)
-    try:
-        named = task_named(None, None, os.environ)
-    except ConfigurationError as error:
-        report.wrong("Task", str(error))
-        named = ""
-    if not named or not can_ask:
-        report.note("Arthur", "Not asked, because of what is missing above.")
-        return
-    schema = ask_arthur(report, credentials, settings, named, EngineDestination)
-    if schema is not None:
-        found = f"with the id {schema.task_id}" if schema.task_id else "by its name"
-        report.fine("Task", f"{named}; spans are filed under it {found}.")
-        what = "whole traces" if settings.trace is Trace.FULL else "LLM runs alone"
-        report.note("Spans", f"Sent: {what} (trace = {settings.trace.value}).")
 
 
 def warn_of_unknown_variables(report: Report) -> None:
@@ -178,143 +136,6 @@ def check_credentials(report: Report, settings: RelaySettings) -> Credentials | 
             )
     warn_of_unsafe_tls(report, found)
     return found
-
-
-def warn_of_unsafe_tls(report: Report, credentials: Credentials) -> None:
-    """Note that certificates are not checked."""
-    if not credentials.verify_ssl:
-        report.warn("Credentials", "VERIFY_SSL is false: anyone on the way can pose as Arthur.")
-
-
-def check_client_certificate(
-    report: Report, settings: RelaySettings, credentials: Credentials | None
-) -> bool:
-    """Check that the client certificate for Arthur, if there is one, can be loaded.
-
-    Returns:
-        Whether Arthur can be asked.
-    """
-    try:
-        found = ClientCertificate.of(settings)
-        if found is None or credentials is None:
-            return True
-        if not credentials.url.startswith("https://"):
-            report.warn(
-                "Certificate", "The client certificate is not used: the address has no TLS."
-            )
-            return True
-        found.load(ssl.create_default_context())
-    except ConfigurationError as error:
-        report.wrong("Certificate", str(error))
-        return False
-    report.fine("Certificate", f"The client certificate {found.certificate} can be loaded.")
-    return True
-
-
-class Asked(AbstractAsyncContextManager["Asked[SchemaT_co]", None], Protocol[SchemaT_co]):
-    """A destination that can be asked, and that rows are not sent to here."""
-
-    async def fetch_schema(self, model_id: str) -> SchemaT_co:
-        """Ask for a model or a task. See `Destination.fetch_schema`."""
-        ...
-
-    async def check_access(self) -> None:
-        """Ask whether it is there and lets us in; raises what `fetch_schema` does."""
-        ...
-
-
-class Makes(Protocol[SchemaT_co]):
-    """The class of a destination."""
-
-    def of(self, credentials: Credentials, settings: RelaySettings) -> Asked[SchemaT_co]:
-        """Return a destination that the settings ask for."""
-        ...
-
-
-def ask_arthur(
-    report: Report,
-    credentials: Credentials,
-    settings: RelaySettings,
-    model_id: str,
-    destination: Makes[SchemaT_co],
-) -> SchemaT_co | None:
-    """Ask Arthur for a model, which also shows whether Arthur is there and lets us in.
-
-    Args:
-        report: Collects what was found.
-        credentials: Arthur's address, and who asks.
-        settings: How it is asked.
-        model_id: The model or the task; "" asks for none, only whether the credentials are good.
-        destination: Its class.
-
-    Returns:
-        The model's schema; None when none was asked for, or Arthur gave none.
-    """
-    if not is_loopback(urlsplit(credentials.url).hostname or ""):
-        for problem in route_to(credentials.url).problems:
-            report.warn("Proxy", problem)
-    began_at = time.perf_counter()
-    try:
-        asked = destination.of(credentials, settings)
-        seconds = settings.connect_timeout_seconds
-        schema = _ask(asked, model_id, url=credentials.url, seconds=seconds)
-    except CredentialsError as error:
-        report.fine("Arthur", f"{credentials.url} answers.")
-        report.wrong("Access", str(error))
-    except ModelError as error:
-        report.fine("Arthur", f"{credentials.url} answers.")
-        report.fine("Access", f"It accepted {_who(credentials)}.")
-        report.wrong("Model", str(error))
-    except RelayError as error:
-        report.wrong("Arthur", f"Not reached: {error}.")
-    except Exception as error:  # noqa: BLE001 - the libraries' own, whose texts may quote a header
-        report.wrong(
-            "Arthur",
-            f"{credentials.url} can't be asked ({_innermost(error)}): make sure that the address"
-            " and the credentials have no characters that do not belong there.",
-        )
-    else:
-        took = time.perf_counter() - began_at
-        report.fine("Arthur", f"{credentials.url} answered within {took:.2f} s.")
-        report.fine("Access", f"It accepted {_who(credentials)}.")
-        return schema
-    return None
-
-
-def _ask(
-    destination: Asked[SchemaT_co], model_id: str, *, url: str, seconds: float
-) -> SchemaT_co | None:
-    """Ask Arthur, once and for no longer than connecting at start-up may take.
-
-    Raises:
-        RelayError: Arthur can't be reached or refuses, or the time is over.
-    """
-    # As in the worker: asyncio's own look-up of names would outlast the deadline.
-    resolver = DaemonThreadExecutor("arthur-relay-resolver")
-    resolver.start()
-
-    async def ask() -> SchemaT_co | None:
-        try:
-            with anyio.fail_after(seconds):
-                async with destination:
-                    if model_id:
-                        return await destination.fetch_schema(model_id)
-                    await destination.check_access()
-                    return None
-        except TimeoutError:
-            _too_late(url, seconds)
-
-    try:
-        return anyio.run(ask, backend_options={"loop_factory": partial(RelayEventLoop, resolver)})
-    finally:
-        resolver.stop()
-
-
-def _too_late(url: str, seconds: float) -> NoReturn:
-    raise RelayError(
-        f"Arthur at {url} has not answered within {seconds:g} s"
-        " (ARTHUR_RELAY_CONNECT_TIMEOUT_SECONDS)"
-    ) from None
 
 
 def _describe(report: Report, schema: ModelSchema) -> None:
@@ -387,14 +208,3 @@ def _fits(value: object, value_type: str) -> bool:
     except NotCoercible:
         return False
     return True
-
-
-def _who(credentials: Credentials) -> str:
-    return "the API key" if credentials.api_key is not None else f"the login {credentials.login}"
-
-
-def _innermost(error: Exception) -> str:
-    """Return the name of the error that a task group may have wrapped."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return type(error).__name__

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 import anyio
 import typer
 
-from arthur_relay.cli.check import (
-    ask_arthur,
-    check_client_certificate,
-    check_credentials,
-    warn_of_unknown_variables,
-)
+from arthur_relay.cli.check import check_credentials, warn_of_unknown_variables
+from arthur_relay.cli.check_arthur import ask_arthur, check_client_certificate
+from arthur_relay.cli.check_engine import ask_engine, check_engine_settings, check_packages
 from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.auth import read_tokens
@@ -30,6 +27,7 @@ from arthur_relay.daemon.sockets import (
     try_unix,
 )
 from arthur_relay.daemon.systemd import passed_sockets
+from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.settings import DaemonSettings
+    from arthur_relay.row import RowOwner
 
 WOULD_NOT_START = 2
 WOULD_NOT_DELIVER = 1
@@ -60,7 +59,7 @@ def run_check_daemon(env_file: Path | None) -> None:
     is_trusted = False
     if configuration is not None:
         report.secrets = _secrets_of(configuration.credentials)
-        running = check_spool(report, configuration.relay, configuration.credentials.owner)
+        running = check_spool(report, configuration.relay, _owner(configuration))
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
         _check_listeners(report, configuration, running=running)
         is_trusted = _check_trust(report, configuration)
@@ -128,7 +127,12 @@ def _check_no_loop(
     sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
     named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
     try:
-        refuse_own_address(configuration.credentials.url, sockets, [*tcp, *named])
+        refuse_own_address(
+            configuration.credentials.url,
+            sockets,
+            [*tcp, *named],
+            variable=configuration.address_variable,
+        )
     except ConfigurationError as error:
         report.wrong("Circle", str(error))
 
@@ -207,10 +211,17 @@ def _check_addresses(report: Report, settings: DaemonSettings, *, running: bool)
 
 def _check_trust(report: Report, configuration: Configuration) -> bool:
     """Load the certificates of the authorities that are trusted, as a start does."""
+    if configuration.is_for_engine and not check_packages(report):
+        return False
 
     async def enter() -> None:
-        async with ScopeDestination.of(configuration.credentials, configuration.relay):
-            pass
+        credentials, settings = configuration.credentials, configuration.relay
+        if not configuration.is_for_engine:
+            async with ScopeDestination.of(credentials, settings):
+                pass
+        else:
+            async with EngineDestination.of(credentials, settings):
+                pass
 
     try:
         anyio.run(enter)
@@ -222,6 +233,11 @@ def _check_trust(report: Report, configuration: Configuration) -> bool:
 
 def _check_arthur(report: Report, configuration: Configuration) -> None:
     settings = configuration.relay
+    if configuration.is_for_engine:
+        if check_engine_settings(report, settings, configuration.credentials):
+            named = os.environ.get("ARTHUR_TASK_ID", "").strip()
+            ask_engine(report, settings, configuration.credentials, named)
+        return
     credentials = check_credentials(report, settings)
     if credentials is None or not check_client_certificate(report, settings, credentials):
         return
@@ -229,6 +245,13 @@ def _check_arthur(report: Report, configuration: Configuration) -> None:
     schema = ask_arthur(report, credentials, settings, model_id, ScopeDestination)
     if schema is not None:
         report.fine("Model", f"{schema.model_id} is an LLM.")
+
+
+def _owner(configuration: Configuration) -> RowOwner:
+    """Return whose the rows are that the daemon would take."""
+    if configuration.is_for_engine:
+        return engine_owner(configuration.credentials)
+    return configuration.credentials.owner
 
 
 def _secrets_of(credentials: Credentials) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from arthur_relay.buffers.spool.inspection import Condition, inspect_spools, is_held, try_directory
 from arthur_relay.daemon.directory_lock import NAME
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.product import product_of_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from arthur_relay.cli.report import Report
+    from arthur_relay.product import Product
     from arthur_relay.row import RowOwner
     from arthur_relay.settings import RelaySettings
 
@@ -62,6 +64,12 @@ def _check_files(report: Report, directory: Path, me: RowOwner | None) -> None:
     for found in inspect_spools(directory):
         name = found.path.name
         match found.condition:
+            case Condition.GOOD if me and _is_for_other(found.product, me):
+                report.warn(
+                    "Spool",
+                    f"{name} has {found.rows} rows for {found.product}: it is left alone; only a"
+                    " process that sends there delivers them.",
+                )
             case Condition.GOOD if me and found.owner and me.may_send(found.owner) is False:
                 report.warn(
                     "Spool",
@@ -87,6 +95,10 @@ def _check_files(report: Report, directory: Path, me: RowOwner | None) -> None:
                     " counts the rest as dropped, and keeps the file under another name.",
                 )
     report.fine("Spool", f"{directory}: {rows} rows wait in {files} files, which are intact.")
+
+
+def _is_for_other(product: Product | None, me: RowOwner) -> bool:
+    return product not in (None, product_of_address(me.address))
 
 
 def _check_room(report: Report, directory: Path, settings: RelaySettings) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -16,11 +14,15 @@ from rich.text import Text
 
 from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
-from arthur_relay.credentials import credentials_from_environment, socket_path
+from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
+from arthur_relay.cli.questions import may_read_spans
+from arthur_relay.cli.target import READING_ROLES, Target, other_product
+from arthur_relay.credentials import socket_path
 from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
 from arthur_relay.dead_letters.stores import AllStores, open_stores
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.relay import Relay
+from arthur_relay.product import Product, product_of_row
+from arthur_relay.row import RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
 
@@ -32,56 +34,70 @@ FLUSH_SECONDS = 30.0
 
 WIDTH = 1_000_000
 
+NAME_AT = 6
+"""The place of a span's name in a line of the list."""
+
+PARTLY_TAKEN = 206
+"""The status of spans that the Engine has taken some of, and has not said which."""
+
 Kept = list[tuple[LetterKey, DeadLetter]]
 
 
 def run_list(*, reason: str | None, with_text: bool) -> None:
     """Print the letters, oldest first, and how many there are of each reason."""
-    # Wider than any terminal, which breaks lines by itself: an id that is cut is of no use.
-    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
-    table = Table(box=None, pad_edge=False)
-    for name in ("rejected at", "reason", "attempts", "kind", "model", "inference"):
-        table.add_column(name, no_wrap=True, overflow="fold")
-    if with_text:
-        table.add_column("row", overflow="fold")
     counts: Counter[str] = Counter()
-
+    products: set[Product | None] = set()
+    lines: list[list[str]] = []
     with _errors_reported():
         for _, letter in _matching(_all_stores(_settings()), reason):
             counts[letter.reason] += 1
+            products.add(product_of_row(letter.body))
+            name, kind = name_and_kind(letter)
             cells = [
                 letter.rejected_at.isoformat(timespec="seconds"),
                 letter.reason,
                 str(letter.attempts),
-                letter.kind.value,
+                kind,
                 letter.model_id,
                 letter.inference_id,
+                name,
             ]
             # Only what is shown is kept: rows may be large.
-            cells += [_text(letter.body)] if with_text else []
-            table.add_row(*[Text(printable(cell)) for cell in cells])
-
-    if counts:
-        console.print(table)
+            lines.append([*cells, text_of(letter)] if with_text else cells)
+    if lines:
+        _print_table(lines, with_names=Product.ENGINE in products, with_text=with_text)
     of_each = "".join(f", {count} {printable(name)}" for name, count in counts.most_common())
     print(f"{counts.total()} dead letters{of_each}")
 
 
+def _print_table(lines: list[list[str]], *, with_names: bool, with_text: bool) -> None:
+    """Print the letters; names are those of spans."""
+    # Wider than any terminal, which breaks lines by itself: an id that is cut is of no use.
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
+    table = Table(box=None, pad_edge=False)
+    ids = ("task", "span", "name") if with_names else ("model", "inference")
+    for column in ("rejected at", "reason", "attempts", "kind", *ids):
+        table.add_column(column, no_wrap=True, overflow="fold")
+    if with_text:
+        table.add_column("row", overflow="fold")
+    for line in lines:
+        cells = line if with_names else [*line[:NAME_AT], *line[NAME_AT + 1 :]]
+        table.add_row(*[Text(printable(cell)) for cell in cells])
+    console.print(table)
+
+
 def run_show(inference_id: str) -> None:
-    """Print all that is kept of an inference, its row included.
+    """Print all that is kept of an inference or a span, its row included.
+
+    Args:
+        inference_id: Its id; of a span, the trace's id or the span's alone will do.
 
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
     kept = _matching(_all_stores(_settings()), None)
-    # The id itself, or the form in which `list` shows it.
     with _errors_reported():
-        found = [
-            each
-            for _, each in kept
-            # The id itself, or the form in which `list` shows it.
-            if inference_id in (each.inference_id, printable(each.inference_id))
-        ]
+        found = [each for _, each in kept if inference_id in _ids(each)]
     for letter in found:
         document = {
             "inference_id": letter.inference_id,
@@ -93,11 +109,19 @@ def run_show(inference_id: str) -> None:
             "rejected_at": letter.rejected_at,
             "destination": letter.destination,
             **({"damage": letter.damage} if letter.damage else {}),
-            **_row(letter.body),
+            **row_of(letter),
         }
-        print(printable(_json(document), keep="\n"))
+        print(printable(in_json(document), keep="\n"))
     if not found:
         fail(f"There is no dead letter of inference {printable(inference_id)}.")
+
+
+def _ids(letter: DeadLetter) -> set[str]:
+    """Return what a letter can be asked for by: its id, and as `list` shows it."""
+    found = {letter.inference_id, printable(letter.inference_id)}
+    if product_of_row(letter.body) is Product.ENGINE:
+        found.update(letter.inference_id.split("-", 1))
+    return found
 
 
 def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
@@ -118,8 +142,15 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
         print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
+    target = Target.of_environment(settings) if letters else None
+    if target is None:
+        print("0 dead letters would be sent" if dry_run else "nothing to send")
+        return
+    letters = _of_product(letters, target)
     if not adopt and letters:
-        letters = _ours(letters, settings)
+        letters = _ours(letters, target)
+    if letters:
+        letters = _without_duplicates(letters, target, settings)
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return
@@ -128,7 +159,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         # Letters that came out of quarantined files have new keys now.
         wanted = {identity(letter) for _, letter in letters}
         letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
-    taken = _send(letters, settings)
+    taken = _send(letters, target, settings)
     with _errors_reported():
         kept.remove(taken)
     left = len(letters) - len(taken)
@@ -137,7 +168,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         raise typer.Exit(1)
 
 
-def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
+def _send(letters: Kept, target: Target, settings: RelaySettings) -> set[LetterKey]:
     """Send letters, and return the keys of those that arrived."""
     refused: list[DeadLetter] = []
     # No spool and no file: what is refused again is kept where it is.
@@ -150,18 +181,19 @@ def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
         }
     )
     try:
-        relay = Relay.from_env(settings=anew)
+        relay = target.relay(anew)
     except ConfigurationError as error:
         fail(str(error))
     taken: set[LetterKey] = set()
     with relay:
-        for first in range(0, len(letters), REPLAYED_ROWS):
-            part = letters[first : first + REPLAYED_ROWS]
+        sent = 0
+        for part in _parts(letters):
             refused.clear()
             for _, letter in part:
                 relay.resubmit(letter)
+            sent += len(part)
             result = relay.flush(FLUSH_SECONDS)
-            if result.timed_out or result.delivered + result.rejected < first + len(part):
+            if result.timed_out or result.delivered + result.rejected < sent:
                 break  # some may have arrived: they are sent again, with the same ids
             again = {(letter.inference_id, letter.kind) for letter in refused}
             taken |= {
@@ -171,12 +203,32 @@ def _send(letters: Kept, settings: RelaySettings) -> set[LetterKey]:
     return taken
 
 
-def _ours(letters: Kept, settings: RelaySettings) -> Kept:
+def _parts(letters: Kept) -> Iterator[Kept]:
+    """Yield letters in parts: ground truth last, which may wait for what it belongs to."""
+    for kind in (RowKind.INFERENCE, RowKind.GROUND_TRUTH):
+        of_kind = [pair for pair in letters if pair[1].kind is kind]
+        for first in range(0, len(of_kind), REPLAYED_ROWS):
+            yield of_kind[first : first + REPLAYED_ROWS]
+
+
+def _of_product(letters: Kept, target: Target) -> Kept:
+    """Leave out, and report, letters for the other one of Arthur's products."""
+    ours: Kept = []
+    others: Counter[Product] = Counter()
+    for pair in letters:
+        product = product_of_row(pair[1].body)
+        if product in (None, target.product):
+            ours.append(pair)
+        else:
+            others[product] += 1
+    for product, count in others.items():
+        print(f"{count} are left alone: they are {other_product(product, target)}")
+    return ours
+
+
+def _ours(letters: Kept, target: Target) -> Kept:
     """Leave out, and report, letters for another Arthur than that of the environment."""
-    try:
-        url = credentials_from_environment(allow_insecure=settings.allow_insecure).url
-    except ConfigurationError as error:
-        fail(str(error))
+    url = target.credentials.url
     path = socket_path(url)
     if path is not None:  # a relay: its own destination counts
         with suppress(NoAnswerError):
@@ -189,6 +241,22 @@ def _ours(letters: Kept, settings: RelaySettings) -> Kept:
             f" them to {printable(url)}"
         )
     return ours
+
+
+def _without_duplicates(letters: Kept, target: Target, settings: RelaySettings) -> Kept:
+    """Leave out, and report, spans of which the Engine has some, if it can't be asked which."""
+    mixed = sum(letter.status == PARTLY_TAKEN for _, letter in letters)
+    if target.product is not Product.ENGINE or not mixed:
+        return letters
+    if (
+        may_read_spans(target.credentials, settings) is not False
+    ):  # where unknown, it is asked later
+        return letters
+    print(
+        f"{mixed} are left alone: the Engine has taken some of them, and the key may not read"
+        f" which; use one that may read traces ({READING_ROLES})"
+    )
+    return [pair for pair in letters if pair[1].status != PARTLY_TAKEN]
 
 
 def run_purge(*, reason: str | None) -> None:
@@ -220,27 +288,6 @@ def _all_stores(settings: RelaySettings) -> AllStores:
 
 def _matching(kept: AllStores, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
     return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
-
-
-def _text(body: bytes) -> str:
-    return body.decode(errors="backslashreplace")
-
-
-def _row(body: bytes) -> dict[str, object]:
-    """Return a row as a JSON value, or as a text if it is not JSON."""
-    if not body:
-        return {"row": None}
-    try:
-        return {"row": orjson.loads(body)}
-    except ValueError:
-        return {"row_text": _text(body)}
-
-
-def _json(document: dict[str, object]) -> str:
-    try:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    except TypeError:  # half of a surrogate pair, or a number that is too large
-        return json.dumps(document, indent=2, default=str)
 
 
 @contextmanager

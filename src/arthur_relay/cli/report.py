@@ -25,13 +25,13 @@ class Report:
         checks: Of each its mark, its subject and one sentence.
         is_disabled: Whether the settings say that nothing is to be captured: then what does not
             work is a warning, as a start goes on all the same.
-        is_wrong: Whether something does not work.
+        problems: How many things do not work.
     """
 
     secrets: tuple[str, ...] = ()
     checks: list[tuple[str, str, str]] = field(default_factory=list)
     is_disabled: bool = False
-    is_wrong: bool = False
+    problems: int = 0
 
     def fine(self, subject: str, sentence: str) -> None:
         """Note something that works."""
@@ -39,7 +39,7 @@ class Report:
 
     def wrong(self, subject: str, sentence: str) -> None:
         """Note something that does not."""
-        self.is_wrong = True
+        self.problems += 1
         self._add("!" if self.is_disabled else "✗", subject, sentence)
 
     def warn(self, subject: str, sentence: str) -> None:
@@ -90,10 +90,11 @@ def table(report: Report) -> Padding:
 
 def secrets() -> tuple[str, ...]:
     """Return the secrets of the environment, which no message may quote."""
-    in_address = re.search(r":([^:@/]+)@", os.environ.get("ARTHUR_ENDPOINT_URL", ""))
+    addresses = [os.environ.get(name, "") for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_BASE_URL")]
+    in_addresses = [re.search(r":([^:@/]+)@", address) for address in addresses]
     found = (
         os.environ.get("ARTHUR_API_KEY"),
         os.environ.get("ARTHUR_PASSWORD"),
-        in_address[1] if in_address else None,
+        *(match[1] for match in in_addresses if match),
     )
     return tuple(secret for secret in found if secret)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +15,9 @@ from arthur_relay.buffers.spool.file_format import NotASpoolError
 from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
-from arthur_relay.credentials import credentials_from_environment
+from arthur_relay.cli.target import Target, other_product
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.product import Product
 from arthur_relay.row import RowOwner
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
@@ -26,20 +28,22 @@ WIDTH = 1_000_000
 def run_list() -> None:
     """Print the spool's files: how many inferences wait in each, for whom, and who has it."""
     directory = _directory()
-    me = _me()
-    table = Table(box=None, pad_edge=False)
-    for name in ("file", "inferences", "for", "state"):
-        table.add_column(name, no_wrap=True, overflow="fold")
+    target = Target.of_environment(_settings())
+    me = target.owner
     found = inspect_spools(directory) if directory.is_dir() else []
+    rows_are = _rows_are({each.product for each in found} - {None} or {target.product})
+    table = Table(box=None, pad_edge=False)
+    for name in ("file", rows_are, "for", "state"):
+        table.add_column(name, no_wrap=True, overflow="fold")
     for each in found:
         rows = str(each.rows) if each.condition is Condition.GOOD else "?"
         owner = "?" if each.owner is None else str(each.owner)
-        cells = (each.path.name, rows, owner, _state(each, me))
+        cells = (each.path.name, rows, owner, _state(each, me, target.product))
         table.add_row(*[Text(printable(cell)) for cell in cells])
     if found:
         Console(highlight=False, soft_wrap=True, width=WIDTH).print(table)
     aside = sorted(each.name for each in directory.glob("*-damaged-*.sqlite"))
-    print(f"{sum(each.rows for each in found)} inferences wait in {len(found)} files")
+    print(f"{sum(each.rows for each in found)} {rows_are} wait in {len(found)} files")
     if aside:
         names = printable(", ".join(aside))
         print(f"{len(aside)} files were damaged and set aside: {names}")
@@ -54,7 +58,8 @@ def run_adopt(name: str) -> None:
     Raises:
         typer.Exit: With 1 when it can't be.
     """
-    directory, me = _directory(), _me()
+    directory, target = _directory(), Target.of_environment(_settings())
+    me = target.owner
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
         fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
@@ -68,6 +73,8 @@ def run_adopt(name: str) -> None:
     path = found.path
     if found.condition in (Condition.NEWER, Condition.UNREADABLE):
         fail(f"{path} can't be adopted: {found.detail}.")
+    if found.product not in (None, target.product):
+        fail(f"{path} can't be adopted: its rows are {other_product(found.product, target)}.")
     try:
         claim = SpoolDirectory(path.parent).claim_file(path)
         if claim is None:
@@ -83,43 +90,61 @@ def run_adopt(name: str) -> None:
     except (ConfigurationError, NotASpoolError, OSError, sqlite3.Error) as error:
         fail(f"{path} can't be adopted: {error}")
     sentence = (
-        f"{rows} inferences in {path} go to {me} now, where they were for"
+        f"{rows} {_rows_are({target.product})} in {path} go to {me} now, where they were for"
         f" {found.owner or 'nobody in particular'}: by the next process that starts with"
         f" {path.parent}, or by one that runs, within a minute"
     )
     print(printable(sentence))
 
 
-def _state(found: Finding, me: RowOwner) -> str:
+def _state(found: Finding, me: RowOwner, product: Product) -> str:
     match found.condition:
         case Condition.HELD:
             return "in use by a process"
+        case Condition.GOOD if found.product not in (None, product):
+            return f"left alone: it is for {found.product}, and we send to {product}"
         case Condition.GOOD if found.is_of_nobody:
             return "left alone: it does not say any more for whom it is"
         case Condition.GOOD if found.owner is None:
             return "for whoever starts next"
         case Condition.GOOD:
-            may_send = me.may_send(found.owner or me)
-            if may_send is None:
-                return "ours, if the organisation is"
-            return "ours" if may_send else f"left alone: we send to {me}"
+            return _whose(found.owner or me, me)
         case _:
             return f"{found.condition.value}: {found.detail}"
 
 
-def _me() -> RowOwner:
-    try:
-        settings = RelaySettings()
-        return credentials_from_environment(allow_insecure=settings.allow_insecure).owner
-    except ConfigurationError as error:
-        fail(str(error))
+def _whose(owner: RowOwner, me: RowOwner) -> str:
+    match me.may_send(owner):
+        case None:
+            return "ours, if the organisation is"
+        case True:
+            return "ours"
+        case False if str(owner) == str(me):
+            return "left alone: it was captured with another key"
+        case False:
+            return f"left alone: we send to {me}"
+
+
+def _rows_are(products: Collection[Product | None]) -> str:
+    """Return what the rows of products are called."""
+    match list(products):
+        case [Product.SCOPE]:
+            return "inferences"
+        case [Product.ENGINE]:
+            return "spans"
+        case _:
+            return "rows"
 
 
 def _directory() -> Path:
-    try:
-        directory = RelaySettings().spool_dir
-    except ConfigurationError as error:
-        fail(str(error))
+    directory = _settings().spool_dir
     if directory is None:
         fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
     return directory
+
+
+def _settings() -> RelaySettings:
+    try:
+        return RelaySettings()
+    except ConfigurationError as error:
+        fail(str(error))

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from arthur_relay.row import RowKind
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from arthur_relay.dead_letters import DeadLetter
     from arthur_relay.row import Row
 
 SPANS_KEPT: Final = 20_000
@@ -32,7 +35,10 @@ class KnownTrace(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class KnownSpans:
-    """Spans, by their rows. For the daemon's loop only.
+    """Spans, by their rows. For the daemon's loop only, but for `on_dead_letter`.
+
+    A span that became a dead letter is not known any more, nor ever again: whoever sends it once
+    more means that.
 
     Attributes:
         most: How many are remembered, and how many traces.
@@ -42,6 +48,13 @@ class KnownSpans:
     _spans: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     _traces: dict[str, KnownTrace] = field(default_factory=dict)
     _on_their_way: set[str] = field(default_factory=set)
+    _rejected: dict[str, None] = field(default_factory=dict)
+
+    def on_dead_letter(self, letter: DeadLetter) -> None:
+        """Know a span no longer that could not be delivered. Worker's thread only."""
+        if letter.kind is RowKind.INFERENCE:
+            self._rejected[letter.inference_id] = None
+            _forget_oldest(self._rejected, self.most)
 
     def add(self, rows: Iterable[Row], roots: Collection[Row]) -> None:
         """Remember rows that are safe."""
@@ -61,6 +74,7 @@ class KnownSpans:
             row
             for row in rows
             if (known := self._spans.get(row.id)) is None
+            or row.id in self._rejected
             or known != (row.model_id, _digest(row.body))
         ]
 
@@ -89,7 +103,11 @@ class KnownSpans:
     def with_span_ids(self, span_ids: Collection[str]) -> list[str]:
         """Return the ids of the rows of the spans with some ids. Reads all of them."""
         wanted = frozenset(span_ids)
-        return [row_id for row_id in self._spans if row_id.rpartition("-")[2] in wanted]
+        return [
+            row_id
+            for row_id in self._spans
+            if row_id.rpartition("-")[2] in wanted and row_id not in self._rejected
+        ]
 
     def trace(self, trace_id: str) -> KnownTrace | None:
         """Return a trace of which a span was taken, or None."""

@@ -26,6 +26,7 @@ from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.intake import Handover, Intake
+from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.logs import set_level
 from arthur_relay.daemon.models import InquiryLog, Models
 from arthur_relay.daemon.other_routes import ALL, FOR_ENGINE, FOR_SCOPE, OF_ENGINE, other_routes
@@ -104,6 +105,7 @@ class Daemon:
         self._pipeline: Pipeline
         self._most_connections: int
         self._destination: ScopeDestination | EngineDestination  # used by the worker's loop
+        self._known_spans = KnownSpans()
         self._passed_tcp: list[tuple[str, str]] = []
         self.state: DaemonState
 
@@ -138,6 +140,7 @@ class Daemon:
         relay = self._configuration.relay
         destination: ScopeDestination | EngineDestination
         if self._configuration.is_for_engine:
+            relay = relay.model_copy(update={"on_dead_letter": self._known_spans.on_dead_letter})
             destination = EngineDestination.of(self._configuration.credentials, relay)
         else:
             destination = ScopeDestination.of(self._configuration.credentials, relay)
@@ -248,7 +251,7 @@ class Daemon:
         worker = Handover(pipeline.ingest)
         models = Models(pipeline, self._configuration.relay.connect_timeout_seconds)
         if self._configuration.is_for_engine:
-            traces = TracesIntake(worker, self._current, counts, Tasks(models))
+            traces = TracesIntake(worker, self._current, counts, Tasks(models), self._known_spans)
             return [*TracesApi(self._current, traces).routes(), *other_routes(ALL, FOR_ENGINE)]
         intake = Intake(worker, self._current, counts, models)
         return [*Api(self._current, intake, models).routes(), *other_routes(OF_ENGINE, FOR_SCOPE)]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import orjson
-
 from arthur_relay.accounting import BoundedReasons
+from arthur_relay.product import product_of_row
 from arthur_relay.row import RowKind
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -51,8 +50,9 @@ class DeadLetter:
         attempts: The number of attempts to send it.
         rejected_at: When it was rejected, timezone-aware.
         destination: The address that it was sent to.
-        body: The row as it was sent, or would have been: JSON, UTF-8, redacted. Empty when it could
-            not be encoded.
+        body: The row as it was sent, or would have been, redacted: JSON, UTF-8; a span for Arthur
+            Engine is an `ExportTraceServiceRequest` of OpenTelemetry. Empty when it could not be
+            encoded.
         damage: What was wrong with the stored letter when it was read; usually empty.
     """
 
@@ -79,12 +79,7 @@ class DeadLetter:
     @property
     def can_be_sent(self) -> bool:
         """Whether the letter has a row that Arthur could read."""
-        if self.damage:
-            return False
-        try:
-            return isinstance(orjson.loads(self.body), dict)
-        except ValueError:
-            return False
+        return not self.damage and product_of_row(self.body) is not None
 
 
 def identity(letter: DeadLetter) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from arthur_relay.destinations import TakesTraces
 from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import TraceScope
 from arthur_relay.memory_budget import MemoryBudget
+from arthur_relay.product import Product
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clocks
@@ -54,6 +55,7 @@ class RelayHost:
         models: The models that are known.
         events: What the callback counts.
         tracing: Which runs handlers make into spans, and where in which trace.
+        product: What rows are made for.
     """
 
     def __init__(self, relay: Relay, destination: Destination, settings: RelaySettings) -> None:
@@ -62,7 +64,9 @@ class RelayHost:
         self.models = KnownModels()
         self.events = EventCounts()
         self.tracing = NO_TRACING
+        self.product = Product.SCOPE
         if isinstance(destination, TakesTraces):
+            self.product = Product.ENGINE
             self.tracing = Tracing(TraceScope(settings.trace))
         self.idle_seconds: float | None = IDLE_SECONDS
         self._destination = destination

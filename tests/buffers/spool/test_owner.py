@@ -53,6 +53,39 @@ def leave(path: Path, owner: RowOwner, count: int = 3) -> None:
     crash(spool)
 
 
+@pytest.mark.parametrize(
+    ("us", "theirs", "said"),
+    [
+        (
+            RowOwner("https://a.example/api/v1/traces", None, "me"),
+            A,
+            "3 rows for Arthur Scope, and this process sends to Arthur Engine: it is left alone",
+        ),
+        (
+            A,
+            RowOwner("https://a.example/api/v1/traces", None, "me"),
+            "3 rows for Arthur Engine, and this process sends to Arthur Scope: it is left alone",
+        ),
+        (
+            RowOwner("https://a.example/api/v1/traces", None, "new"),
+            RowOwner("https://a.example/api/v1/traces", None, "old"),
+            "captured with another key: it is left alone. To send them with this one: arthur-relay",
+        ),
+    ],
+)
+def test_the_log_says_what_can_be_done(
+    us: RowOwner, theirs: RowOwner, said: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(path, theirs)
+    other = new_spool(path, owner=us)
+    assert other.open() == 0
+    [record] = caplog.records
+    assert said in record.getMessage()
+    is_of_product = "another key" not in said
+    assert ("spool adopt" in record.getMessage()) is not is_of_product
+    other.close()
+
+
 def changing(path: Path, clock: Clock, known: list[RowOwner]) -> Spool:
     spool = Spool(
         SpoolDirectory(path),

@@ -22,6 +22,7 @@ from arthur_relay.buffers.spool.file_format import (
     names_owner,
     read_owner,
 )
+from arthur_relay.product import Product, product_of_row
 from arthur_relay.row import RowOwner
 from arthur_relay.system.file_lock import FileLock
 
@@ -54,6 +55,7 @@ class Finding:
         detail: What is wrong with it, or "".
         owner: Who owns the rows, if the file names an owner.
         is_of_nobody: Whether it should name an owner but no longer does.
+        product: The product that its rows are for, as the first one says, or None without rows.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Finding:
     detail: str = ""
     owner: RowOwner | None = None
     is_of_nobody: bool = False
+    product: Product | None = None
 
 
 def try_directory(directory: Path, settings: RelaySettings) -> None:
@@ -157,7 +160,17 @@ def _count(path: Path, connection: sqlite3.Connection) -> Finding:
     )
     if rows != held:
         return Finding(path, Condition.DAMAGED, rows, f"it has {rows} rows and says {held}")
+    product = _product(connection)
     if not names_owner(connection):
-        return Finding(path, Condition.GOOD, rows)
+        return Finding(path, Condition.GOOD, rows, product=product)
     owner = read_owner(connection)
-    return Finding(path, Condition.GOOD, rows, owner=owner, is_of_nobody=owner is None and rows > 0)
+    is_of_nobody = owner is None and rows > 0
+    return Finding(
+        path, Condition.GOOD, rows, owner=owner, is_of_nobody=is_of_nobody, product=product
+    )
+
+
+def _product(connection: sqlite3.Connection) -> Product | None:
+    for (body,) in connection.execute("SELECT body FROM rows ORDER BY seq LIMIT 1"):
+        return product_of_row(body) if isinstance(body, bytes) else None
+    return None

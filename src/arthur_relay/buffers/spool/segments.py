@@ -10,6 +10,7 @@ from arthur_relay.buffers.spool.directory import FileClaim, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError
 from arthur_relay.buffers.spool.segment import Opening, Segment, open_segment
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.product import product_of_address
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -161,12 +162,34 @@ class Segments(list[Segment]):
                 path,
             )
             return
+        owner = self.opening.owner()
+        theirs, ours = product_of_address(error.owner.address), product_of_address(owner.address)
+        if theirs is not ours:
+            logger.warning(
+                "arthur-relay: the spool file %s has %d rows for %s, and this process sends to %s:"
+                " it is left alone until a process starts that sends there",
+                path,
+                error.rows,
+                theirs,
+                ours,
+            )
+            return
+        if str(error.owner) == str(owner):
+            logger.warning(
+                "arthur-relay: the spool file %s has %d rows for %s, captured with another key: it"
+                " is left alone. To send them with this one: arthur-relay spool adopt %s",
+                path,
+                error.rows,
+                owner,
+                path,
+            )
+            return
         logger.warning(
             "arthur-relay: the spool file %s has %d inferences for %s, and this process sends to"
             " %s: it is left alone. To send them here all the same: arthur-relay spool adopt %s",
             path,
             error.rows,
             error.owner,
-            self.opening.owner(),
+            owner,
             path,
         )

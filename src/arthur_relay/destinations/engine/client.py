@@ -46,6 +46,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
+from arthur_relay.product import TRACES_PATH as TRACES
 from arthur_relay.row import (
     DELIVERED,
     Attempt,
@@ -63,7 +64,6 @@ from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 if TYPE_CHECKING:
     from types import TracebackType
 
-TRACES = "/api/v1/traces"
 TASKS = "/api/v2/tasks"
 
 PROBE = b"\x0a\x00"
@@ -79,7 +79,16 @@ MOST_PAGES = 20
 MOST_IDS = 10
 """Tasks of one name that are asked about, at most."""
 
+_NO_TASK = "00000000-0000-0000-0000-000000000000"
+_NO_SPAN = "0000000000000000"
+"""Ids that no task and no span has, to ask about rights alone."""
+
 _PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+def engine_owner(credentials: Credentials) -> RowOwner:
+    """Return the owner of the rows that are captured with an Engine's key."""
+    return RowOwner(f"{credentials.url}{TRACES}", principal=credentials.owner.principal)
 
 
 class EngineDestination:
@@ -190,7 +199,7 @@ class EngineDestination:
         The address is that of traces, which no rows for Arthur Scope have. A key that is renewed
         while the process runs is its own: the rows stay whose they were.
         """
-        return RowOwner(f"{self._credentials.url}{TRACES}", principal=self._principal)
+        return replace(engine_owner(self._credentials), principal=self._principal)
 
     async def learn_owner(self) -> None:
         """Do nothing: there is nothing more to know."""
@@ -238,6 +247,25 @@ class EngineDestination:
         if answer.status == 403 and is_engines(answer):
             raise CredentialsError(f"Arthur Engine refused access (403): {MAY_NOT_WRITE}.")
         raise self._unusable(TRACES, answer)
+
+    async def may_read(self, task_id: str | None) -> bool | None:
+        """Ask whether the key may read spans, without which a lost answer may mean a second span.
+
+        Args:
+            task_id: The task whose spans it may read, or None for whatever task.
+
+        Returns:
+            None when the Engine did not say.
+
+        Raises:
+            RelayError: As `fetch_schema` does.
+        """
+        given = {"task_ids": task_id or _NO_TASK, "span_ids": _NO_SPAN}
+        query = urlencode({**given, "page": 0, "page_size": 1})
+        answer = await self._ask("GET", f"{TRACES}/spans?{query}")
+        if answer.status == 200:
+            return True
+        return False if answer.status == 403 and is_engines(answer) else None
 
     async def deliver(self, batch: Batch) -> Attempt:
         """Send a batch once. See `Destination.deliver`."""

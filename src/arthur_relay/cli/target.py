@@ -1,0 +1,81 @@
+"""Where rows of the environment go: which product, at which address, and whose they are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from arthur_relay.cli import fail
+from arthur_relay.credentials import (
+    Credentials,
+    credentials_from_environment,
+    means_engine,
+    resolve_engine_credentials,
+)
+from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
+from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.errors import ConfigurationError
+from arthur_relay.product import Product
+from arthur_relay.relay import Relay
+from arthur_relay.row import RowOwner
+from arthur_relay.settings import RelaySettings
+
+WAYS_TO_MEAN = {
+    Product.ENGINE: "ARTHUR_BASE_URL or ARTHUR_TASK_ID",
+    Product.SCOPE: "ARTHUR_ENDPOINT_URL, without ARTHUR_BASE_URL and ARTHUR_TASK_ID",
+}
+
+
+READING_ROLES = "TASK-ADMIN or ORG-ADMIN"
+"""The Engine's roles that may write traces, and read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The Arthur of the environment.
+
+    Attributes:
+        product: Which of the two.
+        credentials: Its address, and a key or a login.
+    """
+
+    product: Product
+    credentials: Credentials
+
+    @classmethod
+    def of_environment(cls, settings: RelaySettings) -> Target:
+        """Return the Arthur of the environment.
+
+        Raises:
+            typer.Exit: The environment does not say; the reason is printed.
+        """
+        insecure = settings.allow_insecure
+        try:
+            if means_engine(os.environ):
+                return cls(Product.ENGINE, resolve_engine_credentials(allow_insecure=insecure))
+            return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))
+        except ConfigurationError as error:
+            fail(str(error))
+
+    @property
+    def owner(self) -> RowOwner:
+        """The owner of the rows that are captured for it."""
+        if self.product is Product.ENGINE:
+            return engine_owner(self.credentials)
+        return self.credentials.owner
+
+    def relay(self, settings: RelaySettings) -> Relay:
+        """Return a relay to it, without a model or a task of its own.
+
+        Raises:
+            ConfigurationError: It can't be made.
+        """
+        if self.product is Product.ENGINE:
+            settings = settings.for_engine()
+            return Relay(EngineDestination.of(self.credentials, settings), settings=settings)
+        return Relay(ScopeDestination.of(self.credentials, settings), settings=settings)
+
+
+def other_product(product: Product, target: Target) -> str:
+    """Return the end of a sentence about rows that are for the other product."""
+    return f"for {product}, and the environment means {target.product}: set {WAYS_TO_MEAN[product]}"

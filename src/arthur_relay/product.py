@@ -1,0 +1,66 @@
+"""Arthur's two products, and for which of them a row or an address is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import orjson
+
+TRACES_PATH = "/api/v1/traces"
+"""The Engine's route for traces; the address of its rows' owner ends in it."""
+
+_RESOURCE_SPANS = 0x0A
+"""The tag of field 1 with a length, the one field of an `ExportTraceServiceRequest`."""
+
+_MOST_LENGTH_BITS = 35
+"""A message has less than 2 GiB, which is a varint of five bytes."""
+
+
+class Product(StrEnum):
+    """What rows are made for: neither product reads the other's."""
+
+    SCOPE = "Arthur Scope"
+    ENGINE = "Arthur Engine"
+
+
+def product_of_row(body: bytes) -> Product | None:
+    """Return the product that a row is for, or None when it is no row.
+
+    Scope's rows are JSON objects; so is the Engine's feedback, by another name. The Engine's spans
+    are framed as a request, of which only the outermost lengths are read.
+    """
+    if body.lstrip()[:1] == b"{":
+        try:
+            found = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            found = None  # the first length of a request may look like a brace
+        if isinstance(found, dict):
+            return Product.ENGINE if "annotation_score" in found else Product.SCOPE
+    return Product.ENGINE if _is_request(body) else None
+
+
+def product_of_address(address: str) -> Product:
+    """Return the product that the address of a row's owner is of."""
+    return Product.ENGINE if address.endswith(TRACES_PATH) else Product.SCOPE
+
+
+def _is_request(body: bytes) -> bool:
+    """Return whether a body is whole fields of a request's one kind, and nothing else."""
+    at, end = 0, len(body)
+    while at < end:
+        if body[at] != _RESOURCE_SPANS:
+            return False
+        at += 1
+        size = 0
+        for shift in range(0, _MOST_LENGTH_BITS, 7):
+            if at >= end:
+                return False
+            byte = body[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+        else:
+            return False
+        at += size
+    return end > 0 and at == end
