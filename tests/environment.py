@@ -9,8 +9,13 @@ if TYPE_CHECKING:
     import pytest
 
 
-def forget_arthur(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the variables that a relay reads, until the test ends."""
+def forget_arthur(monkeypatch: pytest.MonkeyPatch, *others: str) -> None:
+    """Remove the variables that a relay reads, until the test ends.
+
+    Args:
+        monkeypatch: Brings them back.
+        others: How the names of more variables begin that are removed.
+    """
     for name in list(os.environ):
-        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
+        if name.startswith(("ARTHUR_", *others)) or name == "VERIFY_SSL":
             monkeypatch.delenv(name)

@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 
 from arthur_relay.cli import app as app_module
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from click.testing import Result
 
 
@@ -25,9 +24,7 @@ class Run(Protocol):
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ARTHUR_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "VERIFY_SSL")):
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch, "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
 
 
 @pytest.fixture
@@ -36,12 +33,6 @@ def run() -> Run:
         return CliRunner().invoke(app_module._app, list(arguments))
 
     return invoke
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from .engine import leave_inferences, mean_engine
 from .test_check import marks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from .conftest import Run
@@ -23,15 +21,9 @@ pytestmark = pytest.mark.one_python
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArthurSandbox]:
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_"):
-            monkeypatch.delenv(name)
-    with ArthurSandbox() as running:
-        monkeypatch.setenv("ARTHUR_BASE_URL", running.url)
-        monkeypatch.setenv("ARTHUR_API_KEY", running.api_key)
-        monkeypatch.setenv("ARTHUR_TASK_ID", running.task_id)
-        yield running
+def engine(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> ArthurSandbox:
+    mean_engine(sandbox, monkeypatch)
+    return sandbox
 
 
 def test_all_is_well(run: Run, engine: ArthurSandbox) -> None:

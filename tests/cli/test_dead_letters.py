@@ -18,18 +18,11 @@ from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.one_python
 
 SECRET = "the words of a user"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 @pytest.fixture(params=["spool", "file"])

@@ -29,18 +29,16 @@ from .engine import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from arthur_relay.dead_letters import DeadLetter
 
 pytestmark = pytest.mark.one_python
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        mean_engine(running, monkeypatch)
-        yield running
+def sandbox(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> ArthurSandbox:
+    """An Arthur that the environment means as an Engine."""
+    mean_engine(sandbox, monkeypatch)
+    return sandbox
 
 
 @pytest.fixture(autouse=True, params=["spool", "file"])

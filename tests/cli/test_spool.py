@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
-
-
-@pytest.fixture
 def other(sandbox: ArthurSandbox) -> Iterator[ArthurSandbox]:
     """Another Arthur that has a model of the same id."""
     with ArthurSandbox(model_id=sandbox.model_id) as running:

@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
-
-
-@pytest.fixture
 def start(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
     """Return a function that starts a daemon with some arguments and variables."""
     with ExitStack() as stack:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,13 @@ from arthur_relay.daemon.settings import (
 )
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.settings import Overflow
+from tests.environment import forget_arthur
 from tests.readme import page
 
 
 @pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith("ARTHUR_"):
-            del os.environ[name]
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_arthur(monkeypatch)
 
 
 OTHER: dict[str, tuple[str, Any]] = {

@@ -5,24 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
-
-import pytest
 
 from arthur_relay.sandbox import ArthurSandbox
 
 from .tools import DEPLOY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 APPLICATION = DEPLOY / "example" / "application.py"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 def test_it_sends_to_arthur_itself_as_well(sandbox: ArthurSandbox) -> None:

@@ -48,12 +48,6 @@ def example(engine: Engine, image: Image) -> Image:
     return build_example(engine)
 
 
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
-
-
 def relays_own(sandbox: ArthurSandbox) -> dict[str, str]:
     """Return what the relay is told; the model is its clients' matter."""
     given = sandbox.environment()

@@ -16,14 +16,7 @@ from .metrics import FAMILIES, OTHERS
 from .tools import tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
 from arthur_relay.credentials import Credentials
 from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 
 from .engine import Engine
 
@@ -38,9 +39,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ARTHUR_", "OPENINFERENCE_", "OTEL_")) or name == "VERIFY_SSL":
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch, "OPENINFERENCE_", "OTEL_")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +19,16 @@ from opentelemetry.util._once import Once
 
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess
+from tests.environment import forget_arthur
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ARTHUR_", "OTEL_", "OPENINFERENCE_")):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[ArthurSandbox]:
-    with ArthurSandbox() as running:
-        yield running
+    forget_arthur(monkeypatch, "OPENINFERENCE_", "OTEL_")
 
 
 def start(sandbox: ArthurSandbox, directory: Path) -> DaemonProcess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from opentelemetry import trace
 from opentelemetry.util._once import Once
 
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,7 @@ USAGE: Any = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ARTHUR_", "OTEL_", "OPENINFERENCE_")):
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch, "OPENINFERENCE_", "OTEL_")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,7 @@ from arthur_relay import Relay, RelaySettings
 from arthur_relay.credentials import Credentials
 from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.sandbox import ArthurSandbox
+from tests.environment import forget_arthur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +30,7 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("ARTHUR_") or name == "VERIFY_SSL":
-            monkeypatch.delenv(name)
+    forget_arthur(monkeypatch)
 
 
 @pytest.fixture

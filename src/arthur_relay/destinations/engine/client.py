@@ -226,11 +226,6 @@ class EngineDestination:
             )
         return replace(task, task_id=ids[0], service_name=None)
 
-    async def fetch_model(self, model_id: str, *, by_partner_id: bool = False) -> dict[str, Any]:
-        """Return the description of a task. See `DescribesModels`."""
-        assert not by_partner_id, "a task has no second id"
-        return (await self.fetch_schema(model_id)).to_json()
-
     async def check_access(self) -> None:
         """Ask whether the Engine is there, and the key may write traces; stores nothing.
 
