@@ -15,6 +15,7 @@ from arthur_relay import ArthurCallbackHandler, RelaySettings
 from arthur_relay.cli import letter_rows
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters.stores import open_stores
+from arthur_relay.destinations.engine.reduction import DROPPED
 from arthur_relay.sandbox import ArthurSandbox, Role
 from tests.destinations.engine.models import answer, chat
 from tests.destinations.engine.spans import TRACE, row_id
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from arthur_relay.dead_letters import DeadLetter
 
 pytestmark = pytest.mark.one_python
+
+REDUCED_BEFORE: Any = {DROPPED: "metadata"}
+"""An attribute of spans that were reduced to what the Engine takes, which is done once."""
 
 
 @pytest.fixture
@@ -139,8 +143,10 @@ def test_a_replay_delivers_what_the_engine_takes_and_keeps_what_it_refuses(
 ) -> None:
     good = [span_letter(sandbox, number) for number in range(1, 8)]
     # For a NUL the Engine says 500 to all that are in the request.
-    poison = span_letter(sandbox, 8, input__value="\x00", reason="http 500", status=500)
-    rejected = span_letter(sandbox, 9, metadata='{"a/b": 1}')
+    poison = span_letter(
+        sandbox, 8, input__value="\x00", **REDUCED_BEFORE, reason="http 500", status=500
+    )
+    rejected = span_letter(sandbox, 9, metadata='{"a/b": 1}', **REDUCED_BEFORE)
     keep(*good, poison, rejected, feedback_letter(sandbox))
     assert run("replay", "--dry-run") == "10 dead letters would be sent\n"
     assert arrived(sandbox) == []
@@ -154,6 +160,21 @@ def test_a_replay_delivers_what_the_engine_takes_and_keeps_what_it_refuses(
     output = run("replay", "--reason", "http 500", status=1)
     assert "0 of 1 dead letters were delivered, 1 are kept" in output
     assert arrived(sandbox) == [row_id(number) for number in range(1, 8)]
+
+
+def test_a_replay_delivers_the_reduced_form_of_what_the_engine_refuses(
+    sandbox: ArthurSandbox,
+) -> None:
+    poison = span_letter(sandbox, 1, input__value="\x00", reason="http 500", status=500)
+    rejected = span_letter(sandbox, 2, metadata='{"a/b": 1}')
+    keep(poison, rejected, span_letter(sandbox, 3))
+    assert "3 of 3 dead letters were delivered, 0 are kept" in run("replay")
+    assert arrived(sandbox) == [row_id(number) for number in range(1, 4)]
+    left_out = {
+        span["span_id"]: span["raw_data"]["attributes"].get(DROPPED) for span in sandbox.spans
+    }
+    assert left_out[row_id(2).partition("-")[2]] == ["metadata"]
+    assert left_out[row_id(3).partition("-")[2]] is None
 
 
 def test_a_span_that_the_engine_has_is_not_stored_twice(sandbox: ArthurSandbox) -> None:

@@ -150,7 +150,7 @@ class OneLetter:
 def test_what_dead_letters_show(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "_settings", lambda: None)
+    monkeypatch.setattr(dead_letters, "settings_of_environment", lambda: None)
     monkeypatch.setattr(dead_letters, "_all_stores", lambda _: OneLetter())
     dead_letters.run_list(reason=None, with_text=True)
     dead_letters.run_show(NASTY)

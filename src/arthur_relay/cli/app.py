@@ -282,7 +282,7 @@ def list_dead_letters(
 ) -> None:
     """List dead letters, oldest first; no prompt is shown unless asked for.
 
-    Those of Arthur Engine with the span's name and kind.
+    Spans for Arthur Engine are listed with their names and kinds.
 
     They are those of ARTHUR_RELAY_SPOOL_DIR, else those of ARTHUR_RELAY_DEAD_LETTER_FILE.
     """

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
 from arthur_relay.cli.questions import may_read_spans
-from arthur_relay.cli.target import READING_ROLES, Target, other_product
+from arthur_relay.cli.target import (
+    READING_ROLES,
+    Target,
+    other_product,
+    settings_of_environment,
+)
+from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.credentials import socket_path
 from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
 from arthur_relay.dead_letters.stores import AllStores, open_stores
@@ -32,10 +35,11 @@ REPLAYED_ROWS = 500
 FLUSH_SECONDS = 30.0
 """How long Arthur may take for that many letters."""
 
-WIDTH = 1_000_000
-
 NAME_AT = 6
 """The place of a span's name in a line of the list."""
+
+ROW = "row"
+"""The column of the list that has the rows themselves."""
 
 PARTLY_TAKEN = 206
 """The status of spans that the Engine has taken some of, and has not said which."""
@@ -49,7 +53,7 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
     products: set[Product | None] = set()
     lines: list[list[str]] = []
     with _errors_reported():
-        for _, letter in _matching(_all_stores(_settings()), reason):
+        for _, letter in _matching(_all_stores(settings_of_environment()), reason):
             counts[letter.reason] += 1
             products.add(product_of_row(letter.body))
             name, kind = name_and_kind(letter)
@@ -72,18 +76,13 @@ def run_list(*, reason: str | None, with_text: bool) -> None:
 
 def _print_table(lines: list[list[str]], *, with_names: bool, with_text: bool) -> None:
     """Print the letters; names are those of spans."""
-    # Wider than any terminal, which breaks lines by itself: an id that is cut is of no use.
-    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
-    table = Table(box=None, pad_edge=False)
     ids = ("task", "span", "name") if with_names else ("model", "inference")
-    for column in ("rejected at", "reason", "attempts", "kind", *ids):
-        table.add_column(column, no_wrap=True, overflow="fold")
+    columns = ["rejected at", "reason", "attempts", "kind", *ids]
     if with_text:
-        table.add_column("row", overflow="fold")
-    for line in lines:
-        cells = line if with_names else [*line[:NAME_AT], *line[NAME_AT + 1 :]]
-        table.add_row(*[Text(printable(cell)) for cell in cells])
-    console.print(table)
+        columns.append(ROW)
+    if not with_names:
+        lines = [[*line[:NAME_AT], *line[NAME_AT + 1 :]] for line in lines]
+    print_wide_table(columns, lines, text_column=ROW)
 
 
 def run_show(inference_id: str) -> None:
@@ -95,7 +94,7 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    kept = _matching(_all_stores(_settings()), None)
+    kept = _matching(_all_stores(settings_of_environment()), None)
     with _errors_reported():
         found = [each for _, each in kept if inference_id in _ids(each)]
     for letter in found:
@@ -135,7 +134,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     Raises:
         typer.Exit: With 1 when some are left.
     """
-    settings = _settings()
+    settings = settings_of_environment()
     kept = _all_stores(settings)
     with _errors_reported():
         found = list(_matching(kept, reason))
@@ -261,18 +260,11 @@ def _without_duplicates(letters: Kept, target: Target, settings: RelaySettings) 
 
 def run_purge(*, reason: str | None) -> None:
     """Remove letters."""
-    kept = _all_stores(_settings())
+    kept = _all_stores(settings_of_environment())
     with _errors_reported():
         kept.take_back()
         removed = kept.remove({key for key, _ in _matching(kept, reason)})
     print(f"{removed} dead letters were removed")
-
-
-def _settings() -> RelaySettings:
-    try:
-        return RelaySettings()
-    except ConfigurationError as error:
-        fail(str(error))
 
 
 def _all_stores(settings: RelaySettings) -> AllStores:

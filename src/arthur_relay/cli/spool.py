@@ -6,42 +6,39 @@ import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import NotASpoolError
 from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
-from arthur_relay.cli.target import Target, other_product
+from arthur_relay.cli.target import Target, other_product, settings_of_environment
+from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.product import Product
 from arthur_relay.row import RowOwner
-from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
-
-WIDTH = 1_000_000
 
 
 def run_list() -> None:
     """Print the spool's files: how many inferences wait in each, for whom, and who has it."""
     directory = _directory()
-    target = Target.of_environment(_settings())
+    target = Target.of_environment(settings_of_environment())
     me = target.owner
     found = inspect_spools(directory) if directory.is_dir() else []
     rows_are = _rows_are({each.product for each in found} - {None} or {target.product})
-    table = Table(box=None, pad_edge=False)
-    for name in ("file", rows_are, "for", "state"):
-        table.add_column(name, no_wrap=True, overflow="fold")
-    for each in found:
-        rows = str(each.rows) if each.condition is Condition.GOOD else "?"
-        owner = "?" if each.owner is None else str(each.owner)
-        cells = (each.path.name, rows, owner, _state(each, me, target.product))
-        table.add_row(*[Text(printable(cell)) for cell in cells])
     if found:
-        Console(highlight=False, soft_wrap=True, width=WIDTH).print(table)
+        print_wide_table(
+            ("file", rows_are, "for", "state"),
+            [
+                (
+                    each.path.name,
+                    str(each.rows) if each.condition is Condition.GOOD else "?",
+                    "?" if each.owner is None else str(each.owner),
+                    _state(each, me, target.product),
+                )
+                for each in found
+            ],
+        )
     aside = sorted(each.name for each in directory.glob("*-damaged-*.sqlite"))
     print(f"{sum(each.rows for each in found)} {rows_are} wait in {len(found)} files")
     if aside:
@@ -58,7 +55,7 @@ def run_adopt(name: str) -> None:
     Raises:
         typer.Exit: With 1 when it can't be.
     """
-    directory, target = _directory(), Target.of_environment(_settings())
+    directory, target = _directory(), Target.of_environment(settings_of_environment())
     me = target.owner
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
@@ -137,14 +134,7 @@ def _rows_are(products: Collection[Product | None]) -> str:
 
 
 def _directory() -> Path:
-    directory = _settings().spool_dir
+    directory = settings_of_environment().spool_dir
     if directory is None:
         fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
     return directory
-
-
-def _settings() -> RelaySettings:
-    try:
-        return RelaySettings()
-    except ConfigurationError as error:
-        fail(str(error))

@@ -25,9 +25,20 @@ WAYS_TO_MEAN = {
     Product.SCOPE: "ARTHUR_ENDPOINT_URL, without ARTHUR_BASE_URL and ARTHUR_TASK_ID",
 }
 
-
 READING_ROLES = "TASK-ADMIN or ORG-ADMIN"
 """The Engine's roles that may write traces, and read them."""
+
+
+def settings_of_environment() -> RelaySettings:
+    """Return the settings of the environment.
+
+    Raises:
+        typer.Exit: They are not valid; the reason is printed.
+    """
+    try:
+        return RelaySettings()
+    except ConfigurationError as error:
+        fail(str(error))
 
 
 @dataclass(frozen=True, slots=True)

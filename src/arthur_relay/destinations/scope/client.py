@@ -51,7 +51,7 @@ class ScopeDestination:
         timeout_seconds: How long one request may take, from connecting to the answer's end.
         max_age_seconds: For how long new requests are made with a connection.
         retry_after_max_seconds: The longest `Retry-After` that is believed.
-        now: Returns the wall clock, timezone-aware.
+        clock: Tells the time that a `Retry-After` may name, and that at which a login expires.
         certificate: What we show where TLS asks for a certificate of ours, or None.
     """
 
