@@ -8,6 +8,7 @@ import pytest
 
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
 from arthur_relay.credentials import Credentials
+from arthur_relay.destinations.http import HttpOptions
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import is_path_segment
 from arthur_relay.errors import ConfigurationError, ModelError
@@ -56,10 +57,12 @@ def test_they_are_refused_where_they_are_given(
 async def test_they_are_no_part_of_a_request(model_id: str, sandbox: ArthurSandbox) -> None:
     destination = ScopeDestination(
         Credentials(sandbox.url, api_key=sandbox.api_key, organization_id="sandbox-org"),
-        connections=1,
-        timeout_seconds=30.0,
-        max_age_seconds=300.0,
-        retry_after_max_seconds=1.0,
+        options=HttpOptions(
+            connections=1,
+            timeout_seconds=30.0,
+            max_age_seconds=300.0,
+            retry_after_max_seconds=1.0,
+        ),
     )
     async with destination:
         for by_partner_id in (True, False):

@@ -25,6 +25,7 @@ from arthur_relay.destinations.bodies import UnreadableError, decode, read
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
+from arthur_relay.settings import MOST_HANGING, RelaySettings
 from arthur_relay.system import native
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -65,81 +66,67 @@ class Answer:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """How a destination is connected to, and waited for.
+
+    Attributes:
+        connections: Connections at once, at most.
+        timeout_seconds: How long one request may take, from connecting to the answer's end.
+        max_age_seconds: For how long new requests are made with a connection.
+        retry_after_max_seconds: The longest `Retry-After` that is believed.
+        certificate: What we show where TLS asks for a certificate of ours, or None.
+    """
+
+    connections: int
+    timeout_seconds: float
+    max_age_seconds: float
+    retry_after_max_seconds: float
+    certificate: ClientCertificate | None = None
+
+    @classmethod
+    def of(cls, settings: RelaySettings) -> Self:
+        """Return what the settings ask for.
+
+        Raises:
+            SettingsError: The settings name the key of a client certificate, and not the
+                certificate.
+        """
+        return cls(
+            connections=settings.max_in_flight + MOST_HANGING + 1,
+            timeout_seconds=settings.request_timeout_seconds,
+            max_age_seconds=settings.connection_max_age_seconds,
+            retry_after_max_seconds=settings.retry_after_max_seconds,
+            certificate=ClientCertificate.of(settings),
+        )
+
+
 class HttpClient:
     """Keep-alive connections to one address. A cancellation leaves it usable.
 
     Args:
-        base_url: What every path is appended to.
-        connections: Connections at once, at most.
+        url: The address, checked, which may be a Unix socket's; see `credentials.check_url`.
+        path: The path of its API, to which the path of every request is appended.
         verify_ssl: Whether certificates are checked.
-        use_proxies: Whether the proxies of the environment are used.
-        timeout_seconds: How long one request may take, from connecting to the answer's end.
-        max_age_seconds: How long a connection is used for new requests.
-        unix_socket: The path of a Unix socket to connect to, whatever the address says.
-        certificate: Our certificate for servers that ask for one, or None.
+        options: How it is connected to.
     """
 
-    def __init__(  # noqa: PLR0913 - keyword-only
-        self,
-        base_url: str,
-        *,
-        connections: int,
-        verify_ssl: bool,
-        use_proxies: bool,
-        timeout_seconds: float,
-        max_age_seconds: float,
-        unix_socket: str | None = None,
-        certificate: ClientCertificate | None = None,
-    ) -> None:
-        self._base_url = base_url
-        self._connections = connections
-        self._timeout = timeout_seconds
-        has_tls = base_url.startswith("https://")
-        self._trust = Trust(verify=verify_ssl, ours=certificate) if has_tls else None
-        self._use_proxies = use_proxies and unix_socket is None
-        self._unix_socket = unix_socket
+    def __init__(self, url: str, *, path: str = "", verify_ssl: bool, options: HttpOptions) -> None:
+        self._unix_socket = socket_path(url)
+        self._base_url = (url if self._unix_socket is None else "http://localhost") + path
+        self._connections = options.connections
+        self._timeout = options.timeout_seconds
+        has_tls = self._base_url.startswith("https://")
+        self._trust = Trust(verify=verify_ssl, ours=options.certificate) if has_tls else None
+        # A proxy can't reach what is on this machine.
+        is_local = self._unix_socket is not None or is_loopback(urlsplit(url).hostname or "")
+        self._use_proxies = not is_local
         self._once = LogOnce()
         self._pools = pools.Pools(
             self,
-            max_age_seconds=max_age_seconds,
+            max_age_seconds=options.max_age_seconds,
             random=random,
             clock=pools.AwakeAndAsleep(),
-        )
-
-    @classmethod
-    def to(  # noqa: PLR0913 - keyword-only but for the address
-        cls,
-        url: str,
-        *,
-        path: str = "",
-        connections: int,
-        verify_ssl: bool,
-        timeout_seconds: float,
-        max_age_seconds: float,
-        certificate: ClientCertificate | None,
-    ) -> Self:
-        """Return a client for a checked address, which may be a Unix socket's.
-
-        Args:
-            url: The address; see `credentials.check_url`.
-            path: The path of its API.
-            connections: See the class, as for the others.
-            verify_ssl: As above.
-            timeout_seconds: As above.
-            max_age_seconds: As above.
-            certificate: As above.
-        """
-        socket = socket_path(url)
-        return cls(
-            (url if socket is None else "http://localhost") + path,
-            connections=connections,
-            verify_ssl=verify_ssl,
-            # A proxy can't reach what is on this machine.
-            use_proxies=not is_loopback(urlsplit(url).hostname or ""),
-            timeout_seconds=timeout_seconds,
-            max_age_seconds=max_age_seconds,
-            unix_socket=socket,
-            certificate=certificate,
         )
 
     async def __aenter__(self) -> Self:

@@ -37,8 +37,13 @@ from arthur_relay.destinations.engine.interpret import (
 from arthur_relay.destinations.engine.libraries import check_libraries
 from arthur_relay.destinations.engine.rows import joined
 from arthur_relay.destinations.engine.task import Task, is_task_id
-from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
-from arthur_relay.destinations.trust import ClientCertificate
+from arthur_relay.destinations.http import (
+    Answer,
+    HttpClient,
+    HttpOptions,
+    TransportError,
+    retry_after_seconds,
+)
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -58,7 +63,7 @@ from arthur_relay.row import (
     RowOwner,
     Verdict,
 )
-from arthur_relay.settings import MOST_HANGING, RelaySettings
+from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
@@ -96,45 +101,30 @@ class EngineDestination:
 
     Args:
         credentials: Where the Engine is, and the key.
-        connections: Connections at once, at most.
-        timeout_seconds: How long one request may take, from connecting to the answer's end.
-        max_age_seconds: For how long new requests are made with a connection.
-        retry_after_max_seconds: The longest `Retry-After` that is believed.
-        clock: Tells the time that a `Retry-After` may name.
-        certificate: What we show where TLS asks for a certificate of ours, or None.
+        options: How it is connected to.
+        clock: Gives the time with which a date in a `Retry-After` is compared.
         service_version: The version of the application, which spans name, or None.
     """
 
     takes_traces = True
 
-    def __init__(  # noqa: PLR0913 - keyword-only
+    def __init__(
         self,
         credentials: Credentials,
         *,
-        connections: int,
-        timeout_seconds: float,
-        max_age_seconds: float,
-        retry_after_max_seconds: float,
+        options: HttpOptions,
         clock: Clock = SYSTEM_CLOCK,
-        certificate: ClientCertificate | None = None,
         service_version: str | None = None,
     ) -> None:
         self._credentials = credentials
         self._principal = credentials.owner.principal
-        self._timeout = timeout_seconds
-        self._retry_after_max = retry_after_max_seconds
+        self._timeout = options.timeout_seconds
+        self._retry_after_max = options.retry_after_max_seconds
         self._clock = clock
         self._service_version = service_version
         self._row_format = EngineRowFormat()
         self._last_words = LastWords()
-        self._http = HttpClient.to(
-            credentials.url,
-            connections=connections,
-            verify_ssl=credentials.verify_ssl,
-            timeout_seconds=timeout_seconds,
-            max_age_seconds=max_age_seconds,
-            certificate=certificate,
-        )
+        self._http = HttpClient(credentials.url, verify_ssl=credentials.verify_ssl, options=options)
 
     @classmethod
     def of(
@@ -152,15 +142,7 @@ class EngineDestination:
                 certificate.
         """
         check_libraries()
-        return cls(
-            credentials,
-            connections=settings.max_in_flight + MOST_HANGING + 1,
-            timeout_seconds=settings.request_timeout_seconds,
-            max_age_seconds=settings.connection_max_age_seconds,
-            retry_after_max_seconds=settings.retry_after_max_seconds,
-            certificate=ClientCertificate.of(settings),
-            service_version=service_version,
-        )
+        return cls(credentials, options=HttpOptions.of(settings), service_version=service_version)
 
     @property
     def row_format(self) -> EngineRowFormat:

@@ -17,12 +17,17 @@ from arthur_relay.destinations.answers import (
     refused,
     whole,
 )
-from arthur_relay.destinations.http import Answer, HttpClient, TransportError, retry_after_seconds
+from arthur_relay.destinations.http import (
+    Answer,
+    HttpClient,
+    HttpOptions,
+    TransportError,
+    retry_after_seconds,
+)
 from arthur_relay.destinations.scope.auth import Token, TokenSource
 from arthur_relay.destinations.scope.encoder import ScopeRowFormat
 from arthur_relay.destinations.scope.interpret import described, interpret, is_arthurs
 from arthur_relay.destinations.scope.schema import ModelSchema
-from arthur_relay.destinations.trust import ClientCertificate
 from arthur_relay.encoding.model import is_path_segment
 from arthur_relay.errors import (
     ConfigurationError,
@@ -32,7 +37,7 @@ from arthur_relay.errors import (
     UnreachableError,
 )
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
-from arthur_relay.settings import MOST_HANGING, RelaySettings
+from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
@@ -47,39 +52,25 @@ class ScopeDestination:
 
     Args:
         credentials: Where Arthur is and who we are.
-        connections: Connections at once, at most.
-        timeout_seconds: How long one request may take, from connecting to the answer's end.
-        max_age_seconds: For how long new requests are made with a connection.
-        retry_after_max_seconds: The longest `Retry-After` that is believed.
-        clock: Tells the time that a `Retry-After` may name, and that at which a login expires.
-        certificate: What we show where TLS asks for a certificate of ours, or None.
+        options: How it is connected to.
+        clock: Gives the time with which a date in a `Retry-After`, and a login's end, is compared.
     """
 
     row_format = ScopeRowFormat()
 
-    def __init__(  # noqa: PLR0913 - keyword-only
+    def __init__(
         self,
         credentials: Credentials,
         *,
-        connections: int,
-        timeout_seconds: float,
-        max_age_seconds: float,
-        retry_after_max_seconds: float,
+        options: HttpOptions,
         clock: Clock = SYSTEM_CLOCK,
-        certificate: ClientCertificate | None = None,
     ) -> None:
         self._credentials = credentials
         self._principal = credentials.owner.principal
-        self._retry_after_max = retry_after_max_seconds
+        self._retry_after_max = options.retry_after_max_seconds
         self._clock = clock
-        self._http = HttpClient.to(
-            credentials.url,
-            path=PREFIX,
-            connections=connections,
-            verify_ssl=credentials.verify_ssl,
-            timeout_seconds=timeout_seconds,
-            max_age_seconds=max_age_seconds,
-            certificate=certificate,
+        self._http = HttpClient(
+            credentials.url, path=PREFIX, verify_ssl=credentials.verify_ssl, options=options
         )
         self._tokens = self._token_source()
         self._organization = credentials.organization_id
@@ -144,14 +135,7 @@ class ScopeDestination:
         Raises:
             SettingsError: They name the key of a client certificate, and not the certificate.
         """
-        return cls(
-            credentials,
-            connections=settings.max_in_flight + MOST_HANGING + 1,
-            timeout_seconds=settings.request_timeout_seconds,
-            max_age_seconds=settings.connection_max_age_seconds,
-            retry_after_max_seconds=settings.retry_after_max_seconds,
-            certificate=ClientCertificate.of(settings),
-        )
+        return cls(credentials, options=HttpOptions.of(settings))
 
     async def __aenter__(self) -> Self:
         self._tokens.enter()
