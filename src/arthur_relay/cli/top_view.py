@@ -129,7 +129,9 @@ def _facts(s: Status, width: int) -> list[Text]:
         line.append(f" ({reason})   " if reason else "   ")
     line.append(f"{letters['kept']:,} dead letters")
     opened = f", opened {delivery['breaker_opened']}x" if delivery["breaker_opened"] else ""
-    connections = sum(count for door, count in intake["connections"].items() if door != "views")
+    connections = sum(
+        count for listener, count in intake["connections"].items() if listener != "views"
+    )
     facts = [
         line,
         _fact(

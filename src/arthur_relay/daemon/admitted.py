@@ -1,4 +1,4 @@
-"""Lets only admitted clients through to a route's handler, and tells it who they are."""
+"""Lets only admitted clients through to a route's handler, with who they are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def admitted(
 
     Args:
         current: The current access rules.
-        handler: Answers a request, and is told whose it is.
+        handler: Answers a request, given whose it is.
         answer: Answers the others.
     """
 

@@ -45,7 +45,11 @@ def answer_spans(split: SplitSpans) -> Response:
 
 
 def span_list(row_ids: list[str]) -> dict[str, Any]:
-    """Return the document of some spans, of which only the ids are told."""
+    """Return the document of some spans, which has their ids only.
+
+    Args:
+        row_ids: The ids of their rows: `TRACE-SPAN`, in hex.
+    """
     ids = [row_id.split("-") for row_id in row_ids]
     return {
         "count": len(ids),

@@ -1,4 +1,4 @@
-"""Remembers the spans that came lately: for feedback, and for clients that heard no answer."""
+"""Remembers the spans that came lately: for feedback, and for clients that got no answer."""
 
 from __future__ import annotations
 

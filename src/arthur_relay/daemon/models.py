@@ -71,7 +71,7 @@ class Models:
         return answer_json(found)
 
     async def refusal(self, model_id: str) -> str:
-        """Return why rows of a model can never be taken, or "" as far as can be told.
+        """Return why rows of a model can never be taken, or "" as far as is known.
 
         Arthur is asked of a model that is new here, and has a moment to answer.
         """
@@ -94,8 +94,8 @@ class Models:
         """Return what Arthur says of a model, or has said; None when there is no such model.
 
         Raises:
-            UnreachableError: It can't be asked, and has told nothing before.
-            CredentialsError: It refused the daemon, and has told nothing before.
+            UnreachableError: It can't be asked, and has said nothing before.
+            CredentialsError: It refused the daemon, and has said nothing before.
         """
         key = (name, False)
         return await self._description(key, self._kept(key))

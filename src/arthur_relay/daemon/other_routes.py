@@ -33,7 +33,7 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def other_routes(paths: Iterable[str], sentence: str) -> list[BaseRoute]:
-    """Return the routes of some paths; to be put behind the daemon's own."""
+    """Return the routes of some paths, for a list in which the daemon's own come first."""
 
     async def answer(request: Request) -> Response:  # noqa: ARG001 - Starlette's
         # Each product's clients find the sentence under another name.

@@ -235,7 +235,7 @@ class _Span:
             return self.content is not before
         start = self.start_ns or self.end_ns or now_ns
         end = self.end_ns or start
-        # Behind the others, where they count, whether or not there is a 0 before.
+        # At the end, because the last one counts: a 0 may come before.
         for tag, moment in ((_START, start), (_END, end)):
             self.content += bytes((tag,)) + moment.to_bytes(8, "little")
         return True

@@ -48,7 +48,7 @@ class Tasks:
     models: AsksForModels
 
     async def refusal(self, task: str) -> str:
-        """Return why spans of a task can never be taken, or "" as far as can be told.
+        """Return why spans of a task can never be taken, or "" as far as is known.
 
         Of a name, the Engine makes a task.
         """

@@ -67,7 +67,7 @@ class TracesApi:
         return answer_json({"message": "ok"})
 
     async def _spans(self, request: Request, principal: Principal) -> Response:
-        """Tell which spans were taken lately, for a client that heard no answer."""
+        """Return which spans were taken lately, for a client that got no answer."""
         span_ids = request.query_params.getlist("span_ids")
         if not span_ids or len(span_ids) > SPANS_PER_QUESTION:
             return answer_problem(400, f"give 1 to {SPANS_PER_QUESTION} span_ids")

@@ -187,7 +187,7 @@ class TracesIntake:
         """Have rows made safe, unless an earlier request with them is not answered yet.
 
         Raises:
-            PutOffError: They could not be, or it can't be told so far.
+            PutOffError: They could not be, or that is not known yet.
         """
         with self.known.on_their_way(rows) as are_twice:
             if are_twice:

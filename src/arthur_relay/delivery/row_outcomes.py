@@ -45,7 +45,7 @@ class Settles(Protocol):
 
 
 class Shrinks(Protocol):
-    """Knows the format of rows."""
+    """Makes rows smaller."""
 
     def shrink(self, row: Row) -> Row | None:
         """Return a smaller form of a row that is too large alone, or None."""
@@ -53,7 +53,7 @@ class Shrinks(Protocol):
 
 
 class Reduces(Protocol):
-    """Knows the format of rows."""
+    """Makes rows harmless."""
 
     @property
     def reduces(self) -> bool:

@@ -326,8 +326,8 @@ class Sender:
         if attempt.failure is Failure.TOO_LARGE:
             self._make_smaller(group, delivery, attempt.outcomes[0])
             return False
-        is_suspect = attempt.failure is Failure.REFUSED and attempt.outcomes[0].status in STATUSES
-        if is_suspect and self._searches(group, delivery):
+        is_for_rows = attempt.failure is Failure.REFUSED and attempt.outcomes[0].status in STATUSES
+        if is_for_rows and self._searches(group, delivery):
             return False
         if attempt.failure is Failure.MALFORMED:
             delivery.malformed += 1

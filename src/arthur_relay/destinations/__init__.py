@@ -97,7 +97,7 @@ class ReducesRows(Protocol):
 
         Args:
             row: The row.
-            omissions: Told of each value that is left out.
+            omissions: Counts each value that is left out.
         """
         ...
 

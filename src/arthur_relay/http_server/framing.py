@@ -47,7 +47,7 @@ HEADER_BYTES = 32
 """What a header counts beside its name and value: HTTP/2's number (RFC 9113, 6.5.2)."""
 
 MOST_PIPELINED = 64
-"""Requests that may wait behind the one that is being answered."""
+"""Requests that may wait while an earlier one is being answered."""
 
 PIECE_BYTES = 4 * 1024
 """What the parser gets at once where it may begin requests."""

@@ -70,16 +70,16 @@ MAX_SPAN_VALUES = 100_000
 
 
 class SpanTexts:
-    """What may be told of each text of one model's spans; see `Privacy`. Never raises.
+    """Redacts and cuts the texts of one model's spans; see `Privacy`. Never raises.
 
     Args:
-        privacy: The relay's privacy, or None when everything may be told.
+        privacy: The relay's privacy, or None when everything may be sent.
         hiding: What is hidden.
-        omissions: Told of each attribute whose value can't be sent as it is.
+        omissions: Counts each attribute whose value can't be sent as it is.
 
     Attributes:
         hiding: What is hidden, all in all.
-        redacts: Whether a text may be changed before it is told.
+        redacts: Whether a text may be changed before it is sent.
         longest_image: How many characters an inline image has, at most, that is written.
         characters: How many characters the span may still have.
         values: How many values its JSON may still have.
@@ -106,11 +106,11 @@ class SpanTexts:
         self.values = max(0, self.values - values)
 
     def part(self, text: str) -> str:
-        """Return what may be told of a part of a longer text."""
+        """Return what may be sent of a part of a longer text."""
         return clean_text(text if self._privacy is None else self._privacy.redacted(text))
 
     def whole(self, text: str) -> str:
-        """Return what may be told of a text that is an attribute's value."""
+        """Return what may be sent of a text that is an attribute's value."""
         length = len(text)
         if self._privacy is None and length <= self.characters and length <= MAX_CHARACTERS:
             self.characters -= length  # nearly always

@@ -176,7 +176,7 @@ class EngineDestination:
 
     @property
     def owner(self) -> RowOwner:
-        """Whose the rows are: the key's, because the Engine tells nobody whose that is.
+        """Whose the rows are: the key's, because the Engine says to nobody whose that is.
 
         The address is that of traces, which no rows for Arthur Scope have. A key that is renewed
         while the process runs is its own: the rows stay whose they were.
@@ -485,7 +485,7 @@ class EngineDestination:
 
     @property
     def _secrets(self) -> list[str]:
-        """What an answer may echo and nobody is told."""
+        """Secrets that an answer may echo, and that must not be logged."""
         return [self._credentials.api_key] if self._credentials.api_key else []
 
     def _not_the_engine(self, answer: Answer) -> UnreachableError:

@@ -26,7 +26,7 @@ SMALLEST_SHRUNK_TEXT_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanException:
-    """An exception that a span tells of.
+    """An exception that a span reports.
 
     Attributes:
         type_name: The class, with its module.
@@ -54,7 +54,7 @@ class SpanFields:
         end: The same.
         attributes: The attributes by name.
         error: The status's message, or None when it is well.
-        exception: What is told of the exception.
+        exception: The exception that it reports, or None.
     """
 
     trace_id: bytes
@@ -197,12 +197,12 @@ def _set(attribute: KeyValue, value: AttributeValue) -> None:
 
 def _add_exception(span: Span, exception: SpanException, at: int) -> None:
     event = span.events.add(name="exception", time_unix_nano=at)
-    told = {
+    texts = {
         "exception.type": exception.type_name,
         "exception.message": exception.message,
         "exception.stacktrace": exception.stacktrace,
         "exception.escaped": "False",
     }
-    for name, text in told.items():
+    for name, text in texts.items():
         if text is not None:
             event.attributes.add(key=name).value.string_value = text

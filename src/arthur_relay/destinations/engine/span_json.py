@@ -70,7 +70,7 @@ class SpanJson(NamedTuple):
 
 
 class TextParts(Protocol):
-    """Knows what may be told of each text in a value, and counts what is not sent as it is."""
+    """Redacts the texts in a value, and counts what is not sent as it is."""
 
     @property
     def redacts(self) -> bool:
@@ -97,7 +97,7 @@ class TextParts(Protocol):
         ...
 
     def part(self, text: str) -> str:
-        """Return what may be told of a part of a longer text."""
+        """Return what may be sent of a part of a longer text."""
         ...
 
     def omit(self, name: str) -> None:
@@ -109,7 +109,7 @@ class JsonWriter:
     """Writes the values of one attribute as JSON. Never raises.
 
     Args:
-        texts: What may be told of each text in a value.
+        texts: Redacts the texts in a value.
         name: The attribute.
     """
 
