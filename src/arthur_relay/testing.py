@@ -37,27 +37,13 @@ LLM_ATTRIBUTES = COMMON_ATTRIBUTES
 """The attributes of a model that has registered all that the relay can send."""
 
 
-class MemoryDestination:
-    """A destination that keeps all rows in memory; every model exists, with the same attributes.
-
-    Any thread may read it.
-
-    Args:
-        attributes: The models' attributes.
-    """
+class _InMemory:
+    """What both destinations in memory have; see `Destination`."""
 
     name = "memory"
 
-    def __init__(self, attributes: Iterable[Attribute] = LLM_ATTRIBUTES) -> None:
-        self._attributes = tuple(attributes)
-        self._rows: list[dict[str, Any]] = []
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-
-    @property
-    def inferences(self) -> list[dict[str, Any]]:
-        """The delivered inferences, oldest first, as Arthur would get them, with `model_id`."""
-        with self._lock:
-            return list(self._rows)
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +54,28 @@ class MemoryDestination:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Do nothing: delivered rows are kept."""
+        """Do nothing: what was delivered is kept."""
+
+
+class MemoryDestination(_InMemory):
+    """A destination that keeps all rows in memory; every model exists, with the same attributes.
+
+    Any thread may read it.
+
+    Args:
+        attributes: The models' attributes.
+    """
+
+    def __init__(self, attributes: Iterable[Attribute] = LLM_ATTRIBUTES) -> None:
+        super().__init__()
+        self._attributes = tuple(attributes)
+        self._rows: list[dict[str, Any]] = []
+
+    @property
+    def inferences(self) -> list[dict[str, Any]]:
+        """The delivered inferences, oldest first, as Arthur would get them, with `model_id`."""
+        with self._lock:
+            return list(self._rows)
 
     async def fetch_schema(self, model_id: str) -> ModelSchema:
         """Return the model."""
@@ -82,20 +89,19 @@ class MemoryDestination:
         return Attempt((DELIVERED,) * len(rows))
 
 
-class MemoryEngine:
+class MemoryEngine(_InMemory):
     """An Arthur Engine that keeps all spans and feedback in memory; every task exists.
 
     Any thread may read it.
     """
 
-    name = "memory"
     takes_traces = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.row_format = EngineRowFormat()
         self._spans: list[dict[str, Any]] = []
         self._annotations: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
 
     @property
     def spans(self) -> list[dict[str, Any]]:
@@ -116,17 +122,6 @@ class MemoryEngine:
         """
         with self._lock:
             return list(self._annotations.values())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Do nothing: what was delivered is kept."""
 
     async def fetch_schema(self, model_id: str) -> Schema:
         """Return the task."""

@@ -210,6 +210,3 @@ def _user(name: str) -> dict[str, Any]:
         "organization_id": ORGANIZATION,
         "roles": [],
     }
-
-
-__all__ = ["Api", "Endpoint", "create_app"]
