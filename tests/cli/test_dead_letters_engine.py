@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.one_python
 
+REDUCED = {"arthur_relay__dropped": "it is reduced already"}
+"""An attribute of a span that is in its reduced form: it is not reduced once more."""
+
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArthurSandbox]:
@@ -141,8 +144,8 @@ def test_a_replay_delivers_what_the_engine_takes_and_keeps_what_it_refuses(
 ) -> None:
     good = [span_letter(sandbox, number) for number in range(1, 8)]
     # For a NUL the Engine says 500 to all that are in the request.
-    poison = span_letter(sandbox, 8, input__value="\x00", reason="http 500", status=500)
-    rejected = span_letter(sandbox, 9, metadata='{"a/b": 1}')
+    poison = span_letter(sandbox, 8, input__value="\x00", **REDUCED, reason="http 500", status=500)
+    rejected = span_letter(sandbox, 9, metadata='{"a/b": 1}', **REDUCED)
     keep(*good, poison, rejected, feedback_letter(sandbox))
     assert run("replay", "--dry-run") == "10 dead letters would be sent\n"
     assert arrived(sandbox) == []
@@ -156,6 +159,12 @@ def test_a_replay_delivers_what_the_engine_takes_and_keeps_what_it_refuses(
     output = run("replay", "--reason", "http 500", status=1)
     assert "0 of 1 dead letters were delivered, 1 are kept" in output
     assert arrived(sandbox) == [row_id(number) for number in range(1, 8)]
+
+
+def test_a_replay_reduces_what_the_engine_refuses(sandbox: ArthurSandbox) -> None:
+    keep(span_letter(sandbox, 1, input__value="\x00"), span_letter(sandbox, 2))
+    assert "2 of 2 dead letters were delivered" in run("replay")
+    assert arrived(sandbox) == [row_id(1), row_id(2)]
 
 
 def test_a_span_that_the_engine_has_is_not_stored_twice(sandbox: ArthurSandbox) -> None:
