@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.one_python
 
-REDUCED = {"arthur_relay__dropped": "it is reduced already"}
+REDUCED: dict[str, Any] = {"arthur_relay__dropped": "it is reduced already"}
 """An attribute of a span that is in its reduced form: it is not reduced once more."""
 
 
