@@ -134,11 +134,25 @@ def test_what_an_engine_chokes_on_is_made_harmless(
 
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
-def test_poison_costs_only_itself(
+def test_poison_arrives_in_a_reduced_form_once(
     poison: dict[str, Any], engine: Engine, make_relay: Callable[..., Relay]
 ) -> None:
     relay = make_relay(flush_interval_seconds=3600.0, batch_size=10)
     good, bad = some_rows(engine.task_id, 9), some_rows(engine.task_id, 1, **poison)
+    submit(relay, [*good[:4], *bad, *good[4:]])
+    result = relay.flush(60)
+    assert (result.delivered, result.rejected, result.pending) == (10, 0, 0)
+    wanted = {each.id for each in (*good, *bad)}
+    assert engine.stored(wanted) == collections.Counter(wanted), "each of them once"
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+def test_poison_that_was_reduced_before_costs_only_itself(
+    poison: dict[str, Any], engine: Engine, make_relay: Callable[..., Relay]
+) -> None:
+    relay = make_relay(flush_interval_seconds=3600.0, batch_size=10)
+    good = some_rows(engine.task_id, 9)
+    bad = some_rows(engine.task_id, 1, **poison, arthur_relay__dropped="it is reduced already")
     submit(relay, [*good[:4], *bad, *good[4:]])
     result = relay.flush(60)
     assert (result.delivered, result.rejected, result.pending) == (9, 1, 0)

@@ -250,7 +250,7 @@ async def test_the_worker_waits_for_so_long() -> None:
         with pytest.raises(UnreachableError, match="no answer within 30 s"):
             await made.fetch(group, "m", timeout_seconds=30.0)
     assert anyio.current_time() == pytest.approx(30.0, abs=0.1)
-    assert len(notes.failures) == 1
+    assert notes.failures == [], "the worker takes note of it, with what else it knows"
 
 
 @virtual

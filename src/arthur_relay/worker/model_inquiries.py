@@ -104,6 +104,8 @@ class _Question:
     ended: anyio.Event = field(default_factory=anyio.Event)
     limit: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     has_set_off: bool = False
+    worker_waits: bool = False
+    """Whether the worker waits for it too, which takes note of a failure itself."""
     answer: ModelAnswer | None = None
     """What Arthur said; None where it said nothing of the model."""
     error: RelayError | None = None
@@ -249,10 +251,13 @@ class ModelInquiries:
     async def fetch(self, group: TaskGroup, model_id: str, *, timeout_seconds: float) -> Schema:
         """Return a model, or wait for the answer to whoever has asked.
 
+        That it failed is for the caller to take note of, together with what else it knows.
+
         Raises:
             RelayError: What `Destination.fetch_schema` raises. A bug is an `UnreachableError`.
         """
         question = self._question(group, (model_id, False), timeout_seconds)
+        question.worker_waits = True
         await question.ended.wait()
         if isinstance(question.error, _TooLateError):
             raise UnreachableError(f"no answer within {timeout_seconds:g} s") from None
@@ -297,7 +302,7 @@ class ModelInquiries:
         if answer is not None:
             self._keep(key, answer)
             self.models.question_ended("")
-        elif _is_silence(question):
+        elif _is_silence(question) and not question.worker_waits:
             self.models.question_ended(str(error))
         if not question.clients:
             return

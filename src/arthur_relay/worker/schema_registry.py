@@ -340,7 +340,9 @@ class SchemaRegistry:
                 )
             if model_id not in self._unreachable:
                 _forget_oldest(self._unreachable)
-            self._unreachable[model_id] = reason
+            self._unreachable[model_id] = reason  # first: a failed request has a milder word
+            if isinstance(error, UnreachableError) and not error.throttled:
+                self.question_ended(reason)
             failure = UnreachableError(reason)
             self._answer(model_id, failure)
             raise failure from error
