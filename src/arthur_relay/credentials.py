@@ -234,7 +234,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
         raise ConfigurationError(
             f"Arthur's URL must not have a user, a query or a fragment: {example}"
         )
-    if "://" not in url:
+    if "://" not in url and parts.scheme != "unix":
         raise ConfigurationError(
             f"Arthur's URL {url!r} has no scheme: write it like 'https://{url.strip()}'."
         )
@@ -242,7 +242,7 @@ def check_url(url: object, *, allow_insecure: bool) -> str:
     if any(character.isspace() for character in url.strip()):
         raise ConfigurationError(f"Arthur's URL {url!r} has white space in it: {example}")
     if parts.scheme == "unix":
-        if parts.netloc or not parts.path.strip("/"):
+        if "://" not in url or parts.netloc or not parts.path.strip("/"):
             raise ConfigurationError(
                 f"Arthur's URL {url!r} does not name a socket: write it like"
                 " 'unix:///run/arthur-relay/relay.sock', with three slashes."

@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import sqlite3
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from arthur_relay.destinations.engine.feedback import read_feedback
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import DaemonProcess
 from tests.daemon.traces import PROTOBUF, TRACE, TRACES, body, hex_id, request, span, stored
@@ -182,6 +186,24 @@ def test_feedback_goes_behind_its_trace(
     ):
         assert client.post(f"{TRACES}/{TRACE}/annotations", json=given).status_code == status
     assert client.post(f"{TRACES}/{TRACE[:-1]}/annotations", json=judged).status_code == 404
+
+
+def test_feedback_is_kept_with_the_time_when_it_came(
+    engine_daemon: DaemonProcess, sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    client = engine_daemon.client()
+    sandbox.go_away()
+    began_at = time.time()
+    for score in (1, 0):  # what the client says of the time is not believed
+        judged = {"annotation_score": score, "known_at": 9e9}
+        assert client.post(f"{TRACES}/{TRACE}/annotations", json=judged).status_code == 200
+    engine_daemon.end(signal.SIGKILL)
+    (path,) = tmp_path.rglob("*.spool")
+    with closing(sqlite3.connect(path)) as spool:
+        bodies = [body for (body,) in spool.execute("SELECT body FROM rows ORDER BY rowid")]
+    assert [json.loads(read_feedback(body).body)["annotation_score"] for body in bodies] == [1, 0]
+    times = [read_feedback(body).known_at or 0 for body in bodies]
+    assert began_at <= times[0] <= times[1] <= time.time()
 
 
 def test_a_daemon_for_the_engine_takes_no_inferences(

@@ -128,6 +128,8 @@ def test_a_model_that_is_not_an_llm(
 
 URLS = {
     "app.arthur.ai": "has no scheme: write it like 'https://app.arthur.ai'",
+    "unix:/run/relay.sock": "does not name a socket: .*three slashes",
+    "unix:relay.sock": "does not name a socket: .*three slashes",
     "ftp://app.arthur.ai": "can't be used",
     "https://": "can't be used",
     "http://app.arthur.ai": "plain HTTP.*ARTHUR_RELAY_ALLOW_INSECURE",

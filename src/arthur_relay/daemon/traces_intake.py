@@ -29,6 +29,7 @@ from arthur_relay.daemon.span_splitter import (
     TooManySpansError,
     split_spans,
 )
+from arthur_relay.destinations.engine.feedback import feedback_body
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
@@ -207,10 +208,10 @@ class TracesIntake:
             return answer_problem(404, f"Trace {trace_id} not found")
         if _media_type(request) != JSON:
             return answer_problem(415, "the Content-Type must be application/json")
-        body = await _decoded(request, room)
-        given, reason = _read_feedback(body)
+        given, reason = _read_feedback(await _decoded(request, room))
         if reason:
             return answer_problem(400, reason)
+        body = feedback_body(given, time.time())
         model_id = UNMAPPED if known is None else known.model_id
         row_id = f"{trace_id}-{trace_id[16:]}" if known is None else known.row_id
         row = Row(row_id, model_id, body, kind=RowKind.GROUND_TRUTH)
