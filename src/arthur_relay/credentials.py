@@ -19,6 +19,9 @@ DEFAULT_URL = "https://app.arthur.ai"
 ENGINE_URL = "http://localhost:3030"
 """Where Arthur Engine listens by default."""
 
+ENGINE_KEY = "ARTHUR_ENGINE_API_KEY"
+"""The variable of the Engine's key where both products are served."""
+
 UNIX = "unix://"
 """The prefix of a Unix socket's address, that of a relay on this host: `unix:///run/x.sock`."""
 
@@ -171,18 +174,26 @@ def means_engine(environment: Mapping[str, str]) -> bool:
     return bool(of_engine)
 
 
+def means_both(environment: Mapping[str, str]) -> bool:
+    """Return whether the environment has the addresses of both products, as a daemon for both."""
+    return all(
+        environment.get(name, "").strip() for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_BASE_URL")
+    )
+
+
 def resolve_engine_credentials(
     *,
     url: str | None = None,
     api_key: str | None = None,
     allow_insecure: bool,
     environment: Mapping[str, str] = os.environ,
+    key_variable: str = "ARTHUR_API_KEY",
 ) -> Credentials:
     """Find the address and the key of Arthur Engine, as its SDK does.
 
     The address is the argument, else `ARTHUR_BASE_URL`, else `ENGINE_URL`; the key is the argument,
-    else `ARTHUR_API_KEY`, which may be in a file: see `credential_files`. A Unix socket needs no
-    key. An empty variable counts as not set.
+    else that of `key_variable`, which may be in a file: see `credential_files`. A Unix socket needs
+    no key. An empty variable counts as not set.
 
     Raises:
         CredentialsError: There is no key; the message says what to set.
@@ -192,9 +203,15 @@ def resolve_engine_credentials(
     if url is None:
         url = found.get("ARTHUR_BASE_URL", "").strip() or ENGINE_URL
     checked = check_url(url, allow_insecure=allow_insecure)
-    key = _header_value("ARTHUR_API_KEY", found if api_key is None else {"ARTHUR_API_KEY": api_key})
+    key = _header_value(key_variable, found if api_key is None else {key_variable: api_key})
     if not key and checked.startswith(UNIX):
         key = _ANY_KEY
+    if not key and key_variable == ENGINE_KEY:
+        raise CredentialsError(
+            "No key for Arthur Engine was given: set ARTHUR_ENGINE_API_KEY (or"
+            " ARTHUR_ENGINE_API_KEY_FILE). Where ARTHUR_ENDPOINT_URL and ARTHUR_BASE_URL are both"
+            " set, ARTHUR_API_KEY is the key for Arthur Scope alone."
+        )
     if not key:
         raise CredentialsError(
             "No key for Arthur Engine was given: give api_key=..., or set ARTHUR_API_KEY in the"
@@ -204,7 +221,7 @@ def resolve_engine_credentials(
         checked,
         api_key=key,
         verify_ssl=_verify_ssl(found.get("VERIFY_SSL")),
-        secret_file=secret_file("ARTHUR_API_KEY", environment) if api_key is None else None,
+        secret_file=secret_file(key_variable, environment) if api_key is None else None,
     )
 
 

@@ -283,7 +283,7 @@ def starts_daemon() -> str:
     async def until_it_runs(found: Configuration) -> None:
         daemon = Daemon(found, load)
         running = asyncio.create_task(daemon.run())
-        await turn_until(lambda: running.done() or daemon.state.phase is Phase.RUNNING)
+        await turn_until(lambda: running.done() or daemon.phase is Phase.RUNNING)
         running.cancel()
         await running
 

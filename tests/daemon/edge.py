@@ -141,7 +141,7 @@ class Edge:
         browsers = Browsers(endpoint, current)
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]
-        self.slots = ConnectionSlots(endpoint, most, self.counts)
+        self.slots = ConnectionSlots(endpoint, most, self.counts.connections)
         app = create_app(routes, browsers, current)
         self.front = HttpServer(
             app,

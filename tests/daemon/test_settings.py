@@ -17,6 +17,7 @@ from arthur_relay.daemon.settings import (
     read_address,
 )
 from arthur_relay.errors import ConfigurationError, SettingsError
+from arthur_relay.product import Product
 from arthur_relay.settings import Overflow
 from tests.environment import forget_arthur
 from tests.readme import page
@@ -239,16 +240,17 @@ def test_the_environment_says_which_product_is_delivered_to(
     ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_scope = load()
-    assert not of_scope.is_for_engine
+    assert [each.product for each in of_scope.products] == [Product.SCOPE]
     monkeypatch.setenv("ARTHUR_BASE_URL", "https://engine.example/api/v1/traces")
     of_engine = load()
-    assert of_engine.is_for_engine
-    assert of_engine.credentials.url == "https://engine.example"
-    assert (of_engine.relay.batch_size, of_engine.relay.max_in_flight) == (50, 1)
-    assert of_scope.with_reloaded(of_engine).credentials == of_scope.credentials
+    assert [each.product for each in of_engine.products] == [Product.ENGINE]
+    assert of_engine.products[0].credentials.url == "https://engine.example"
+    settings = of_engine.products[0].relay
+    assert (settings.batch_size, settings.max_in_flight) == (50, 1)
+    assert of_scope.with_reloaded(of_engine).products == of_scope.products
     assert "ARTHUR_BASE_URL" in of_scope.needs_restart(of_engine)
     monkeypatch.setenv("ARTHUR_API_KEY", "renewed")
-    assert of_engine.with_reloaded(load()).credentials.api_key == "renewed"
+    assert of_engine.with_reloaded(load()).products[0].credentials.api_key == "renewed"
     assert of_engine.needs_restart(load()) == []
     monkeypatch.setenv("ARTHUR_MODEL_ID", "a model")
     with pytest.raises(ConfigurationError, match="ARTHUR_BASE_URL is for Arthur Engine and"):
@@ -267,7 +269,7 @@ def test_a_key_of_another_arthur_is_not_shown_to_this_one(
             patch.setenv(name, value)
             patch.setenv("ARTHUR_API_KEY", "of-the-other")
             new = load()
-        assert old.with_reloaded(new).credentials == old.credentials
+        assert old.with_reloaded(new).products == old.products
         assert old.needs_restart(new) == [name, "ARTHUR_API_KEY"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ import pytest
 from arthur_relay.daemon.auth import Endpoint, Principal, Token
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.descriptors import connections_that_fit
-from arthur_relay.daemon.measurements import IntakeCounts
 from tests.daemon.certificates import issue_certificate
 from tests.daemon.edge import MODEL, PATH, Edge, request, rows, statuses
 from tests.daemon.process import DaemonProcess
@@ -201,9 +201,10 @@ class Busy:
 
 
 def test_when_all_newcomers_wait_for_an_answer_nobody_is_let_in() -> None:
-    slots = ConnectionSlots(Endpoint.TCP, 2, counts := IntakeCounts())
+    connections: Counter[str] = Counter()
+    slots = ConnectionSlots(Endpoint.TCP, 2, connections)
     assert [slots.arrive(Busy()) for _ in range(3)] == [True, True, False]
-    assert counts.connections[Endpoint.TCP.value] == 2
+    assert connections[Endpoint.TCP.value] == 2
 
 
 def test_handshakes_count(start: Callable[..., DaemonProcess], tmp_path: Path) -> None:

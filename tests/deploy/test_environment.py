@@ -102,4 +102,4 @@ def test_the_daemon_takes_it(tmp_path: Path) -> None:
         assert str(found.relay.spool_dir) == "/var/lib/arthur-relay"
         assert found.daemon.metrics_listen == "127.0.0.1:9464"
         assert found.daemon.listen is None
-        assert found.credentials.api_key == "key"
+        assert found.products[0].credentials.api_key == "key"

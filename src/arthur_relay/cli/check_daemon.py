@@ -30,13 +30,13 @@ from arthur_relay.daemon.systemd import passed_sockets
 from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.product import Product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from arthur_relay.credentials import Credentials
-    from arthur_relay.daemon.configuration import Configuration
+    from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.row import RowOwner
 
@@ -58,14 +58,19 @@ def run_check_daemon(env_file: Path | None) -> None:
     configuration = _check_configuration(report, env_file)
     is_trusted = False
     if configuration is not None:
-        report.secrets = _secrets_of(configuration.credentials)
-        running = check_spool(report, configuration.relay, _owner(configuration))
+        report.secrets = _secrets_of(configuration)
+        running = False
+        for product in configuration.products:
+            has_spool = check_spool(report, product.relay, _owner(product))
+            running = running or has_spool
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
         _check_listeners(report, configuration, running=running)
-        is_trusted = _check_trust(report, configuration)
+        trusted = [_check_trust(report, each) for each in configuration.products]
+        is_trusted = all(trusted)
     starts = report.count("✗") == 0
     if configuration is not None and is_trusted:
-        _check_arthur(report, configuration)
+        for product in configuration.products:
+            _check_arthur(report, product)
     report.show("What arthur-relay serve would find; nothing is sent or changed.")
     if not starts:
         report.conclude("The daemon would not start: see ✗ above", "bold red")
@@ -90,6 +95,9 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
         return None
     changed = sorted(found.daemon.model_fields_set | found.relay.model_fields_set)
     report.fine("Settings", f"Valid; set: {', '.join(changed)}.")
+    if len(found.products) > 1:
+        names = " and ".join(each.product for each in found.products)
+        report.fine("Products", f"{names}: each has a pipeline of its own, and half the room.")
     warn_of_unknown_variables(report)
     return found
 
@@ -99,8 +107,7 @@ def _check_listeners(report: Report, configuration: Configuration, *, running: b
     passed = _check_passed(report, configuration)
     unix, tcp = passed or ([], [])
     if settings.socket is not None and passed is not None and not unix:
-        assert configuration.relay.spool_dir is not None, "the configuration sees to it"
-        spool = configuration.relay.spool_dir
+        spool = configuration.spool_dir
         _check_socket(report, settings, settings.socket, spool, running=running)
     elif passed is not None and not (unix or tcp or settings.listen):
         report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
@@ -126,15 +133,16 @@ def _check_no_loop(
     settings = configuration.daemon
     sockets = unix or ([str(settings.socket)] if settings.socket is not None else [])
     named = [read_address(each) for each in (settings.listen, settings.metrics_listen) if each]
-    try:
-        refuse_own_address(
-            configuration.credentials.url,
-            sockets,
-            [*tcp, *named],
-            variable=configuration.address_variable,
-        )
-    except ConfigurationError as error:
-        report.wrong("Circle", str(error))
+    for product in configuration.products:
+        try:
+            refuse_own_address(
+                product.credentials.url,
+                sockets,
+                [*tcp, *named],
+                variable=product.address_variable,
+            )
+        except ConfigurationError as error:
+            report.wrong("Circle", str(error))
 
 
 def _check_passed(
@@ -209,14 +217,15 @@ def _check_addresses(report: Report, settings: DaemonSettings, *, running: bool)
                 instead[port] = found[0].getsockname()[1]
 
 
-def _check_trust(report: Report, configuration: Configuration) -> bool:
+def _check_trust(report: Report, configuration: ProductConfiguration) -> bool:
     """Load the certificates of the authorities that are trusted, as a start does."""
-    if configuration.is_for_engine and not check_packages(report):
+    is_engine = configuration.product is Product.ENGINE
+    if is_engine and not check_packages(report):
         return False
 
     async def enter() -> None:
         credentials, settings = configuration.credentials, configuration.relay
-        if not configuration.is_for_engine:
+        if not is_engine:
             async with ScopeDestination.of(credentials, settings):
                 pass
         else:
@@ -231,9 +240,9 @@ def _check_trust(report: Report, configuration: Configuration) -> bool:
     return True
 
 
-def _check_arthur(report: Report, configuration: Configuration) -> None:
+def _check_arthur(report: Report, configuration: ProductConfiguration) -> None:
     settings = configuration.relay
-    if configuration.is_for_engine:
+    if configuration.product is Product.ENGINE:
         if check_engine_settings(report, settings, configuration.credentials):
             named = os.environ.get("ARTHUR_TASK_ID", "").strip()
             ask_engine(report, settings, configuration.credentials, named)
@@ -247,13 +256,14 @@ def _check_arthur(report: Report, configuration: Configuration) -> None:
         report.fine("Model", f"{schema.model_id} is an LLM.")
 
 
-def _owner(configuration: Configuration) -> RowOwner:
-    """Return whose the rows are that the daemon would take."""
-    if configuration.is_for_engine:
+def _owner(configuration: ProductConfiguration) -> RowOwner:
+    """Return whose the rows of a product are that the daemon would take."""
+    if configuration.product is Product.ENGINE:
         return engine_owner(configuration.credentials)
     return configuration.credentials.owner
 
 
-def _secrets_of(credentials: Credentials) -> tuple[str, ...]:
-    more = (credentials.api_key, credentials.password)
-    return (*secrets(), *(secret for secret in more if secret))
+def _secrets_of(configuration: Configuration) -> tuple[str, ...]:
+    found = [each.credentials for each in configuration.products]
+    more = [secret for each in found for secret in (each.api_key, each.password) if secret]
+    return (*secrets(), *more)

@@ -94,6 +94,7 @@ def secrets() -> tuple[str, ...]:
     in_addresses = [re.search(r":([^:@/]+)@", address) for address in addresses]
     found = (
         os.environ.get("ARTHUR_API_KEY"),
+        os.environ.get("ARTHUR_ENGINE_API_KEY"),
         os.environ.get("ARTHUR_PASSWORD"),
         *(match[1] for match in in_addresses if match),
     )

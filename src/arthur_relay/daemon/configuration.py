@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from arthur_relay.credentials import (
+    ENGINE_KEY,
     Credentials,
     credentials_from_environment,
     is_loopback,
+    means_both,
     means_engine,
     resolve_engine_credentials,
 )
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
 from arthur_relay.errors import SettingsError
+from arthur_relay.product import Product
 from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
 
 if TYPE_CHECKING:
@@ -60,26 +63,76 @@ _PLACE = frozenset({"url", "organization_id", "verify_ssl"})
 """These identify an Arthur. The rows in the spool belong to it, so only a restart changes them."""
 
 
+ENGINE_DIRECTORY = "engine"
+"""The Engine's part of the spool's directory, where both products are served."""
+
+_SHARED = ("queue_bytes", "spool_bytes", "dead_letter_bytes")
+"""Bounds of which each of two products has one half, so that neither takes the other's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductConfiguration:
+    """How a daemon delivers to one of Arthur's products.
+
+    Attributes:
+        product: Which of the two.
+        relay: The settings of its pipeline, with those that a daemon requires.
+        credentials: The credentials for it.
+        key_variable: The variable that the key is read from.
+    """
+
+    product: Product
+    relay: RelaySettings
+    credentials: Credentials
+    key_variable: str = "ARTHUR_API_KEY"
+
+    @property
+    def address_variable(self) -> str:
+        """The variable that the product's address is read from."""
+        return "ARTHUR_BASE_URL" if self.product is Product.ENGINE else "ARTHUR_ENDPOINT_URL"
+
+    @property
+    def spool_dir(self) -> Path:
+        """The directory of its spool."""
+        assert self.relay.spool_dir is not None, "the configuration sees to it"
+        return self.relay.spool_dir
+
+    def goes_elsewhere(self, new: ProductConfiguration) -> bool:
+        """Return whether a newer configuration names another Arthur, or another organization."""
+        return any(
+            getattr(self.credentials, name) != getattr(new.credentials, name) for name in _PLACE
+        )
+
+    def needs_restart(self, new: ProductConfiguration) -> list[str]:
+        """Return the variables that a newer configuration changes and a reload can't."""
+        own = {"url": self.address_variable, "api_key": self.key_variable}
+        return [
+            own.get(name, variable)
+            for variable, name in _OF_ARTHUR.items()
+            if (name in _PLACE or self.goes_elsewhere(new))
+            and getattr(self.credentials, name) != getattr(new.credentials, name)
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """The settings and credentials of a daemon.
 
     Attributes:
         daemon: Its own settings.
-        relay: The pipeline's settings, with those that a daemon requires.
-        credentials: Its credentials for Arthur.
-        is_for_engine: Whether it delivers to Arthur Engine, and not to Arthur Scope.
+        relay: The settings of the pipelines, as they were given.
+        products: The products that it delivers to: one or both, Arthur Scope first.
     """
 
     daemon: DaemonSettings
     relay: RelaySettings
-    credentials: Credentials
-    is_for_engine: bool = False
+    products: tuple[ProductConfiguration, ...]
 
     @property
-    def address_variable(self) -> str:
-        """The variable that Arthur's address is read from."""
-        return "ARTHUR_BASE_URL" if self.is_for_engine else "ARTHUR_ENDPOINT_URL"
+    def spool_dir(self) -> Path:
+        """The directory that all spools are in."""
+        assert self.relay.spool_dir is not None, "the loader sees to it"
+        return self.relay.spool_dir
 
     def with_reloaded(self, new: Configuration) -> Configuration:
         """Return this configuration with the reloadable settings of a newer one.
@@ -90,11 +143,18 @@ class Configuration:
         names = _RELOADABLE - (_TLS if self._turns_tls(new) else frozenset())
         changes = {name: getattr(new.daemon, name) for name in names}
         daemon = self.daemon.model_copy(update=changes)
-        check_together(daemon, self.relay)
-        # This Arthur must not see a key for another Arthur, or for another organisation.
-        elsewhere = self._goes_elsewhere(new)
-        credentials = self.credentials if elsewhere else new.credentials
-        return replace(self, daemon=daemon, credentials=credentials)
+        check_together(daemon, self.relay, products=len(self.products))
+        later = {each.product: each for each in new.products}
+        products = []
+        for each in self.products:
+            found = later.get(each.product)
+            # This Arthur must not see a key for another Arthur, or for another organisation.
+            if found is not None and not each.goes_elsewhere(found):
+                found = replace(each, credentials=found.credentials)
+                products.append(found)
+            else:
+                products.append(each)
+        return replace(self, daemon=daemon, products=tuple(products))
 
     def needs_restart(self, new: Configuration) -> list[str]:
         """Return the variables that a newer configuration changes and a reload can't."""
@@ -109,28 +169,26 @@ class Configuration:
             for name in RelaySettings.model_fields
             if getattr(self.relay, name) != getattr(new.relay, name)
         ]
-        names += [
-            new.address_variable if name == "url" else variable
-            for variable, name in _OF_ARTHUR.items()
-            if (name in _PLACE or self._goes_elsewhere(new))
-            and getattr(self.credentials, name) != getattr(new.credentials, name)
-        ]
+        before = {each.product: each for each in self.products}
+        later = {each.product: each for each in new.products}
+        for product in Product:
+            old, found = before.get(product), later.get(product)
+            if old is not None and found is not None:
+                names += old.needs_restart(found)
+            elif (only := old or found) is not None:
+                names.append(only.address_variable)
         return names
 
     def _turns_tls(self, new: Configuration) -> bool:
         """Return whether TLS would be turned on or off; another certificate does neither."""
         return (self.daemon.tls_certificate is None) != (new.daemon.tls_certificate is None)
 
-    def _goes_elsewhere(self, new: Configuration) -> bool:
-        return self.is_for_engine != new.is_for_engine or any(
-            getattr(self.credentials, name) != getattr(new.credentials, name) for name in _PLACE
-        )
-
 
 def reloadable_variables() -> list[str]:
     """Return the variables that a reload applies, sorted, without those for files of secrets."""
     names = [DAEMON_PREFIX + name.upper() for name in _RELOADABLE]
-    return sorted([*names, *(each for each, name in _OF_ARTHUR.items() if name not in _PLACE)])
+    of_arthur = [each for each, name in _OF_ARTHUR.items() if name not in _PLACE]
+    return sorted([*names, *of_arthur, ENGINE_KEY])
 
 
 def unknown_variables(names: Collection[str]) -> Iterator[Unknown]:
@@ -200,28 +258,74 @@ def _load() -> Configuration:
                 f"ARTHUR_RELAY_{name.upper()} does nothing in the daemon, which never looks into"
                 " rows: set it where inferences are captured, and not here."
             )
-    check_together(daemon, relay)
+    are_both = means_both(os.environ)
+    check_together(daemon, relay, products=1 + are_both)
     # Rows without room are refused, so that their sender keeps them; none is dropped.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
+    return Configuration(daemon, relay, _both(relay) if are_both else (_one(relay),))
+
+
+def _one(relay: RelaySettings) -> ProductConfiguration:
+    """Return the configuration of the one product that is served."""
+    insecure = relay.allow_insecure
+    if any(os.environ.get(each, "").strip() for each in (ENGINE_KEY, f"{ENGINE_KEY}_FILE")):
+        raise SettingsError(
+            f"{ENGINE_KEY} is for a daemon that delivers to both products: set ARTHUR_ENDPOINT_URL"
+            " and ARTHUR_BASE_URL; or, for Arthur Engine alone, ARTHUR_BASE_URL and ARTHUR_API_KEY."
+        )
     if means_engine(os.environ):
-        credentials = resolve_engine_credentials(allow_insecure=relay.allow_insecure)
-        return Configuration(daemon, relay.for_engine(), credentials, is_for_engine=True)
-    return Configuration(
-        daemon, relay, credentials_from_environment(allow_insecure=relay.allow_insecure)
+        credentials = resolve_engine_credentials(allow_insecure=insecure)
+        return ProductConfiguration(Product.ENGINE, relay.for_engine(), credentials)
+    credentials = credentials_from_environment(allow_insecure=insecure)
+    return ProductConfiguration(Product.SCOPE, relay, credentials)
+
+
+def _both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfiguration]:
+    """Return the configurations of both products. Scope's spool is where it is without the other.
+
+    Raises:
+        CredentialsError: One of them has no key; the sentence says which.
+    """
+    assert relay.spool_dir is not None, "the caller sees to it"
+    insecure = relay.allow_insecure
+    half = {name: getattr(relay, name) // 2 for name in _SHARED}
+    scope = relay.model_copy(update=half)
+    engine = scope.for_engine().model_copy(update={"spool_dir": relay.spool_dir / ENGINE_DIRECTORY})
+    return (
+        ProductConfiguration(
+            Product.SCOPE, scope, credentials_from_environment(allow_insecure=insecure)
+        ),
+        ProductConfiguration(
+            Product.ENGINE,
+            engine,
+            resolve_engine_credentials(allow_insecure=insecure, key_variable=ENGINE_KEY),
+            ENGINE_KEY,
+        ),
     )
 
 
-def check_together(daemon: DaemonSettings, relay: RelaySettings) -> None:
+def check_together(daemon: DaemonSettings, relay: RelaySettings, *, products: int = 1) -> None:
     """Refuse values that are allowed alone but not together.
+
+    Args:
+        daemon: The daemon's own settings.
+        relay: Those of the pipelines, as they were given.
+        products: How many products share the bounds.
 
     Raises:
         SettingsError: There are such values; the sentence names their variables.
     """
     daemon.check()
-    if daemon.max_body_bytes > relay.spool_bytes // 2:
+    each = "" if products == 1 else ", of which each product has one half"
+    if daemon.max_body_bytes > relay.spool_bytes // products // 2:
         raise SettingsError(
             f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
-            f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes})."
+            f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes}{each})."
+        )
+    if daemon.max_body_bytes > daemon.max_intake_bytes // products:
+        raise SettingsError(
+            f"{DAEMON_PREFIX}MAX_INTAKE_BYTES ({daemon.max_intake_bytes}{each}) has no room for one"
+            f" body ({DAEMON_PREFIX}MAX_BODY_BYTES, {daemon.max_body_bytes})."
         )
     if daemon.listen is not None:
         host, _ = read_address(daemon.listen)

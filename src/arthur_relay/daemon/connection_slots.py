@@ -17,10 +17,10 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable
 
     from arthur_relay.daemon.auth import Endpoint
-    from arthur_relay.daemon.measurements import IntakeCounts
 
 logger = logging.getLogger("arthur_relay.daemon.connections")
 
@@ -46,10 +46,10 @@ class ConnectionSlots:
     Args:
         endpoint: The listener.
         most: The maximum number of connections with slots, and of newcomers; 1 or more.
-        counts: Counts open connections.
+        counts: Counts open connections, by listener.
     """
 
-    def __init__(self, endpoint: Endpoint, most: int, counts: IntakeCounts) -> None:
+    def __init__(self, endpoint: Endpoint, most: int, counts: Counter[str]) -> None:
         self._listener = endpoint.value
         self._most = most
         self._most_newcomers = max(2, most)  # so that a view leaves one for the probes
@@ -66,7 +66,7 @@ class ConnectionSlots:
             logger.warning("a connection is refused: %d others wait for an answer", others)
             return False
         self._newcomers[connection] = None
-        self._counts.connections[self._listener] += 1
+        self._counts[self._listener] += 1
         return True
 
     def make_room(self) -> bool:
@@ -112,7 +112,7 @@ class ConnectionSlots:
             self._newcomers.pop(connection, None)
             self._viewing.pop(connection, None)
             self._settled.discard(connection)
-            self._counts.connections[self._listener] -= 1
+            self._counts[self._listener] -= 1
 
     def _end_first(self, those: Iterable[Connection], why: str) -> bool:
         """Close the first dispensable connection. Returns False when there is none."""

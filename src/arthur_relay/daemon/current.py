@@ -17,7 +17,14 @@ class Current:
     Attributes:
         settings: The daemon's own settings.
         access: Decides who may send.
+        products: How many products share the bounds.
     """
 
     settings: DaemonSettings
     access: Authenticator
+    products: int = 1
+
+    @property
+    def max_intake_bytes(self) -> int:
+        """The bytes of requests' bodies that one product may have in memory at once."""
+        return self.settings.max_intake_bytes // self.products

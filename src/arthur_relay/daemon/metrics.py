@@ -21,9 +21,10 @@ from prometheus_client.registry import Collector
 
 from arthur_relay.daemon.auth import Endpoint
 from arthur_relay.daemon.measurements import QuestionOutcome
+from arthur_relay.product import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from arthur_relay.daemon.measurements import Distribution
     from arthur_relay.daemon.state import DaemonState
@@ -32,6 +33,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Sent whatever the client accepts: OpenMetrics allows no gauge beside a counter of its name."""
 
 PREFIX = "arthur_relay_"
+
+_LABELS = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+
+_OF_THE_WHOLE = frozenset(
+    PREFIX + name for name in ("build_info", "intake_connections", "log_lines_dropped")
+)
+"""Metrics that are the same for both products."""
 
 
 class DaemonCollector(Collector):
@@ -207,17 +215,53 @@ class DaemonCollector(Collector):
         yield info
 
 
+class BothProductsCollector(Collector):
+    """The metrics of both products, told apart by a label. Any thread.
+
+    Those of the daemon as a whole have no such label.
+
+    Args:
+        states: The states of both products.
+        version: This package's version.
+    """
+
+    def __init__(self, states: Sequence[DaemonState], version: str) -> None:
+        self._products = [
+            (_LABELS[state.product], DaemonCollector(state, version)) for state in states
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics."""
+        found: dict[str, Metric] = {}
+        for product, collector in self._products:
+            for metric in collector.collect():
+                first = found.setdefault(metric.name, metric)
+                if metric.name in _OF_THE_WHOLE:
+                    continue
+                labelled = [
+                    each._replace(labels={"product": product, **each.labels})
+                    for each in metric.samples
+                ]
+                first.samples = labelled if first is metric else [*first.samples, *labelled]
+        yield from found.values()
+
+
 class Metrics:
     """The metrics of one daemon, in a registry of their own. Any thread.
 
     Args:
-        state: The daemon's state.
+        states: The states of its products.
         version: This package's version.
     """
 
-    def __init__(self, state: DaemonState, version: str) -> None:
+    def __init__(self, states: Sequence[DaemonState], version: str) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(DaemonCollector(state, version))
+        collector: Collector
+        if len(states) == 1:
+            collector = DaemonCollector(states[0], version)
+        else:
+            collector = BothProductsCollector(states, version)
+        self._registry.register(collector)
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:

@@ -24,6 +24,11 @@ FOR_ENGINE: Final = (
     " for anything else ask the Engine itself"
 )
 
+FOR_BOTH: Final = (
+    "this is an arthur-relay daemon: it takes inferences for Arthur Scope, and traces and feedback"
+    " for Arthur Engine; for anything else ask the Engine itself"
+)
+
 OF_ENGINE: Final = ("/api/v1/{path:path}", "/api/v2/{path:path}", "/v1/{path:path}")
 """The paths of Arthur Engine's API, and of OpenTelemetry's."""
 

@@ -130,8 +130,8 @@ class BodyRoom:
 
         Else a client that announces much and sends nothing would block others.
         """
-        bodies, limits = self.bodies, self.bodies.current.settings
-        if size > limits.max_body_bytes:
+        bodies = self.bodies
+        if size > bodies.current.settings.max_body_bytes:
             raise bodies.too_large()
-        if bodies.counts.body_bytes + size - self.size > limits.max_intake_bytes:
+        if bodies.counts.body_bytes + size - self.size > bodies.current.max_intake_bytes:
             raise BodyError(503, "too much is coming in at once", retry_after_seconds=1)

@@ -7,16 +7,16 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
-from arthur_relay.accounting import ModelLedger
-from arthur_relay.daemon.api import Api, create_app
+from arthur_relay.daemon.api import create_app
 from arthur_relay.daemon.auth import Authenticator, Endpoint, read_tokens
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.configuration import (
+    ENGINE_DIRECTORY,
     check_listener,
     environment_unless_refused,
     unknown_variables,
@@ -25,11 +25,16 @@ from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.directory_lock import hold_directory
-from arthur_relay.daemon.intake import Handover, Intake
-from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.logs import set_level
-from arthur_relay.daemon.models import InquiryLog, Models
-from arthur_relay.daemon.other_routes import ALL, FOR_ENGINE, FOR_SCOPE, OF_ENGINE, other_routes
+from arthur_relay.daemon.other_routes import (
+    ALL,
+    FOR_BOTH,
+    FOR_ENGINE,
+    FOR_SCOPE,
+    OF_ENGINE,
+    other_routes,
+)
+from arthur_relay.daemon.product_service import ProductService
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.signals import Signals
@@ -42,18 +47,13 @@ from arthur_relay.daemon.sockets import (
     refuse_in_spool,
     shown,
 )
-from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase
+from arthur_relay.daemon.spool_files import move_engine_files
+from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase, liveness
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
-from arthur_relay.daemon.tasks import Tasks
-from arthur_relay.daemon.traces_api import TracesApi
-from arthur_relay.daemon.traces_intake import TracesIntake
 from arthur_relay.daemon.views import probe_routes, view_routes
-from arthur_relay.destinations.engine.client import EngineDestination
-from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.http_server.server import HttpServer
-from arthur_relay.worker.host import StandingHost
-from arthur_relay.worker.pipeline import Pipeline
+from arthur_relay.product import Product
 
 if TYPE_CHECKING:
     import ssl
@@ -71,11 +71,6 @@ STATUS_SECONDS = 10.0
 
 ANSWER_SECONDS = 5.0
 """How long the shutdown waits for requests in progress."""
-
-LAST_SECONDS = 2.0
-LAST_SHARE = 0.4
-"""The last part of the shutdown, in seconds at most and as a share of its time: requests to Arthur
-that are in flight end in it, and no other one starts."""
 
 
 class Daemon:
@@ -100,14 +95,17 @@ class Daemon:
         self._environment = environment
         self._log = log
         self._notifier = Notifier.of(environment)
-        self._current = Current(configuration.daemon, self._read_access(configuration.daemon))
+        self._current = Current(
+            configuration.daemon,
+            self._read_access(configuration.daemon),
+            products=len(configuration.products),
+        )
         self._tls = load_tls(configuration.daemon)
-        self._pipeline: Pipeline
         self._most_connections: int
-        self._destination: ScopeDestination | EngineDestination  # used by the worker's loop
-        self._known_spans = KnownSpans()
+        self._connections: Counter[str] = Counter()
+        self._services: list[ProductService] = []
         self._passed_tcp: list[tuple[str, str]] = []
-        self.state: DaemonState
+        self.phase = Phase.STARTING
 
     async def run(self) -> int:
         """Serve until a signal asks to stop. Returns the process's exit status.
@@ -115,18 +113,15 @@ class Daemon:
         Raises:
             ConfigurationError: The spool, a socket or a file can't be used.
         """
-        settings, relay = self._configuration.daemon, self._configuration.relay
-        assert relay.spool_dir is not None, "the configuration sees to it"
         with ExitStack() as stack, Signals() as signals:
-            for lock in hold_directory(relay.spool_dir):
-                stack.callback(lock.release)
-            unix, tcp, views = self._listen(settings, stack)
-            self._start_pipeline(stack)
+            self._hold_spools(stack)
+            unix, tcp, views = self._listen(self._configuration.daemon, stack)
+            self._start_services(stack)
             servers = self._servers(unix, tcp, views)
             for server in servers.values():
                 server.start()
             beat = asyncio.create_task(self._beat())
-            self.state.phase = Phase.RUNNING
+            self._enter(Phase.RUNNING)
             self._report_start(unix, tcp, views)
             try:
                 await self._serve(signals)
@@ -136,39 +131,43 @@ class Daemon:
                 with suppress(asyncio.CancelledError):
                     await beat
 
-    def _start_pipeline(self, stack: ExitStack) -> None:
-        relay = self._configuration.relay
-        destination: ScopeDestination | EngineDestination
-        if self._configuration.is_for_engine:
-            relay = relay.model_copy(update={"on_dead_letter": self._known_spans.on_dead_letter})
-            destination = EngineDestination.of(self._configuration.credentials, relay)
-        else:
-            destination = ScopeDestination.of(self._configuration.credentials, relay)
-        self._destination = destination
-        pipeline = self._pipeline = Pipeline.build(
-            relay, destination, host=StandingHost(), by_model=ModelLedger()
-        )
-        self.state = DaemonState(
-            self._current,
-            self._configuration.relay,
-            pipeline,
-            destination.name,
-            self._log,
-        )
-        stack.enter_context(self.state.seen.recent_errors.listening())
-        pipeline.inquiries.observers.append(InquiryLog(self.state.seen.questions))
-        pipeline.start()
-        stack.callback(self._end_pipeline)
-        error = pipeline.wait_until_ready()
-        if isinstance(error, ConfigurationError):
-            raise error
-        if error is not None:
-            raise ConfigurationError(f"The daemon can't start: {type(error).__name__}: {error}")
+    @property
+    def _states(self) -> list[DaemonState]:
+        return [service.state for service in self._services]
 
-    def _end_pipeline(self) -> None:
-        """End the worker at once, if it has not ended already."""
-        self._pipeline.begin_shutdown()
-        self._pipeline.finish_shutdown(time.monotonic())
+    def _enter(self, phase: Phase) -> None:
+        """Enter a phase, which the views show."""
+        self.phase = phase
+        for state in self._states:
+            state.phase = phase
+
+    def _hold_spools(self, stack: ExitStack) -> None:
+        """Lock the directories of the spools, and put each file where its product's pipeline looks.
+
+        Raises:
+            ConfigurationError: One can't be used.
+        """
+        whole = self._configuration.spool_dir
+        own = {each.product: each.spool_dir for each in self._configuration.products}
+        for directory in dict.fromkeys([whole, *own.values()]):
+            for lock in hold_directory(directory):
+                stack.callback(lock.release)
+        if (engine := own.get(Product.ENGINE)) is not None:
+            for source in (whole, whole / ENGINE_DIRECTORY):
+                move_engine_files(source, engine)
+
+    def _start_services(self, stack: ExitStack) -> None:
+        """Start the pipelines.
+
+        Raises:
+            ConfigurationError: One can't start.
+        """
+        for each in self._configuration.products:
+            service = ProductService(each, self._current, self._connections, self._log)
+            self._services.append(service)
+            stack.enter_context(service.state.seen.recent_errors.listening())
+            stack.callback(service.end)
+            service.start()
 
     def _listen(
         self, settings: DaemonSettings, stack: ExitStack
@@ -194,8 +193,7 @@ class Daemon:
                 for each in found:
                     stack.callback(each.close)
         if not unix and settings.socket is not None:
-            assert self._configuration.relay.spool_dir is not None, "the configuration sees to it"
-            refuse_in_spool(settings.socket, self._configuration.relay.spool_dir)
+            refuse_in_spool(settings.socket, self._configuration.spool_dir)
             unix.append(
                 listen_unix(settings.socket, mode=settings.socket_mode, group=settings.socket_group)
             )
@@ -204,12 +202,13 @@ class Daemon:
             stack.callback(one.remove)
         if not (unix or tcp):
             raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
-        refuse_own_address(
-            self._configuration.credentials.url,
-            [one.path or one.listener.getsockname() for one in unix],
-            [each.getsockname()[:2] for each in (*tcp, *views)],
-            variable=self._configuration.address_variable,
-        )
+        for product in self._configuration.products:
+            refuse_own_address(
+                product.credentials.url,
+                [one.path or one.listener.getsockname() for one in unix],
+                [each.getsockname()[:2] for each in (*tcp, *views)],
+                variable=product.address_variable,
+            )
         return unix, tcp, views
 
     def _check_passed(self, settings: DaemonSettings) -> None:
@@ -227,13 +226,12 @@ class Daemon:
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> dict[Endpoint, HttpServer]:
-        state = self.state
         self._most_connections = connections_that_fit(
             self._configuration.daemon.max_connections,
             listeners=sum(map(bool, (unix, tcp, views))),
         )
         api = self._api_routes()
-        probes, others = probe_routes(state), view_routes(state)
+        probes, others = probe_routes(self._states), view_routes(self._states)
         found = {}
         if unix:
             sockets = [each.listener for each in unix]
@@ -246,15 +244,15 @@ class Daemon:
         return found
 
     def _api_routes(self) -> list[BaseRoute]:
-        """Return the routes of the API whose rows are delivered."""
-        pipeline, counts = self._pipeline, self.state.counts
-        worker = Handover(pipeline.ingest)
-        models = Models(pipeline, self._configuration.relay.connect_timeout_seconds)
-        if self._configuration.is_for_engine:
-            traces = TracesIntake(worker, self._current, counts, Tasks(models), self._known_spans)
-            return [*TracesApi(self._current, traces).routes(), *other_routes(ALL, FOR_ENGINE)]
-        intake = Intake(worker, self._current, counts, models)
-        return [*Api(self._current, intake, models).routes(), *other_routes(OF_ENGINE, FOR_SCOPE)]
+        """Return the routes of the APIs whose rows are delivered."""
+        own = [route for service in self._services for route in service.api_routes()]
+        match [state.product for state in self._states]:
+            case [Product.SCOPE]:
+                return [*own, *other_routes(OF_ENGINE, FOR_SCOPE)]
+            case [Product.ENGINE]:
+                return [*own, *other_routes(ALL, FOR_ENGINE)]
+            case _:
+                return [*own, *other_routes(OF_ENGINE, FOR_BOTH)]
 
     def _server(
         self,
@@ -263,7 +261,7 @@ class Daemon:
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None = None,
     ) -> HttpServer:
-        slots = ConnectionSlots(endpoint, self._most_connections, self.state.counts)
+        slots = ConnectionSlots(endpoint, self._most_connections, self._connections)
         browsers = Browsers(endpoint, self._current, socket.gethostname().lower())
         app = create_app(routes, browsers, self._current)
         return HttpServer(
@@ -287,10 +285,9 @@ class Daemon:
     ) -> int:
         """Become unready, close the intake, then end deliveries. Returns the exit status."""
         deadline = time.monotonic() + self._configuration.relay.shutdown_timeout_seconds
-        self.state.phase = Phase.DRAINING
+        self._enter(Phase.DRAINING)
         self._notifier.stopping("Stopping: no more rows are taken.")
         logger.info("stopping: no more rows are taken, what waits is delivered until the deadline")
-        pipeline = self._pipeline
         drain = asyncio.create_task(self._drain(servers, unix, deadline))
         again = asyncio.create_task(signals.again.wait())
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
@@ -302,17 +299,19 @@ class Daemon:
             logger.warning("stopping at once: told so a second time")
             for server in servers.values():
                 server.stop_accepting()
-        await asyncio.to_thread(pipeline.finish_shutdown, time.monotonic())
+        await asyncio.gather(*(asyncio.to_thread(service.end) for service in self._services))
         for server in servers.values():
             server.stop_accepting()
             await server.finish(0.0 if forced else 0.5)
-        totals = pipeline.ledger.totals()
-        logger.info(
-            "stopped: %d rows were delivered, %d rejected, %d stay in the spool",
-            totals.delivered,
-            totals.rejected,
-            totals.pending,
-        )
+        for state, of_product in self._named_states():
+            totals = state.pipeline.ledger.totals()
+            logger.info(
+                "stopped: %d rows%s were delivered, %d rejected, %d stay in the spool",
+                totals.delivered,
+                of_product,
+                totals.rejected,
+                totals.pending,
+            )
         return 1 if forced else 0
 
     async def _drain(
@@ -326,42 +325,26 @@ class Daemon:
         # The worker keeps running, because the answers to these requests wait for its commits.
         seconds = min(ANSWER_SECONDS, (deadline - time.monotonic()) / 2)
         await asyncio.gather(*(server.finish(seconds) for server in intake))
-        flushed = asyncio.wrap_future(self._pipeline.begin_flush(urgent=True))
-        last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
-                await asyncio.shield(flushed)
-        # A request that is cut off may have arrived, and its rows would be sent again. This is also
-        # for the rows of earlier processes, because the flush does not wait for those.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await asyncio.wrap_future(self._pipeline.begin_pause())
-        self._pipeline.begin_shutdown()
-        if flushed.done():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await asyncio.shield(asyncio.wrap_future(self._pipeline.closing.done))
+        await asyncio.gather(*(service.drain(deadline) for service in self._services))
 
     async def _beat(self) -> None:
-        """Check both loops, and notify the service manager while they run."""
-        state = self.state
+        """Check all loops, and notify the service manager while they run."""
         interval = watchdog_seconds(self._environment, os.getpid())
         pause = BEAT_SECONDS if interval is None else min(BEAT_SECONDS, interval)
         reported_at = time.monotonic()
 
-        def beat() -> None:
-            state.beat_at = time.monotonic()
-
         while True:
             before = time.monotonic()
-            self._pipeline.call(beat)
+            for service in self._services:
+                service.check_loop()
             await asyncio.sleep(pause)
             now = time.monotonic()
-            state.lag_seconds = max(0.0, now - before - pause)
-            state.take_point()
-            if interval is not None and state.liveness()[0]:
+            for state in self._states:
+                state.lag_seconds = max(0.0, now - before - pause)
+                state.take_point()
+            if interval is not None and liveness(self._states)[0]:
                 self._notifier.watchdog()
-            if now - reported_at >= STATUS_SECONDS and state.phase is Phase.RUNNING:
+            if now - reported_at >= STATUS_SECONDS and self.phase is Phase.RUNNING:
                 reported_at = now
                 self._notifier.status(self._status())
 
@@ -382,9 +365,9 @@ class Daemon:
         fixed = old.needs_restart(new)
         self._configuration = merged
         self._current.settings, self._current.access = merged.daemon, access
-        credentials = merged.credentials
-        # Connections too, whether or not the credentials differ.
-        self._pipeline.call(partial(self._destination.renew, credentials))
+        for service, product in zip(self._services, merged.products, strict=True):
+            # Connections too, whether or not the credentials differ.
+            service.renew(product.credentials)
         set_level(self._configuration.daemon.log_level)
         logger.info(
             "reloaded: tokens, certificate, credentials, limits and log level are those of now"
@@ -402,8 +385,17 @@ class Daemon:
         )
 
     def _status(self) -> str:
-        totals = self._pipeline.ledger.totals()
-        return f"{totals.pending} rows wait, {totals.delivered} are delivered."
+        found = [state.pipeline.ledger.totals() for state in self._states]
+        waiting, delivered = (
+            sum(each.pending for each in found),
+            sum(each.delivered for each in found),
+        )
+        return f"{waiting} rows wait, {delivered} are delivered."
+
+    def _named_states(self) -> list[tuple[DaemonState, str]]:
+        """Return the states, each with words that say whose it is, where there are two."""
+        two = len(self._services) > 1
+        return [(state, f" for {state.product}" if two else "") for state in self._states]
 
     def _report_start(
         self,
@@ -411,7 +403,6 @@ class Daemon:
         tcp: Sequence[socket.socket],
         views: Sequence[socket.socket],
     ) -> None:
-        totals = self._pipeline.ledger.totals()
         for one in unix:
             logger.info("taking rows on the socket %s", one)
         if tcp:
@@ -424,9 +415,11 @@ class Daemon:
             logger.info("taking rows on %s (%s) from %s", shown(tcp), secure, who)
         if views:
             logger.info("health and metrics are on %s", shown(views))
-        logger.info(
-            "ready: %d rows of earlier processes wait in the spool, all go to %s",
-            totals.pending,
-            self.state.destination,
-        )
+        for state, of_product in self._named_states():
+            logger.info(
+                "ready: %d rows%s of earlier processes wait in the spool, all go to %s",
+                state.pipeline.ledger.totals().pending,
+                of_product,
+                state.destination,
+            )
         self._notifier.ready(self._status())

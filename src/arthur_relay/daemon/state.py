@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.measurements import IntakeCounts, Observations, Point
+from arthur_relay.product import Product
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from arthur_relay.accounting import Accounts
     from arthur_relay.daemon.current import Current
@@ -59,7 +60,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class DaemonState:
-    """What the views read. Any thread; never blocks.
+    """What the views read of a product. Any thread; never blocks.
 
     Attributes:
         current: The daemon's own settings, as they are now.
@@ -73,6 +74,7 @@ class DaemonState:
         lag_seconds: How late the intake's loop was lately.
         beat_at: When the worker's loop last ran, on `time.monotonic()`'s scale.
         seen: What was measured of requests.
+        product: The product.
     """
 
     current: Current
@@ -86,6 +88,7 @@ class DaemonState:
     lag_seconds: float = 0.0
     beat_at: float = field(default_factory=time.monotonic)
     seen: Observations = field(default_factory=Observations)
+    product: Product = Product.SCOPE
     _letters: Mapping[str, int] | None = None
     _letters_until: float = 0.0
 
@@ -178,6 +181,31 @@ class DaemonState:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."
+
+
+def liveness(states: Sequence[DaemonState]) -> tuple[bool, str]:
+    """Return whether all loops run, and a sentence."""
+    found = [state.liveness() for state in states]
+    return all(good for good, _ in found), _joined(states, found)
+
+
+def readiness(states: Sequence[DaemonState]) -> tuple[bool, str]:
+    """Return whether rows of any product are taken in, and a sentence for each product.
+
+    Else a product whose spool is full would keep the rows of the other out.
+    """
+    found = [state.readiness() for state in states]
+    return any(good for good, _ in found), _joined(states, found)
+
+
+def _joined(states: Sequence[DaemonState], found: Sequence[tuple[bool, str]]) -> str:
+    """Return one sentence where all have the same, else each product's."""
+    sentences = dict.fromkeys(sentence for _, sentence in found)
+    if len(sentences) == 1:
+        return next(iter(sentences))
+    return " ".join(
+        f"{state.product}: {sentence}" for state, (_, sentence) in zip(states, found, strict=True)
+    )
 
 
 def _sentence(refusal: IngestRefusal) -> str:

@@ -15,7 +15,7 @@ from arthur_relay.daemon.state import Phase
 from arthur_relay.stats import HealthStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from arthur_relay.accounting import Accounts
     from arthur_relay.daemon.measurements import Distribution, Point
@@ -37,11 +37,19 @@ RATE_SECONDS = 10.0
 """The seconds over which rates are averaged."""
 
 
-def status(state: DaemonState, version: str) -> dict[str, Any]:
-    """Return the document. It reads a file, so it is not for an event loop's thread.
+def status(states: Sequence[DaemonState], version: str) -> dict[str, Any]:
+    """Return the document. It reads files, so it is not for an event loop's thread.
 
-    Ratios are in 0..1, durations in seconds, times in ISO 8601; unknown values are null.
+    Ratios are in 0..1, durations in seconds, times in ISO 8601; unknown values are null. Where the
+    daemon delivers to both products, the document is the first one's, and `products` has both.
     """
+    documents = [_of_product(state, version) for state in states]
+    if len(documents) == 1:
+        return documents[0]
+    return {**documents[0], "products": documents}
+
+
+def _of_product(state: DaemonState, version: str) -> dict[str, Any]:
     live, ready, health = state.liveness(), state.readiness(), state.health()
     accounts, queue, points = state.accounts(), state.queue(), state.seen.history.points()
     letters, settings = state.dead_letters() or {}, state.current.settings
@@ -52,6 +60,7 @@ def status(state: DaemonState, version: str) -> dict[str, Any]:
         "pid": os.getpid(),
         "now": _moment(time.time()),
         "uptime_seconds": time.monotonic() - state.started_at,
+        "product": state.product.value,
         "destination": state.destination,
         "listens": {
             "socket": None if settings.socket is None else str(settings.socket),

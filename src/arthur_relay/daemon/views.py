@@ -15,9 +15,12 @@ from starlette.routing import Route
 
 from arthur_relay.daemon.metrics import CONTENT_TYPE, Metrics
 from arthur_relay.daemon.responses import answer_json
+from arthur_relay.daemon.state import liveness, readiness
 from arthur_relay.daemon.status import status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
@@ -49,7 +52,7 @@ class Page:
         return HTMLResponse(self._html, headers=self._headers)
 
 
-def probe_routes(state: DaemonState) -> list[BaseRoute]:
+def probe_routes(states: Sequence[DaemonState]) -> list[BaseRoute]:
     """Return the probes' routes, which are on every listener and require no token."""
 
     def answer(found: tuple[bool, str]) -> Response:
@@ -58,18 +61,18 @@ def probe_routes(state: DaemonState) -> list[BaseRoute]:
         return answer_json(body, 200 if good else 503)
 
     async def healthz(request: Request) -> Response:  # noqa: ARG001 - Starlette's
-        return answer(state.liveness())
+        return answer(liveness(states))
 
     async def readyz(request: Request) -> Response:  # noqa: ARG001 - Starlette's
-        return answer(state.readiness())
+        return answer(readiness(states))
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
 
-def view_routes(state: DaemonState) -> list[BaseRoute]:
+def view_routes(states: Sequence[DaemonState]) -> list[BaseRoute]:
     """Return the other views' routes, which are on the socket and the views' own port only."""
     own_version = _version()
-    metrics, page = Metrics(state, own_version), Page()
+    metrics, page = Metrics(states, own_version), Page()
     fresh = {"Cache-Control": "no-store"}
 
     # In threads, because both read the dead letters' file.
@@ -77,7 +80,7 @@ def view_routes(state: DaemonState) -> list[BaseRoute]:
         return Response(await run_in_threadpool(metrics.render), headers=_typed(fresh))
 
     async def show_status(request: Request) -> Response:  # noqa: ARG001 - Starlette's
-        found = await run_in_threadpool(status, state, own_version)
+        found = await run_in_threadpool(status, states, own_version)
         return answer_json(found, headers=fresh)
 
     async def show_page(request: Request) -> Response:  # noqa: ARG001 - Starlette's

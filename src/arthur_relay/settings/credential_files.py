@@ -9,7 +9,11 @@ from pathlib import Path
 
 from arthur_relay.errors import CredentialsError
 
-_SECRETS = {"ARTHUR_API_KEY": "arthur-api-key", "ARTHUR_PASSWORD": "arthur-password"}
+_SECRETS = {
+    "ARTHUR_API_KEY": "arthur-api-key",
+    "ARTHUR_ENGINE_API_KEY": "arthur-engine-api-key",
+    "ARTHUR_PASSWORD": "arthur-password",
+}
 """The variables whose values can be in a file, with the names of systemd's credentials."""
 
 DIRECTORY = "CREDENTIALS_DIRECTORY"

@@ -99,6 +99,11 @@ def inspect_spools(directory: Path) -> list[Finding]:
     return [_inspect(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
 
 
+def inspect_file(path: Path) -> Finding:
+    """Inspect one spool file, whose lock the caller holds."""
+    return _read(path)
+
+
 def is_held(lock: Path) -> bool:
     """Return whether a running process holds a lock file, which may not exist.
 
