@@ -181,6 +181,11 @@ def means_both(environment: Mapping[str, str]) -> bool:
     )
 
 
+def has_engine_key(environment: Mapping[str, str]) -> bool:
+    """Return whether the environment has a key for the Engine beside that for Scope."""
+    return any(environment.get(each, "").strip() for each in (ENGINE_KEY, f"{ENGINE_KEY}_FILE"))
+
+
 def resolve_engine_credentials(
     *,
     url: str | None = None,

@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import re
 import signal
-from contextlib import ExitStack
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
-from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import PATIENT, DaemonProcess, arrived, row
 from tests.daemon.traces import PROTOBUF, TRACES, body, hex_id, stored
-from tests.waiting import wait_for
+from tests.waiting import SECONDS, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import httpx
 
-
-@pytest.fixture
-def engine() -> Iterator[ArthurSandbox]:
-    """The sandbox whose Engine is delivered to; the other one's Scope is."""
-    with ArthurSandbox() as running:
-        yield running
-
-
-@pytest.fixture
-def start_both(
-    sandbox: ArthurSandbox, engine: ArthurSandbox, tmp_path: Path
-) -> Iterator[Callable[..., DaemonProcess]]:
-    """Return a function that starts a daemon for both."""
-    found = engine.engine_environment()
-    both = {
-        "ARTHUR_BASE_URL": found["ARTHUR_BASE_URL"],
-        "ARTHUR_ENGINE_API_KEY": found["ARTHUR_API_KEY"],
-    }
-    with ExitStack() as stack:
-
-        def start_one(*arguments: str, **variables: str) -> DaemonProcess:
-            given = {**both, **variables}
-            return stack.enter_context(
-                DaemonProcess(sandbox, tmp_path, *arguments, variables=given)
-            )
-
-        yield start_one
+    from arthur_relay.sandbox import ArthurSandbox
 
 
 def wait_until_both_ready(daemon: DaemonProcess) -> DaemonProcess:
@@ -226,6 +200,68 @@ def test_the_views_show_both(
     assert "arthur_relay_intake_connections 1.0" in text
     names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(names) == len(set(names)), "each metric is described once"
+
+
+def test_top_shows_both(
+    start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    found = run_command(daemon, "top", "--once", "--socket", str(daemon.socket))
+    assert found.returncode == 0, found.stderr
+    for product, destination in (("Scope", sandbox.url), ("Engine", engine.url)):
+        assert f"Arthur {product}, {destination}" in found.stdout
+
+
+def test_a_check_looks_at_both(
+    start_both: Callable[..., DaemonProcess], engine: ArthurSandbox, tmp_path: Path
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    other = {
+        "ARTHUR_RELAY_DAEMON_SOCKET": str(daemon.socket.with_name("other.sock")),
+        "ARTHUR_RELAY_SPOOL_DIR": str(tmp_path / "other"),
+    }
+    found = run_command(daemon, "check", "--daemon", **other)
+    assert found.returncode == 0, found.stdout
+    text = " ".join(found.stdout.split())
+    assert "Arthur Scope and Arthur Engine: each has a pipeline" in text
+    assert f"Arthur Engine at {engine.url}" in text
+    assert "There is an API key (ARTHUR_ENGINE_API_KEY)" in text
+
+
+def test_dead_letters_are_of_the_product_that_the_spool_is_of(
+    start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    engine.faults.status(413, times=1)
+    sandbox.faults.fail_rows(every=1, status=422, times=1)
+    client = daemon.client()
+    assert (send_rows(client, sandbox, "a"), send_spans(client, engine, 1)) == (207, 200)
+
+    def kept() -> list[int]:
+        found = client.get("/status").json()["products"]
+        return [each["dead_letters"]["kept"] for each in found]
+
+    wait_for(lambda: kept() == [1, 1])
+    for directory in (daemon.spool, daemon.spool / "engine"):
+        place = {"ARTHUR_RELAY_SPOOL_DIR": str(directory)}
+        found = run_command(daemon, "dead-letters", "replay", **place)
+        assert "1 of 1 dead letters were delivered" in found.stdout, found
+    assert arrived(sandbox) == ["a"]
+    assert stored(engine) == [hex_id(1)]
+
+
+def run_command(
+    daemon: DaemonProcess, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a daemon's environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "arthur_relay.cli", *arguments],
+        env={**daemon.environment, "COLUMNS": "200", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
 
 
 def test_a_reload_renews_the_keys_of_both(

@@ -243,7 +243,12 @@ def _check_trust(report: Report, configuration: ProductConfiguration) -> bool:
 def _check_arthur(report: Report, configuration: ProductConfiguration) -> None:
     settings = configuration.relay
     if configuration.product is Product.ENGINE:
-        if check_engine_settings(report, settings, configuration.credentials):
+        if check_engine_settings(
+            report,
+            settings,
+            configuration.credentials,
+            key_variable=configuration.key_variable,
+        ):
             named = os.environ.get("ARTHUR_TASK_ID", "").strip()
             ask_engine(report, settings, configuration.credentials, named)
         return

@@ -17,6 +17,7 @@ from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
 from arthur_relay.cli.questions import may_read_spans
 from arthur_relay.cli.target import READING_ROLES, Target, other_product
+from arthur_relay.cli.top_view import products_of
 from arthur_relay.credentials import socket_path
 from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
 from arthur_relay.dead_letters.stores import AllStores, open_stores
@@ -232,7 +233,11 @@ def _ours(letters: Kept, target: Target) -> Kept:
     path = socket_path(url)
     if path is not None:  # a relay: its own destination counts
         with suppress(NoAnswerError):
-            url = str(Daemon(path).status().get("destination", url))
+            status = Daemon(path).status()
+            of_product = [
+                each for each in products_of(status) if each.get("product") == target.product
+            ]
+            url = str((of_product or [status])[0].get("destination", url))
     ours = [pair for pair in letters if pair[1].destination == url]
     others = Counter(letter.destination for _, letter in letters if letter.destination != url)
     for destination, count in others.items():

@@ -13,6 +13,7 @@ from arthur_relay.credentials import (
     ENGINE_KEY,
     Credentials,
     credentials_from_environment,
+    has_engine_key,
     is_loopback,
     means_both,
     means_engine,
@@ -268,7 +269,7 @@ def _load() -> Configuration:
 def _one(relay: RelaySettings) -> ProductConfiguration:
     """Return the configuration of the one product that is served."""
     insecure = relay.allow_insecure
-    if any(os.environ.get(each, "").strip() for each in (ENGINE_KEY, f"{ENGINE_KEY}_FILE")):
+    if has_engine_key(os.environ):
         raise SettingsError(
             f"{ENGINE_KEY} is for a daemon that delivers to both products: set ARTHUR_ENDPOINT_URL"
             " and ARTHUR_BASE_URL; or, for Arthur Engine alone, ARTHUR_BASE_URL and ARTHUR_API_KEY."
