@@ -232,7 +232,7 @@ def test_dead_letters_are_of_the_product_that_the_spool_is_of(
     start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
 ) -> None:
     daemon = wait_until_both_ready(start_both())
-    engine.faults.status(413, times=1)
+    engine.faults.fail_rows(every=1)
     sandbox.faults.fail_rows(every=1, status=422, times=1)
     client = daemon.client()
     assert (send_rows(client, sandbox, "a"), send_spans(client, engine, 1)) == (207, 200)
@@ -242,6 +242,7 @@ def test_dead_letters_are_of_the_product_that_the_spool_is_of(
         return [each["dead_letters"]["kept"] for each in found]
 
     wait_for(lambda: kept() == [1, 1])
+    engine.faults.reset()
     for directory in (daemon.spool, daemon.spool / "engine"):
         place = {"ARTHUR_RELAY_SPOOL_DIR": str(directory)}
         found = run_command(daemon, "dead-letters", "replay", **place)
@@ -288,17 +289,27 @@ def test_a_reload_renews_the_keys_of_both(
     wait_for(lambda: arrived(sandbox) == ["a"])
 
 
-def test_without_the_engine_s_key_it_says_what_to_set(
-    start_both: Callable[..., DaemonProcess],
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("ARTHUR_BASE_URL", "ARTHUR_BASE_URL is not set, and ARTHUR_ENGINE_API_KEY is set"),
+        ("ARTHUR_API_KEY", "or set ARTHUR_API_KEY in the environment. (ARTHUR_ENGINE_API_KEY is"),
+    ],
+)
+def test_what_is_missing_for_one_product_is_told(
+    missing: str, said: str, start_both: Callable[..., DaemonProcess]
 ) -> None:
-    daemon = start_both(ARTHUR_ENGINE_API_KEY="")
+    daemon = start_both(**{missing: "", "ARTHUR_LOGIN": ""})
     assert daemon.end(None) == 2
-    assert "set ARTHUR_ENGINE_API_KEY (or" in daemon.log
+    assert said in " ".join(daemon.log.split())
 
 
-def test_the_engine_s_key_alone_does_not_mean_both(
-    start_both: Callable[..., DaemonProcess],
+def test_without_the_engine_s_own_key_the_engine_alone_is_served(
+    start_both: Callable[..., DaemonProcess], engine: ArthurSandbox
 ) -> None:
-    daemon = start_both(ARTHUR_ENDPOINT_URL="")
-    assert daemon.end(None) == 2
-    assert "ARTHUR_ENGINE_API_KEY is for a daemon that delivers to both" in daemon.log
+    key = engine.engine_environment()["ARTHUR_API_KEY"]
+    alone = {"ARTHUR_ENGINE_API_KEY": "", "ARTHUR_API_KEY": key, "ARTHUR_MODEL_ID": ""}
+    daemon = start_both(**alone).wait_until_ready()
+    assert "products" not in daemon.client().get("/status").json()
+    assert send_spans(daemon.client(), engine, 1) == 200
+    wait_for(lambda: stored(engine) == [hex_id(1)])

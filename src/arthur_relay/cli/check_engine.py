@@ -144,7 +144,12 @@ def _warn_of_variables_for_scope(report: Report, url: str) -> None:
     names = ("ARTHUR_ENDPOINT_URL", "ARTHUR_LOGIN", "ARTHUR_PASSWORD", "ARTHUR_ORGANIZATION_ID")
     for name in names:
         if os.environ.get(name, "").strip() not in ("", DEFAULT_URL):
-            hint = f": the Engine's address is {url} (ARTHUR_BASE_URL)" if name in names[:1] else ""
+            hint = (
+                f": the Engine's address is {url} (ARTHUR_BASE_URL); a daemon for both products"
+                " needs ARTHUR_ENGINE_API_KEY"
+                if name in names[:1]
+                else ""
+            )
             report.warn("Variable", f"{name} is for Arthur Scope, and not used{hint}.")
 
 

@@ -10,7 +10,6 @@ from arthur_relay.credentials import (
     ENGINE_KEY,
     Credentials,
     credentials_from_environment,
-    has_engine_key,
     means_both,
     means_engine,
     resolve_engine_credentials,
@@ -57,7 +56,7 @@ class Target:
         """
         insecure = settings.allow_insecure
         try:
-            if means_both(os.environ) and has_engine_key(os.environ):
+            if means_both(os.environ):
                 if settings.spool_dir is None or settings.spool_dir.name != ENGINE_DIRECTORY:
                     return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))
                 found = resolve_engine_credentials(allow_insecure=insecure, key_variable=ENGINE_KEY)
