@@ -175,10 +175,16 @@ def means_engine(environment: Mapping[str, str]) -> bool:
 
 
 def means_both(environment: Mapping[str, str]) -> bool:
-    """Return whether the environment has the addresses of both products, as a daemon for both."""
-    return all(
-        environment.get(name, "").strip() for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_BASE_URL")
-    )
+    """Return whether the environment is that of a daemon for both products.
+
+    It then has a key for the Engine beside that for Scope. The addresses don't say it: the one of
+    Scope is often set where the Engine alone is meant.
+
+    Raises:
+        CredentialsError: It has the Engine's key twice.
+    """
+    given = environment.get(ENGINE_KEY, "").strip() != ""
+    return secret_file(ENGINE_KEY, environment) is not None or given
 
 
 def resolve_engine_credentials(
@@ -206,12 +212,6 @@ def resolve_engine_credentials(
     key = _header_value(key_variable, found if api_key is None else {key_variable: api_key})
     if not key and checked.startswith(UNIX):
         key = _ANY_KEY
-    if not key and key_variable == ENGINE_KEY:
-        raise CredentialsError(
-            "No key for Arthur Engine was given: set ARTHUR_ENGINE_API_KEY (or"
-            " ARTHUR_ENGINE_API_KEY_FILE). Where ARTHUR_ENDPOINT_URL and ARTHUR_BASE_URL are both"
-            " set, ARTHUR_API_KEY is the key for Arthur Scope alone."
-        )
     if not key:
         raise CredentialsError(
             "No key for Arthur Engine was given: give api_key=..., or set ARTHUR_API_KEY in the"

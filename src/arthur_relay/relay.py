@@ -21,10 +21,10 @@ from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
+from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.inference import DESCRIPTION, SCORE, CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
-from arthur_relay.product import Product, product_of_row
 from arthur_relay.row import NO_HISTORY, History, Row
 from arthur_relay.settings import RelaySettings
 from arthur_relay.shutdown import exit_on_sigterm

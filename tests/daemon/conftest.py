@@ -53,3 +53,31 @@ def start_for_engine(
 def engine_daemon(start_for_engine: Callable[..., DaemonProcess]) -> DaemonProcess:
     """A daemon that delivers to the sandbox's Engine, and is ready."""
     return start_for_engine().wait_until_ready()
+
+
+@pytest.fixture
+def engine() -> Iterator[ArthurSandbox]:
+    """The sandbox whose Engine is delivered to; the other one's Scope is."""
+    with ArthurSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def start_both(
+    sandbox: ArthurSandbox, engine: ArthurSandbox, tmp_path: Path
+) -> Iterator[Callable[..., DaemonProcess]]:
+    """Return a function that starts a daemon for both."""
+    found = engine.engine_environment()
+    both = {
+        "ARTHUR_BASE_URL": found["ARTHUR_BASE_URL"],
+        "ARTHUR_ENGINE_API_KEY": found["ARTHUR_API_KEY"],
+    }
+    with ExitStack() as stack:
+
+        def start_one(*arguments: str, **variables: str) -> DaemonProcess:
+            given = {**both, **variables}
+            return stack.enter_context(
+                DaemonProcess(sandbox, tmp_path, *arguments, variables=given)
+            )
+
+        yield start_one

@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import re
 import signal
-from contextlib import ExitStack
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
 from arthur_relay import ArthurCallbackHandler, Inference, Relay, RelaySettings
-from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import PATIENT, DaemonProcess, arrived, row
 from tests.daemon.traces import PROTOBUF, TRACES, body, hex_id, stored
-from tests.waiting import wait_for
+from tests.waiting import SECONDS, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import httpx
 
-
-@pytest.fixture
-def engine() -> Iterator[ArthurSandbox]:
-    """The sandbox whose Engine is delivered to; the other one's Scope is."""
-    with ArthurSandbox() as running:
-        yield running
-
-
-@pytest.fixture
-def start_both(
-    sandbox: ArthurSandbox, engine: ArthurSandbox, tmp_path: Path
-) -> Iterator[Callable[..., DaemonProcess]]:
-    """Return a function that starts a daemon for both."""
-    found = engine.engine_environment()
-    both = {
-        "ARTHUR_BASE_URL": found["ARTHUR_BASE_URL"],
-        "ARTHUR_ENGINE_API_KEY": found["ARTHUR_API_KEY"],
-    }
-    with ExitStack() as stack:
-
-        def start_one(*arguments: str, **variables: str) -> DaemonProcess:
-            given = {**both, **variables}
-            return stack.enter_context(
-                DaemonProcess(sandbox, tmp_path, *arguments, variables=given)
-            )
-
-        yield start_one
+    from arthur_relay.sandbox import ArthurSandbox
 
 
 def wait_until_both_ready(daemon: DaemonProcess) -> DaemonProcess:
@@ -228,6 +202,69 @@ def test_the_views_show_both(
     assert len(names) == len(set(names)), "each metric is described once"
 
 
+def test_top_shows_both(
+    start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    found = run_command(daemon, "top", "--once", "--socket", str(daemon.socket))
+    assert found.returncode == 0, found.stderr
+    for product, destination in (("Scope", sandbox.url), ("Engine", engine.url)):
+        assert f"Arthur {product}, {destination}" in found.stdout
+
+
+def test_a_check_looks_at_both(
+    start_both: Callable[..., DaemonProcess], engine: ArthurSandbox, tmp_path: Path
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    other = {
+        "ARTHUR_RELAY_DAEMON_SOCKET": str(daemon.socket.with_name("other.sock")),
+        "ARTHUR_RELAY_SPOOL_DIR": str(tmp_path / "other"),
+    }
+    found = run_command(daemon, "check", "--daemon", **other)
+    assert found.returncode == 0, found.stdout
+    text = " ".join(found.stdout.split())
+    assert "Arthur Scope and Arthur Engine: each has a pipeline" in text
+    assert f"Arthur Engine at {engine.url}" in text
+    assert "There is an API key (ARTHUR_ENGINE_API_KEY)" in text
+
+
+def test_dead_letters_are_of_the_product_that_the_spool_is_of(
+    start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
+) -> None:
+    daemon = wait_until_both_ready(start_both())
+    engine.faults.fail_rows(every=1)
+    sandbox.faults.fail_rows(every=1, status=422, times=1)
+    client = daemon.client()
+    assert (send_rows(client, sandbox, "a"), send_spans(client, engine, 1)) == (207, 200)
+
+    def kept() -> list[int]:
+        found = client.get("/status").json()["products"]
+        return [each["dead_letters"]["kept"] for each in found]
+
+    wait_for(lambda: kept() == [1, 1])
+    engine.faults.reset()
+    for directory in (daemon.spool, daemon.spool / "engine"):
+        place = {"ARTHUR_RELAY_SPOOL_DIR": str(directory)}
+        found = run_command(daemon, "dead-letters", "replay", **place)
+        assert "1 of 1 dead letters were delivered" in found.stdout, found
+    assert arrived(sandbox) == ["a"]
+    assert stored(engine) == [hex_id(1)]
+
+
+def run_command(
+    daemon: DaemonProcess, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a daemon's environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "arthur_relay.cli", *arguments],
+        env={**daemon.environment, "COLUMNS": "200", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+
+
 def test_a_reload_renews_the_keys_of_both(
     start_both: Callable[..., DaemonProcess],
     sandbox: ArthurSandbox,
@@ -252,17 +289,27 @@ def test_a_reload_renews_the_keys_of_both(
     wait_for(lambda: arrived(sandbox) == ["a"])
 
 
-def test_without_the_engine_s_key_it_says_what_to_set(
-    start_both: Callable[..., DaemonProcess],
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("ARTHUR_BASE_URL", "ARTHUR_BASE_URL is not set, and ARTHUR_ENGINE_API_KEY is set"),
+        ("ARTHUR_API_KEY", "or set ARTHUR_API_KEY in the environment. (ARTHUR_ENGINE_API_KEY is"),
+    ],
+)
+def test_what_is_missing_for_one_product_is_told(
+    missing: str, said: str, start_both: Callable[..., DaemonProcess]
 ) -> None:
-    daemon = start_both(ARTHUR_ENGINE_API_KEY="")
+    daemon = start_both(**{missing: "", "ARTHUR_LOGIN": ""})
     assert daemon.end(None) == 2
-    assert "set ARTHUR_ENGINE_API_KEY (or" in daemon.log
+    assert said in " ".join(daemon.log.split())
 
 
-def test_the_engine_s_key_alone_does_not_mean_both(
-    start_both: Callable[..., DaemonProcess],
+def test_without_the_engine_s_own_key_the_engine_alone_is_served(
+    start_both: Callable[..., DaemonProcess], engine: ArthurSandbox
 ) -> None:
-    daemon = start_both(ARTHUR_ENDPOINT_URL="")
-    assert daemon.end(None) == 2
-    assert "ARTHUR_ENGINE_API_KEY is for a daemon that delivers to both" in daemon.log
+    key = engine.engine_environment()["ARTHUR_API_KEY"]
+    alone = {"ARTHUR_ENGINE_API_KEY": "", "ARTHUR_API_KEY": key, "ARTHUR_MODEL_ID": ""}
+    daemon = start_both(**alone).wait_until_ready()
+    assert "products" not in daemon.client().get("/status").json()
+    assert send_spans(daemon.client(), engine, 1) == 200
+    wait_for(lambda: stored(engine) == [hex_id(1)])

@@ -13,6 +13,7 @@ from tests.sandbox.browser import Browser, Tab, needed_browser
 from tests.waiting import wait_for
 
 from .process import PATIENT, arrived, row
+from .traces import PROTOBUF, TRACES, body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +47,36 @@ def tab(browser: Browser, watched: DaemonProcess) -> Iterator[Tab]:
     # A refused connection is an outage that the test has made.
     assert [each for each in opened.errors() if "ERR_CONNECTION_REFUSED" not in each] == []
     opened.close()
+
+
+def test_both_products_are_shown_one_at_a_time(
+    browser: Browser,
+    start_both: Callable[..., DaemonProcess],
+    engine: ArthurSandbox,
+    sandbox: ArthurSandbox,
+) -> None:
+    daemon = start_both(ARTHUR_RELAY_DAEMON_METRICS_LISTEN="127.0.0.1:0", **PATIENT)
+    daemon.wait_for_log("rows for Arthur Engine of earlier processes")
+    tab = browser.open("http://" + daemon.address("health and metrics are on"))
+    until(tab, "#state", "Ready")
+    assert tab.texts("#products button") == ["Arthur Scope", "Arthur Engine"]
+    engine.faults.status(503, times=None)
+    sent = body(1, task=engine.task_id)
+    assert daemon.client().post(TRACES, content=sent, headers=PROTOBUF).status_code == 200
+    tab.until("document.title === '⚠ arthur-relay'")
+    assert tab.text("#waiting") == "0", "the other product is shown"
+    tab.evaluate("document.querySelector('#products button:last-child').click()")
+    until(tab, "#state", "Arthur is away (http 503)")
+    until(tab, "#waiting", "1")
+    assert engine.url in tab.text("#destination")
+    engine.faults.reset()
+    until(tab, "#state", "All is well")
+    tab.until("document.title === 'arthur-relay'")
+    send(daemon, sandbox.model_id, "a")
+    tab.evaluate("document.querySelector('#products button').click()")
+    until(tab, "#models", sandbox.model_id)
+    assert tab.errors() == []
+    tab.close()
 
 
 def send(daemon: DaemonProcess, model: str, *ids: str) -> None:

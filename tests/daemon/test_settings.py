@@ -16,8 +16,8 @@ from arthur_relay.daemon.settings import (
     LogLevel,
     read_address,
 )
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError, SettingsError
-from arthur_relay.product import Product
 from arthur_relay.settings import Overflow
 from tests.environment import forget_arthur
 from tests.readme import page

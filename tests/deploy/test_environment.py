@@ -50,9 +50,10 @@ ARTHUR_ENDPOINT_URL=https://app.arthur.ai
 #ARTHUR_PASSWORD_FILE=
 #ARTHUR_ORGANIZATION_ID=
 #VERIFY_SSL=true
-# Or Arthur Engine, with a key: its address. The daemon delivers to one of the two; applications
-# name their tasks.
+# Or Arthur Engine, with a key: its address. For both products, the Engine's key is in a second
+# file; applications name their tasks.
 #ARTHUR_BASE_URL=
+#ARTHUR_ENGINE_API_KEY_FILE=
 """
 
 

@@ -104,7 +104,8 @@ def serve(
 ) -> None:
     """Run the daemon: takes rows by Arthur's own API, keeps them safe, and delivers them.
 
-    With ARTHUR_BASE_URL it delivers to Arthur Engine, and takes traces by OTLP over HTTP.
+    With ARTHUR_BASE_URL it delivers to Arthur Engine, and takes traces by OTLP over HTTP; with
+    ARTHUR_ENGINE_API_KEY as well, to both of Arthur's products.
 
     Everything is set by variables, ARTHUR_RELAY_DAEMON_* for the daemon and ARTHUR_RELAY_* for the
     pipeline; ARTHUR_RELAY_SPOOL_DIR is needed. SIGTERM drains, SIGHUP reloads. Exits with 0 after

@@ -29,8 +29,8 @@ from arthur_relay.daemon.sockets import (
 from arthur_relay.daemon.systemd import passed_sockets
 from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,7 +243,12 @@ def _check_trust(report: Report, configuration: ProductConfiguration) -> bool:
 def _check_arthur(report: Report, configuration: ProductConfiguration) -> None:
     settings = configuration.relay
     if configuration.product is Product.ENGINE:
-        if check_engine_settings(report, settings, configuration.credentials):
+        if check_engine_settings(
+            report,
+            settings,
+            configuration.credentials,
+            key_variable=configuration.key_variable,
+        ):
             named = os.environ.get("ARTHUR_TASK_ID", "").strip()
             ask_engine(report, settings, configuration.credentials, named)
         return

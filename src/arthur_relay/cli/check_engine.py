@@ -54,17 +54,28 @@ def check_engine(report: Report, settings: RelaySettings) -> None:
 
 
 def check_engine_settings(
-    report: Report, settings: RelaySettings, credentials: Credentials
+    report: Report,
+    settings: RelaySettings,
+    credentials: Credentials,
+    *,
+    key_variable: str = "ARTHUR_API_KEY",
 ) -> bool:
     """Check what can be without the Engine: packages, variables, a certificate of ours.
+
+    Args:
+        report: Collects what was found.
+        settings: The settings, with the defaults for the Engine.
+        credentials: The credentials.
+        key_variable: The variable of the key; another one than Scope's where both are served.
 
     Returns:
         Whether the Engine can be asked.
     """
     can_write = check_packages(report)
     report.fine("Product", f"Arthur Engine at {credentials.url}.")
-    report.fine("Credentials", "There is an API key (ARTHUR_API_KEY).")
-    _warn_of_variables_for_scope(report, credentials.url)
+    report.fine("Credentials", f"There is an API key ({key_variable}).")
+    if key_variable == "ARTHUR_API_KEY":
+        _warn_of_variables_for_scope(report, credentials.url)
     _warn_of_great_requests(report, settings)
     warn_of_unsafe_tls(report, credentials)
     return check_client_certificate(report, settings, credentials) and can_write
@@ -130,7 +141,12 @@ def _warn_of_variables_for_scope(report: Report, url: str) -> None:
     names = ("ARTHUR_ENDPOINT_URL", "ARTHUR_LOGIN", "ARTHUR_PASSWORD", "ARTHUR_ORGANIZATION_ID")
     for name in names:
         if os.environ.get(name, "").strip() not in ("", DEFAULT_URL):
-            hint = f": the Engine's address is {url} (ARTHUR_BASE_URL)" if name in names[:1] else ""
+            hint = (
+                f": the Engine's address is {url} (ARTHUR_BASE_URL); a daemon for both products"
+                " needs ARTHUR_ENGINE_API_KEY"
+                if name in names[:1]
+                else ""
+            )
             report.warn("Variable", f"{name} is for Arthur Scope, and not used{hint}.")
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool.inspection import Condition, inspect_spools, is_held, try_directory
 from arthur_relay.daemon.directory_lock import NAME
+from arthur_relay.encoding.product import product_of_address
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import product_of_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from arthur_relay.cli.report import Report
-    from arthur_relay.product import Product
+    from arthur_relay.encoding.product import Product
     from arthur_relay.row import RowOwner
     from arthur_relay.settings import RelaySettings
 

@@ -19,12 +19,13 @@ from arthur_relay.cli.target import (
     other_product,
     settings_of_environment,
 )
+from arthur_relay.cli.top_view import products_of
 from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.credentials import socket_path
 from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
 from arthur_relay.dead_letters.stores import AllStores, open_stores
+from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product, product_of_row
 from arthur_relay.row import RowKind
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.terminal import printable
@@ -231,7 +232,11 @@ def _ours(letters: Kept, target: Target) -> Kept:
     path = socket_path(url)
     if path is not None:  # a relay: its own destination counts
         with suppress(NoAnswerError):
-            url = str(Daemon(path).status().get("destination", url))
+            status = Daemon(path).status()
+            of_product = [
+                each for each in products_of(status) if each.get("product") == target.product
+            ]
+            url = str((of_product or [status])[0].get("destination", url))
     ours = [pair for pair in letters if pair[1].destination == url]
     others = Counter(letter.destination for _, letter in letters if letter.destination != url)
     for destination, count in others.items():

@@ -11,8 +11,8 @@ import orjson
 
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product, product_of_row
 from arthur_relay.row import RowKind
 
 FEEDBACK = "feedback"

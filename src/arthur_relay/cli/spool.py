@@ -13,8 +13,8 @@ from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
 from arthur_relay.cli.target import Target, other_product, settings_of_environment
 from arthur_relay.cli.wide_table import print_wide_table
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product
 from arthur_relay.row import RowOwner
 from arthur_relay.system.terminal import printable
 

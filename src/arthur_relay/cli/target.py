@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from arthur_relay.cli import fail
 from arthur_relay.credentials import (
+    ENGINE_KEY,
     Credentials,
     credentials_from_environment,
+    means_both,
     means_engine,
     resolve_engine_credentials,
 )
+from arthur_relay.daemon.configuration import ENGINE_DIRECTORY
 from arthur_relay.destinations.engine.client import EngineDestination, engine_owner
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product
 from arthur_relay.relay import Relay
 from arthur_relay.row import RowOwner
 from arthur_relay.settings import RelaySettings
@@ -57,11 +60,18 @@ class Target:
     def of_environment(cls, settings: RelaySettings) -> Target:
         """Return the Arthur of the environment.
 
+        In the environment of a daemon for both products, the spool's directory says which is meant.
+
         Raises:
             typer.Exit: The environment does not say; the reason is printed.
         """
         insecure = settings.allow_insecure
         try:
+            if means_both(os.environ):
+                if settings.spool_dir is None or settings.spool_dir.name != ENGINE_DIRECTORY:
+                    return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))
+                found = resolve_engine_credentials(allow_insecure=insecure, key_variable=ENGINE_KEY)
+                return cls(Product.ENGINE, found)
             if means_engine(os.environ):
                 return cls(Product.ENGINE, resolve_engine_credentials(allow_insecure=insecure))
             return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import NoAnswerError
-from arthur_relay.cli.top_view import view
+from arthur_relay.cli.top_view import products_of, view
 from arthur_relay.system.operating_system import HAS_TERMINALS, keys_at_once
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arthur_relay.cli.top_view import Status
 
 FOOTER = "q ends"
+FOOTER_OF_BOTH = "q ends · Tab shows the other product"
 
 PLAIN_COLUMNS = 120
 """The width of the output where it is no terminal."""
@@ -53,23 +54,26 @@ def run_top(daemon: Daemon, *, once: bool, interval_seconds: float) -> None:
             status = daemon.status()
         except NoAnswerError as error:
             fail(str(error))
-        console.print(view(status, problem="", width=console.width, height=PLAIN_ROWS, footer=""))
+        for each in products_of(status):
+            console.print(view(each, problem="", width=console.width, height=PLAIN_ROWS, footer=""))
         return
     with suppress(KeyboardInterrupt):
         _watch(daemon, console, interval_seconds)
 
 
 def _watch(daemon: Daemon, console: Console, interval_seconds: float) -> None:
-    status: Status | None = None
+    statuses: list[Status] = []
+    chosen = 0
     problem = ""
 
     def screen() -> RenderableType:
+        keys = FOOTER if len(statuses) < 2 else FOOTER_OF_BOTH
         return view(
-            status,
+            statuses[chosen % len(statuses)] if statuses else None,
             problem=problem,
             width=console.width,
             height=console.height,
-            footer=f"{FOOTER} · {daemon.name}",
+            footer=f"{keys} · {daemon.name}",
         )
 
     with (
@@ -78,12 +82,15 @@ def _watch(daemon: Daemon, console: Console, interval_seconds: float) -> None:
     ):
         while True:
             try:
-                status, problem = daemon.status(), ""
+                statuses, problem = products_of(daemon.status()), ""
             except NoAnswerError as error:
                 problem = str(error)
             live.update(screen(), refresh=True)
-            if pressed(interval_seconds) in ("q", "Q", "\x04"):
-                return
+            match pressed(interval_seconds):
+                case "q" | "Q" | "\x04":
+                    return
+                case "\t":
+                    chosen += 1
 
 
 @contextmanager

@@ -25,6 +25,11 @@ _FIXED_ROWS: Final = 16
 """The lines of everything but the models and the errors."""
 
 
+def products_of(status: Status) -> list[Status]:
+    """Return the statuses of a daemon's products: one, or both."""
+    return list(status.get("products") or [status])
+
+
 def view(
     status: Status | None, *, problem: str, width: int, height: int, footer: str
 ) -> RenderableType:
@@ -59,7 +64,7 @@ def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableT
     errors = min(len(s["errors"]), max(1, room - max(1, models)))
     title = Text.assemble(
         ("arthur-relay ", "bold"),
-        (f"{s['version']} · up for {span(s['uptime_seconds'])} · {s['destination']}", "dim"),
+        (f"{s['version']} · up for {span(s['uptime_seconds'])} · {_whither(s)}", "dim"),
     )
     if problem:
         seen = datetime.fromisoformat(s["now"]).astimezone().strftime("%H:%M:%S")
@@ -79,6 +84,12 @@ def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableT
         _models(s["models"], models),
         *_errors(s, errors, width),
     ]
+
+
+def _whither(s: Status) -> str:
+    """Return where rows go; the product is named by daemons that know it."""
+    product = s.get("product")
+    return str(s["destination"]) if product is None else f"{product}, {s['destination']}"
 
 
 def _numbers(s: Status, width: int) -> Table:

@@ -19,8 +19,8 @@ from arthur_relay.credentials import (
     resolve_engine_credentials,
 )
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
-from arthur_relay.errors import SettingsError
-from arthur_relay.product import Product
+from arthur_relay.encoding.product import Product
+from arthur_relay.errors import CredentialsError, SettingsError
 from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ _PLACE = frozenset({"url", "organization_id", "verify_ssl"})
 
 ENGINE_DIRECTORY = "engine"
 """The Engine's part of the spool's directory, where both products are served."""
+
+_MEANS_BOTH = (
+    f"{ENGINE_KEY} is set, which means a daemon for both products; for Arthur Engine alone the key"
+    " is ARTHUR_API_KEY"
+)
 
 _SHARED = ("queue_bytes", "spool_bytes", "dead_letter_bytes")
 """Bounds of which each of two products has one half, so that neither takes the other's."""
@@ -268,11 +273,6 @@ def _load() -> Configuration:
 def _one(relay: RelaySettings) -> ProductConfiguration:
     """Return the configuration of the one product that is served."""
     insecure = relay.allow_insecure
-    if any(os.environ.get(each, "").strip() for each in (ENGINE_KEY, f"{ENGINE_KEY}_FILE")):
-        raise SettingsError(
-            f"{ENGINE_KEY} is for a daemon that delivers to both products: set ARTHUR_ENDPOINT_URL"
-            " and ARTHUR_BASE_URL; or, for Arthur Engine alone, ARTHUR_BASE_URL and ARTHUR_API_KEY."
-        )
     if means_engine(os.environ):
         credentials = resolve_engine_credentials(allow_insecure=insecure)
         return ProductConfiguration(Product.ENGINE, relay.for_engine(), credentials)
@@ -284,17 +284,24 @@ def _both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfigurat
     """Return the configurations of both products. Scope's spool is where it is without the other.
 
     Raises:
-        CredentialsError: One of them has no key; the sentence says which.
+        ConfigurationError: The address of the Engine or the credentials for Scope are missing, or
+            something can't be used.
     """
     assert relay.spool_dir is not None, "the caller sees to it"
     insecure = relay.allow_insecure
+    if not os.environ.get("ARTHUR_BASE_URL", "").strip():
+        raise SettingsError(
+            f"ARTHUR_BASE_URL is not set, and {_MEANS_BOTH}: set it to the Engine's address."
+        )
+    try:
+        of_scope = credentials_from_environment(allow_insecure=insecure)
+    except CredentialsError as error:
+        raise CredentialsError(f"{error} ({_MEANS_BOTH}.)") from None
     half = {name: getattr(relay, name) // 2 for name in _SHARED}
     scope = relay.model_copy(update=half)
     engine = scope.for_engine().model_copy(update={"spool_dir": relay.spool_dir / ENGINE_DIRECTORY})
     return (
-        ProductConfiguration(
-            Product.SCOPE, scope, credentials_from_environment(allow_insecure=insecure)
-        ),
+        ProductConfiguration(Product.SCOPE, scope, of_scope),
         ProductConfiguration(
             Product.ENGINE,
             engine,

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from arthur_relay.daemon.auth import Endpoint
 from arthur_relay.daemon.measurements import QuestionOutcome
-from arthur_relay.product import Product
+from arthur_relay.encoding.product import Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

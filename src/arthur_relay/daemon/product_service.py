@@ -20,8 +20,8 @@ from arthur_relay.daemon.traces_api import TracesApi
 from arthur_relay.daemon.traces_intake import TracesIntake
 from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import Product
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 

@@ -51,9 +51,9 @@ from arthur_relay.daemon.spool_files import move_engine_files
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase, liveness
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.views import probe_routes, view_routes
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError, SettingsError
 from arthur_relay.http_server.server import HttpServer
-from arthur_relay.product import Product
 
 if TYPE_CHECKING:
     import ssl

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool.directory import SUFFIX, SpoolDirectory
 from arthur_relay.buffers.spool.inspection import Condition, inspect_file
-from arthur_relay.product import Product, product_of_address
+from arthur_relay.encoding.product import Product, product_of_address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.measurements import IntakeCounts, Observations, Point
-from arthur_relay.product import Product
+from arthur_relay.encoding.product import Product
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from arthur_relay.accounting import BoundedReasons
-from arthur_relay.product import product_of_row
+from arthur_relay.encoding.product import product_of_row
 from arthur_relay.row import RowKind
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.tracing import NO_TRACING, Tracing
 from arthur_relay.destinations import TakesTraces
+from arthur_relay.encoding.product import Product
 from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import TraceScope
 from arthur_relay.memory_budget import MemoryBudget
-from arthur_relay.product import Product
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clocks

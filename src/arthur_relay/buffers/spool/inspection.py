@@ -22,7 +22,7 @@ from arthur_relay.buffers.spool.file_format import (
     names_owner,
     read_owner,
 )
-from arthur_relay.product import Product, product_of_row
+from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.row import RowOwner
 from arthur_relay.system.file_lock import FileLock
 

@@ -9,8 +9,8 @@ from arthur_relay.buffers import Recover
 from arthur_relay.buffers.spool.directory import FileClaim, SpoolDirectory
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError
 from arthur_relay.buffers.spool.segment import Opening, Segment, open_segment
+from arthur_relay.encoding.product import product_of_address
 from arthur_relay.errors import ConfigurationError
-from arthur_relay.product import product_of_address
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 

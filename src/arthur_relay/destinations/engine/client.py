@@ -44,6 +44,7 @@ from arthur_relay.destinations.http import (
     TransportError,
     retry_after_seconds,
 )
+from arthur_relay.encoding.product import TRACES_PATH as TRACES
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -51,7 +52,6 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
-from arthur_relay.product import TRACES_PATH as TRACES
 from arthur_relay.row import (
     DELIVERED,
     Attempt,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arthur_relay.destinations.engine.rows import row_body
-from arthur_relay.product import Product, product_of_address, product_of_row
+from arthur_relay.encoding.product import Product, product_of_address, product_of_row
 
 SPAN = row_body(b"resource", b"scope", b"span" * 100)
 
