@@ -388,7 +388,8 @@ def test_no_check_names_a_variable_that_there_is_not() -> None:
     there_are |= {ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields}
     there_are |= {f"ARTHUR_{name}" for name in ("API_KEY", "LOGIN", "PASSWORD", "MODEL_ID")}
     there_are |= {f"ARTHUR_{name}" for name in ("BASE_URL", "TASK_ID", "ORGANIZATION_ID")}
-    there_are |= {"ARTHUR_ENDPOINT_URL", "VERIFY_SSL", "LISTEN_FDS", "DAEMON_PREFIX"}
+    there_are |= {"ARTHUR_ENDPOINT_URL", "ARTHUR_ENGINE_API_KEY", "VERIFY_SSL"}
+    there_are |= {"LISTEN_FDS", "DAEMON_PREFIX"}
     ours = Path(__file__).parents[2] / "src" / "arthur_relay"
     for path in [*(ours / "cli").glob("check*.py"), ours / "daemon" / "sockets.py"]:
         for text in re.findall(r'"([^"\n]*)"', path.read_text(encoding="utf-8")):

@@ -206,6 +206,21 @@ def test_feedback_is_kept_with_the_time_when_it_came(
     assert began_at <= times[0] <= times[1] <= time.time()
 
 
+def test_feedback_may_be_as_long_as_a_handler_sends_it(
+    start_for_engine: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    rows = {"ARTHUR_RELAY_DAEMON_MAX_ROW_BYTES": "1100000"}
+    client = start_for_engine(**rows).wait_until_ready().client()
+    client.post(TRACES, content=body(1, task=sandbox.task_id), headers=PROTOBUF)
+    for length, status in ((1_000_000, 200), (1_100_000, 400)):
+        judged = {"annotation_score": 1, "annotation_description": "x" * length}
+        answer = client.post(f"{TRACES}/{TRACE}/annotations", json=judged)
+        assert answer.status_code == status
+    assert "1100000 are allowed" in answer.json()["detail"]
+    wait_for(lambda: sandbox.annotations)
+    assert sandbox.annotations[0]["annotation_description"] == "x" * 1_000_000
+
+
 def test_a_daemon_for_the_engine_takes_no_inferences(
     engine_daemon: DaemonProcess, sandbox: ArthurSandbox
 ) -> None:

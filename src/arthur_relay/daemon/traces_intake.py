@@ -51,8 +51,6 @@ logger = logging.getLogger("arthur_relay.daemon.intake")
 PROTOBUF: Final = ("application/x-protobuf", "application/protobuf")
 JSON: Final = "application/json"
 
-FEEDBACK_BYTES: Final = 64 * 1024
-
 JSON_BYTES: Final = 4 * 1024 * 1024
 """The longest body in JSON: to turn one into protobuf takes twenty times its memory."""
 
@@ -208,7 +206,8 @@ class TracesIntake:
             return answer_problem(404, f"Trace {trace_id} not found")
         if _media_type(request) != JSON:
             return answer_problem(415, "the Content-Type must be application/json")
-        given, reason = _read_feedback(await _decoded(request, room))
+        most = self.current.settings.max_row_bytes
+        given, reason = _read_feedback(await _decoded(request, room), most)
         if reason:
             return answer_problem(400, reason)
         body = feedback_body(given, time.time())
@@ -247,10 +246,10 @@ def _refuse(found: SplitSpans, task: str, reason: str) -> None:
     found.rows = rows
 
 
-def _read_feedback(body: bytes) -> tuple[dict[str, Any], str]:
+def _read_feedback(body: bytes, most: int) -> tuple[dict[str, Any], str]:
     """Return the values of an annotation, and why it is refused, or ""."""
-    if len(body) > FEEDBACK_BYTES:
-        return {}, f"the annotation has more than {FEEDBACK_BYTES} bytes"
+    if len(body) > most:
+        return {}, f"the annotation has {len(body)} bytes; {most} are allowed"
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
