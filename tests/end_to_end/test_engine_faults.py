@@ -32,6 +32,8 @@ FAULTS = {
 every_fault = pytest.mark.parametrize("name", FAULTS)
 
 pytestmark = [
+    # The client and the pipeline are those of `test_faults.py`, which every Python runs.
+    pytest.mark.one_python,
     # httpcore leaves the socket of a handshake that is cancelled; the fixture has it collected.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.usefixtures("left_sockets_are_collected"),
