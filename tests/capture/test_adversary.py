@@ -40,7 +40,7 @@ class Slow:
 class NoClass:
     """An object that does not let its class be asked for."""
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc] # on purpose
     def __class__(self) -> Any:
         raise RuntimeError("don't")
 

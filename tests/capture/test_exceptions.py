@@ -79,14 +79,14 @@ def test_what_came_before_is_kept_and_bounded() -> None:
 class UnaskableError(ValueError):
     """An error that does not let itself be asked."""
 
-    __module__ = None  # type: ignore[assignment]
+    __module__ = None  # type: ignore[assignment] # on purpose
 
     @property
-    def __notes__(self) -> Any:  # type: ignore[override]
+    def __notes__(self) -> Any:  # type: ignore[override] # on purpose
         raise RuntimeError("don't")
 
     @property
-    def __cause__(self) -> Any:  # type: ignore[override]
+    def __cause__(self) -> Any:  # type: ignore[override] # on purpose
         raise RuntimeError("don't")
 
 

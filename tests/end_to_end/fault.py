@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trustme
 
 from tests.end_to_end.fronts import Break, TlsFront
-from tests.end_to_end.stage import Stage
+from tests.end_to_end.stage import LONG_SECONDS, MARGIN_SECONDS, SHORT_SECONDS, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,31 @@ class Fault:
     settings: Mapping[str, Any] = field(default_factory=dict)
     sets: Callable[[Stage], object] = lambda _stage: None
     asks: bool = True
+
+    def play(self, place: Stage, **settings: Any) -> None:
+        """Have the stage's captures made while it goes wrong."""
+        self.sets(place)
+        place.make_relay(**self.settings, **settings)
+        place.connect(asks=self.asks)
+        self.does(place)
+        place.capture()
+
+    def play_with_an_exit(self, place: Stage) -> None:
+        """Play it with an exit in the middle, and assert what came of that."""
+        deadline = SHORT_SECONDS if self.outlasts_an_exit else LONG_SECONDS
+        self.play(place, shutdown_timeout_seconds=deadline)
+        began = time.monotonic()
+        result = place.relay.close()
+        assert time.monotonic() - began < deadline + MARGIN_SECONDS
+        assert result.timed_out is self.outlasts_an_exit
+        if self.outlasts_an_exit:
+            assert (result.delivered, result.rejected) == (0, 0)
+            assert result.dropped == {"shutdown": 3}
+        else:
+            assert (result.delivered, result.dropped) == (self.delivered, {})
+            assert place.relay.stats().rejected_reasons == self.rejected
+            assert place.sandbox.duplicates == self.doubled
+        place.check(unheard=self.unheard)
 
     @property
     def outlasts_an_exit(self) -> bool:

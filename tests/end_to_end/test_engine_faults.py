@@ -5,23 +5,15 @@ Each fault is played twice, as in `test_faults.py`. `ENGINE_TABLE` says what hap
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
 from tests.end_to_end.engine_stage import EngineStage
 from tests.end_to_end.engine_table import ENGINE_TABLE
 from tests.end_to_end.stage import (
     LONG_SECONDS,
-    MARGIN_SECONDS,
-    SHORT_SECONDS,
     SPEED,
     stage_of,
 )
-
-if TYPE_CHECKING:
-    from tests.end_to_end.engine_fault import EngineFault
 
 FAULTS = {
     f"{title}, {name}": fault
@@ -40,21 +32,12 @@ pytestmark = [
 ]
 
 
-def play(place: EngineStage, fault: EngineFault, **settings: Any) -> None:
-    """Have a trace of three spans captured while it goes wrong."""
-    fault.sets(place)
-    place.make_relay(**fault.settings, **settings)
-    place.connect(asks=fault.asks)
-    fault.does(place)
-    place.capture()
-
-
 @every_fault
 def test_with_all_the_time_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
     speed = SPEED if fault.minutes else 1.0
     with stage_of(EngineStage, monkeypatch, speed=speed) as place:
-        play(place, fault, shutdown_timeout_seconds=0.0 if fault.says else LONG_SECONDS)
+        fault.play(place, shutdown_timeout_seconds=0.0 if fault.says else LONG_SECONDS)
         relay = place.relay
         if fault.says:
             place.wait_for(lambda: relay.flush(0.05).timed_out and place.is_failing(fault.attempts))
@@ -86,19 +69,5 @@ def test_with_all_the_time_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @every_fault
 def test_with_an_exit_in_the_middle(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = FAULTS[name]
-    deadline = SHORT_SECONDS if fault.outlasts_an_exit else LONG_SECONDS
     with stage_of(EngineStage, monkeypatch) as place:
-        play(place, fault, shutdown_timeout_seconds=deadline)
-        began = time.monotonic()
-        result = place.relay.close()
-        assert time.monotonic() - began < deadline + MARGIN_SECONDS
-        assert result.timed_out is fault.outlasts_an_exit
-        if fault.outlasts_an_exit:
-            assert (result.delivered, result.rejected) == (0, 0)
-            assert result.dropped == {"shutdown": 3}
-        else:
-            assert (result.delivered, result.dropped) == (fault.delivered, {})
-            assert place.relay.stats().rejected_reasons == fault.rejected
-            assert place.sandbox.duplicates == fault.doubled
-        place.check(unheard=fault.unheard)
+        FAULTS[name].play_with_an_exit(place)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import gzip
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -57,9 +55,7 @@ from tests.end_to_end.fronts import (
 from tests.end_to_end.stage import (
     IMPATIENT,
     LONG_SECONDS,
-    MARGIN_SECONDS,
     PATIENT,
-    SHORT_SECONDS,
     SPEED,
     Stage,
     stage,
@@ -285,20 +281,11 @@ pytestmark = [
 ]
 
 
-def play(place: Stage, fault: Fault, **settings: Any) -> None:
-    """Have three inferences captured while it goes wrong."""
-    fault.sets(place)
-    place.make_relay(**fault.settings, **settings)
-    place.connect(asks=fault.asks)
-    fault.does(place)
-    place.capture()
-
-
 @every_fault
 def test_with_all_the_time_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
     with stage(monkeypatch, speed=SPEED if fault.minutes else 1.0) as place:
-        play(place, fault, shutdown_timeout_seconds=0.0 if fault.says else LONG_SECONDS)
+        fault.play(place, shutdown_timeout_seconds=0.0 if fault.says else LONG_SECONDS)
         relay = place.relay
         if fault.says:
             place.wait_for(lambda: relay.flush(0.05).timed_out and place.is_failing(fault.attempts))
@@ -330,22 +317,8 @@ def test_with_all_the_time_it_takes(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @every_fault
 def test_with_an_exit_in_the_middle(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = FAULTS[name]
-    deadline = SHORT_SECONDS if fault.outlasts_an_exit else LONG_SECONDS
     with stage(monkeypatch) as place:
-        play(place, fault, shutdown_timeout_seconds=deadline)
-        began = time.monotonic()
-        result = place.relay.close()
-        assert time.monotonic() - began < deadline + MARGIN_SECONDS
-        assert result.timed_out is fault.outlasts_an_exit
-        if fault.outlasts_an_exit:
-            assert (result.delivered, result.rejected) == (0, 0)
-            assert result.dropped == {"shutdown": 3}
-        else:
-            assert (result.delivered, result.dropped) == (fault.delivered, {})
-            assert place.relay.stats().rejected_reasons == fault.rejected
-            assert place.sandbox.duplicates == fault.doubled
-        place.check(unheard=fault.unheard)
+        FAULTS[name].play_with_an_exit(place)
 
 
 def test_the_page_is_the_table() -> None:

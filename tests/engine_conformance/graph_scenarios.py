@@ -68,13 +68,16 @@ def left_stream(config: Any) -> None:
 
 @scenario
 def cancelled_chain(config: Any) -> None:
-    async def wait(_: Any) -> None:
-        await asyncio.sleep(30)
-
     async def run() -> None:
+        begun = asyncio.Event()
+
+        async def wait(_: Any) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
         chain: Any = RunnableLambda(lambda x: x, afunc=wait)
         task = asyncio.create_task(chain.ainvoke("x", config=config))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

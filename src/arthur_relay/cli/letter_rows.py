@@ -86,8 +86,10 @@ def _spans(body: bytes) -> list[dict[str, Any]]:
     """
     if not _can_read():
         raise ValueError(_UNREAD)
-    # Imported here, because it takes 0.1 s, and the packages may be missing.
-    from arthur_relay.destinations.engine.span_reading import described_spans  # noqa: PLC0415
+    # It takes 0.1 s, and the packages may be missing.
+    from arthur_relay.destinations.engine.span_reading import (  # noqa: PLC0415 - see above
+        described_spans,
+    )
 
     return described_spans(body)
 

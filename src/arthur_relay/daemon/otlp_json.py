@@ -31,9 +31,9 @@ def to_protobuf(body: bytes) -> bytes:
     Raises:
         NotSpansError: It is no such request.
     """
-    # Imported here: most clients send protobuf, and the import takes 0.1 s.
-    from google.protobuf.json_format import ParseDict, ParseError  # noqa: PLC0415
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+    # Most clients send protobuf, and the import takes 0.1 s.
+    from google.protobuf.json_format import ParseDict, ParseError  # noqa: PLC0415 - see above
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - as above
         ExportTraceServiceRequest,
     )
 

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,13 +54,22 @@ class DaemonProcess:
         )
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + START_SECONDS
-        while not self.socket.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise OSError(f"the daemon does not start: status {self._process.returncode}")
-            time.sleep(0.02)  # looks again, until the deadline
+        try:
+            wait_for(self._has_started, START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
         return self
+
+    def _has_started(self) -> bool:
+        """Whether it serves.
+
+        Raises:
+            OSError: It has ended.
+        """
+        if (status := self._process.poll()) is not None:
+            raise OSError(f"the daemon does not start: status {status}")
+        return self.socket.exists()
 
     def __exit__(
         self,

@@ -47,6 +47,6 @@ def _is_useful(name: str, value: Any) -> bool:
 def _lc_id(cls: type) -> list[str]:
     """Return the place of a class in LangChain; never changed."""
     try:
-        return [*cls.lc_id()]  # type: ignore[attr-defined]
+        return [*cls.lc_id()]  # type: ignore[attr-defined] # of LangChain's
     except Exception:  # noqa: BLE001 - a class of the application
         return [*cls.__module__.split("."), cls.__name__]
