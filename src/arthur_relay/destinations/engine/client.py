@@ -20,7 +20,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
-from arthur_relay.destinations.engine.feedback import LastWords, read_feedback
+from arthur_relay.destinations.engine.feedback import Feedback, LastWords, read_feedback
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -350,37 +350,42 @@ class EngineDestination:
         for row in batch.rows:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
-            trace_id = quote(row.id.partition("-")[0], safe="", errors="replace")
-            path = f"{TRACES}/{trace_id}/annotations"
-            given = read_feedback(row.body)
-            if self._last_words.is_outdated(trace_id, given.known_at):
-                outcomes.append(DELIVERED)
-                continue
-            try:
-                answer = await self._send("POST", path, content=given.body)
-            except TransportError as error:
-                return _with(outcomes, _not_sent(batch, error))
-            is_good = 200 <= answer.status < 300
-            is_own = bool(document(answer)) if is_good else is_engines(answer)
-            if is_own and (is_good or answer.status in (400, 404, 409, 422)):
-                outcome = interpret_feedback(answer)
-                if outcome is DELIVERED:
-                    self._last_words.sent(trace_id, given.known_at)
-                outcomes.append(outcome)
-                continue
-            if is_good:
-                said = described_success(answer, self._secrets)
-                lost = whole(batch, RETRY, Failure.UNAVAILABLE, said)
-                return _with(outcomes, lost)
-            if answer.status == 413:
-                outcomes.append(Outcome(Verdict.REJECTED, "http 413", 413))
-                continue
-            wait = self._retry_after(answer)
-            failed = interpret_failure(batch, answer, secrets=self._secrets, wait=wait)
-            return _with(outcomes, failed)
+            trace_id = row.id.partition("-")[0]
+            async with self._last_words.turn(trace_id):
+                found = await self._annotate_one(batch, trace_id, read_feedback(row.body))
+            if isinstance(found, Attempt):
+                rest = found.outcomes[len(outcomes) :]
+                return replace(found, outcomes=(*outcomes, *rest))
+            outcomes.append(found)
         left = len(batch.rows) - len(outcomes)
         reason = next((outcome.reason for outcome in outcomes if outcome.reason), "")
         return Attempt((*outcomes, *[RETRY] * left), reason=reason)
+
+    async def _annotate_one(
+        self, batch: Batch, trace_id: str, given: Feedback
+    ) -> Outcome | Attempt:
+        """Send one row's feedback. Returns its outcome, or how the whole request failed."""
+        if self._last_words.is_outdated(trace_id, given.known_at):
+            return DELIVERED
+        path = f"{TRACES}/{quote(trace_id, safe='', errors='replace')}/annotations"
+        try:
+            answer = await self._send("POST", path, content=given.body)
+        except TransportError as error:
+            return _not_sent(batch, error)
+        is_good = 200 <= answer.status < 300
+        is_own = bool(document(answer)) if is_good else is_engines(answer)
+        if is_own and (is_good or answer.status in (400, 404, 409, 422)):
+            outcome = interpret_feedback(answer)
+            if outcome is DELIVERED:
+                self._last_words.sent(trace_id, given.known_at)
+            return outcome
+        if is_good:
+            said = described_success(answer, self._secrets)
+            return whole(batch, RETRY, Failure.UNAVAILABLE, said)
+        if answer.status == 413:
+            return Outcome(Verdict.REJECTED, "http 413", 413)
+        wait = self._retry_after(answer)
+        return interpret_failure(batch, answer, secrets=self._secrets, wait=wait)
 
     async def _stored(self, batch: Batch) -> frozenset[Row] | None:
         """Return the rows whose spans the Engine has; None where it can't be asked.
@@ -581,9 +586,3 @@ def _in_vain(batch: Batch, error: RelayError) -> Attempt:
             return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), wait)
         case _:
             return whole(batch, RETRY, Failure.UNAVAILABLE, str(error))
-
-
-def _with(outcomes: Sequence[Outcome], failed: Attempt) -> Attempt:
-    """Return a failed attempt in which the first rows have outcomes already."""
-    rest = failed.outcomes[len(outcomes) :]
-    return replace(failed, outcomes=(*outcomes, *rest))

@@ -6,9 +6,11 @@ failure may come later than one that is newer, so each row says when it became k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import anyio
 import orjson
 
 KNOWN_AT = "known_at"
@@ -58,6 +60,22 @@ class LastWords:
 
     def __init__(self) -> None:
         self._known_at: dict[str, float] = {}
+        self._turns: dict[str, anyio.Lock] = {}
+
+    @asynccontextmanager
+    async def turn(self, trace_id: str) -> AsyncIterator[None]:
+        """Wait until nobody else sends feedback of a trace.
+
+        Of two requests at the same time, nobody knows which one the Engine takes last.
+        """
+        lock = self._turns.setdefault(trace_id, anyio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            found = lock.statistics()
+            if not (found.locked or found.tasks_waiting):
+                self._turns.pop(trace_id, None)
 
     def is_outdated(self, trace_id: str, known_at: float | None) -> bool:
         """Return whether the Engine has newer feedback of a trace than that of this time."""
