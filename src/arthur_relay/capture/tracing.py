@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from arthur_relay.capture.otel_context import outer_span
+from arthur_relay.capture.states import MessageCopies
 from arthur_relay.inference import TraceContext, TraceScope
 
 if TYPE_CHECKING:
@@ -41,12 +42,16 @@ class Tracing:
 
     Args:
         scope: Which runs become spans.
+
+    Attributes:
+        copies: Copies of the messages that runs were given, or None where runs have no state.
     """
 
-    __slots__ = ("_older", "_recent", "scope")
+    __slots__ = ("_older", "_recent", "copies", "scope")
 
     def __init__(self, scope: TraceScope) -> None:
         self.scope = scope
+        self.copies = MessageCopies() if scope is TraceScope.FULL else None
         self._recent: dict[int, TraceContext] = {}
         self._older: dict[int, TraceContext] = {}
 
