@@ -37,7 +37,7 @@ _OPTIONS = (
 
 
 class DirectJson(NamedTuple):
-    """A value as JSON.
+    """A value as JSON, which may also stand for that value within a larger one.
 
     Attributes:
         text: The JSON.
@@ -56,24 +56,46 @@ def direct_json(value: Any, form: MessageForm) -> DirectJson | None:
     """
     hook = _typed if form is _TYPED else _constructed if form is _CONSTRUCTOR else _fields
     try:
-        values = _count_plain(value)
-        if values is None:
+        extent = _extent((value,))
+        if extent is None:
             return None
         written = orjson.dumps(value, hook, _OPTIONS)
     except Exception:  # noqa: BLE001 - what it was is found by who takes more care
         return None
     if len(written) > MAX_BYTES or b"\\u0000" in written or b'"data:image/' in written:
         return None
-    return DirectJson(written.decode(), values)
+    return DirectJson(written.decode(), extent[0])
 
 
-def _count_plain(value: Any) -> int | None:
-    """Return how many values the library has to write, or None when it can't as it should.
+class WrittenMessage:
+    """What was written of a message's copy, as far as it was asked for.
 
-    Level by level, because a call for each container would take longer than all else.
+    Attributes:
+        extent: How many values and characters it has, or None when it needs more care.
+        attributes: Its attributes, without what stands before their names, and how many
+            characters and values they took of a span's.
+        typed: Its JSON by form; so are the others.
+        constructor: See `typed`.
+        fields: See `typed`.
     """
-    level: Collection[Any] = (value,)
-    room, characters = MAX_VALUES, 0
+
+    __slots__ = ("attributes", "constructor", "extent", "fields", "typed")
+
+    def __init__(self, extent: tuple[int, int] | None) -> None:
+        self.extent = extent
+        self.attributes: tuple[list[tuple[str, Any]], int, int] | None = None
+        self.typed: orjson.Fragment | None = None
+        self.constructor: orjson.Fragment | None = None
+        self.fields: orjson.Fragment | None = None
+
+
+def _extent(level: Collection[Any]) -> tuple[int, int] | None:  # noqa: PLR0912 - as below
+    """Return how many values, and characters of texts, are within some values.
+
+    None when the library can't write them all as it should. Level by level, because a call for
+    each container would take longer than all else.
+    """
+    values = characters = 0
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
         for item in level:
@@ -82,21 +104,40 @@ def _count_plain(value: Any) -> int | None:
                 characters += len(item)
             elif item is None or kind is bool:
                 continue
+            elif kind is ObjectSnapshot and is_message(item.fields):
+                extent = (item.written or _look_at(item)).extent
+                if extent is None:
+                    return None
+                values += extent[0]
+                characters += extent[1]
             elif kind in _CONTAINERS:
                 if item:  # most of a message's are empty
                     contents = _contents(item, kind)
                     if contents is None:
                         return None
                     inner += contents
+            elif kind is DirectJson:
+                values += item.values
+                characters += len(item.text)
             elif not _is_plain_atom(item, kind):
                 return None
-        room -= len(inner)
-        if room < 0 or characters > MAX_BYTES:
+        values += len(inner)
+        if values > MAX_VALUES or characters > MAX_BYTES:
             return None
         if not inner:
-            return MAX_VALUES - room
+            return values, characters
         level = inner
     return None
+
+
+def _look_at(message: ObjectSnapshot) -> WrittenMessage:
+    message.written = written = WrittenMessage(None)  # for the case that it is within itself
+    fields = message.fields
+    if _are_good_fields(tuple(fields)):
+        extent = _extent(fields.values())
+        if extent is not None:
+            written.extent = extent[0] + len(fields), extent[1]
+    return written
 
 
 def _contents(container: Any, kind: type) -> Iterable[Any] | None:
@@ -132,20 +173,43 @@ _are_good_fields = lru_cache(maxsize=256)(_are_good_keys)
 
 def _fields(value: Any) -> Any:
     """Return what is written in the place of an object: its fields, or a text."""
-    return value.fields if type(value) is ObjectSnapshot else str.__str__(value)
+    if type(value) is not ObjectSnapshot:
+        return _other(value)
+    written = value.written
+    if written is None:
+        return value.fields
+    if written.fields is None:
+        written.fields = _fragment(value.fields)
+    return written.fields
+
+
+def _other(value: Any) -> Any:
+    return orjson.Fragment(value.text) if type(value) is DirectJson else str.__str__(value)
 
 
 def _typed(value: Any) -> Any:
-    fields = _fields(value)
-    if type(fields) is str:
-        return fields
-    inner = orjson.Fragment(orjson.dumps(fields, _fields, _OPTIONS))
-    return {"type": fields.get("type"), "data": inner} if is_message(fields) else inner
+    if type(value) is not ObjectSnapshot:
+        return _other(value)
+    written = value.written
+    if written is None:
+        return _fragment(value.fields)
+    if written.typed is None:
+        data = {"type": value.fields.get("type"), "data": _fragment(value.fields)}
+        written.typed = _fragment(data)
+    return written.typed
 
 
 def _constructed(value: Any) -> Any:
-    fields = _fields(value)
-    if type(fields) is str or not is_message(fields):
-        return fields
-    inner = orjson.dumps(useful_fields(fields), _fields, _OPTIONS)
-    return constructor(value.cls, orjson.Fragment(inner))
+    if type(value) is not ObjectSnapshot:
+        return _other(value)
+    written = value.written
+    if written is None:
+        return value.fields
+    if written.constructor is None:
+        kwargs = _fragment(useful_fields(value.fields))
+        written.constructor = _fragment(constructor(value.cls, kwargs))
+    return written.constructor
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(value, _fields, _OPTIONS))
