@@ -172,12 +172,13 @@ class RunAttributes:
             SpanAttributes.OPENINFERENCE_SPAN_KIND: span_kind(run.kind, run.name)
         }
         steps: list[Callable[[Run], Iterator[Attribute]]] = [
-            self._ambient,
             self._common,
             self._input,
             self._output,
             self._input_messages,
         ]
+        if run.ambient:
+            steps.insert(0, self._ambient)
         if run.kind is _LLM:
             steps += (self._prompts, self._output_messages, self._request, self._answer)
         elif run.kind is _TOOL:
@@ -198,9 +199,7 @@ class RunAttributes:
         return found
 
     def _ambient(self, run: Run) -> Iterator[Attribute]:
-        if not run.ambient:
-            return
-        for name, value in run.ambient.items():
+        for name, value in (run.ambient or {}).items():
             if isinstance(value, str):
                 if name in (SpanAttributes.METADATA, SpanAttributes.LLM_PROMPT_TEMPLATE_VARIABLES):
                     yield name, self._texts.json(name).json_text(value)
@@ -211,7 +210,7 @@ class RunAttributes:
 
     def _input(self, run: Run) -> Iterator[Attribute]:
         form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
-        yield from self._value(
+        return self._value(
             run.inputs,
             form,
             SpanAttributes.INPUT_VALUE,
@@ -221,7 +220,7 @@ class RunAttributes:
 
     def _output(self, run: Run) -> Iterator[Attribute]:
         form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
-        yield from self._value(
+        return self._value(
             run.outputs,
             form,
             SpanAttributes.OUTPUT_VALUE,
