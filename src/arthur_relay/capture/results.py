@@ -46,22 +46,20 @@ def snapshot_result(
 
 def _drop_response(fields: dict[str, Any]) -> None:
     """Drop the HTTP response from a generation, and its message's, whose copy others may have."""
-    _drop(fields)
+    fields.update(_cleared(fields))
     message = fields.get("message")
-    if isinstance(message, ObjectSnapshot):
-        kept = message.fields.copy()
-        if _drop(kept):
-            fields["message"] = ObjectSnapshot(message.cls, kept)
+    if isinstance(message, ObjectSnapshot) and (cleared := _cleared(message.fields)):
+        fields["message"] = ObjectSnapshot(message.cls, {**message.fields, **cleared})
 
 
-def _drop(fields: dict[str, Any]) -> bool:
-    is_changed = False
+def _cleared(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the fields that hold something of the response, without it."""
+    cleared = {}
     for name in _HOLDERS:
         held = fields.get(name)
         if isinstance(held, dict) and not _OF_THE_RESPONSE.isdisjoint(held):
-            fields[name] = _without_response(held)
-            is_changed = True
-    return is_changed
+            cleared[name] = _without_response(held)
+    return cleared
 
 
 def _without_response(held: dict[str, Any]) -> dict[str, Any]:

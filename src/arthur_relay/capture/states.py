@@ -22,7 +22,7 @@ from arthur_relay.encoding.images import max_image_characters
 from arthur_relay.inference import ObjectSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 STATE_DEPTH = 8
 """How deep values are copied; a message's tool calls' arguments in a state are six deep."""
@@ -245,10 +245,26 @@ class _Copying:
             items = dict.copy(value)
             self._replace(items, depth)
             return items
-        copy = self.copy
-        parts = list.copy(value) if isinstance(value, list) else tuple.__iter__(value)
-        copied = [item if type(item) in _ATOMS else copy(item, depth) for item in parts]
-        return copied if isinstance(value, list) else tuple(copied)
+        if isinstance(value, list):
+            return self._parts(list.copy(value), depth)
+        return tuple(self._parts(tuple.__iter__(value), depth))
+
+    def _parts(self, parts: Iterable[Any], depth: int) -> list[Any]:
+        copies, copy = self._copies, self.copy
+        if copies is None:
+            return [item if type(item) in _ATOMS else copy(item, depth) for item in parts]
+        copied = []
+        for item in parts:
+            if type(item) in _ATOMS:
+                copied.append(item)
+            # Most of a graph's state are messages that were copied before: without more calls.
+            elif (found := copies.find(item)) is not None and self._visits >= found[2]:
+                self.size += found[1]
+                self._visits -= found[2]
+                copied.append(found[0])
+            else:
+                copied.append(copy(item, depth))
+        return copied
 
     def _object(self, value: Any, kind: type, depth: int) -> ObjectSnapshot:
         """Copy an object's fields, or take a message's copy that was made before."""
