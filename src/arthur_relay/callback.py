@@ -326,10 +326,10 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
                 return
             if run.trace is None:
                 self._take_generations(run, response)
+                self._submit(run)
             else:
                 self._take_result(run, response.generations, response.llm_output)
-                self._host.tracing.ended(run)
-            self._submit(run)
+                self._close(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
 
@@ -372,10 +372,11 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
                     snapshot, size = snapshot_partial(partial, output, reasoning=reasoning)
                     run.generations = (snapshot,)
                     run.size += size
-            if run.trace is not None:
+            if run.trace is None:
+                self._submit(run)
+            else:
                 run.exception = snapshot_exception(error)
-                self._host.tracing.ended(run)
-            self._submit(run)
+                self._close(run)
         except Exception:  # noqa: BLE001 - the callback's edge
             self._lose(run)
 

@@ -112,14 +112,17 @@ class ObjectSnapshot:
 
     Attributes:
         cls: The object's class.
-        fields: Its fields by name, in their order.
+        fields: Its fields by name, in their order. Immutable by convention: runs share copies.
+        written: What the destination's encoder keeps of it, for the next run that has it; worker's
+            thread only.
     """
 
-    __slots__ = ("cls", "fields")
+    __slots__ = ("cls", "fields", "written")
 
     def __init__(self, cls: type, fields: dict[str, Any]) -> None:
         self.cls = cls
         self.fields = fields
+        self.written: Any = None
 
 
 class ExceptionSnapshot:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables import RunnableLambda
 
@@ -17,8 +18,11 @@ from arthur_relay.capture import states
 from arthur_relay.capture.results import snapshot_result
 from arthur_relay.capture.states import (
     REDACTED,
+    SHARED_BYTES,
+    SHARED_COPIES,
     STATE_DEPTH,
     STATE_VISITS,
+    MessageCopies,
     snapshot_parameters,
     snapshot_state,
 )
@@ -63,6 +67,125 @@ def test_a_message_is_copied_with_its_fields() -> None:
     assert snapshot.fields["content"] == [{"type": "text", "text": "a"}]
     assert snapshot.fields["tool_calls"][0]["args"] == {"x": [1]}
     assert snapshot.fields["response_metadata"] == {}
+
+
+def change(message: AIMessage, what: str) -> None:
+    match what:
+        case "field":
+            message.content = "b"
+        case "block":
+            message.content[0]["text"] = "b"  # type: ignore[index] # its content is a list
+        case "arguments":
+            message.tool_calls[0]["args"]["x"].append(2)
+        case "new key":
+            message.response_metadata["late"] = True
+        case "filled":
+            message.additional_kwargs["late"] = 1
+        case "no field":
+            del message.__dict__["usage_metadata"]
+        case _:
+            message.id = Uncomparable()  # type: ignore[assignment] # as odd as it can be
+
+
+class Uncomparable:
+    """Raises when it is compared."""
+
+    def __eq__(self, _other: object) -> bool:
+        raise RuntimeError
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    "what", ["field", "block", "arguments", "new key", "filled", "no field", "uncomparable"]
+)
+def test_a_message_is_copied_again_only_when_it_has_changed(what: str) -> None:
+    calls: list[Any] = [{"name": "f", "args": {"x": [1]}, "id": "1", "type": "tool_call"}]
+    message = AIMessage([{"type": "text", "text": "a"}], tool_calls=calls, id="2")
+    before = deepcopy(message.__dict__)
+    copies = MessageCopies()
+    first, size = snapshot_state([message], copies)
+    again, same_size = snapshot_state({"messages": [message]}, copies)
+    assert again["messages"][0] is first[0]
+    assert same_size > size - 200  # a run counts it as if it were its own
+    change(message, what)
+    (changed,), _ = snapshot_state([message], copies)
+    assert changed.fields == message.__dict__
+    assert first[0].fields == before
+
+
+def test_a_copy_that_has_more_than_copies_in_it_is_not_taken_again() -> None:
+    deep: Any = {"leaf": []}
+    for _ in range(STATE_DEPTH):
+        deep = {"deep": deep}
+    for kept_as_it_is in (deep, object(), {1, 2}, dict.fromkeys(range(STATE_VISITS + 1))):
+        message = ToolMessage("a", tool_call_id="1", artifact=kept_as_it_is)
+        copies = MessageCopies()
+        (first,), _ = snapshot_state([message], copies)
+        (second,), _ = snapshot_state([message], copies)
+        assert first is not second
+
+
+def test_a_copy_takes_the_room_of_its_values_again() -> None:
+    message = HumanMessage("a", additional_kwargs={"n": list(range(STATE_VISITS // 2 + 1))})
+    copies = MessageCopies()
+    (first, _), _ = snapshot_state([message, message], copies)
+    assert first.fields["additional_kwargs"]["n"] is not message.additional_kwargs["n"]
+    (again, beyond), _ = snapshot_state([message, message], copies)
+    assert again is first
+    assert beyond.fields["additional_kwargs"]["n"] is message.additional_kwargs["n"]
+
+
+def test_of_another_message_at_the_same_place_a_copy_is_made() -> None:
+    copies = MessageCopies()
+    message = HumanMessage("a")
+    snapshot_state([message], copies)
+    other = AIMessage("a", id=message.id)
+    copies._copies[id(other)] = copies._copies[id(message)]
+    assert copies.find(other) is None
+
+
+def test_few_copies_are_remembered() -> None:
+    copies = MessageCopies()
+    messages = [HumanMessage("a") for _ in range(SHARED_COPIES + 10)]
+    snapshot_state(messages, copies)
+    for message in messages:
+        snapshot_state(message, copies)
+    assert len(copies._copies) <= SHARED_COPIES
+    for size in (SHARED_BYTES, SHARED_BYTES // 4 - 2_000):
+        large = [HumanMessage("a" * size) for _ in range(6)]
+        snapshot_state(large, copies)
+        assert sum(size for _, size, _ in copies._copies.values()) <= SHARED_BYTES
+
+
+def test_no_copy_is_remembered_when_no_run_is_open() -> None:
+    state = {"messages": [HumanMessage("hi")]}
+    with traced() as stage:
+        RunnableLambda(lambda x: x).invoke(state, config=stage.config)
+        copies = stage.handler._copies
+        assert copies is not None
+        assert not copies._copies
+
+
+def test_a_message_that_a_node_changes_is_shown_as_each_run_had_it() -> None:
+    def change_it(state: dict[str, Any]) -> dict[str, Any]:
+        state["messages"][0].content = "after"
+        return state
+
+    state = {"messages": [HumanMessage("before")]}
+    chain = RunnableLambda(change_it).with_config(run_name="first") | RunnableLambda(
+        lambda x: x
+    ).with_config(run_name="second")
+    with traced() as stage:
+        chain.invoke(state, config=stage.config)
+        spans = {span.name: span.attributes for span in stage.spans()}
+    assert "before" in spans["first"]["input.value"]
+    assert "after" in spans["first"]["output.value"]
+    assert "after" in spans["second"]["input.value"]
+    assert "before" in spans["RunnableSequence"]["input.value"]
+    assert spans["second"]["llm.input_messages.0.message.content"] == "after"
+    assert spans["first"]["llm.input_messages.0.message.content"] == "before"
 
 
 def test_a_document_is_copied() -> None:
@@ -159,6 +282,15 @@ def test_of_a_result_no_response_of_the_provider_is_kept() -> None:
     assert fields["message"].fields["response_metadata"] == {"model": "m"}
     assert kept["llm_output"] == {"model_name": "m"}
     assert message.response_metadata["headers"]  # the application's own is as it was
+
+
+def test_a_copy_of_a_result_keeps_no_response_from_other_runs() -> None:
+    message = AIMessage("a", response_metadata={"headers": {"x": "1"}, "model": "m"})
+    copies = MessageCopies()
+    (of_node,), _ = snapshot_state([message], copies)
+    kept, _ = snapshot_result([[ChatGeneration(message=message)]], None, copies)
+    assert of_node.fields["response_metadata"] == message.response_metadata
+    assert "headers" not in kept["generations"][0][0].fields["message"].fields["response_metadata"]
 
 
 def test_parameters_are_copied_without_the_values_in_them() -> None:

@@ -5,12 +5,15 @@ of the values in them; of LangChain's messages, documents, prompts and generatio
 copied in the same way. Everything else is kept as it is, and so is what lies beyond these bounds: a
 later change of it can be seen until the worker has encoded the span. Texts are never copied, and
 nothing is serialised: the cost does not depend on their length.
+
+LangGraph gives each node the whole state, so a trace has the same messages again and again. A copy
+of a message that had nothing but copies in it is taken once more when the message still equals it.
 """
 
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, lru_cache
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from arthur_relay.encoding.images import max_image_characters
 from arthur_relay.inference import ObjectSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 STATE_DEPTH = 8
 """How deep values are copied; a message's tool calls' arguments in a state are six deep."""
@@ -45,6 +48,12 @@ OBJECT_BYTES = 500
 SHORT_TEXT_BYTES = 1_000
 """Texts of this size are not looked at, whatever they are."""
 
+SHARED_COPIES = 512
+"""How many messages' copies are remembered, at most."""
+
+SHARED_BYTES = 1024 * 1024
+"""How many bytes these copies may have, as runs count them."""
+
 REDACTED = "__REDACTED__"
 """OpenInference's stand-in for what is left out."""
 
@@ -56,21 +65,70 @@ _EMPTY_DICT: dict[str, Any] = {}
 _EMPTY_LIST: list[Any] = []
 
 
-def snapshot_state(value: Any) -> tuple[Any, int]:
+class MessageCopies:
+    """The latest copies of messages, for runs that are given the same ones. Any thread; no lock.
+
+    A copy is found by its message's id and taken only if the message's fields equal it, so neither
+    a change nor the id's use for another message can go unseen.
+    """
+
+    __slots__ = ("_copies", "_size")
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[ObjectSnapshot, int, int]] = {}
+        self._size = 0
+
+    def find(self, message: Any) -> tuple[ObjectSnapshot, int, int] | None:
+        """Return a message's copy, its bytes and its visits, or None when a new one is needed."""
+        found = self._copies.get(id(message))
+        if found is None:
+            return None
+        snapshot = found[0]
+        try:
+            if type(message) is snapshot.cls and snapshot.fields == message.__dict__:
+                return found
+        except Exception:  # noqa: BLE001 - the message has changed, to what can't be compared
+            return None
+        return None
+
+    def keep(self, message: Any, snapshot: ObjectSnapshot, size: int, visits: int) -> None:
+        """Remember a copy, and forget all others when there are too many."""
+        if size > SHARED_BYTES // 4:
+            return
+        self._size += size
+        if len(self._copies) >= SHARED_COPIES or self._size > SHARED_BYTES:
+            self._copies = {}  # another thread may keep its copy in the old one
+            self._size = size
+        self._copies[id(message)] = snapshot, size, visits
+
+    def clear(self) -> None:
+        """Forget all."""
+        if self._copies:
+            self._copies = {}
+            self._size = 0
+
+
+def snapshot_state(value: Any, copies: MessageCopies | None = None) -> tuple[Any, int]:
     """Copy a value within this module's bounds.
+
+    Args:
+        value: An input or an output.
+        copies: Copies of messages, which are used and added to.
 
     Returns:
         The copy, and the bytes of memory that it counts for.
 
     What raises while it is read is kept as it is. Never raises.
     """
-    copying = _Copying(_snapshotted())
+    copying = _Copying(copies)
     return copying.copy(value, STATE_DEPTH), copying.size
 
 
-def snapshot_message_list(messages: Any) -> tuple[list[Any], int]:
+def snapshot_message_list(
+    messages: Any, copies: MessageCopies | None = None
+) -> tuple[list[Any], int]:
     """Copy a chat model's messages; see `snapshot_state`."""
-    copying = _Copying(_snapshotted())
+    copying = _Copying(copies)
     return [copying.copy(message, STATE_DEPTH) for message in messages], copying.size
 
 
@@ -108,23 +166,42 @@ def _snapshotted() -> tuple[type, ...]:
     return BaseMessage, Document, Generation, PromptValue
 
 
+@lru_cache(maxsize=256)
+def _is_snapshotted(cls: type) -> bool:
+    """Return whether the fields of a class's objects are copied.
+
+    Remembered, because pydantic answers for its classes in Python code.
+    """
+    return issubclass(cls, _snapshotted())
+
+
+@lru_cache(maxsize=256)
+def _is_message(cls: type) -> bool:
+    return issubclass(cls, _snapshotted()[0])
+
+
 class _Copying:
     """The copying of one value, within its bounds.
+
+    Args:
+        copies: Copies of messages, or None.
 
     Attributes:
         size: The bytes so far.
     """
 
-    __slots__ = ("_objects", "_visits", "size")
+    __slots__ = ("_copies", "_is_whole", "_visits", "size")
 
-    def __init__(self, objects: tuple[type, ...]) -> None:
+    def __init__(self, copies: MessageCopies | None) -> None:
         self.size = 0
-        self._objects = objects
+        self._copies = copies
+        self._is_whole = True
+        """Whether all so far was copied or can't change."""
         self._visits = STATE_VISITS
 
     def copy(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - one for each kind of value
         """Return a copy as far as the bounds allow, and count its bytes."""
-        kind = type(value)
+        kind: type = type(value)
         if kind is str:
             size = getsizeof(value)
             is_image = size > SHORT_TEXT_BYTES and value.startswith("data:image/")
@@ -137,17 +214,20 @@ class _Copying:
         try:
             if kind not in _CONTAINERS:
                 # Asked first: to ask a message for a dict takes as long as to copy two fields.
-                if isinstance(value, self._objects):
-                    return self._object(value, depth)
+                if _is_snapshotted(kind) or isinstance(value, _snapshotted()):  # or stands for one
+                    return self._object(value, kind, depth)
+                self._is_whole = False
                 if not isinstance(value, (dict, list, tuple)):
                     return self._other(value)
             self.size += own_size(value) + ATOM_BYTES * len(value)
             self._visits -= len(value)
             if depth <= 0 or self._visits < 0:
+                self._is_whole = False
                 self.size += ITEM_BYTES * len(value)
                 return value
             return self._container(value, depth - 1)
         except Exception:  # noqa: BLE001 - the worker will see it, and count it
+            self._is_whole = False
             self.size += ITEM_BYTES
             return value
 
@@ -165,19 +245,55 @@ class _Copying:
             items = dict.copy(value)
             self._replace(items, depth)
             return items
-        copy = self.copy
-        parts = list.copy(value) if isinstance(value, list) else tuple.__iter__(value)
-        copied = [item if type(item) in _ATOMS else copy(item, depth) for item in parts]
-        return copied if isinstance(value, list) else tuple(copied)
+        if isinstance(value, list):
+            return self._parts(list.copy(value), depth)
+        return tuple(self._parts(tuple.__iter__(value), depth))
 
-    def _object(self, value: Any, depth: int) -> ObjectSnapshot:
+    def _parts(self, parts: Iterable[Any], depth: int) -> list[Any]:
+        copies, copy = self._copies, self.copy
+        if copies is None:
+            return [item if type(item) in _ATOMS else copy(item, depth) for item in parts]
+        copied = []
+        for item in parts:
+            if type(item) in _ATOMS:
+                copied.append(item)
+            # Most of a graph's state are messages that were copied before: without more calls.
+            elif (found := copies.find(item)) is not None and self._visits >= found[2]:
+                self.size += found[1]
+                self._visits -= found[2]
+                copied.append(found[0])
+            else:
+                copied.append(copy(item, depth))
+        return copied
+
+    def _object(self, value: Any, kind: type, depth: int) -> ObjectSnapshot:
+        """Copy an object's fields, or take a message's copy that was made before."""
+        copies = self._copies
+        if copies is None or not _is_message(kind):
+            return self._fields(value, kind, depth)
+        found = copies.find(value)
+        if found is not None and self._visits >= found[2]:
+            self.size += found[1]
+            self._visits -= found[2]
+            return found[0]
+        others_are_whole, self._is_whole = self._is_whole, True
+        size, visits = self.size, self._visits
+        snapshot = self._fields(value, kind, depth)
+        if self._is_whole:
+            copies.keep(value, snapshot, self.size - size, visits - self._visits)
+        self._is_whole = self._is_whole and others_are_whole
+        return snapshot
+
+    def _fields(self, value: Any, kind: type, depth: int) -> ObjectSnapshot:
         """Copy an object's fields: texts by reference, other values as in any container."""
         fields = value.__dict__.copy()
         self.size += OBJECT_BYTES
         self._visits -= 1
         if depth > 0:
             self._replace(fields, depth - 1)
-        return ObjectSnapshot(type(value), fields)
+        else:
+            self._is_whole = False
+        return ObjectSnapshot(kind, fields)
 
     def _replace(self, items: dict[Any, Any], depth: int) -> None:
         """Put copies in the place of a dict's values, but for texts and other atoms."""

@@ -15,6 +15,7 @@ from arthur_relay.capture.otel_context import context_attributes, is_suppressed
 from arthur_relay.capture.results import snapshot_result
 from arthur_relay.capture.states import (
     ITEM_BYTES,
+    MessageCopies,
     snapshot_message_list,
     snapshot_parameters,
     snapshot_state,
@@ -52,6 +53,7 @@ class TraceEvents:
     """
 
     _tracing: Tracing | None = None
+    _copies: MessageCopies | None = None
     _suppressed: dict[int, None] | None = None
 
     # What the handler has for runs of every kind.
@@ -72,6 +74,7 @@ class TraceEvents:
         if tracing.scope is TraceScope.NONE:
             return
         self._tracing = tracing
+        self._copies = tracing.copies
         if tracing.scope is TraceScope.FULL:
             self.ignore_chain = self.ignore_agent = self.ignore_retriever = False
 
@@ -220,7 +223,7 @@ class TraceEvents:
             run.parameters, held = snapshot_parameters(details.get("invocation_params"))
             run.size += held
             if messages is not None:
-                kept, held = snapshot_message_list(messages)
+                kept, held = snapshot_message_list(messages, self._copies)
                 run.inputs = {"messages": [kept]}
                 if self._loses_chunks:
                     run.chunks = StreamedChunks()
@@ -235,7 +238,7 @@ class TraceEvents:
     def _take_result(self, run: Run, generations: Any, llm_output: Any) -> None:
         """Keep the whole result of a model's run."""
         try:
-            run.outputs, held = snapshot_result(generations, llm_output)
+            run.outputs, held = snapshot_result(generations, llm_output, self._copies)
             run.size += held
         except Exception:  # noqa: BLE001 - a provider's own class may raise anything
             run.unread += 1
@@ -298,7 +301,7 @@ class TraceEvents:
     def _keep_inputs(self, run: Run, inputs: Any) -> None:
         """Keep what a run was given: what is no dict under the name `input`, as LangChain does."""
         try:
-            kept, held = snapshot_state(inputs)
+            kept, held = snapshot_state(inputs, self._copies)
             run.inputs = kept if isinstance(kept, dict) else {"input": kept}
             run.size += held
         except Exception:  # noqa: BLE001 - the application's own objects may raise anything
@@ -306,7 +309,7 @@ class TraceEvents:
 
     def _finish(self, run: Run, outputs: Any) -> None:
         try:
-            kept, held = snapshot_state(outputs)
+            kept, held = snapshot_state(outputs, self._copies)
             run.outputs = kept if isinstance(kept, dict) else {"output": kept}
             run.size += held
         except Exception:  # noqa: BLE001 - as above
@@ -328,6 +331,8 @@ class TraceEvents:
         """Capture a run, and remember its place for children that start later."""
         if self._tracing is not None:
             self._tracing.ended(run)
+        if self._copies is not None and not self._runs:  # nothing is left that could use them
+            self._copies.clear()
         self._submit(run)
 
     def _end_well(self, run_id: UUID, outputs: Any, inputs: Any = None) -> None:

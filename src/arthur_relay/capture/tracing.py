@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from arthur_relay.capture.otel_context import outer_span
+from arthur_relay.capture.states import MessageCopies
 from arthur_relay.inference import TraceContext, TraceScope
 
 if TYPE_CHECKING:
@@ -41,14 +42,18 @@ class Tracing:
 
     Args:
         scope: Which runs become spans.
+
+    Attributes:
+        copies: Copies of the messages that runs were given, or None where runs have no state.
     """
 
-    __slots__ = ("_older", "_recent", "scope")
+    __slots__ = ("_older", "_recent", "copies", "scope")
 
     def __init__(self, scope: TraceScope) -> None:
         self.scope = scope
-        self._recent: dict[int, TraceContext] = {}
-        self._older: dict[int, TraceContext] = {}
+        self.copies = MessageCopies() if scope is TraceScope.FULL else None
+        self._recent: dict[int, bytes] = {}  # the ids of their traces
+        self._older: dict[int, bytes] = {}
 
     def place(
         self, run_id: UUID, *, parent: Run | None = None, parent_id: UUID | None = None
@@ -67,7 +72,7 @@ class Tracing:
         if parent_id is not None:
             found = self._recent.get(parent_id.int) or self._older.get(parent_id.int)
             if found is not None:
-                return found
+                return TraceContext(found, parent_id.bytes[8:], is_root=False)
         return outer_span() or TraceContext(run_id.bytes, None, is_root=True)
 
     def trace_of(self, run_id: UUID, open_run: Run | None) -> UUID:
@@ -78,8 +83,10 @@ class Tracing:
             open_run: The run, if it is open.
         """
         place = None if open_run is None else open_run.trace
-        place = place or self._recent.get(run_id.int) or self._older.get(run_id.int)
-        return run_id if place is None else UUID(bytes=place.trace_id)
+        if place is not None:
+            return UUID(bytes=place.trace_id)
+        found = self._recent.get(run_id.int) or self._older.get(run_id.int)
+        return run_id if found is None else UUID(bytes=found)
 
     def ended(self, run: Run) -> None:
         """Remember a run that has ended, for children that start later, and for feedback."""
@@ -88,7 +95,8 @@ class Tracing:
         if len(self._recent) >= RECENT_RUNS:
             self._older = self._recent  # two threads at once lose the older half early
             self._recent = {}
-        self._recent[run.run_id.int] = below(run)
+        trace = run.trace
+        self._recent[run.run_id.int] = run.run_id.bytes if trace is None else trace.trace_id
 
     def remember(self, runs: Iterable[Run]) -> None:
         """Remember runs that go on in the parent of a forked process."""

@@ -23,6 +23,7 @@ from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.destinations.engine.message_forms import MessageForm
 from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.encoding.omissions import NoOmissions
+from arthur_relay.inference import ObjectSnapshot
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(["a/b", "\\u0000", "\x00"])
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
@@ -55,11 +56,13 @@ def with_care(value: Any, form: MessageForm) -> tuple[str, bool]:
     return found.text, found.is_harmless
 
 
-@given(VALUES, st.sampled_from(MessageForm))
-def test_it_is_what_care_would_have_written(value: Any, form: MessageForm) -> None:
+@given(VALUES, st.permutations([*MessageForm, *MessageForm]))
+def test_it_is_what_care_would_have_written(value: Any, forms: list[MessageForm]) -> None:
     kept, _ = snapshot_state(value)
-    direct = direct_json(kept, form)
-    if direct is not None:
+    for form in forms:  # messages keep what was written of them
+        direct = direct_json(kept, form)
+        if direct is None:
+            continue
         text, is_harmless = with_care(kept, form)
         assert json.loads(direct.text) == json.loads(text)
         assert direct.text == text
@@ -131,6 +134,27 @@ def test_a_circle_needs_care() -> None:
     value: dict[str, Any] = {}
     value["again"] = [value, value]
     assert direct_json(value, MessageForm.TYPED) is None
+
+
+def test_a_message_within_itself_needs_care() -> None:
+    message = ObjectSnapshot(HumanMessage, {"content": "a", "additional_kwargs": {}})
+    message.fields["additional_kwargs"]["again"] = [message]
+    for _ in range(2):
+        assert direct_json([message], MessageForm.TYPED) is None
+
+
+def test_a_message_that_needs_care_needs_it_again() -> None:
+    kept, _ = snapshot_state([HumanMessage("a", additional_kwargs={"n": float("nan")})])
+    for _ in range(2):
+        assert direct_json(kept, MessageForm.TYPED) is None
+
+
+@pytest.mark.parametrize("form", MessageForm)
+def test_what_was_written_stands_for_its_value(form: MessageForm) -> None:
+    value = {"name": "f", "parameters": [{"type": "object"}, "ü"]}
+    part = direct_json(value, form)
+    whole = direct_json({"n": 1, "tools": [value, value]}, form)
+    assert direct_json({"n": 1, "tools": [part, value]}, form) == whole
 
 
 def test_a_text_of_an_own_class_is_a_text() -> None:

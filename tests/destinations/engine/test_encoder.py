@@ -257,6 +257,18 @@ def test_settings_of_a_call_without_its_key() -> None:
     assert "secret" not in span.texts()
 
 
+def test_a_tool_that_needs_care_beside_one_that_does_not() -> None:
+    good, odd = {"name": "f", "n": 1}, {"name": "g", "examples": [float("nan"), "\x00"]}
+    made, omitted = encoder()
+    (row,) = made.encode(llm(parameters={"model": "m", "tools": [good, odd]}), 0)
+    span = span_of(row)
+    cleaned = {"name": "g", "examples": ["nan", ""]}
+    assert span.json("llm.tools.0.tool.json_schema") == good
+    assert span.json("llm.tools.1.tool.json_schema") == cleaned
+    assert span.json("llm.invocation_parameters") == {"model": "m", "tools": [good, cleaned]}
+    assert omitted == ["llm.tools", "llm.invocation_parameters"]
+
+
 def test_arguments_that_the_engine_would_reject() -> None:
     message = answer("", tool_calls=[{"name": "write", "args": {"/etc": "x"}, "id": "1"}])
     found = llm()

@@ -17,10 +17,11 @@ from langchain_core.messages import (
 )
 
 from arthur_relay.capture.states import snapshot_state
+from arthur_relay.destinations.engine.hiding import Hiding
 from arthur_relay.inference import Run
 
-from .stage import Span
-from .test_encoder import encoded, run
+from .stage import Span, span_of
+from .test_encoder import encoded, encoder, run
 
 
 class Own(HumanMessage):
@@ -104,3 +105,37 @@ def test_calls_that_are_objects_of_a_package() -> None:
     assert attributes[f"{prefix}id"] == "call-1"
     assert attributes[f"{prefix}function.name"] == "weather"
     assert attributes[f"{prefix}function.arguments"] == '{"city":"Ulm"}'
+
+
+def test_runs_that_share_a_message_have_its_attributes_and_what_was_omitted() -> None:
+    calls: list[Any] = [{"name": "f", "args": {"x": 1}, "id": "1", "type": "tool_call"}]
+    sent_as_text: Any = {"function": {"name": "g", "arguments": '{"a/b": 1}'}, "id": "2"}
+    for message in (
+        AIMessage([{"type": "text", "text": "ü"}], tool_calls=calls, name="n"),
+        AIMessage("", tool_calls=calls, additional_kwargs={"tool_calls": [sent_as_text]}),
+    ):
+        (shared,), _ = snapshot_state([message])
+        made, omitted = encoder()
+        counts, spans = [], []
+        for copy in (shared, shared, shared, snapshot_state(message)[0]):
+            (row,) = made.encode(run(inputs={"messages": [copy]}), 0)
+            spans.append(span_of(row).attributes)
+            counts.append(len(omitted))
+            omitted.clear()
+        assert spans.count(spans[0]) == len(spans)
+        assert counts.count(counts[0]) == len(counts)
+
+
+def test_what_is_hidden_of_a_shared_message_stays_hidden() -> None:
+    calls: list[Any] = [{"name": "f", "args": {"x": "secret"}, "id": "1", "type": "tool_call"}]
+    image = {"type": "image_url", "image_url": "http://a/secret.png"}
+    (shared,), _ = snapshot_state([AIMessage([{"text": "secret"}, image], tool_calls=calls)])
+    encoded(run(inputs={"messages": [shared]}))
+    for hiding in (Hiding(input_text=True), Hiding(input_images=True)):
+        attributes = encoded(run(inputs={"messages": [shared]}), hiding=hiding).attributes
+        anew = encoded(run(inputs={"messages": [snapshot_copy(shared)]}), hiding=hiding).attributes
+        assert attributes == anew
+
+
+def snapshot_copy(shared: Any) -> Any:
+    return type(shared)(shared.cls, shared.fields)

@@ -22,7 +22,7 @@ from arthur_relay.destinations.engine.hiding import REDACTED, Hiding
 from arthur_relay.destinations.engine.message_attributes import MessageWriter
 from arthur_relay.destinations.engine.message_forms import MessageForm
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
-from arthur_relay.destinations.engine.span_json import MAX_CHARACTERS, JsonWriter
+from arthur_relay.destinations.engine.span_json import MAX_CHARACTERS, JsonWriter, SpanJson
 from arthur_relay.destinations.engine.template_attributes import template_of
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
@@ -83,6 +83,7 @@ class SpanTexts:
         longest_image: How many characters an inline image has, at most, that is written.
         characters: How many characters the span may still have.
         values: How many values its JSON may still have.
+        omitted: How many values were cut, left out, or sent in another form, in all spans.
     """
 
     def __init__(self, privacy: Privacy | None, hiding: Hiding, omissions: CountsOmissions) -> None:
@@ -91,6 +92,7 @@ class SpanTexts:
         self.hiding = hiding.under(privacy)
         self.longest_image = hiding.base64_image_max_length
         self._omissions = omissions
+        self.omitted = 0
         self._writers: dict[str, JsonWriter] = {}
         self._message_writers: dict[str, MessageWriter] = {}
         self.begin()
@@ -102,8 +104,8 @@ class SpanTexts:
 
     def spend(self, *, characters: int, values: int) -> None:
         """Count what was written."""
-        self.characters = max(0, self.characters - characters)
-        self.values = max(0, self.values - values)
+        self.characters -= characters
+        self.values -= values
 
     def part(self, text: str) -> str:
         """Return what may be sent of a part of a longer text."""
@@ -129,6 +131,7 @@ class SpanTexts:
 
     def omit(self, name: str) -> None:
         """Count a value of an attribute that is cut, left out, or sent in another form."""
+        self.omitted += 1
         self._omissions.omit(name)
 
     def json(self, name: str) -> JsonWriter:
@@ -169,12 +172,13 @@ class RunAttributes:
             SpanAttributes.OPENINFERENCE_SPAN_KIND: span_kind(run.kind, run.name)
         }
         steps: list[Callable[[Run], Iterator[Attribute]]] = [
-            self._ambient,
             self._common,
             self._input,
             self._output,
             self._input_messages,
         ]
+        if run.ambient:
+            steps.insert(0, self._ambient)
         if run.kind is _LLM:
             steps += (self._prompts, self._output_messages, self._request, self._answer)
         elif run.kind is _TOOL:
@@ -206,7 +210,7 @@ class RunAttributes:
 
     def _input(self, run: Run) -> Iterator[Attribute]:
         form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
-        yield from self._value(
+        return self._value(
             run.inputs,
             form,
             SpanAttributes.INPUT_VALUE,
@@ -216,7 +220,7 @@ class RunAttributes:
 
     def _output(self, run: Run) -> Iterator[Attribute]:
         form = _CONSTRUCTOR if run.kind is _LLM else _TYPED
-        yield from self._value(
+        return self._value(
             run.outputs,
             form,
             SpanAttributes.OUTPUT_VALUE,
@@ -319,18 +323,23 @@ class RunAttributes:
         if not parameters:
             return
         sent = {name: value for name, value in parameters.items() if name not in _CREDENTIALS}
-        tools = sent.get("tools")
+        tools: Any = sent.get("tools")
+        written: list[SpanJson] = []
         if self._hiding.llm_tools and "tools" in sent:
             del sent["tools"]
+        elif isinstance(tools, (list, tuple)):
+            write = self._texts.json(SpanAttributes.LLM_TOOLS).write
+            written = [write(tool) for tool in tools[:MAX_TOOLS]]
         if not self._hiding.llm_invocation_parameters:
+            in_parts = None
+            if written and len(written) == len(tools):
+                parts = [tool.direct or tools[index] for index, tool in enumerate(written)]
+                in_parts = {**sent, "tools": parts}
             name = SpanAttributes.LLM_INVOCATION_PARAMETERS
-            yield name, self._for_reader(name, sent)
-        if isinstance(tools, (list, tuple)) and not self._hiding.llm_tools:
-            name = SpanAttributes.LLM_TOOLS
-            writer = self._texts.json(name)
-            for index, tool in enumerate(tools[:MAX_TOOLS]):
-                attribute = f"{name}.{index}.{ToolAttributes.TOOL_JSON_SCHEMA}"
-                yield attribute, self._texts.cut(writer.write(tool).text)
+            yield name, self._for_reader(name, sent, in_parts)
+        for index, tool in enumerate(written):
+            attribute = f"{SpanAttributes.LLM_TOOLS}.{index}.{ToolAttributes.TOOL_JSON_SCHEMA}"
+            yield attribute, self._texts.cut(tool.text)
 
     def _answer(self, run: Run) -> Iterator[Attribute]:
         """Yield what the answer says beside its messages."""
@@ -405,12 +414,16 @@ class RunAttributes:
                 (_SESSIONS, SpanAttributes.SESSION_ID),
                 (_USERS, SpanAttributes.USER_ID),
             ):
+                if metadata.keys().isdisjoint(names):  # nearly always
+                    continue
                 given = (metadata.get(name) for name in names)
                 found = next((each for each in given if isinstance(each, _IDS) and each), None)
                 if found is not None:
                     yield attribute, self._texts.whole(str(found))
             yield SpanAttributes.METADATA, self._metadata(metadata, ambient)
-        tags: list[Any] = run.tags or []
+        if not run.tags:
+            return
+        tags: list[Any] = run.tags
         own = [
             tag for tag in tags if isinstance(tag, str) and not tag.startswith(_TAGS_OF_LANGCHAIN)
         ]
@@ -423,13 +436,13 @@ class RunAttributes:
     def _metadata(self, metadata: Mapping[str, Any], ambient: Mapping[str, Any]) -> str:
         name = SpanAttributes.METADATA
         writer = self._texts.json(name)
-        outer = writer.parsed(ambient.get(name))
+        outer = writer.parsed(ambient[name]) if name in ambient else None
         return self._for_reader(name, {**outer, **metadata} if outer else metadata)
 
-    def _for_reader(self, name: str, value: Any) -> str:
+    def _for_reader(self, name: str, value: Any, in_parts: Any = None) -> str:
         """Return JSON for an attribute that is always read as JSON, cut as a text within it."""
         writer = self._texts.json(name)
-        text = writer.write_for_reader(value)
+        text = writer.write_for_reader(value, in_parts=in_parts)
         told = self._texts.cut(text)
         return text if told == text else writer.unparsed(told)
 

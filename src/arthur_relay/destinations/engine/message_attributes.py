@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -14,8 +14,9 @@ from openinference.semconv.trace import (
     ToolCallAttributes,
 )
 
+from arthur_relay.destinations.engine.direct_json import WrittenMessage
 from arthur_relay.destinations.engine.hiding import REDACTED
-from arthur_relay.destinations.engine.span_json import JsonWriter
+from arthur_relay.destinations.engine.span_json import JsonWriter, TextParts
 from arthur_relay.encoding.reading import plain_text
 from arthur_relay.inference import ObjectSnapshot
 
@@ -47,12 +48,12 @@ _ROLES_BY_TYPE = {
 _IMAGE = f"{MessageContentAttributes.MESSAGE_CONTENT_IMAGE}.{ImageAttributes.IMAGE_URL}"
 
 
-class WholeTexts(Protocol):
+class WholeTexts(TextParts, Protocol):
     """Knows what may be told of each text of a span."""
 
     @property
-    def longest_image(self) -> int:
-        """How many characters an inline image has, at most, that is written."""
+    def omitted(self) -> int:
+        """How many values were cut, left out, or sent in another form."""
         ...
 
     def whole(self, text: str) -> str:
@@ -79,28 +80,59 @@ class MessageWriter:
     def attributes(self, prefix: str, messages: Sequence[Any]) -> Iterator[Attribute]:
         """Yield the attributes of messages: snapshots, or mappings that stand for messages."""
         for index, message in enumerate(messages):
-            fields = message.fields if isinstance(message, ObjectSnapshot) else None
             name = f"{prefix}.{index}."
-            if fields is None:
-                role = _role_of_mapping(message)
-                if role is not None:
-                    yield name + MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
-                continue
-            role = _role(message.cls, fields)
-            if role is not None:
+            if isinstance(message, ObjectSnapshot):
+                for attribute, value in self._of_copy(message):
+                    yield name + attribute, value
+            elif (role := _role_of_mapping(message)) is not None:
                 yield name + MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
-            content = fields.get("content")
-            if type(content) is str:  # nearly always
-                if content:
-                    yield name + MessageAttributes.MESSAGE_CONTENT, self._text(content)
-            else:
-                yield from self._contents(name, content)
-            for field, attribute in _NAMES:
-                value = fields.get(field)
-                if value is not None and (named := plain_text(value)) is not None:
-                    yield name + attribute, self.texts.whole(named)
-            if fields.get("tool_calls") or fields.get("additional_kwargs"):
-                yield from self._calls(name, fields)
+
+    def _of_copy(self, message: ObjectSnapshot) -> Iterable[Attribute]:
+        """Return a message's attributes, which are kept with its copy for other spans.
+
+        They are found anew where a text may be redacted, hidden or cut, and where something was
+        omitted, which is counted for each span.
+        """
+        written, texts = message.written, self.texts
+        if (
+            type(written) is not WrittenMessage
+            or written.extent is None
+            or texts.redacts
+            or self.hides_text
+            or self.hides_images
+        ):
+            return self._found(message)
+        kept = written.attributes
+        if kept is None:
+            omitted, characters, values = texts.omitted, texts.characters, texts.values
+            pairs = [*self._found(message)]
+            if texts.omitted == omitted:
+                spent = characters - texts.characters, values - texts.values
+                written.attributes = pairs, *spent
+            return pairs
+        pairs, characters, values = kept
+        if characters > texts.characters or values > texts.values:
+            return self._found(message)
+        texts.spend(characters=characters, values=values)
+        return pairs
+
+    def _found(self, message: ObjectSnapshot) -> Iterator[Attribute]:
+        fields = message.fields
+        role = _role(message.cls, fields)
+        if role is not None:
+            yield MessageAttributes.MESSAGE_ROLE, self.texts.whole(role)
+        content = fields.get("content")
+        if type(content) is str:  # nearly always
+            if content:
+                yield MessageAttributes.MESSAGE_CONTENT, self._text(content)
+        else:
+            yield from self._contents("", content)
+        for field, attribute in _NAMES:
+            value = fields.get(field)
+            if value is not None and (named := plain_text(value)) is not None:
+                yield attribute, self.texts.whole(named)
+        if fields.get("tool_calls") or fields.get("additional_kwargs"):
+            yield from self._calls("", fields)
 
     def pair(self, prefix: str, role: str, content: Any) -> Iterator[Attribute]:
         """Yield the attributes of a message that is given as a role and a text."""

@@ -24,8 +24,10 @@ class UnframedError(ValueError):
 
 def length(size: int) -> bytes:
     """Return a length as a varint."""
-    if size < 0x80:  # mostly, and twice as quick
+    if size < 0x80:  # these two nearly always, and much quicker
         return bytes((size,))
+    if size < 0x4000:
+        return bytes((size & 0x7F | 0x80, size >> 7))
     found = bytearray()
     while size > 0x7F:
         found.append(size & 0x7F | 0x80)
@@ -49,9 +51,11 @@ def row_body(resource: bytes, scope: bytes, span: bytes) -> bytes:
         scope: The serialized `InstrumentationScope`; may be empty.
         span: The serialized `Span`.
     """
-    spans = b"".join((_FIRST, length(len(scope)), scope, _SECOND, length(len(span)), span))
-    group = b"".join((_FIRST, length(len(resource)), resource, _SECOND, length(len(spans))))
-    return b"".join((_FIRST, length(len(group) + len(spans)), group, spans))
+    # The span may be large, so it is copied once.
+    spans = b"".join((_FIRST, length(len(scope)), scope, _SECOND, length(len(span))))
+    spans_size = len(spans) + len(span)
+    group = b"".join((_FIRST, length(len(resource)), resource, _SECOND, length(spans_size)))
+    return b"".join((_FIRST, length(len(group) + spans_size), group, spans, span))
 
 
 def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """Spans as OpenTelemetry's protobuf messages. Imported by the worker only: it takes 0.1 s.
 
-By the field's library, because hand-written bytes, which save a fifth of the time, would have to be
-read beside the specification of two formats.
+By the field's library: bytes written by hand take as long, where the texts are not in the cache.
 """
 
 from __future__ import annotations
@@ -90,7 +89,12 @@ def span_bytes(fields: SpanFields) -> bytes:
     )
     add = span.attributes.add
     for name, value in fields.attributes.items():
-        _set(add(key=name), value)
+        attribute = add()  # a call with the key takes longer
+        attribute.key = name
+        if type(value) is str:
+            attribute.value.string_value = value
+        else:
+            _set(attribute, value)
     if fields.error is None:
         span.status.code = Status.STATUS_CODE_OK
     else:
@@ -98,7 +102,8 @@ def span_bytes(fields: SpanFields) -> bytes:
         span.status.message = fields.error
     if fields.exception is not None:
         _add_exception(span, fields.exception, fields.end)
-    return bytes(span.SerializeToString())
+    written: bytes = span.SerializeToString()
+    return written
 
 
 def read_spans(body: bytes) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import orjson
 
-from arthur_relay.destinations.engine.direct_json import direct_json
+from arthur_relay.destinations.engine.direct_json import DirectJson, direct_json
 from arthur_relay.destinations.engine.hiding import REDACTED
 from arthur_relay.destinations.engine.message_forms import (
     MessageForm,
@@ -63,10 +63,12 @@ class SpanJson(NamedTuple):
     Attributes:
         text: The JSON.
         is_harmless: Whether the Engine may read it as JSON.
+        direct: The same, to stand for the value within a larger one; None when it needed care.
     """
 
     text: str
     is_harmless: bool
+    direct: DirectJson | None = None
 
 
 class TextParts(Protocol):
@@ -123,20 +125,25 @@ class JsonWriter:
     def write(self, value: Any, form: MessageForm = MessageForm.TYPED) -> SpanJson:
         """Return a value as JSON."""
         if (direct := self._direct(value, form)) is not None:
-            return SpanJson(direct, is_harmless=True)
+            return SpanJson(direct.text, is_harmless=True, direct=direct)
         found, walk = self._plain(value, form)
         if walk.has_odd_keys:
             self._omitted()
         return SpanJson(_dump(found), not walk.has_odd_keys)
 
-    def write_for_reader(self, value: Any) -> str:
+    def write_for_reader(self, value: Any, *, in_parts: Any = None) -> str:
         """Return JSON for an attribute that the Engine always reads as JSON.
 
         Nothing is lost for a key that it would reject: a nested mapping that has one becomes its
         JSON as a text; of the outermost, these keys stand together in one such text.
+
+        Args:
+            value: The value.
+            in_parts: The same with parts that have been written before, or None.
         """
-        if (direct := self._direct(value, MessageForm.TYPED)) is not None:
-            return direct
+        direct = self._direct(value if in_parts is None else in_parts, MessageForm.TYPED)
+        if direct is not None:
+            return direct.text
         found, walk = self._plain(value, MessageForm.TYPED)
         if not walk.has_odd_keys:
             return _dump(found)
@@ -197,14 +204,14 @@ class JsonWriter:
         self._omitted()
         return _dump(told)
 
-    def _direct(self, value: Any, form: MessageForm) -> str | None:
+    def _direct(self, value: Any, form: MessageForm) -> DirectJson | None:
         """Return a value's JSON, if it needs no care and the span has room for all of it."""
         texts = self._texts
         found = None if texts.redacts else direct_json(value, form)
         if found is None or len(found.text) > texts.characters or found.values > texts.values:
             return None
         texts.spend(characters=len(found.text), values=found.values)
-        return found.text
+        return found
 
     def _plain(self, value: Any, form: MessageForm) -> tuple[Any, _Walk]:
         walk = _Walk(self._texts, self._name)
