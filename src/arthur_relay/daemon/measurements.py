@@ -112,6 +112,21 @@ class IntakeCounts:
     observe: list[Callable[[float], None]] = field(default_factory=list)
     body_bytes: int = 0
 
+    def answered(self, method: str, status: int, began_at: float, *, is_accepted: bool) -> None:
+        """Count a request with rows.
+
+        Args:
+            method: The method of the request.
+            status: The status of the answer.
+            began_at: When it began, on `time.perf_counter()`'s scale.
+            is_accepted: Whether any of its rows was.
+        """
+        self.requests[method, status] += 1
+        if is_accepted:
+            seconds = time.perf_counter() - began_at
+            for observe in self.observe:
+                observe(seconds)
+
 
 class RecentErrors(logging.Handler):
     """Remembers the latest errors, each once. Any thread.

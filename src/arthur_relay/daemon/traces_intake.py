@@ -103,11 +103,8 @@ class TracesIntake:
             except PutOffError as error:
                 wait = error.retry_after_seconds
                 response = answer_problem(503, str(error), retry_after_seconds=wait)
-        self.counts.requests[request.method, response.status_code] += 1
-        if response.status_code in (200, 206):
-            seconds = time.perf_counter() - began_at
-            for observe in self.counts.observe:
-                observe(seconds)
+        status = response.status_code
+        self.counts.answered(request.method, status, began_at, is_accepted=status in (200, 206))
         return response
 
     async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
