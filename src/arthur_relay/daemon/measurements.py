@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from arthur_relay.daemon.logs import product_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -132,10 +134,14 @@ class RecentErrors(logging.Handler):
     """Remembers the latest errors, each once. Any thread.
 
     They can be shown, because this package logs no text of a row and no credential.
+
+    Attributes:
+        product: The product that they are of; lines of another one are not remembered.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.product: str | None = None
         self._kept: dict[str, Trouble] = {}
         self._mine = threading.Lock()
 
@@ -151,7 +157,8 @@ class RecentErrors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a log line."""
-        self.note(record.getMessage())
+        if product_of(record) in (None, self.product):
+            self.note(record.getMessage())
 
     def latest(self) -> list[Trouble]:
         """Return the errors, latest first."""
