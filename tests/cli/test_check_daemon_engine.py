@@ -32,6 +32,7 @@ def test_all_is_fine_and_nothing_is_sent(run: Run, sandbox: ArthurSandbox) -> No
     found = run("check", "--daemon")
     assert found.exit_code == 0, found.output
     assert told(found, "✓", "Product") == [f"Arthur Engine at {sandbox.url}."]
+    assert told(found, "✓", "Settings") == ["Valid; set: socket, spool_dir."]
     assert told(found, "✓", "Reading")
     assert not told(found, "✓", "Task")
     assert "Ready: the daemon would start" in found.stdout
@@ -59,6 +60,18 @@ def test_files_that_a_start_moves_are_named(
     found = run("check", "--daemon")
     assert found.exit_code == 0, found.output
     assert sentence.format(engine / file.name, whole) in told(found, "-", "Spool")
+
+
+def test_an_empty_file_of_another_is_no_warning(
+    run: Run, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_spans(sandbox, monkeypatch, count=0)
+    sandbox.come_back()
+    (file,) = (tmp_path / "spool").glob("*.spool")
+    monkeypatch.setenv("ARTHUR_BASE_URL", sandbox.url.replace("127.0.0.1", "localhost"))
+    found = run("check", "--daemon")
+    assert found.exit_code == 0, found.output
+    assert file.name not in found.stdout
 
 
 def test_a_task_that_is_named_is_asked_for(

@@ -35,6 +35,7 @@ from arthur_relay.destinations.engine.client import EngineDestination, engine_ow
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,13 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
         warn_of_unknown_variables(report)
         report.note("Others", "Not looked at, because the settings are not valid.")
         return None
-    changed = sorted(found.daemon.model_fields_set | found.relay.model_fields_set)
+    # Not those that the loader sets itself.
+    relay = {
+        name
+        for name in found.relay.model_fields_set
+        if ENVIRONMENT_PREFIX + name.upper() in os.environ
+    }
+    changed = sorted(found.daemon.model_fields_set | relay)
     report.fine("Settings", f"Valid; set: {', '.join(changed)}.")
     if len(found.products) > 1:
         names = " and ".join(each.product for each in found.products)

@@ -94,13 +94,15 @@ def _check_files(
         match found.condition:
             case Condition.GOOD if engine_directory and is_for_engine(found):
                 _note_move(report, found, engine_directory)
-            case Condition.GOOD if me and _is_for_other(found.product, me):
+            case Condition.GOOD if me and found.rows and _is_for_other(found.product, me):
                 report.warn(
                     "Spool",
                     f"{name} has {found.rows} rows for {found.product}: it is left alone; only a"
                     " process that sends there delivers them.",
                 )
-            case Condition.GOOD if me and found.owner and me.may_send(found.owner) is False:
+            case Condition.GOOD if (
+                me and found.rows and found.owner and me.may_send(found.owner) is False
+            ):
                 report.warn(
                     "Spool",
                     f"{name} has {found.rows} rows for {found.owner}: it is left alone, unless"
