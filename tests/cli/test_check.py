@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arthur_relay.cli import check as check_module
 from arthur_relay.cli.check import coverage
-from arthur_relay.cli.report import Report, table
+from arthur_relay.cli.report import Report, secrets, table
 from arthur_relay.daemon.configuration import unknown_variables
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.destinations.scope.schema import Attribute, ModelSchema
@@ -263,6 +263,27 @@ def test_no_secret_is_printed(
     result = run("check")
     assert CANARY not in result.output
     assert isinstance(result.exception, SystemExit | None)
+
+
+@pytest.mark.parametrize("name", ["ARTHUR_API_KEY", "ARTHUR_ENGINE_API_KEY", "ARTHUR_PASSWORD"])
+@pytest.mark.parametrize("given", ["variable", "file", "credential"])
+def test_every_secret_is_known_wherever_it_is(
+    name: str, given: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / name.lower().replace("_", "-")
+    file.write_text(f"{CANARY}\n", encoding="utf-8")
+    match given:
+        case "variable":
+            monkeypatch.setenv(name, CANARY)
+        case "file":
+            monkeypatch.setenv(f"{name}_FILE", str(file))
+        case _:
+            monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    report = Report(secrets=secrets())
+    report.wrong("Access", f"Arthur says: who is {CANARY}?")
+    assert report.checks == [("✗", "Access", "Arthur says: who is ***?")]
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path))  # no file
+    assert secrets() == ((CANARY,) if given == "variable" else ())
 
 
 def test_the_sandboxs_model_takes_what_the_encoder_sends() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .engine import leave_inferences, mean_engine
+from .engine import leave_inferences, leave_spans, mean_engine
 from .test_check_daemon import DELIVER, START, told
 
 if TYPE_CHECKING:
@@ -32,10 +32,46 @@ def test_all_is_fine_and_nothing_is_sent(run: Run, sandbox: ArthurSandbox) -> No
     found = run("check", "--daemon")
     assert found.exit_code == 0, found.output
     assert told(found, "✓", "Product") == [f"Arthur Engine at {sandbox.url}."]
+    assert told(found, "✓", "Settings") == ["Valid; set: socket, spool_dir."]
     assert told(found, "✓", "Reading")
     assert not told(found, "✓", "Task")
     assert "Ready: the daemon would start" in found.stdout
     assert sandbox.spans == []
+
+
+def test_files_that_a_start_moves_are_named(
+    run: Run, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole, engine = tmp_path / "spool", tmp_path / "spool" / "engine"
+    leave_spans(sandbox, monkeypatch)
+    sandbox.come_back()
+    (file,) = whole.glob("*.spool")
+    monkeypatch.setenv("ARTHUR_ENGINE_API_KEY", "sandbox-key")
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", sandbox.url)
+    found = run("check", "--daemon")
+    assert found.exit_code == 0, found.output
+    sentence = "{} has 3 rows for Arthur Engine: a start moves it to {}."
+    assert sentence.format(file, engine) in told(found, "-", "Spool")
+    assert "left alone" not in found.stdout
+    monkeypatch.delenv("ARTHUR_ENGINE_API_KEY")
+    engine.mkdir(mode=0o700)
+    for each in whole.glob("*.spool*"):
+        each.rename(engine / each.name)
+    found = run("check", "--daemon")
+    assert found.exit_code == 0, found.output
+    assert sentence.format(engine / file.name, whole) in told(found, "-", "Spool")
+
+
+def test_an_empty_file_of_another_is_no_warning(
+    run: Run, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_spans(sandbox, monkeypatch, count=0)
+    sandbox.come_back()
+    (file,) = (tmp_path / "spool").glob("*.spool")
+    monkeypatch.setenv("ARTHUR_BASE_URL", sandbox.url.replace("127.0.0.1", "localhost"))
+    found = run("check", "--daemon")
+    assert found.exit_code == 0, found.output
+    assert file.name not in found.stdout
 
 
 def test_a_task_that_is_named_is_asked_for(

@@ -122,7 +122,7 @@ class Edge:
         self.may_view = asyncio.Event()
         self.may_view.set()
         access = Authenticator(tokens, allowed_uids=self.settings.allowed_uids)
-        current = Current(self.settings, access)
+        current = Current(self.settings, access, products=1)
 
         async def view(request: Request) -> Response:
             await self.may_view.wait()

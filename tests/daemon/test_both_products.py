@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -102,6 +103,14 @@ def test_a_product_that_is_away_does_not_delay_the_other(
     else:
         wait_for(lambda: arrived(sandbox) == ["a", "b"])
         assert stored(engine) == [hex_id(1)]
+    if fault == "status":
+        name = "Arthur Scope" if away == "scope" else "Arthur Engine"
+        daemon.wait_for_log("Arthur can't be reached")
+        lines = [json.loads(each) for each in daemon.log.splitlines() if each.startswith("{")]
+        about = {each.get("product") for each in lines if each["level"] == "warning"}
+        assert about == {name}
+        documents = client.get("/status").json()["products"]
+        assert [each["product"] for each in documents if each["errors"]] == [name]
     assert client.get("/readyz").status_code == 200
     broken.faults.reset()
     wait_for(lambda: arrived(sandbox) == ["a", "b"] and len(stored(engine)) == 2)

@@ -5,9 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.daemon.logs import BURST, EVERY_SECONDS, ConsoleLines, JsonFormatter, RateLimit
+import pytest
+
+from arthur_relay.daemon.logs import (
+    BURST,
+    EVERY_SECONDS,
+    ConsoleLines,
+    JsonFormatter,
+    RateLimit,
+    logging_for,
+    products_named,
+)
+from arthur_relay.daemon.measurements import RecentErrors
+from arthur_relay.encoding.product import Product
 from tests.clock import Clock
 
 if TYPE_CHECKING:
@@ -70,6 +83,40 @@ def test_for_people() -> None:
     assert ConsoleLines().format(told).endswith("WARNING 3 rows")
     told.held_back = 7
     assert ConsoleLines().format(told).endswith("3 rows (and 7 more like it)")
+
+
+def test_a_line_names_its_product(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("arthur_relay.daemon.intake")
+    errors = {product: RecentErrors() for product in Product}
+    limit = RateLimit(Clock())
+    with ExitStack() as stack:
+        stack.enter_context(products_named())
+        for product, recent in errors.items():
+            recent.product = product
+            stack.enter_context(recent.listening())
+        with logging_for(Product.ENGINE):
+            for _ in range(BURST + 1):
+                logger.warning("rows are put off")
+        with logging_for(Product.SCOPE):
+            logger.warning("rows are put off")
+        logger.warning("a client is refused")
+    logger.warning("after the end")
+    passed = [each for each in caplog.records if limit.filter(each)]
+    assert len(passed) == len(caplog.records) - 1, "each product has lines of its own"
+    engine, scope, whole, after = (passed[at] for at in (0, -3, -2, -1))
+    assert json.loads(JsonFormatter().format(engine))["product"] == "Arthur Engine"
+    assert ConsoleLines().format(scope).endswith("WARNING Arthur Scope: rows are put off")
+    for each in (whole, after):
+        assert "product" not in json.loads(JsonFormatter().format(each))
+        assert ConsoleLines().format(each).endswith(f"WARNING {each.getMessage()}")
+    times = {
+        product: {each.text: each.times for each in recent.latest()}
+        for product, recent in errors.items()
+    }
+    assert times == {
+        Product.SCOPE: {"rows are put off": 1, "a client is refused": 1},
+        Product.ENGINE: {"rows are put off": BURST + 1, "a client is refused": 1},
+    }
 
 
 def test_mistyped_variables_are_told_at_the_start_its_own_among_them(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from arthur_relay.daemon.span_splitter import (
@@ -16,13 +16,14 @@ from arthur_relay.daemon.span_splitter import (
     NO_SPAN_ID,
     NO_TASK_ID,
     NO_TRACE_ID,
+    NOT_OTLP,
     UNMAPPED,
     NotSpansError,
     SplitSpans,
     TooManySpansError,
     split_spans,
 )
-from arthur_relay.destinations.engine.rows import joined
+from arthur_relay.destinations.engine.rows import joined, length
 from tests.daemon.traces import request, resource
 from tests.destinations.engine.spans import TRACE, row_id, span
 
@@ -30,7 +31,7 @@ TASK = "b0d9ad8e-6d2c-4a6e-9f39-7fe6bc9d6c39"
 NOW = 1_800_000_000_000_000_000
 
 
-def read(body: bytes, **limits: int) -> SplitSpans:
+def read(body: bytes, **limits: Any) -> SplitSpans:
     bounds = {"max_rows": 1000, "max_row_bytes": 100_000, "max_bytes": 1_000_000, **limits}
     return split_spans(body, now_ns=NOW, **bounds)
 
@@ -190,3 +191,97 @@ def test_unknown_fields_are_left_out_and_a_field_may_come_twice() -> None:
     assert parsed(row.body).resource_spans[0].schema_url == ""
     with pytest.raises(NotSpansError):
         read(b"\x0b\x0c")  # a group, which protobuf has given up
+
+
+def nested(levels: int, *, in_objects: bool = False) -> AnyValue:
+    """A value in lists, or in objects."""
+    found = AnyValue(string_value="inside")
+    for _ in range(levels):
+        outer = AnyValue()
+        if in_objects:
+            outer.kvlist_value.values.add(key="k").value.CopyFrom(found)
+        else:
+            outer.array_value.values.append(found)
+        found = outer
+    return found
+
+
+def with_value(given: bytes) -> bytes:
+    """The bytes of a span with an attribute `x`, whose value is given in bytes."""
+    attribute = b"\x0a\x01x\x12" + length(len(given)) + given
+    good: bytes = span(1).SerializeToString()
+    return good + b"\x4a" + length(len(attribute)) + attribute
+
+
+def deep(levels: int) -> bytes:
+    """The bytes of a value in lists, however many: no library makes more than a hundred."""
+    found = b"\x0a\x06inside"
+    for _ in range(levels):
+        inside = b"\x0a" + length(len(found)) + found
+        found = b"\x2a" + length(len(inside)) + inside
+    return found
+
+
+def in_request(*contents: bytes) -> bytes:
+    """The bytes of a request with spans that are given in bytes."""
+    spans = b"".join(b"\x12" + length(len(each)) + each for each in contents)
+    group = b"\x12" + length(len(spans)) + spans
+    return b"\x0a" + length(len(group)) + group
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(with_value(deep(48)), id="deeper than a request may be"),
+        pytest.param(with_value(deep(90)), id="deeper than a span may be"),
+        pytest.param(with_value(deep(3000)), id="deeper than Python may be"),
+        pytest.param(with_value(nested(40, in_objects=True).SerializeToString()), id="in objects"),
+        pytest.param(with_value(b"\x0a\x02\xff\x00"), id="not UTF-8"),
+        pytest.param(with_value(b"\x2a\x02\x0a\x7f"), id="a value that is cut"),
+        pytest.param(span(1).SerializeToString() + b"\x2a\x01\xff", id="a name that is not UTF-8"),
+        pytest.param(span(1).SerializeToString() + b"\x5a\x01\x0a", id="an event that is cut"),
+    ],
+)
+def test_what_can_t_be_decoded_of_a_span_is_left_out(given: bytes) -> None:
+    found = read(in_request(span(2).SerializeToString(), given, span(3).SerializeToString()))
+    assert [row.id for row in found.rows] == [row_id(2, TRACE), row_id(1, TRACE), row_id(3, TRACE)]
+    assert (found.refused, found.repaired) == ([], 1)
+    together = parsed(b"".join(joined(row.body for row in found.rows)))
+    assert "\0" not in str(together)
+
+
+def test_what_is_nested_too_deeply_becomes_a_text() -> None:
+    (row,) = read(in_request(with_value(deep(60)))).rows
+    value = parsed(row.body).resource_spans[0].scope_spans[0].spans[0].attributes[-1].value
+    levels = 0
+    while value.WhichOneof("value") == "array_value":
+        value, levels = value.array_value.values[0], levels + 1
+    assert (value.string_value, levels) == ("[nested too deeply]", 44)
+
+
+@pytest.mark.parametrize("levels", [1, 20, 44])
+def test_what_is_not_nested_too_deeply_stays_as_it_is(levels: int) -> None:
+    sent = with_value(nested(levels).SerializeToString())
+    found = read(in_request(sent))
+    assert sent in found.rows[0].body
+    assert found.repaired == 0
+
+
+@pytest.mark.parametrize("given", [b"\x0a", b"\xff\xff", b"\x0b", b"\x0a\x7fshort"])
+def test_a_span_that_is_no_message_is_refused_alone(given: bytes) -> None:
+    found = read(in_request(span(1).SerializeToString(), given, span(2).SerializeToString()))
+    assert [row.id for row in found.rows] == [row_id(1, TRACE), row_id(2, TRACE)]
+    assert (found.refused, found.total) == ([NOT_OTLP], 3)
+
+
+def test_a_resource_or_scope_that_can_t_be_decoded_costs_no_other() -> None:
+    good = request(span(1), arthur__task=TASK).SerializeToString()
+    no_text = b"\x0a\x09\x0a\x01y\x12\x04\x0a\x02\xff\xff"
+    made: bytes = span(2).SerializeToString()
+    scope = b"\x0a\x03\x0a\x01\xff" + b"\x12" + length(len(made)) + made
+    for sent, refused in ((no_text, []), (b"\x0a\x7f", [NOT_OTLP])):
+        group = b"\x0a" + length(len(sent)) + sent + b"\x12" + length(len(scope)) + scope
+        found = read(good + b"\x0a" + length(len(group)) + group)
+        assert found.refused == refused
+        again = parsed(b"".join(joined(row.body for row in found.rows)))
+        assert len(again.resource_spans) == len(found.rows) == 2 - len(refused)

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from arthur_relay.daemon.auth import Endpoint, Principal, Token
+from arthur_relay.daemon.engine_answers import TASK_NOT_ALLOWED
+from arthur_relay.daemon.span_splitter import NO_SPAN_ID
 from tests.daemon.edge import Edge, request, statuses
 from tests.daemon.traces import TRACE, TRACES, body, hex_id
 
@@ -63,6 +65,32 @@ async def test_without_a_token_nothing_is_told() -> None:
         assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"count": 0, "spans": []}
         assert statuses(await edge.exchange(request(path="/health"))) == [200]
         assert edge.taken.rows == []
+
+
+async def test_spans_of_other_tasks_cost_no_span_of_one_s_own() -> None:
+    tokens = (Token(Principal("some", frozenset({TASK})), SECRET),)
+    async with Edge(Endpoint.TCP, tokens=tokens, for_engine=True) as edge:
+        content = body(1, task=TASK) + body(2, task=TASK.replace("b", "a"))
+        bearer = f"Bearer {SECRET}"
+        sent = request("POST", TRACES, content, Content_Type=PROTOBUF, Authorization=bearer)
+        answer = await edge.exchange(sent)
+        assert statuses(answer) == [206]
+        assert TASK_NOT_ALLOWED.encode() in answer
+        assert [row.model_id for row in edge.taken.rows] == [TASK]
+
+
+async def test_a_span_in_json_that_can_t_be_read_costs_no_other() -> None:
+    ids = '"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b17'
+    deep = '{"arrayValue":{"values":[' * 90 + '{"intValue":NaN}' + "]}}" * 90
+    inside = f'{{{ids}1"}},{{{ids}2","attributes":[{{"key":"x","value":{deep}}}]}},{{{ids}"}}'
+    content = f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{inside}]}}]}}]}}'.encode()
+    async with Edge(for_engine=True) as edge:
+        sent = request("POST", TRACES, content, Content_Type="application/json")
+        answer = await edge.exchange(sent)
+        assert statuses(answer) == [206]
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert (found["accepted_spans"], found["rejection_reasons"]) == (2, [NO_SPAN_ID])
+        assert len(edge.taken.rows) == edge.counts.repaired == 2  # the other has no times
 
 
 async def test_bombs_keep_no_memory() -> None:

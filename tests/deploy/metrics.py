@@ -28,7 +28,8 @@ def _families() -> list[Metric]:
     destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
     pipeline = Pipeline.build(settings, destination, host=StandingHost(), by_model=ModelLedger())
     access = Authenticator(None, allowed_uids=None)
-    state = DaemonState(Current(DaemonSettings(), access), settings, pipeline, destination.name)
+    current = Current(DaemonSettings(), access, products=1)
+    state = DaemonState(current, settings, pipeline, destination.name)
     return list(DaemonCollector(state, "0").collect())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from arthur_relay.credentials import means_engine
+from arthur_relay.credentials import ENGINE_KEY, means_both, means_engine
 from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
@@ -22,6 +22,8 @@ FILES = {
     "sandbox": ["compose.yaml", "compose.sandbox.yaml"],
     "engine": ["compose.yaml", "compose.engine.yaml"],
     "engine of the sandbox": ["compose.yaml", "compose.sandbox.yaml", "compose.engine.yaml"],
+    "both": ["compose.yaml", "compose.both.yaml"],
+    "both of the sandbox": ["compose.yaml", "compose.sandbox.yaml", "compose.both.yaml"],
 }
 ENGINE = "https://engine.example"
 
@@ -92,10 +94,11 @@ def test_the_settings_exist(config: dict[str, Any]) -> None:
 def test_the_key_is_a_file_that_only_the_relay_has(config: dict[str, Any]) -> None:
     with_key = [name for name, service in config["services"].items() if service.get("secrets")]
     assert with_key == ["relay"]
-    (secret,) = config["services"]["relay"]["secrets"]
-    path = config["services"]["relay"]["environment"]["ARTHUR_API_KEY_FILE"]
-    assert path == f"/run/secrets/{secret['source']}"
-    assert "ARTHUR_API_KEY" not in config["services"]["relay"]["environment"]
+    environment = config["services"]["relay"]["environment"]
+    paths = {value for name, value in environment.items() if name.endswith("_KEY_FILE")}
+    secrets = [each["source"] for each in config["services"]["relay"]["secrets"]]
+    assert paths == {f"/run/secrets/{each}" for each in secrets}
+    assert not {"ARTHUR_API_KEY", ENGINE_KEY} & environment.keys()
 
 
 def test_the_application_has_the_socket_and_no_network(config: dict[str, Any]) -> None:
@@ -121,7 +124,7 @@ def test_prometheus_scrapes_the_relay(config: dict[str, Any]) -> None:
     assert f'"{target}"' in (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if "both" not in name])
 def test_relay_and_application_mean_the_same_product(name: str) -> None:
     services = composed(*FILES[name], ARTHUR_MODEL_ID="m", ARTHUR_BASE_URL=ENGINE)["services"]
     relay, application = services["relay"], services["application"]
@@ -133,6 +136,22 @@ def test_relay_and_application_mean_the_same_product(name: str) -> None:
         assert relay["environment"]["ARTHUR_BASE_URL"] == ENGINE
         assert application["environment"]["ARTHUR_BASE_URL"] == f"unix://{socket}"
         assert task_named(None, None, application["environment"]) == "arthur-relay example"
+
+
+@pytest.mark.parametrize("name", ["both", "both of the sandbox"])
+def test_a_relay_for_both_has_an_application_for_each(name: str) -> None:
+    services = composed(*FILES[name], ARTHUR_MODEL_ID="m", ARTHUR_BASE_URL=ENGINE)["services"]
+    relay, scope, engine = (
+        services[each] for each in ("relay", "application", "tracing-application")
+    )
+    assert "ARTHUR_API_KEY_FILE" in relay["environment"]
+    assert means_both(relay["environment"])
+    socket = f"unix://{relay['environment'][f'{DAEMON_PREFIX}SOCKET']}"
+    assert not means_engine(scope["environment"])
+    assert means_engine(engine["environment"])
+    assert engine["environment"]["ARTHUR_BASE_URL"] == socket
+    same = ("image", "volumes", "group_add", "network_mode", "depends_on")
+    assert {each: engine[each] for each in same} == {each: scope[each] for each in same}
 
 
 def test_without_an_engines_address_there_is_an_error() -> None:

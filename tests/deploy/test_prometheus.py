@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from arthur_relay.daemon.metrics import _OF_THE_WHOLE
+
 from .metrics import OTHERS, OWN, names_in
 from .tools import DEPLOY, run
+
+_WHOLE = {f"{name}_total" for name in _OF_THE_WHOLE} | _OF_THE_WHOLE
+"""Metrics that have no label for the product."""
 
 PROMETHEUS = DEPLOY / "prometheus"
 
@@ -42,6 +47,12 @@ def test_an_alert_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
     names = names_in(rule["expr"])
     assert names
     assert names <= OWN | OTHERS
+
+
+def test_an_alert_names_the_product_that_it_is_of() -> None:
+    named = {rule["alert"] for rule in RULES if "$labels.product" in rule["annotations"]["summary"]}
+    of_the_whole = {rule["alert"] for rule in RULES if names_in(rule["expr"]) <= OTHERS | _WHOLE}
+    assert {rule["alert"] for rule in RULES} - named == of_the_whole
 
 
 def test_the_job_is_the_one_that_the_alerts_go_by() -> None:

@@ -12,10 +12,14 @@ import typer
 from arthur_relay.cli.check import check_credentials, warn_of_unknown_variables
 from arthur_relay.cli.check_arthur import ask_arthur, check_client_certificate
 from arthur_relay.cli.check_engine import ask_engine, check_engine_settings, check_packages
-from arthur_relay.cli.check_spool import check_dead_letter_file, check_spool
+from arthur_relay.cli.check_spool import (
+    check_dead_letter_file,
+    check_files_to_move,
+    check_spool,
+)
 from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.auth import read_tokens
-from arthur_relay.daemon.configuration import check_listener, load
+from arthur_relay.daemon.configuration import ENGINE_DIRECTORY, check_listener, load
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import read_address
 from arthur_relay.daemon.sockets import (
@@ -31,6 +35,7 @@ from arthur_relay.destinations.engine.client import EngineDestination, engine_ow
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,10 +64,7 @@ def run_check_daemon(env_file: Path | None) -> None:
     is_trusted = False
     if configuration is not None:
         report.secrets = _secrets_of(configuration)
-        running = False
-        for product in configuration.products:
-            has_spool = check_spool(report, product.relay, _owner(product))
-            running = running or has_spool
+        running = _check_spools(report, configuration)
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
         _check_listeners(report, configuration, running=running)
         trusted = [_check_trust(report, each) for each in configuration.products]
@@ -93,13 +95,34 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
         warn_of_unknown_variables(report)
         report.note("Others", "Not looked at, because the settings are not valid.")
         return None
-    changed = sorted(found.daemon.model_fields_set | found.relay.model_fields_set)
+    # Not those that the loader sets itself.
+    relay = {
+        name
+        for name in found.relay.model_fields_set
+        if ENVIRONMENT_PREFIX + name.upper() in os.environ
+    }
+    changed = sorted(found.daemon.model_fields_set | relay)
     report.fine("Settings", f"Valid; set: {', '.join(changed)}.")
     if len(found.products) > 1:
         names = " and ".join(each.product for each in found.products)
         report.fine("Products", f"{names}: each has a pipeline of its own, and half the room.")
     warn_of_unknown_variables(report)
     return found
+
+
+def _check_spools(report: Report, configuration: Configuration) -> bool:
+    """Look at the spool of each product. Returns whether a daemon has one now."""
+    engine = next(
+        (each.spool_dir for each in configuration.products if each.product is Product.ENGINE), None
+    )
+    running = False
+    for product in configuration.products:
+        elsewhere = None if engine == product.spool_dir else engine
+        has_spool = check_spool(report, product.relay, _owner(product), engine_directory=elsewhere)
+        running = running or has_spool
+    if engine is not None:
+        check_files_to_move(report, configuration.spool_dir / ENGINE_DIRECTORY, engine)
+    return running
 
 
 def _check_listeners(report: Report, configuration: Configuration, *, running: bool) -> None:

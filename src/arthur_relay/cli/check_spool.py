@@ -9,25 +9,35 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool.inspection import Condition, inspect_spools, is_held, try_directory
 from arthur_relay.daemon.directory_lock import NAME
+from arthur_relay.daemon.spool_files import is_for_engine
 from arthur_relay.encoding.product import product_of_address
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from arthur_relay.buffers.spool.inspection import Finding
     from arthur_relay.cli.report import Report
     from arthur_relay.encoding.product import Product
     from arthur_relay.row import RowOwner
     from arthur_relay.settings import RelaySettings
 
 
-def check_spool(report: Report, settings: RelaySettings, me: RowOwner | None) -> bool:
+def check_spool(
+    report: Report,
+    settings: RelaySettings,
+    me: RowOwner | None,
+    *,
+    engine_directory: Path | None = None,
+) -> bool:
     """Look at the spool's directory and files, and change nothing.
 
     Args:
         report: Collects what was found.
         settings: Where the spool is, and how large it may be.
         me: The account that would send the rows, as far as it is known.
+        engine_directory: Where a start puts files of Arthur Engine that are in the spool's
+            directory, if it is another one.
 
     Returns:
         Whether a daemon has it now.
@@ -54,23 +64,45 @@ def check_spool(report: Report, settings: RelaySettings, me: RowOwner | None) ->
     running = is_held(directory / NAME)
     if running:
         report.note("Spool", f"A daemon runs with {directory}: its files are not read.")
-    _check_files(report, directory, me)
+    _check_files(report, directory, me, engine_directory)
     _check_room(report, directory, settings)
     return running
 
 
-def _check_files(report: Report, directory: Path, me: RowOwner | None) -> None:
+def check_files_to_move(report: Report, source: Path, target: Path) -> None:
+    """Report the files of Arthur Engine that a start moves from another directory."""
+    if source == target or not source.is_dir():
+        return
+    for found in inspect_spools(source):
+        if found.condition is Condition.GOOD and is_for_engine(found):
+            _note_move(report, found, target)
+
+
+def _note_move(report: Report, found: Finding, target: Path) -> None:
+    report.note(
+        "Spool",
+        f"{found.path} has {found.rows} rows for Arthur Engine: a start moves it to {target}.",
+    )
+
+
+def _check_files(
+    report: Report, directory: Path, me: RowOwner | None, engine_directory: Path | None
+) -> None:
     rows = files = 0
     for found in inspect_spools(directory):
         name = found.path.name
         match found.condition:
-            case Condition.GOOD if me and _is_for_other(found.product, me):
+            case Condition.GOOD if engine_directory and is_for_engine(found):
+                _note_move(report, found, engine_directory)
+            case Condition.GOOD if me and found.rows and _is_for_other(found.product, me):
                 report.warn(
                     "Spool",
                     f"{name} has {found.rows} rows for {found.product}: it is left alone; only a"
                     " process that sends there delivers them.",
                 )
-            case Condition.GOOD if me and found.owner and me.may_send(found.owner) is False:
+            case Condition.GOOD if (
+                me and found.rows and found.owner and me.may_send(found.owner) is False
+            ):
                 report.warn(
                     "Spool",
                     f"{name} has {found.rows} rows for {found.owner}: it is left alone, unless"

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from arthur_relay.settings.credential_files import secrets_in
 from arthur_relay.system.terminal import printable
 
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
@@ -89,13 +90,9 @@ def table(report: Report) -> Padding:
 
 
 def secrets() -> tuple[str, ...]:
-    """Return the secrets of the environment, which no message may quote."""
+    """Return the secrets of the environment and its files, which no message may quote."""
     addresses = [os.environ.get(name, "") for name in ("ARTHUR_ENDPOINT_URL", "ARTHUR_BASE_URL")]
     in_addresses = [re.search(r":([^:@/]+)@", address) for address in addresses]
-    found = (
-        os.environ.get("ARTHUR_API_KEY"),
-        os.environ.get("ARTHUR_ENGINE_API_KEY"),
-        os.environ.get("ARTHUR_PASSWORD"),
-        *(match[1] for match in in_addresses if match),
-    )
+    named = secrets_in(os.environ)
+    found = (*named, *(match[1] for match in in_addresses if match))
     return tuple(secret for secret in found if secret)

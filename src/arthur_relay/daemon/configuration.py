@@ -18,7 +18,7 @@ from arthur_relay.credentials import (
     means_engine,
     resolve_engine_credentials,
 )
-from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address, share
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import CredentialsError, SettingsError
 from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
@@ -108,6 +108,18 @@ class ProductConfiguration:
             getattr(self.credentials, name) != getattr(new.credentials, name) for name in _PLACE
         )
 
+    def with_reloaded(self, new: ProductConfiguration | None) -> ProductConfiguration:
+        """Return this configuration with the credentials of a newer one.
+
+        They are not taken from one for another Arthur or organization, which must not be seen here.
+
+        Args:
+            new: The newer one of the same product; None where that is no longer served.
+        """
+        if new is None or self.goes_elsewhere(new):
+            return self
+        return replace(self, credentials=new.credentials)
+
     def needs_restart(self, new: ProductConfiguration) -> list[str]:
         """Return the variables that a newer configuration changes and a reload can't."""
         own = {"url": self.address_variable, "api_key": self.key_variable}
@@ -150,16 +162,8 @@ class Configuration:
         daemon = self.daemon.model_copy(update=changes)
         check_together(daemon, self.relay, products=len(self.products))
         later = {each.product: each for each in new.products}
-        products = []
-        for each in self.products:
-            found = later.get(each.product)
-            # This Arthur must not see a key for another Arthur, or for another organisation.
-            if found is not None and not each.goes_elsewhere(found):
-                found = replace(each, credentials=found.credentials)
-                products.append(found)
-            else:
-                products.append(each)
-        return replace(self, daemon=daemon, products=tuple(products))
+        products = tuple(each.with_reloaded(later.get(each.product)) for each in self.products)
+        return replace(self, daemon=daemon, products=products)
 
     def needs_restart(self, new: Configuration) -> list[str]:
         """Return the variables that a newer configuration changes and a reload can't."""
@@ -267,10 +271,10 @@ def _load() -> Configuration:
     check_together(daemon, relay, products=1 + are_both)
     # Rows without room are refused, so that their sender keeps them; none is dropped.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
-    return Configuration(daemon, relay, _both(relay) if are_both else (_one(relay),))
+    return Configuration(daemon, relay, _of_both(relay) if are_both else (_of_one(relay),))
 
 
-def _one(relay: RelaySettings) -> ProductConfiguration:
+def _of_one(relay: RelaySettings) -> ProductConfiguration:
     """Return the configuration of the one product that is served."""
     insecure = relay.allow_insecure
     if means_engine(os.environ):
@@ -280,7 +284,7 @@ def _one(relay: RelaySettings) -> ProductConfiguration:
     return ProductConfiguration(Product.SCOPE, relay, credentials)
 
 
-def _both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfiguration]:
+def _of_both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfiguration]:
     """Return the configurations of both products. Scope's spool is where it is without the other.
 
     Raises:
@@ -297,7 +301,7 @@ def _both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfigurat
         of_scope = credentials_from_environment(allow_insecure=insecure)
     except CredentialsError as error:
         raise CredentialsError(f"{error} ({_MEANS_BOTH}.)") from None
-    half = {name: getattr(relay, name) // 2 for name in _SHARED}
+    half = {name: share(getattr(relay, name), products=2) for name in _SHARED}
     scope = relay.model_copy(update=half)
     engine = scope.for_engine().model_copy(update={"spool_dir": relay.spool_dir / ENGINE_DIRECTORY})
     return (
@@ -311,7 +315,7 @@ def _both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfigurat
     )
 
 
-def check_together(daemon: DaemonSettings, relay: RelaySettings, *, products: int = 1) -> None:
+def check_together(daemon: DaemonSettings, relay: RelaySettings, *, products: int) -> None:
     """Refuse values that are allowed alone but not together.
 
     Args:
@@ -324,12 +328,12 @@ def check_together(daemon: DaemonSettings, relay: RelaySettings, *, products: in
     """
     daemon.check()
     each = "" if products == 1 else ", of which each product has one half"
-    if daemon.max_body_bytes > relay.spool_bytes // products // 2:
+    if daemon.max_body_bytes > share(relay.spool_bytes, products=products) // 2:
         raise SettingsError(
             f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
             f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes}{each})."
         )
-    if daemon.max_body_bytes > daemon.max_intake_bytes // products:
+    if daemon.max_body_bytes > share(daemon.max_intake_bytes, products=products):
         raise SettingsError(
             f"{DAEMON_PREFIX}MAX_INTAKE_BYTES ({daemon.max_intake_bytes}{each}) has no room for one"
             f" body ({DAEMON_PREFIX}MAX_BODY_BYTES, {daemon.max_body_bytes})."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from arthur_relay.daemon.settings import share
+
 if TYPE_CHECKING:
     from arthur_relay.daemon.auth import Authenticator
     from arthur_relay.daemon.settings import DaemonSettings
@@ -22,9 +24,9 @@ class Current:
 
     settings: DaemonSettings
     access: Authenticator
-    products: int = 1
+    products: int
 
     @property
     def max_intake_bytes(self) -> int:
         """The bytes of requests' bodies that one product may have in memory at once."""
-        return self.settings.max_intake_bytes // self.products
+        return share(self.settings.max_intake_bytes, products=self.products)

@@ -156,17 +156,13 @@ class Intake:
     async def take(self, request: Request, model_id: str) -> Response:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
         began_at = time.perf_counter()
-        method = request.method
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             response = answer_error(415, "the body must not be compressed")
         else:
             with RequestBodies(self.current, self.counts).room() as room:
                 response = await self._take(request, model_id, room)
-        self.counts.requests[method, response.status_code] += 1
-        if response.status_code == 207:
-            seconds = time.perf_counter() - began_at
-            for observe in self.counts.observe:
-                observe(seconds)
+        status = response.status_code
+        self.counts.answered(request.method, status, began_at, is_accepted=status == 207)
         return response
 
     async def _take(self, request: Request, model_id: str, room: BodyRoom) -> Response:

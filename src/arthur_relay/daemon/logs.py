@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.log_writer import LogWriter, log_uncaught, standard_error
 from arthur_relay.daemon.settings import LogFormat
@@ -14,6 +16,8 @@ from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 from arthur_relay.system.terminal import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from arthur_relay.daemon.settings import LogLevel
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -25,11 +29,45 @@ EVERY_SECONDS = 10.0
 
 KINDS_KEPT = 1000
 
+_product: ContextVar[str | None] = ContextVar("product", default=None)
+
+
+@contextmanager
+def logging_for(product: str) -> Iterator[None]:
+    """Log the block's lines, and those of what it starts, as lines of a product."""
+    token = _product.set(product)
+    try:
+        yield
+    finally:
+        _product.reset(token)
+
+
+@contextmanager
+def products_named() -> Iterator[None]:
+    """Have each line that is logged within the block name its product, if it has one."""
+    before = logging.getLogRecordFactory()
+
+    def made(*values: Any, **more: Any) -> logging.LogRecord:
+        record = before(*values, **more)
+        record.product = _product.get()
+        return record
+
+    logging.setLogRecordFactory(made)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+def product_of(record: logging.LogRecord) -> str | None:
+    """Return the product that a line is of, or None."""
+    return getattr(record, "product", None)
+
 
 class RateLimit(logging.Filter):
     """Passes a few lines of each kind, and adds to the next one how many were held back.
 
-    A kind is a logger and a message before its values are filled in.
+    A kind is a product, a logger and a message before its values are filled in.
 
     Args:
         clock: Measures durations.
@@ -38,12 +76,12 @@ class RateLimit(logging.Filter):
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
         self._clock = clock
-        self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}
+        self._kinds: dict[tuple[str | None, str, str], tuple[float, float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a line is written."""
         now = self._clock.monotonic()
-        kind = (record.name, str(record.msg))
+        kind = (product_of(record), record.name, str(record.msg))
         allowance, since, held_back = self._kinds.pop(kind, (float(BURST), now, 0))
         allowance = min(float(BURST), allowance + (now - since) / EVERY_SECONDS)
         passes = allowance >= 1.0
@@ -66,6 +104,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if product := product_of(record):
+            line["product"] = product
         held_back = getattr(record, "held_back", 0)
         if held_back:
             line["held_back"] = held_back
@@ -78,10 +118,12 @@ class ConsoleLines(logging.Formatter):
     """Lines for people."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        super().__init__("%(asctime)s %(levelname)-7s %(of_product)s%(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
+        product = product_of(record)
+        record.of_product = f"{product}: " if product else ""
         # It may contain what clients and Arthur have sent. A traceback has several lines.
         line = printable(super().format(record), keep="\n" if record.exc_info else "")
         held_back = getattr(record, "held_back", 0)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from arthur_relay.daemon.logs import product_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -112,15 +114,34 @@ class IntakeCounts:
     observe: list[Callable[[float], None]] = field(default_factory=list)
     body_bytes: int = 0
 
+    def answered(self, method: str, status: int, began_at: float, *, is_accepted: bool) -> None:
+        """Count a request with rows.
+
+        Args:
+            method: The method of the request.
+            status: The status of the answer.
+            began_at: When it began, on `time.perf_counter()`'s scale.
+            is_accepted: Whether any of its rows was.
+        """
+        self.requests[method, status] += 1
+        if is_accepted:
+            seconds = time.perf_counter() - began_at
+            for observe in self.observe:
+                observe(seconds)
+
 
 class RecentErrors(logging.Handler):
     """Remembers the latest errors, each once. Any thread.
 
     They can be shown, because this package logs no text of a row and no credential.
+
+    Attributes:
+        product: The product that they are of; lines of another one are not remembered.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.product: str | None = None
         self._kept: dict[str, Trouble] = {}
         self._mine = threading.Lock()
 
@@ -136,7 +157,8 @@ class RecentErrors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a log line."""
-        self.note(record.getMessage())
+        if product_of(record) in (None, self.product):
+            self.note(record.getMessage())
 
     def latest(self) -> list[Trouble]:
         """Return the errors, latest first."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
+
+from starlette.routing import Route
 
 from arthur_relay.accounting import ModelLedger
 from arthur_relay.daemon.api import Api
 from arthur_relay.daemon.intake import Handover, Intake
 from arthur_relay.daemon.known_spans import KnownSpans
+from arthur_relay.daemon.logs import logging_for
 from arthur_relay.daemon.measurements import IntakeCounts
 from arthur_relay.daemon.models import InquiryLog, Models
 from arthur_relay.daemon.state import DaemonState
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from arthur_relay.credentials import Credentials
     from arthur_relay.daemon.configuration import ProductConfiguration
@@ -65,6 +70,7 @@ class ProductService:
         log: LogWriter | None,
     ) -> None:
         relay = configuration.relay
+        self._logging = partial(logging_for, configuration.product)
         self._connect_timeout_seconds = relay.connect_timeout_seconds
         self._current = current
         self._known_spans = KnownSpans()
@@ -74,9 +80,14 @@ class ProductService:
             self._destination = EngineDestination.of(configuration.credentials, relay)
         else:
             self._destination = ScopeDestination.of(configuration.credentials, relay)
-        self.pipeline = Pipeline.build(
-            relay, self._destination, host=StandingHost(), by_model=ModelLedger()
-        )
+        with self._logging():
+            self.pipeline = Pipeline.build(
+                relay,
+                self._destination,
+                host=StandingHost(),
+                by_model=ModelLedger(),
+                context=copy_context(),
+            )
         self.state = DaemonState(
             current,
             relay,
@@ -103,11 +114,28 @@ class ProductService:
 
     def end(self) -> None:
         """End the worker at once, if it has not ended already."""
-        self.pipeline.begin_shutdown()
-        self.pipeline.finish_shutdown(time.monotonic())
+        with self._logging():
+            self.pipeline.begin_shutdown()
+            self.pipeline.finish_shutdown(time.monotonic())
 
     def api_routes(self) -> list[BaseRoute]:
         """Return the routes of the product's API."""
+        routes = self._routes()
+        for route in routes:
+            if isinstance(route, Route):
+                route.app = self._logged(route.app)
+        return routes
+
+    def _logged(self, app: ASGIApp) -> ASGIApp:
+        """Return an application whose log lines are of the product."""
+
+        async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._logging():
+                await app(scope, receive, send)
+
+        return logged
+
+    def _routes(self) -> list[BaseRoute]:
         current, counts = self._current, self.state.counts
         worker = Handover(self.pipeline.ingest)
         models = Models(self.pipeline, self._connect_timeout_seconds)
@@ -122,7 +150,8 @@ class ProductService:
 
     def renew(self, credentials: Credentials) -> None:
         """Use other credentials for the same Arthur from now on, and new connections."""
-        self.pipeline.call(partial(self._destination.renew, credentials))
+        with self._logging():
+            self.pipeline.call(partial(self._destination.renew, credentials))
 
     async def drain(self, deadline: float) -> None:
         """Deliver what waits, as far as there is time; what is left stays in the spool.
@@ -130,6 +159,10 @@ class ProductService:
         Args:
             deadline: When to give up, on `time.monotonic()`'s scale.
         """
+        with self._logging():
+            await self._drain(deadline)
+
+    async def _drain(self, deadline: float) -> None:
         pipeline = self.pipeline
         flushed = asyncio.wrap_future(pipeline.begin_flush(urgent=True))
         last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)

@@ -25,7 +25,7 @@ from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
 from arthur_relay.daemon.directory_lock import hold_directory
-from arthur_relay.daemon.logs import set_level
+from arthur_relay.daemon.logs import products_named, set_level
 from arthur_relay.daemon.other_routes import (
     ALL,
     FOR_BOTH,
@@ -162,6 +162,8 @@ class Daemon:
         Raises:
             ConfigurationError: One can't start.
         """
+        if len(self._configuration.products) > 1:
+            stack.enter_context(products_named())
         for each in self._configuration.products:
             service = ProductService(each, self._current, self._connections, self._log)
             self._services.append(service)

@@ -231,6 +231,16 @@ class DaemonSettings(BaseSettings):
             )
 
 
+def share(amount: int, *, products: int) -> int:
+    """Return how much of a bound each of the daemon's products has, so that none takes another's.
+
+    Args:
+        amount: What the setting allows for all of them.
+        products: How many there are.
+    """
+    return amount // products
+
+
 def shown_default(name: str) -> str:
     """Return a setting's default as people write it."""
     default = DaemonSettings.model_fields[name].default

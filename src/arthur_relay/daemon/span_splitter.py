@@ -1,6 +1,8 @@
 """Splits a request of OTLP into rows of one span each, by its framing. Pure.
 
-No span is decoded, unless it looks as if it had something that the Engine can't store.
+A span is judged alone: whatever is wrong in it, the others of its request are taken. Each is
+decoded once, to see whether the Engine can do so, which is a tenth of the work; what was decoded is
+looked at only if the span looks as if it had something that the Engine can't store.
 
 The numbers of fields are those of opentelemetry-proto. A request has ResourceSpans (1), these have
 a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2). The
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from arthur_relay.daemon.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
 from arthur_relay.daemon.span_repair import (
     has_odd_escape,
     mended_resource,
@@ -25,33 +28,29 @@ from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 from arthur_relay.row import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection
 
 UNMAPPED: Final = "Unmapped"
 """The Engine's task for spans that name none."""
 
 NO_TRACE_ID: Final = "the trace id must have 16 bytes, not all of them 0"
 NO_SPAN_ID: Final = "the span id must have 8 bytes, not all of them 0"
+NOT_OTLP: Final = "the span, or its resource, is not OTLP"
 NO_TASK_ID: Final = "arthur.task must be the id of a task, which is a UUID"
 NO_NAME: Final = (
     f"service.name must be a text of {MAX_MODEL_CHARACTERS} characters or less, without control"
     " characters"
 )
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-"""The wire types."""
+_FIRST: Final = 1 << 3 | BYTES
+_SECOND: Final = 2 << 3 | BYTES
+_PARENT: Final = 4 << 3 | BYTES
+_START: Final = 7 << 3 | FIXED64
+_END: Final = 8 << 3 | FIXED64
 
-_FIRST: Final = 1 << 3 | _BYTES
-_SECOND: Final = 2 << 3 | _BYTES
-_PARENT: Final = 4 << 3 | _BYTES
-_START: Final = 7 << 3 | _FIXED64
-_END: Final = 8 << 3 | _FIXED64
-
-_STATE, _NAME, _ATTRIBUTES = 3 << 3 | _BYTES, 5 << 3 | _BYTES, 9 << 3 | _BYTES
-_EVENTS, _LINKS, _STATUS = 11 << 3 | _BYTES, 13 << 3 | _BYTES, 15 << 3 | _BYTES
+_STATE, _NAME, _ATTRIBUTES = 3 << 3 | BYTES, 5 << 3 | BYTES, 9 << 3 | BYTES
+_EVENTS, _LINKS, _STATUS = 11 << 3 | BYTES, 13 << 3 | BYTES, 15 << 3 | BYTES
 _WITH_TEXTS: Final = frozenset({_STATE, _NAME, _ATTRIBUTES, _EVENTS, _LINKS, _STATUS})
-
-_MOST_VARINT_BITS: Final = 70
 
 
 class NotSpansError(ValueError):
@@ -82,7 +81,13 @@ class SplitSpans:
 
 
 def split_spans(
-    body: bytes, *, now_ns: int, max_rows: int, max_row_bytes: int, max_bytes: int
+    body: bytes,
+    *,
+    now_ns: int,
+    max_rows: int,
+    max_row_bytes: int,
+    max_bytes: int,
+    repaired: Collection[int] = (),
 ) -> SplitSpans:
     """Split a request into rows.
 
@@ -92,15 +97,16 @@ def split_spans(
         max_rows: The most spans.
         max_row_bytes: The most bytes of a row, its resource and scope included.
         max_bytes: The most bytes of all rows.
+        repaired: The places, among all spans, of those that had something that could not be read.
 
     Raises:
         NotSpansError: The body is no such request, as a whole.
         TooManySpansError: There are too many.
     """
     try:
-        return _Splitter(body, now_ns, max_rows, max_row_bytes, max_bytes).split()
-    except IndexError:
-        raise NotSpansError("the body is cut") from None
+        return _Splitter(body, now_ns, max_rows, max_row_bytes, max_bytes, repaired).split()
+    except NotProtobufError as error:
+        raise NotSpansError(f"the body is not OTLP in protobuf: {error}") from None
 
 
 @dataclass(slots=True)
@@ -110,11 +116,12 @@ class _Splitter:
     max_rows: int
     max_row_bytes: int
     max_bytes: int
+    repaired: Collection[int]
     size: int = 0
     found: SplitSpans = field(default_factory=SplitSpans)
 
     def split(self) -> SplitSpans:
-        for tag, at, end in _fields(self.body, 0, len(self.body)):
+        for tag, at, end in fields(self.body, 0, len(self.body)):
             if tag == _FIRST:
                 self._take_resource_spans(at, end)
         return self.found
@@ -122,18 +129,20 @@ class _Splitter:
     def _take_resource_spans(self, at: int, end: int) -> None:
         resource = b""
         groups = []
-        for tag, start, stop in _fields(self.body, at, end):
+        for tag, start, stop in fields(self.body, at, end):
             if tag == _FIRST:  # one that comes twice is merged, which is what protobuf does
                 resource += self.body[start:stop]
             elif tag == _SECOND:
                 groups.append((start, stop))
-        model_id, reason = _task_of(resource)
-        mended = mended_resource(resource)
-        is_repaired, resource = mended != resource, mended
+        try:
+            model_id, reason = _task_of(resource)
+            mended = mended_resource(resource)
+        except NotProtobufError:
+            model_id, reason, mended = "", NOT_OTLP, b""
         for start, stop in groups:
             before = len(self.found.rows), self.found.repaired
-            self._take_scope_spans(start, stop, resource, model_id, reason)
-            if is_repaired:
+            self._take_scope_spans(start, stop, mended, model_id, reason)
+            if mended != resource:
                 self.found.repaired = before[1] + len(self.found.rows) - before[0]
 
     def _take_scope_spans(
@@ -141,24 +150,33 @@ class _Splitter:
     ) -> None:
         scope = b""
         spans = []
-        for tag, start, stop in _fields(self.body, at, end):
+        for tag, start, stop in fields(self.body, at, end):
             if tag == _FIRST:
                 scope += self.body[start:stop]
             elif tag == _SECOND:
                 spans.append((start, stop))
-        scope = mended_scope(scope)
+        try:
+            scope = mended_scope(scope)
+        except NotProtobufError:
+            scope = b""
         found = self.found
+        first = found.total
         found.total += len(spans)
         if found.total > self.max_rows:
             raise TooManySpansError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
             )
-        for start, stop in spans:
-            span = _Span.read(self.body[start:stop])
-            if why := reason or span.refusal():
+        for place, (start, stop) in enumerate(spans, first):
+            was_odd = place in self.repaired
+            try:
+                span = _Span.read(self.body[start:stop])
+                why = reason or span.refusal()
+                is_repaired = not why and span.repair(self.now_ns, was_odd=was_odd)
+            except NotProtobufError:
+                why = reason or NOT_OTLP
+            if why:
                 found.refused.append(why)
                 continue
-            is_repaired = span.repair(self.now_ns)
             size = len(resource) + len(scope) + len(span.content)
             if size > self.max_row_bytes:
                 found.refused.append(
@@ -197,7 +215,7 @@ class _Span:
     @classmethod
     def read(cls, content: bytes) -> _Span:
         found = cls(content)
-        for tag, at, end in _fields(content, 0, len(content)):
+        for tag, at, end in fields(content, 0, len(content)):
             if tag in _WITH_TEXTS:  # 0 is also a number, but such spans are few
                 if not found.is_odd:
                     found.is_odd = content.find(b"\0", at, end) >= 0
@@ -222,17 +240,23 @@ class _Span:
             return NO_SPAN_ID
         return ""
 
-    def repair(self, now_ns: int) -> bool:
-        """Mend what the Engine would answer 500 for: odd texts, and times that are missing.
+    def repair(self, now_ns: int, *, was_odd: bool) -> bool:
+        """Mend what would cost the whole request at the Engine, and add times that are missing.
+
+        Args:
+            now_ns: The time for a span without any.
+            was_odd: Whether something of it could not be read before.
 
         Returns:
             Whether there was any.
+
+        Raises:
+            NotProtobufError: It is no span.
         """
         before = self.content
-        if self.is_odd:
-            self.content = mended_span(before)
+        self.content = mended_span(before, looks_odd=was_odd or self.is_odd)
         if self.start_ns and self.end_ns:
-            return self.content is not before
+            return was_odd or self.content != before
         start = self.start_ns or self.end_ns or now_ns
         end = self.end_ns or start
         # At the end, because the last one counts: a 0 may come before.
@@ -244,7 +268,7 @@ class _Span:
 def _task_of(resource: bytes) -> tuple[str, str]:
     """Return what names the task of a resource's spans, and why they are refused, or ""."""
     named: dict[bytes, bytes] = {}
-    for tag, at, end in _fields(resource, 0, len(resource)):
+    for tag, at, end in fields(resource, 0, len(resource)):
         if tag == _FIRST:
             key, value = _attribute(resource[at:end])
             if key in (b"arthur.task", b"service.name"):
@@ -265,54 +289,10 @@ def _task_of(resource: bytes) -> tuple[str, str]:
 def _attribute(content: bytes) -> tuple[bytes, bytes]:
     """Return the key and the text of a `KeyValue`; a value of another type is none."""
     key = value = b""
-    for tag, at, end in _fields(content, 0, len(content)):
+    for tag, at, end in fields(content, 0, len(content)):
         if tag == _FIRST:
             key = content[at:end]
         elif tag == _SECOND:
-            for kind, start, stop in _fields(content, at, end):
+            for kind, start, stop in fields(content, at, end):
                 value = content[start:stop] if kind == _FIRST else b""
     return key, value
-
-
-def _fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the fields of a message: the tag, and where the content begins and ends.
-
-    Raises:
-        NotSpansError: There is anything else.
-        IndexError: The body ends before the message.
-    """
-    while at < end:
-        tag = body[at]
-        at += 1
-        if tag >= 0x80:
-            tag, at = _varint(body, at - 1)
-        kind = tag & 7
-        if kind == _BYTES:
-            size = body[at]
-            at += 1
-            if size >= 0x80:
-                size, at = _varint(body, at - 1)
-            start, at = at, at + size
-        elif kind == _FIXED64:
-            start, at = at, at + 8
-        elif kind == _VARINT:
-            start, (_, at) = at, _varint(body, at)
-        elif kind == _FIXED32:
-            start, at = at, at + 4
-        else:
-            raise NotSpansError("the body is not OTLP in protobuf")
-        if at > end or tag < 8:
-            raise NotSpansError("the body is not OTLP in protobuf")
-        yield tag, start, at
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """Return a varint, and where it ends."""
-    value = 0
-    for shift in range(0, _MOST_VARINT_BITS, 7):
-        byte = body[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise NotSpansError("the body is not OTLP in protobuf")

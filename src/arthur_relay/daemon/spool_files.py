@@ -48,7 +48,7 @@ def move_engine_files(source: Path, target: Path) -> int:
     for claim in directory.orphans():
         try:
             found = inspect_file(claim.path)
-            if found.condition is Condition.GOOD and _is_for_engine(found):
+            if found.condition is Condition.GOOD and is_for_engine(found):
                 SpoolDirectory(target).prepare()
                 _move(claim.path, _free_name(target))
                 moved += 1
@@ -61,7 +61,8 @@ def move_engine_files(source: Path, target: Path) -> int:
     return moved
 
 
-def _is_for_engine(found: Finding) -> bool:
+def is_for_engine(found: Finding) -> bool:
+    """Return whether a spool file has rows, and they are for Arthur Engine."""
     if not found.rows:
         return False
     if found.owner is not None:

@@ -94,6 +94,7 @@ class DaemonState:
 
     def __post_init__(self) -> None:
         self.pipeline.observe(self.seen)
+        self.seen.recent_errors.product = self.product
         self.counts.observe.append(self.seen.intake_seconds.observe)
 
     def stats(self) -> Stats:

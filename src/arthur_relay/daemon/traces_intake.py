@@ -20,7 +20,7 @@ from arthur_relay.daemon.engine_answers import (
 )
 from arthur_relay.daemon.intake import PutOffError, store
 from arthur_relay.daemon.known_spans import KnownSpans
-from arthur_relay.daemon.otlp_json import to_protobuf
+from arthur_relay.daemon.otlp_json import Converted, to_protobuf
 from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
 from arthur_relay.daemon.responses import answer_json
 from arthur_relay.daemon.span_splitter import (
@@ -103,16 +103,13 @@ class TracesIntake:
             except PutOffError as error:
                 wait = error.retry_after_seconds
                 response = answer_problem(503, str(error), retry_after_seconds=wait)
-        self.counts.requests[request.method, response.status_code] += 1
-        if response.status_code in (200, 206):
-            seconds = time.perf_counter() - began_at
-            for observe in self.counts.observe:
-                observe(seconds)
+        status = response.status_code
+        self.counts.answered(request.method, status, began_at, is_accepted=status in (200, 206))
         return response
 
     async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
         limits = self.current.settings
-        body = await self._protobuf(request, room)
+        body, repaired = await self._protobuf(request, room)
         try:
             found = split_spans(
                 body,
@@ -120,6 +117,7 @@ class TracesIntake:
                 max_rows=limits.max_rows,
                 max_row_bytes=limits.max_row_bytes,
                 max_bytes=limits.max_body_bytes,
+                repaired=repaired,
             )
         except TooManySpansError as error:
             raise BodyError(413, str(error)) from None
@@ -129,15 +127,17 @@ class TracesIntake:
         tasks = dict.fromkeys(row.model_id for row in found.rows)
         if len(tasks) > MOST_TASKS:
             raise BodyError(413, f"the spans are of more than {MOST_TASKS} tasks")
-        if not all(self.tasks.allows(principal, task) for task in tasks):
+        forbidden = [task for task in tasks if not self.tasks.allows(principal, task)]
+        if forbidden and len(forbidden) == len(tasks):
             return answer_problem(403, TASK_NOT_ALLOWED)
         for task in tasks:
-            if refusal := await self.tasks.refusal(task):
+            refusal = TASK_NOT_ALLOWED if task in forbidden else await self.tasks.refusal(task)
+            if refusal:
                 _refuse(found, task, refusal)
         await self._store(request, found)
         return answer_spans(found)
 
-    async def _protobuf(self, request: Request, room: BodyRoom) -> bytes:
+    async def _protobuf(self, request: Request, room: BodyRoom) -> Converted:
         """Read spans as protobuf, in whatever form they were sent.
 
         Raises:
@@ -150,7 +150,7 @@ class TracesIntake:
         if media_type != JSON:
             if not body:
                 raise BodyError(400, "the body is empty")
-            return body
+            return Converted(body, frozenset())
         if len(body) > JSON_BYTES:
             raise BodyError(413, f"the body is too large: {JSON_BYTES} bytes are allowed in JSON")
         try:

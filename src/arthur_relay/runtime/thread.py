@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Protocol
 
@@ -74,13 +75,17 @@ class Job(Protocol):
 class Runtime:
     """Runs a job on an anyio loop in a daemon thread, again if it dies.
 
+    Args:
+        context: The context variables of the thread; none when None.
+
     Attributes:
         idleness: Decides whether the thread may end when there is no work; None if it never may.
         restarts: How often the job died of an exception and was run again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context | None = None) -> None:
         self.idleness: Idleness | None = None
+        self._context = context
         # Held while a thread starts or ends, never by a capture. Re-entrant, because a signal
         # handler may close the relay that the interrupted code is closing.
         self._turnover = native.RLock()
@@ -153,9 +158,10 @@ class Runtime:
             return True
 
     def _make_threads(self) -> None:
+        main = self._main if self._context is None else partial(self._context.run, self._main)
         self._resolver = DaemonThreadExecutor("arthur-relay-resolver")
         self._compressor: DaemonThreadExecutor | None = None
-        self._thread = native.BackgroundThread(self._main, "arthur-relay")
+        self._thread = native.BackgroundThread(main, "arthur-relay")
 
     def _start_threads(self) -> None:
         try:

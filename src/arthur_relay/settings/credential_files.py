@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
         if file is not None:
             found[name] = file.read()
     return found
+
+
+def secrets_in(environment: Mapping[str, str]) -> list[str]:
+    """Return the secrets in the environment and in the files that it names; never raises.
+
+    What can't be read is no secret that anything could show. Of a variable and its `_FILE`, which
+    are not allowed together, both are returned.
+    """
+    found = []
+    for name in _SECRETS:
+        found.append(environment.get(name, ""))
+        with suppress(CredentialsError):
+            file = secret_file(name, {**environment, name: ""})
+            found.append("" if file is None else file.read())
+    return [secret for secret in found if secret]
 
 
 def secret_file(name: str, environment: Mapping[str, str]) -> SecretFile | None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -115,6 +116,7 @@ class Pipeline:
         host: PipelineHost,
         budget: MemoryBudget | None = None,
         by_model: ModelLedger | None = None,
+        context: Context | None = None,
     ) -> "Pipeline":
         """Compose a pipeline that has not been started.
 
@@ -124,8 +126,13 @@ class Pipeline:
             host: Whom it works for.
             budget: The bytes of all that waits; one of its own when None.
             by_model: Counts by model; only rows that come encoded are, not captures.
+            context: The context variables of its thread; none when None.
         """
-        runtime, ledger, dead_letters = Runtime(), Ledger(by_model), open_dead_letters(settings)
+        runtime, ledger, dead_letters = (
+            Runtime(context),
+            Ledger(by_model),
+            open_dead_letters(settings),
+        )
         worker = build_worker(
             settings=settings,
             destination=destination,
