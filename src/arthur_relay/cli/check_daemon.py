@@ -176,10 +176,11 @@ def _is_passed_to(pid: int) -> bool:
 
 
 def _check_socket(
-    report: Report, settings: DaemonSettings, path: Path, spool: Path, *, running: bool
+    report: Report, settings: DaemonSettings, path: Path, spool: Path | None, *, running: bool
 ) -> None:
     try:
-        refuse_in_spool(path, spool)
+        if spool is not None:
+            refuse_in_spool(path, spool)
         if running:
             report.note("Socket", f"{path} is not tried, as a daemon runs.")
             return
