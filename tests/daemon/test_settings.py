@@ -14,6 +14,7 @@ from arthur_relay.daemon.settings import (
     DaemonSettings,
     LogFormat,
     LogLevel,
+    RoleName,
     read_address,
 )
 from arthur_relay.encoding.product import Product
@@ -29,6 +30,7 @@ def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OTHER: dict[str, tuple[str, Any]] = {
+    "role": ("worker", RoleName.WORKER),
     "socket": ("/somewhere/else", Path("/somewhere/else")),
     "socket_mode": ("0666", 0o666),
     "socket_group": ("users", "users"),
