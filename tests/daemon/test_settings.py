@@ -207,7 +207,7 @@ def test_a_reload_takes_a_change_over_or_says_that_it_can_not(
 def test_a_reload_does_not_make_a_host_a_worker(
     ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ready
+    assert ready.is_dir()
     old = load()
     monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
     monkeypatch.setenv(f"{DAEMON_PREFIX}ROLE", "worker")
@@ -232,7 +232,7 @@ ROLES: list[tuple[dict[str, str], str]] = [
 def test_a_role_has_what_it_needs_and_no_more(
     ready: Path, variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ready
+    assert ready.is_dir()
     for name, value in variables.items():
         monkeypatch.setenv(f"ARTHUR_RELAY_{name}", value)
     with pytest.raises(SettingsError, match=re.escape(sentence)):
@@ -250,7 +250,7 @@ FLEETS: list[tuple[dict[str, str], str]] = [
 def test_a_fleet_keeps_rows_safe_unless_told_otherwise(
     ready: Path, variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ready
+    assert ready.is_dir()
     monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
     of_a_fleet = {"DAEMON_ROLE": "gateway", "BROKER_URL": "nats://127.0.0.1:4222"}
     for name, value in {**of_a_fleet, **variables}.items():
