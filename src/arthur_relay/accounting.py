@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count, islice, tee
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from arthur_relay.inference import Capture
@@ -69,6 +70,7 @@ class Totals:
         "recovered",
         "rejected",
         "rejected_reasons",
+        "returned",
     )
 
     def __init__(self, ledger: "Ledger") -> None:
@@ -77,7 +79,8 @@ class Totals:
         self.rejected_reasons: Mapping[str, int] = dict(ledger.rejected)
         self.rejected = sum(self.rejected_reasons.values())
         dropped = ledger.dropped_by_reason()
-        settled = self.delivered + self.rejected + sum(dropped.values())
+        self.returned = ledger.returned
+        settled = self.delivered + self.rejected + sum(dropped.values()) + self.returned
         self.recovered = ledger.recovered
         self.captured = ledger.captured.value() + self.recovered
         self.pending = self.captured - settled
@@ -124,12 +127,15 @@ class Accounts(NamedTuple):
     """Rows by model and reason."""
     dropped: Mapping[tuple[str, str], int]
     """Rows by model and `DropReason`."""
+    returned: Mapping[str, int] = MappingProxyType({})
+    """Rows by model that went back to the broker, for any worker to deliver."""
 
     @property
     def pending(self) -> dict[str, int]:
         """Rows that wait, by model: those captured and not settled."""
         left = Counter(self.captured)
         left.subtract(self.delivered)
+        left.subtract(self.returned)
         for settled in (self.rejected, self.dropped):
             for (model, _), rows in settled.items():
                 left[model] -= rows
@@ -149,6 +155,7 @@ class ModelLedger:
         self._delivered: Counter[str] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._dropped: Counter[tuple[str, str]] = Counter()
+        self._returned: Counter[str] = Counter()
 
     def capture(self, rows: int, model_id: str) -> None:
         """Record captured rows, before any of them is settled."""
@@ -176,6 +183,10 @@ class ModelLedger:
         """Record that rows were given up."""
         self._dropped[self._label(model_id), reason] += rows
 
+    def give_back(self, rows: int, model_id: str) -> None:
+        """Record that rows went back to the broker."""
+        self._returned[self._label(model_id)] += rows
+
     def lose(self, reason: str, rows: int, left: Mapping[str, int]) -> None:
         """Record that rows were lost: those that are pending, but in no buffer any more.
 
@@ -202,8 +213,8 @@ class ModelLedger:
         # Each copy is one step of C code; captured is read last, so that it includes all that is
         # settled.
         delivered, rejected = dict(self._delivered), dict(self._rejected)
-        dropped = dict(self._dropped)
-        return Accounts(dict(self._captured), delivered, rejected, dropped)
+        dropped, returned = dict(self._dropped), dict(self._returned)
+        return Accounts(dict(self._captured), delivered, rejected, dropped, returned)
 
     def _label(self, model_id: str) -> str:
         return model_id if model_id in self._labels else OTHER
@@ -224,6 +235,7 @@ class Ledger:
         self.captured = AtomicCounter()
         self.delivered = 0
         self.rejected: Counter[str] = Counter()
+        self.returned = 0
         self._dropped = {reason: AtomicCounter() for reason in DropReason}
         self.requests = 0
         self.retries = 0
@@ -311,6 +323,13 @@ class Ledger:
             if self.by_model is not None:
                 self.by_model.reject(reason, rows, model_id)
 
+    def give_back(self, rows: int, model_id: str) -> None:
+        """Record that rows went back to the broker, for any worker to deliver."""
+        if not self._sealed:
+            self.returned += rows
+            if self.by_model is not None:
+                self.by_model.give_back(rows, model_id)
+
     def recover(self, rows: int, by_model: Callable[[], Mapping[str, int]] = dict) -> None:
         """Record rows that an earlier process had captured.
 
@@ -356,7 +375,7 @@ class Ledger:
             self._sealed = True
             # Not by `totals`, which derives pending once another thread has set `left_at_end`.
             dropped = sum(counter.value() for counter in self._dropped.values())
-            settled = self.delivered + sum(self.rejected.values()) + dropped
+            settled = self.delivered + sum(self.rejected.values()) + dropped + self.returned
             left = self.captured.value() + self.recovered - settled
             if self.left_at_end is None:
                 self.kept_at_end = kept

@@ -29,7 +29,10 @@ class DropReason(StrEnum):
 
 
 class Stats(NamedTuple):
-    """A snapshot; at every instant `captured == delivered + rejected + sum(dropped) + pending`."""
+    """A snapshot; at every instant `captured == delivered + rejected + sum(dropped) + pending`.
+
+    In a worker of a fleet, the right side has `returned` as well.
+    """
 
     captured: int
     """Inferences handed to the relay since it was made, and those that it found in the spool."""
@@ -74,6 +77,8 @@ class Stats(NamedTuple):
     Never more than are, so what a thread has captured is safe when the same thread, while no other
     one captures, finds it equal to `pending`.
     """
+    returned: int = 0
+    """In a worker of a fleet: rows that it gave back to the broker, for any worker to deliver."""
 
 
 class FlushResult(NamedTuple):

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from arthur_relay.accounting import ModelLedger
 from arthur_relay.credentials import Credentials
 from arthur_relay.daemon.auth import Authenticator
+from arthur_relay.daemon.configuration import ProductConfiguration
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.metrics import DaemonCollector
+from arthur_relay.daemon.roles.host import HostStation
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.daemon.state import DaemonState
 from arthur_relay.destinations.scope.client import ScopeDestination
+from arthur_relay.encoding.product import Product
 from arthur_relay.settings import RelaySettings
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
 def _families() -> list[Metric]:
     """Return the metrics of a daemon that is not started."""
     settings = RelaySettings(spool_dir=Path("/nonexistent"))
-    destination = ScopeDestination.of(Credentials(url="http://localhost", api_key="key"), settings)
+    credentials = Credentials(url="http://localhost", api_key="key")
+    destination = ScopeDestination.of(credentials, settings)
     pipeline = Pipeline.build(settings, destination, host=StandingHost(), by_model=ModelLedger())
     access = Authenticator(None, allowed_uids=None)
     current = Current(DaemonSettings(), access, products=1)
-    state = DaemonState(current, settings, pipeline, destination.name)
+    product = ProductConfiguration(Product.SCOPE, settings, credentials)
+    state = DaemonState(current, settings, pipeline, HostStation(product), destination.name)
     return list(DaemonCollector(state, "0").collect())
 
 

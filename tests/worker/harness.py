@@ -24,7 +24,7 @@ from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Verdic
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import Clock, SystemClock
 from arthur_relay.testing import LLM_ATTRIBUTES
-from arthur_relay.worker.composition import build_worker
+from arthur_relay.worker.composition import Storage, build_worker
 from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.gil import GilYielder, ThisProcess
 from arthur_relay.worker.host import StandingHost
@@ -152,8 +152,7 @@ class Harness:
             host=self.host,
             thread=self,
             ledger=self.ledger,
-            buffer=(self.spool or self.buffer).as_buffer(),
-            dead_letters=self.dead_letters,
+            storage=Storage((self.spool or self.buffer).as_buffer(), self.dead_letters),
             budget=MemoryBudget.of(self.settings),
             random=Always(1.0),
             gil=GilYielder(NoPauses()),

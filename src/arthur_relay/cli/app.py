@@ -96,6 +96,9 @@ def serve(
             help="A file of NAME=value lines that win over the environment; SIGHUP rereads it."
         ),
     ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="host (the default); in a fleet, gateway or worker.")
+    ] = None,
     socket: Annotated[str | None, typer.Option(help="The Unix socket's path, or none.")] = None,
     listen: Annotated[str | None, typer.Option(help="host:port to take rows on by TCP.")] = None,
     metrics_listen: Annotated[
@@ -117,7 +120,7 @@ def serve(
     from arthur_relay.daemon import configuration, logs, server  # noqa: PLC0415 - the same
     from arthur_relay.daemon.settings import DAEMON_PREFIX  # noqa: PLC0415 - the same
 
-    given = {"SOCKET": socket, "LISTEN": listen, "METRICS_LISTEN": metrics_listen}
+    given = {"ROLE": role, "SOCKET": socket, "LISTEN": listen, "METRICS_LISTEN": metrics_listen}
     variables = {DAEMON_PREFIX + name: value for name, value in given.items() if value}
     read = partial(configuration.load, env_file, given=variables, started_with=dict(os.environ))
     try:

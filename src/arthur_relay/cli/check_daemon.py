@@ -112,6 +112,9 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
 
 def _check_spools(report: Report, configuration: Configuration) -> bool:
     """Look at the spool of each product. Returns whether a daemon has one now."""
+    whole = configuration.spool_dir
+    if whole is None:
+        return False
     engine = next(
         (each.spool_dir for each in configuration.products if each.product is Product.ENGINE), None
     )
@@ -121,7 +124,7 @@ def _check_spools(report: Report, configuration: Configuration) -> bool:
         has_spool = check_spool(report, product.relay, _owner(product), engine_directory=elsewhere)
         running = running or has_spool
     if engine is not None:
-        check_files_to_move(report, configuration.spool_dir / ENGINE_DIRECTORY, engine)
+        check_files_to_move(report, whole / ENGINE_DIRECTORY, engine)
     return running
 
 
@@ -199,10 +202,11 @@ def _is_passed_to(pid: int) -> bool:
 
 
 def _check_socket(
-    report: Report, settings: DaemonSettings, path: Path, spool: Path, *, running: bool
+    report: Report, settings: DaemonSettings, path: Path, spool: Path | None, *, running: bool
 ) -> None:
     try:
-        refuse_in_spool(path, spool)
+        if spool is not None:
+            refuse_in_spool(path, spool)
         if running:
             report.note("Socket", f"{path} is not tried, as a daemon runs.")
             return

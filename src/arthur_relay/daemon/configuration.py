@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
+from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
 from arthur_relay.credentials import (
     ENGINE_KEY,
     Credentials,
@@ -18,7 +19,13 @@ from arthur_relay.credentials import (
     means_engine,
     resolve_engine_credentials,
 )
-from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, read_address, share
+from arthur_relay.daemon.settings import (
+    DAEMON_PREFIX,
+    DaemonSettings,
+    RoleName,
+    read_address,
+    share,
+)
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import CredentialsError, SettingsError
 from arthur_relay.settings import ENVIRONMENT_PREFIX, Overflow, RelaySettings, variables
@@ -98,7 +105,7 @@ class ProductConfiguration:
 
     @property
     def spool_dir(self) -> Path:
-        """The directory of its spool."""
+        """The directory of its spool. For a host."""
         assert self.relay.spool_dir is not None, "the configuration sees to it"
         return self.relay.spool_dir
 
@@ -139,16 +146,17 @@ class Configuration:
         daemon: Its own settings.
         relay: The settings of the pipelines, as they were given.
         products: The products that it delivers to: one or both, Arthur Scope first.
+        broker: Where rows wait; None for a host, which has a spool.
     """
 
     daemon: DaemonSettings
     relay: RelaySettings
     products: tuple[ProductConfiguration, ...]
+    broker: BrokerSettings | None = None
 
     @property
-    def spool_dir(self) -> Path:
-        """The directory that all spools are in."""
-        assert self.relay.spool_dir is not None, "the loader sees to it"
+    def spool_dir(self) -> Path | None:
+        """The directory that all spools are in; None where the broker keeps rows."""
         return self.relay.spool_dir
 
     def with_reloaded(self, new: Configuration) -> Configuration:
@@ -178,6 +186,12 @@ class Configuration:
             for name in RelaySettings.model_fields
             if getattr(self.relay, name) != getattr(new.relay, name)
         ]
+        if self.broker is not None and new.broker is not None:
+            names += [
+                BROKER_PREFIX + name.upper()
+                for name in BrokerSettings.model_fields
+                if getattr(self.broker, name) != getattr(new.broker, name)
+            ]
         before = {each.product: each for each in self.products}
         later = {each.product: each for each in new.products}
         for product in Product:
@@ -207,6 +221,7 @@ def unknown_variables(names: Collection[str]) -> Iterator[Unknown]:
     """
     settings = [DAEMON_PREFIX + name.upper() for name in DaemonSettings.model_fields]
     settings += [ENVIRONMENT_PREFIX + name.upper() for name in RelaySettings.model_fields]
+    settings += [BROKER_PREFIX + name.upper() for name in BrokerSettings.model_fields]
     yield from variables.unknown_variables(names, tuple(settings))
 
 
@@ -254,11 +269,7 @@ def _load() -> Configuration:
     variables.leave_to_command(os.environ)
     daemon = DaemonSettings()
     relay = RelaySettings()
-    if relay.spool_dir is None:
-        raise SettingsError(
-            "The daemon needs a spool: set ARTHUR_RELAY_SPOOL_DIR to a directory on a local disk,"
-            " such as /var/lib/arthur-relay."
-        )
+    broker = _place_of_rows(daemon, relay)
     if relay.disabled:
         raise SettingsError("ARTHUR_RELAY_DISABLED is set: there is nothing for the daemon to do.")
     for name in _OF_THE_APPLICATION:
@@ -271,7 +282,41 @@ def _load() -> Configuration:
     check_together(daemon, relay, products=1 + are_both)
     # Rows without room are refused, so that their sender keeps them; none is dropped.
     relay = relay.model_copy(update={"overflow": Overflow.DROP_NEWEST})
-    return Configuration(daemon, relay, _of_both(relay) if are_both else (_of_one(relay),))
+    return Configuration(daemon, relay, _of_both(relay) if are_both else (_of_one(relay),), broker)
+
+
+def _place_of_rows(daemon: DaemonSettings, relay: RelaySettings) -> BrokerSettings | None:
+    """Return the broker's settings, or None for a host, which has a spool instead.
+
+    Raises:
+        SettingsError: The role lacks what it needs, or has what it has no use for.
+    """
+    broker = BrokerSettings()
+    role = f"{DAEMON_PREFIX}ROLE is {daemon.role.value}"
+    if daemon.role is RoleName.HOST:
+        if broker.url is not None:
+            raise SettingsError(
+                f"{BROKER_PREFIX}URL is set, and {role}: a host keeps rows in its spool. Remove it,"
+                f" or set {DAEMON_PREFIX}ROLE to gateway or worker."
+            )
+        if relay.spool_dir is None:
+            raise SettingsError(
+                "The daemon needs a spool: set ARTHUR_RELAY_SPOOL_DIR to a directory on a local"
+                " disk, such as /var/lib/arthur-relay."
+            )
+        return None
+    if broker.url is None:
+        raise SettingsError(
+            f"{role}, which needs a broker: set {BROKER_PREFIX}URL to the NATS servers, such as"
+            " tls://nats-0:4222,tls://nats-1:4222,tls://nats-2:4222."
+        )
+    if relay.spool_dir is not None:
+        raise SettingsError(
+            f"ARTHUR_RELAY_SPOOL_DIR is set, and {role}: the broker keeps the rows. Remove it, or"
+            f" set {DAEMON_PREFIX}ROLE to host."
+        )
+    broker.check(allow_insecure=relay.allow_insecure)
+    return broker
 
 
 def _of_one(relay: RelaySettings) -> ProductConfiguration:
@@ -291,7 +336,6 @@ def _of_both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfigu
         ConfigurationError: The address of the Engine or the credentials for Scope are missing, or
             something can't be used.
     """
-    assert relay.spool_dir is not None, "the caller sees to it"
     insecure = relay.allow_insecure
     if not os.environ.get("ARTHUR_BASE_URL", "").strip():
         raise SettingsError(
@@ -303,7 +347,8 @@ def _of_both(relay: RelaySettings) -> tuple[ProductConfiguration, ProductConfigu
         raise CredentialsError(f"{error} ({_MEANS_BOTH}.)") from None
     half = {name: share(getattr(relay, name), products=2) for name in _SHARED}
     scope = relay.model_copy(update=half)
-    engine = scope.for_engine().model_copy(update={"spool_dir": relay.spool_dir / ENGINE_DIRECTORY})
+    directory = relay.spool_dir and relay.spool_dir / ENGINE_DIRECTORY
+    engine = scope.for_engine().model_copy(update={"spool_dir": directory})
     return (
         ProductConfiguration(Product.SCOPE, scope, of_scope),
         ProductConfiguration(
@@ -328,7 +373,7 @@ def check_together(daemon: DaemonSettings, relay: RelaySettings, *, products: in
     """
     daemon.check()
     each = "" if products == 1 else ", of which each product has one half"
-    if daemon.max_body_bytes > share(relay.spool_bytes, products=products) // 2:
+    if relay.spool_dir and daemon.max_body_bytes > share(relay.spool_bytes, products=products) // 2:
         raise SettingsError(
             f"{DAEMON_PREFIX}MAX_BODY_BYTES ({daemon.max_body_bytes}) is more than half of what the"
             f" spool may take (ARTHUR_RELAY_SPOOL_BYTES, {relay.spool_bytes}{each})."

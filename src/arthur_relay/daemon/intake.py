@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
     from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.daemon.splitter import Split
     from arthur_relay.row import Row
     from arthur_relay.worker.ingest import IngestAnswer, IngestQueue
@@ -42,6 +43,8 @@ RETRY_SECONDS = {
     IngestRefusal.HELD: 5,
     IngestRefusal.UNWRITABLE: 1,
     IngestRefusal.CLOSED: 1,
+    IngestRefusal.BROKER_FULL: 5,
+    IngestRefusal.BROKER_AWAY: 1,
 }
 """The seconds after which a client should retry, by the reason of the refusal."""
 
@@ -106,7 +109,7 @@ class Handover:
                 answer.set_result(refusal)
 
 
-async def store(rows: Sequence[Row], worker: Handover, counts: Counter[str]) -> None:
+async def store(rows: Sequence[Row], worker: HandsOver, counts: Counter[str]) -> None:
     """Have rows made safe, and count them.
 
     Args:
@@ -148,7 +151,7 @@ class Intake:
         models: Checks the models.
     """
 
-    worker: Handover
+    worker: HandsOver
     current: Current
     counts: IntakeCounts
     models: KnowsModels

@@ -73,7 +73,10 @@ class DaemonCollector(Collector):
         yield _counter("delivered", "Rows that Arthur took.", model, _one(accounts.delivered))
         yield _counter("rejected", "Rows that Arthur refused for good.", both, accounts.rejected)
         yield _counter("dropped", "Rows that were given up.", both, accounts.dropped)
-        # Of one snapshot, so that captured = delivered + rejected + dropped + pending.
+        if accounts.returned:
+            text = "Rows that went back to the broker, for any worker to deliver."
+            yield _counter("returned", text, model, _one(accounts.returned))
+        # Of one snapshot, so that captured = delivered + rejected + dropped + returned + pending.
         yield _gauge("pending_rows", "Rows that wait.", sum(accounts.pending.values()))
 
     def _queue(self) -> Iterator[Metric]:

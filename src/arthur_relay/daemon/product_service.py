@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from starlette.routing import Route
 
 from arthur_relay.accounting import ModelLedger
 from arthur_relay.daemon.api import Api
-from arthur_relay.daemon.intake import Handover, Intake
+from arthur_relay.daemon.intake import Intake
 from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.logs import logging_for
 from arthur_relay.daemon.measurements import IntakeCounts
@@ -39,11 +37,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.configuration import ProductConfiguration
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.log_writer import LogWriter
-
-LAST_SECONDS = 2.0
-LAST_SHARE = 0.4
-"""The last part of the shutdown, in seconds at most and as a share of its time: requests to Arthur
-that are in flight end in it, and no other one starts."""
+    from arthur_relay.daemon.roles import Station
 
 
 class ProductService:
@@ -57,6 +51,7 @@ class ProductService:
         current: The daemon's current settings.
         connections: Counts open connections, by listener.
         log: Writes the log, if that is the daemon's own.
+        station: What the daemon's role does with rows.
 
     Attributes:
         state: What the views read of it.
@@ -68,9 +63,11 @@ class ProductService:
         current: Current,
         connections: Counter[str],
         log: LogWriter | None,
+        station: Station,
     ) -> None:
         relay = configuration.relay
         self._logging = partial(logging_for, configuration.product)
+        self._station = station
         self._connect_timeout_seconds = relay.connect_timeout_seconds
         self._current = current
         self._known_spans = KnownSpans()
@@ -87,11 +84,13 @@ class ProductService:
                 host=StandingHost(),
                 by_model=ModelLedger(),
                 context=copy_context(),
+                storage=station.storage(self._destination),
             )
         self.state = DaemonState(
             current,
             relay,
             self.pipeline,
+            station,
             self._destination.name,
             log,
             counts=IntakeCounts(connections=connections),
@@ -119,7 +118,7 @@ class ProductService:
             self.pipeline.finish_shutdown(time.monotonic())
 
     def api_routes(self) -> list[BaseRoute]:
-        """Return the routes of the product's API."""
+        """Return the routes of the product's API; none where no rows are taken."""
         routes = self._routes()
         for route in routes:
             if isinstance(route, Route):
@@ -137,7 +136,9 @@ class ProductService:
 
     def _routes(self) -> list[BaseRoute]:
         current, counts = self._current, self.state.counts
-        worker = Handover(self.pipeline.ingest)
+        worker = self._station.handover(self.pipeline)
+        if worker is None:
+            return []
         models = Models(self.pipeline, self._connect_timeout_seconds)
         if self.state.product is Product.ENGINE:
             traces = TracesIntake(worker, current, counts, Tasks(models), self._known_spans)
@@ -154,31 +155,9 @@ class ProductService:
             self.pipeline.call(partial(self._destination.renew, credentials))
 
     async def drain(self, deadline: float) -> None:
-        """Deliver what waits, as far as there is time; what is left stays in the spool.
-
-        Args:
-            deadline: When to give up, on `time.monotonic()`'s scale.
-        """
+        """Do what is left to do; see `Station.drain`."""
         with self._logging():
-            await self._drain(deadline)
-
-    async def _drain(self, deadline: float) -> None:
-        pipeline = self.pipeline
-        flushed = asyncio.wrap_future(pipeline.begin_flush(urgent=True))
-        last = min(LAST_SECONDS, (deadline - time.monotonic()) * LAST_SHARE)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - last - time.monotonic())):
-                await asyncio.shield(flushed)
-        # A request that is cut off may have arrived, and its rows would be sent again. This is also
-        # for the rows of earlier processes, because the flush does not wait for those.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await asyncio.wrap_future(pipeline.begin_pause())
-        pipeline.begin_shutdown()
-        if flushed.done():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await asyncio.shield(asyncio.wrap_future(pipeline.closing.done))
+            await self._station.drain(self.pipeline, deadline)
 
     def _beat(self) -> None:
         self.state.beat_at = time.monotonic()

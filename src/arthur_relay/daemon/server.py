@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.api import create_app
@@ -16,7 +16,6 @@ from arthur_relay.daemon.auth import Authenticator, Endpoint, read_tokens
 from arthur_relay.daemon.browsers import Browsers
 from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.configuration import (
-    ENGINE_DIRECTORY,
     check_listener,
     environment_unless_refused,
     unknown_variables,
@@ -24,7 +23,6 @@ from arthur_relay.daemon.configuration import (
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
-from arthur_relay.daemon.directory_lock import hold_directory
 from arthur_relay.daemon.logs import products_named, set_level
 from arthur_relay.daemon.other_routes import (
     ALL,
@@ -35,8 +33,9 @@ from arthur_relay.daemon.other_routes import (
     other_routes,
 )
 from arthur_relay.daemon.product_service import ProductService
+from arthur_relay.daemon.roles.host import Host
 from arthur_relay.daemon.self_delivery import refuse_own_address
-from arthur_relay.daemon.settings import read_address
+from arthur_relay.daemon.settings import RoleName, read_address
 from arthur_relay.daemon.signals import Signals
 from arthur_relay.daemon.sockets import (
     NOTHING_TO_LISTEN_ON,
@@ -47,7 +46,6 @@ from arthur_relay.daemon.sockets import (
     refuse_in_spool,
     shown,
 )
-from arthur_relay.daemon.spool_files import move_engine_files
 from arthur_relay.daemon.state import BEAT_SECONDS, DaemonState, Phase, liveness
 from arthur_relay.daemon.systemd import Notifier, passed_sockets, watchdog_seconds
 from arthur_relay.daemon.views import probe_routes, view_routes
@@ -63,6 +61,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.configuration import Configuration
     from arthur_relay.daemon.log_writer import LogWriter
+    from arthur_relay.daemon.roles import Role
     from arthur_relay.daemon.settings import DaemonSettings
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -95,6 +94,7 @@ class Daemon:
         self._environment = environment
         self._log = log
         self._notifier = Notifier.of(environment)
+        self._role = _role(configuration)
         self._current = Current(
             configuration.daemon,
             self._read_access(configuration.daemon),
@@ -113,8 +113,9 @@ class Daemon:
         Raises:
             ConfigurationError: The spool, a socket or a file can't be used.
         """
-        with ExitStack() as stack, Signals() as signals:
-            self._hold_spools(stack)
+        async with AsyncExitStack() as stack:
+            signals = stack.enter_context(Signals())
+            await self._role.enter(stack)
             unix, tcp, views = self._listen(self._configuration.daemon, stack)
             self._start_services(stack)
             servers = self._servers(unix, tcp, views)
@@ -141,22 +142,7 @@ class Daemon:
         for state in self._states:
             state.phase = phase
 
-    def _hold_spools(self, stack: ExitStack) -> None:
-        """Lock the directories of the spools, and put each file where its product's pipeline looks.
-
-        Raises:
-            ConfigurationError: One can't be used.
-        """
-        whole = self._configuration.spool_dir
-        own = {each.product: each.spool_dir for each in self._configuration.products}
-        for directory in dict.fromkeys([whole, *own.values()]):
-            for lock in hold_directory(directory):
-                stack.callback(lock.release)
-        if (engine := own.get(Product.ENGINE)) is not None:
-            for source in (whole, whole / ENGINE_DIRECTORY):
-                move_engine_files(source, engine)
-
-    def _start_services(self, stack: ExitStack) -> None:
+    def _start_services(self, stack: AsyncExitStack) -> None:
         """Start the pipelines.
 
         Raises:
@@ -165,14 +151,15 @@ class Daemon:
         if len(self._configuration.products) > 1:
             stack.enter_context(products_named())
         for each in self._configuration.products:
-            service = ProductService(each, self._current, self._connections, self._log)
+            station = self._role.station(each)
+            service = ProductService(each, self._current, self._connections, self._log, station)
             self._services.append(service)
             stack.enter_context(service.state.seen.recent_errors.listening())
             stack.callback(service.end)
             service.start()
 
     def _listen(
-        self, settings: DaemonSettings, stack: ExitStack
+        self, settings: DaemonSettings, stack: AsyncExitStack
     ) -> tuple[list[UnixSocket], list[socket.socket], list[socket.socket]]:
         """Open the listeners' sockets: Unix, TCP, views."""
         passed, tcp = passed_sockets(self._environment, os.getpid())
@@ -195,14 +182,16 @@ class Daemon:
                 for each in found:
                     stack.callback(each.close)
         if not unix and settings.socket is not None:
-            refuse_in_spool(settings.socket, self._configuration.spool_dir)
+            if (spool_dir := self._configuration.spool_dir) is not None:
+                refuse_in_spool(settings.socket, spool_dir)
             unix.append(
                 listen_unix(settings.socket, mode=settings.socket_mode, group=settings.socket_group)
             )
         for one in unix:
             stack.callback(one.listener.close)
             stack.callback(one.remove)
-        if not (unix or tcp):
+        takes_rows = settings.role is not RoleName.WORKER
+        if not (unix or tcp) and (takes_rows or not views):
             raise SettingsError(f"The daemon has nothing to listen on: {NOTHING_TO_LISTEN_ON}.")
         for product in self._configuration.products:
             refuse_own_address(
@@ -425,3 +414,18 @@ class Daemon:
                 state.destination,
             )
         self._notifier.ready(self._status())
+
+
+def _role(configuration: Configuration) -> Role:
+    """Return what the daemon does with rows. A host needs no client of a broker."""
+    match configuration.daemon.role:
+        case RoleName.HOST:
+            return Host(configuration)
+        case RoleName.GATEWAY:
+            from arthur_relay.daemon.roles.gateway import Gateway  # noqa: PLC0415 - see above
+
+            return Gateway(configuration)
+        case RoleName.WORKER:
+            from arthur_relay.daemon.roles.worker import FleetWorker  # noqa: PLC0415 - see above
+
+            return FleetWorker(configuration)

@@ -25,6 +25,14 @@ DAEMON_PREFIX = variables.DAEMON_PREFIX
 _MIB = 1024 * 1024
 
 
+class RoleName(StrEnum):
+    """What a daemon does with rows; see `daemon.roles`."""
+
+    HOST = "host"
+    GATEWAY = "gateway"
+    WORKER = "worker"
+
+
 class LogFormat(StrEnum):
     """The format of log lines."""
 
@@ -110,6 +118,11 @@ class DaemonSettings(BaseSettings):
         validate_default=False,
     )
 
+    role: RoleName = Field(
+        RoleName.HOST,
+        description="host: keep rows in a spool and deliver them; in a fleet, gateway: have the"
+        " broker keep them; or worker: deliver what the broker has",
+    )
     socket: _Path = Field(
         Path("/run/arthur-relay/relay.sock"),
         description="the Unix socket to listen on, a path, or none; one that systemd passes is"

@@ -74,21 +74,22 @@ def listen_unix(path: Path, *, mode: int, group: str | None) -> UnixSocket:
     return found
 
 
-def try_unix(path: Path, *, mode: int, group: str | None, spool: Path) -> None:
+def try_unix(path: Path, *, mode: int, group: str | None, spool: Path | None) -> None:
     """Do what `listen_unix` does, except for the rename; leaves nothing behind.
 
     Args:
         path: The socket's.
         mode: Its permissions.
         group: Its group.
-        spool: A directory that a start creates first, with its parents. If the socket belongs into
-            one of those that do not exist yet, an existing parent is used instead.
+        spool: A directory that a start creates first, with its parents, or None. If the socket
+            belongs into one of those that do not exist yet, an existing parent is used instead.
 
     Raises:
         SettingsError: As `listen_unix`.
     """
-    directory, spool = path.absolute().parent, spool.absolute()
-    while not os.path.lexists(directory) and directory in spool.parents:
+    directory = path.absolute().parent
+    parents = () if spool is None else spool.absolute().parents
+    while not os.path.lexists(directory) and directory in parents:
         directory = directory.parent
     temporary = directory / f"{path.name}.try"
     _make(path, temporary, mode=mode, group=group).listener.close()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from arthur_relay.daemon.measurements import IntakeCounts, Observations, Point
 from arthur_relay.encoding.product import Product
-from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from arthur_relay.accounting import Accounts
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.log_writer import LogWriter
+    from arthur_relay.daemon.roles import Station
     from arthur_relay.settings import RelaySettings
     from arthur_relay.stats import Health, Stats
     from arthur_relay.worker.pipeline import Pipeline
@@ -28,9 +28,6 @@ BEAT_SECONDS = 0.5
 
 STALLED_SECONDS = 10.0
 """The worker's loop counts as dead when it has not run for this long."""
-
-TROUBLE_SECONDS = 5.0
-"""How long a failed write makes the daemon unready; then rows are accepted again."""
 
 DEAD_LETTERS_SECONDS = 2.0
 """How long a count of the dead letters is kept, because it reads all of them."""
@@ -66,6 +63,7 @@ class DaemonState:
         current: The daemon's own settings, as they are now.
         relay_settings: The pipeline's settings.
         pipeline: The pipeline, with its counts and its buffer.
+        station: What the daemon's role does with rows.
         destination: Arthur's address without credentials, for people.
         log: Writes the log and counts dropped lines; None when the log is someone else's.
         counts: The intake's counts.
@@ -80,6 +78,7 @@ class DaemonState:
     current: Current
     relay_settings: RelaySettings
     pipeline: Pipeline
+    station: Station
     destination: str
     log: LogWriter | None = None
     counts: IntakeCounts = field(default_factory=IntakeCounts)
@@ -158,30 +157,13 @@ class DaemonState:
             return False, f"The worker's loop has not turned for {lag:.0f} s."
         return True, "The loops turn."
 
-    def readiness(self) -> tuple[bool, str]:  # noqa: PLR0911 - a sentence each
+    def readiness(self) -> tuple[bool, str]:
         """Return whether rows are taken in, and a sentence. An outage of Arthur does not matter."""
         if self.phase is Phase.STARTING:
             return False, "The daemon is starting."
         if self.phase is Phase.DRAINING:
             return False, "The daemon is stopping: it takes no more rows."
-        if not self.pipeline.is_running:
-            return False, "The worker died and is being started again."
-        waiting = self.pipeline.waiting()
-        if trouble := waiting.trouble:
-            return False, f"The spool can't keep rows: {trouble}."
-        ingest = self.pipeline.ingest
-        failed = ingest.fails_for()
-        if failed is not None and failed < TROUBLE_SECONDS:
-            return False, f"{_sentence(IngestRefusal.UNWRITABLE)}; rows are put off until it can."
-        if not ingest.has_room():
-            return (
-                False,
-                f"{_sentence(IngestRefusal.FULL)}; rows are put off until some are delivered.",
-            )
-        if left_alone := waiting.left_alone:
-            others = f"{left_alone} rows of others wait in its directory and are left alone"
-            return True, f"The spool takes rows; {others}: see arthur-relay spool list."
-        return True, "The spool takes rows."
+        return self.station.readiness(self.pipeline)
 
 
 def liveness(states: Sequence[DaemonState]) -> tuple[bool, str]:
@@ -207,7 +189,3 @@ def _joined(states: Sequence[DaemonState], found: Sequence[tuple[bool, str]]) ->
     return " ".join(
         f"{state.product}: {sentence}" for state, (_, sentence) in zip(states, found, strict=True)
     )
-
-
-def _sentence(refusal: IngestRefusal) -> str:
-    return refusal.value[0].upper() + refusal.value[1:]

@@ -134,6 +134,7 @@ def _rows(accounts: Accounts) -> dict[str, Any]:
         "delivered": sum(accounts.delivered.values()),
         "rejected": sum(accounts.rejected.values()),
         "dropped": sum(accounts.dropped.values()),
+        "returned": sum(accounts.returned.values()),
         "pending": sum(accounts.pending.values()),
         "rejected_by_reason": _by_reason(accounts.rejected),
         "dropped_by_reason": _by_reason(accounts.dropped),
@@ -150,6 +151,7 @@ def _models(accounts: Accounts) -> list[dict[str, Any]]:
             "delivered": accounts.delivered.get(model, 0),
             "rejected": _of_model(accounts.rejected, model),
             "dropped": _of_model(accounts.dropped, model),
+            "returned": accounts.returned.get(model, 0),
             "pending": pending[model],
         }
         for model, captured in sorted(accounts.captured.items(), key=itemgetter(1), reverse=True)

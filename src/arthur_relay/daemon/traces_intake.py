@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.auth import Principal
     from arthur_relay.daemon.current import Current
-    from arthur_relay.daemon.intake import Handover
     from arthur_relay.daemon.measurements import IntakeCounts
     from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.daemon.span_splitter import SplitSpans
     from arthur_relay.daemon.tasks import Tasks
 
@@ -72,7 +72,7 @@ class TracesIntake:
         known: The spans that came lately.
     """
 
-    worker: Handover
+    worker: HandsOver
     current: Current
     counts: IntakeCounts
     tasks: Tasks

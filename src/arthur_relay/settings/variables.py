@@ -21,6 +21,9 @@ DAEMON_PREFIX: Final = "ARTHUR_RELAY_DAEMON_"
 """The daemon itself reports which of these are unknown. Applications have them in their environment
 too, if one file of variables serves both."""
 
+BROKER_PREFIX: Final = "ARTHUR_RELAY_BROKER_"
+"""The daemon reports these too, when it works with a broker."""
+
 PRIVACY: Final = tuple(
     ENVIRONMENT_PREFIX + name
     for name in ("REDACT", "HIDE_INPUTS", "HIDE_OUTPUTS", "MAX_TEXT_BYTES", "SAMPLE_RATE")
@@ -153,7 +156,7 @@ def leave_to_command(names: Collection[str]) -> None:
 
 
 def _of_daemon(name: str) -> bool:
-    return name.upper().startswith(DAEMON_PREFIX)
+    return name.upper().startswith((DAEMON_PREFIX, BROKER_PREFIX))
 
 
 def _privacy_of_daemon(name: str) -> str | None:

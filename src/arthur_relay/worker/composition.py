@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from arthur_relay.buffers import Buffer
 from arthur_relay.buffers.memory import MemoryBuffer
 from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits, WorkerThread
 from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.delivery.batching import BatchingStage
 from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
@@ -34,7 +36,7 @@ from arthur_relay.worker.ingest import IngestQueue
 from arthur_relay.worker.schema_registry import SchemaRegistry
 from arthur_relay.worker.settlement import Settlement
 from arthur_relay.worker.wake_up import WakeUp
-from arthur_relay.worker.worker import Worker
+from arthur_relay.worker.worker import NoUpkeep, Upkeep, Worker
 
 
 class WorkerThreads(WorkerThread, Protocol):
@@ -45,6 +47,26 @@ class WorkerThreads(WorkerThread, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where a pipeline's rows are, apart from memory on the way.
+
+    Attributes:
+        buffer: Where they wait; it has not been opened.
+        dead_letters: Where they go that are rejected.
+        upkeep: Moves them between the buffer and wherever else they are.
+    """
+
+    buffer: Buffer
+    dead_letters: DeadLetters
+    upkeep: Upkeep = field(default_factory=NoUpkeep)
+
+    @classmethod
+    def of(cls, settings: RelaySettings, destination: Destination) -> "Storage":
+        """Return what the settings ask for: a spool, memory, or both."""
+        return cls(chosen_buffer(settings, destination), open_dead_letters(settings))
+
+
 def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meets
     *,
     settings: RelaySettings,
@@ -52,8 +74,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
     host: PipelineHost,
     thread: WorkerThreads,
     ledger: Ledger,
-    buffer: Buffer,
-    dead_letters: DeadLetters,
+    storage: "Storage",
     budget: MemoryBudget,
     random: Randomness = random,
     gil: GilYielder | None = None,
@@ -67,13 +88,13 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         host: Whom it works for.
         thread: Runs it, wakes it from other threads, and has a second thread.
         ledger: Where everything is counted.
-        buffer: Where rows wait.
-        dead_letters: Where rows go that are rejected.
+        storage: Where rows wait, and where they go that are rejected.
         budget: The bytes of all that waits.
         random: The randomness of jitter.
         gil: Lets the application's threads go on.
         clock: The time that dead letters and rows carry.
     """
+    buffer, dead_letters = storage.buffer, storage.dead_letters
     queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, thread, budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
     budget.awaiting, budget.rows = awaiting, buffer.intake
@@ -183,6 +204,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             sender=sender,
             settings=settings,
         ),
+        upkeep=storage.upkeep,
     )
 
 

@@ -34,6 +34,8 @@ class IngestRefusal(Enum):
     HELD = "the spool's last fifth is for other models, and nothing of this one goes through"
     UNWRITABLE = "the spool can't be written"
     CLOSED = "the relay is closed"
+    BROKER_FULL = "the broker is full"
+    BROKER_AWAY = "the broker can't be reached"
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,6 @@ from arthur_relay.buffers import DamagedFiles
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.delivery.sender import Observes, Sender
 from arthur_relay.destinations import Destination
 from arthur_relay.encoding.model import Schema
@@ -25,7 +24,7 @@ from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
 from arthur_relay.system.clocks import monotonic
-from arthur_relay.worker.composition import build_worker, chosen_buffer
+from arthur_relay.worker.composition import Storage, build_worker
 from arthur_relay.worker.flush import FlushRequest
 from arthur_relay.worker.host import PipelineHost
 from arthur_relay.worker.ingest import IngestQueue
@@ -108,7 +107,7 @@ class Pipeline:
     _closing_out: "threading.RLock" = field(default_factory=threading.RLock)
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - keyword-only, but for the two that every pipeline has
         cls,
         settings: RelaySettings,
         destination: Destination,
@@ -117,6 +116,7 @@ class Pipeline:
         budget: MemoryBudget | None = None,
         by_model: ModelLedger | None = None,
         context: Context | None = None,
+        storage: Storage | None = None,
     ) -> "Pipeline":
         """Compose a pipeline that has not been started.
 
@@ -127,25 +127,22 @@ class Pipeline:
             budget: The bytes of all that waits; one of its own when None.
             by_model: Counts by model; only rows that come encoded are, not captures.
             context: The context variables of its thread; none when None.
+            storage: Where rows are; what the settings ask for when None.
         """
-        runtime, ledger, dead_letters = (
-            Runtime(context),
-            Ledger(by_model),
-            open_dead_letters(settings),
-        )
+        runtime, ledger = Runtime(context), Ledger(by_model)
+        storage = storage if storage is not None else Storage.of(settings, destination)
         worker = build_worker(
             settings=settings,
             destination=destination,
             host=host,
             thread=runtime,
             ledger=ledger,
-            buffer=chosen_buffer(settings, destination),
-            dead_letters=dead_letters,
+            storage=storage,
             budget=budget if budget is not None else MemoryBudget.of(settings),
         )
         if host.idle_seconds is not None:
             runtime.idleness = _Idleness(worker, host)
-        return cls(worker.queue, ledger, worker, runtime, dead_letters)
+        return cls(worker.queue, ledger, worker, runtime, storage.dead_letters)
 
     def start(self) -> None:
         """Start the worker's thread.

@@ -70,6 +70,7 @@ def report_stats(
         worker_restarts=worker_restarts,
         pending_bytes=pending_bytes,
         spooled=on_disk,
+        returned=totals.returned,
     )
 
 

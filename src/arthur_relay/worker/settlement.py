@@ -89,6 +89,11 @@ class Settlement:
             reason.value, f"gave up rows that could not be delivered for {seconds:g} s: {why}"
         )
 
+    def returned(self, rows: Sequence[Row]) -> None:
+        """Settle rows of one model that went back to the broker; any worker delivers them."""
+        self._forget(rows)
+        self.ledger.give_back(len(rows), rows[0].model_id)
+
     def evicted(self, row: Row) -> None:
         """Settle a row that the buffer has given up for newer ones."""
         self.ledger.drop_held(DropReason.OVERFLOW, 1, row.model_id)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -48,6 +49,21 @@ SWEEP_SECONDS = 10.0
 """How often open runs that never ended are given up, or more often if they may be less old."""
 
 
+class Upkeep(Protocol):
+    """Work beside the worker's loop, for as long as that runs."""
+
+    async def run(self, worker: "Worker") -> None:
+        """Work until cancelled. The worker's loop."""
+        ...
+
+
+class NoUpkeep:
+    """There is none."""
+
+    async def run(self, worker: "Worker") -> None:
+        """Do nothing."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Worker:
     """The pipeline's loop; `composition.build_worker` composes it.
@@ -76,6 +92,7 @@ class Worker:
         ingest: Takes in rows that come encoded.
         encode_stage: Makes rows of captures.
         batching: Makes batches of rows.
+        upkeep: Works beside the loop.
     """
 
     queue: CaptureQueue
@@ -97,6 +114,7 @@ class Worker:
     ingest: IngestQueue
     encode_stage: EncodeStage
     batching: BatchingStage
+    upkeep: "Upkeep"
     _controls: deque[FlushRequest] = field(default_factory=deque)
     _next_sweep: float = 0.0
     _hurried_at: float = float("-inf")
@@ -142,6 +160,7 @@ class Worker:
         async with self.destination, anyio.create_task_group() as group:
             ready()
             group.start_soon(self.compactor.run)
+            group.start_soon(self.upkeep.run, self)
             if self.buffer.durable.asks_for_owner:
                 group.start_soon(self._learn_owner)
             self.encode_stage.resume(group)

@@ -1,0 +1,165 @@
+"""Packets: how rows travel through the broker. Pure.
+
+A packet is one message: rows of one product, one model and one kind, as the bytes that came. Its
+body is a MessagePack array with an array for each row, so that no row is decoded on the way; its
+headers say the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from arthur_relay.encoding.product import Product
+from arthur_relay.row import NO_HISTORY, History, Row, RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+BUCKETS: Final = 8
+"""Models are spread over so many consumers, which workers ask in turn."""
+
+VERSION: Final = "1"
+
+ROW_BYTES: Final = 64
+"""About what a row takes in a packet beside its body and its id."""
+
+HEADER_BYTES: Final = 4096
+"""More than the headers of a packet take."""
+
+MESSAGE_ID: Final = "Nats-Msg-Id"
+"""The header by which the broker recognises a message that it has already."""
+
+_KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
+_PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+
+
+class NotAPacketError(ValueError):
+    """A message is not a packet of ours, or is damaged; the text says in what."""
+
+
+class _PacketRow(msgspec.Struct, array_like=True, omit_defaults=True):
+    id: str
+    body: bytes
+    unknown_since: float | None = None
+    """See `History`: ground truth that was given back waits on, and no longer than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Rows that travel together.
+
+    Attributes:
+        id: What the broker recognises a repetition by.
+        product: The product that they are for.
+        model_id: Their model.
+        kind: Their kind.
+        rows: The rows, one or more.
+        accepted_at: When the gateway took them, in seconds since 1970.
+    """
+
+    id: str
+    product: Product
+    model_id: str
+    kind: RowKind
+    rows: tuple[Row, ...]
+    accepted_at: float
+
+    def body(self) -> bytes:
+        """Return the body of its message."""
+        return msgspec.msgpack.encode(
+            [_PacketRow(row.id, row.body, row.history.unknown_since) for row in self.rows]
+        )
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of its message."""
+        return {
+            MESSAGE_ID: self.id,
+            "Relay-Version": VERSION,
+            "Relay-Product": _PRODUCTS[self.product],
+            "Relay-Kind": self.kind.value,
+            "Relay-Model": quote(self.model_id, safe=""),
+            "Relay-Rows": str(len(self.rows)),
+            "Relay-Accepted-At": f"{self.accepted_at:.3f}",
+        }
+
+    def subject(self, stream: str) -> str:
+        """Return the subject of its message, for a stream of that name."""
+        token = model_token(self.model_id)
+        bucket = int(token, 16) % BUCKETS
+        return f"{stream}.{_PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
+
+
+def model_token(model_id: str) -> str:
+    """Return what stands for a model in subjects, where ids may not stand as they are."""
+    return hashlib.sha256(model_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def filters(stream: str, product: Product) -> dict[str, str]:
+    """Return the subjects of each consumer, by the consumer's name.
+
+    Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
+    """
+    name = _PRODUCTS[product]
+    found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.*" for bucket in range(BUCKETS)}
+    return {**found, f"{name}-gt": f"{stream}.{name}.gt.*.*"}
+
+
+def cut(rows: Sequence[Row], packet_bytes: int) -> Iterator[tuple[Row, ...]]:
+    """Yield rows in the portions of packets: neighbours of one model and kind, in their order.
+
+    Args:
+        rows: The rows.
+        packet_bytes: The most bytes of a portion, unless a single row has more.
+    """
+    for _, group in groupby(rows, key=lambda row: (row.model_id, row.kind)):
+        portion: list[Row] = []
+        size = 0
+        for row in group:
+            more = len(row.body) + len(row.id) + ROW_BYTES
+            if portion and size + more > packet_bytes:
+                yield tuple(portion)
+                portion, size = [], 0
+            portion.append(row)
+            size += more
+        yield tuple(portion)
+
+
+def read(headers: Mapping[str, str], body: bytes) -> Packet:
+    """Return the packet of a message.
+
+    Raises:
+        NotAPacketError: It is none.
+    """
+    if headers.get("Relay-Version") != VERSION:
+        raise NotAPacketError(f"its version is {headers.get('Relay-Version')!r}, not {VERSION}")
+    try:
+        product = next(each for each, name in _PRODUCTS.items() if name == headers["Relay-Product"])
+        kind = RowKind(headers["Relay-Kind"])
+        model_id = unquote(headers["Relay-Model"], errors="strict")
+        accepted_at = float(headers["Relay-Accepted-At"])
+        count = int(headers["Relay-Rows"])
+        name = headers[MESSAGE_ID]
+        found = msgspec.msgpack.decode(body, type=list[_PacketRow])
+    except (KeyError, StopIteration, ValueError, msgspec.MsgspecError) as error:
+        raise NotAPacketError(f"{type(error).__name__} in what it says") from None
+    if not found or len(found) != count:
+        raise NotAPacketError(f"it has {len(found)} rows instead of {count}")
+    rows = tuple(
+        Row(
+            each.id,
+            model_id,
+            each.body,
+            kind=kind,
+            history=NO_HISTORY
+            if each.unknown_since is None
+            else History(unknown_since=each.unknown_since),
+        )
+        for each in found
+    )
+    return Packet(name, product, model_id, kind, rows, accepted_at)

@@ -1,0 +1,80 @@
+"""What a daemon does with rows, by its role: keep and deliver them, or one of the two.
+
+A `host` keeps them in its spool and delivers them. In a fleet, a `gateway` has the broker keep
+them, and a `worker` delivers what the broker has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AsyncExitStack
+
+    from arthur_relay.daemon.configuration import ProductConfiguration
+    from arthur_relay.destinations import Destination
+    from arthur_relay.row import Row
+    from arthur_relay.worker.composition import Storage
+    from arthur_relay.worker.ingest import IngestRefusal
+    from arthur_relay.worker.pipeline import Pipeline
+
+
+class HandsOver(Protocol):
+    """Has rows made safe. For the daemon's loop only."""
+
+    async def hand_over(
+        self, rows: Sequence[Row], *, timeout_seconds: float
+    ) -> IngestRefusal | None:
+        """Return None when the rows are safe, else why they are not held.
+
+        After a cancellation or a time-out, they may be held nevertheless.
+
+        Raises:
+            TimeoutError: It is not known in time.
+        """
+        ...
+
+
+class Station(Protocol):
+    """What a role does with the rows of one product."""
+
+    def storage(self, destination: Destination) -> Storage:
+        """Return where the pipeline's rows are."""
+        ...
+
+    def handover(self, pipeline: Pipeline) -> HandsOver | None:
+        """Return what makes the rows of clients safe, or None when none are taken from clients."""
+        ...
+
+    def readiness(self, pipeline: Pipeline) -> tuple[bool, str]:
+        """Return whether it can do its work, and a sentence. Any thread.
+
+        An outage of Arthur does not matter.
+        """
+        ...
+
+    async def drain(self, pipeline: Pipeline, deadline: float) -> None:
+        """Do what is left to do, once no more rows are taken.
+
+        Args:
+            pipeline: The product's pipeline.
+            deadline: When to give up, on `time.monotonic()`'s scale.
+        """
+        ...
+
+
+class Role(Protocol):
+    """What a daemon does with rows."""
+
+    async def enter(self, stack: AsyncExitStack) -> None:
+        """Get hold of what is needed, until the stack is closed.
+
+        Raises:
+            ConfigurationError: Something can't be used.
+        """
+        ...
+
+    def station(self, configuration: ProductConfiguration) -> Station:
+        """Return what it does with the rows of a product."""
+        ...

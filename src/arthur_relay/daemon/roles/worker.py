@@ -1,0 +1,89 @@
+"""The worker: delivers the rows that the broker has. It takes none from clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from arthur_relay.broker.connection import Connection
+from arthur_relay.broker.inbox import Inbox
+from arthur_relay.broker.link import Link
+from arthur_relay.broker.puller import Puller
+from arthur_relay.daemon.roles.gateway import broker_of, open_link
+from arthur_relay.daemon.roles.host import end_requests
+from arthur_relay.dead_letters.stores import open_dead_letters
+from arthur_relay.worker.composition import Storage
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
+    from arthur_relay.daemon.roles import HandsOver
+    from arthur_relay.destinations import Destination
+    from arthur_relay.worker.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class FleetWorker:
+    """Delivers what the broker has. See `Role` for each method.
+
+    Attributes:
+        configuration: Has the broker's settings.
+    """
+
+    configuration: Configuration
+
+    async def enter(self, stack: AsyncExitStack) -> None:
+        """See that the broker is as it should be, if it is there.
+
+        Raises:
+            ConfigurationError: It can't be used as it is.
+        """
+        await open_link(self.configuration, "worker", stack)
+
+    def station(self, configuration: ProductConfiguration) -> WorkerStation:
+        """Return what it does with the rows of a product."""
+        settings = broker_of(self.configuration)
+        inbox = Inbox(max_bytes=settings.ahead_bytes)
+        open_own = partial(_link, self.configuration, configuration)
+        return WorkerStation(configuration, inbox, Puller(inbox=inbox, open_link=open_own))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStation:
+    """Delivers the rows of one product that the broker has. See `Station` for each method."""
+
+    configuration: ProductConfiguration
+    inbox: Inbox
+    puller: Puller
+
+    def storage(self, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
+        """Return the inbox, which the puller fills."""
+        return Storage(
+            self.inbox.as_buffer(), open_dead_letters(self.configuration.relay), self.puller
+        )
+
+    def handover(self, pipeline: Pipeline) -> HandsOver | None:  # noqa: ARG002 - the protocol's
+        """Return None: rows come from the broker."""
+        return None
+
+    def readiness(self, pipeline: Pipeline) -> tuple[bool, str]:
+        """Return whether rows can be fetched, and a sentence."""
+        if not pipeline.is_running:
+            return False, "The worker died and is being started again."
+        if trouble := self.puller.trouble:
+            return False, f"{trouble[0].upper()}{trouble[1:]}; no rows can be fetched."
+        return True, "The broker hands out rows."
+
+    async def drain(self, pipeline: Pipeline, deadline: float) -> None:
+        """Give back what is not sent, and wait for the requests that are in flight."""
+        self.puller.stop()
+        await end_requests(pipeline, deadline)
+        pipeline.begin_shutdown()
+
+
+def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
+    """Return a link for the loop of a product's pipeline."""
+    connection = Connection(broker_of(configuration), f"arthur-relay worker for {product.product}")
+    return Link(connection, [product.product])
