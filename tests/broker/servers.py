@@ -80,7 +80,8 @@ class Options:
         sync: When writes are synced: `always`, or how often, as `2m`.
         max_payload: The most bytes of a message.
         max_file_store: The most bytes of all streams together. Streams reserve theirs in advance,
-            so this is more than the disk has.
+            so this is more than the disk has. With less, JetStream ends on a server that has used
+            it up, as on one whose disk is full, until that is restarted with more.
         more: Further lines: authorization, accounts, tls.
         scheme: What the addresses begin with.
     """
@@ -99,8 +100,8 @@ class NatsServer:
     """A server with JetStream. It runs at most until the end of the `with` block.
 
     Args:
-        name: Its name.
         directory: Where it writes; other servers may write there too.
+        name: Its name.
         options: How it is configured. A change takes effect with the next start.
 
     Attributes:
@@ -208,6 +209,9 @@ class NatsServer:
     def pause(self) -> None:
         """Have it hang: its connections stay open, and it answers nothing."""
         self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        # Until each of its threads has stopped, it may answer.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self.is_paused = True
 
     def resume(self) -> None:
