@@ -85,7 +85,7 @@ def test_what_a_killed_worker_had_others_deliver(
 def test_nothing_accepted_is_lost_when_the_brokers_leader_dies(
     sandbox: ArthurSandbox, tmp_path: Path
 ) -> None:
-    with NatsCluster.of(tmp_path) as cluster:
+    with NatsCluster(tmp_path) as cluster:
         broker = BrokerSettings(url=cluster.url, bytes=64 << 20, ack_wait_seconds=5.0)
         with Fleet(sandbox, tmp_path, broker) as fleet:
             client = fleet.gateway()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -35,6 +35,9 @@ HEADER_BYTES: Final = 4096
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which the broker recognises a message that it has already."""
 
+_LATEST_SECONDS: Final = 1e12
+"""Later than any time that makes sense, in seconds since 1970; not infinite, as no bound may be."""
+
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
 _PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 
@@ -46,7 +49,7 @@ class NotAPacketError(ValueError):
 class _PacketRow(msgspec.Struct, array_like=True, omit_defaults=True):
     id: str
     body: bytes
-    unknown_since: float | None = None
+    unknown_since: Annotated[float, msgspec.Meta(ge=0, le=_LATEST_SECONDS)] | None = None
     """See `History`: ground truth that was given back waits on, and no longer than it may."""
 
 
@@ -121,7 +124,7 @@ def cut(rows: Sequence[Row], packet_bytes: int) -> Iterator[tuple[Row, ...]]:
         portion: list[Row] = []
         size = 0
         for row in group:
-            more = len(row.body) + len(row.id) + ROW_BYTES
+            more = len(row.body) + len(row.id.encode()) + ROW_BYTES
             if portion and size + more > packet_bytes:
                 yield tuple(portion)
                 portion, size = [], 0
@@ -146,8 +149,16 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
         count = int(headers["Relay-Rows"])
         name = headers[MESSAGE_ID]
         found = msgspec.msgpack.decode(body, type=list[_PacketRow])
-    except (KeyError, StopIteration, ValueError, msgspec.MsgspecError) as error:
+    except (
+        KeyError,
+        StopIteration,
+        ValueError,
+        RecursionError,  # a row may have fields that we do not know, nested as deep as they like
+        msgspec.MsgspecError,
+    ) as error:
         raise NotAPacketError(f"{type(error).__name__} in what it says") from None
+    if not (model_id and name and 0 <= accepted_at <= _LATEST_SECONDS):
+        raise NotAPacketError("it has no model, no id or no time")
     if not found or len(found) != count:
         raise NotAPacketError(f"it has {len(found)} rows instead of {count}")
     rows = tuple(
