@@ -81,17 +81,27 @@ class WorkerStation:
         return True, "The broker hands out rows."
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
-        """Give back what is not sent, and wait for the requests that are in flight.
+        """Give back what is not sent, and wait for the requests that are in flight."""
+        await drain_worker(pipeline, self.puller, deadline)
 
-        Rows that are left then go back as the loop ends; the last part of the time is for that.
-        """
-        self.puller.prepare_stop()
-        pipeline.call(self.puller.stop)
-        left = deadline - time.monotonic()
-        await end_requests(pipeline, deadline - min(LAST_SECONDS, left * LAST_SHARE))
-        pipeline.runtime.cancel()
-        await asyncio.to_thread(pipeline.runtime.join, max(0.0, deadline - time.monotonic()))
-        pipeline.begin_shutdown()
+
+async def drain_worker(pipeline: Pipeline, puller: Puller, deadline: float) -> None:
+    """Give back what is not sent, wait for the requests that are in flight, and end the loop.
+
+    What is left then goes back as the loop ends; the last part of the time is for that.
+
+    Args:
+        pipeline: The pipeline.
+        puller: Its puller.
+        deadline: When to give up, on `time.monotonic()`'s scale.
+    """
+    puller.prepare_stop()
+    pipeline.call(puller.stop)
+    left = deadline - time.monotonic()
+    await end_requests(pipeline, deadline - min(LAST_SECONDS, left * LAST_SHARE))
+    pipeline.runtime.cancel()
+    await asyncio.to_thread(pipeline.runtime.join, max(0.0, deadline - time.monotonic()))
+    pipeline.begin_shutdown()
 
 
 def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
