@@ -12,13 +12,14 @@ from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from arthur_relay.broker.connection import Connection
+from arthur_relay.broker.connection import DEAD_LETTER_BYTES, Connection
 from arthur_relay.broker.inbox import Inbox
+from arthur_relay.broker.kept_letters import BrokerLetters
+from arthur_relay.broker.letters import LetterOutbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.packets import Packet
 from arthur_relay.broker.puller import Puller
 from arthur_relay.dead_letters import DeadLetters
-from arthur_relay.dead_letters.memory import MemoryStore
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, RowKind, Verdict
@@ -112,22 +113,32 @@ class FleetWorker:
     """A worker, until the end of the `with` block; then it has given back all that is left."""
 
     def __init__(
-        self, broker: BrokerSettings, arthur: Arthur, name: str = "one", **settings: Any
+        self,
+        broker: BrokerSettings,
+        arthur: Arthur,
+        name: str = "one",
+        letter_bytes: int = DEAD_LETTER_BYTES,
+        **settings: Any,
     ) -> None:
         relay = RelaySettings(
             **{"flush_interval_seconds": 0.0, "breaker_max_seconds": 0.1, **settings}
         )
         self.broker = broker
         self.inbox = Inbox(max_bytes=broker.ahead_bytes)
-        self.letters = MemoryStore(max_bytes=1 << 20)
+        self.letters = BrokerLetters(broker)
+        outbox = LetterOutbox(settings=broker, product=Product.SCOPE, max_bytes=letter_bytes)
         self.puller = Puller(
-            inbox=self.inbox, settings=broker, open_link=partial(new_link, broker, name), name=name
+            inbox=self.inbox,
+            settings=broker,
+            open_link=partial(new_link, broker, name, letter_bytes),
+            letters=outbox,
+            name=name,
         )
         self.pipeline = Pipeline.build(
             relay,
             Door(arthur, name),
             host=StandingHost(),
-            storage=Storage(self.inbox.as_buffer(), DeadLetters([self.letters]), self.puller),
+            storage=Storage(self.inbox.as_buffer(), DeadLetters([], first=outbox), self.puller),
         )
 
     def __enter__(self) -> Self:
@@ -172,8 +183,8 @@ async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> Non
     await drain_worker(pipeline, puller, monotonic() + seconds)
 
 
-def new_link(broker: BrokerSettings, name: str) -> Link:
-    return Link(Connection(broker, f"test {name}"), [Product.SCOPE])
+def new_link(broker: BrokerSettings, name: str, letter_bytes: int) -> Link:
+    return Link(Connection(broker, f"test {name}", letter_bytes), [Product.SCOPE])
 
 
 def rows_of(*ids: str, model: str = "m", kind: RowKind = RowKind.INFERENCE) -> list[Row]:
@@ -197,10 +208,10 @@ def packet(rows: Sequence[Row], **fields: Any) -> Packet:
 class Broker:
     """What a test says to the broker, and asks it. Its own loop and connection."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, letter_bytes: int = DEAD_LETTER_BYTES) -> None:
         self.settings = settings
         self._loop = asyncio.new_event_loop()
-        self.connection = Connection(settings, "test")
+        self.connection = Connection(settings, "test", letter_bytes)
 
     def __enter__(self) -> Self:
         self.do(self.connection.open())

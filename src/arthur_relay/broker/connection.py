@@ -23,10 +23,12 @@ from arthur_relay.broker.topology import (
     FOREVER,
     consumers,
     differences,
+    letters_stream,
     rows_stream,
     shared_stream,
 )
 from arthur_relay.errors import ConfigurationError, RelayError, SettingsError
+from arthur_relay.settings import RelaySettings
 
 try:
     import nats.errors
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
+
+DEAD_LETTER_BYTES: Final[int] = RelaySettings.model_fields["dead_letter_bytes"].default
 
 OLDEST_SERVER: Final = (2, 14)
 
@@ -90,9 +94,24 @@ class BrokerFullError(RelayError):
 class StoredMessage(NamedTuple):
     """A message that the broker keeps."""
 
+    sequence: int
+    """Its place in the stream."""
     body: bytes
     age_seconds: float
     """How long ago it was stored, by the broker's clock."""
+
+
+class StreamState(NamedTuple):
+    """What a stream has."""
+
+    messages: int
+    bytes: int
+    first: int
+    """The sequence of the oldest message."""
+    last: int
+    """The sequence of the newest message that it ever had."""
+    subjects: Mapping[str, int]
+    """The messages by subject, where those were asked for."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -236,14 +255,17 @@ class Connection:
     Args:
         settings: Where the broker is, and how rows are kept there.
         name: Says in the broker's own views who this is.
+        dead_letter_bytes: The size of the stream of dead letters.
 
     Attributes:
         settings: As given.
         name: As given.
+        dead_letter_bytes: As given.
     """
 
     settings: BrokerSettings
     name: str
+    dead_letter_bytes: int = DEAD_LETTER_BYTES
     _client: Client | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
 
@@ -331,6 +353,7 @@ class Connection:
         try:
             await self._prepare_stream(rows_stream(self.settings))
             await self._prepare_stream(shared_stream(self.settings))
+            await self._prepare_stream(letters_stream(self.settings, self.dead_letter_bytes))
             for product in products:
                 for plan in consumers(self.settings, product):
                     await self._prepare_consumer(plan)
@@ -557,7 +580,75 @@ class Connection:
         about = await self._ask("STREAM.INFO", stream) or {}
         # Both times are the broker's: no other machine's clock is compared with ours.
         age = _moment(about["ts"]) - _moment(message["time"]) if "ts" in about else 0.0
-        return StoredMessage(base64.b64decode(message.get("data") or ""), max(0.0, age))
+        return StoredMessage(message["seq"], _body(message), max(0.0, age))
+
+    async def message_at(
+        self, stream: str, sequence: int, *, or_later: bool = False
+    ) -> StoredMessage | None:
+        """Return a message of a stream, from its leader; None when there is none.
+
+        Args:
+            stream: The stream.
+            sequence: The message's sequence.
+            or_later: Whether the next one will do as well.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question: dict[str, object] = {"seq": sequence}
+        if or_later:
+            question["next_by_subj"] = ">"
+        found = await self._ask("STREAM.MSG.GET", stream, body=json.dumps(question).encode())
+        if found is None:
+            return None
+        message = found["message"]
+        return StoredMessage(message["seq"], _body(message), 0.0)
+
+    async def remove_message(self, stream: str, sequence: int) -> bool:
+        """Remove a message of a stream. Returns whether it was there; raises what `purge` does."""
+        question = json.dumps({"seq": sequence}).encode()
+        found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
+        return found is not None
+
+    async def purge(self, stream: str, *, keep: int) -> int:
+        """Remove the oldest messages of a stream.
+
+        Args:
+            stream: The stream.
+            keep: How many of the newest ones stay.
+
+        Returns:
+            How many were removed, by this call and no other one.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question = json.dumps({"keep": keep}).encode()
+        found = await self._ask("STREAM.PURGE", stream, body=question)
+        return 0 if found is None else int(found["purged"])
+
+    async def stream_state(self, stream: str, *, subjects: str = "") -> StreamState | None:
+        """Return what a stream has, or None when there is no such stream.
+
+        Args:
+            stream: The stream.
+            subjects: Have the messages of these counted by subject.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
+        found = await self._ask("STREAM.INFO", stream, body=question)
+        if found is None:
+            return None
+        state = found["state"]
+        return StreamState(
+            state["messages"],
+            state["bytes"],
+            state["first_seq"],
+            state["last_seq"],
+            state.get("subjects") or {},
+        )
 
     async def _ask(self, what: str, *names: str, body: bytes = b"") -> dict[str, Any] | None:
         """Return what the broker says of a stream or a consumer; None when there is none.
@@ -582,6 +673,10 @@ class Connection:
 def _moment(text: str) -> float:
     """Return one of the broker's times in seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def _body(message: Mapping[str, Any]) -> bytes:
+    return base64.b64decode(message.get("data") or "")
 
 
 async def _close(client: Client) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from arthur_relay.buffers import ANY_BYTES, Buffer, NothingKept
-from arthur_relay.buffers.memory import MemoryBuffer, memory_size
+from arthur_relay.buffers.memory import ROW_OVERHEAD_BYTES, MemoryBuffer, memory_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -51,7 +51,9 @@ class HeldPacket:
         total: How many rows came in it.
         rows: Those of them that are not settled, as they are now.
         size: Their bytes.
+        name: What the broker knows it by, also when it is handed out again.
         letters: How many dead letters of its rows are not safe yet.
+        letter_size: Their bytes, and of those that have become safe meanwhile.
         taken_at: Since when we have it, on `time.monotonic()`'s scale.
         alive_at: When the broker last heard that we work on it, on the same scale.
         is_offered: Whether its rows were handed to the pipeline, and count as taken.
@@ -65,7 +67,9 @@ class HeldPacket:
     total: int
     rows: dict[Row, None]
     size: int
+    name: str
     letters: int = 0
+    letter_size: int = 0
     taken_at: float = field(default_factory=monotonic)
     alive_at: float = field(default_factory=monotonic)
     is_offered: bool = False
@@ -125,14 +129,17 @@ class Inbox(NothingKept):
             total=len(packet.rows),
             rows=dict.fromkeys(packet.rows),
             size=size,
+            name=packet.id,
         )
         self._held.update(dict.fromkeys(packet.rows, held))
         self._bytes[consumer] += size
         return held
 
-    def hold_letter(self, consumer: str) -> HeldPacket:
+    def hold_letter(self, consumer: str, name: str, size: int) -> HeldPacket:
         """Return what stands for a message that is no packet, until its dead letter is safe."""
-        return HeldPacket(packet=None, consumer=consumer, total=0, rows={}, size=0, letters=1)
+        held = HeldPacket(packet=None, consumer=consumer, total=0, rows={}, size=0, name=name)
+        self._hold_letter_of(held, size + ROW_OVERHEAD_BYTES)
+        return held
 
     def take_settled(self) -> list[HeldPacket]:
         """Return the packets that were settled since the last call."""
@@ -302,7 +309,7 @@ class Inbox(NothingKept):
         """Have the broker keep a row's packet until `let_go`: its dead letter is not safe yet."""
         held = self._held.get(row)
         if held is not None:
-            held.letters += 1
+            self._hold_letter_of(held, memory_size(row))
         return held
 
     def let_go(self, retained: Iterable[object]) -> None:
@@ -310,6 +317,9 @@ class Inbox(NothingKept):
         for held in retained:
             assert isinstance(held, HeldPacket), "nobody else returns any"
             held.letters -= 1
+            if not held.letters:
+                self._bytes[held.consumer] -= held.letter_size
+                held.letter_size = 0
             self._look(held)
         self.on_change()
 
@@ -323,6 +333,12 @@ class Inbox(NothingKept):
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
         """Return the number of rows that go back to the broker."""
         return self._memory.rows
+
+    def _hold_letter_of(self, held: HeldPacket, size: int) -> None:
+        """Keep room for a letter: while none can be written, no more packets are fetched."""
+        held.letters += 1
+        held.letter_size += size
+        self._bytes[held.consumer] += size
 
     def _detach(self, held: HeldPacket, rows: Iterable[Row]) -> None:
         for row in rows:

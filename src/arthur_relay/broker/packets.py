@@ -38,7 +38,8 @@ MESSAGE_ID: Final = "Nats-Msg-Id"
 _DEATHS: Final = "Relay-Deaths"
 
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
-_PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+"""The products' names in subjects and headers."""
 
 
 class NotAPacketError(ValueError):
@@ -85,7 +86,7 @@ class Packet:
         found = {
             MESSAGE_ID: self.id,
             "Relay-Version": VERSION,
-            "Relay-Product": _PRODUCTS[self.product],
+            "Relay-Product": PRODUCTS[self.product],
             "Relay-Kind": self.kind.value,
             "Relay-Model": quote(self.model_id, safe=""),
             "Relay-Rows": str(len(self.rows)),
@@ -99,7 +100,7 @@ class Packet:
         """Return the subject of its message, for a stream of that name."""
         token = model_token(self.model_id)
         bucket = int(token, 16) % BUCKETS
-        return f"{stream}.{_PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
+        return f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
 
 
 def model_token(model_id: str) -> str:
@@ -112,7 +113,7 @@ def filters(stream: str, product: Product) -> dict[str, str]:
 
     Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
     """
-    name = _PRODUCTS[product]
+    name = PRODUCTS[product]
     found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.*" for bucket in range(BUCKETS)}
     return {**found, f"{name}-gt": f"{stream}.{name}.gt.*.*"}
 
@@ -146,7 +147,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
     if headers.get("Relay-Version") != VERSION:
         raise NotAPacketError(f"its version is {headers.get('Relay-Version')!r}, not {VERSION}")
     try:
-        product = next(each for each, name in _PRODUCTS.items() if name == headers["Relay-Product"])
+        product = next(each for each, name in PRODUCTS.items() if name == headers["Relay-Product"])
         kind = RowKind(headers["Relay-Kind"])
         model_id = unquote(headers["Relay-Model"], errors="strict")
         accepted_at = float(headers["Relay-Accepted-At"])

@@ -20,9 +20,9 @@ import anyio
 
 from arthur_relay.broker.connection import BrokerAwayError, BrokerFullError
 from arthur_relay.broker.inbox import Fate
+from arthur_relay.broker.letters import of_no_packet
 from arthur_relay.broker.packets import NotAPacketError, Packet, filters, read
 from arthur_relay.broker.shared import Hold, Shared
-from arthur_relay.dead_letters import damaged
 from arthur_relay.delivery.batching import MAX_DEATHS
 from arthur_relay.row import Failure, RowKind
 from arthur_relay.worker.ingest import IngestBatch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.broker.connection import Connection, Consumer, Delivery
     from arthur_relay.broker.inbox import HeldPacket, Inbox
+    from arthur_relay.broker.letters import LetterOutbox
     from arthur_relay.broker.link import Link
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.row import Attempt, Batch, Row
@@ -79,6 +80,7 @@ class Puller:
         inbox: Where the rows go.
         settings: The broker's settings.
         open_link: Makes the link on the loop that runs; a worker that died gets a new one.
+        letters: Has the dead letters of their rows made safe.
         name: Tells this worker from others.
         redelivered_rows: Rows of packets that the broker has handed out before: after they were
             given back, or because a worker died or hung. Any thread.
@@ -89,6 +91,7 @@ class Puller:
     inbox: Inbox
     settings: BrokerSettings
     open_link: Callable[[], Link]
+    letters: LetterOutbox
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     redelivered_rows: int = 0
     failed_acknowledgements: int = 0
@@ -161,6 +164,7 @@ class Puller:
                 group.start_soon(self._hear, worker)
                 group.start_soon(self._tell, worker)
                 group.start_soon(self._one_by_one, worker, link.connection)
+                group.start_soon(self.letters.run, link.connection, worker.wake)
                 group.start_soon(self._pull_until_stopped, worker, link)
         finally:
             with anyio.move_on_after(LAST_SECONDS, shield=True):
@@ -257,6 +261,8 @@ class Puller:
         """Take a packet in hand. Returns it unless its rows may go at once."""
         try:
             packet = read(delivery.headers, delivery.body)
+            if packet.product is not self.letters.product:
+                raise NotAPacketError(f"it is for {packet.product}, not {self.letters.product}")  # noqa: TRY301 - both are the same to us
         except NotAPacketError as error:
             self._set_aside(worker, delivery, name, error)
             return None
@@ -280,9 +286,10 @@ class Puller:
     ) -> None:
         """Make a dead letter of a message that is no packet."""
         logger.warning("message %d of the broker is no packet: %s", delivery.sequence, error)
-        held = self.inbox.hold_letter(name)
+        stream, body = self.settings.stream, delivery.body
+        held = self.inbox.hold_letter(name, f"{stream} {delivery.sequence}", len(body))
         self._hold(held, delivery)
-        worker.dead_letters.add(damaged(f"no packet: {error}", delivery.body), held)
+        worker.dead_letters.add(of_no_packet(str(error), body, stream), held)
         worker.wake()
 
     def _offer(self, worker: Worker, held: HeldPacket, rows: Sequence[Row]) -> None:
@@ -662,6 +669,9 @@ class Puller:
 
         By now no request is in flight: each has ended, or was cancelled.
         """
+        if self._is_stopping and self._link is not None:
+            with anyio.move_on_after(LAST_SECONDS / 2):
+                await self.letters.flush(self._link.connection)
         worker.keep_letters()
         self.inbox.take_settled()  # they have their fate
         await self._return_late()

@@ -94,6 +94,19 @@ def shared_bucket(settings: BrokerSettings) -> str:
     return f"{settings.stream}_SHARED"
 
 
+def letters_stream(settings: BrokerSettings, max_bytes: int) -> StreamPlan:
+    """Return the plan of the stream in which dead letters are."""
+    name = f"{settings.stream}_DEAD"
+    return StreamPlan(
+        name=name,
+        subjects=(f"{name}.>",),
+        is_queue=False,
+        replicas=settings.replicas,
+        max_bytes=max_bytes,
+        max_age_seconds=0.0,
+    )
+
+
 def consumers(settings: BrokerSettings, product: Product) -> list[ConsumerPlan]:
     """Return the plans of the consumers of one product."""
     return [

@@ -76,7 +76,7 @@ class ProductService:
             self._destination,
             host=StandingHost(),
             by_model=ModelLedger(),
-            storage=station.storage(self._destination),
+            storage=station.storage(relay, self._destination),
         )
         self.state = DaemonState(
             current,

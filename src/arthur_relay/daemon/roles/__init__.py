@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.configuration import ProductConfiguration
     from arthur_relay.destinations import Destination
     from arthur_relay.row import Row
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.composition import Storage
     from arthur_relay.worker.ingest import IngestRefusal
     from arthur_relay.worker.pipeline import Pipeline
@@ -39,8 +40,13 @@ class HandsOver(Protocol):
 class Station(Protocol):
     """What a role does with the rows of one product."""
 
-    def storage(self, destination: Destination) -> Storage:
-        """Return where the pipeline's rows are."""
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
+        """Return where the pipeline's rows are.
+
+        Args:
+            settings: The pipeline's settings.
+            destination: Where its rows go.
+        """
         ...
 
     def handover(self, pipeline: Pipeline) -> HandsOver | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 TROUBLE_SECONDS = 5.0
@@ -61,9 +62,9 @@ class GatewayStation:
     configuration: ProductConfiguration
     publisher: Publisher
 
-    def storage(self, destination: Destination) -> Storage:
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return memory, which stays empty."""
-        return Storage.of(self.configuration.relay, destination)
+        return Storage.of(settings, destination)
 
     def handover(self, pipeline: Pipeline) -> Publisher:  # noqa: ARG002 - the protocol's
         """Return what publishes rows."""
@@ -105,7 +106,11 @@ async def open_link(configuration: Configuration, role: str, stack: AsyncExitSta
 
 def new_link(settings: BrokerSettings, configuration: Configuration, role: str) -> Link:
     """Return a link to the broker that has not been opened."""
-    connection = Connection(settings, f"arthur-relay {role} on {socket.gethostname()}")
+    connection = Connection(
+        settings,
+        f"arthur-relay {role} on {socket.gethostname()}",
+        configuration.relay.dead_letter_bytes,
+    )
     return Link(connection, [each.product for each in configuration.products])
 
 

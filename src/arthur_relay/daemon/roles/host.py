@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 TROUBLE_SECONDS = 5.0
@@ -69,9 +70,9 @@ class HostStation:
 
     configuration: ProductConfiguration
 
-    def storage(self, destination: Destination) -> Storage:
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return the spool."""
-        return Storage.of(self.configuration.relay, destination)
+        return Storage.of(settings, destination)
 
     def handover(self, pipeline: Pipeline) -> Handover:
         """Return what hands rows to the pipeline."""

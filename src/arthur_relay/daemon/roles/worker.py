@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.inbox import Inbox
+from arthur_relay.broker.letters import LetterOutbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
 from arthur_relay.daemon.roles.gateway import broker_of, open_link
 from arthur_relay.daemon.roles.host import LAST_SECONDS, LAST_SHARE, end_requests
-from arthur_relay.dead_letters.stores import open_dead_letters
+from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.dead_letters.stores import open_files
 from arthur_relay.worker.composition import Storage
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 
@@ -48,10 +51,14 @@ class FleetWorker:
         """Return what it does with the rows of a product."""
         settings = broker_of(self.configuration)
         inbox = Inbox(max_bytes=settings.ahead_bytes)
-        open_own = partial(_link, self.configuration, configuration)
-        return WorkerStation(
-            configuration, inbox, Puller(inbox=inbox, settings=settings, open_link=open_own)
+        letters = LetterOutbox(
+            settings=settings,
+            product=configuration.product,
+            max_bytes=self.configuration.relay.dead_letter_bytes,
         )
+        open_own = partial(_link, self.configuration, configuration)
+        puller = Puller(inbox=inbox, settings=settings, open_link=open_own, letters=letters)
+        return WorkerStation(configuration, inbox, puller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +69,12 @@ class WorkerStation:
     inbox: Inbox
     puller: Puller
 
-    def storage(self, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
-        """Return the inbox, which the puller fills."""
-        return Storage(
-            self.inbox.as_buffer(), open_dead_letters(self.configuration.relay), self.puller
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
+        """Return the inbox, which the puller fills, and dead letters in the broker."""
+        letters = DeadLetters(
+            open_files(settings), first=self.puller.letters, on_dead_letter=settings.on_dead_letter
         )
+        return Storage(self.inbox.as_buffer(), letters, self.puller)
 
     def handover(self, pipeline: Pipeline) -> HandsOver | None:  # noqa: ARG002 - the protocol's
         """Return None: rows come from the broker."""
@@ -106,5 +114,9 @@ async def drain_worker(pipeline: Pipeline, puller: Puller, deadline: float) -> N
 
 def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
     """Return a link for the loop of a product's pipeline."""
-    connection = Connection(broker_of(configuration), f"arthur-relay worker for {product.product}")
+    connection = Connection(
+        broker_of(configuration),
+        f"arthur-relay worker for {product.product}",
+        configuration.relay.dead_letter_bytes,
+    )
     return Link(connection, [product.product])
