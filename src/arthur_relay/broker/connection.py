@@ -607,7 +607,13 @@ class Connection:
     async def remove_message(self, stream: str, sequence: int) -> bool:
         """Remove a message of a stream. Returns whether it was there; raises what `purge` does."""
         question = json.dumps({"seq": sequence}).encode()
-        found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
+        try:
+            found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
+        except BrokerAwayError:
+            # What the broker answers when the message is not there depends on where it had been.
+            if await self.message_at(stream, sequence) is not None:
+                raise
+            return False
         return found is not None
 
     async def purge(self, stream: str, *, keep: int) -> int:

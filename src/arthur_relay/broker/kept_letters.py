@@ -54,7 +54,7 @@ class BrokerLetters:
         with self._connected() as (run, connection):
             state = run(self._state(connection))
             window = _window(state)
-            at = state.first
+            at = max(1, state.first)
             while at <= state.last:
                 found = run(self._read(connection, at, window))
                 if not any(found):

@@ -66,11 +66,16 @@ class AllStores:
 
     Args:
         stores: Where letters are kept.
+        has_both_products: Whether letters for both of Arthur's products may be among them.
+
+    Attributes:
+        has_both_products: As given.
     """
 
-    def __init__(self, stores: Sequence[KeptLetters]) -> None:
+    def __init__(self, stores: Sequence[KeptLetters], *, has_both_products: bool = False) -> None:
         from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see `open_stores`
 
+        self.has_both_products = has_both_products
         self._stores = tuple(stores)
         self._databases: list[SqliteStore] = [
             store for store in stores if isinstance(store, SqliteStore)
