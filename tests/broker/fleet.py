@@ -163,7 +163,8 @@ class FleetWorker:
             + totals.pending
         )
         assert totals.pending == self.inbox.rows
-        assert {name: getattr(totals, name) for name in expected} == expected
+        found = {name: getattr(totals, name) for name in expected}
+        assert found == expected, (found, expected)
 
 
 async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> None:

@@ -156,7 +156,7 @@ class Puller:
                 for held in list(self._in_hand):
                     self._begin_to_end(group, held)
                 group.start_soon(self._acknowledge, group)
-                group.start_soon(self._keep_alive, worker, link.connection)
+                group.start_soon(self._keep_alive, worker)
                 group.start_soon(self._stand_back, worker, link.connection)
                 group.start_soon(self._hear, worker)
                 group.start_soon(self._tell, worker)
@@ -423,24 +423,27 @@ class Puller:
         if delivery is not None:
             await self._unmark(held, delivery.sequence, settled=settled)
 
-    async def _keep_alive(self, worker: Worker, connection: Connection) -> None:
+    async def _keep_alive(self, worker: Worker) -> None:
         """Say that we work on what is in hand, settled packets included."""
         wait = self.settings.ack_wait_seconds
         while True:
             self._leave_lost(worker)
-            began, packets = monotonic(), dict(self._in_hand)
-            try:
-                for delivery in packets.values():
-                    await delivery.keep()
-                await connection.flush()
-            except BrokerAwayError:
-                await anyio.sleep(min(PAUSE_SECONDS, wait / 6))
-                continue
-            for held in packets:
-                held.alive_at = began
+            heard = await asyncio.gather(*map(self._keep, list(self._in_hand)))
             self._update_validity()
             worker.wake()
-            await anyio.sleep(wait / 3)
+            await anyio.sleep(wait / 3 if all(heard) else min(PAUSE_SECONDS, wait / 6))
+
+    async def _keep(self, held: HeldPacket) -> bool:
+        """Return whether the broker heard that we work on a packet."""
+        began = monotonic()
+        if (delivery := self._in_hand.get(held)) is None:
+            return True
+        try:
+            await delivery.keep()
+        except BrokerAwayError:
+            return held not in self._in_hand
+        held.alive_at = began
+        return True
 
     def _update_validity(self) -> None:
         oldest = min((held.alive_at for held in self._in_hand), default=float("inf"))
