@@ -57,9 +57,8 @@ def test_a_worker_that_alone_can_not_reach_arthur_leaves_the_rows_to_others(
 def test_a_worker_without_a_row_fetches_one_to_ask_with(broker: BrokerSettings) -> None:
     arthur = Arthur()
     with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
-        flow = worker.pipeline.sender.flow
-        for _ in range(20):
-            worker.pipeline.call(partial(flow.asked, "http 503"))
+        breaker = worker.pipeline.sender.breaker
+        worker.pipeline.call(partial(breaker.failed, monotonic(), at_once=True))
         wait_for(lambda: worker.pipeline.sender.is_down)
         there.publish_rows("r0", model="m3")
         there.wait_until_empty()

@@ -97,6 +97,7 @@ class Puller:
     _shared: Shared | None = field(default=None, init=False)
     _consumers: dict[str, Consumer] = field(default_factory=dict, init=False)
     _in_hand: dict[HeldPacket, Delivery] = field(default_factory=dict, init=False)
+    _by_sequence: dict[int, HeldPacket] = field(default_factory=dict, init=False)
     _marked: dict[HeldPacket, int] = field(default_factory=dict, init=False)
     """Packets that a death would count against, with the deaths before."""
     _alone: deque[tuple[HeldPacket, tuple[Row, ...], int]] = field(
@@ -255,6 +256,13 @@ class Puller:
         self, worker: Worker, delivery: Delivery, name: str
     ) -> tuple[HeldPacket, Packet] | None:
         """Take a packet in hand. Returns it unless its rows may go at once."""
+        ours = self._by_sequence.get(delivery.sequence)
+        if ours is not None and not ours.is_lost:
+            # The broker has forgotten that we have it: it was restarted, or has another leader.
+            ours.alive_at = monotonic()
+            delivery.body = b""
+            self._in_hand[ours] = delivery
+            return None
         try:
             packet = read(delivery.headers, delivery.body)
         except NotAPacketError as error:
@@ -274,6 +282,15 @@ class Puller:
         if not self._in_hand:
             self.inbox.valid_until = held.alive_at + self.settings.ack_wait_seconds
         self._in_hand[held] = delivery
+        self._by_sequence[delivery.sequence] = held
+
+    def _put_down(self, held: HeldPacket) -> Delivery | None:
+        """Have a packet in hand no more. Returns its delivery, or None when we had it no more."""
+        delivery = self._in_hand.pop(held, None)
+        if delivery is not None and self._by_sequence.get(delivery.sequence) is held:
+            del self._by_sequence[delivery.sequence]
+        held.gone.set()
+        return delivery
 
     def _set_aside(
         self, worker: Worker, delivery: Delivery, name: str, error: NotAPacketError
@@ -417,8 +434,7 @@ class Puller:
         await self._drop(held, settled=True)
 
     async def _drop(self, held: HeldPacket, *, settled: bool) -> None:
-        delivery = self._in_hand.pop(held, None)
-        held.gone.set()
+        delivery = self._put_down(held)
         self._change()
         if delivery is not None:
             await self._unmark(held, delivery.sequence, settled=settled)
@@ -463,16 +479,15 @@ class Puller:
             lost.remove(held)
             self.inbox.let_go_of(held)
             held.is_lost, held.fate = True, Fate.SETTLED
-            self._in_hand.pop(held)
+            self._put_down(held)
         worker.batching.release_unsent()
         truths = worker.settlement.ground_truth
         for held, rows in self.inbox.withdraw(lost, truths, in_parts=True).items():
             worker.settlement.returned(rows)
             held.is_lost = True
             if not held.rows:
-                self._in_hand.pop(held)
+                self._put_down(held)
                 self._marked.pop(held, None)
-                held.gone.set()
         self._update_validity()
         self._change()
 
