@@ -161,7 +161,7 @@ class Puller:
                 group.start_soon(self._stand_back, worker, link.connection)
                 group.start_soon(self._hear, worker)
                 group.start_soon(self._tell, worker)
-                group.start_soon(self._one_by_one, worker, link.connection)
+                group.start_soon(self._one_by_one, worker)
                 group.start_soon(self._pull_until_stopped, worker, link)
         finally:
             with anyio.move_on_after(LAST_SECONDS, shield=True):
@@ -360,7 +360,7 @@ class Puller:
         with suppress(BrokerAwayError, BrokerFullError):
             await self._shared.set_deaths(sequence, 0 if settled else deaths)
 
-    async def _one_by_one(self, worker: Worker, connection: Connection) -> None:  # noqa: ARG002 - as the other tasks
+    async def _one_by_one(self, worker: Worker) -> None:
         """Work on packets that a worker died with one after the other.
 
         So the next death shows which of them it was.
