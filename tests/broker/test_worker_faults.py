@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import ExitStack
 from functools import partial
 from time import monotonic
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.broker.settings import BrokerSettings
-from tests.broker.fleet import Arthur, Broker, FleetWorker, blocked
+from arthur_relay.row import Attempt, Batch
+from tests.broker.fleet import Arthur, Broker, FleetWorker, blocked, taken
 from tests.broker.servers import NatsServer
 from tests.waiting import wait_for
 
@@ -60,25 +63,35 @@ def test_what_was_delivered_is_acknowledged_once_the_broker_is_back(
 
 def test_rows_that_others_may_have_by_now_are_not_sent(tmp_path: Path, stream: str) -> None:
     """A worker that was cut off from the broker for too long does not know who has them."""
-    arthur = Arthur()
+    first, others = threading.Event(), threading.Event()
+
+    async def script(batch: Batch) -> Attempt:
+        go_on = first if batch.rows[0].id == "r0" else others
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return taken(batch)
+
+    arthur = Arthur(script)
     with NatsServer(tmp_path) as server:
         broker = settings_for(server, stream, ack_wait_seconds=1.0)
         with (
             Broker(broker) as there,
-            FleetWorker(broker, arthur, max_in_flight=1, batch_size=1) as worker,
-            blocked(arthur) as go_on,
+            FleetWorker(broker, arthur, max_in_flight=2, batch_size=1) as worker,
         ):
-            for number in range(6):
+            for number in range(8):
                 there.publish_rows(f"r{number}")
-            wait_for(lambda: worker.puller.packets == 6 and arthur.asked)
+            wait_for(lambda: worker.puller.packets == 8 and len(arthur.asked) == 2)
             server.pause()
             wait_for(lambda: worker.pipeline.ledger.totals().returned >= 4)
             server.resume()
-            go_on.set()
+            others.set()
+            # What is still on its way, and not ours any more, keeps nothing else.
+            wait_for(lambda: len(arthur.stored) == 7)
+            first.set()
             there.wait_until_empty()
             worker.check(pending=0)
-    assert len(arthur.stored) == 6
-    assert arthur.twice <= 2  # one was on its way, and one was next
+    assert len(arthur.stored) == 8
+    assert arthur.twice <= 3  # two were on their way, and one was next
 
 
 @pytest.mark.parametrize("fault", ["leader", "all"])

@@ -452,7 +452,8 @@ class Puller:
     async def _keep(self, held: HeldPacket) -> bool:
         """Return whether the broker heard that we work on a packet."""
         began = monotonic()
-        if (delivery := self._in_hand.get(held)) is None:
+        delivery = self._in_hand.get(held)
+        if delivery is None or held.is_lost:
             return True
         try:
             await delivery.keep()
@@ -462,7 +463,8 @@ class Puller:
         return True
 
     def _update_validity(self) -> None:
-        oldest = min((held.alive_at for held in self._in_hand), default=float("inf"))
+        ours = (held.alive_at for held in self._in_hand if not held.is_lost)
+        oldest = min(ours, default=float("inf"))
         self.inbox.valid_until = oldest + self.settings.ack_wait_seconds
 
     def _leave_lost(self, worker: Worker) -> None:
