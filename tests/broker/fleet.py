@@ -149,10 +149,10 @@ class FleetWorker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 5.0) -> None:
         """End as a daemon does, and check the accounts."""
         if self.pipeline.is_open:
-            asyncio.run(drain(self.pipeline, self.puller))
+            asyncio.run(drain(self.pipeline, self.puller, seconds))
             self.pipeline.finish_shutdown(monotonic())
             self.check(pending=0)
 
@@ -174,7 +174,8 @@ class FleetWorker:
             + totals.pending
         )
         assert totals.pending == self.inbox.rows
-        assert {name: getattr(totals, name) for name in expected} == expected
+        found = {name: getattr(totals, name) for name in expected}
+        assert found == expected, (found, expected)
 
 
 async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> None:

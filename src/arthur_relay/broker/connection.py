@@ -74,6 +74,9 @@ BUSY_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 2.0
 """How much longer than a question is open its answer may take."""
 
+DRAIN_SECONDS: Final = 0.5
+"""How long to wait for messages that were sent before we gave up asking."""
+
 _NO_MESSAGES: Final = frozenset({"404", "408"})
 """The statuses of a question for messages when there are none, or not enough."""
 
@@ -160,8 +163,8 @@ class Delivery:
         await self.connection.send(self._reply, f"-NAK {delay}".strip().encode())
 
     async def keep(self) -> None:
-        """Say that we still work on it. Raises what `acknowledge` does."""
-        await self.connection.send(self._reply, b"+WPI")
+        """Have the broker hear that we still work on it. Raises what `acknowledge` does."""
+        await self.connection.ask(self._reply, b"+WPI")
 
 
 @dataclass(slots=True, eq=False)
@@ -229,7 +232,7 @@ class Consumer:
     async def close(self) -> list[Delivery]:
         """Ask for no more. Returns what came and was not fetched. Never raises."""
         with suppress(Exception):
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 if self._subscription is not None:
                     await self._subscription.drain()  # type: ignore[no-untyped-call]
         return self._take()
@@ -328,8 +331,8 @@ class Connection:
         """Send what was written, and disconnect. Never raises."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(Exception):
-                await client.flush(1)
+            # It sends what was written. `flush` before it could hang, and once it is cancelled, the
+            # library's reader dies of the answer.
             await _close(client)
 
     async def prepare(self, products: Sequence[Product]) -> None:
@@ -445,17 +448,6 @@ class Connection:
         except nats.errors.Error as error:
             raise BrokerAwayError(_why(error)) from None
         return answer.data
-
-    async def flush(self) -> None:
-        """Wait until the server has all that was sent.
-
-        Raises:
-            BrokerAwayError: It does not say so in time.
-        """
-        try:
-            await self._connected().flush(round(REQUEST_SECONDS))
-        except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerAwayError(_why(error)) from None
 
     async def listen(self, subject: str, heard: Callable[[bytes], object]) -> None:
         """Have a function called with each message that is sent on a subject from now on.

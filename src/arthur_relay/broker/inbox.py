@@ -102,6 +102,7 @@ class Inbox(NothingKept):
             not heard of us for so long that it may have given the rows to somebody else.
     """
 
+    keeper = "the broker"
     is_durable = False
     is_looking = False
 

@@ -25,6 +25,7 @@ from arthur_relay.broker.packets import NotAPacketError, Packet, filters, read
 from arthur_relay.broker.shared import Hold, Shared
 from arthur_relay.delivery.batching import MAX_DEATHS
 from arthur_relay.row import Failure, RowKind
+from arthur_relay.system.log_once import LogOnce
 from arthur_relay.worker.ingest import IngestBatch
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Puller:
     _shared: Shared | None = field(default=None, init=False)
     _consumers: dict[str, Consumer] = field(default_factory=dict, init=False)
     _in_hand: dict[HeldPacket, Delivery] = field(default_factory=dict, init=False)
+    _by_sequence: dict[int, HeldPacket] = field(default_factory=dict, init=False)
     _marked: dict[HeldPacket, int] = field(default_factory=dict, init=False)
     """Packets that a death would count against, with the deaths before."""
     _alone: deque[tuple[HeldPacket, tuple[Row, ...], int]] = field(
@@ -110,6 +112,7 @@ class Puller:
     _changed: anyio.Event = field(default_factory=anyio.Event, init=False)
     _attempted: anyio.Event = field(default_factory=anyio.Event, init=False)
     _stopped: anyio.Event = field(default_factory=anyio.Event, init=False)
+    _once: LogOnce = field(default_factory=LogOnce, init=False)
     _held_until: float = field(default=0.0, init=False)
     """Until when the others wait, on the loop's clock: what was told, or heard."""
 
@@ -159,11 +162,11 @@ class Puller:
                 for held in list(self._in_hand):
                     self._begin_to_end(group, held)
                 group.start_soon(self._acknowledge, group)
-                group.start_soon(self._keep_alive, worker, link.connection)
+                group.start_soon(self._keep_alive, worker)
                 group.start_soon(self._stand_back, worker, link.connection)
                 group.start_soon(self._hear, worker)
                 group.start_soon(self._tell, worker)
-                group.start_soon(self._one_by_one, worker, link.connection)
+                group.start_soon(self._one_by_one, worker)
                 group.start_soon(self.letters.run, link.connection, worker.wake)
                 group.start_soon(self._pull_until_stopped, worker, link)
         finally:
@@ -259,6 +262,13 @@ class Puller:
         self, worker: Worker, delivery: Delivery, name: str
     ) -> tuple[HeldPacket, Packet] | None:
         """Take a packet in hand. Returns it unless its rows may go at once."""
+        ours = self._by_sequence.get(delivery.sequence)
+        if ours is not None and not ours.is_lost:
+            # The broker has forgotten that we have it: it was restarted, or has another leader.
+            ours.alive_at = monotonic()
+            delivery.body = b""
+            self._in_hand[ours] = delivery
+            return None
         try:
             packet = read(delivery.headers, delivery.body)
             if packet.product is not self.letters.product:
@@ -280,12 +290,26 @@ class Puller:
         if not self._in_hand:
             self.inbox.valid_until = held.alive_at + self.settings.ack_wait_seconds
         self._in_hand[held] = delivery
+        self._by_sequence[delivery.sequence] = held
+
+    def _put_down(self, held: HeldPacket) -> Delivery | None:
+        """Have a packet in hand no more. Returns its delivery, or None when we had it no more."""
+        delivery = self._in_hand.pop(held, None)
+        if delivery is not None and self._by_sequence.get(delivery.sequence) is held:
+            del self._by_sequence[delivery.sequence]
+        held.gone.set()
+        return delivery
 
     def _set_aside(
         self, worker: Worker, delivery: Delivery, name: str, error: NotAPacketError
     ) -> None:
         """Make a dead letter of a message that is no packet."""
-        logger.warning("message %d of the broker is no packet: %s", delivery.sequence, error)
+        if self._once.is_first("no packet"):
+            logger.warning(
+                "message %d of the broker is no packet: %s (more of this kind are dead letters)",
+                delivery.sequence,
+                error,
+            )
         stream, body = self.settings.stream, delivery.body
         held = self.inbox.hold_letter(name, f"{stream} {delivery.sequence}", len(body))
         self._hold(held, delivery)
@@ -350,7 +374,7 @@ class Puller:
         with suppress(BrokerAwayError, BrokerFullError):
             await self._shared.set_deaths(sequence, 0 if settled else deaths)
 
-    async def _one_by_one(self, worker: Worker, connection: Connection) -> None:  # noqa: ARG002 - as the other tasks
+    async def _one_by_one(self, worker: Worker) -> None:
         """Work on packets that a worker died with one after the other.
 
         So the next death shows which of them it was.
@@ -424,33 +448,37 @@ class Puller:
         await self._drop(held, settled=True)
 
     async def _drop(self, held: HeldPacket, *, settled: bool) -> None:
-        delivery = self._in_hand.pop(held, None)
-        held.gone.set()
+        delivery = self._put_down(held)
         self._change()
         if delivery is not None:
             await self._unmark(held, delivery.sequence, settled=settled)
 
-    async def _keep_alive(self, worker: Worker, connection: Connection) -> None:
+    async def _keep_alive(self, worker: Worker) -> None:
         """Say that we work on what is in hand, settled packets included."""
         wait = self.settings.ack_wait_seconds
         while True:
             self._leave_lost(worker)
-            began, packets = monotonic(), dict(self._in_hand)
-            try:
-                for delivery in packets.values():
-                    await delivery.keep()
-                await connection.flush()
-            except BrokerAwayError:
-                await anyio.sleep(min(PAUSE_SECONDS, wait / 6))
-                continue
-            for held in packets:
-                held.alive_at = began
+            heard = await asyncio.gather(*map(self._keep, list(self._in_hand)))
             self._update_validity()
             worker.wake()
-            await anyio.sleep(wait / 3)
+            await anyio.sleep(wait / 3 if all(heard) else min(PAUSE_SECONDS, wait / 6))
+
+    async def _keep(self, held: HeldPacket) -> bool:
+        """Return whether the broker heard that we work on a packet."""
+        began = monotonic()
+        delivery = self._in_hand.get(held)
+        if delivery is None or held.is_lost:
+            return True
+        try:
+            await delivery.keep()
+        except BrokerAwayError:
+            return held not in self._in_hand
+        held.alive_at = began
+        return True
 
     def _update_validity(self) -> None:
-        oldest = min((held.alive_at for held in self._in_hand), default=float("inf"))
+        ours = (held.alive_at for held in self._in_hand if not held.is_lost)
+        oldest = min(ours, default=float("inf"))
         self.inbox.valid_until = oldest + self.settings.ack_wait_seconds
 
     def _leave_lost(self, worker: Worker) -> None:
@@ -467,16 +495,15 @@ class Puller:
             lost.remove(held)
             self.inbox.let_go_of(held)
             held.is_lost, held.fate = True, Fate.SETTLED
-            self._in_hand.pop(held)
+            self._put_down(held)
         worker.batching.release_unsent()
         truths = worker.settlement.ground_truth
         for held, rows in self.inbox.withdraw(lost, truths, in_parts=True).items():
             worker.settlement.returned(rows)
             held.is_lost = True
             if not held.rows:
-                self._in_hand.pop(held)
+                self._put_down(held)
                 self._marked.pop(held, None)
-                held.gone.set()
         self._update_validity()
         self._change()
 

@@ -19,6 +19,7 @@ from arthur_relay.worker.composition import Storage
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.destinations import Destination
@@ -78,6 +79,13 @@ class GatewayStation:
         if failed is not None and failed < TROUBLE_SECONDS:
             return False, "The broker can't keep rows; they are put off until it can."
         return True, "The broker takes rows."
+
+    def describe_rest(self, totals: Totals) -> str:  # noqa: ARG002 - the protocol's
+        """Return where the rows are that are not settled."""
+        return "all that was taken is in the broker"
+
+    def broker_counts(self) -> None:
+        """Return None: it is no worker."""
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:  # noqa: ARG002 - the protocol's
         """Do nothing more: all that was taken is in the broker."""

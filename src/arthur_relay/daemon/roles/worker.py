@@ -13,6 +13,7 @@ from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.letters import LetterOutbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
+from arthur_relay.daemon.roles import BrokerCounts
 from arthur_relay.daemon.roles.gateway import broker_of, open_link
 from arthur_relay.daemon.roles.host import LAST_SECONDS, LAST_SHARE, end_requests
 from arthur_relay.dead_letters import DeadLetters
@@ -22,6 +23,7 @@ from arthur_relay.worker.composition import Storage
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.destinations import Destination
@@ -87,6 +89,15 @@ class WorkerStation:
         if trouble := self.puller.trouble:
             return False, f"{trouble[0].upper()}{trouble[1:]}; no rows can be fetched."
         return True, "The broker hands out rows."
+
+    def describe_rest(self, totals: Totals) -> str:
+        """Return where the rows are that are not settled."""
+        return f"{totals.returned + totals.pending} went back to the broker"
+
+    def broker_counts(self) -> BrokerCounts:
+        """Return the puller's counts."""
+        puller = self.puller
+        return BrokerCounts(puller.packets, puller.redelivered_rows, puller.failed_acknowledgements)
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
         """Give back what is not sent, and wait for the requests that are in flight."""
