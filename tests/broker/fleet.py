@@ -1,107 +1,272 @@
-"""Runs gateways and workers of a fleet in processes of their own."""
+"""A fleet in this process: workers with the pipeline as it is, around a broker that is real."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import uuid
 from collections import Counter
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from tests.daemon.process import DaemonProcess, row
-from tests.waiting import SECONDS, wait_for
+from arthur_relay.broker.connection import DEAD_LETTER_BYTES, Connection
+from arthur_relay.broker.inbox import Inbox
+from arthur_relay.broker.kept_letters import BrokerLetters
+from arthur_relay.broker.letters import LetterOutbox
+from arthur_relay.broker.link import Link
+from arthur_relay.broker.packets import Packet
+from arthur_relay.broker.puller import Puller
+from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.destinations.scope.schema import ModelSchema
+from arthur_relay.encoding.product import Product
+from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, RowKind, Verdict
+from arthur_relay.settings import RelaySettings
+from arthur_relay.testing import LLM_ATTRIBUTES
+from arthur_relay.worker.composition import Storage
+from arthur_relay.worker.host import StandingHost
+from arthur_relay.worker.pipeline import Pipeline
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import TracebackType
 
-    import httpx
-
     from arthur_relay.broker.settings import BrokerSettings
-    from arthur_relay.sandbox import ArthurSandbox
 
-SETTLED = ("delivered", "rejected", "dropped")
+Script = "Callable[[Batch], Attempt | Awaitable[Attempt]]"
 
 
-class Fleet:
-    """Gateways and workers over one broker and one sandbox; ends what it started.
+def taken(batch: Batch) -> Attempt:
+    return Attempt((DELIVERED,) * len(batch.rows))
 
-    Args:
-        sandbox: Where rows go.
-        directory: For logs.
-        broker: The settings of the broker.
-        variables: More of each process's environment.
-    """
+
+def away(batch: Batch, retry_after: float | None = None) -> Attempt:
+    outcomes = (Outcome(Verdict.RETRY, "http 503", 503),) * len(batch.rows)
+    return Attempt(outcomes, Failure.UNAVAILABLE, "http 503", retry_after)
+
+
+def unknown(batch: Batch) -> Attempt:
+    return Attempt((Outcome(Verdict.NOT_YET, "row 404", 404),) * len(batch.rows))
+
+
+def refused(batch: Batch) -> Attempt:
+    outcomes = (Outcome(Verdict.RETRY, "http 401", 401),) * len(batch.rows)
+    return Attempt(outcomes, Failure.UNAUTHORISED, "http 401")
+
+
+@dataclass
+class Arthur:
+    """Takes rows from all workers of a test, and counts them. Any thread."""
+
+    script: Callable[[Batch], Attempt | Awaitable[Attempt]] = taken
+    asked: list[tuple[float, str, list[str]]] = field(default_factory=list)
+    stored: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def deliver(self, batch: Batch, worker: str) -> Attempt:
+        with self.lock:
+            self.asked.append((monotonic(), worker, [row.id for row in batch.rows]))
+        found = self.script(batch)
+        attempt = found if isinstance(found, Attempt) else await found
+        with self.lock:
+            for row, outcome in zip(batch.rows, attempt.outcomes, strict=True):
+                if outcome.verdict is Verdict.DELIVERED:
+                    self.stored[row.id] += 1
+        return attempt
+
+    @property
+    def twice(self) -> int:
+        """How many rows came again that were there."""
+        return self.stored.total() - len(self.stored)
+
+
+@dataclass
+class Door:
+    """The same as a destination of one worker."""
+
+    name: ClassVar[str] = "scripted"
+    arthur: Arthur
+    worker: str
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def fetch_schema(self, model_id: str) -> ModelSchema:
+        return ModelSchema(model_id, LLM_ATTRIBUTES)
+
+    async def deliver(self, batch: Batch) -> Attempt:
+        return await self.arthur.deliver(batch, self.worker)
+
+
+class FleetWorker:
+    """A worker, until the end of the `with` block; then it has given back all that is left."""
 
     def __init__(
         self,
-        sandbox: ArthurSandbox,
-        directory: Path,
         broker: BrokerSettings,
-        variables: dict[str, str] | None = None,
+        arthur: Arthur,
+        name: str = "one",
+        letter_bytes: int = DEAD_LETTER_BYTES,
+        **settings: Any,
     ) -> None:
-        self._sandbox = sandbox
-        self._directory = directory
-        given = broker.model_dump(exclude_unset=True, mode="json")
-        self._variables = {
-            "ARTHUR_RELAY_SPOOL_DIR": "",
-            **{f"ARTHUR_RELAY_BROKER_{name.upper()}": str(value) for name, value in given.items()},
-            **(variables or {}),
-        }
-        self._stack = ExitStack()
-        self.members: list[DaemonProcess] = []
-
-    def start(self, role: str, count: int = 1) -> list[DaemonProcess]:
-        """Start gateways or workers, and wait until they are ready."""
-        started = [
-            self._stack.enter_context(
-                DaemonProcess(
-                    self._sandbox, self._directory, "--role", role, variables=self._variables
-                )
-            )
-            for _ in range(count)
-        ]
-        self.members += started
-        for each in started:
-            each.wait_until_ready()
-        return started
-
-    def gateway(self) -> httpx.Client:
-        """Start a gateway, and return a client for it."""
-        (found,) = self.start("gateway")
-        return found.client()
+        relay = RelaySettings(
+            **{"flush_interval_seconds": 0.0, "breaker_max_seconds": 0.1, **settings}
+        )
+        self.broker = broker
+        self.inbox = Inbox(max_bytes=broker.ahead_bytes)
+        self.letters = BrokerLetters(broker)
+        outbox = LetterOutbox(settings=broker, product=Product.SCOPE, max_bytes=letter_bytes)
+        self.puller = Puller(
+            inbox=self.inbox,
+            settings=broker,
+            open_link=partial(new_link, broker, name, letter_bytes),
+            letters=outbox,
+            name=name,
+        )
+        self.pipeline = Pipeline.build(
+            relay,
+            Door(arthur, name),
+            host=StandingHost(),
+            storage=Storage(self.inbox.as_buffer(), DeadLetters([], first=outbox), self.puller),
+        )
 
     def __enter__(self) -> Self:
+        self.pipeline.start()
+        wait_for(lambda: not self.puller.trouble)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End as a daemon does, and check the accounts."""
+        if self.pipeline.is_open:
+            asyncio.run(drain(self.pipeline, self.puller, seconds))
+            self.pipeline.finish_shutdown(monotonic())
+            self.check(pending=0)
+
+    def kill(self) -> None:
+        """End without giving anything back, as a process that is killed."""
+        self.pipeline.runtime.cancel()
+        assert self.pipeline.runtime.join(5.0)
+        self.pipeline.begin_shutdown()
+        self.pipeline.finish_shutdown(monotonic())
+
+    def check(self, **expected: int) -> None:
+        """Assert counts, and that no row got lost among them."""
+        totals = self.pipeline.ledger.totals()
+        assert totals.captured == (
+            totals.delivered
+            + totals.rejected
+            + sum(totals.dropped.values())
+            + totals.returned
+            + totals.pending
+        )
+        assert totals.pending == self.inbox.rows
+        found = {name: getattr(totals, name) for name in expected}
+        assert found == expected, (found, expected)
 
 
-def send(client: httpx.Client, model_id: str, ids: list[str]) -> list[str]:
-    """Send rows in one request; returns those that were accepted."""
-    answer = client.post(f"/api/v3/models/{model_id}/inferences", json=[row(each) for each in ids])
-    return ids if answer.status_code == 207 else []
+async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> None:
+    from arthur_relay.daemon.roles.worker import drain_worker
+
+    await drain_worker(pipeline, puller, monotonic() + seconds)
 
 
-def counts(process: DaemonProcess) -> dict[str, Any]:
-    """Return what a worker counts, once that adds up."""
-    found: dict[str, Any] = process.client().get("/status").json()["rows"]
-    settled = sum(found[name] for name in (*SETTLED, "returned", "pending"))
-    assert found["captured"] == settled, found
-    return found
+def new_link(broker: BrokerSettings, name: str, letter_bytes: int) -> Link:
+    return Link(Connection(broker, f"test {name}", letter_bytes), [Product.SCOPE])
 
 
-def at_arthur(sandbox: ArthurSandbox) -> Counter[str]:
-    """Return how often each row arrived."""
-    return Counter(each["partner_inference_id"] for each in sandbox.inferences)
+def rows_of(*ids: str, model: str = "m", kind: RowKind = RowKind.INFERENCE) -> list[Row]:
+    return [Row(each, model, b'{"a":1}', kind=kind) for each in ids]
 
 
-def wait_until_all_arrived(
-    sandbox: ArthurSandbox, ids: list[str], seconds: float = SECONDS
-) -> None:
-    """Wait until Arthur has rows."""
-    wait_for(lambda: at_arthur(sandbox).keys() >= set(ids), seconds)
+def packet(rows: Sequence[Row], **fields: Any) -> Packet:
+    return Packet(
+        **{
+            "id": str(uuid.uuid4()),
+            "product": Product.SCOPE,
+            "model_id": rows[0].model_id,
+            "kind": rows[0].kind,
+            "rows": tuple(rows),
+            "accepted_at": time(),
+            **fields,
+        }
+    )
+
+
+class Broker:
+    """What a test says to the broker, and asks it. Its own loop and connection."""
+
+    def __init__(self, settings: BrokerSettings, letter_bytes: int = DEAD_LETTER_BYTES) -> None:
+        self.settings = settings
+        self._loop = asyncio.new_event_loop()
+        self.connection = Connection(settings, "test", letter_bytes)
+
+    def __enter__(self) -> Self:
+        self.do(self.connection.open())
+        self.do(self.connection.prepare([Product.SCOPE]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.do(self.connection.close())
+        self._loop.close()
+
+    def do(self, work: Any) -> Any:
+        """Run a coroutine."""
+        return self._loop.run_until_complete(work)
+
+    def publish(self, *packets: Packet) -> None:
+        """Have packets kept."""
+        for each in packets:
+            self.do(
+                self.connection.publish(
+                    each.subject(self.settings.stream), each.body(), each.headers(), seconds=20
+                )
+            )
+
+    def publish_rows(self, *ids: str, **about: Any) -> None:
+        """Have a packet of rows kept."""
+        self.publish(packet(rows_of(*ids, **about)))
+
+    def waiting(self) -> int:
+        """Return how many packets the broker has."""
+        found = self.do(self.connection._ask("STREAM.INFO", self.settings.stream))
+        return int(found["state"]["messages"])
+
+    def wait_until_empty(self, seconds: float = 20.0) -> None:
+        wait_for(lambda: self.waiting() == 0, seconds)
+
+    def in_hand(self, consumer: str = "scope-inf-0") -> int:
+        """Return how many packets a consumer's users have in hand, or are given back with delay."""
+        found = self.do(self.connection._ask("CONSUMER.INFO", self.settings.stream, consumer))
+        return int(found["num_ack_pending"])
+
+
+@contextmanager
+def blocked(arthur: Arthur) -> Iterator[threading.Event]:
+    """Have Arthur answer nothing until the event is set; it is, at the end."""
+    go_on = threading.Event()
+
+    async def script(batch: Batch) -> Attempt:
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return taken(batch)
+
+    before, arthur.script = arthur.script, script
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+        arthur.script = before

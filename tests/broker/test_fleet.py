@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arthur_relay.broker.settings import BrokerSettings
-from tests.broker.fleet import (
+from tests.broker.fleet_processes import (
     SETTLED,
     Fleet,
     at_arthur,

@@ -7,12 +7,14 @@ errors: the broker is away, it is full, or something about it has to be changed 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from arthur_relay.broker.packets import HEADER_BYTES
 from arthur_relay.broker.settings import BROKER_PREFIX
@@ -21,9 +23,12 @@ from arthur_relay.broker.topology import (
     FOREVER,
     consumers,
     differences,
+    letters_stream,
     rows_stream,
+    shared_stream,
 )
 from arthur_relay.errors import ConfigurationError, RelayError, SettingsError
+from arthur_relay.settings import RelaySettings
 
 try:
     import nats.errors
@@ -36,9 +41,10 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
     from nats.js import JetStreamContext
 
     from arthur_relay.broker.settings import BrokerSettings
@@ -46,6 +52,8 @@ if TYPE_CHECKING:
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
+
+DEAD_LETTER_BYTES: Final[int] = RelaySettings.model_fields["dead_letter_bytes"].default
 
 OLDEST_SERVER: Final = (2, 14)
 
@@ -59,6 +67,18 @@ OPEN_SECONDS: Final = 7.0
 
 RECONNECT_SECONDS: Final = 1
 REQUEST_SECONDS: Final = 5.0
+
+BUSY_SECONDS: Final = 0.1
+"""How long a question for several messages stays open; none is asked while there are none."""
+
+ANSWER_SECONDS: Final = 2.0
+"""How much longer than a question is open its answer may take."""
+
+DRAIN_SECONDS: Final = 0.5
+"""How long to wait for messages that were sent before we gave up asking."""
+
+_NO_MESSAGES: Final = frozenset({"404", "408"})
+"""The statuses of a question for messages when there are none, or not enough."""
 
 _FULL: Final = frozenset({10077, 10122})
 """The server's error codes for a stream, or the account's storage, that takes no more."""
@@ -74,81 +94,161 @@ class BrokerFullError(RelayError):
     """The broker takes no more rows until some are delivered."""
 
 
-@dataclass(slots=True, eq=False)
+class StoredMessage(NamedTuple):
+    """A message that the broker keeps."""
+
+    sequence: int
+    """Its place in the stream."""
+    body: bytes
+    age_seconds: float
+    """How long ago it was stored, by the broker's clock."""
+
+
+class StreamState(NamedTuple):
+    """What a stream has."""
+
+    messages: int
+    bytes: int
+    first: int
+    """The sequence of the oldest message."""
+    last: int
+    """The sequence of the newest message that it ever had."""
+    subjects: Mapping[str, int]
+    """The messages by subject, where those were asked for."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class Delivery:
-    """A message that was handed out to us, until it is acknowledged or given back."""
+    """A message that was handed out to us, until it is acknowledged or given back.
 
-    _message: Msg
+    Attributes:
+        connection: Carries our answers; after the worker's loop died, the next loop's.
+        headers: Its headers.
+        body: Its body; may be forgotten once it is read.
+        sequence: Its place in the stream.
+        times: How often it was handed out, this time included.
+    """
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Its headers."""
-        return self._message.headers or {}
+    connection: Connection
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    sequence: int
+    times: int
+    _reply: str
 
-    @property
-    def body(self) -> bytes:
-        """Its body."""
-        return self._message.data
-
-    @property
-    def sequence(self) -> int:
-        """Its place in the stream."""
-        return self._message.metadata.sequence.stream
-
-    @property
-    def times(self) -> int:
-        """How often it was handed out, this time included."""
-        return self._message.metadata.num_delivered
+    @classmethod
+    def of(cls, connection: Connection, message: Msg) -> Delivery:
+        """Return what a message of the library is."""
+        about = message.metadata
+        return cls(
+            connection=connection,
+            headers=message.headers or {},
+            body=message.data,
+            sequence=about.sequence.stream,
+            times=about.num_delivered,
+            _reply=message.reply,
+        )
 
     async def acknowledge(self) -> None:
-        """Have the broker forget it, and wait until it has.
+        """Have the broker forget it, and wait until it has; a second time changes nothing.
 
         Raises:
             BrokerAwayError: It is not known whether it has.
         """
-        try:
-            await self._message.ack_sync(timeout=REQUEST_SECONDS)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        await self.connection.ask(self._reply, b"+ACK")
 
     async def give_back(self, delay_seconds: float = 0.0) -> None:
         """Have it handed out again, to anyone. Raises what `acknowledge` does."""
-        try:
-            await self._message.nak(delay_seconds or None)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        delay = json.dumps({"delay": round(delay_seconds * 1e9)}) if delay_seconds else ""
+        await self.connection.send(self._reply, f"-NAK {delay}".strip().encode())
 
     async def keep(self) -> None:
-        """Say that we still work on it. Raises what `acknowledge` does."""
-        try:
-            await self._message.in_progress()
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        """Have the broker hear that we still work on it. Raises what `acknowledge` does."""
+        await self.connection.ask(self._reply, b"+WPI")
 
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """Hands out the messages of one consumer.
+    """Hands out the messages of one consumer. A cancellation loses none of them.
+
+    The library's own `fetch` waits for the whole batch once the first message has come, and forgets
+    what has come when it is cancelled.
 
     Attributes:
         name: Its name.
     """
 
     name: str
-    _subscription: JetStreamContext.PullSubscription
+    _connection: Connection
+    _stream: str
+    _inbox: str
+    _subscription: Subscription | None = field(default=None, init=False)
+    _arrived: list[Delivery] = field(default_factory=list, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _question: int = field(default=0, init=False)
+    _left: int = field(default=0, init=False)
+    """How many more messages the open question may bring; 0 when none is open."""
+    _status: str = field(default="", init=False)
+    _is_busy: bool = field(default=False, init=False)
 
     async def pull(self, most: int, *, seconds: float) -> list[Delivery]:
         """Wait for messages. Returns some, or none when there are none in time.
 
+        Args:
+            most: The most that are asked for at once. While none come, one at a time is.
+            seconds: How long to wait.
+
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        if not (self._arrived or self._left):
+            self._question += 1
+            self._status = ""
+            self._left = most if self._is_busy else 1
+            wait = min(seconds, BUSY_SECONDS) if self._is_busy else seconds
+            what = {"batch": self._left, "expires": round(wait * 1e9)}
+            await self._connection.send(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}",
+                json.dumps(what).encode(),
+                reply=f"{self._inbox}.{self._question}",
+            )
         try:
-            return [Delivery(each) for each in await self._subscription.fetch(most, seconds)]
+            async with asyncio.timeout(seconds + ANSWER_SECONDS):
+                while not self._arrived and self._left:
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
-            return []
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+            self._left = 0
+            raise BrokerAwayError("it does not answer in time") from None
+        self._is_busy = bool(self._arrived)
+        if not self._arrived and self._status not in _NO_MESSAGES:
+            raise BrokerAwayError(f"it has no leader now (status {self._status})")
+        return self._take()
+
+    async def open(self, client: Client) -> None:
+        """Listen. Raises the library's errors."""
+        self._subscription = await client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+
+    async def close(self) -> list[Delivery]:
+        """Ask for no more. Returns what came and was not fetched. Never raises."""
+        with suppress(Exception):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                if self._subscription is not None:
+                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+        return self._take()
+
+    def _take(self) -> list[Delivery]:
+        found, self._arrived = self._arrived, []
+        return found
+
+    async def _on_message(self, message: Msg) -> None:
+        if message.reply:
+            self._arrived.append(Delivery.of(self._connection, message))
+            self._left = max(0, self._left - 1)
+        elif message.subject == f"{self._inbox}.{self._question}":
+            self._status = (message.headers or {}).get("Status", "")
+            self._left = 0
+        self._news.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -158,14 +258,17 @@ class Connection:
     Args:
         settings: Where the broker is, and how rows are kept there.
         name: Says in the broker's own views who this is.
+        dead_letter_bytes: The size of the stream of dead letters.
 
     Attributes:
         settings: As given.
         name: As given.
+        dead_letter_bytes: As given.
     """
 
     settings: BrokerSettings
     name: str
+    dead_letter_bytes: int = DEAD_LETTER_BYTES
     _client: Client | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
 
@@ -228,8 +331,8 @@ class Connection:
         """Send what was written, and disconnect. Never raises."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(Exception):
-                await client.flush(1)
+            # It sends what was written. `flush` before it could hang, and once it is cancelled, the
+            # library's reader dies of the answer.
             await _close(client)
 
     async def prepare(self, products: Sequence[Product]) -> None:
@@ -252,6 +355,8 @@ class Connection:
             )
         try:
             await self._prepare_stream(rows_stream(self.settings))
+            await self._prepare_stream(shared_stream(self.settings))
+            await self._prepare_stream(letters_stream(self.settings, self.dead_letter_bytes))
             for product in products:
                 for plan in consumers(self.settings, product):
                     await self._prepare_consumer(plan)
@@ -263,9 +368,22 @@ class Connection:
             raise BrokerAwayError(_why(error)) from None
 
     async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        seconds: float,
+        stream: str | None = None,
     ) -> bool:
         """Have the broker keep a message.
+
+        Args:
+            subject: Its subject.
+            body: Its body.
+            headers: Its headers.
+            seconds: How long to wait for the answer.
+            stream: The stream that has to take it; that of the rows when None.
 
         Returns:
             Whether it had the message already.
@@ -278,7 +396,11 @@ class Connection:
         jetstream = self._connected().jetstream()
         try:
             answer = await jetstream.publish(
-                subject, body, timeout=seconds, stream=self.settings.stream, headers=dict(headers)
+                subject,
+                body,
+                timeout=seconds,
+                stream=self.settings.stream if stream is None else stream,
+                headers=dict(headers),
             )
         except TimeoutError:
             raise BrokerAwayError("it does not answer in time") from None
@@ -296,13 +418,51 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        client = self._connected()
+        consumer = Consumer(name, self, self.settings.stream, client.new_inbox())
         try:
-            found = (
-                await self._connected().jetstream().pull_subscribe_bind(name, self.settings.stream)
-            )
+            await consumer.open(client)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerAwayError(_why(error)) from None
-        return Consumer(name, found)
+        return consumer
+
+    async def send(self, subject: str, body: bytes, *, reply: str = "") -> None:
+        """Send a message and wait for nothing; while the connection is lost, it is sent later.
+
+        Raises:
+            BrokerAwayError: It can't be sent.
+        """
+        try:
+            await self._connected().publish(subject, body, reply)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def ask(self, subject: str, body: bytes) -> bytes:
+        """Send a message, and return the answer.
+
+        Raises:
+            BrokerAwayError: There is none in time.
+        """
+        try:
+            answer = await self._connected().request(subject, body, timeout=REQUEST_SECONDS)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+        return answer.data
+
+    async def listen(self, subject: str, heard: Callable[[bytes], object]) -> None:
+        """Have a function called with each message that is sent on a subject from now on.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+
+        async def on_message(message: Msg) -> None:
+            heard(message.data)
+
+        try:
+            await self._connected().subscribe(subject, cb=on_message)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
 
     def _why_not(self, error: Exception) -> Exception:
         """Return what the last attempt met in the background, or else the error itself."""
@@ -361,6 +521,9 @@ class Connection:
             max_age=plan.max_age_seconds,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             deny_purge=plan.is_queue,
+            max_msgs_per_subject=1 if plan.is_bucket else -1,
+            allow_rollup_hdrs=plan.is_bucket,
+            allow_msg_ttl=plan.is_bucket,
         )
         found = await self._ask("STREAM.INFO", plan.name)
         if found is None:
@@ -395,22 +558,123 @@ class Connection:
     def _manager(self) -> JetStreamContext:
         return self._connected().jetstream(timeout=REQUEST_SECONDS)
 
-    async def _ask(self, what: str, *names: str) -> dict[str, Any] | None:
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """Return the last message of a subject, from the stream's leader; None when there is none.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question = json.dumps({"last_by_subj": subject}).encode()
+        found = await self._ask("STREAM.MSG.GET", stream, body=question)
+        if found is None:
+            return None
+        message = found["message"]
+        about = await self._ask("STREAM.INFO", stream) or {}
+        # Both times are the broker's: no other machine's clock is compared with ours.
+        age = _moment(about["ts"]) - _moment(message["time"]) if "ts" in about else 0.0
+        return StoredMessage(message["seq"], _body(message), max(0.0, age))
+
+    async def message_at(
+        self, stream: str, sequence: int, *, or_later: bool = False
+    ) -> StoredMessage | None:
+        """Return a message of a stream, from its leader; None when there is none.
+
+        Args:
+            stream: The stream.
+            sequence: The message's sequence.
+            or_later: Whether the next one will do as well.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question: dict[str, object] = {"seq": sequence}
+        if or_later:
+            question["next_by_subj"] = ">"
+        found = await self._ask("STREAM.MSG.GET", stream, body=json.dumps(question).encode())
+        if found is None:
+            return None
+        message = found["message"]
+        return StoredMessage(message["seq"], _body(message), 0.0)
+
+    async def remove_message(self, stream: str, sequence: int) -> bool:
+        """Remove a message of a stream. Returns whether it was there; raises what `purge` does."""
+        question = json.dumps({"seq": sequence}).encode()
+        try:
+            found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
+        except BrokerAwayError:
+            # What the broker answers when the message is not there depends on where it had been.
+            if await self.message_at(stream, sequence) is not None:
+                raise
+            return False
+        return found is not None
+
+    async def purge(self, stream: str, *, keep: int) -> int:
+        """Remove the oldest messages of a stream.
+
+        Args:
+            stream: The stream.
+            keep: How many of the newest ones stay.
+
+        Returns:
+            How many were removed, by this call and no other one.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question = json.dumps({"keep": keep}).encode()
+        found = await self._ask("STREAM.PURGE", stream, body=question)
+        return 0 if found is None else int(found["purged"])
+
+    async def stream_state(self, stream: str, *, subjects: str = "") -> StreamState | None:
+        """Return what a stream has, or None when there is no such stream.
+
+        Args:
+            stream: The stream.
+            subjects: Have the messages of these counted by subject.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        question = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
+        found = await self._ask("STREAM.INFO", stream, body=question)
+        if found is None:
+            return None
+        state = found["state"]
+        return StreamState(
+            state["messages"],
+            state["bytes"],
+            state["first_seq"],
+            state["last_seq"],
+            state.get("subjects") or {},
+        )
+
+    async def _ask(self, what: str, *names: str, body: bytes = b"") -> dict[str, Any] | None:
         """Return what the broker says of a stream or a consumer; None when there is none.
 
         Asked directly, because the library's own classes leave out what they do not know.
         """
         subject = ".".join(("$JS.API", what, *names))
         try:
-            answer = await self._connected().request(subject, timeout=REQUEST_SECONDS)
+            answer = await self._connected().request(subject, body, timeout=REQUEST_SECONDS)
         except nats.errors.NoRespondersError:
             raise BrokerAwayError("it has no JetStream, or no leader now") from None
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
         found: dict[str, Any] = json.loads(answer.data)
-        if error := found.get("error"):
-            if error.get("code") == _NOT_FOUND:
+        if refusal := found.get("error"):
+            if refusal.get("code") == _NOT_FOUND:
                 return None
-            raise BrokerAwayError(str(error.get("description")))
+            raise BrokerAwayError(str(refusal.get("description")))
         return found
+
+
+def _moment(text: str) -> float:
+    """Return one of the broker's times in seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _body(message: Mapping[str, Any]) -> bytes:
+    return base64.b64decode(message.get("data") or "")
 
 
 async def _close(client: Client) -> None:

@@ -35,11 +35,14 @@ HEADER_BYTES: Final = 4096
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which the broker recognises a message that it has already."""
 
+_DEATHS: Final = "Relay-Deaths"
+
 _LATEST_SECONDS: Final = 1e12
 """Later than any time that makes sense, in seconds since 1970; not infinite, as no bound may be."""
 
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
-_PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
+"""The products' names in subjects and headers."""
 
 
 class NotAPacketError(ValueError):
@@ -64,6 +67,7 @@ class Packet:
         kind: Their kind.
         rows: The rows, one or more.
         accepted_at: When the gateway took them, in seconds since 1970.
+        deaths: How often workers died, perhaps of these rows, before this packet was made.
     """
 
     id: str
@@ -72,6 +76,7 @@ class Packet:
     kind: RowKind
     rows: tuple[Row, ...]
     accepted_at: float
+    deaths: int = 0
 
     def body(self) -> bytes:
         """Return the body of its message."""
@@ -81,21 +86,24 @@ class Packet:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of its message."""
-        return {
+        found = {
             MESSAGE_ID: self.id,
             "Relay-Version": VERSION,
-            "Relay-Product": _PRODUCTS[self.product],
+            "Relay-Product": PRODUCTS[self.product],
             "Relay-Kind": self.kind.value,
             "Relay-Model": quote(self.model_id, safe=""),
             "Relay-Rows": str(len(self.rows)),
             "Relay-Accepted-At": f"{self.accepted_at:.3f}",
         }
+        if self.deaths:
+            found[_DEATHS] = str(self.deaths)
+        return found
 
     def subject(self, stream: str) -> str:
         """Return the subject of its message, for a stream of that name."""
         token = model_token(self.model_id)
         bucket = int(token, 16) % BUCKETS
-        return f"{stream}.{_PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
+        return f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
 
 
 def model_token(model_id: str) -> str:
@@ -108,7 +116,7 @@ def filters(stream: str, product: Product) -> dict[str, str]:
 
     Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
     """
-    name = _PRODUCTS[product]
+    name = PRODUCTS[product]
     found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.*" for bucket in range(BUCKETS)}
     return {**found, f"{name}-gt": f"{stream}.{name}.gt.*.*"}
 
@@ -142,11 +150,12 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
     if headers.get("Relay-Version") != VERSION:
         raise NotAPacketError(f"its version is {headers.get('Relay-Version')!r}, not {VERSION}")
     try:
-        product = next(each for each, name in _PRODUCTS.items() if name == headers["Relay-Product"])
+        product = next(each for each, name in PRODUCTS.items() if name == headers["Relay-Product"])
         kind = RowKind(headers["Relay-Kind"])
         model_id = unquote(headers["Relay-Model"], errors="strict")
         accepted_at = float(headers["Relay-Accepted-At"])
         count = int(headers["Relay-Rows"])
+        deaths = max(0, int(headers.get(_DEATHS, "0")))
         name = headers[MESSAGE_ID]
         found = msgspec.msgpack.decode(body, type=list[_PacketRow])
     except (
@@ -173,4 +182,4 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
         )
         for each in found
     )
-    return Packet(name, product, model_id, kind, rows, accepted_at)
+    return Packet(name, product, model_id, kind, rows, accepted_at, deaths)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DUPLICATE_WINDOW_SECONDS: Final = 300.0
 """How long the broker recognises a repeated message: far longer than a gateway repeats one."""
 
+SHARED_BYTES: Final = 16 * 1024 * 1024
+"""The size of what the workers share: an entry of 200 bytes for each packet that came again."""
+
 FOREVER: Final = -1
 """How often a packet is handed out: until it is acknowledged. A bound would hide it, not end it."""
 
@@ -31,6 +34,7 @@ class StreamPlan:
         replicas: The servers that keep each message.
         max_bytes: The most bytes; more is refused.
         max_age_seconds: How long messages are kept; 0 for ever.
+        is_bucket: Whether it has the last value of each key, as a key-value bucket.
     """
 
     name: str
@@ -39,6 +43,7 @@ class StreamPlan:
     replicas: int
     max_bytes: int
     max_age_seconds: float
+    is_bucket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,38 @@ def rows_stream(settings: BrokerSettings) -> StreamPlan:
         replicas=settings.replicas,
         max_bytes=settings.bytes,
         max_age_seconds=settings.max_age_seconds,
+    )
+
+
+def shared_stream(settings: BrokerSettings) -> StreamPlan:
+    """Return the plan of the key-value bucket that the workers share."""
+    bucket = shared_bucket(settings)
+    return StreamPlan(
+        name=f"KV_{bucket}",
+        subjects=(f"$KV.{bucket}.>",),
+        is_queue=False,
+        replicas=settings.replicas,
+        max_bytes=SHARED_BYTES,
+        max_age_seconds=0.0,
+        is_bucket=True,
+    )
+
+
+def shared_bucket(settings: BrokerSettings) -> str:
+    """Return the name of the key-value bucket that the workers share."""
+    return f"{settings.stream}_SHARED"
+
+
+def letters_stream(settings: BrokerSettings, max_bytes: int) -> StreamPlan:
+    """Return the plan of the stream in which dead letters are."""
+    name = f"{settings.stream}_DEAD"
+    return StreamPlan(
+        name=name,
+        subjects=(f"{name}.>",),
+        is_queue=False,
+        replicas=settings.replicas,
+        max_bytes=max_bytes,
+        max_age_seconds=0.0,
     )
 
 

@@ -260,6 +260,11 @@ class DurableBuffer(Protocol):
         ...
 
     @property
+    def keeper(self) -> str:
+        """What keeps them, in two words. Any thread."""
+        ...
+
+    @property
     def closing_seconds(self) -> float:
         """How long `close` usually takes to keep all it can. Any thread."""
         ...
@@ -364,6 +369,7 @@ class NothingKept:
     """Stands in for `DurableBuffer`, `DeliveryJournal` and `BufferStatus` where no disk is used."""
 
     kept = 0
+    keeper = "the spool"
     closing_seconds = 0.0
     asks_for_owner = False
     trouble: str | None = None

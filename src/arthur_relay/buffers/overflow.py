@@ -90,6 +90,11 @@ class OverflowBuffer:
         self._spool.commit()
 
     @property
+    def keeper(self) -> str:
+        """What keeps them, in two words."""
+        return self._spool.keeper
+
+    @property
     def closing_seconds(self) -> float:
         """How long it takes to move the rows in memory to the disk."""
         return self._memory.size / MOVED_BYTES_PER_SECOND

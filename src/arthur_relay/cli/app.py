@@ -288,7 +288,8 @@ def list_dead_letters(
 
     Spans for Arthur Engine are listed with their names and kinds.
 
-    They are those of ARTHUR_RELAY_SPOOL_DIR, else those of ARTHUR_RELAY_DEAD_LETTER_FILE.
+    They are those of ARTHUR_RELAY_SPOOL_DIR and ARTHUR_RELAY_DEAD_LETTER_FILE, and those of the
+    fleet whose broker is at ARTHUR_RELAY_BROKER_URL.
     """
     from arthur_relay.cli.dead_letters import run_list  # noqa: PLC0415 - each command loads its own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import typer
 
+from arthur_relay.broker.settings import BROKER_PREFIX
 from arthur_relay.cli import fail
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
@@ -16,14 +18,15 @@ from arthur_relay.cli.questions import may_read_spans
 from arthur_relay.cli.target import (
     READING_ROLES,
     Target,
+    broker_of_environment,
     other_product,
     settings_of_environment,
 )
 from arthur_relay.cli.top_view import products_of
 from arthur_relay.cli.wide_table import print_wide_table
-from arthur_relay.credentials import socket_path
-from arthur_relay.dead_letters import DeadLetter, LetterKey, identity
-from arthur_relay.dead_letters.stores import AllStores, open_stores
+from arthur_relay.credentials import means_both, socket_path
+from arthur_relay.dead_letters import DeadLetter, KeptLetters, LetterKey, identity
+from arthur_relay.dead_letters.stores import AllStores, open_files, open_stores
 from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RowKind
@@ -142,10 +145,32 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
         print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
-    target = Target.of_environment(settings) if letters else None
-    if target is None:
+    if not letters:
         print("0 dead letters would be sent" if dry_run else "nothing to send")
         return
+    left = 0
+    if kept.has_both_products and means_both(os.environ):
+        for product in dict.fromkeys(product_of_row(letter.body) for _, letter in letters):
+            target = Target.of_environment(settings, product)
+            own = [pair for pair in letters if product_of_row(pair[1].body) is product]
+            left += _replay(kept, own, target, settings, dry_run=dry_run, adopt=adopt)
+    else:
+        target = Target.of_environment(settings)
+        left = _replay(kept, letters, target, settings, dry_run=dry_run, adopt=adopt)
+    if left:
+        raise typer.Exit(1)
+
+
+def _replay(
+    kept: AllStores,
+    letters: Kept,
+    target: Target,
+    settings: RelaySettings,
+    *,
+    dry_run: bool,
+    adopt: bool,
+) -> int:
+    """Send letters to one Arthur. Returns how many it did not take."""
     letters = _of_product(letters, target)
     if not adopt and letters:
         letters = _ours(letters, target)
@@ -153,7 +178,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         letters = _without_duplicates(letters, target, settings)
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
-        return
+        return 0
     with _errors_reported():
         kept.take_back()
         # Letters that came out of quarantined files have new keys now.
@@ -164,8 +189,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
         kept.remove(taken)
     left = len(letters) - len(taken)
     print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
-    if left:
-        raise typer.Exit(1)
+    return left
 
 
 def _send(letters: Kept, target: Target, settings: RelaySettings) -> set[LetterKey]:
@@ -273,14 +297,26 @@ def run_purge(*, reason: str | None) -> None:
 
 
 def _all_stores(settings: RelaySettings) -> AllStores:
-    """Return the stores that outlive the applications: the spool's and the file."""
-    if settings.spool_dir is None and settings.dead_letter_file is None:
+    """Return the stores that outlive the applications: the broker's, the spool's and the file."""
+    broker = broker_of_environment(settings)
+    if broker is None and settings.spool_dir is None and settings.dead_letter_file is None:
         fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
-            " to what the applications have."
+            f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker."
         )
-    stores = open_stores(settings, with_damaged=True)
-    return AllStores(stores if settings.spool_dir is not None else stores[1:])
+    stores: list[KeptLetters] = []
+    if broker is not None:
+        try:
+            # Its client may be missing.
+            from arthur_relay.broker.kept_letters import BrokerLetters  # noqa: PLC0415 - see above
+        except ConfigurationError as error:
+            fail(str(error))
+        stores.append(BrokerLetters(broker))
+    if settings.spool_dir is not None:
+        stores += open_stores(settings, with_damaged=True)
+    else:
+        stores += open_files(settings, with_damaged=True)
+    return AllStores(stores, has_both_products=broker is not None)
 
 
 def _matching(kept: AllStores, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
@@ -293,3 +329,5 @@ def _errors_reported() -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         fail(f"The dead letters can't be used: {error}.")
+    except ConfigurationError as error:
+        fail(str(error))

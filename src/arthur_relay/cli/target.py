@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.cli import fail
 from arthur_relay.credentials import (
     ENGINE_KEY,
@@ -57,10 +58,13 @@ class Target:
     credentials: Credentials
 
     @classmethod
-    def of_environment(cls, settings: RelaySettings) -> Target:
+    def of_environment(cls, settings: RelaySettings, product: Product | None = None) -> Target:
         """Return the Arthur of the environment.
 
-        In the environment of a daemon for both products, the spool's directory says which is meant.
+        Args:
+            settings: The settings of the environment.
+            product: Which one is meant in the environment of a daemon for both; if None, the
+                spool's directory says it.
 
         Raises:
             typer.Exit: The environment does not say; the reason is printed.
@@ -68,7 +72,7 @@ class Target:
         insecure = settings.allow_insecure
         try:
             if means_both(os.environ):
-                if settings.spool_dir is None or settings.spool_dir.name != ENGINE_DIRECTORY:
+                if (product or _product_of(settings)) is Product.SCOPE:
                     return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))
                 found = resolve_engine_credentials(allow_insecure=insecure, key_variable=ENGINE_KEY)
                 return cls(Product.ENGINE, found)
@@ -95,6 +99,29 @@ class Target:
             settings = settings.for_engine()
             return Relay(EngineDestination.of(self.credentials, settings), settings=settings)
         return Relay(ScopeDestination.of(self.credentials, settings), settings=settings)
+
+
+def _product_of(settings: RelaySettings) -> Product:
+    """Return which product's spool the settings name."""
+    directory = settings.spool_dir
+    is_engine = directory is not None and directory.name == ENGINE_DIRECTORY
+    return Product.ENGINE if is_engine else Product.SCOPE
+
+
+def broker_of_environment(settings: RelaySettings) -> BrokerSettings | None:
+    """Return the settings of the fleet's broker; None where the environment has none.
+
+    Raises:
+        typer.Exit: They are not valid; the reason is printed.
+    """
+    try:
+        broker = BrokerSettings()
+        if broker.url is None:
+            return None
+        broker.check(allow_insecure=settings.allow_insecure)
+    except ConfigurationError as error:
+        fail(str(error))
+    return broker
 
 
 def other_product(product: Product, target: Target) -> str:

@@ -6,6 +6,7 @@ Each label has a bounded number of values: 101 models, a few dozen reasons.
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class DaemonCollector(Collector):
         yield from self._rows()
         yield from self._queue()
         yield from self._delivery()
+        yield from self._broker()
         yield from self._dead_letters()
         yield from self._intake()
         yield from self._daemon()
@@ -104,6 +106,26 @@ class DaemonCollector(Collector):
             "How long the oldest row has waited; 0 when none waits.",
             queue.oldest_age_seconds,
         )
+
+    def _broker(self) -> Iterator[Metric]:
+        counts = self._state.station.broker_counts()
+        if counts is None:
+            return
+        yield _gauge("broker_in_hand_packets", "Packets that this worker has.", counts.packets)
+        yield _counter(
+            "broker_redelivered_rows",
+            "Rows that the broker had handed out before, to this worker or another one.",
+            (),
+            {(): counts.redelivered_rows},
+        )
+        yield _counter(
+            "broker_ack_errors",
+            "Acknowledgements that the broker did not confirm; they are repeated.",
+            (),
+            {(): counts.failed_acknowledgements},
+        )
+        held = self._state.pipeline.sender.breaker.held(time.monotonic()) > 0
+        yield _gauge("broker_held", "1 while Arthur asked for no requests.", int(held))
 
     def _delivery(self) -> Iterator[Metric]:
         state = self._state

@@ -84,7 +84,7 @@ class ProductService:
                 host=StandingHost(),
                 by_model=ModelLedger(),
                 context=copy_context(),
-                storage=station.storage(self._destination),
+                storage=station.storage(relay, self._destination),
             )
         self.state = DaemonState(
             current,

@@ -297,11 +297,11 @@ class Daemon:
         for state, of_product in self._named_states():
             totals = state.pipeline.ledger.totals()
             logger.info(
-                "stopped: %d rows%s were delivered, %d rejected, %d stay in the spool",
+                "stopped: %d rows%s were delivered, %d rejected, %s",
                 totals.delivered,
                 of_product,
                 totals.rejected,
-                totals.pending,
+                state.station.describe_rest(totals),
             )
         return 1 if forced else 0
 

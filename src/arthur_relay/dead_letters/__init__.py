@@ -143,69 +143,160 @@ LetterKey = int
 """Identifies a letter as long as its store keeps it."""
 
 
-class DeadLetterStore(Protocol):
+class KeptLetters(Protocol):
+    """Letters that are kept somewhere. Any thread."""
+
+    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
+        """Yield the letters, oldest first.
+
+        Raises:
+            OSError: They can't be read or written.
+            sqlite3.Error: The same.
+        """
+        ...
+
+    def count(self) -> Mapping[str, int]:
+        """Return how many letters are kept, by reason; raises what `letters` does."""
+        ...
+
+    def remove(self, keys: Collection[LetterKey]) -> int:
+        """Remove letters; returns how many were still there. Raises what `letters` does."""
+        ...
+
+
+class DeadLetterStore(KeptLetters, Protocol):
     """Keeps letters up to a size, and evicts the oldest. Any thread."""
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
         """Keep letters; returns how many older ones were evicted and are lost.
 
+        Raises what `letters` does.
+        """
+        ...
+
+
+class LetterWriter(Protocol):
+    """Makes letters safe, at once or in the background. Worker's thread, but for what is said."""
+
+    @property
+    def evicted(self) -> int:
+        """The number of letters that are lost, for want of room. Any thread."""
+        ...
+
+    def add(self, letter: DeadLetter, of: object | None) -> None:
+        """Add a letter. Never raises.
+
+        Args:
+            letter: The letter.
+            of: Returned by `commit` once the letter is safe.
+        """
+        ...
+
+    def commit(self) -> list[object]:
+        """Return the `of` of each letter that has become safe, if one was given. Never raises."""
+        ...
+
+    def count(self) -> Mapping[str, int] | None:
+        """Return how many letters are kept, by reason; None while it is not known. Any thread.
+
         Raises:
-            OSError: They can't be written.
+            OSError: They can't be read.
             sqlite3.Error: The same.
         """
         ...
 
-    def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
-        """Yield the letters, oldest first; raises what `add` does."""
-        ...
+
+class StoreWriter:
+    """Writes letters to a store. See `LetterWriter` for each method.
+
+    Args:
+        store: The store.
+        logs_evictions: Whether it matters to people what the store evicts.
+
+    Attributes:
+        evicted: As the protocol says.
+    """
+
+    def __init__(self, store: DeadLetterStore, *, logs_evictions: bool) -> None:
+        self._store = store
+        self._logs_evictions = logs_evictions
+        self._unwritten: list[_Entry] = []
+        self._once = LogOnce()
+        self.evicted = 0
+
+    def add(self, letter: DeadLetter, of: object | None) -> None:
+        """Add a letter; `commit` writes it."""
+        self._unwritten.append((letter, of))
+
+    def commit(self) -> list[object]:
+        """Write all added letters; those that can't be written wait, up to `UNWRITTEN_BYTES`."""
+        entries = self._unwritten
+        if not entries:
+            return []
+        try:
+            evicted = self._store.add([letter for letter, _ in entries])
+        except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
+            self.evicted += _cut(entries, UNWRITTEN_BYTES)
+            log_unwritten(self._once, _why(error))
+            return []
+        safe = [of for _, of in entries if of is not None]
+        entries.clear()
+        self._once.reset("unwritten")
+        self.evicted += evicted
+        if evicted and self._logs_evictions:
+            log_evicted(self._once)
+        return safe
 
     def count(self) -> Mapping[str, int]:
-        """Return how many letters are kept, by reason; raises what `add` does."""
-        ...
-
-    def remove(self, keys: Collection[LetterKey]) -> int:
-        """Remove letters; returns how many were still there. Raises what `add` does."""
-        ...
+        """Return how many letters the store keeps, by reason."""
+        return self._store.count()
 
 
 class DeadLetters:
-    """Collects letters, and writes them to the stores once per turn of the worker.
+    """Collects letters, and has them made safe once per turn of the worker.
 
     `letters` and `count` are for any thread, everything else for the worker's.
 
     Args:
-        stores: Where letters are kept; `letters` and `count` read the first one.
+        stores: Where letters are kept; `letters` reads the first one.
+        first: Makes letters safe before any store does; its word counts then.
         on_dead_letter: Called with each letter, on the worker's thread.
 
     Attributes:
         added: The number of added letters, by reason; `BoundedReasons` bounds the reasons.
-        evicted: The number of letters that the first store evicted because it was full.
     """
 
     def __init__(
         self,
         stores: Sequence[DeadLetterStore],
         *,
+        first: LetterWriter | None = None,
         on_dead_letter: Callable[[DeadLetter], object] | None = None,
     ) -> None:
         self._stores = tuple(stores)
+        self._writers: list[LetterWriter] = [] if first is None else [first]
+        for store in stores:
+            self._writers.append(StoreWriter(store, logs_evictions=not self._writers))
         self._on_dead_letter = on_dead_letter
         self.added: Counter[str] = Counter()
         self._reasons = BoundedReasons()
-        self._unwritten: dict[DeadLetterStore, list[_Entry]] = {store: [] for store in stores}
         self._once = LogOnce()
-        self.evicted = 0
+
+    @property
+    def evicted(self) -> int:
+        """The number of letters that are lost, because where they are kept first was full."""
+        return self._writers[0].evicted if self._writers else 0
 
     def add(self, letter: DeadLetter, of: object | None = None) -> None:
-        """Add a letter; `commit` writes it. Never raises.
+        """Add a letter; `commit` has it written. Never raises.
 
         Args:
             letter: The letter.
-            of: Returned by `commit` once the letter is written.
+            of: Returned by `commit` once the letter is safe.
         """
         self.added[self._reasons.bound(letter.reason)] += 1
-        for entries in self._unwritten.values():
-            entries.append((letter, of))
+        for writer in self._writers:
+            writer.add(letter, of)
         if self._on_dead_letter is not None:
             try:
                 self._on_dead_letter(letter)
@@ -215,40 +306,14 @@ class DeadLetters:
                     logger.warning("arthur-relay: on_dead_letter raised %s", type(error).__name__)
 
     def commit(self) -> list[object]:
-        """Write all added letters to the stores.
-
-        Never raises: letters that can't be written wait, up to `UNWRITTEN_BYTES`.
+        """Have all added letters written. Never raises.
 
         Returns:
-            The `of` of each letter that is now in the first store, where one was given.
+            The `of` of each letter that has become safe where it is kept first, and where one was
+            given.
         """
-        safe: list[object] = []
-        for store, entries in self._unwritten.items():
-            if not entries:
-                continue
-            is_first = store is self._stores[0]
-            try:
-                evicted = store.add([letter for letter, _ in entries])
-            except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
-                lost = _cut(entries, UNWRITTEN_BYTES)
-                self.evicted += lost if is_first else 0
-                if self._once.is_first("unwritten"):
-                    logger.warning("arthur-relay: dead letters can't be written (%s)", _why(error))
-            else:
-                if is_first:
-                    safe += [of for _, of in entries if of is not None]
-                entries.clear()
-                self._once.reset("unwritten")
-                self._count_evicted(evicted if is_first else 0)
-        return safe
-
-    def _count_evicted(self, letters: int) -> None:
-        self.evicted += letters
-        if letters and self._once.is_first("evicted"):
-            logger.warning(
-                "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
-                " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
-            )
+        found = [writer.commit() for writer in self._writers]
+        return found[0] if found else []
 
     def letters(self) -> list[DeadLetter]:
         """Return the letters of the first store, oldest first.
@@ -259,9 +324,27 @@ class DeadLetters:
         """
         return [letter for _, letter in self._stores[0].letters()] if self._stores else []
 
-    def count(self) -> Mapping[str, int]:
-        """Return how many letters it keeps, by reason; raises what `letters` does."""
-        return self._stores[0].count() if self._stores else {}
+    def count(self) -> Mapping[str, int] | None:
+        """Return how many letters are kept, by reason; None while it is not known.
+
+        Raises what `letters` does.
+        """
+        return self._writers[0].count() if self._writers else {}
+
+
+def log_unwritten(once: LogOnce, why: str) -> None:
+    """Log the first time in a row that letters can't be written; a success resets `unwritten`."""
+    if once.is_first("unwritten"):
+        logger.warning("arthur-relay: dead letters can't be written (%s)", why)
+
+
+def log_evicted(once: LogOnce) -> None:
+    """Log the first time that letters are lost for want of room."""
+    if once.is_first("evicted"):
+        logger.warning(
+            "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
+            " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
+        )
 
 
 def _why(error: Exception) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from arthur_relay.dead_letters import DeadLetter, DeadLetters, DeadLetterStore, LetterKey, identity
+from arthur_relay.dead_letters import (
+    DeadLetter,
+    DeadLetters,
+    DeadLetterStore,
+    KeptLetters,
+    LetterKey,
+    identity,
+)
 from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.memory import MemoryStore
 
@@ -36,15 +43,20 @@ def open_stores(settings: RelaySettings, *, with_damaged: bool = False) -> list[
         from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see above
 
         stores.append(SqliteStore(settings.spool_dir, max_bytes=settings.dead_letter_bytes))
-    if settings.dead_letter_file is not None:
-        stores.append(
-            JsonLinesStore(
-                settings.dead_letter_file,
-                max_bytes=settings.dead_letter_bytes,
-                with_damaged=with_damaged,
-            )
-        )
-    return stores
+    return [*stores, *open_files(settings, with_damaged=with_damaged)]
+
+
+def open_files(settings: RelaySettings, *, with_damaged: bool = False) -> list[DeadLetterStore]:
+    """Return the file that letters are kept in beside any other store, if there is one.
+
+    Args:
+        settings: The settings of the stores.
+        with_damaged: Whether it also yields letters that can't be read.
+    """
+    path, most = settings.dead_letter_file, settings.dead_letter_bytes
+    if path is None:
+        return []
+    return [JsonLinesStore(path, max_bytes=most, with_damaged=with_damaged)]
 
 
 class AllStores:
@@ -54,11 +66,16 @@ class AllStores:
 
     Args:
         stores: Where letters are kept.
+        has_both_products: Whether letters for both of Arthur's products may be among them.
+
+    Attributes:
+        has_both_products: As given.
     """
 
-    def __init__(self, stores: Sequence[DeadLetterStore]) -> None:
+    def __init__(self, stores: Sequence[KeptLetters], *, has_both_products: bool = False) -> None:
         from arthur_relay.dead_letters.sqlite import SqliteStore  # noqa: PLC0415 - see `open_stores`
 
+        self.has_both_products = has_both_products
         self._stores = tuple(stores)
         self._databases: list[SqliteStore] = [
             store for store in stores if isinstance(store, SqliteStore)

@@ -415,8 +415,9 @@ class Pipeline:
                 )
             if totals.pending:
                 logger.warning(
-                    "arthur-relay: %d inferences stay in the spool for a later start",
+                    "arthur-relay: %d inferences stay in %s for a later start",
                     totals.pending,
+                    buffer.durable.keeper,
                 )
 
     def stop_accepting(self) -> bool:

@@ -64,6 +64,7 @@ class Spool:
     """
 
     is_durable = True
+    keeper = "the spool"
     closing_seconds = 0.0
 
     def __init__(

@@ -6,15 +6,17 @@ them, and a `worker` delivers what the broker has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.daemon.configuration import ProductConfiguration
     from arthur_relay.destinations import Destination
     from arthur_relay.row import Row
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.composition import Storage
     from arthur_relay.worker.ingest import IngestRefusal
     from arthur_relay.worker.pipeline import Pipeline
@@ -36,11 +38,27 @@ class HandsOver(Protocol):
         ...
 
 
+class BrokerCounts(NamedTuple):
+    """What a worker counts of its work with the broker."""
+
+    packets: int
+    """Packets in hand."""
+    redelivered_rows: int
+    """Rows that the broker has handed out before."""
+    failed_acknowledgements: int
+    """How often it was not known whether the broker has forgotten a packet."""
+
+
 class Station(Protocol):
     """What a role does with the rows of one product."""
 
-    def storage(self, destination: Destination) -> Storage:
-        """Return where the pipeline's rows are."""
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
+        """Return where the pipeline's rows are.
+
+        Args:
+            settings: The pipeline's settings.
+            destination: Where its rows go.
+        """
         ...
 
     def handover(self, pipeline: Pipeline) -> HandsOver | None:
@@ -52,6 +70,14 @@ class Station(Protocol):
 
         An outage of Arthur does not matter.
         """
+        ...
+
+    def describe_rest(self, totals: Totals) -> str:
+        """Return in a few words where the rows are, at the end, that are not settled."""
+        ...
+
+    def broker_counts(self) -> BrokerCounts | None:
+        """Return the counts of a worker; None for other roles. Any thread."""
         ...
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:

@@ -19,9 +19,11 @@ from arthur_relay.worker.composition import Storage
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 TROUBLE_SECONDS = 5.0
@@ -61,9 +63,9 @@ class GatewayStation:
     configuration: ProductConfiguration
     publisher: Publisher
 
-    def storage(self, destination: Destination) -> Storage:
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return memory, which stays empty."""
-        return Storage.of(self.configuration.relay, destination)
+        return Storage.of(settings, destination)
 
     def handover(self, pipeline: Pipeline) -> Publisher:  # noqa: ARG002 - the protocol's
         """Return what publishes rows."""
@@ -77,6 +79,13 @@ class GatewayStation:
         if failed is not None and failed < TROUBLE_SECONDS:
             return False, "The broker can't keep rows; they are put off until it can."
         return True, "The broker takes rows."
+
+    def describe_rest(self, totals: Totals) -> str:  # noqa: ARG002 - the protocol's
+        """Return where the rows are that are not settled."""
+        return "all that was taken is in the broker"
+
+    def broker_counts(self) -> None:
+        """Return None: it is no worker."""
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:  # noqa: ARG002 - the protocol's
         """Do nothing more: all that was taken is in the broker."""
@@ -105,7 +114,11 @@ async def open_link(configuration: Configuration, role: str, stack: AsyncExitSta
 
 def new_link(settings: BrokerSettings, configuration: Configuration, role: str) -> Link:
     """Return a link to the broker that has not been opened."""
-    connection = Connection(settings, f"arthur-relay {role} on {socket.gethostname()}")
+    connection = Connection(
+        settings,
+        f"arthur-relay {role} on {socket.gethostname()}",
+        configuration.relay.dead_letter_bytes,
+    )
     return Link(connection, [each.product for each in configuration.products])
 
 

@@ -19,8 +19,10 @@ from arthur_relay.worker.ingest import IngestRefusal
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 TROUBLE_SECONDS = 5.0
@@ -69,9 +71,9 @@ class HostStation:
 
     configuration: ProductConfiguration
 
-    def storage(self, destination: Destination) -> Storage:
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return the spool."""
-        return Storage.of(self.configuration.relay, destination)
+        return Storage.of(settings, destination)
 
     def handover(self, pipeline: Pipeline) -> Handover:
         """Return what hands rows to the pipeline."""
@@ -97,6 +99,13 @@ class HostStation:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."
         return True, "The spool takes rows."
+
+    def describe_rest(self, totals: Totals) -> str:
+        """Return where the rows are that are not settled."""
+        return f"{totals.pending} stay in the spool"
+
+    def broker_counts(self) -> None:
+        """Return None: it is no worker."""
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
         """Deliver what waits, as far as there is time; what is left stays in the spool."""

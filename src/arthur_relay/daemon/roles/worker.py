@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.inbox import Inbox
+from arthur_relay.broker.letters import LetterOutbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
+from arthur_relay.daemon.roles import BrokerCounts
 from arthur_relay.daemon.roles.gateway import broker_of, open_link
-from arthur_relay.daemon.roles.host import end_requests
-from arthur_relay.dead_letters.stores import open_dead_letters
+from arthur_relay.daemon.roles.host import LAST_SECONDS, LAST_SHARE, end_requests
+from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.dead_letters.stores import open_files
 from arthur_relay.worker.composition import Storage
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.accounting import Totals
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.destinations import Destination
+    from arthur_relay.settings import RelaySettings
     from arthur_relay.worker.pipeline import Pipeline
 
 
@@ -46,8 +53,14 @@ class FleetWorker:
         """Return what it does with the rows of a product."""
         settings = broker_of(self.configuration)
         inbox = Inbox(max_bytes=settings.ahead_bytes)
+        letters = LetterOutbox(
+            settings=settings,
+            product=configuration.product,
+            max_bytes=self.configuration.relay.dead_letter_bytes,
+        )
         open_own = partial(_link, self.configuration, configuration)
-        return WorkerStation(configuration, inbox, Puller(inbox=inbox, open_link=open_own))
+        puller = Puller(inbox=inbox, settings=settings, open_link=open_own, letters=letters)
+        return WorkerStation(configuration, inbox, puller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +71,12 @@ class WorkerStation:
     inbox: Inbox
     puller: Puller
 
-    def storage(self, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
-        """Return the inbox, which the puller fills."""
-        return Storage(
-            self.inbox.as_buffer(), open_dead_letters(self.configuration.relay), self.puller
+    def storage(self, settings: RelaySettings, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
+        """Return the inbox, which the puller fills, and dead letters in the broker."""
+        letters = DeadLetters(
+            open_files(settings), first=self.puller.letters, on_dead_letter=settings.on_dead_letter
         )
+        return Storage(self.inbox.as_buffer(), letters, self.puller)
 
     def handover(self, pipeline: Pipeline) -> HandsOver | None:  # noqa: ARG002 - the protocol's
         """Return None: rows come from the broker."""
@@ -76,14 +90,44 @@ class WorkerStation:
             return False, f"{trouble[0].upper()}{trouble[1:]}; no rows can be fetched."
         return True, "The broker hands out rows."
 
+    def describe_rest(self, totals: Totals) -> str:
+        """Return where the rows are that are not settled."""
+        return f"{totals.returned + totals.pending} went back to the broker"
+
+    def broker_counts(self) -> BrokerCounts:
+        """Return the puller's counts."""
+        puller = self.puller
+        return BrokerCounts(puller.packets, puller.redelivered_rows, puller.failed_acknowledgements)
+
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
         """Give back what is not sent, and wait for the requests that are in flight."""
-        self.puller.stop()
-        await end_requests(pipeline, deadline)
-        pipeline.begin_shutdown()
+        await drain_worker(pipeline, self.puller, deadline)
+
+
+async def drain_worker(pipeline: Pipeline, puller: Puller, deadline: float) -> None:
+    """Give back what is not sent, wait for the requests that are in flight, and end the loop.
+
+    What is left then goes back as the loop ends; the last part of the time is for that.
+
+    Args:
+        pipeline: The pipeline.
+        puller: Its puller.
+        deadline: When to give up, on `time.monotonic()`'s scale.
+    """
+    puller.prepare_stop()
+    pipeline.call(puller.stop)
+    left = deadline - time.monotonic()
+    await end_requests(pipeline, deadline - min(LAST_SECONDS, left * LAST_SHARE))
+    pipeline.runtime.cancel()
+    await asyncio.to_thread(pipeline.runtime.join, max(0.0, deadline - time.monotonic()))
+    pipeline.begin_shutdown()
 
 
 def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
     """Return a link for the loop of a product's pipeline."""
-    connection = Connection(broker_of(configuration), f"arthur-relay worker for {product.product}")
+    connection = Connection(
+        broker_of(configuration),
+        f"arthur-relay worker for {product.product}",
+        configuration.relay.dead_letter_bytes,
+    )
     return Link(connection, [product.product])
