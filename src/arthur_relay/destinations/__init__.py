@@ -103,15 +103,6 @@ class ReducesRows(Protocol):
 
 
 @runtime_checkable
-class EncodesUnasked(Protocol):
-    """A row format whose rows can be made before the destination has answered for their model."""
-
-    def unasked_schema(self, model_id: str) -> Schema:
-        """Return a schema for a model that the destination was not asked for."""
-        ...
-
-
-@runtime_checkable
 class HasRowFormat(Protocol):
     """A destination with a row format of its own; any other gets Arthur Scope's rows."""
 

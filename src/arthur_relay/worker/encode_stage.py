@@ -145,7 +145,7 @@ class EncodeStage:
         for capture in captures:
             try:
                 if capture.model_id is not model_id:
-                    encoder = self._encoder(capture.model_id, group)
+                    encoder = self._encoder(capture.model_id)
                     model_id = capture.model_id
                 if isinstance(capture, CapturedRow):  # it was encoded before
                     rows.append(replace(capture.row, epoch=epoch))
@@ -157,11 +157,9 @@ class EncodeStage:
                 self._drop_unencodable(capture, epoch)
         self.admission.hold(rows)
 
-    def _encoder(self, model_id: str, group: TaskGroup) -> RowEncoder | None:
+    def _encoder(self, model_id: str) -> RowEncoder | None:
         """Return a model's encoder, or None while it is not known or older captures wait for it."""
-        if self.awaiting.holds(model_id):
-            return None
-        return self.schemas.encoder(model_id) or self.schemas.encoder_unasked(group, model_id)
+        return None if self.awaiting.holds(model_id) else self.schemas.encoder(model_id)
 
     def _await_schema(self, capture: Encodable, epoch: int, group: TaskGroup) -> None:
         """Keep a capture until its model is known, or refuse it when the model can't be."""

@@ -15,7 +15,6 @@ from arthur_relay.delivery.flow_control import FlowControl
 from arthur_relay.delivery.retry import URGENT_SECONDS, FullJitter
 from arthur_relay.destinations import (
     Destination,
-    EncodesUnasked,
     HasRowFormat,
     ReducesRows,
     RowEncoder,
@@ -211,21 +210,6 @@ class SchemaRegistry:
     def encoder(self, model_id: str) -> RowEncoder | None:
         """Return the model's encoder, or None when it is not known (yet)."""
         return self._encoders.get(model_id)
-
-    def encoder_unasked(self, group: TaskGroup, model_id: str) -> RowEncoder | None:
-        """Return an encoder for a model before Arthur has answered for it, and have Arthur asked.
-
-        Only with a spool, where rows are safe and captures are not; and where the format allows it.
-        None otherwise, and for a model that Arthur refused lately.
-        """
-        if self.settings.spool_dir is None or not isinstance(self._row_format, EncodesUnasked):
-            return None
-        if not model_id or self.refusal(model_id) is not None:
-            return None
-        self._learn(model_id, self._row_format.unasked_schema(model_id))
-        self._presumed.add(model_id)
-        self.load(group, model_id)
-        return self._encoders[model_id]
 
     def presumed_encoder(self, model_id: str) -> RowEncoder:
         """Return an encoder for a model that Arthur refuses, with the usual attributes.

@@ -35,7 +35,6 @@ from arthur_relay.destinations.engine.interpret import (
     is_engines,
 )
 from arthur_relay.destinations.engine.libraries import check_libraries
-from arthur_relay.destinations.engine.named_tasks import NamedTasks, is_made_unasked, with_task
 from arthur_relay.destinations.engine.rows import joined
 from arthur_relay.destinations.engine.task import Task, is_task_id
 from arthur_relay.destinations.http import (
@@ -123,8 +122,7 @@ class EngineDestination:
         self._retry_after_max = options.retry_after_max_seconds
         self._clock = clock
         self._service_version = service_version
-        self._row_format = EngineRowFormat(service_version=service_version)
-        self._tasks = NamedTasks()
+        self._row_format = EngineRowFormat()
         self._last_words = LastWords()
         self._http = HttpClient(credentials.url, verify_ssl=credentials.verify_ssl, options=options)
 
@@ -199,23 +197,13 @@ class EngineDestination:
         if task.task_id is not None:
             await self._check_task(task.task_id)
             return task
-        found = await self._find_task(task)
-        self._tasks.keep(found)
-        return found
-
-    async def _find_task(self, task: Task) -> Task:
-        """Return a task with its id, where the Engine has one of that name.
-
-        Raises:
-            RelayError: As `fetch_schema` does.
-        """
-        ids = await self._find_tasks(task.model_id)
+        ids = await self._find_tasks(model_id)
         if not ids:
             return task
         if len(ids) > 1:
             raise ModelError(
-                f"Arthur Engine has several tasks named {task.model_id!r}: give the id of the one"
-                f" that is meant ({', '.join(ids)}).",
+                f"Arthur Engine has several tasks named {model_id!r}: give the id of the one that"
+                f" is meant ({', '.join(ids)}).",
                 reason="several tasks of the name",
             )
         return replace(task, task_id=ids[0], service_name=None)
@@ -260,15 +248,7 @@ class EngineDestination:
         """Send a batch once. See `Destination.deliver`."""
         if batch.kind is RowKind.GROUND_TRUTH:
             return await self._annotate(batch)
-        try:
-            bodies = await self._bodies(batch)
-        except ModelError as error:
-            return refused(batch, error.reason, 404)
-        except RelayError as error:
-            return _in_vain(batch, error)
-        return await self._post(batch, b"".join(joined(bodies)))
-
-    async def _post(self, batch: Batch, body: bytes) -> Attempt:
+        body = b"".join(joined(row.body for row in batch.rows))
         try:
             answer = await self._send("POST", TRACES, headers=_PROTOBUF, content=body)
         except TransportError as error:
@@ -284,23 +264,6 @@ class EngineDestination:
             secrets=self._secrets,
             retry_after_seconds=self._retry_after(answer),
         )
-
-    async def _bodies(self, batch: Batch) -> list[bytes]:
-        """Return what is sent of the rows, with the task's id where they were made without asking.
-
-        Raises:
-            RelayError: As `fetch_schema` does.
-        """
-        name = batch.model_id
-        bodies = [row.body for row in batch.rows]
-        if is_task_id(name) or not any(is_made_unasked(body, name) for body in bodies):
-            return bodies
-        task = self._tasks.get(name)
-        if task is None:
-            named = Task.named(name, service_version=self._service_version)
-            task = await self._find_task(named)
-            self._tasks.keep(task)
-        return [with_task(body, task) for body in bodies]
 
     async def find_stored(self, batch: Batch) -> Attempt | None:
         """Ask which spans are there already. See `FindsStored`."""

@@ -161,11 +161,9 @@ class EngineRowFormat:
     Args:
         hiding: What spans hide beside the relay's own settings; by OpenInference's variables in
             the environment when None.
-        service_version: The version of the application, which spans name, or None.
     """
 
-    def __init__(self, hiding: Hiding | None = None, *, service_version: str | None = None) -> None:
-        self._service_version = service_version
+    def __init__(self, hiding: Hiding | None = None) -> None:
         self._hiding = Hiding.of(os.environ) if hiding is None else hiding
 
     def schema_to_text(self, schema: Task) -> str:
@@ -193,15 +191,8 @@ class EngineRowFormat:
         return Row(row.id, row.model_id, found.body, epoch=row.epoch, shrunk=row.shrunk)
 
     def usual_schema(self, model_id: str) -> Task:
-        """Return a task that the Engine refuses. See `RowFormat.usual_schema`."""
-        return self.unasked_schema(model_id)
-
-    def unasked_schema(self, model_id: str) -> Task:
-        """Return a task that the Engine was not asked for. See `EncodesUnasked`.
-
-        The destination puts the task's id into what it sends, once it knows one.
-        """
-        return Task.named(model_id, service_version=self._service_version)
+        """Return a task that the Engine was not asked for. See `RowFormat.usual_schema`."""
+        return Task.named(model_id)
 
     def encoder(
         self, schema: Task, *, omissions: CountsOmissions, privacy: Privacy | None

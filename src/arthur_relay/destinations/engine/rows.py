@@ -88,20 +88,6 @@ def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
     yield from others
 
 
-def resource_of(body: bytes) -> bytes:
-    """Return the resource that a row's body was made of.
-
-    Raises:
-        UnframedError: `row_body` did not make it.
-    """
-    try:
-        at, _ = _open(body, 0, _FIRST)
-        at, end = _open(body, at, _FIRST)
-    except IndexError:
-        raise UnframedError("the body is cut") from None
-    return body[at:end]
-
-
 def split(body: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the resource, the scope and the span that a row's body was made of.
 

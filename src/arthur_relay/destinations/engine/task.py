@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,9 +13,6 @@ from arthur_relay.destinations.engine.rows import text_attribute
 from arthur_relay.errors import ConfigurationError
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-_SDK_NAME = "arthur-relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,32 +79,11 @@ class Task:
             "arthur.task": self.task_id,
             "service.name": None if self.task_id else self.service_name,
             "service.version": self.service_version,
-            "telemetry.sdk.name": _SDK_NAME,
+            "telemetry.sdk.name": "arthur-relay",
             "telemetry.sdk.version": _our_version(),
             "telemetry.sdk.language": "python",
         }
         return b"".join(text_attribute(key, value) for key, value in texts.items() if value)
-
-
-@lru_cache(maxsize=256)
-def is_unasked(resource: bytes, name: str) -> bool:
-    """Return whether spans with a resource were made before the Engine was asked for their task.
-
-    They have the task's name, and the Engine's id of it where it has one is missing.
-
-    Args:
-        resource: The serialized `Resource`, without tag.
-        name: The task's name.
-    """
-    from opentelemetry.proto.resource.v1.resource_pb2 import Resource  # noqa: PLC0415 - it takes long
-
-    try:
-        found = Resource.FromString(resource)
-    except ValueError:  # a DecodeError is one
-        return False
-    texts = {each.key: each.value.string_value for each in found.attributes}
-    is_ours = texts.get("telemetry.sdk.name") == _SDK_NAME
-    return is_ours and "arthur.task" not in texts and texts.get("service.name") == name
 
 
 def task_named(task: str | None, task_id: str | None, environment: Mapping[str, str]) -> str:
