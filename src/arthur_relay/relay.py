@@ -301,6 +301,8 @@ class Relay(Flushing):
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until all earlier captures are delivered, rejected or dropped.
 
+        Rows that an earlier process left in the spool are such captures too.
+
         Any thread; on the worker's own, in a callback of the relay, it returns at once.
 
         Args:
@@ -311,8 +313,9 @@ class Relay(Flushing):
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more captures, deliver the queue, and end the worker, all within one deadline.
 
-        Captures that are left at the deadline are dropped and counted. Closing again changes
-        nothing. An interrupt ends the wait and is raised.
+        Captures that are left at the deadline are dropped and counted; with a spool they stay
+        there, and so does what earlier processes left, which is not waited for. Closing again
+        changes nothing. An interrupt ends the wait and is raised.
 
         Args:
             timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.

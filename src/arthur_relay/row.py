@@ -8,7 +8,7 @@ CHUNK_BYTES = 256 * 1024
 """The size of the chunks in which a request's body is built and sent."""
 
 RECOVERED = -1
-"""The epoch of rows that an earlier process captured: no flush of this one waits for them."""
+"""The epoch of rows that an earlier process captured: older than all of this process's."""
 
 
 class RowKind(StrEnum):

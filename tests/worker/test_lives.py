@@ -26,6 +26,7 @@ from arthur_relay.row import (
     RowKind,
     Verdict,
 )
+from arthur_relay.worker.flush import FlushRequest
 from tests.buffers.spools import connection_of, crash, new_spool
 from tests.dead_letters.test_dead_letters import Broken
 from tests.worker.harness import (
@@ -286,3 +287,25 @@ def test_the_spool_keeps_in_mind_since_when_an_inference_is_unknown(tmp_path: Pa
     assert spool.open() == 2
     histories = {each.id: each.history for each in spool.lease(2)}
     assert histories == {"a": History(2, None, 0, 17.5), "b": NO_HISTORY}
+
+
+def test_a_flush_waits_for_what_an_earlier_process_left_and_an_end_does_not(tmp_path: Path) -> None:
+    destination = ScriptedDestination(lambda batch, _number: unavailable(batch))
+
+    async def lives() -> None:
+        await live(on_disk(tmp_path, destination, START), 1.0, lambda h: h.capture_many(3))
+        second = on_disk(tmp_path, destination, START)
+        with anyio.fail_after(1.0):
+            second.worker.control(FlushRequest(closing=True))
+            await second.worker.run()
+        second.check(captured=3, pending=3, delivered=0)
+        second.worker.buffer.durable.close()
+        third = on_disk(tmp_path, destination, START)
+        async with third.running():
+            assert not await third.flush(5.0)
+            destination.script = lambda batch, _number: delivered(batch)
+            assert await third.flush(120.0)
+            third.check(captured=3, pending=0, delivered=3)
+        third.worker.buffer.durable.close()
+
+    run(lives)

@@ -1,6 +1,7 @@
 """What each flush waits for: captures belong to epochs, a flush waits for its own and older ones.
 
-There is no list of ids: whatever the number of rows, there is one counter for each epoch.
+There is no list of ids: whatever the number of rows, there is one counter for each epoch. What an
+earlier process captured is the oldest epoch. An exit does not wait for it: it is in the spool.
 """
 
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from arthur_relay.row import RECOVERED
 from arthur_relay.system import native
 
 
@@ -54,6 +56,10 @@ class FlushTracker:
         """Record that captures that make so many rows were taken from the capture queue."""
         self._unsettled[self.epoch] += rows
 
+    def recover(self, rows: int) -> None:
+        """Record that so many rows of earlier processes were found."""
+        self._unsettled[RECOVERED] += rows
+
     def settle(self, rows: int, epoch: int) -> None:
         """Record that so many rows of an epoch are settled."""
         self._unsettled[epoch] -= rows
@@ -83,8 +89,14 @@ class FlushTracker:
         for epoch in [epoch for epoch, rows in self._unsettled.items() if rows <= 0]:
             del self._unsettled[epoch]
         oldest = min(self._unsettled, default=self.epoch)
+        ours = min((epoch for epoch in self._unsettled if epoch != RECOVERED), default=self.epoch)
         waiting = self._waiting
-        done = [each for each in waiting if each.epoch is not None and each.epoch < oldest]
+        done = [
+            each
+            for each in waiting
+            if each.epoch is not None
+            and each.epoch < (ours if each.closing or each.urgent else oldest)
+        ]
         self._waiting = [each for each in waiting if each not in done and not each.done.cancelled()]
         for request in done:
             if request.done.set_running_or_notify_cancel():

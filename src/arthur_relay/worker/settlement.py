@@ -14,7 +14,7 @@ from arthur_relay.dead_letters import DeadLetter, DeadLetters
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.errors import safe_traceback
 from arthur_relay.inference import Capture
-from arthur_relay.row import Outcome, Row, Verdict
+from arthur_relay.row import RECOVERED, Outcome, Row, Verdict
 from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
@@ -107,6 +107,7 @@ class Settlement:
             )
             for epoch, rows in loss.epochs.items():
                 self.flushes.settle(rows, epoch)
+            self.flushes.settle(loss.rows - sum(loss.epochs.values()), RECOVERED)
 
     def dropped(self, reason: DropReason, rows: int, epoch: int) -> None:
         """Settle rows of captures that are given up before the buffer holds them.

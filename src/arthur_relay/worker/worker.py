@@ -6,7 +6,7 @@ anyio loop: the runtime gives it a thread, the tests a virtual clock.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -159,7 +159,7 @@ class Worker:
         """
         self.wake_up.reset()
         self._idle_since = anyio.current_time()
-        self.buffer.durable.open(self.ledger.recover)
+        self.buffer.durable.open(self._recover)
         self.batching.enter()
         self.sender.enter()
         self.schemas.enter()
@@ -185,6 +185,11 @@ class Worker:
             self.keep_letters()
             self.buffer.durable.close()  # a later run opens it again
         return is_idle
+
+    def _recover(self, rows: int, by_model: Callable[[], Mapping[str, int]]) -> None:
+        """Count rows of earlier processes, and let flushes wait for them."""
+        self.ledger.recover(rows, by_model)
+        self.flushes.recover(rows)
 
     async def _learn_owner(self) -> None:
         """Ask Arthur for our organisation, while rows wait that may be ours, until it answers.
@@ -232,7 +237,7 @@ class Worker:
         self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
-            self.buffer.durable.adopt(self.ledger.recover)
+            self.buffer.durable.adopt(self._recover)
             open_runs = self.host.sweep()
             self._next_sweep = anyio.current_time() + self._sweep_seconds if open_runs else 0.0
         self.admission.log_overflow()
