@@ -70,7 +70,7 @@ class RowFormat(Protocol[SchemaT]):
         ...
 
     def usual_schema(self, model_id: str) -> SchemaT:
-        """Return a schema with the usual fields, for a model that the destination refuses."""
+        """Return a schema with the usual fields, for a model that nothing else is known of."""
         ...
 
     def encoder(
@@ -114,7 +114,11 @@ class HasRowFormat(Protocol):
 
 @runtime_checkable
 class TakesTraces(Protocol):
-    """A destination that takes whole traces: its rows are spans, of runs of every kind."""
+    """A destination that takes whole traces: its rows are spans, of runs of every kind.
+
+    They can be encoded with the usual schema before the destination has been asked for the model:
+    what its answer changes in them, `deliver` changes.
+    """
 
     takes_traces: bool
 

@@ -149,7 +149,9 @@ class EncodeStage:
                     model_id = capture.model_id
                 if isinstance(capture, CapturedRow):  # it was encoded before
                     rows.append(replace(capture.row, epoch=epoch))
-                elif encoder is not None:
+                    continue
+                encoder = encoder or self._presumed_encoder(model_id, group)
+                if encoder is not None:
                     rows += self._encode(encoder, capture, epoch)
                 else:
                     self._await_schema(capture, epoch, group)
@@ -160,6 +162,12 @@ class EncodeStage:
     def _encoder(self, model_id: str) -> RowEncoder | None:
         """Return a model's encoder, or None while it is not known or older captures wait for it."""
         return None if self.awaiting.holds(model_id) else self.schemas.encoder(model_id)
+
+    def _presumed_encoder(self, model_id: str, group: TaskGroup) -> RowEncoder | None:
+        """Return an encoder for a model that was not asked for yet, where there can be one."""
+        if model_id and self.schemas.refusal(model_id) is None:
+            self.schemas.presume(group, model_id)
+        return self._encoder(model_id)
 
     def _await_schema(self, capture: Encodable, epoch: int, group: TaskGroup) -> None:
         """Keep a capture until its model is known, or refuse it when the model can't be."""

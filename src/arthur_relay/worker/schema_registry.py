@@ -53,6 +53,10 @@ MODELS_AT_ONCE = 16
 """Models that are asked for again and again at the same time, at most; a task of one costs 11 KB.
 Others wait for their turn, and one that finds no answer lets them go before it."""
 
+MODELS_PRESUMED = 1000
+"""Models that are encoded for before the destination has answered, at most; each has an encoder,
+and inferences may name any number of models. Those of others wait for the answer."""
+
 QUESTIONS_AT_ONCE = 2
 """Models asked for at the same time, at most, so that deliveries keep their connections."""
 
@@ -203,8 +207,24 @@ class SchemaRegistry:
             if schema is not None and model_id not in self._encoders:
                 self._learn(model_id, schema)
                 self._presumed.add(model_id)
-                self.load(group, model_id)
-        for model_id, _ in self._waiting:
+        for model_id in [*self._presumed, *(asked for asked, _ in self._waiting)]:
+            self.load(group, model_id)
+
+    def presume(self, group: TaskGroup, model_id: str) -> None:
+        """Ask for a model, and have it encoded at once where no answer is needed for that.
+
+        So what is captured while the destination is away is in the spool before it ever answers.
+        Without a spool it waits as it is, so that a refusal finds it before it is sent.
+        """
+        if (
+            self.settings.spool_dir is not None
+            and isinstance(self.destination, TakesTraces)
+            and model_id not in self._encoders
+            and len(self._presumed) < MODELS_PRESUMED
+            and clean_text(model_id) == model_id
+        ):
+            self._learn(model_id, self._row_format.usual_schema(model_id))
+            self._presumed.add(model_id)
             self.load(group, model_id)
 
     def encoder(self, model_id: str) -> RowEncoder | None:

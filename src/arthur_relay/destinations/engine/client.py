@@ -35,8 +35,8 @@ from arthur_relay.destinations.engine.interpret import (
     is_engines,
 )
 from arthur_relay.destinations.engine.libraries import check_libraries
-from arthur_relay.destinations.engine.rows import joined
-from arthur_relay.destinations.engine.task import Task, is_task_id
+from arthur_relay.destinations.engine.rows import joined, resource_in
+from arthur_relay.destinations.engine.task import Task, is_task_id, is_unresolved
 from arthur_relay.destinations.http import (
     Answer,
     HttpClient,
@@ -81,6 +81,9 @@ TASKS_PER_PAGE = 250
 MOST_PAGES = 20
 """Of tasks whose names contain one that is looked for; their order is the Engine's."""
 
+TASKS_KEPT = 1000
+"""Tasks whose ids are remembered by their names, at most."""
+
 MOST_IDS = 10
 """Tasks of one name that are asked about, at most."""
 
@@ -122,7 +125,8 @@ class EngineDestination:
         self._retry_after_max = options.retry_after_max_seconds
         self._clock = clock
         self._service_version = service_version
-        self._row_format = EngineRowFormat()
+        self._row_format = EngineRowFormat(service_version=service_version)
+        self._tasks: dict[str, Task] = {}
         self._last_words = LastWords()
         self._http = HttpClient(credentials.url, verify_ssl=credentials.verify_ssl, options=options)
 
@@ -197,16 +201,43 @@ class EngineDestination:
         if task.task_id is not None:
             await self._check_task(task.task_id)
             return task
-        ids = await self._find_tasks(model_id)
-        if not ids:
-            return task
+        return await self._find_task(task)
+
+    async def _find_task(self, task: Task) -> Task:
+        """Ask for a task by its name; it is as it was when no task has the name.
+
+        Raises:
+            RelayError: As `fetch_schema` does.
+        """
+        name = task.model_id
+        self._tasks.pop(name, None)
+        ids = await self._find_tasks(name)
         if len(ids) > 1:
             raise ModelError(
-                f"Arthur Engine has several tasks named {model_id!r}: give the id of the one that"
+                f"Arthur Engine has several tasks named {name!r}: give the id of the one that"
                 f" is meant ({', '.join(ids)}).",
                 reason="several tasks of the name",
             )
-        return replace(task, task_id=ids[0], service_name=None)
+        found = replace(task, task_id=ids[0], service_name=None) if ids else task
+        self._tasks[name] = found
+        if len(self._tasks) > TASKS_KEPT:
+            del self._tasks[next(iter(self._tasks))]
+        return found
+
+    async def _task_of(self, batch: Batch) -> Task | None:
+        """Return the task of rows that were encoded before its id was known; None for others.
+
+        Raises:
+            RelayError: As `fetch_schema` does.
+        """
+        name = batch.model_id
+        if not name or is_task_id(name):
+            return None
+        resources = {resource_in(row.body) for row in batch.rows}
+        if not any(found is not None and is_unresolved(found, name) for found in resources):
+            return None
+        known = self._tasks.get(name)
+        return known if known is not None else await self._find_task(Task.named(name))
 
     async def check_access(self) -> None:
         """Ask whether the Engine is there, and the key may write traces; stores nothing.
@@ -248,7 +279,17 @@ class EngineDestination:
         """Send a batch once. See `Destination.deliver`."""
         if batch.kind is RowKind.GROUND_TRUTH:
             return await self._annotate(batch)
-        body = b"".join(joined(row.body for row in batch.rows))
+        try:
+            task = await self._task_of(batch)
+        except ModelError as error:
+            return refused(batch, error.reason, None)
+        except RelayError as error:
+            return _in_vain(batch, error)
+        resource_of = None if task is None else task.resolve
+        return await self._post(batch, b"".join(joined((r.body for r in batch.rows), resource_of)))
+
+    async def _post(self, batch: Batch, body: bytes) -> Attempt:
+        """Send the request of a batch of spans once."""
         try:
             answer = await self._send("POST", TRACES, headers=_PROTOBUF, content=body)
         except TransportError as error:
@@ -285,6 +326,7 @@ class EngineDestination:
 
     async def _find_fault(self, batch: Batch, answer: Answer) -> Attempt:
         """Return what a 500 means, which the Engine says of what was sent as of its database."""
+        self._tasks.pop(batch.model_id, None)  # the task may be gone: the next attempt asks
         failed = interpret_failure(
             batch, answer, secrets=self._secrets, wait=self._retry_after(answer)
         )

@@ -161,9 +161,11 @@ class EngineRowFormat:
     Args:
         hiding: What spans hide beside the relay's own settings; by OpenInference's variables in
             the environment when None.
+        service_version: The version of the application, which spans name, or None.
     """
 
-    def __init__(self, hiding: Hiding | None = None) -> None:
+    def __init__(self, hiding: Hiding | None = None, *, service_version: str | None = None) -> None:
+        self._service_version = service_version
         self._hiding = Hiding.of(os.environ) if hiding is None else hiding
 
     def schema_to_text(self, schema: Task) -> str:
@@ -192,7 +194,7 @@ class EngineRowFormat:
 
     def usual_schema(self, model_id: str) -> Task:
         """Return a task that the Engine was not asked for. See `RowFormat.usual_schema`."""
-        return Task.named(model_id)
+        return Task.named(model_id, service_version=self._service_version)
 
     def encoder(
         self, schema: Task, *, omissions: CountsOmissions, privacy: Privacy | None

@@ -8,7 +8,7 @@ reads tags and lengths only. The numbers below are those of opentelemetry-proto:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _FIRST = b"\x0a"
 _SECOND = b"\x12"
@@ -16,6 +16,10 @@ _SECOND = b"\x12"
 
 _MOST_LENGTH_BYTES = 5
 """A message has less than 2 GiB, which is a varint of five bytes."""
+
+
+Groups = dict[bytes, dict[bytes, list[bytes]]]
+"""Spans by scope by resource, each with its tag and length."""
 
 
 class UnframedError(ValueError):
@@ -58,7 +62,9 @@ def row_body(resource: bytes, scope: bytes, span: bytes) -> bytes:
     return b"".join((_FIRST, length(len(group) + spans_size), group, spans, span))
 
 
-def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
+def joined(
+    bodies: Iterable[bytes], resource_of: Callable[[bytes], bytes] | None = None
+) -> Iterator[bytes]:
     """Yield one request of many rows' bodies, in parts, with equal resources and scopes once.
 
     Resources, and scopes within a resource, are in the order in which the first span of each came;
@@ -66,8 +72,9 @@ def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
 
     Args:
         bodies: What `row_body` returned, or any other serialized request.
+        resource_of: Returns the resource to send for one of a row; None when all stay as they are.
     """
-    groups: dict[bytes, dict[bytes, list[bytes]]] = {}
+    groups: Groups = {}
     others: list[bytes] = []
     for body in bodies:
         try:
@@ -76,6 +83,8 @@ def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
             others.append(body)
         else:
             groups.setdefault(resource, {}).setdefault(scope, []).append(span)
+    if resource_of is not None:
+        groups = _renamed(groups, resource_of)
     for resource, scopes in groups.items():
         parts = [resource]
         size = len(resource)
@@ -86,6 +95,24 @@ def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
             parts += (head, scope, *spans)
         yield b"".join((_FIRST, length(size), *parts))
     yield from others
+
+
+def _renamed(groups: Groups, resource_of: Callable[[bytes], bytes]) -> Groups:
+    """Return the spans by the resources that are to be sent, of which some may be the same."""
+    found: Groups = {}
+    for resource, scopes in groups.items():
+        sent = _field(_FIRST, resource_of(_content(resource)))
+        for scope, spans in scopes.items():
+            found.setdefault(sent, {}).setdefault(scope, []).extend(spans)
+    return found
+
+
+def resource_in(body: bytes) -> bytes | None:
+    """Return the resource of a row's body, or None when `row_body` did not make it."""
+    try:
+        return split(body)[0]
+    except UnframedError:
+        return None
 
 
 def split(body: bytes) -> tuple[bytes, bytes, bytes]:

@@ -12,6 +12,9 @@ from typing import Any
 from arthur_relay.destinations.engine.rows import text_attribute
 from arthur_relay.errors import ConfigurationError
 
+_SDK = "telemetry.sdk.name"
+_OURS = "arthur-relay"
+
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -76,14 +79,38 @@ class Task:
         OpenTelemetry's messages.
         """
         texts = {
-            "arthur.task": self.task_id,
-            "service.name": None if self.task_id else self.service_name,
             "service.version": self.service_version,
-            "telemetry.sdk.name": "arthur-relay",
+            _SDK: _OURS,
             "telemetry.sdk.version": _our_version(),
             "telemetry.sdk.language": "python",
         }
-        return b"".join(text_attribute(key, value) for key, value in texts.items() if value)
+        others = (text_attribute(key, value) for key, value in texts.items() if value)
+        return b"".join((self._naming(), *others))
+
+    def resolve(self, resource: bytes) -> bytes:
+        """Return a resource with the task's id, if it was written before the id was known.
+
+        Such a resource of ours names the task by its name, first. Any other stays as it is, also
+        one of that name by another SDK: which task its spans belong to is for the Engine to say.
+        """
+        unresolved = _named(self.model_id)
+        if self.task_id is None or not is_unresolved(resource, self.model_id):
+            return resource
+        return self._naming() + resource[len(unresolved) :]
+
+    def _naming(self) -> bytes:
+        if self.task_id:
+            return text_attribute("arthur.task", self.task_id)
+        return _named(self.service_name or "")
+
+
+def is_unresolved(resource: bytes, name: str) -> bool:
+    """Return whether a resource is one of ours that names a task by its name, not by its id."""
+    return resource.startswith(_named(name)) and text_attribute(_SDK, _OURS) in resource
+
+
+def _named(name: str) -> bytes:
+    return text_attribute("service.name", name) if name else b""
 
 
 def task_named(task: str | None, task_id: str | None, environment: Mapping[str, str]) -> str:
