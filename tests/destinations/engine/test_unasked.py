@@ -81,3 +81,11 @@ def test_without_a_restart(sandbox: ArthurSandbox, tmp_path: Path) -> None:
         relay.capture(Inference(input_text="after", output_text="a"))
         assert relay.flush(20).delivered == 2
     assert [span["task_id"] for span in sandbox.spans] == [task_id] * 2
+
+
+def test_an_id_that_no_task_has_is_a_dead_letter(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+    nobodys = "00000000-1111-4222-8333-444444444444"
+    left_by_a_first_start(sandbox, tmp_path, task=nobodys)
+    with relay_to(sandbox, tmp_path, task=TASK) as relay:
+        assert relay.flush(20).rejected == SPANS
+    assert sandbox.spans == []
