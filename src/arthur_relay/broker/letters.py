@@ -73,8 +73,8 @@ EVICTED_SHARE: Final = 16
 MESSAGE_BYTES: Final = 1024
 """More than a letter takes in the stream beside its body."""
 
-COUNT_SECONDS: Final = 2.0
-"""How often the broker is asked for the number of letters, if anybody wants to know."""
+COUNT_SECONDS: Final = 5.0
+"""How often the broker is asked for the number of letters."""
 
 
 # How letters travel. Pure.
@@ -227,7 +227,6 @@ class LetterOutbox:
     _news: anyio.Event = field(default_factory=anyio.Event, init=False)
     _evicting: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _counts: Mapping[str, int] | None = field(default=None, init=False)
-    _is_asked: bool = field(default=True, init=False)
     _once: LogOnce = field(default_factory=LogOnce, init=False)
 
     def add(self, letter: DeadLetter, of: object | None) -> None:
@@ -242,7 +241,6 @@ class LetterOutbox:
 
     def count(self) -> Mapping[str, int] | None:
         """Return how many letters of the whole fleet there were lately, by reason."""
-        self._is_asked = True
         return self._counts
 
     async def run(self, connection: Connection, on_safe: Callable[[], object]) -> None:
@@ -323,16 +321,14 @@ class LetterOutbox:
 
     async def _count(self, connection: Connection) -> None:
         stream = letters_stream(self.settings, self.max_bytes).name
+        subjects = f"{stream}.{PRODUCTS[self.product]}.>"
         while True:
-            if self._is_asked:
-                try:
-                    subjects = f"{stream}.{PRODUCTS[self.product]}.>"
-                    state = await connection.stream_state(stream, subjects=subjects)
-                except BrokerAwayError as error:
-                    logger.debug("%s: %s", stream, error)
-                else:
-                    self._is_asked = False
-                    self._counts = {} if state is None else count_by_reason(state.subjects)
+            try:
+                state = await connection.stream_state(stream, subjects=subjects)
+            except BrokerAwayError as error:  # the last count is better than none
+                logger.debug("%s: %s", stream, error)
+            else:
+                self._counts = {} if state is None else count_by_reason(state.subjects)
             await anyio.sleep(COUNT_SECONDS)
 
 
