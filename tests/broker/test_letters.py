@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from arthur_relay.broker.inbox import HeldPacket
 from arthur_relay.broker.kept_letters import BrokerLetters
 from arthur_relay.broker.letters import (
     NO_PACKET,
+    LetterListener,
     LetterOutbox,
     decode,
     encode,
@@ -24,8 +26,8 @@ from arthur_relay.broker.letters import (
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, RowKind, Verdict
-from tests.broker.fleet import Arthur, Broker, FleetWorker, packet, rows_of
-from tests.waiting import wait_for
+from tests.broker.fleet import Arthur, Broker, FleetWorker, new_link, packet, rows_of
+from tests.waiting import turn_until, wait_for
 
 if TYPE_CHECKING:
     from arthur_relay.broker.settings import BrokerSettings
@@ -293,6 +295,26 @@ def test_letters_are_read_over_gaps(broker: BrokerSettings) -> None:
         left = {"i3", "i199"}
         assert store.remove([key for name, key in found.items() if name not in left]) == 198
         assert {each.inference_id for each in kept(broker)} == left
+
+
+def test_a_gateway_hears_of_the_letters_of_its_product(broker: BrokerSettings) -> None:
+    heard: list[DeadLetter] = []
+
+    async def listen() -> None:
+        link = new_link(broker, "gateway", there.connection.dead_letter_bytes)
+        listener = LetterListener(link)
+        await link.run()
+        await listener.run()
+        listener.heard[Product.SCOPE] = heard.append
+        await link.connection.ask("$JS.API.INFO", b"")  # what was sent before has arrived
+        for number, product in enumerate([Product.SCOPE, Product.ENGINE, Product.SCOPE]):
+            await asyncio.to_thread(keep, there, letter(number), product=product)
+        await turn_until(lambda: len(heard) == 2)
+        await link.connection.close()
+
+    with Broker(broker) as there:
+        asyncio.run(listen())
+    assert [each.inference_id for each in heard] == ["i0", "i2"]
 
 
 # What is no packet.
