@@ -27,9 +27,12 @@ from arthur_relay.dead_letters import DAMAGED, DeadLetter
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, RowKind, Verdict
 from tests.broker.fleet import Arthur, Broker, FleetWorker, new_link, packet, rows_of
+from tests.broker.servers import NatsServer
 from tests.waiting import turn_until, wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arthur_relay.broker.settings import BrokerSettings
 
 pytestmark = pytest.mark.one_python
@@ -166,6 +169,27 @@ def test_a_packet_is_kept_while_the_broker_takes_no_letters(
         there.do(there.connection.prepare([Product.SCOPE]))
         there.wait_until_empty()
         assert len(kept(broker)) == 2
+
+
+def test_letters_wait_for_a_broker_that_is_away(broker: BrokerSettings, tmp_path: Path) -> None:
+    with NatsServer(tmp_path) as server:
+        broker = broker.model_copy(update={"url": server.url})
+
+        def refuse_without_broker(batch: Batch) -> Attempt:
+            server.kill()
+            return refuse(batch)
+
+        arthur = Arthur(refuse_without_broker)
+        with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
+            there.publish_rows("r0", "r1")
+            wait_for(lambda: worker.pipeline.ledger.totals().rejected == 2)
+            arthur.script = refuse
+            server.start()
+            server.wait_until_healthy()
+            with Broker(broker) as again:
+                again.wait_until_empty()
+            worker.check(captured=2, rejected=2)
+            assert sorted(each.inference_id for each in kept(broker)) == ["r0", "r1"]
 
 
 def test_letters_that_wait_keep_their_room(broker: BrokerSettings) -> None:
