@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from arthur_relay.broker.inbox import HeldPacket
 from arthur_relay.broker.kept_letters import BrokerLetters
 from arthur_relay.broker.letters import (
     NO_PACKET,
+    LetterListener,
     LetterOutbox,
     decode,
     encode,
@@ -24,10 +26,13 @@ from arthur_relay.broker.letters import (
 from arthur_relay.dead_letters import DAMAGED, DeadLetter
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, RowKind, Verdict
-from tests.broker.fleet import Arthur, Broker, FleetWorker, packet, rows_of
-from tests.waiting import wait_for
+from tests.broker.fleet import Arthur, Broker, FleetWorker, new_link, packet, rows_of
+from tests.broker.servers import NatsServer
+from tests.waiting import turn_until, wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arthur_relay.broker.settings import BrokerSettings
 
 pytestmark = pytest.mark.one_python
@@ -166,6 +171,27 @@ def test_a_packet_is_kept_while_the_broker_takes_no_letters(
         assert len(kept(broker)) == 2
 
 
+def test_letters_wait_for_a_broker_that_is_away(broker: BrokerSettings, tmp_path: Path) -> None:
+    with NatsServer(tmp_path) as server:
+        broker = broker.model_copy(update={"url": server.url})
+
+        def refuse_without_broker(batch: Batch) -> Attempt:
+            server.kill()
+            return refuse(batch)
+
+        arthur = Arthur(refuse_without_broker)
+        with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
+            there.publish_rows("r0", "r1")
+            wait_for(lambda: worker.pipeline.ledger.totals().rejected == 2)
+            arthur.script = refuse
+            server.start()
+            server.wait_until_healthy()
+            with Broker(broker) as again:
+                again.wait_until_empty()
+            worker.check(captured=2, rejected=2)
+            assert sorted(each.inference_id for each in kept(broker)) == ["r0", "r1"]
+
+
 def test_letters_that_wait_keep_their_room(broker: BrokerSettings) -> None:
     """So the worker fetches no more in the end, and memory is bounded without losing any."""
     broker = broker.model_copy(update={"ahead_bytes": 20_000, "packet_bytes": 2_000})
@@ -293,6 +319,26 @@ def test_letters_are_read_over_gaps(broker: BrokerSettings) -> None:
         left = {"i3", "i199"}
         assert store.remove([key for name, key in found.items() if name not in left]) == 198
         assert {each.inference_id for each in kept(broker)} == left
+
+
+def test_a_gateway_hears_of_the_letters_of_its_product(broker: BrokerSettings) -> None:
+    heard: list[DeadLetter] = []
+
+    async def listen() -> None:
+        link = new_link(broker, "gateway", there.connection.dead_letter_bytes)
+        listener = LetterListener(link)
+        await link.run()
+        await listener.run()
+        listener.heard[Product.SCOPE] = heard.append
+        await link.connection.ask("$JS.API.INFO", b"")  # what was sent before has arrived
+        for number, product in enumerate([Product.SCOPE, Product.ENGINE, Product.SCOPE]):
+            await asyncio.to_thread(keep, there, letter(number), product=product)
+        await turn_until(lambda: len(heard) == 2)
+        await link.connection.close()
+
+    with Broker(broker) as there:
+        asyncio.run(listen())
+    assert [each.inference_id for each in heard] == ["i0", "i2"]
 
 
 # What is no packet.

@@ -231,11 +231,16 @@ class Consumer:
 
     async def close(self) -> list[Delivery]:
         """Ask for no more. Returns what came and was not fetched. Never raises."""
-        with suppress(Exception):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                if self._subscription is not None:
-                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+        if self._subscription is not None:
+            draining = asyncio.create_task(self._drain(self._subscription))
+            # Not cancelled: the library's reader dies of the answer to a question that was.
+            await asyncio.wait({draining}, timeout=DRAIN_SECONDS)
         return self._take()
+
+    @staticmethod
+    async def _drain(subscription: Subscription) -> None:
+        with suppress(Exception):
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
     def _take(self) -> list[Delivery]:
         found, self._arrived = self._arrived, []
@@ -601,7 +606,7 @@ class Connection:
         question = json.dumps({"seq": sequence}).encode()
         try:
             found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
-        except BrokerAwayError:
+        except RelayError:
             # What the broker answers when the message is not there depends on where it had been.
             if await self.message_at(stream, sequence) is not None:
                 raise

@@ -17,6 +17,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
@@ -34,12 +35,14 @@ from arthur_relay.dead_letters import (
     log_unwritten,
     read_letter,
 )
+from arthur_relay.errors import RelayError
 from arthur_relay.system.log_once import LogOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from arthur_relay.broker.connection import Connection
+    from arthur_relay.broker.link import Link
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.encoding.product import Product
 
@@ -297,7 +300,7 @@ class LetterOutbox:
                     if unwritten.of is not None:
                         self._safe.append(unwritten.of)
                     return True
-        except BrokerAwayError as error:
+        except RelayError as error:  # it is away, or does not let us; the letter waits
             why = str(error)
         log_unwritten(self._once, f"the broker: {why}")
         return False
@@ -325,11 +328,48 @@ class LetterOutbox:
         while True:
             try:
                 state = await connection.stream_state(stream, subjects=subjects)
-            except BrokerAwayError as error:  # the last count is better than none
+            except RelayError as error:  # the last count is better than none
                 logger.debug("%s: %s", stream, error)
             else:
                 self._counts = {} if state is None else count_by_reason(state.subjects)
             await anyio.sleep(COUNT_SECONDS)
+
+
+# Heard of.
+
+
+@dataclass(frozen=True, slots=True)
+class LetterListener:
+    """Hears of the letters of all workers. On the link's loop.
+
+    What is written while the connection is lost is not heard of.
+
+    Attributes:
+        link: The link to the broker.
+        heard: Called with the letters of each product; may be added to.
+    """
+
+    link: Link
+    heard: dict[Product, Callable[[DeadLetter], object]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Begin to listen once the broker can be used."""
+        await self.link.ready.wait()
+        connection = self.link.connection
+        stream = letters_stream(connection.settings, 0).name
+        for product in self.link.products:
+            subjects = f"{stream}.{PRODUCTS[product]}.>"
+            while True:
+                try:
+                    await connection.listen(subjects, partial(self._hear, product))
+                except BrokerAwayError:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                else:
+                    break
+
+    def _hear(self, product: Product, body: bytes) -> None:
+        if (on_letter := self.heard.get(product)) is not None:
+            on_letter(decode(body)[1])
 
 
 def _first(unwritten: Iterable[_Unwritten]) -> Iterator[_Unwritten]:

@@ -686,10 +686,12 @@ class Puller:
     async def _return_late(self) -> None:
         """Give back what came after the last question for packets was given up."""
         consumers, self._consumers = list(self._consumers.values()), {}
-        late = await asyncio.gather(*(each.close() for each in consumers))
-        for delivery in [each for found in late for each in found]:
-            with suppress(BrokerAwayError):
-                await delivery.give_back()
+        # Shielded: what came is ours to give back, also while we are cancelled.
+        with anyio.CancelScope(shield=True):
+            late = await asyncio.gather(*(each.close() for each in consumers))
+            for delivery in [each for found in late for each in found]:
+                with suppress(BrokerAwayError):
+                    await delivery.give_back()
 
     async def _end(self, worker: Worker) -> None:
         """Acknowledge what is settled, and give back the rest, unless another run goes on with it.

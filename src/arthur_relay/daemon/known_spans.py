@@ -51,7 +51,7 @@ class KnownSpans:
     _rejected: dict[str, None] = field(default_factory=dict)
 
     def on_dead_letter(self, letter: DeadLetter) -> None:
-        """Know a span no longer that could not be delivered. Worker's thread only."""
+        """Know a span no longer that could not be delivered. One thread, which may be another."""
         if letter.kind is RowKind.INFERENCE:
             self._rejected[letter.inference_id] = None
             _forget_oldest(self._rejected, self.most)

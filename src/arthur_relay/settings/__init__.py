@@ -142,8 +142,8 @@ class RelaySettings(BaseSettings):
     )
     dead_letter_bytes: Annotated[int, Ge(1024), Le(1 << 40)] = Field(
         16 * _MIB,
-        description="bytes of rejected rows that are kept in the spool, or in the file before it is"
-        " rotated; 1024 or more",
+        description="bytes of rejected rows that are kept in the spool or a fleet's broker, or in"
+        " the file before it is rotated; 1024 or more",
     )
     on_dead_letter: Annotated[
         Callable[[Any], object] | None, PlainValidator(_function), BeforeValidator(none_by_name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arthur_relay.broker.connection import Connection
+from arthur_relay.broker.letters import LetterListener
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.worker.composition import Storage
@@ -40,6 +41,7 @@ class Gateway:
 
     configuration: Configuration
     link: Link = field(init=False)
+    letters: LetterListener = field(init=False)
 
     async def enter(self, stack: AsyncExitStack) -> None:
         """Connect to the broker, and see that it is as it should be.
@@ -50,10 +52,14 @@ class Gateway:
             ConfigurationError: It can't be used as it is.
         """
         self.link = await open_link(self.configuration, "gateway", stack)
+        self.letters = LetterListener(self.link)
+        listening = asyncio.create_task(self.letters.run())
+        stack.callback(listening.cancel)
 
     def station(self, configuration: ProductConfiguration) -> GatewayStation:
         """Return what it does with the rows of a product."""
-        return GatewayStation(configuration, Publisher(self.link, configuration.product))
+        publisher = Publisher(self.link, configuration.product)
+        return GatewayStation(configuration, publisher, self.letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +68,12 @@ class GatewayStation:
 
     configuration: ProductConfiguration
     publisher: Publisher
+    letters: LetterListener
 
     def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
-        """Return memory, which stays empty."""
+        """Return memory, which stays empty; what the workers reject is heard of nevertheless."""
+        if settings.on_dead_letter is not None:
+            self.letters.heard[self.configuration.product] = settings.on_dead_letter
         return Storage.of(settings, destination)
 
     def handover(self, pipeline: Pipeline) -> Publisher:  # noqa: ARG002 - the protocol's
