@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ else:
     settings.load_profile("arthur-relay")
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from arthur_relay.sandbox import ArthurSandbox
 
@@ -42,6 +43,16 @@ LONGEST = ("deploy", "soak", "process", "hosts", "daemon")
 ON_ONE_PYTHON = ("encoding",)
 """Directories whose tests are arithmetic, so that what they prove depends on no Python. What comes
 of it is proven on each, by tests/fidelity."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests without a look for cycles: nearly all that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by the marks

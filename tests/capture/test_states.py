@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +29,9 @@ from arthur_relay.capture.states import (
 from arthur_relay.encoding.images import MAX_IMAGE_CHARACTERS, VARIABLE
 from arthur_relay.inference import ObjectSnapshot
 from tests.destinations.engine.stage import traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_containers_are_copied() -> None:
@@ -226,15 +229,16 @@ def test_long_texts_are_not_copied_and_images_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
+    "make",  # for every test that is run meanwhile they would be in memory
     [
-        list(range(1_000_000)),
-        {str(each): [each] for each in range(100_000)},
-        [[[[[[[[[[[[list(range(100_000))]]]]]]]]]]]],
+        lambda: list(range(1_000_000)),
+        lambda: {str(each): [each] for each in range(100_000)},
+        lambda: [[[[[[[[[[[[list(range(100_000))]]]]]]]]]]]],
     ],
     ids=["list", "dict", "deep"],
 )
-def test_huge_values_take_no_time(value: Any) -> None:
+def test_huge_values_take_no_time(make: Callable[[], Any]) -> None:
+    value = make()
     best = min(_seconds(value) for _ in range(5))
     assert best < 0.01
 

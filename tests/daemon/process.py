@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from tests import warm
 from tests.waiting import SECONDS, wait_for
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class DaemonProcess:
         prefix: A command that ends by running the one given to it.
         before: Code that it runs first.
         for_engine: Whether it delivers to the sandbox's Engine.
+        cold: Whether it starts as a user's does; see `tests/warm.py`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class DaemonProcess:
         prefix: Sequence[str] = (),
         before: str = "",
         for_engine: bool = False,
+        cold: bool = False,
     ) -> None:
         self._sockets = tempfile.TemporaryDirectory(prefix="arthur-")
         self.socket = Path(self._sockets.name) / "relay.sock"
@@ -85,11 +88,15 @@ class DaemonProcess:
             "PYTHONPATH": os.pathsep.join(sys.path),
             **(variables or {}),
         }
-        program = f"{before}\nimport arthur_relay.cli\narthur_relay.cli.main()"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-W", "error", "-c", program, "serve", *arguments],
-                env=self.environment,
+            self.process = warm.python(
+                f"{before}\nimport arthur_relay.cli\narthur_relay.cli.main()",
+                "serve",
+                *arguments,
+                environment=self.environment,
+                prefix=prefix,
+                # What runs first may have to come before whatever is imported.
+                cold=cold or bool(before),
                 stdout=log,
                 stderr=log,
             )

@@ -33,14 +33,17 @@ def path(sandbox: ArthurSandbox) -> str:
     return f"/api/v3/models/{sandbox.model_id}/inferences"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "cold"), [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGTERM, False)]
+)
 def test_a_signal_drains(
-    number: signal.Signals, daemon: DaemonProcess, sandbox: ArthurSandbox
+    number: signal.Signals, cold: bool, sandbox: ArthurSandbox, tmp_path: Path
 ) -> None:
     sandbox.faults.slow(0.3, routes=("inferences",))
     sent = [row(f"i{each}") for each in range(50)]
-    assert daemon.client().post(path(sandbox), json=sent).status_code == 207
-    assert daemon.end(number) == 0, daemon.log
+    with DaemonProcess(sandbox, tmp_path, cold=cold).wait_until_ready() as daemon:
+        assert daemon.client().post(path(sandbox), json=sent).status_code == 207
+        assert daemon.end(number) == 0, daemon.log
     assert len(arrived(sandbox)) == 50
     assert "50 rows were delivered, 0 rejected, 0 stay" in daemon.log
     assert not daemon.socket.exists()

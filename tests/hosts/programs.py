@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from tests.process.scripts import Ended, preamble
+from tests import warm
+from tests.process.scripts import Ended, preamble, uses_langchain
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from arthur_relay.sandbox import ArthurSandbox
@@ -50,22 +52,20 @@ class Program:
 
     def __init__(
         self,
-        command: Sequence[str],
+        start: Callable[..., subprocess.Popen[Any] | warm.WarmProcess],
         *,
         environment: Mapping[str, str],
         directory: Path,
     ) -> None:
         self.log = directory / f"{len(list(directory.glob('*.log')))}.log"
         with self.log.open("wb") as file:
-            self.process = subprocess.Popen(
-                command,
-                env={
+            self.process = start(
+                environment={
                     **{k: v for k, v in os.environ.items() if not k.startswith(LEFT_OUT)},
                     "PYTHONPATH": os.pathsep.join(sys.path),
                     **environment,
                 },
                 cwd=directory,
-                stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
@@ -122,17 +122,30 @@ class Programs:
 
     def start(self, *command: str, **environment: str) -> Program:
         """Start a program."""
+
+        def popen(**options: Any) -> subprocess.Popen[bytes]:
+            options["env"] = options.pop("environment")
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+
+        return self._start(popen, environment)
+
+    def _start(
+        self,
+        start: Callable[..., subprocess.Popen[Any] | warm.WarmProcess],
+        environment: Mapping[str, str],
+    ) -> Program:
         program = Program(
-            command,
-            environment={**self.environment, **environment},
-            directory=self._directory,
+            start, environment={**self.environment, **environment}, directory=self._directory
         )
         self._started.append(program)
         return program
 
-    def script(self, body: str, *arguments: str, **settings: object) -> Program:
+    def script(self, body: str, **settings: object) -> Program:
         """Start a script with the preamble before it."""
-        return self.start(sys.executable, *arguments, "-c", preamble(body, settings) + body)
+        source = preamble(body, settings) + body
+        return self._start(
+            partial(warm.python, source, with_langchain=uses_langchain(body), strict=False), {}
+        )
 
     def run(self, body: str, **settings: object) -> Ended:
         """Run a script to its end."""

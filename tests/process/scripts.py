@@ -11,6 +11,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests import warm
+
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
 
@@ -44,14 +46,15 @@ def chat(*handlers):
 """
 
 
-def preamble(body: str, settings: dict[str, object]) -> str:
-    """Return what stands before a script, with LangChain where the script uses it.
+def uses_langchain(body: str) -> bool:
+    """Say whether a script uses LangChain, whose models take longer to import than all the rest."""
+    return re.search(r"\bhandler\(|CallbackHandler|\bchat\(|langchain", body) is not None
 
-    Its models take longer to import than all the rest of a script does.
-    """
+
+def preamble(body: str, settings: dict[str, object]) -> str:
+    """Return what stands before a script, with LangChain where the script uses it."""
     before = PREAMBLE.replace("{settings}", repr(settings))
-    uses = re.search(r"\bhandler\(|CallbackHandler|\bchat\(|langchain", body)
-    return before + LANGCHAIN if uses else before
+    return before + LANGCHAIN if uses_langchain(body) else before
 
 
 @dataclass
@@ -67,25 +70,32 @@ class Script:
     """A running script; leaves nothing behind."""
 
     def __init__(
-        self, sandbox: ArthurSandbox, body: str, *, environment: dict[str, str], **settings: object
+        self,
+        sandbox: ArthurSandbox,
+        body: str,
+        *,
+        environment: dict[str, str],
+        cold: bool,
+        **settings: object,
     ) -> None:
         # By name, not by number: an exit that can't resolve names any more must show.
         url = sandbox.url.replace("127.0.0.1", "localhost")
         # Coverage's lock may be held at a fork, and hangs the child: see tests/hosts/programs.py.
         left_out = ("ARTHUR", "COVERAGE_PROCESS") if "os.fork" in body else ("ARTHUR",)
         source = preamble(body, settings) + textwrap.dedent(body)
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", source],
-            env={
+        self.process = warm.python(
+            source,
+            environment={
                 **{k: v for k, v in os.environ.items() if not k.startswith(left_out)},
                 **sandbox.environment(),
                 "ARTHUR_ENDPOINT_URL": url,
                 "PYTHONPATH": os.pathsep.join(sys.path),
                 **environment,
             },
+            with_langchain=uses_langchain(body),
+            cold=cold,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def wait_until_ready(self) -> None:
@@ -120,18 +130,28 @@ class Scripts:
         self._started: list[Script] = []
 
     def start(
-        self, body: str, environment: dict[str, str] | None = None, **settings: object
+        self,
+        body: str,
+        environment: dict[str, str] | None = None,
+        *,
+        cold: bool = False,
+        **settings: object,
     ) -> Script:
         """Start a script with the preamble before it."""
-        script = Script(self.sandbox, body, environment=environment or {}, **settings)
+        script = Script(self.sandbox, body, environment=environment or {}, cold=cold, **settings)
         self._started.append(script)
         return script
 
     def run(
-        self, body: str, environment: dict[str, str] | None = None, **settings: object
+        self,
+        body: str,
+        environment: dict[str, str] | None = None,
+        *,
+        cold: bool = False,
+        **settings: object,
     ) -> Ended:
         """Run a script to its end."""
-        return self.start(body, environment, **settings).end()
+        return self.start(body, environment, cold=cold, **settings).end()
 
     def kill_all(self) -> None:
         """Leave nothing behind."""

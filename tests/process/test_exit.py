@@ -152,10 +152,15 @@ WAYS = {
 }
 
 
+COLD = ("return from main", "an atexit callback that logs", "code without LangChain")
+"""Ways that end a process which starts as a user's does: what is imported, and in which order,
+decides what is called at the exit, and when."""
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_exit_delivers(way: str, scripts: Scripts, sandbox: ArthurSandbox) -> None:
     body, status, message = WAYS[way]
-    ended = scripts.run(body)
+    ended = scripts.run(body, cold=way in COLD)
     assert ended.status == status, ended.stderr
     assert message in ended.stderr
     if not message:

@@ -45,7 +45,7 @@ def test_what_waits_takes_what_is_accounted_for_it(
     scripts: Scripts, sandbox: ArthurSandbox
 ) -> None:
     sandbox.faults.hang(routes=("inferences",))  # not yet known to be away: nothing is compressed
-    ended = scripts.run(CAPTURE, overflow="block", block_timeout_seconds=30.0)
+    ended = scripts.run(CAPTURE, cold=True, overflow="block", block_timeout_seconds=30.0)
     assert ended.status == 0, ended.stderr
     resident, accounted, dropped = json.loads(ended.stdout)
     assert dropped == {}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import arthur_relay
+from tests import warm
+from tests.process.scripts import Ended
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
@@ -70,20 +72,24 @@ from arthur_relay import (
 """
 
 
-def run(sandbox: ArthurSandbox, body: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", WINDOWS + body],
-        env={
+def run(sandbox: ArthurSandbox, body: str) -> Ended:
+    process = warm.python(
+        WINDOWS + body,
+        environment={
             **{k: v for k, v in os.environ.items() if not k.startswith(("ARTHUR", "COVERAGE"))},
             **sandbox.environment(),
             "ARTHUR_ENDPOINT_URL": sandbox.url.replace("127.0.0.1", "localhost"),
             "PYTHONPATH": os.pathsep.join(sys.path),
         },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        with_langchain=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return Ended(process.returncode, stdout, stderr)
 
 
 def test_a_handler_delivers_at_a_flush_and_at_the_exit(sandbox: ArthurSandbox) -> None:
@@ -103,7 +109,7 @@ list(model.stream("three"))
 assert exit_on_sigterm()
 """,
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.status, ended.stderr) == (0, "")
     assert len(sandbox.inferences) == 3
 
 
@@ -122,7 +128,7 @@ with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0.01)) as rela
 assert relay.close().delivered == 2
 """,
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.status, ended.stderr) == (0, "")
     assert len(sandbox.inferences) == 2
 
 
@@ -146,7 +152,7 @@ with Relay.from_env(settings=settings) as relay:
     assert stats.dropped == {}, stats
 """,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.status == 0, ended.stderr
 
 
 def test_what_the_system_lacks_is_refused_in_a_sentence(sandbox: ArthurSandbox) -> None:
@@ -174,7 +180,7 @@ else:
 os.rmdir(directory)
 """,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.status == 0, ended.stderr
 
 
 def test_dead_letters_in_a_file_are_kept_as_they_are(
@@ -191,7 +197,7 @@ with Relay.from_env(settings=settings) as relay:
     assert len(relay.dead_letters()) == 2
 """,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.status == 0, ended.stderr
     assert len((tmp_path / "letters.jsonl").read_bytes().splitlines()) == 2
 
 
@@ -221,7 +227,7 @@ main()
     )
     assert "Traceback" not in ended.stderr, ended.stderr
     if status is not None:
-        assert ended.returncode == status, ended.stdout + ended.stderr
+        assert ended.status == status, ended.stdout + ended.stderr
     assert text in " ".join((ended.stdout + ended.stderr).split())
 
 

@@ -42,7 +42,7 @@ ASKED = {
 def test_sigterm_delivers_when_asked_to(
     where: str, scripts: Scripts, sandbox: ArthurSandbox
 ) -> None:
-    script = scripts.start(ASKED[where], flush_on_sigterm=True)
+    script = scripts.start(ASKED[where], cold=where == "in the main thread", flush_on_sigterm=True)
     script.wait_until_ready()
     script.signal(signal.SIGTERM)
     ended = script.end()

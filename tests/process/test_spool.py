@@ -66,6 +66,7 @@ def test_what_was_written_survives_kill_9(
 ) -> None:
     script = scripts.start(
         CAPTURE + SAFE + f"capture(0); wait_until_safe({COUNT}); ready_for_a_signal()",
+        cold=durability == "power",
         spool_dir=spool,
         durability=durability,
     )
@@ -93,6 +94,7 @@ def test_kill_9_loses_what_waits_in_memory(
         + "assert relay.stats().spooled == 0\n"
         + "ready_for_a_signal()",
         environment=None,
+        cold=False,
         **settings,
     )
     script.wait_until_ready()

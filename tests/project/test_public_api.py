@@ -8,6 +8,7 @@ import importlib
 import inspect
 import types
 import typing
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,7 @@ ENTRANCES = {**public(arthur_relay), **public(arthur_relay.testing)}
 EXPORTED = [*ENTRANCES.values(), *public(arthur_relay.sandbox).values()]
 
 
+@cache
 def names_in(module: types.ModuleType) -> dict[str, Any]:
     """Return the names of a module, with those that it imports for type checking only."""
     names = dict(vars(module))
@@ -111,18 +113,21 @@ def signatures(name: str, entrance: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{method}({argument})", hint
 
 
-FOUND = [
-    (place, part)
-    for name, entrance in ENTRANCES.items()
-    for place, hint in signatures(name, entrance)
-    for part in parts(hint)
-]
+@cache
+def found() -> list[tuple[str, Any]]:
+    """Return each class in the signatures of what is public, and where it is."""
+    return [
+        (place, part)
+        for name, entrance in ENTRANCES.items()
+        for place, hint in signatures(name, entrance)
+        for part in parts(hint)
+    ]
 
 
 def test_every_type_of_ours_is_exported() -> None:
     hidden = {
         f"{place}: {part.__module__}.{part.__qualname__}"
-        for place, part in FOUND
+        for place, part in found()
         if isinstance(part, type)
         and part.__module__.startswith("arthur_relay")
         and not any(part is each for each in EXPORTED)
@@ -133,14 +138,14 @@ def test_every_type_of_ours_is_exported() -> None:
 def test_no_type_of_a_library_behind_a_seam_is_shown() -> None:
     shown = {
         f"{place}: {part}"
-        for place, part in FOUND
+        for place, part in found()
         if getattr(part, "__module__", "").partition(".")[0] in OTHERS
     }
     assert not shown, "\n".join(sorted(shown))
 
 
 def test_the_walk_finds_what_there_is() -> None:
-    places = {place for place, _ in FOUND}
+    places = {place for place, _ in found()}
     assert {
         "Relay.__init__(destination)",
         "Relay.aclose(return)",  # inherited
