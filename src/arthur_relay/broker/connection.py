@@ -22,6 +22,8 @@ from arthur_relay.broker.topology import (
     consumers,
     differences,
     rows_stream,
+    shared_bucket,
+    shared_stream,
 )
 from arthur_relay.errors import ConfigurationError, RelayError, SettingsError
 
@@ -30,13 +32,14 @@ try:
     import nats.js.errors
     from nats.aio.client import Client
     from nats.js import api
+    from nats.js.kv import KV_DEL, KV_OP, KV_PURGE, KeyValue
 except ImportError:
     raise ConfigurationError(
         "A gateway and a worker need the client of the broker: pip install 'arthur-relay[nats]'."
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
@@ -60,6 +63,9 @@ OPEN_SECONDS: Final = 7.0
 RECONNECT_SECONDS: Final = 1
 REQUEST_SECONDS: Final = 5.0
 
+WATCH_SECONDS: Final = 30.0
+"""How often a watch reads all keys anew, in case a message about one was lost."""
+
 _FULL: Final = frozenset({10077, 10122})
 """The server's error codes for a stream, or the account's storage, that takes no more."""
 
@@ -72,6 +78,19 @@ class BrokerAwayError(RelayError):
 
 class BrokerFullError(RelayError):
     """The broker takes no more rows until some are delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a key of the fleet's bucket has.
+
+    Attributes:
+        key: The key.
+        value: Its value; None when it was removed.
+    """
+
+    key: str
+    value: bytes | None
 
 
 @dataclass(slots=True, eq=False)
@@ -168,6 +187,7 @@ class Connection:
     name: str
     _client: Client | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
+    _watches: list[asyncio.Queue[Entry | None]] = field(default_factory=list, init=False)
 
     @property
     def is_connected(self) -> bool:
@@ -212,6 +232,8 @@ class Connection:
                     ping_interval=PING_SECONDS,
                     max_outstanding_pings=PINGS_OUTSTANDING,
                     error_cb=self._on_error,
+                    disconnected_cb=self._on_change,
+                    reconnected_cb=self._on_change,
                 )
         except (nats.errors.Error, OSError) as error:
             await _close(client)
@@ -252,6 +274,7 @@ class Connection:
             )
         try:
             await self._prepare_stream(rows_stream(self.settings))
+            await self._prepare_stream(shared_stream(self.settings))
             for product in products:
                 for plan in consumers(self.settings, product):
                     await self._prepare_consumer(plan)
@@ -304,6 +327,95 @@ class Connection:
             raise BrokerAwayError(_why(error)) from None
         return Consumer(name, found)
 
+    async def get(self, key: str) -> bytes | None:
+        """Return the value of a key of the fleet's bucket, or None when it has none.
+
+        Args:
+            key: Letters, digits and `-`, `_`, `=`, `/`; parts are separated by dots.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+        """
+        try:
+            return (await self._bucket().get(key)).value
+        except nats.js.errors.KeyNotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Give a key of the fleet's bucket a value. As `get`."""
+        try:
+            await self._bucket().put(key, value)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def remove(self, key: str) -> None:
+        """Take a key out of the fleet's bucket. As `get`."""
+        try:
+            await self._bucket().delete(key)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def watch(self, keys: str) -> AsyncIterator[Entry]:
+        """Yield keys of the fleet's bucket with their values, then each change, without an end.
+
+        A value may come more than once, and an older one after a newer one; the newest is the last.
+        To be closed by its user (`contextlib.aclosing`).
+
+        Args:
+            keys: A key, or several: `*` stands for a part, `>` for the rest.
+
+        Raises:
+            BrokerAwayError: The connection is lost. A new watch begins with all values.
+        """
+        client = self._connected()
+        prefix = f"$KV.{shared_bucket(self.settings.stream)}."
+        changes: asyncio.Queue[Entry | None] = asyncio.Queue()
+
+        async def on_message(message: Msg) -> None:
+            operation = (message.headers or {}).get(KV_OP)
+            value = None if operation in (KV_DEL, KV_PURGE) else message.data
+            changes.put_nowait(Entry(message.subject.removeprefix(prefix), value))
+
+        try:
+            # Not by a consumer, which has to be made anew after this and that: what is published
+            # to the stream of a bucket is published to all who listen.
+            subscription = await client.subscribe(f"{prefix}{keys}", cb=on_message)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+        self._watches.append(changes)
+        try:
+            while True:
+                for key in await self._keys(f"{prefix}{keys}", prefix):
+                    yield Entry(key, await self.get(key))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS):
+                        while (entry := await changes.get()) is not None:
+                            yield entry
+                if not self.is_connected:
+                    raise BrokerAwayError(self.trouble)
+        finally:
+            self._watches.remove(changes)
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def _keys(self, subjects: str, prefix: str) -> list[str]:
+        stream = shared_stream(self.settings).name
+        found = await self._ask("STREAM.INFO", stream, body={"subjects_filter": subjects})
+        subjects_found = (found or {}).get("state", {}).get("subjects") or {}
+        return [each.removeprefix(prefix) for each in subjects_found]
+
+    def _bucket(self) -> KeyValue:
+        bucket = shared_bucket(self.settings.stream)
+        return KeyValue(
+            name=bucket,
+            stream=shared_stream(self.settings).name,
+            pre=f"$KV.{bucket}.",
+            js=self._manager(),
+            direct=False,
+        )
+
     def _why_not(self, error: Exception) -> Exception:
         """Return what the last attempt met in the background, or else the error itself."""
         return error if self._last_error is None else self._last_error
@@ -318,6 +430,11 @@ class Connection:
         before, self._last_error = self._last_error, error
         if self._client is not None and (before is None or _why(before) != _why(error)):
             logger.warning("the broker: %s", _why(error))
+
+    async def _on_change(self) -> None:
+        """Have watches read everything anew: they may have missed something."""
+        for changes in self._watches:
+            changes.put_nowait(None)
 
     def _tls(self) -> ssl.SSLContext | None:
         settings = self.settings
@@ -361,6 +478,8 @@ class Connection:
             max_age=plan.max_age_seconds,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             deny_purge=plan.is_queue,
+            max_msgs_per_subject=plan.max_of_subject,
+            allow_rollup_hdrs=not plan.is_queue,
         )
         found = await self._ask("STREAM.INFO", plan.name)
         if found is None:
@@ -395,21 +514,26 @@ class Connection:
     def _manager(self) -> JetStreamContext:
         return self._connected().jetstream(timeout=REQUEST_SECONDS)
 
-    async def _ask(self, what: str, *names: str) -> dict[str, Any] | None:
+    async def _ask(
+        self, what: str, *names: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Return what the broker says of a stream or a consumer; None when there is none.
 
         Asked directly, because the library's own classes leave out what they do not know.
         """
         subject = ".".join(("$JS.API", what, *names))
         try:
-            answer = await self._connected().request(subject, timeout=REQUEST_SECONDS)
+            question = b"" if body is None else json.dumps(body).encode()
+            answer = await self._connected().request(subject, question, timeout=REQUEST_SECONDS)
         except nats.errors.NoRespondersError:
             raise BrokerAwayError("it has no JetStream, or no leader now") from None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
         found: dict[str, Any] = json.loads(answer.data)
-        if error := found.get("error"):
-            if error.get("code") == _NOT_FOUND:
+        if refusal := found.get("error"):
+            if refusal.get("code") == _NOT_FOUND:
                 return None
-            raise BrokerAwayError(str(error.get("description")))
+            raise BrokerAwayError(str(refusal.get("description")))
         return found
 
 

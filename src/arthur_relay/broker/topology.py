@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DUPLICATE_WINDOW_SECONDS: Final = 300.0
 """How long the broker recognises a repeated message: far longer than a gateway repeats one."""
 
+SHARED_BYTES: Final = 64 << 20
+"""What the key-value bucket may take: thousands of models' schemas."""
+
 FOREVER: Final = -1
 """How often a packet is handed out: until it is acknowledged. A bound would hide it, not end it."""
 
@@ -31,6 +34,8 @@ class StreamPlan:
         replicas: The servers that keep each message.
         max_bytes: The most bytes; more is refused.
         max_age_seconds: How long messages are kept; 0 for ever.
+        max_of_subject: The most messages of one subject, of which older ones give way; -1 for any
+            number.
     """
 
     name: str
@@ -39,6 +44,7 @@ class StreamPlan:
     replicas: int
     max_bytes: int
     max_age_seconds: float
+    max_of_subject: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,25 @@ def rows_stream(settings: BrokerSettings) -> StreamPlan:
         replicas=settings.replicas,
         max_bytes=settings.bytes,
         max_age_seconds=settings.max_age_seconds,
+    )
+
+
+def shared_bucket(stream: str) -> str:
+    """Return the name of the key-value bucket of the fleet whose rows are in a stream."""
+    return f"{stream}_SHARED"
+
+
+def shared_stream(settings: BrokerSettings) -> StreamPlan:
+    """Return the plan of the stream that a key-value bucket is."""
+    bucket = shared_bucket(settings.stream)
+    return StreamPlan(
+        name=f"KV_{bucket}",
+        subjects=(f"$KV.{bucket}.>",),
+        is_queue=False,
+        replicas=settings.replicas,
+        max_bytes=SHARED_BYTES,
+        max_age_seconds=0.0,
+        max_of_subject=1,
     )
 
 

@@ -81,8 +81,8 @@ def try_unix(path: Path, *, mode: int, group: str | None, spool: Path | None) ->
         path: The socket's.
         mode: Its permissions.
         group: Its group.
-        spool: A directory that a start creates first, with its parents, or None. If the socket belongs into
-            one of those that do not exist yet, an existing parent is used instead.
+        spool: A directory that a start creates first, with its parents, or None. If the socket
+            belongs into one of those that do not exist yet, an existing parent is used instead.
 
     Raises:
         SettingsError: As `listen_unix`.
