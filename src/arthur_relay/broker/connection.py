@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 from arthur_relay.broker.packets import HEADER_BYTES
 from arthur_relay.broker.settings import BROKER_PREFIX
 from arthur_relay.broker.topology import (
-    DUPLICATE_WINDOW_SECONDS,
-    FOREVER,
+    consumer_config,
     consumers,
     differences,
     rows_stream,
     shared_bucket,
     shared_stream,
+    stream_config,
 )
 from arthur_relay.errors import ConfigurationError, RelayError, SettingsError
 
@@ -31,7 +32,6 @@ try:
     import nats.errors
     import nats.js.errors
     from nats.aio.client import Client
-    from nats.js import api
     from nats.js.kv import KV_DEL, KV_OP, KV_PURGE, KeyValue
 except ImportError:
     raise ConfigurationError(
@@ -39,13 +39,13 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
     from arthur_relay.broker.settings import BrokerSettings
-    from arthur_relay.broker.topology import ConsumerPlan, StreamPlan
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
@@ -69,7 +69,18 @@ WATCH_SECONDS: Final = 30.0
 _FULL: Final = frozenset({10077, 10122})
 """The server's error codes for a stream, or the account's storage, that takes no more."""
 
+_SEED: Final = re.compile(r"\bSU[A-Z2-7]{56}\b")
+
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
+
+_NO_JETSTREAM: Final = frozenset({10039, 10076})
+"""The same for a server, or an account, without JetStream."""
+
+_FOR_NOW: Final = frozenset({10005, 10008, 10009, 10023})
+"""The same for what is over once other servers of the cluster are there."""
+
+_NOT_LEFT: Final = "JetStream is off at the broker, for its server or for our account: turn it on"
 
 
 class BrokerAwayError(RelayError):
@@ -147,13 +158,15 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """Hands out the messages of one consumer.
+    """Hands out the messages of one consumer, also after the connection was opened anew.
 
     Attributes:
         name: Its name.
     """
 
     name: str
+    _connection: Connection
+    _client: Client
     _subscription: JetStreamContext.PullSubscription
 
     async def pull(self, most: int, *, seconds: float) -> list[Delivery]:
@@ -162,12 +175,58 @@ class Consumer:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        if self._connection._client is not self._client:
+            anew = await self._connection.consumer(self.name)
+            self._client, self._subscription = anew._client, anew._subscription
         try:
             return [Delivery(each) for each in await self._subscription.fetch(most, seconds)]
         except TimeoutError:
             return []
         except nats.errors.Error as error:
             raise BrokerAwayError(_why(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A stream or a consumer that the broker should have.
+
+    Attributes:
+        what: It, for people.
+        question: What asks the broker for it.
+        config: What its configuration has to be.
+    """
+
+    what: str
+    question: str
+    config: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """How the broker compares with what it should be.
+
+    Attributes:
+        missing: What it does not have.
+        differences: In what the rest differs, for people.
+    """
+
+    missing: tuple[Missing, ...]
+    differences: tuple[str, ...]
+
+
+class _Client(Client):
+    """The library's client, which would do without TLS where the server does not ask for it."""
+
+    needs_tls = False
+
+    @property
+    def connected_server_has_jetstream(self) -> bool:
+        return bool(self._server_info.get("jetstream"))
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
+        if initial_connection and self.needs_tls and not info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        await super()._process_info(info, initial_connection)
 
 
 @dataclass(slots=True, eq=False)
@@ -185,14 +244,30 @@ class Connection:
 
     settings: BrokerSettings
     name: str
-    _client: Client | None = field(default=None, init=False)
+    _client: _Client | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
+    _errors: int = field(default=0, init=False)
+    _attempts: int = field(default=0, init=False)
+    _reconnects: int = field(default=0, init=False)
+    _gave_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _listeners: dict[str, Callable[[bytes], None]] = field(default_factory=dict, init=False)
     _watches: list[asyncio.Queue[Entry | None]] = field(default_factory=list, init=False)
 
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
         return self._client is not None and self._client.is_connected
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, or the library tries to make it again."""
+        return self._client is not None and not self._client.is_closed
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made again."""
+        return self._reconnects + (0 if self._client is None else self._client.stats["reconnects"])
 
     @property
     def trouble(self) -> str:
@@ -202,57 +277,87 @@ class Connection:
         return "it is not connected yet" if self._last_error is None else _why(self._last_error)
 
     @property
-    def most_bytes(self) -> int:
-        """The most bytes of a packet's body."""
-        return self._connected().max_payload - HEADER_BYTES
+    def server(self) -> str:
+        """The version of the server that we are connected to, for people; "" without one."""
+        if self._client is None or not self._client.is_connected:
+            return ""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The most bytes of a packet's body; None before there was a connection."""
+        return None if self._client is None else self._client.max_payload - HEADER_BYTES
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
             BrokerAwayError: No server answers.
-            ConfigurationError: A server refuses our credentials, or a file can't be used.
+            ConfigurationError: A server refuses us, or can't be trusted, or a file can't be used.
         """
-        settings = self.settings
-        client = Client()
         self._last_error = None
+        self._attempts = 0
+        self._gave_up = asyncio.Event()
+        client = _Client()
+        client.needs_tls = self._uses_tls
+        # The library tries for ever, because a connection that is lost should come back; the first
+        # one is ours to give up, once each server was tried, and to say why.
+        options = {**self._credentials(), "tls": self._tls()}
+        connecting = asyncio.create_task(self._connect(client, options))
+        giving_up = asyncio.create_task(self._gave_up.wait())
         try:
-            # The library tries for ever, because a connection that is lost should come back; the
-            # first one is ours to give up, and to say why.
-            async with asyncio.timeout(OPEN_SECONDS):
-                await client.connect(
-                    settings.servers,
-                    name=self.name,
-                    tls=self._tls(),
-                    **self._credentials(),
-                    connect_timeout=CONNECT_SECONDS,
-                    reconnect_time_wait=RECONNECT_SECONDS,
-                    max_reconnect_attempts=-1,
-                    allow_reconnect=True,
-                    ping_interval=PING_SECONDS,
-                    max_outstanding_pings=PINGS_OUTSTANDING,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_change,
-                    reconnected_cb=self._on_change,
-                )
-        except (nats.errors.Error, OSError) as error:
+            await asyncio.wait(
+                (connecting, giving_up),
+                timeout=OPEN_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            failure = connecting.exception() if connecting.done() else self._last_error
+            if failure is not None or not connecting.done():
+                raise _of_opening(failure or TimeoutError())
+            for subject in self._listeners:
+                await self._subscribe(client, subject)
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
             await _close(client)
-            last = self._why_not(error)
-            if isinstance(last, nats.errors.AuthorizationError):
-                raise ConfigurationError(
-                    "The broker refuses our credentials: see"
-                    f" {BROKER_PREFIX}CREDENTIALS_FILE and the broker's accounts."
-                ) from None
-            raise BrokerAwayError(_why(last)) from None
+            raise
+        finally:
+            giving_up.cancel()
+        self._last_error = None
+        self._changed.clear()
         self._client = client
+
+    async def _connect(self, client: Client, options: dict[str, Any]) -> None:
+        await client.connect(
+            self.settings.servers,
+            name=self.name,
+            connect_timeout=CONNECT_SECONDS,
+            reconnect_time_wait=RECONNECT_SECONDS,
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=PING_SECONDS,
+            max_outstanding_pings=PINGS_OUTSTANDING,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_change,
+            reconnected_cb=self._on_change,
+            closed_cb=self._on_change,
+            **options,
+        )
 
     async def close(self) -> None:
         """Send what was written, and disconnect. Never raises."""
         client, self._client = self._client, None
         if client is not None:
+            self._reconnects += client.stats["reconnects"]
             with suppress(Exception):
                 await client.flush(1)
             await _close(client)
+
+    async def changed(self) -> None:
+        """Wait until the connection was lost, made again, or given up, since the last call."""
+        await self._changed.wait()
+        self._changed.clear()
 
     async def prepare(self, products: Sequence[Product]) -> None:
         """Make or compare the streams and consumers.
@@ -262,28 +367,144 @@ class Connection:
 
         Raises:
             BrokerAwayError: The broker can't be asked now.
-            ConfigurationError: The server is too old, or something differs from what it should be.
+            ConfigurationError: The server is too old or has no JetStream, or something differs from
+                what it should be, or is missing and must not be made.
+        """
+        review = await self.review(products)
+        if review.differences:
+            raise ConfigurationError(
+                f"The broker is not as it should be: {'; '.join(review.differences)}. Correct it"
+                " there, or the settings here."
+            )
+        if review.missing and not self.settings.create:
+            raise ConfigurationError(
+                f"The broker has no {review.missing[0].what}, and {BROKER_PREFIX}CREATE is false:"
+                " make it, or let us."
+            )
+        for each in review.missing:
+            await self._create(each)
+
+    async def review(self, products: Sequence[Product]) -> Review:
+        """Compare the server, the streams and the consumers with what they should be.
+
+        Changes nothing. Raises what `prepare` does for the server itself.
         """
         client = self._connected()
         version = client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             wanted = ".".join(map(str, OLDEST_SERVER))
             raise ConfigurationError(
-                f"The broker's version is {version.major}.{version.minor}.{version.patch}; it has"
-                f" to be {wanted} or newer."
+                f"The broker's version is {self.server}; it has to be {wanted} or newer."
             )
+        await self._ask_account()
+        missing: list[Missing] = []
+        differs: dict[str, list[str]] = {}
+        for each in self._wanted(products):
+            found = await self._ask(each.question)
+            if found is None:
+                missing.append(each)
+            elif text := "; ".join(differences(each.config, found["config"])):
+                differs.setdefault(text, []).append(each.what)
+        return Review(
+            tuple(missing), tuple(f"{', '.join(whose)}: {text}" for text, whose in differs.items())
+        )
+
+    async def ask_stream(self, *, subjects: str = "") -> dict[str, Any]:
+        """Return what the broker says of the stream of rows; {} when there is none.
+
+        Args:
+            subjects: Have the messages of these counted by subject.
+
+        Raises:
+            BrokerAwayError: It can't be asked now.
+        """
+        body = {"subjects_filter": subjects} if subjects else None
+        return await self._ask(f"STREAM.INFO.{self.settings.stream}", body) or {}
+
+    async def ask_consumers(self) -> list[dict[str, Any]]:
+        """Return what the broker says of the consumers of rows. Raises what `ask_stream` does."""
+        found = await self._ask(f"CONSUMER.LIST.{self.settings.stream}") or {}
+        return found.get("consumers") or []
+
+    async def announce(self, subject: str, body: bytes) -> None:
+        """Tell whoever listens; it is kept nowhere. Raises what `ask_stream` does."""
         try:
-            await self._prepare_stream(rows_stream(self.settings))
-            await self._prepare_stream(shared_stream(self.settings))
-            for product in products:
-                for plan in consumers(self.settings, product):
-                    await self._prepare_consumer(plan)
-        except TimeoutError:
-            raise BrokerAwayError("it does not answer in time") from None
-        except nats.js.errors.APIError as error:
-            raise _of_api(error, "The broker refuses the stream or its consumers") from None
+            await self._connected().publish(subject, body)
         except nats.errors.Error as error:
             raise BrokerAwayError(_why(error)) from None
+
+    async def listen(self, subject: str, on_message: Callable[[bytes], None]) -> None:
+        """Have a function called with what is announced from now on, whenever there is a connection.
+
+        Raises what `ask_stream` does; then it is called once there is a connection.
+        """
+        self._listeners[subject] = on_message
+        if self._client is not None:
+            await self._subscribe(self._client, subject)
+
+    async def _subscribe(self, client: Client, subject: str) -> None:
+        on_message = self._listeners[subject]
+
+        async def on_announcement(message: Msg) -> None:
+            on_message(message.data)
+
+        try:
+            await client.subscribe(subject, cb=on_announcement)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    def note_change(self) -> None:
+        """Have `changed` return."""
+        self._changed.set()
+
+    async def _ask_account(self) -> None:
+        """Ask whether there is JetStream for us.
+
+        Raises:
+            BrokerAwayError: It can't be asked now.
+            ConfigurationError: There is not.
+        """
+        try:
+            await self._ask("INFO")
+        except BrokerAwayError:
+            # A server without JetStream may be part of a cluster that has it, and this one is not.
+            if not self._connected().connected_server_has_jetstream:
+                raise ConfigurationError(f"{_NOT_LEFT}.") from None
+            raise
+
+    def _wanted(self, products: Sequence[Product]) -> Iterator[Missing]:
+        """Yield what the broker should have, in the order in which it is made."""
+        for plan in (rows_stream(self.settings), shared_stream(self.settings)):
+            config = stream_config(plan)
+            yield Missing(f"stream {plan.name}", f"STREAM.INFO.{plan.name}", config)
+        stream = self.settings.stream
+        for product in products:
+            for each in consumers(self.settings, product):
+                question = f"CONSUMER.INFO.{stream}.{each.name}"
+                yield Missing(f"consumer {each.name}", question, consumer_config(each))
+
+    async def _create(self, missing: Missing) -> None:
+        """Make a stream or a consumer.
+
+        Raises:
+            BrokerAwayError: It can't be made now.
+            ConfigurationError: The broker refuses it.
+        """
+        config, stream = missing.config, self.settings.stream
+        if "durable_name" in config:
+            body: dict[str, Any] = {"stream_name": stream, "config": config, "action": "create"}
+            question = (
+                f"CONSUMER.CREATE.{stream}.{config['durable_name']}.{config['filter_subject']}"
+            )
+        else:
+            body, question = config, f"STREAM.CREATE.{config['name']}"
+        try:
+            await self._ask(question, body)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"The broker refuses to make the {missing.what}: {error}"
+            ) from None
+        logger.info("made the %s", missing.what)
 
     async def publish(
         self, subject: str, body: bytes, headers: Mapping[str, str], *, seconds: float
@@ -298,9 +519,12 @@ class Connection:
                 same id, may work.
             BrokerFullError: It takes no more.
         """
-        jetstream = self._connected().jetstream()
+        client = self._connected()
+        if not client.is_connected:
+            # Else the library would keep it for later, and send it when nobody waits any more.
+            raise BrokerAwayError(self.trouble)
         try:
-            answer = await jetstream.publish(
+            answer = await client.jetstream().publish(
                 subject, body, timeout=seconds, stream=self.settings.stream, headers=dict(headers)
             )
         except TimeoutError:
@@ -319,13 +543,12 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        client = self._connected()
         try:
-            found = (
-                await self._connected().jetstream().pull_subscribe_bind(name, self.settings.stream)
-            )
+            found = await client.jetstream().pull_subscribe_bind(name, self.settings.stream)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerAwayError(_why(error)) from None
-        return Consumer(name, found)
+        return Consumer(name, self, client, found)
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key of the fleet's bucket, or None when it has none.
@@ -402,7 +625,7 @@ class Connection:
 
     async def _keys(self, subjects: str, prefix: str) -> list[str]:
         stream = shared_stream(self.settings).name
-        found = await self._ask("STREAM.INFO", stream, body={"subjects_filter": subjects})
+        found = await self._ask(f"STREAM.INFO.{stream}", {"subjects_filter": subjects})
         subjects_found = (found or {}).get("state", {}).get("subjects") or {}
         return [each.removeprefix(prefix) for each in subjects_found]
 
@@ -416,29 +639,35 @@ class Connection:
             direct=False,
         )
 
-    def _why_not(self, error: Exception) -> Exception:
-        """Return what the last attempt met in the background, or else the error itself."""
-        return error if self._last_error is None else self._last_error
-
-    def _connected(self) -> Client:
-        if self._client is None:
+    def _connected(self) -> _Client:
+        if self._client is None or self._client.is_closed:
             raise BrokerAwayError(self.trouble)
         return self._client
 
     async def _on_error(self, error: Exception) -> None:
         """Remember an error that the library meets in the background, and log a new one."""
         before, self._last_error = self._last_error, error
-        if self._client is not None and (before is None or _why(before) != _why(error)):
+        self._errors += 1
+        if self._client is None:
+            self._attempts += 1
+            if self._attempts >= len(self.settings.servers):
+                self._gave_up.set()
+        elif before is None or _why(before) != _why(error):
             logger.warning("the broker: %s", _why(error))
 
     async def _on_change(self) -> None:
         """Have watches read everything anew: they may have missed something."""
+        self._changed.set()
         for changes in self._watches:
             changes.put_nowait(None)
 
+    @property
+    def _uses_tls(self) -> bool:
+        return any(each.startswith("tls://") for each in self.settings.servers)
+
     def _tls(self) -> ssl.SSLContext | None:
         settings = self.settings
-        if not any(each.startswith("tls://") for each in settings.servers):
+        if not self._uses_tls:
             return None
         try:
             context = ssl.create_default_context(cafile=settings.ca_file)
@@ -452,89 +681,83 @@ class Connection:
 
     def _credentials(self) -> dict[str, Any]:
         path = self.settings.credentials_file
-        if path is None:
-            return {}
-        try:
-            text = path.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"{BROKER_PREFIX}CREDENTIALS_FILE ({path}) can't be read: {_why(error)}."
-            ) from None
-        if "-----BEGIN" in text:
-            return {"user_credentials": str(path)}
-        return {"nkeys_seed": str(path)}
-
-    async def _prepare_stream(self, plan: StreamPlan) -> None:
-        wanted = api.StreamConfig(
-            name=plan.name,
-            subjects=list(plan.subjects),
-            retention=(
-                api.RetentionPolicy.WORK_QUEUE if plan.is_queue else api.RetentionPolicy.LIMITS
-            ),
-            discard=api.DiscardPolicy.NEW,
-            storage=api.StorageType.FILE,
-            num_replicas=plan.replicas,
-            max_bytes=plan.max_bytes,
-            max_age=plan.max_age_seconds,
-            duplicate_window=DUPLICATE_WINDOW_SECONDS,
-            deny_purge=plan.is_queue,
-            max_msgs_per_subject=plan.max_of_subject,
-            allow_rollup_hdrs=not plan.is_queue,
-        )
-        found = await self._ask("STREAM.INFO", plan.name)
-        if found is None:
-            self._must_create(f"stream {plan.name}")
-            await self._manager().add_stream(wanted)
-            return
-        _compare(f"stream {plan.name}", wanted.as_dict(), found["config"])
-
-    async def _prepare_consumer(self, plan: ConsumerPlan) -> None:
-        stream = self.settings.stream
-        wanted = api.ConsumerConfig(
-            durable_name=plan.name,
-            filter_subject=plan.subject,
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=plan.ack_wait_seconds,
-            max_deliver=FOREVER,
-            max_ack_pending=plan.in_flight,
-        )
-        found = await self._ask("CONSUMER.INFO", stream, plan.name)
-        if found is None:
-            self._must_create(f"consumer {plan.name}")
-            await self._manager().add_consumer(stream, wanted)
-            return
-        _compare(f"consumer {plan.name}", wanted.as_dict(), found["config"])
-
-    def _must_create(self, what: str) -> None:
-        if not self.settings.create:
-            raise ConfigurationError(
-                f"The broker has no {what}, and {BROKER_PREFIX}CREATE is false: make it, or let us."
-            )
+        return {} if path is None else _credentials_of(path)
 
     def _manager(self) -> JetStreamContext:
         return self._connected().jetstream(timeout=REQUEST_SECONDS)
 
     async def _ask(
-        self, what: str, *names: str, body: Mapping[str, Any] | None = None
+        self, question: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """Return what the broker says of a stream or a consumer; None when there is none.
+        """Return the broker's answer; None when there is no such stream or consumer.
 
         Asked directly, because the library's own classes leave out what they do not know.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+            ConfigurationError: It refuses.
         """
-        subject = ".".join(("$JS.API", what, *names))
+        client = self._connected()
+        content = b"" if body is None else json.dumps(body).encode()
+        errors = self._errors
         try:
-            question = b"" if body is None else json.dumps(body).encode()
-            answer = await self._connected().request(subject, question, timeout=REQUEST_SECONDS)
+            answer = await client.request(f"$JS.API.{question}", content, timeout=REQUEST_SECONDS)
         except nats.errors.NoRespondersError:
             raise BrokerAwayError("it has no JetStream, or no leader now") from None
         except (nats.errors.Error, TimeoutError) as error:
+            last = self._last_error
+            # The server says so beside, and does not answer at all.
+            if self._errors > errors and last is not None and _is_forbidden(last):
+                raise ConfigurationError(
+                    f"The broker's account does not let us do what we have to: {_why(last)}."
+                ) from None
             raise BrokerAwayError(_why(error)) from None
         found: dict[str, Any] = json.loads(answer.data)
-        if refusal := found.get("error"):
-            if refusal.get("code") == _NOT_FOUND:
-                return None
-            raise BrokerAwayError(str(refusal.get("description")))
-        return found
+        refusal = found.get("error")
+        if refusal is None:
+            return found
+        code, text = refusal.get("err_code"), str(refusal.get("description"))
+        if code in _NO_JETSTREAM:
+            raise ConfigurationError(f"{_NOT_LEFT}.")
+        if refusal.get("code") == _NOT_FOUND:
+            return None
+        if code in _FOR_NOW or refusal.get("code") == _UNAVAILABLE:
+            raise BrokerAwayError(text)
+        raise ConfigurationError(f"{text}.")
+
+
+def _credentials_of(path: Path) -> dict[str, Any]:
+    """Return the client's options for a file with credentials.
+
+    The file is read here, because the library never ends on one that has no token.
+
+    Raises:
+        SettingsError: It can't be used.
+    """
+    name = f"{BROKER_PREFIX}CREDENTIALS_FILE ({path})"
+    try:
+        text = path.read_text(encoding="ascii")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name} can't be used: it is not text.") from None
+    except OSError as error:
+        raise SettingsError(f"{name} can't be read: {error.strerror}.") from None
+    found = _SEED.search(text)
+    if found is None or ("-----BEGIN" in text and "BEGIN NATS USER JWT" not in text):
+        raise SettingsError(f"{name} has neither a user's credentials nor the seed of an nkey.")
+    try:
+        import nkeys  # type: ignore[import-untyped] # noqa: PLC0415 - for credentials only
+
+        nkeys.from_seed(bytearray(found[0].encode()))
+    except ImportError:
+        raise SettingsError(
+            f"{BROKER_PREFIX}CREDENTIALS_FILE needs one more package: pip install"
+            " 'arthur-relay[nats]'."
+        ) from None
+    except Exception:  # noqa: BLE001 - of the library, and of what it uses
+        raise SettingsError(f"{name} has a seed that is damaged.") from None
+    if "-----BEGIN" in text:
+        return {"user_credentials": str(path)}
+    return {"nkeys_seed_str": found[0]}
 
 
 async def _close(client: Client) -> None:
@@ -542,28 +765,41 @@ async def _close(client: Client) -> None:
         await client.close()
 
 
-def _compare(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse a stream or a consumer that is not as it should be.
-
-    Raises:
-        ConfigurationError: It is not; the sentence says in what.
-    """
-    plain = {name: getattr(value, "value", value) for name, value in wanted.items()}
-    # The broker leaves out what is zero or false.
-    given = {name: value for name, value in plain.items() if value not in (None, -1)}
-    there = {name: found.get(name, type(value)()) for name, value in given.items()}
-    if found_differences := differences(given, there):
-        raise ConfigurationError(
-            f"The broker's {what} is not as it should be: {'; '.join(found_differences)}. Correct"
-            " it there, or the settings here."
+def _of_opening(error: BaseException) -> RelayError:
+    """Return the error to raise when there is no connection."""
+    if isinstance(error, RelayError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"The broker's certificate can't be trusted: {error.verify_message}; see"
+            f" {BROKER_PREFIX}CA_FILE."
         )
+    if isinstance(error, ssl.SSLError):
+        return ConfigurationError(
+            f"There is no TLS with the broker: {_why(error)}; see {BROKER_PREFIX}URL and"
+            f" {BROKER_PREFIX}CERTIFICATE."
+        )
+    if isinstance(error, nats.errors.SecureConnWantedError):
+        return ConfigurationError(
+            f"{BROKER_PREFIX}URL has tls://, and the broker has no TLS: turn it on there."
+        )
+    if _is_unauthorized(error):
+        return ConfigurationError(
+            f"The broker refuses our credentials: see {BROKER_PREFIX}CREDENTIALS_FILE and the"
+            " broker's accounts."
+        )
+    return BrokerAwayError(_why(error))
 
 
-def _of_api(error: nats.js.errors.APIError, what: str) -> RelayError:
-    """Return the error to raise for an answer of the broker."""
-    if error.code is not None and error.code >= 500:
-        return BrokerAwayError(_why(error))
-    return ConfigurationError(f"{what}: {error.description}.")
+def _is_unauthorized(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, nats.errors.AuthorizationError) or any(
+        each in text for each in ("authorization", "authentication", "account authentication")
+    )
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    return "permissions violation" in str(error).lower()
 
 
 def _why(error: BaseException) -> str:
@@ -572,5 +808,7 @@ def _why(error: BaseException) -> str:
         return "it does not answer in time"
     if isinstance(error, nats.js.errors.NoStreamResponseError | nats.errors.NoRespondersError):
         return "it has no stream, or no leader now"
+    if _is_unauthorized(error):
+        return "it refuses our credentials"
     description = getattr(error, "description", None) or str(error) or type(error).__name__
     return str(description).removeprefix("nats: ")

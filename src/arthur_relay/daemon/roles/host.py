@@ -68,6 +68,8 @@ class HostStation:
     """Keeps and delivers the rows of one product. See `Station` for each method."""
 
     configuration: ProductConfiguration
+    fleet: None = None
+    publishing: None = None
 
     def storage(self, destination: Destination) -> Storage:
         """Return the spool."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
-from arthur_relay.daemon.roles.gateway import broker_of, open_link
+from arthur_relay.daemon.roles.gateway import broker_of, open_fleet
 from arthur_relay.daemon.roles.host import end_requests
 from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.worker.composition import Storage
@@ -18,13 +18,14 @@ from arthur_relay.worker.composition import Storage
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from arthur_relay.broker.fleet import Fleet
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.destinations import Destination
     from arthur_relay.worker.pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FleetWorker:
     """Delivers what the broker has. See `Role` for each method.
 
@@ -33,6 +34,7 @@ class FleetWorker:
     """
 
     configuration: Configuration
+    fleet: Fleet = field(init=False)
 
     async def enter(self, stack: AsyncExitStack) -> None:
         """See that the broker is as it should be, if it is there.
@@ -40,14 +42,15 @@ class FleetWorker:
         Raises:
             ConfigurationError: It can't be used as it is.
         """
-        await open_link(self.configuration, "worker", stack)
+        self.fleet = await open_fleet(self.configuration, "worker", stack)
 
     def station(self, configuration: ProductConfiguration) -> WorkerStation:
         """Return what it does with the rows of a product."""
         settings = broker_of(self.configuration)
         inbox = Inbox(max_bytes=settings.ahead_bytes)
         open_own = partial(_link, self.configuration, configuration)
-        return WorkerStation(configuration, inbox, Puller(inbox=inbox, open_link=open_own))
+        puller = Puller(inbox=inbox, open_link=open_own)
+        return WorkerStation(configuration, inbox, puller, self.fleet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class WorkerStation:
     configuration: ProductConfiguration
     inbox: Inbox
     puller: Puller
+    fleet: Fleet
+    publishing: None = None
 
     def storage(self, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
         """Return the inbox, which the puller fills."""
