@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from arthur_relay.daemon.settings import (
     DaemonSettings,
     LogFormat,
     LogLevel,
+    RoleName,
     read_address,
 )
 from arthur_relay.encoding.product import Product
@@ -29,6 +31,7 @@ def _no_arthur_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OTHER: dict[str, tuple[str, Any]] = {
+    "role": ("worker", RoleName.WORKER),
     "socket": ("/somewhere/else", Path("/somewhere/else")),
     "socket_mode": ("0666", 0o666),
     "socket_group": ("users", "users"),
@@ -187,7 +190,9 @@ def test_a_reload_takes_a_change_over_or_says_that_it_can_not(
 ) -> None:
     reloadable = set(reloadable_variables())
     old = load()
-    for name, value in other_values(ready).items():
+    others = other_values(ready)
+    del others[f"{DAEMON_PREFIX}ROLE"]  # it takes more than one variable: see below
+    for name, value in others.items():
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             new = load()
@@ -197,6 +202,61 @@ def test_a_reload_takes_a_change_over_or_says_that_it_can_not(
             assert (merged, told) == (new, []), name
         else:
             assert (merged, told) == (old, [name]), name
+
+
+def test_a_reload_does_not_make_a_host_a_worker(
+    ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ready.is_dir()
+    old = load()
+    monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
+    monkeypatch.setenv(f"{DAEMON_PREFIX}ROLE", "worker")
+    monkeypatch.setenv("ARTHUR_RELAY_BROKER_URL", "nats://127.0.0.1:4222")
+    new = load()
+    assert old.with_reloaded(new) == old
+    assert old.needs_restart(new) == [f"{DAEMON_PREFIX}ROLE", "ARTHUR_RELAY_SPOOL_DIR"]
+
+
+ROLES: list[tuple[dict[str, str], str]] = [
+    ({"BROKER_URL": "nats://127.0.0.1:4222"}, "a host keeps rows in its spool"),
+    ({"DAEMON_ROLE": "gateway"}, "which needs a broker: set ARTHUR_RELAY_BROKER_URL"),
+    (
+        {"DAEMON_ROLE": "worker", "BROKER_URL": "nats://127.0.0.1:4222"},
+        "ARTHUR_RELAY_SPOOL_DIR is set, and ARTHUR_RELAY_DAEMON_ROLE is worker",
+    ),
+    ({"BROKER_URL": "127.0.0.1:4222"}, "ARTHUR_RELAY_BROKER_URL can't be"),
+]
+
+
+@pytest.mark.parametrize(("variables", "sentence"), ROLES)
+def test_a_role_has_what_it_needs_and_no_more(
+    ready: Path, variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ready.is_dir()
+    for name, value in variables.items():
+        monkeypatch.setenv(f"ARTHUR_RELAY_{name}", value)
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        load()
+
+
+FLEETS: list[tuple[dict[str, str], str]] = [
+    ({"BROKER_URL": "nats://nats-0:4222"}, "without TLS the network sees prompts"),
+    ({"BROKER_REPLICAS": "1"}, "rows would be on one disk alone"),
+    ({"BROKER_CERTIFICATE": "/c.pem"}, "go together: set both, or none"),
+]
+
+
+@pytest.mark.parametrize(("variables", "sentence"), FLEETS)
+def test_a_fleet_keeps_rows_safe_unless_told_otherwise(
+    ready: Path, variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ready.is_dir()
+    monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
+    of_a_fleet = {"DAEMON_ROLE": "gateway", "BROKER_URL": "nats://127.0.0.1:4222"}
+    for name, value in {**of_a_fleet, **variables}.items():
+        monkeypatch.setenv(f"ARTHUR_RELAY_{name}", value)
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        load()
 
 
 def test_the_page_lists_what_a_reload_takes_over() -> None:

@@ -18,7 +18,8 @@ from .settings import DAEMON_PREFIX, daemon_variables
 from .tools import DEPLOY, run, tool
 
 KUBERNETES = DEPLOY / "kubernetes"
-OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+OVERLAYS = sorted({path.name for path in (KUBERNETES / "overlays").iterdir()} - {"fleet"})
+"""Those of a host; see `test_kubernetes_fleet` for the other."""
 WORKLOADS = {"DaemonSet", "Deployment", "StatefulSet"}
 OPERATORS = {"PrometheusRule", "ServiceMonitor"}
 SCALES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}

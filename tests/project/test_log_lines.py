@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(arthur_relay.__file__).parent
 METHODS = {"warning", "error", "critical", "exception", "log", "warn"}
-OF_COMMANDS = ("cli", "daemon", "sandbox")
+OF_COMMANDS = ("broker", "cli", "daemon", "sandbox")
 """What is a process of its own, says so, and sets its log up."""
 
 

@@ -14,6 +14,8 @@ import pytest
 
 import arthur_relay
 from arthur_relay import Relay
+from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
+from arthur_relay.broker.settings import shown_default as broker_default
 from arthur_relay.capture.queue import CaptureQueueLimits
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, shown_default
 from arthur_relay.encoding.run_fields import RUN_VALUES
@@ -75,6 +77,19 @@ def test_the_table_of_the_daemons_settings_is_the_settings() -> None:
     assert found == daemon_settings_table(), "replace it by daemon_settings_table()"
 
 
+def broker_settings_table() -> str:
+    """Return the table of the broker's settings in docs/fleet.md, as it has to be."""
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in BrokerSettings.model_fields.items():
+        lines.append(f"| `…{name.upper()}` | {broker_default(name)} | {field.description} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_the_brokers_settings_is_the_settings() -> None:
+    found = marked("broker settings", "docs/fleet.md")
+    assert found == broker_settings_table(), "replace it by broker_settings_table()"
+
+
 def test_the_tables_of_counts_name_each_field_and_each_reason() -> None:
     names = {
         "stats": list(Stats._fields),
@@ -103,9 +118,13 @@ def test_the_costs_are_those_of_the_report() -> None:
 
 @pytest.mark.parametrize("path", pages())
 def test_every_variable_that_a_page_names_exists(path: str) -> None:
-    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+", page(path))) - {DAEMON_PREFIX}
+    named = set(re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+", page(path))) - {
+        DAEMON_PREFIX,
+        BROKER_PREFIX,
+    }
     known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in RelaySettings.model_fields}
     known |= {f"{DAEMON_PREFIX}{name.upper()}" for name in DaemonSettings.model_fields}
+    known |= {f"{BROKER_PREFIX}{name.upper()}" for name in BrokerSettings.model_fields}
     assert named <= known
     assert named or path not in {"README.md", "docs/settings.md", "docs/daemon.md"}
 

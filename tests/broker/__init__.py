@@ -1,0 +1,1 @@
+"""Tests of the fleet, with real servers of the broker."""
