@@ -166,8 +166,8 @@ class Consumer:
 
     name: str
     _connection: Connection
-    _client: Client
-    _subscription: JetStreamContext.PullSubscription
+    _client: Client | None = None
+    _subscription: JetStreamContext.PullSubscription | None = None
 
     async def pull(self, most: int, *, seconds: float) -> list[Delivery]:
         """Wait for messages. Returns some, or none when there are none in time.
@@ -175,10 +175,13 @@ class Consumer:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        if self._connection._client is not self._client:
-            anew = await self._connection.consumer(self.name)
-            self._client, self._subscription = anew._client, anew._subscription
         try:
+            client = self._connection.client
+            if self._subscription is None or client is not self._client:
+                self._subscription = await client.jetstream().pull_subscribe_bind(
+                    self.name, self._connection.settings.stream
+                )
+                self._client = client
             return [Delivery(each) for each in await self._subscription.fetch(most, seconds)]
         except TimeoutError:
             return []
@@ -312,9 +315,10 @@ class Connection:
                 timeout=OPEN_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            failure = connecting.exception() if connecting.done() else self._last_error
-            if failure is not None or not connecting.done():
-                raise _of_opening(failure or TimeoutError())
+            if not connecting.done():
+                connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            _raise_of_opening(connecting, self._last_error)
             for subject in self._listeners:
                 await self._subscribe(client, subject)
         except BaseException:
@@ -434,9 +438,9 @@ class Connection:
             raise BrokerAwayError(_why(error)) from None
 
     async def listen(self, subject: str, on_message: Callable[[bytes], None]) -> None:
-        """Have a function called with what is announced from now on, whenever there is a connection.
+        """Have a function called with what is announced, from now on and in later connections.
 
-        Raises what `ask_stream` does; then it is called once there is a connection.
+        Raises what `ask_stream` does; then it begins with the next connection.
         """
         self._listeners[subject] = on_message
         if self._client is not None:
@@ -763,6 +767,19 @@ def _credentials_of(path: Path) -> dict[str, Any]:
 async def _close(client: Client) -> None:
     with suppress(Exception):
         await client.close()
+
+
+def _raise_of_opening(connecting: asyncio.Task[None], last: Exception | None) -> None:
+    """Raise why there is no connection, if there is none.
+
+    Args:
+        connecting: The attempt, which has ended.
+        last: The last error that the library met in the background.
+    """
+    if connecting.cancelled():
+        raise _of_opening(last or TimeoutError())
+    if (error := connecting.exception()) is not None:
+        raise _of_opening(error)
 
 
 def _of_opening(error: BaseException) -> RelayError:
