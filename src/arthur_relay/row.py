@@ -67,12 +67,14 @@ class History:
         deaths: How often the worker died while it handled the row.
         unknown_since: For ground truth: when the destination first answered that it does not know
             the inference, in seconds since 1970, or None.
+        is_repeated: Whether another process may have sent it.
     """
 
     attempts: int = 0
     since: float | None = None
     deaths: int = 0
     unknown_since: float | None = None
+    is_repeated: bool = False
 
 
 NO_HISTORY = History()

@@ -7,13 +7,15 @@ errors: the broker is away, it is full, or something about it has to be changed 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from arthur_relay.broker.packets import HEADER_BYTES
 from arthur_relay.broker.settings import BROKER_PREFIX
@@ -22,7 +24,6 @@ from arthur_relay.broker.topology import (
     consumers,
     differences,
     rows_stream,
-    shared_bucket,
     shared_stream,
     stream_config,
 )
@@ -32,18 +33,17 @@ try:
     import nats.errors
     import nats.js.errors
     from nats.aio.client import Client
-    from nats.js.kv import KV_DEL, KV_OP, KV_PURGE, KeyValue
 except ImportError:
     raise ConfigurationError(
         "A gateway and a worker need the client of the broker: pip install 'arthur-relay[nats]'."
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nats.aio.msg import Msg
-    from nats.js import JetStreamContext
+    from nats.aio.subscription import Subscription
 
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.encoding.product import Product
@@ -63,8 +63,14 @@ OPEN_SECONDS: Final = 7.0
 RECONNECT_SECONDS: Final = 1
 REQUEST_SECONDS: Final = 5.0
 
-WATCH_SECONDS: Final = 30.0
-"""How often a watch reads all keys anew, in case a message about one was lost."""
+BUSY_SECONDS: Final = 0.1
+"""How long a question for several messages stays open; none is asked while there are none."""
+
+ANSWER_SECONDS: Final = 2.0
+"""How much longer than a question is open its answer may take."""
+
+_NO_MESSAGES: Final = frozenset({"404", "408"})
+"""The statuses of a question for messages when there are none, or not enough."""
 
 _FULL: Final = frozenset({10077, 10122})
 """The server's error codes for a stream, or the account's storage, that takes no more."""
@@ -91,74 +97,70 @@ class BrokerFullError(RelayError):
     """The broker takes no more rows until some are delivered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a key of the fleet's bucket has.
+class StoredMessage(NamedTuple):
+    """A message that the broker keeps."""
+
+    body: bytes
+    age_seconds: float
+    """How long ago it was stored, by the broker's clock."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Delivery:
+    """A message that was handed out to us, until it is acknowledged or given back.
 
     Attributes:
-        key: The key.
-        value: Its value; None when it was removed.
+        connection: Carries our answers; after the worker's loop died, the next loop's.
+        headers: Its headers.
+        body: Its body; may be forgotten once it is read.
+        sequence: Its place in the stream.
+        times: How often it was handed out, this time included.
     """
 
-    key: str
-    value: bytes | None
+    connection: Connection
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    sequence: int
+    times: int
+    _reply: str
 
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A message that was handed out to us, until it is acknowledged or given back."""
-
-    _message: Msg
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Its headers."""
-        return self._message.headers or {}
-
-    @property
-    def body(self) -> bytes:
-        """Its body."""
-        return self._message.data
-
-    @property
-    def sequence(self) -> int:
-        """Its place in the stream."""
-        return self._message.metadata.sequence.stream
-
-    @property
-    def times(self) -> int:
-        """How often it was handed out, this time included."""
-        return self._message.metadata.num_delivered
+    @classmethod
+    def of(cls, connection: Connection, message: Msg) -> Delivery:
+        """Return what a message of the library is."""
+        about = message.metadata
+        return cls(
+            connection=connection,
+            headers=message.headers or {},
+            body=message.data,
+            sequence=about.sequence.stream,
+            times=about.num_delivered,
+            _reply=message.reply,
+        )
 
     async def acknowledge(self) -> None:
-        """Have the broker forget it, and wait until it has.
+        """Have the broker forget it, and wait until it has; a second time changes nothing.
 
         Raises:
             BrokerAwayError: It is not known whether it has.
         """
-        try:
-            await self._message.ack_sync(timeout=REQUEST_SECONDS)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        await self.connection.ask(self._reply, b"+ACK")
 
     async def give_back(self, delay_seconds: float = 0.0) -> None:
         """Have it handed out again, to anyone. Raises what `acknowledge` does."""
-        try:
-            await self._message.nak(delay_seconds or None)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        delay = json.dumps({"delay": round(delay_seconds * 1e9)}) if delay_seconds else ""
+        await self.connection.send(self._reply, f"-NAK {delay}".strip().encode())
 
     async def keep(self) -> None:
         """Say that we still work on it. Raises what `acknowledge` does."""
-        try:
-            await self._message.in_progress()
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+        await self.connection.send(self._reply, b"+WPI")
 
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """Hands out the messages of one consumer, also after the connection was opened anew.
+    """Hands out the messages of one consumer. A cancellation loses none of them.
+
+    The library's own `fetch` waits for the whole batch once the first message has come, and forgets
+    what has come when it is cancelled.
 
     Attributes:
         name: Its name.
@@ -166,27 +168,80 @@ class Consumer:
 
     name: str
     _connection: Connection
-    _client: Client | None = None
-    _subscription: JetStreamContext.PullSubscription | None = None
+    _stream: str
+    _inbox: str
+    _client: Client | None = field(default=None, init=False)
+    _subscription: Subscription | None = field(default=None, init=False)
+    _arrived: list[Delivery] = field(default_factory=list, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _question: int = field(default=0, init=False)
+    _left: int = field(default=0, init=False)
+    """How many more messages the open question may bring; 0 when none is open."""
+    _status: str = field(default="", init=False)
+    _is_busy: bool = field(default=False, init=False)
 
     async def pull(self, most: int, *, seconds: float) -> list[Delivery]:
         """Wait for messages. Returns some, or none when there are none in time.
 
+        Args:
+            most: The most that are asked for at once. While none come, one at a time is.
+            seconds: How long to wait.
+
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        await self._connection.resubscribe(self)
+        if not (self._arrived or self._left):
+            self._question += 1
+            self._status = ""
+            self._left = most if self._is_busy else 1
+            wait = min(seconds, BUSY_SECONDS) if self._is_busy else seconds
+            what = {"batch": self._left, "expires": round(wait * 1e9)}
+            await self._connection.send(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}",
+                json.dumps(what).encode(),
+                reply=f"{self._inbox}.{self._question}",
+            )
         try:
-            client = self._connection.client
-            if self._subscription is None or client is not self._client:
-                self._subscription = await client.jetstream().pull_subscribe_bind(
-                    self.name, self._connection.settings.stream
-                )
-                self._client = client
-            return [Delivery(each) for each in await self._subscription.fetch(most, seconds)]
+            async with asyncio.timeout(seconds + ANSWER_SECONDS):
+                while not self._arrived and self._left:
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
-            return []
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
+            self._left = 0
+            raise BrokerAwayError("it does not answer in time") from None
+        self._is_busy = bool(self._arrived)
+        if not self._arrived and self._status not in _NO_MESSAGES:
+            raise BrokerAwayError(f"it has no leader now (status {self._status})")
+        return self._take()
+
+    async def open(self, client: Client) -> None:
+        """Listen, unless it does. Raises the library's errors."""
+        if client is self._client:
+            return
+        self._client, self._left = client, 0
+        self._subscription = await client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+
+    async def close(self) -> list[Delivery]:
+        """Ask for no more. Returns what came and was not fetched. Never raises."""
+        with suppress(Exception):
+            async with asyncio.timeout(REQUEST_SECONDS):
+                if self._subscription is not None:
+                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+        return self._take()
+
+    def _take(self) -> list[Delivery]:
+        found, self._arrived = self._arrived, []
+        return found
+
+    async def _on_message(self, message: Msg) -> None:
+        if message.reply:
+            self._arrived.append(Delivery.of(self._connection, message))
+            self._left = max(0, self._left - 1)
+        elif message.subject == f"{self._inbox}.{self._question}":
+            self._status = (message.headers or {}).get("Status", "")
+            self._left = 0
+        self._news.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +309,7 @@ class Connection:
     _reconnects: int = field(default=0, init=False)
     _gave_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _listeners: dict[str, Callable[[bytes], None]] = field(default_factory=dict, init=False)
-    _watches: list[asyncio.Queue[Entry | None]] = field(default_factory=list, init=False)
+    _listeners: dict[str, Callable[[bytes], object]] = field(default_factory=dict, init=False)
 
     @property
     def is_connected(self) -> bool:
@@ -430,14 +484,7 @@ class Connection:
         found = await self._ask(f"CONSUMER.LIST.{self.settings.stream}") or {}
         return found.get("consumers") or []
 
-    async def announce(self, subject: str, body: bytes) -> None:
-        """Tell whoever listens; it is kept nowhere. Raises what `ask_stream` does."""
-        try:
-            await self._connected().publish(subject, body)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
-
-    async def listen(self, subject: str, on_message: Callable[[bytes], None]) -> None:
+    async def listen(self, subject: str, on_message: Callable[[bytes], object]) -> None:
         """Have a function called with what is announced, from now on and in later connections.
 
         Raises what `ask_stream` does; then it begins with the next connection.
@@ -511,9 +558,22 @@ class Connection:
         logger.info("made the %s", missing.what)
 
     async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        seconds: float,
+        stream: str | None = None,
     ) -> bool:
         """Have the broker keep a message.
+
+        Args:
+            subject: Its subject.
+            body: Its body.
+            headers: Its headers.
+            seconds: How long to wait for the answer.
+            stream: The stream that has to take it; that of the rows when None.
 
         Returns:
             Whether it had the message already.
@@ -529,7 +589,11 @@ class Connection:
             raise BrokerAwayError(self.trouble)
         try:
             answer = await client.jetstream().publish(
-                subject, body, timeout=seconds, stream=self.settings.stream, headers=dict(headers)
+                subject,
+                body,
+                timeout=seconds,
+                stream=self.settings.stream if stream is None else stream,
+                headers=dict(headers),
             )
         except TimeoutError:
             raise BrokerAwayError("it does not answer in time") from None
@@ -547,101 +611,66 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        client = self._connected()
+        consumer = Consumer(name, self, self.settings.stream, self._connected().new_inbox())
+        await self.resubscribe(consumer)
+        return consumer
+
+    async def resubscribe(self, consumer: Consumer) -> None:
+        """Have a consumer listen, also after the connection was opened anew. As `consumer`."""
         try:
-            found = await client.jetstream().pull_subscribe_bind(name, self.settings.stream)
+            await consumer.open(self._connected())
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerAwayError(_why(error)) from None
-        return Consumer(name, self, client, found)
 
-    async def get(self, key: str) -> bytes | None:
-        """Return the value of a key of the fleet's bucket, or None when it has none.
+    async def send(self, subject: str, body: bytes, *, reply: str = "") -> None:
+        """Send a message and wait for nothing; while the connection is lost, it is sent later.
 
-        Args:
-            key: Letters, digits and `-`, `_`, `=`, `/`; parts are separated by dots.
+        Raises:
+            BrokerAwayError: It can't be sent.
+        """
+        try:
+            await self._connected().publish(subject, body, reply)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def ask(self, subject: str, body: bytes) -> bytes:
+        """Send a message, and return the answer.
+
+        Raises:
+            BrokerAwayError: There is none in time.
+        """
+        try:
+            answer = await self._connected().request(subject, body, timeout=REQUEST_SECONDS)
+        except nats.errors.Error as error:
+            raise BrokerAwayError(_why(error)) from None
+        return answer.data
+
+    async def flush(self) -> None:
+        """Wait until the server has all that was sent.
+
+        Raises:
+            BrokerAwayError: It does not say so in time.
+        """
+        try:
+            await self._connected().flush(round(REQUEST_SECONDS))
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerAwayError(_why(error)) from None
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """Return the last message of a subject, from the stream's leader; None when there is none.
 
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        try:
-            return (await self._bucket().get(key)).value
-        except nats.js.errors.KeyNotFoundError:
+        question = {"last_by_subj": subject}
+        found = await self._ask(f"STREAM.MSG.GET.{stream}", question)
+        if found is None:
             return None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerAwayError(_why(error)) from None
-
-    async def put(self, key: str, value: bytes) -> None:
-        """Give a key of the fleet's bucket a value. As `get`."""
-        try:
-            await self._bucket().put(key, value)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerAwayError(_why(error)) from None
-
-    async def remove(self, key: str) -> None:
-        """Take a key out of the fleet's bucket. As `get`."""
-        try:
-            await self._bucket().delete(key)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerAwayError(_why(error)) from None
-
-    async def watch(self, keys: str) -> AsyncIterator[Entry]:
-        """Yield keys of the fleet's bucket with their values, then each change, without an end.
-
-        A value may come more than once, and an older one after a newer one; the newest is the last.
-        To be closed by its user (`contextlib.aclosing`).
-
-        Args:
-            keys: A key, or several: `*` stands for a part, `>` for the rest.
-
-        Raises:
-            BrokerAwayError: The connection is lost. A new watch begins with all values.
-        """
-        client = self._connected()
-        prefix = f"$KV.{shared_bucket(self.settings.stream)}."
-        changes: asyncio.Queue[Entry | None] = asyncio.Queue()
-
-        async def on_message(message: Msg) -> None:
-            operation = (message.headers or {}).get(KV_OP)
-            value = None if operation in (KV_DEL, KV_PURGE) else message.data
-            changes.put_nowait(Entry(message.subject.removeprefix(prefix), value))
-
-        try:
-            # Not by a consumer, which has to be made anew after this and that: what is published
-            # to the stream of a bucket is published to all who listen.
-            subscription = await client.subscribe(f"{prefix}{keys}", cb=on_message)
-        except nats.errors.Error as error:
-            raise BrokerAwayError(_why(error)) from None
-        self._watches.append(changes)
-        try:
-            while True:
-                for key in await self._keys(f"{prefix}{keys}", prefix):
-                    yield Entry(key, await self.get(key))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_SECONDS):
-                        while (entry := await changes.get()) is not None:
-                            yield entry
-                if not self.is_connected:
-                    raise BrokerAwayError(self.trouble)
-        finally:
-            self._watches.remove(changes)
-            with suppress(nats.errors.Error):
-                await subscription.unsubscribe()
-
-    async def _keys(self, subjects: str, prefix: str) -> list[str]:
-        stream = shared_stream(self.settings).name
-        found = await self._ask(f"STREAM.INFO.{stream}", {"subjects_filter": subjects})
-        subjects_found = (found or {}).get("state", {}).get("subjects") or {}
-        return [each.removeprefix(prefix) for each in subjects_found]
-
-    def _bucket(self) -> KeyValue:
-        bucket = shared_bucket(self.settings.stream)
-        return KeyValue(
-            name=bucket,
-            stream=shared_stream(self.settings).name,
-            pre=f"$KV.{bucket}.",
-            js=self._manager(),
-            direct=False,
-        )
+        message = found["message"]
+        about = await self._ask(f"STREAM.INFO.{stream}") or {}
+        # Both times are the broker's: no other machine's clock is compared with ours.
+        age = _moment(about["ts"]) - _moment(message["time"]) if "ts" in about else 0.0
+        return StoredMessage(base64.b64decode(message.get("data") or ""), max(0.0, age))
 
     def _connected(self) -> _Client:
         if self._client is None or self._client.is_closed:
@@ -660,10 +689,7 @@ class Connection:
             logger.warning("the broker: %s", _why(error))
 
     async def _on_change(self) -> None:
-        """Have watches read everything anew: they may have missed something."""
         self._changed.set()
-        for changes in self._watches:
-            changes.put_nowait(None)
 
     @property
     def _uses_tls(self) -> bool:
@@ -686,9 +712,6 @@ class Connection:
     def _credentials(self) -> dict[str, Any]:
         path = self.settings.credentials_file
         return {} if path is None else _credentials_of(path)
-
-    def _manager(self) -> JetStreamContext:
-        return self._connected().jetstream(timeout=REQUEST_SECONDS)
 
     async def _ask(
         self, question: str, body: Mapping[str, Any] | None = None
@@ -762,6 +785,11 @@ def _credentials_of(path: Path) -> dict[str, Any]:
     if "-----BEGIN" in text:
         return {"user_credentials": str(path)}
     return {"nkeys_seed_str": found[0]}
+
+
+def _moment(text: str) -> float:
+    """Return one of the broker's times in seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 async def _close(client: Client) -> None:

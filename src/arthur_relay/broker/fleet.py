@@ -191,7 +191,7 @@ class Fleet:
 
     async def _announce(self) -> None:
         body = json.dumps({"id": self._id, "role": self.role}).encode()
-        await self.link.connection.announce(self._subject, body)
+        await self.link.connection.send(self._subject, body)
 
     async def _ask(self) -> None:
         connection = self.link.connection

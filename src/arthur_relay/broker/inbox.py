@@ -8,14 +8,19 @@ one dies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
 
 from arthur_relay.buffers import ANY_BYTES, Buffer, NothingKept
-from arthur_relay.buffers.memory import MemoryBuffer
+from arthur_relay.buffers.memory import MemoryBuffer, memory_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from arthur_relay.broker.packets import Packet
@@ -25,31 +30,72 @@ _NO_ROWS = 1 << 40
 """More rows than fit into memory: bytes are the inbox's one limit."""
 
 
-@dataclass(slots=True, eq=False)
+class Fate(Enum):
+    """What is to become of a packet in hand."""
+
+    OPEN = "open"
+    """Its rows are on their way, or wait."""
+    SETTLED = "settled"
+    """The broker may forget it."""
+    RETURNED = "returned"
+    """The broker is to hand it out again."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class HeldPacket:
     """A packet that this worker has in hand.
 
     Attributes:
-        packet: What it is.
-        left: How many of its rows are not settled.
+        packet: What it is, without its rows; None for a message that is no packet.
+        consumer: Which consumer handed it out.
+        total: How many rows came in it.
+        rows: Those of them that are not settled, as they are now.
+        size: Their bytes.
         letters: How many dead letters of its rows are not safe yet.
+        taken_at: Since when we have it, on `time.monotonic()`'s scale.
+        alive_at: When the broker last heard that we work on it, on the same scale.
+        is_offered: Whether its rows were handed to the pipeline, and count as taken.
+        is_lost: Whether somebody else has it by now, and some of its rows were left to them.
+        fate: What is to become of it.
+        gone: Set once it is out of our hands.
     """
 
-    packet: Packet
-    left: int
+    packet: Packet | None
+    consumer: str
+    total: int
+    rows: dict[Row, None]
+    size: int
     letters: int = 0
+    taken_at: float = field(default_factory=monotonic)
+    alive_at: float = field(default_factory=monotonic)
+    is_offered: bool = False
+    is_lost: bool = False
+    fate: Fate = Fate.OPEN
+    gone: anyio.Event = field(default_factory=anyio.Event)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the broker may forget it."""
-        return self.left == 0 and self.letters == 0
+
+class KeepsTruth(Protocol):
+    """Keeps ground truth until it may be sent: `delivery.ground_truth`."""
+
+    def kept(self) -> AbstractSet[Row]:
+        """Return the rows that are kept there."""
+        ...
+
+    def withdraw(self, rows: AbstractSet[Row]) -> None:
+        """Forget rows that are kept there."""
+        ...
 
 
 class Inbox(NothingKept):
     """Holds the rows of packets. Worker's thread only; see the protocols of `buffers`.
 
     Args:
-        max_bytes: The bytes of rows that it should hold; a packet that is on its way may exceed it.
+        max_bytes: The bytes of rows that it should hold; a packet of each consumer may exceed it.
+
+    Attributes:
+        on_change: Called when rows were settled.
+        valid_until: From when on no row is leased, on `time.monotonic()`'s scale: the broker has
+            not heard of us for so long that it may have given the rows to somebody else.
     """
 
     is_durable = False
@@ -60,7 +106,9 @@ class Inbox(NothingKept):
         self._max_bytes = max_bytes
         self._held: dict[Row, HeldPacket] = {}
         self._settled: list[HeldPacket] = []
-        self.on_settled: Callable[[], object] = bool
+        self._bytes: Counter[str] = Counter()
+        self.on_change: Callable[[], object] = bool
+        self.valid_until = float("inf")
 
     def as_buffer(self) -> Buffer:
         """Return its interfaces."""
@@ -68,58 +116,101 @@ class Inbox(NothingKept):
 
     # What the puller asks.
 
-    def hold(self, packet: Packet) -> HeldPacket:
+    def hold(self, packet: Packet, consumer: str) -> HeldPacket:
         """Remember whose the rows are that `store` is about to get."""
-        held = HeldPacket(packet, len(packet.rows))
+        size = sum(map(memory_size, packet.rows))
+        held = HeldPacket(
+            packet=replace(packet, rows=()),
+            consumer=consumer,
+            total=len(packet.rows),
+            rows=dict.fromkeys(packet.rows),
+            size=size,
+        )
         self._held.update(dict.fromkeys(packet.rows, held))
+        self._bytes[consumer] += size
         return held
+
+    def hold_letter(self, consumer: str) -> HeldPacket:
+        """Return what stands for a message that is no packet, until its dead letter is safe."""
+        return HeldPacket(packet=None, consumer=consumer, total=0, rows={}, size=0, letters=1)
 
     def take_settled(self) -> list[HeldPacket]:
         """Return the packets that were settled since the last call."""
         found, self._settled = self._settled, []
         return found
 
-    def take_unsent(self) -> list[HeldPacket]:
-        """Forget the packets of which nothing has been sent, and return them.
+    def withdraw(
+        self, packets: Collection[HeldPacket], truths: KeepsTruth, *, in_parts: bool = False
+    ) -> dict[HeldPacket, list[Row]]:
+        """Take rows of packets out that are in nobody's hands: they are not on their way to Arthur.
 
-        Rows that are on their way, and those of packets that are settled in part, stay.
+        They stay leased, and settling them has no effect on their packets; `put_back` undoes that.
+
+        Args:
+            packets: The packets.
+            truths: Keeps ground truth, which it forgets.
+            in_parts: Whether to take rows of packets of which others are on their way.
+
+        Returns:
+            The rows by packet; only packets of which there are any, and no dead letters wait.
         """
-        leased = self._memory.lease(_NO_ROWS)
-        free: dict[HeldPacket, list[Row]] = {}
-        for row in leased:
-            free.setdefault(self._held[row], []).append(row)
-        whole = [held for held, rows in free.items() if len(rows) == len(held.packet.rows)]
-        for held in whole:
-            rows = free.pop(held)
-            self._memory.settle(rows)
-            for row in rows:
-                del self._held[row]
-        self._memory.release([row for rows in free.values() for row in rows])
-        return whole
+        if not packets:
+            return {}
+        waiting = self._memory.lease(_NO_ROWS)
+        models = {held.packet.model_id for held in packets if held.packet is not None}
+        put_off = [row for m in models for row in self._memory.lease_put_off(m, _NO_ROWS)]
+        kept = truths.kept()
+        free = {*waiting, *put_off, *kept}
+        found: dict[HeldPacket, list[Row]] = {}
+        for held in packets:
+            rows = [row for row in held.rows if row in free]
+            if rows and not held.letters and (in_parts or len(rows) == len(held.rows)):
+                found[held] = rows
+        taken = {row for rows in found.values() for row in rows}
+        truths.withdraw(kept & taken)
+        for held, rows in found.items():
+            self._detach(held, rows)
+        self._memory.release([row for row in waiting if row not in taken])
+        self._memory.put_off([row for row in put_off if row not in taken])
+        return found
 
-    def take_all(self) -> list[HeldPacket]:
-        """Forget everything, and return the packets with the rows that were not settled."""
-        packets = [
-            replace(held, packet=replace(held.packet, rows=tuple(rows)))
-            for held, rows in self.unsettled().items()
-        ]
+    def put_back(self, held: HeldPacket, rows: Sequence[Row]) -> None:
+        """Have rows sent after all that were withdrawn."""
+        held.rows.update(dict.fromkeys(rows))
+        self._held.update(dict.fromkeys(rows, held))
+        self._resize(held, sum(map(memory_size, rows)))
+        self._memory.release(rows)
+
+    def let_go_of(self, held: HeldPacket) -> None:
+        """Forget a packet whose rows were not stored."""
+        self._detach(held, list(held.rows))
+
+    def withdraw_all(self) -> dict[HeldPacket, list[Row]]:
+        """Take all rows out, for the end: nothing is on its way any more. As `withdraw`."""
         self._memory.release_all()
-        self._memory.settle(self._memory.lease(_NO_ROWS))
-        self._held.clear()
-        self._settled.clear()
-        return packets
-
-    def unsettled(self) -> dict[HeldPacket, list[Row]]:
-        """Return the rows that are not settled, by packet. For the end."""
+        self._memory.lease(_NO_ROWS)
         found: dict[HeldPacket, list[Row]] = {}
         for row, held in self._held.items():
             found.setdefault(held, []).append(row)
+        for held, rows in found.items():
+            self._detach(held, rows)
         return found
 
-    @property
-    def room(self) -> int:
-        """The bytes of rows that it should get now; may be negative."""
-        return self._max_bytes - self._memory.size
+    def room(self, consumer: str, packet_bytes: int) -> int:
+        """Return how many more packets of a consumer there is room for.
+
+        A consumer has room as long as it holds less than what is free. So one that is stuck takes
+        half of the room, a second one half of the rest, and there always is some for the others.
+        Each may have one packet in any case.
+
+        Args:
+            consumer: The consumer's name.
+            packet_bytes: The usual size of a packet.
+        """
+        own, free = self._bytes[consumer], self._max_bytes - self._bytes.total()
+        if own and own >= free:
+            return 0
+        return max(1, (free - own) // packet_bytes)
 
     # `IntakeBuffer`
 
@@ -165,28 +256,37 @@ class Inbox(NothingKept):
         most_bytes: int = ANY_BYTES,
     ) -> list[Row]:
         """Lease the oldest waiting rows."""
+        if monotonic() >= self.valid_until:
+            return []
         return self._memory.lease(limit, but, most_bytes=most_bytes)
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Lease waiting rows of one model."""
+        if monotonic() >= self.valid_until:
+            return []
         return self._memory.lease_of(model_id, limit, most_bytes=most_bytes)
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows; the broker forgets their packets soon after."""
         rows = list(rows)
         self._memory.settle(rows)
+        packets = dict.fromkeys(held for row in rows if (held := self._held.get(row)) is not None)
         for row in rows:
-            held = self._held.pop(row, None)
-            if held is not None:
-                held.left -= 1
-                self._look(held)
+            if (held := self._held.get(row)) is not None:
+                self._detach(held, [row])
+        for held in packets:
+            self._look(held)
+        self.on_change()
 
     def replace(self, old: Row, new: Row) -> None:
-        """Put a smaller form of a leased row in its place."""
+        """Put another form of a leased row in its place."""
         self._memory.replace(old, new)
-        held = self._held.pop(old, None)
+        held = self._held.get(old)
         if held is not None:
+            self._detach(held, [old])
+            held.rows[new] = None
             self._held[new] = held
+            self._resize(held, memory_size(new))
 
     def release(self, rows: Iterable[Row]) -> None:
         """Make leased rows wait again."""
@@ -211,6 +311,7 @@ class Inbox(NothingKept):
             assert isinstance(held, HeldPacket), "nobody else returns any"
             held.letters -= 1
             self._look(held)
+        self.on_change()
 
     # `DurableBuffer`
 
@@ -223,7 +324,16 @@ class Inbox(NothingKept):
         """Return the number of rows that go back to the broker."""
         return self._memory.rows
 
+    def _detach(self, held: HeldPacket, rows: Iterable[Row]) -> None:
+        for row in rows:
+            del self._held[row], held.rows[row]
+            self._resize(held, -memory_size(row))
+
+    def _resize(self, held: HeldPacket, size: int) -> None:
+        held.size += size
+        self._bytes[held.consumer] += size
+
     def _look(self, held: HeldPacket) -> None:
-        if held.is_settled:
+        if not held.rows and not held.letters and held.fate is Fate.OPEN:
+            held.fate = Fate.SETTLED
             self._settled.append(held)
-            self.on_settled()

@@ -38,6 +38,8 @@ HEADER_BYTES: Final = 4096
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which the broker recognises a message that it has already."""
 
+_DEATHS: Final = "Relay-Deaths"
+
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
 _PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 
@@ -64,6 +66,7 @@ class Packet:
         kind: Their kind.
         rows: The rows, one or more.
         accepted_at: When the gateway took them, in seconds since 1970.
+        deaths: How often workers died, perhaps of these rows, before this packet was made.
     """
 
     id: str
@@ -72,6 +75,7 @@ class Packet:
     kind: RowKind
     rows: tuple[Row, ...]
     accepted_at: float
+    deaths: int = 0
 
     def body(self) -> bytes:
         """Return the body of its message."""
@@ -81,7 +85,7 @@ class Packet:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of its message."""
-        return {
+        found = {
             MESSAGE_ID: self.id,
             "Relay-Version": VERSION,
             "Relay-Product": _PRODUCTS[self.product],
@@ -90,6 +94,9 @@ class Packet:
             "Relay-Rows": str(len(self.rows)),
             "Relay-Accepted-At": f"{self.accepted_at:.3f}",
         }
+        if self.deaths:
+            found[_DEATHS] = str(self.deaths)
+        return found
 
     @property
     def size(self) -> int:
@@ -168,6 +175,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
         model_id = unquote(headers["Relay-Model"], errors="strict")
         accepted_at = float(headers["Relay-Accepted-At"])
         count = int(headers["Relay-Rows"])
+        deaths = max(0, int(headers.get(_DEATHS, "0")))
         name = headers[MESSAGE_ID]
         found = msgspec.msgpack.decode(body, type=list[_PacketRow])
     except (KeyError, StopIteration, ValueError, msgspec.MsgspecError) as error:
@@ -186,4 +194,4 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
         )
         for each in found
     )
-    return Packet(name, product, model_id, kind, rows, accepted_at)
+    return Packet(name, product, model_id, kind, rows, accepted_at, deaths)

@@ -18,7 +18,8 @@ DUPLICATE_WINDOW_SECONDS: Final = 300.0
 """How long the broker recognises a repeated message: far longer than a gateway repeats one."""
 
 SHARED_BYTES: Final = 64 << 20
-"""What the key-value bucket may take: thousands of models' schemas."""
+"""The size of what a fleet shares: an entry of 200 bytes for each packet that came again, and
+thousands of models' schemas."""
 
 FOREVER: Final = -1
 """How often a packet is handed out: until it is acknowledged. A bound would hide it, not end it."""
@@ -35,8 +36,7 @@ class StreamPlan:
         replicas: The servers that keep each message.
         max_bytes: The most bytes; more is refused.
         max_age_seconds: How long messages are kept; 0 for ever.
-        max_of_subject: The most messages of one subject, of which older ones give way; -1 for any
-            number.
+        is_bucket: Whether it has the last value of each key, as a key-value bucket.
     """
 
     name: str
@@ -45,7 +45,7 @@ class StreamPlan:
     replicas: int
     max_bytes: int
     max_age_seconds: float
-    max_of_subject: int = -1
+    is_bucket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,9 @@ def rows_stream(settings: BrokerSettings) -> StreamPlan:
     )
 
 
-def shared_bucket(stream: str) -> str:
-    """Return the name of the key-value bucket of the fleet whose rows are in a stream."""
-    return f"{stream}_SHARED"
-
-
 def shared_stream(settings: BrokerSettings) -> StreamPlan:
-    """Return the plan of the stream that a key-value bucket is."""
-    bucket = shared_bucket(settings.stream)
+    """Return the plan of the key-value bucket that the fleet shares."""
+    bucket = shared_bucket(settings)
     return StreamPlan(
         name=f"KV_{bucket}",
         subjects=(f"$KV.{bucket}.>",),
@@ -92,8 +87,13 @@ def shared_stream(settings: BrokerSettings) -> StreamPlan:
         replicas=settings.replicas,
         max_bytes=SHARED_BYTES,
         max_age_seconds=0.0,
-        max_of_subject=1,
+        is_bucket=True,
     )
+
+
+def shared_bucket(settings: BrokerSettings) -> str:
+    """Return the name of the key-value bucket that the fleet shares."""
+    return f"{settings.stream}_SHARED"
 
 
 def consumers(settings: BrokerSettings, product: Product) -> list[ConsumerPlan]:
@@ -125,8 +125,9 @@ def stream_config(plan: StreamPlan) -> dict[str, object]:
         "max_age": _nanoseconds(plan.max_age_seconds),
         "duplicate_window": _nanoseconds(DUPLICATE_WINDOW_SECONDS),
         "deny_purge": plan.is_queue,
-        "max_msgs_per_subject": plan.max_of_subject,
-        "allow_rollup_hdrs": not plan.is_queue,
+        "max_msgs_per_subject": 1 if plan.is_bucket else -1,
+        "allow_rollup_hdrs": plan.is_bucket,
+        "allow_msg_ttl": plan.is_bucket,
         "max_msgs": -1,
         "max_msg_size": -1,
         "max_consumers": -1,

@@ -159,6 +159,12 @@ class BatchingStage:
             self._in_hand = ()
         self.leases.release_all()
 
+    def release_unsent(self) -> None:
+        """Make the rows of batches that are not sent yet wait in the buffer again."""
+        self._ready.extend(self._batcher.flush())
+        while self._ready:
+            self.leases.release(self._ready.popleft().rows)
+
     def start_turn(self, now: float) -> None:
         """Sort ground truth into batches that may go by now."""
         due = self.ground_truth.due(now, self.deferred.on_their_way)

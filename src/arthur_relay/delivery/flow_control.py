@@ -62,6 +62,8 @@ class FlowControl:
         urgent: Whether the relay is closing, and waits have to be short.
         is_paused: Whether no more requests are sent: those in flight end, all other rows stay
             in the buffer. Any thread may set it.
+        gives_up_slots: Whether rows that failed go back to the buffer while Arthur is down, where
+            somebody else may have them; else they wait in their batches.
         authorization: Whether Arthur accepts our credentials. Any thread may read it.
         last_failure: Why the last request failed, or "". Any thread may read it.
         model_failure: Why a model was held lately, or "". Any thread may read it.
@@ -76,6 +78,7 @@ class FlowControl:
     model_health: ModelHealth = field(init=False)
     urgent: bool = False
     is_paused: bool = False
+    gives_up_slots: bool = False
     authorization: Authorization = field(default_factory=Authorization)
     last_failure: str = ""
     model_failure: str = ""
@@ -123,7 +126,13 @@ class FlowControl:
             return True
         if delivery.is_unproven and delivery not in self.in_flight and self.is_clogged:
             return True
+        if self.gives_way(delivery):
+            return True
         return delivery.attempts == 0 and throttling.wait(model_id, anyio.current_time()) > 0
+
+    def gives_way(self, delivery: DeliveryState) -> bool:
+        """Return whether a delivery's rows go back to the buffer because Arthur is down."""
+        return self.gives_up_slots and self.is_down and delivery.failures > 0
 
     def announce(self) -> None:
         """Take note that a batch was started which has not failed so far.
@@ -361,6 +370,8 @@ class FlowControl:
                     "arthur-relay: Arthur can't be reached (%s); inferences wait until it can",
                     attempt.reason,
                 )
+                if self.gives_up_slots:
+                    self.in_flight.hurry()
         else:
             delivery.not_before = until
             self.in_flight.isolate(delivery)

@@ -127,6 +127,23 @@ class GroundTruthOrder:
             heappush(self._postponed, (now + wait, self._number, row))
         return True
 
+    def kept(self) -> set[Row]:
+        """Return the rows that are kept here."""
+        waiting = (row for _, _, row in self._postponed)
+        return {*waiting, *self._free, *(row for rows in self._after.values() for row in rows)}
+
+    def withdraw(self, rows: AbstractSet[Row]) -> None:
+        """Forget rows that are kept here; somebody else has them sent."""
+        self._postponed = [each for each in self._postponed if each[2] not in rows]
+        heapify(self._postponed)
+        self._free = [row for row in self._free if row not in rows]
+        after = {key: [r for r in kept if r not in rows] for key, kept in self._after.items()}
+        self._after = defaultdict(list, {key: kept for key, kept in after.items() if kept})
+        left = self.kept()
+        self._rows, self._bytes = len(left), body_bytes(left)
+        for row in rows:
+            self._urgent_waits.pop(row, None)
+
     def beyond(self) -> list[Row]:
         """Return the rows that do not fit in here, and that the buffer is to put off."""
         beyond, self._beyond = self._beyond, []

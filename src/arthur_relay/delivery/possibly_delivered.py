@@ -14,13 +14,27 @@ from dataclasses import replace
 import anyio
 
 from arthur_relay.destinations import Destination, FindsStored
-from arthur_relay.row import DELIVERED, RECOVERED, Attempt, Batch, Outcome, Row, RowKind, Verdict
+from arthur_relay.row import (
+    DELIVERED,
+    RECOVERED,
+    Attempt,
+    Batch,
+    History,
+    Outcome,
+    Row,
+    RowKind,
+    Verdict,
+)
 
 CONFLICT = 409
 
 STORING_SECONDS = 0.5
 """For how long a destination may still be storing what it was sent, after a connection was lost.
 Arthur Engine stores fifty spans in 0.42 s."""
+
+
+def _was_sent(history: History) -> bool:
+    return bool(history.attempts or history.deaths or history.is_repeated)
 
 
 class PossiblyDelivered:
@@ -35,11 +49,7 @@ class PossiblyDelivered:
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "PossiblyDelivered":
         """Return the rows that may have been sent before, according to their history."""
-        return cls(
-            row
-            for row in rows
-            if row.history.attempts or row.history.deaths or row.epoch == RECOVERED
-        )
+        return cls(row for row in rows if row.epoch == RECOVERED or _was_sent(row.history))
 
     async def deliver(self, destination: Destination, batch: Batch) -> Attempt:
         """Make an attempt to deliver a batch; what is found to be there already is not sent.

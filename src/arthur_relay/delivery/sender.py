@@ -361,7 +361,8 @@ class Sender:
         self.outcomes.give_up_the_old(delivery)
         if not delivery.rows:
             return False
-        if self.flow.model_health.is_held(delivery.model_id):
+        is_held = self.flow.model_health.is_held(delivery.model_id)
+        if is_held or self.flow.gives_way(delivery.state):
             self._give_back(delivery)
             return False
         rows = len(delivery.rows)

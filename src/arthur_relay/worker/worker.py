@@ -52,6 +52,10 @@ SWEEP_SECONDS = 10.0
 class Upkeep(Protocol):
     """Work beside the worker's loop, for as long as that runs."""
 
+    def enter(self, worker: "Worker") -> None:
+        """Get ready for a loop, also after an earlier one died; before any row is sent."""
+        ...
+
     async def run(self, worker: "Worker") -> None:
         """Work until cancelled. The worker's loop."""
         ...
@@ -59,6 +63,9 @@ class Upkeep(Protocol):
 
 class NoUpkeep:
     """There is none."""
+
+    def enter(self, worker: "Worker") -> None:
+        """Do nothing."""
 
     async def run(self, worker: "Worker") -> None:
         """Do nothing."""
@@ -156,6 +163,7 @@ class Worker:
         self.batching.enter()
         self.sender.enter()
         self.schemas.enter()
+        self.upkeep.enter(self)
         is_over = is_idle = False
         async with self.destination, anyio.create_task_group() as group:
             ready()
@@ -174,7 +182,7 @@ class Worker:
             # its own end, and without an error the worker would not be started again.
             raise RuntimeError("a task was cancelled from within")
         if is_idle:
-            self._keep_letters()
+            self.keep_letters()
             self.buffer.durable.close()  # a later run opens it again
         return is_idle
 
@@ -215,7 +223,7 @@ class Worker:
             self.flushes.begin(request, len(self.queue))
             self._hurry(closing=request.closing or request.urgent)
         self.schemas.turn(group)
-        self._keep_letters()
+        self.keep_letters()
         if self.ingest.take_in():  # this may commit rows that are settled
             self.wake()  # for the rest
         await self.encode_stage.encode_awaiting()
@@ -232,11 +240,12 @@ class Worker:
 
     def _keep(self) -> None:
         """Make everything safe that has happened; dead letters before their rows are forgotten."""
-        self._keep_letters()
+        self.keep_letters()
         self.buffer.durable.commit()
         self.settlement.lost(self.buffer.durable.lost())
 
-    def _keep_letters(self) -> None:
+    def keep_letters(self) -> None:
+        """Make the dead letters safe that were added. The worker's loop."""
         self.buffer.journal.let_go(self.dead_letters.commit())
 
     def _hurry(self, *, closing: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
 from arthur_relay.daemon.roles.gateway import broker_of, open_fleet
-from arthur_relay.daemon.roles.host import end_requests
+from arthur_relay.daemon.roles.host import LAST_SECONDS, LAST_SHARE, end_requests
 from arthur_relay.dead_letters.stores import open_dead_letters
 from arthur_relay.worker.composition import Storage
 
@@ -49,7 +51,7 @@ class FleetWorker:
         settings = broker_of(self.configuration)
         inbox = Inbox(max_bytes=settings.ahead_bytes)
         open_own = partial(_link, self.configuration, configuration)
-        puller = Puller(inbox=inbox, open_link=open_own)
+        puller = Puller(inbox=inbox, settings=settings, open_link=open_own)
         return WorkerStation(configuration, inbox, puller, self.fleet)
 
 
@@ -83,9 +85,26 @@ class WorkerStation:
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
         """Give back what is not sent, and wait for the requests that are in flight."""
-        self.puller.stop()
-        await end_requests(pipeline, deadline)
-        pipeline.begin_shutdown()
+        await drain_worker(pipeline, self.puller, deadline)
+
+
+async def drain_worker(pipeline: Pipeline, puller: Puller, deadline: float) -> None:
+    """Give back what is not sent, wait for the requests that are in flight, and end the loop.
+
+    What is left then goes back as the loop ends; the last part of the time is for that.
+
+    Args:
+        pipeline: The pipeline.
+        puller: Its puller.
+        deadline: When to give up, on `time.monotonic()`'s scale.
+    """
+    puller.prepare_stop()
+    pipeline.call(puller.stop)
+    left = deadline - time.monotonic()
+    await end_requests(pipeline, deadline - min(LAST_SECONDS, left * LAST_SHARE))
+    pipeline.runtime.cancel()
+    await asyncio.to_thread(pipeline.runtime.join, max(0.0, deadline - time.monotonic()))
+    pipeline.begin_shutdown()
 
 
 def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
