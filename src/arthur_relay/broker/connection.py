@@ -281,6 +281,10 @@ class _Client(Client):
     def connected_server_has_jetstream(self) -> bool:
         return bool(self._server_info.get("jetstream"))
 
+    @property
+    def connected_server_is_clustered(self) -> bool:
+        return bool(self._server_info.get("cluster"))
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
         if initial_connection and self.needs_tls and not info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
@@ -342,6 +346,11 @@ class Connection:
         return f"{version.major}.{version.minor}.{version.patch}"
 
     @property
+    def is_clustered(self) -> bool:
+        """Whether the server that we are connected to belongs to a cluster."""
+        return self._client is not None and self._client.connected_server_is_clustered
+
+    @property
     def most_bytes(self) -> int | None:
         """The most bytes of a packet's body; None before there was a connection."""
         return None if self._client is None else self._client.max_payload - HEADER_BYTES
@@ -357,7 +366,7 @@ class Connection:
         self._attempts = 0
         self._gave_up = asyncio.Event()
         client = _Client()
-        client.needs_tls = self._uses_tls
+        client.needs_tls = self.settings.uses_tls
         # The library tries for ever, because a connection that is lost should come back; the first
         # one is ours to give up, once each server was tried, and to say why.
         options = {**self._credentials(), "tls": self._tls()}
@@ -691,13 +700,9 @@ class Connection:
     async def _on_change(self) -> None:
         self._changed.set()
 
-    @property
-    def _uses_tls(self) -> bool:
-        return any(each.startswith("tls://") for each in self.settings.servers)
-
     def _tls(self) -> ssl.SSLContext | None:
         settings = self.settings
-        if not self._uses_tls:
+        if not settings.uses_tls:
             return None
         try:
             context = ssl.create_default_context(cafile=settings.ca_file)

@@ -166,6 +166,24 @@ class BrokerSettings(BaseSettings):
         return [] if self.url is None else addresses(self.url)
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return any(urlsplit(each).scheme == "tls" for each in self.servers)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is anything that says who we are."""
+        return (
+            self.credentials_file is not None or self.certificate is not None or bool(self.secrets)
+        )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The passwords and tokens in the addresses."""
+        parts = [urlsplit(each) for each in self.servers]
+        return [found for each in parts if (found := each.password or each.username)]
+
+    @property
     def monitoring_urls(self) -> list[str]:
         """The addresses of the servers' monitoring ports; may be none."""
         return [each.strip() for each in (self.monitoring_url or "").split(",") if each.strip()]
