@@ -13,6 +13,7 @@ import pytest
 from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import BacklogReader, Fleet
 from arthur_relay.broker.link import Link
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.packets import model_token
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.broker.settings import BrokerSettings
@@ -278,6 +279,22 @@ async def test_a_fleet_sees_who_is_there_and_what_waits(server: NatsServer, stre
             for each in asking:
                 each.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_gateway_learns_of_models_from_the_others(server: NatsServer, stream: str) -> None:
+    async with publisher_for(settings(server, stream=stream)) as publisher:
+        one, other = (SharedModels(publisher.link, Product.SCOPE) for _ in range(2))
+        assert await other.find("a/b.c", by_partner_id=False) is None
+        one.keep("a/b.c", {"id": "a/b.c"}, by_partner_id=False)
+        one.keep("mine", {"id": "a/b.c"}, by_partner_id=True)
+        async with asyncio.timeout(5):
+            while await other.find("mine", by_partner_id=True) is None:
+                pass
+        assert await other.find("a/b.c", by_partner_id=False) == {"id": "a/b.c"}
+        assert await other.find("mine", by_partner_id=False) is None
+        engine = SharedModels(publisher.link, Product.ENGINE)
+        assert await engine.find("a/b.c", by_partner_id=False) is None
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arthur_relay.broker.fleet import Fleet
     from arthur_relay.daemon.configuration import ProductConfiguration
     from arthur_relay.daemon.measurements import Histogram
+    from arthur_relay.daemon.models import SharesModels
     from arthur_relay.destinations import Destination
     from arthur_relay.row import Row
     from arthur_relay.worker.composition import Storage
@@ -72,6 +73,11 @@ class Station(Protocol):
     @property
     def fleet(self) -> Fleet | None:
         """What the broker has, and who else is there; None for a host."""
+        ...
+
+    @property
+    def models(self) -> SharesModels | None:
+        """What other daemons have learnt of models; None where rows are not taken together."""
         ...
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import Fleet
 from arthur_relay.broker.link import Link
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.packets import HEADER_BYTES, most_row_bytes
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.broker.shares import Shares
@@ -65,7 +66,8 @@ class Gateway:
         publisher = Publisher(self.fleet.link, configuration.product, self.shares)
         publishing = GatewayPublishing(publisher.errors)
         publisher.observe.append(publishing.seconds.observe)
-        return GatewayStation(configuration, publisher, self.fleet, publishing)
+        models = SharedModels(self.fleet.link, configuration.product)
+        return GatewayStation(configuration, publisher, self.fleet, publishing, models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class GatewayStation:
     publisher: Publisher
     fleet: Fleet
     publishing: GatewayPublishing
+    models: SharedModels
 
     def storage(self, destination: Destination) -> Storage:
         """Return memory, which stays empty."""

@@ -70,6 +70,7 @@ class HostStation:
     configuration: ProductConfiguration
     fleet: None = None
     publishing: None = None
+    models: None = None
 
     def storage(self, destination: Destination) -> Storage:
         """Return the spool."""

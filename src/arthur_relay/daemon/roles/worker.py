@@ -64,6 +64,7 @@ class WorkerStation:
     puller: Puller
     fleet: Fleet
     publishing: None = None
+    models: None = None
 
     def storage(self, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
         """Return the inbox, which the puller fills."""
