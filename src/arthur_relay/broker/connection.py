@@ -60,6 +60,9 @@ CONNECT_SECONDS: Final = 5
 OPEN_SECONDS: Final = 7.0
 """How long the first connection may take, all servers included."""
 
+CLOSE_SECONDS: Final = 2.0
+"""How long the end may take: the library waits for the other end without one."""
+
 RECONNECT_SECONDS: Final = 1
 REQUEST_SECONDS: Final = 5.0
 
@@ -798,8 +801,15 @@ def _moment(text: str) -> float:
 
 
 async def _close(client: Client) -> None:
-    with suppress(Exception):
-        await client.close()
+    # In a task, because the library passes over a cancellation while it reconnects, and goes on.
+    closing = asyncio.create_task(client.close())
+    for _ in range(2):
+        await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+        if closing.done():
+            break
+        closing.cancel()
+    if closing.done() and not closing.cancelled():
+        closing.exception()  # which nobody needs
 
 
 def _raise_of_opening(connecting: asyncio.Task[None], last: Exception | None) -> None:
