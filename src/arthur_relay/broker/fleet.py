@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from arthur_relay.broker.connection import BrokerAwayError
+from arthur_relay.broker.link import end_if_cancelled
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class Fleet:
                 self.link.note_away(str(error))
             except ConfigurationError as error:
                 logger.warning("the broker does not say what waits: %s", error)
+            end_if_cancelled()
             soon = self.shares is not None and self.shares.matter
             await asyncio.sleep(ASK_SOON_SECONDS if soon else ASK_SECONDS)
 

@@ -30,6 +30,16 @@ GRACE_SECONDS: Final = 3.0
 another node takes a lost connection at once."""
 
 
+def end_if_cancelled() -> None:
+    """Raise when the task was cancelled: `asyncio.wait_for` of Python 3.11 may pass over it.
+
+    The library waits by it, so that a task that goes on for ever would miss its end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @dataclass(slots=True, eq=False)
 class Link:
     """Opens a connection and sees that the broker is as it should be. One event loop.
@@ -85,6 +95,7 @@ class Link:
         while True:
             pause = await self._look()
             self._looked.set()
+            end_if_cancelled()
             if pause is None:
                 await self._until_reconnected()
             else:
