@@ -242,7 +242,7 @@ class Broker:
 
     def waiting(self) -> int:
         """Return how many packets the broker has."""
-        found = self.do(self.connection._ask("STREAM.INFO", self.settings.stream))
+        found = self.do(self.connection._ask(f"STREAM.INFO.{self.settings.stream}"))
         return int(found["state"]["messages"])
 
     def wait_until_empty(self, seconds: float = 20.0) -> None:
@@ -250,7 +250,8 @@ class Broker:
 
     def in_hand(self, consumer: str = "scope-inf-0") -> int:
         """Return how many packets a consumer's users have in hand, or are given back with delay."""
-        found = self.do(self.connection._ask("CONSUMER.INFO", self.settings.stream, consumer))
+        question = f"CONSUMER.INFO.{self.settings.stream}.{consumer}"
+        found = self.do(self.connection._ask(question))
         return int(found["num_ack_pending"])
 
 

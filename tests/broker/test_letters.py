@@ -76,7 +76,7 @@ def kept(broker: BrokerSettings) -> list[DeadLetter]:
 def remove_stream(there: Broker) -> None:
     """Have the broker take no letters."""
     name = f"{there.settings.stream}_DEAD"
-    there.do(there.connection._ask("STREAM.DELETE", name))
+    there.do(there.connection._ask(f"STREAM.DELETE.{name}"))
 
 
 # How they travel.
@@ -286,6 +286,7 @@ def test_a_letter_that_is_larger_than_all_may_be_keeps_its_reason(broker: Broker
 def test_letters_as_large_as_messages_may_be_are_written_and_read(broker: BrokerSettings) -> None:
     with Broker(broker, 32 << 20) as there:
         most = there.connection.most_bytes
+        assert most is not None
         keep(there, letter(1, body=b"x" * (most - 500)), letter(2, body=b"x" * (most + 1)))
         found = {each.inference_id: each for each in kept(broker)}
         assert len(found["i1"].body) == most - 500

@@ -19,7 +19,9 @@ import pytest
 from rich.console import Console
 
 from arthur_relay.cli import top_view
-from arthur_relay.daemon.status import BEHIND, STOPPING
+from arthur_relay.daemon.role_words import ROLE_WORDS
+from arthur_relay.daemon.settings import RoleName
+from arthur_relay.daemon.status import BEHIND
 from arthur_relay.sandbox import ArthurSandbox
 from tests.daemon.process import PATIENT, DaemonProcess, row
 from tests.waiting import wait_for
@@ -98,7 +100,7 @@ def test_it_says_that_delivery_is_behind_and_that_the_daemon_stops(
         daemon.client().post(path, json=[row("b")])
         daemon.send_signal(signal.SIGTERM)
         wait_for(lambda: shown(daemon)[1] == "The daemon is stopping")
-        assert shown(daemon)[2] == STOPPING
+        assert shown(daemon)[2] == ROLE_WORDS[RoleName.HOST].stopping
         sandbox.faults.reset()
         assert daemon.end(None) == 0, daemon.log
 

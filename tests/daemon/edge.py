@@ -56,9 +56,14 @@ class Taken:
     rows: list[Row] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     offers: int = 0
+    most_row_bytes = None
 
     async def hand_over(
-        self, rows: Sequence[Row], *, timeout_seconds: float
+        self,
+        rows: Sequence[Row],
+        *,
+        timeout_seconds: float,
+        is_gone: Callable[[], bool] = bool,
     ) -> IngestRefusal | None:
         self.offers += 1
         self.rows += rows

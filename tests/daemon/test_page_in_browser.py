@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
-from arthur_relay.daemon.status import BEHIND, STOPPING
+from arthur_relay.daemon.role_words import ROLE_WORDS
+from arthur_relay.daemon.settings import RoleName
+from arthur_relay.daemon.status import BEHIND
 from tests.sandbox.browser import Browser, Tab, needed_browser
 from tests.waiting import wait_for
 
@@ -171,7 +173,7 @@ def test_while_the_daemon_stops_it_says_so_until_it_is_gone(
     wait_for(lambda: any(each.path.endswith("/inferences") for each in sandbox.requests))
     watched.send_signal(signal.SIGTERM)
     until(tab, "#state", "The daemon is stopping")
-    assert tab.text("#state-detail") == STOPPING
+    assert tab.text("#state-detail") == ROLE_WORDS[RoleName.HOST].stopping
     assert tab.text("#live") == "Live"
     assert tab.text("#waiting") == "1"
     assert tab.evaluate("document.title") == "⚠ arthur-relay"

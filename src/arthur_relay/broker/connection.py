@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from arthur_relay.broker.packets import HEADER_BYTES
 from arthur_relay.broker.settings import BROKER_PREFIX
 from arthur_relay.broker.topology import (
-    DUPLICATE_WINDOW_SECONDS,
-    FOREVER,
+    consumer_config,
     consumers,
     differences,
     letters_stream,
     rows_stream,
     shared_stream,
+    stream_config,
 )
 from arthur_relay.errors import ConfigurationError, RelayError, SettingsError
 from arthur_relay.settings import RelaySettings
@@ -34,21 +35,19 @@ try:
     import nats.errors
     import nats.js.errors
     from nats.aio.client import Client
-    from nats.js import api
 except ImportError:
     raise ConfigurationError(
         "A gateway and a worker need the client of the broker: pip install 'arthur-relay[nats]'."
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
-    from nats.js import JetStreamContext
 
     from arthur_relay.broker.settings import BrokerSettings
-    from arthur_relay.broker.topology import ConsumerPlan, StreamPlan
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
@@ -64,6 +63,9 @@ PINGS_OUTSTANDING: Final = 2
 CONNECT_SECONDS: Final = 5
 OPEN_SECONDS: Final = 7.0
 """How long the first connection may take, all servers included."""
+
+CLOSE_SECONDS: Final = 2.0
+"""How long the end may take: the library waits for the other end without one."""
 
 RECONNECT_SECONDS: Final = 1
 REQUEST_SECONDS: Final = 5.0
@@ -83,7 +85,18 @@ _NO_MESSAGES: Final = frozenset({"404", "408"})
 _FULL: Final = frozenset({10077, 10122})
 """The server's error codes for a stream, or the account's storage, that takes no more."""
 
+_SEED: Final = re.compile(r"\bSU[A-Z2-7]{56}\b")
+
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
+
+_NO_JETSTREAM: Final = frozenset({10039, 10076})
+"""The same for a server, or an account, without JetStream."""
+
+_FOR_NOW: Final = frozenset({10005, 10008, 10009, 10023})
+"""The same for what is over once other servers of the cluster are there."""
+
+_NOT_LEFT: Final = "JetStream is off at the broker, for its server or for our account: turn it on"
 
 
 class BrokerAwayError(RelayError):
@@ -182,6 +195,7 @@ class Consumer:
     _connection: Connection
     _stream: str
     _inbox: str
+    _client: Client | None = field(default=None, init=False)
     _subscription: Subscription | None = field(default=None, init=False)
     _arrived: list[Delivery] = field(default_factory=list, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -201,6 +215,7 @@ class Consumer:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
+        await self._connection.resubscribe(self)
         if not (self._arrived or self._left):
             self._question += 1
             self._status = ""
@@ -226,7 +241,10 @@ class Consumer:
         return self._take()
 
     async def open(self, client: Client) -> None:
-        """Listen. Raises the library's errors."""
+        """Listen, unless it does. Raises the library's errors."""
+        if client is self._client:
+            return
+        self._client, self._left = client, 0
         self._subscription = await client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def close(self) -> list[Delivery]:
@@ -256,6 +274,53 @@ class Consumer:
         self._news.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A stream or a consumer that the broker should have.
+
+    Attributes:
+        what: It, for people.
+        question: What asks the broker for it.
+        config: What its configuration has to be.
+    """
+
+    what: str
+    question: str
+    config: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """How the broker compares with what it should be.
+
+    Attributes:
+        missing: What it does not have.
+        differences: In what the rest differs, for people.
+    """
+
+    missing: tuple[Missing, ...]
+    differences: tuple[str, ...]
+
+
+class _Client(Client):
+    """The library's client, which would do without TLS where the server does not ask for it."""
+
+    needs_tls = False
+
+    @property
+    def connected_server_has_jetstream(self) -> bool:
+        return bool(self._server_info.get("jetstream"))
+
+    @property
+    def connected_server_is_clustered(self) -> bool:
+        return bool(self._server_info.get("cluster"))
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
+        if initial_connection and self.needs_tls and not info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        await super()._process_info(info, initial_connection)
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """A connection to the broker, made anew whenever it is lost.
@@ -274,13 +339,29 @@ class Connection:
     settings: BrokerSettings
     name: str
     dead_letter_bytes: int = DEAD_LETTER_BYTES
-    _client: Client | None = field(default=None, init=False)
+    _client: _Client | None = field(default=None, init=False)
     _last_error: Exception | None = field(default=None, init=False)
+    _errors: int = field(default=0, init=False)
+    _attempts: int = field(default=0, init=False)
+    _reconnects: int = field(default=0, init=False)
+    _gave_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _listeners: dict[str, Callable[[bytes], object]] = field(default_factory=dict, init=False)
 
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
         return self._client is not None and self._client.is_connected
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, or the library tries to make it again."""
+        return self._client is not None and not self._client.is_closed
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made again."""
+        return self._reconnects + (0 if self._client is None else self._client.stats["reconnects"])
 
     @property
     def trouble(self) -> str:
@@ -290,55 +371,93 @@ class Connection:
         return "it is not connected yet" if self._last_error is None else _why(self._last_error)
 
     @property
-    def most_bytes(self) -> int:
-        """The most bytes of a packet's body."""
-        return self._connected().max_payload - HEADER_BYTES
+    def server(self) -> str:
+        """The version of the server that we are connected to, for people; "" without one."""
+        if self._client is None or not self._client.is_connected:
+            return ""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the server that we are connected to belongs to a cluster."""
+        return self._client is not None and self._client.connected_server_is_clustered
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The most bytes of a packet's body; None before there was a connection."""
+        return None if self._client is None else self._client.max_payload - HEADER_BYTES
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
             BrokerAwayError: No server answers.
-            ConfigurationError: A server refuses our credentials, or a file can't be used.
+            ConfigurationError: A server refuses us, or can't be trusted, or a file can't be used.
         """
-        settings = self.settings
-        client = Client()
         self._last_error = None
+        self._attempts = 0
+        self._gave_up = asyncio.Event()
+        client = _Client()
+        client.needs_tls = self.settings.uses_tls
+        # The library tries for ever, because a connection that is lost should come back; the first
+        # one is ours to give up, once each server was tried, and to say why.
+        options = {**self._credentials(), "tls": self._tls()}
+        connecting = asyncio.create_task(self._connect(client, options))
+        giving_up = asyncio.create_task(self._gave_up.wait())
         try:
-            # The library tries for ever, because a connection that is lost should come back; the
-            # first one is ours to give up, and to say why.
-            async with asyncio.timeout(OPEN_SECONDS):
-                await client.connect(
-                    settings.servers,
-                    name=self.name,
-                    tls=self._tls(),
-                    **self._credentials(),
-                    connect_timeout=CONNECT_SECONDS,
-                    reconnect_time_wait=RECONNECT_SECONDS,
-                    max_reconnect_attempts=-1,
-                    allow_reconnect=True,
-                    ping_interval=PING_SECONDS,
-                    max_outstanding_pings=PINGS_OUTSTANDING,
-                    error_cb=self._on_error,
-                )
-        except (nats.errors.Error, OSError) as error:
+            await asyncio.wait(
+                (connecting, giving_up),
+                timeout=OPEN_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not connecting.done():
+                connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            _raise_of_opening(connecting, self._last_error)
+            for subject in self._listeners:
+                await self._subscribe(client, subject)
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
             await _close(client)
-            last = self._why_not(error)
-            if isinstance(last, nats.errors.AuthorizationError):
-                raise ConfigurationError(
-                    "The broker refuses our credentials: see"
-                    f" {BROKER_PREFIX}CREDENTIALS_FILE and the broker's accounts."
-                ) from None
-            raise BrokerAwayError(_why(last)) from None
+            raise
+        finally:
+            giving_up.cancel()
+        self._last_error = None
+        self._changed.clear()
         self._client = client
+
+    async def _connect(self, client: Client, options: dict[str, Any]) -> None:
+        await client.connect(
+            self.settings.servers,
+            name=self.name,
+            connect_timeout=CONNECT_SECONDS,
+            reconnect_time_wait=RECONNECT_SECONDS,
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=PING_SECONDS,
+            max_outstanding_pings=PINGS_OUTSTANDING,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_change,
+            reconnected_cb=self._on_change,
+            closed_cb=self._on_change,
+            **options,
+        )
 
     async def close(self) -> None:
         """Send what was written, and disconnect. Never raises."""
         client, self._client = self._client, None
         if client is not None:
+            self._reconnects += client.stats["reconnects"]
             # It sends what was written. `flush` before it could hang, and once it is cancelled, the
             # library's reader dies of the answer.
             await _close(client)
+
+    async def changed(self) -> None:
+        """Wait until the connection was lost, made again, or given up, since the last call."""
+        await self._changed.wait()
+        self._changed.clear()
 
     async def prepare(self, products: Sequence[Product]) -> None:
         """Make or compare the streams and consumers.
@@ -348,29 +467,141 @@ class Connection:
 
         Raises:
             BrokerAwayError: The broker can't be asked now.
-            ConfigurationError: The server is too old, or something differs from what it should be.
+            ConfigurationError: The server is too old or has no JetStream, or something differs from
+                what it should be, or is missing and must not be made.
+        """
+        review = await self.review(products)
+        if review.differences:
+            raise ConfigurationError(
+                f"The broker is not as it should be: {'; '.join(review.differences)}. Correct it"
+                " there, or the settings here."
+            )
+        if review.missing and not self.settings.create:
+            raise ConfigurationError(
+                f"The broker has no {review.missing[0].what}, and {BROKER_PREFIX}CREATE is false:"
+                " make it, or let us."
+            )
+        for each in review.missing:
+            await self._create(each)
+
+    async def review(self, products: Sequence[Product]) -> Review:
+        """Compare the server, the streams and the consumers with what they should be.
+
+        Changes nothing. Raises what `prepare` does for the server itself.
         """
         client = self._connected()
         version = client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             wanted = ".".join(map(str, OLDEST_SERVER))
             raise ConfigurationError(
-                f"The broker's version is {version.major}.{version.minor}.{version.patch}; it has"
-                f" to be {wanted} or newer."
+                f"The broker's version is {self.server}; it has to be {wanted} or newer."
             )
+        await self._ask_account()
+        missing: list[Missing] = []
+        differs: dict[str, list[str]] = {}
+        for each in self._wanted(products):
+            found = await self._ask(each.question)
+            if found is None:
+                missing.append(each)
+            elif text := "; ".join(differences(each.config, found["config"])):
+                differs.setdefault(text, []).append(each.what)
+        return Review(
+            tuple(missing), tuple(f"{', '.join(whose)}: {text}" for text, whose in differs.items())
+        )
+
+    async def ask_stream(self, *, subjects: str = "") -> dict[str, Any]:
+        """Return what the broker says of the stream of rows; {} when there is none.
+
+        Args:
+            subjects: Have the messages of these counted by subject.
+
+        Raises:
+            BrokerAwayError: It can't be asked now.
+        """
+        body = {"subjects_filter": subjects} if subjects else None
+        return await self._ask(f"STREAM.INFO.{self.settings.stream}", body) or {}
+
+    async def ask_consumers(self) -> list[dict[str, Any]]:
+        """Return what the broker says of the consumers of rows. Raises what `ask_stream` does."""
+        found = await self._ask(f"CONSUMER.LIST.{self.settings.stream}") or {}
+        return found.get("consumers") or []
+
+    async def listen(self, subject: str, on_message: Callable[[bytes], object]) -> None:
+        """Have a function called with what is announced, from now on and in later connections.
+
+        Raises what `ask_stream` does; then it begins with the next connection.
+        """
+        self._listeners[subject] = on_message
+        if self._client is not None:
+            await self._subscribe(self._client, subject)
+
+    async def _subscribe(self, client: Client, subject: str) -> None:
+        on_message = self._listeners[subject]
+
+        async def on_announcement(message: Msg) -> None:
+            on_message(message.data)
+
         try:
-            await self._prepare_stream(rows_stream(self.settings))
-            await self._prepare_stream(shared_stream(self.settings))
-            await self._prepare_stream(letters_stream(self.settings, self.dead_letter_bytes))
-            for product in products:
-                for plan in consumers(self.settings, product):
-                    await self._prepare_consumer(plan)
-        except TimeoutError:
-            raise BrokerAwayError("it does not answer in time") from None
-        except nats.js.errors.APIError as error:
-            raise _of_api(error, "The broker refuses the stream or its consumers") from None
+            await client.subscribe(subject, cb=on_announcement)
         except nats.errors.Error as error:
             raise BrokerAwayError(_why(error)) from None
+
+    def note_change(self) -> None:
+        """Have `changed` return."""
+        self._changed.set()
+
+    async def _ask_account(self) -> None:
+        """Ask whether there is JetStream for us.
+
+        Raises:
+            BrokerAwayError: It can't be asked now.
+            ConfigurationError: There is not.
+        """
+        try:
+            await self._ask("INFO")
+        except BrokerAwayError:
+            # A server without JetStream may be part of a cluster that has it, and this one is not.
+            if not self._connected().connected_server_has_jetstream:
+                raise ConfigurationError(f"{_NOT_LEFT}.") from None
+            raise
+
+    def _wanted(self, products: Sequence[Product]) -> Iterator[Missing]:
+        """Yield what the broker should have, in the order in which it is made."""
+        for plan in (
+            rows_stream(self.settings),
+            shared_stream(self.settings),
+            letters_stream(self.settings, self.dead_letter_bytes),
+        ):
+            config = stream_config(plan)
+            yield Missing(f"stream {plan.name}", f"STREAM.INFO.{plan.name}", config)
+        stream = self.settings.stream
+        for product in products:
+            for each in consumers(self.settings, product):
+                question = f"CONSUMER.INFO.{stream}.{each.name}"
+                yield Missing(f"consumer {each.name}", question, consumer_config(each))
+
+    async def _create(self, missing: Missing) -> None:
+        """Make a stream or a consumer.
+
+        Raises:
+            BrokerAwayError: It can't be made now.
+            ConfigurationError: The broker refuses it.
+        """
+        config, stream = missing.config, self.settings.stream
+        if "durable_name" in config:
+            body: dict[str, Any] = {"stream_name": stream, "config": config, "action": "create"}
+            question = (
+                f"CONSUMER.CREATE.{stream}.{config['durable_name']}.{config['filter_subject']}"
+            )
+        else:
+            body, question = config, f"STREAM.CREATE.{config['name']}"
+        try:
+            await self._ask(question, body)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"The broker refuses to make the {missing.what}: {error}"
+            ) from None
+        logger.info("made the %s", missing.what)
 
     async def publish(
         self,
@@ -398,9 +629,12 @@ class Connection:
                 same id, may work.
             BrokerFullError: It takes no more.
         """
-        jetstream = self._connected().jetstream()
+        client = self._connected()
+        if not client.is_connected:
+            # Else the library would keep it for later, and send it when nobody waits any more.
+            raise BrokerAwayError(self.trouble)
         try:
-            answer = await jetstream.publish(
+            answer = await client.jetstream().publish(
                 subject,
                 body,
                 timeout=seconds,
@@ -423,13 +657,16 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        client = self._connected()
-        consumer = Consumer(name, self, self.settings.stream, client.new_inbox())
+        consumer = Consumer(name, self, self.settings.stream, self._connected().new_inbox())
+        await self.resubscribe(consumer)
+        return consumer
+
+    async def resubscribe(self, consumer: Consumer) -> None:
+        """Have a consumer listen, also after the connection was opened anew. As `consumer`."""
         try:
-            await consumer.open(client)
+            await consumer.open(self._connected())
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerAwayError(_why(error)) from None
-        return consumer
 
     async def send(self, subject: str, body: bytes, *, reply: str = "") -> None:
         """Send a message and wait for nothing; while the connection is lost, it is sent later.
@@ -454,127 +691,18 @@ class Connection:
             raise BrokerAwayError(_why(error)) from None
         return answer.data
 
-    async def listen(self, subject: str, heard: Callable[[bytes], object]) -> None:
-        """Have a function called with each message that is sent on a subject from now on.
-
-        Raises:
-            BrokerAwayError: The broker can't be asked now.
-        """
-
-        async def on_message(message: Msg) -> None:
-            heard(message.data)
-
-        try:
-            await self._connected().subscribe(subject, cb=on_message)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerAwayError(_why(error)) from None
-
-    def _why_not(self, error: Exception) -> Exception:
-        """Return what the last attempt met in the background, or else the error itself."""
-        return error if self._last_error is None else self._last_error
-
-    def _connected(self) -> Client:
-        if self._client is None:
-            raise BrokerAwayError(self.trouble)
-        return self._client
-
-    async def _on_error(self, error: Exception) -> None:
-        """Remember an error that the library meets in the background, and log a new one."""
-        before, self._last_error = self._last_error, error
-        if self._client is not None and (before is None or _why(before) != _why(error)):
-            logger.warning("the broker: %s", _why(error))
-
-    def _tls(self) -> ssl.SSLContext | None:
-        settings = self.settings
-        if not any(each.startswith("tls://") for each in settings.servers):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-            if settings.certificate is not None:
-                context.load_cert_chain(settings.certificate, settings.key)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(
-                f"{BROKER_PREFIX}CA_FILE, _CERTIFICATE or _KEY can't be used: {_why(error)}."
-            ) from None
-        return context
-
-    def _credentials(self) -> dict[str, Any]:
-        path = self.settings.credentials_file
-        if path is None:
-            return {}
-        try:
-            text = path.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"{BROKER_PREFIX}CREDENTIALS_FILE ({path}) can't be read: {_why(error)}."
-            ) from None
-        if "-----BEGIN" in text:
-            return {"user_credentials": str(path)}
-        return {"nkeys_seed": str(path)}
-
-    async def _prepare_stream(self, plan: StreamPlan) -> None:
-        wanted = api.StreamConfig(
-            name=plan.name,
-            subjects=list(plan.subjects),
-            retention=(
-                api.RetentionPolicy.WORK_QUEUE if plan.is_queue else api.RetentionPolicy.LIMITS
-            ),
-            discard=api.DiscardPolicy.NEW,
-            storage=api.StorageType.FILE,
-            num_replicas=plan.replicas,
-            max_bytes=plan.max_bytes,
-            max_age=plan.max_age_seconds,
-            duplicate_window=DUPLICATE_WINDOW_SECONDS,
-            deny_purge=plan.is_queue,
-            max_msgs_per_subject=1 if plan.is_bucket else -1,
-            allow_rollup_hdrs=plan.is_bucket,
-            allow_msg_ttl=plan.is_bucket,
-        )
-        found = await self._ask("STREAM.INFO", plan.name)
-        if found is None:
-            self._must_create(f"stream {plan.name}")
-            await self._manager().add_stream(wanted)
-            return
-        _compare(f"stream {plan.name}", wanted.as_dict(), found["config"])
-
-    async def _prepare_consumer(self, plan: ConsumerPlan) -> None:
-        stream = self.settings.stream
-        wanted = api.ConsumerConfig(
-            durable_name=plan.name,
-            filter_subject=plan.subject,
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=plan.ack_wait_seconds,
-            max_deliver=FOREVER,
-            max_ack_pending=plan.in_flight,
-        )
-        found = await self._ask("CONSUMER.INFO", stream, plan.name)
-        if found is None:
-            self._must_create(f"consumer {plan.name}")
-            await self._manager().add_consumer(stream, wanted)
-            return
-        _compare(f"consumer {plan.name}", wanted.as_dict(), found["config"])
-
-    def _must_create(self, what: str) -> None:
-        if not self.settings.create:
-            raise ConfigurationError(
-                f"The broker has no {what}, and {BROKER_PREFIX}CREATE is false: make it, or let us."
-            )
-
-    def _manager(self) -> JetStreamContext:
-        return self._connected().jetstream(timeout=REQUEST_SECONDS)
-
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
         """Return the last message of a subject, from the stream's leader; None when there is none.
 
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        question = json.dumps({"last_by_subj": subject}).encode()
-        found = await self._ask("STREAM.MSG.GET", stream, body=question)
+        question = {"last_by_subj": subject}
+        found = await self._ask(f"STREAM.MSG.GET.{stream}", question)
         if found is None:
             return None
         message = found["message"]
-        about = await self._ask("STREAM.INFO", stream) or {}
+        about = await self._ask(f"STREAM.INFO.{stream}") or {}
         # Both times are the broker's: no other machine's clock is compared with ours.
         age = _moment(about["ts"]) - _moment(message["time"]) if "ts" in about else 0.0
         return StoredMessage(message["seq"], _body(message), max(0.0, age))
@@ -595,7 +723,7 @@ class Connection:
         question: dict[str, object] = {"seq": sequence}
         if or_later:
             question["next_by_subj"] = ">"
-        found = await self._ask("STREAM.MSG.GET", stream, body=json.dumps(question).encode())
+        found = await self._ask(f"STREAM.MSG.GET.{stream}", question)
         if found is None:
             return None
         message = found["message"]
@@ -603,9 +731,8 @@ class Connection:
 
     async def remove_message(self, stream: str, sequence: int) -> bool:
         """Remove a message of a stream. Returns whether it was there; raises what `purge` does."""
-        question = json.dumps({"seq": sequence}).encode()
         try:
-            found = await self._ask("STREAM.MSG.DELETE", stream, body=question)
+            found = await self._ask(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
         except RelayError:
             # What the broker answers when the message is not there depends on where it had been.
             if await self.message_at(stream, sequence) is not None:
@@ -626,8 +753,7 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        question = json.dumps({"keep": keep}).encode()
-        found = await self._ask("STREAM.PURGE", stream, body=question)
+        found = await self._ask(f"STREAM.PURGE.{stream}", {"keep": keep})
         return 0 if found is None else int(found["purged"])
 
     async def stream_state(self, stream: str, *, subjects: str = "") -> StreamState | None:
@@ -640,8 +766,8 @@ class Connection:
         Raises:
             BrokerAwayError: The broker can't be asked now.
         """
-        question = json.dumps({"subjects_filter": subjects}).encode() if subjects else b""
-        found = await self._ask("STREAM.INFO", stream, body=question)
+        body = {"subjects_filter": subjects} if subjects else None
+        found = await self._ask(f"STREAM.INFO.{stream}", body)
         if found is None:
             return None
         state = found["state"]
@@ -653,24 +779,115 @@ class Connection:
             state.get("subjects") or {},
         )
 
-    async def _ask(self, what: str, *names: str, body: bytes = b"") -> dict[str, Any] | None:
-        """Return what the broker says of a stream or a consumer; None when there is none.
+    def _connected(self) -> _Client:
+        if self._client is None or self._client.is_closed:
+            raise BrokerAwayError(self.trouble)
+        return self._client
+
+    async def _on_error(self, error: Exception) -> None:
+        """Remember an error that the library meets in the background, and log a new one."""
+        before, self._last_error = self._last_error, error
+        self._errors += 1
+        if self._client is None:
+            self._attempts += 1
+            if self._attempts >= len(self.settings.servers):
+                self._gave_up.set()
+        elif before is None or _why(before) != _why(error):
+            logger.warning("the broker: %s", _why(error))
+
+    async def _on_change(self) -> None:
+        self._changed.set()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        settings = self.settings
+        if not settings.uses_tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=settings.ca_file)
+            if settings.certificate is not None:
+                context.load_cert_chain(settings.certificate, settings.key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"{BROKER_PREFIX}CA_FILE, _CERTIFICATE or _KEY can't be used: {_why(error)}."
+            ) from None
+        return context
+
+    def _credentials(self) -> dict[str, Any]:
+        path = self.settings.credentials_file
+        return {} if path is None else _credentials_of(path)
+
+    async def _ask(
+        self, question: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any] | None:
+        """Return the broker's answer; None when there is no such stream or consumer.
 
         Asked directly, because the library's own classes leave out what they do not know.
+
+        Raises:
+            BrokerAwayError: The broker can't be asked now.
+            ConfigurationError: It refuses.
         """
-        subject = ".".join(("$JS.API", what, *names))
+        client = self._connected()
+        content = b"" if body is None else json.dumps(body).encode()
+        errors = self._errors
         try:
-            answer = await self._connected().request(subject, body, timeout=REQUEST_SECONDS)
+            answer = await client.request(f"$JS.API.{question}", content, timeout=REQUEST_SECONDS)
         except nats.errors.NoRespondersError:
             raise BrokerAwayError("it has no JetStream, or no leader now") from None
-        except nats.errors.Error as error:
+        except (nats.errors.Error, TimeoutError) as error:
+            last = self._last_error
+            # The server says so beside, and does not answer at all.
+            if self._errors > errors and last is not None and _is_forbidden(last):
+                raise ConfigurationError(
+                    f"The broker's account does not let us do what we have to: {_why(last)}."
+                ) from None
             raise BrokerAwayError(_why(error)) from None
         found: dict[str, Any] = json.loads(answer.data)
-        if refusal := found.get("error"):
-            if refusal.get("code") == _NOT_FOUND:
-                return None
-            raise BrokerAwayError(str(refusal.get("description")))
-        return found
+        refusal = found.get("error")
+        if refusal is None:
+            return found
+        code, text = refusal.get("err_code"), str(refusal.get("description"))
+        if code in _NO_JETSTREAM:
+            raise ConfigurationError(f"{_NOT_LEFT}.")
+        if refusal.get("code") == _NOT_FOUND:
+            return None
+        if code in _FOR_NOW or refusal.get("code") == _UNAVAILABLE:
+            raise BrokerAwayError(text)
+        raise ConfigurationError(f"{text}.")
+
+
+def _credentials_of(path: Path) -> dict[str, Any]:
+    """Return the client's options for a file with credentials.
+
+    The file is read here, because the library never ends on one that has no token.
+
+    Raises:
+        SettingsError: It can't be used.
+    """
+    name = f"{BROKER_PREFIX}CREDENTIALS_FILE ({path})"
+    try:
+        text = path.read_text(encoding="ascii")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name} can't be used: it is not text.") from None
+    except OSError as error:
+        raise SettingsError(f"{name} can't be read: {error.strerror}.") from None
+    found = _SEED.search(text)
+    if found is None or ("-----BEGIN" in text and "BEGIN NATS USER JWT" not in text):
+        raise SettingsError(f"{name} has neither a user's credentials nor the seed of an nkey.")
+    try:
+        import nkeys  # type: ignore[import-untyped] # noqa: PLC0415 - for credentials only
+
+        nkeys.from_seed(bytearray(found[0].encode()))
+    except ImportError:
+        raise SettingsError(
+            f"{BROKER_PREFIX}CREDENTIALS_FILE needs one more package: pip install"
+            " 'arthur-relay[nats]'."
+        ) from None
+    except Exception:  # noqa: BLE001 - of the library, and of what it uses
+        raise SettingsError(f"{name} has a seed that is damaged.") from None
+    if "-----BEGIN" in text:
+        return {"user_credentials": str(path)}
+    return {"nkeys_seed_str": found[0]}
 
 
 def _moment(text: str) -> float:
@@ -683,32 +900,65 @@ def _body(message: Mapping[str, Any]) -> bytes:
 
 
 async def _close(client: Client) -> None:
-    with suppress(Exception):
-        await client.close()
+    # In a task, because the library passes over a cancellation while it reconnects, and goes on.
+    closing = asyncio.create_task(client.close())
+    for _ in range(2):
+        await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+        if closing.done():
+            break
+        closing.cancel()
+    if closing.done() and not closing.cancelled():
+        closing.exception()  # which nobody needs
 
 
-def _compare(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse a stream or a consumer that is not as it should be.
+def _raise_of_opening(connecting: asyncio.Task[None], last: Exception | None) -> None:
+    """Raise why there is no connection, if there is none.
 
-    Raises:
-        ConfigurationError: It is not; the sentence says in what.
+    Args:
+        connecting: The attempt, which has ended.
+        last: The last error that the library met in the background.
     """
-    plain = {name: getattr(value, "value", value) for name, value in wanted.items()}
-    # The broker leaves out what is zero or false.
-    given = {name: value for name, value in plain.items() if value not in (None, -1)}
-    there = {name: found.get(name, type(value)()) for name, value in given.items()}
-    if found_differences := differences(given, there):
-        raise ConfigurationError(
-            f"The broker's {what} is not as it should be: {'; '.join(found_differences)}. Correct"
-            " it there, or the settings here."
+    if connecting.cancelled():
+        raise _of_opening(last or TimeoutError())
+    if (error := connecting.exception()) is not None:
+        raise _of_opening(error)
+
+
+def _of_opening(error: BaseException) -> RelayError:
+    """Return the error to raise when there is no connection."""
+    if isinstance(error, RelayError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"The broker's certificate can't be trusted: {error.verify_message}; see"
+            f" {BROKER_PREFIX}CA_FILE."
         )
+    if isinstance(error, ssl.SSLError):
+        return ConfigurationError(
+            f"There is no TLS with the broker: {_why(error)}; see {BROKER_PREFIX}URL and"
+            f" {BROKER_PREFIX}CERTIFICATE."
+        )
+    if isinstance(error, nats.errors.SecureConnWantedError):
+        return ConfigurationError(
+            f"{BROKER_PREFIX}URL has tls://, and the broker has no TLS: turn it on there."
+        )
+    if _is_unauthorized(error):
+        return ConfigurationError(
+            f"The broker refuses our credentials: see {BROKER_PREFIX}CREDENTIALS_FILE and the"
+            " broker's accounts."
+        )
+    return BrokerAwayError(_why(error))
 
 
-def _of_api(error: nats.js.errors.APIError, what: str) -> RelayError:
-    """Return the error to raise for an answer of the broker."""
-    if error.code is not None and error.code >= 500:
-        return BrokerAwayError(_why(error))
-    return ConfigurationError(f"{what}: {error.description}.")
+def _is_unauthorized(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, nats.errors.AuthorizationError) or any(
+        each in text for each in ("authorization", "authentication", "account authentication")
+    )
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    return "permissions violation" in str(error).lower()
 
 
 def _why(error: BaseException) -> str:
@@ -717,5 +967,7 @@ def _why(error: BaseException) -> str:
         return "it does not answer in time"
     if isinstance(error, nats.js.errors.NoStreamResponseError | nats.errors.NoRespondersError):
         return "it has no stream, or no leader now"
+    if _is_unauthorized(error):
+        return "it refuses our credentials"
     description = getattr(error, "description", None) or str(error) or type(error).__name__
     return str(description).removeprefix("nats: ")

@@ -285,7 +285,10 @@ class LetterOutbox:
         headers = {MESSAGE_ID: unwritten.name, "Relay-Version": VERSION}
         why = "it is full"
         try:
-            most = min(connection.most_bytes, self.max_bytes // 2)
+            most_bytes = connection.most_bytes
+            if most_bytes is None:
+                raise BrokerAwayError(connection.trouble)
+            most = min(most_bytes, self.max_bytes // 2)
             body = encode(letter, unwritten.name, most_bytes=most)
             subject = subject_of(letter, stream.name, self.product)
             for _ in range(ATTEMPTS):

@@ -29,6 +29,9 @@ VERSION: Final = "1"
 ROW_BYTES: Final = 64
 """About what a row takes in a packet beside its body and its id."""
 
+ID_BYTES: Final = 1024
+"""About what an id takes at most beside its row's body, which has it too."""
+
 HEADER_BYTES: Final = 4096
 """More than the headers of a packet take."""
 
@@ -99,11 +102,21 @@ class Packet:
             found[_DEATHS] = str(self.deaths)
         return found
 
+    @property
+    def size(self) -> int:
+        """About the bytes of its body."""
+        return sum(row_bytes(row) for row in self.rows)
+
     def subject(self, stream: str) -> str:
-        """Return the subject of its message, for a stream of that name."""
+        """Return the subject of its message, for a stream of that name.
+
+        Its last part is the size, as a power of two: the broker counts the messages of each
+        subject, and by that anyone can say how many bytes of a model wait; see `shares`.
+        """
         token = model_token(self.model_id)
         bucket = int(token, 16) % BUCKETS
-        return f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}.{token}"
+        where = f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}"
+        return f"{where}.{token}.{self.size.bit_length()}"
 
 
 def model_token(model_id: str) -> str:
@@ -117,8 +130,19 @@ def filters(stream: str, product: Product) -> dict[str, str]:
     Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
     """
     name = PRODUCTS[product]
-    found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.*" for bucket in range(BUCKETS)}
-    return {**found, f"{name}-gt": f"{stream}.{name}.gt.*.*"}
+    found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.>" for bucket in range(BUCKETS)}
+    return {**found, f"{name}-gt": f"{stream}.{name}.gt.>"}
+
+
+def row_bytes(row: Row) -> int:
+    """Return about what a row takes in a packet, never less."""
+    characters = len(row.id)
+    return len(row.body) + (characters if row.id.isascii() else 4 * characters) + ROW_BYTES
+
+
+def most_row_bytes(most_bytes: int) -> int:
+    """Return how many bytes the body of a row may have, for a packet of so many bytes."""
+    return most_bytes - ROW_BYTES - ID_BYTES
 
 
 def cut(rows: Sequence[Row], packet_bytes: int) -> Iterator[tuple[Row, ...]]:
@@ -132,7 +156,7 @@ def cut(rows: Sequence[Row], packet_bytes: int) -> Iterator[tuple[Row, ...]]:
         portion: list[Row] = []
         size = 0
         for row in group:
-            more = len(row.body) + len(row.id.encode()) + ROW_BYTES
+            more = row_bytes(row)
             if portion and size + more > packet_bytes:
                 yield tuple(portion)
                 portion, size = [], 0

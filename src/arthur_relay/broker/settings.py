@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,8 +47,21 @@ def _url(value: str) -> str:
     return value
 
 
+def _monitoring(value: str) -> str:
+    for each in value.split(","):
+        parts = urlsplit(each.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not http://host:port")
+        _ = parts.port  # a ValueError when it is no port
+    return value
+
+
 _Path = Annotated[Path | None, BeforeValidator(none_by_name)]
 _Url = Annotated[str | None, AfterValidator(lambda v: None if v is None else _url(v))]
+
+_MonitoringUrl = Annotated[
+    str | None, AfterValidator(lambda v: None if v is None else _monitoring(v))
+]
 
 
 class BrokerSettings(BaseSettings):
@@ -104,6 +117,11 @@ class BrokerSettings(BaseSettings):
     max_age_seconds: Annotated[float, Ge(0), Le(10 * 365 * 86400)] = Field(
         0.0, description="how long rows are kept at most, in seconds; 0 for as long as it takes"
     )
+    model_share: Annotated[float, Gt(0), Le(1)] = Field(
+        0.5,
+        description="how much of `bytes` rows of one model may take while more than half of it is"
+        " taken; above 0, up to 1",
+    )
     in_flight: Annotated[int, Ge(9), Le(1_000_000)] = Field(
         1152, description="packets that all workers together have in hand, at most; 9 or more"
     )
@@ -117,6 +135,11 @@ class BrokerSettings(BaseSettings):
     publish_seconds: Annotated[float, Ge(0.1), Le(29)] = Field(
         25.0,
         description="how long a gateway waits for the broker before it answers 503; 0.1 to 29",
+    )
+    monitoring_url: Annotated[_MonitoringUrl, BeforeValidator(none_by_name)] = Field(
+        None,
+        description="the servers' monitoring ports, http://host:8222, separated by commas, or none;"
+        " they are asked whether rows are on the disk when they are acknowledged",
     )
     packet_bytes: Annotated[int, Ge(1024), Le(64 * _MIB)] = Field(
         512 * _KIB,
@@ -142,6 +165,29 @@ class BrokerSettings(BaseSettings):
         """The addresses of the servers; none without an address."""
         return [] if self.url is None else addresses(self.url)
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return any(urlsplit(each).scheme == "tls" for each in self.servers)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is anything that says who we are."""
+        return (
+            self.credentials_file is not None or self.certificate is not None or bool(self.secrets)
+        )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The passwords and tokens in the addresses."""
+        parts = [urlsplit(each) for each in self.servers]
+        return [found for each in parts if (found := each.password or each.username)]
+
+    @property
+    def monitoring_urls(self) -> list[str]:
+        """The addresses of the servers' monitoring ports; may be none."""
+        return [each.strip() for each in (self.monitoring_url or "").split(",") if each.strip()]
+
     def check(self, *, allow_insecure: bool) -> None:
         """Refuse values that are not allowed together.
 
@@ -162,6 +208,11 @@ class BrokerSettings(BaseSettings):
             )
         for each in self.servers:
             parts = urlsplit(each)
+            if (parts.username or parts.password) and self.credentials_file is not None:
+                raise SettingsError(
+                    f"{BROKER_PREFIX}URL has a user or a token, and {BROKER_PREFIX}CREDENTIALS_FILE"
+                    " is set: remove one of them."
+                )
             is_plain = parts.scheme == "nats" and not is_loopback(parts.hostname or "")
             if is_plain and not allow_insecure:
                 raise SettingsError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arthur_relay.broker.packets import BUCKETS, filters
+from arthur_relay.broker.settings import BROKER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 DUPLICATE_WINDOW_SECONDS: Final = 300.0
 """How long the broker recognises a repeated message: far longer than a gateway repeats one."""
 
-SHARED_BYTES: Final = 16 * 1024 * 1024
-"""The size of what the workers share: an entry of 200 bytes for each packet that came again."""
+SHARED_BYTES: Final = 64 << 20
+"""The size of what a fleet shares: an entry of 200 bytes for each packet that came again, and
+thousands of models' schemas."""
 
 FOREVER: Final = -1
 """How often a packet is handed out: until it is acknowledged. A bound would hide it, not end it."""
@@ -76,7 +78,7 @@ def rows_stream(settings: BrokerSettings) -> StreamPlan:
 
 
 def shared_stream(settings: BrokerSettings) -> StreamPlan:
-    """Return the plan of the key-value bucket that the workers share."""
+    """Return the plan of the key-value bucket that the fleet shares."""
     bucket = shared_bucket(settings)
     return StreamPlan(
         name=f"KV_{bucket}",
@@ -90,7 +92,7 @@ def shared_stream(settings: BrokerSettings) -> StreamPlan:
 
 
 def shared_bucket(settings: BrokerSettings) -> str:
-    """Return the name of the key-value bucket that the workers share."""
+    """Return the name of the key-value bucket that the fleet shares."""
     return f"{settings.stream}_SHARED"
 
 
@@ -120,15 +122,100 @@ def consumers(settings: BrokerSettings, product: Product) -> list[ConsumerPlan]:
     ]
 
 
+def stream_config(plan: StreamPlan) -> dict[str, object]:
+    """Return what the configuration of a stream has to be, by the broker's own names.
+
+    It has all that would lose rows, keep fewer copies of them, or refuse them, if it were other.
+    """
+    return {
+        "name": plan.name,
+        "subjects": list(plan.subjects),
+        "retention": "workqueue" if plan.is_queue else "limits",
+        "discard": "new",
+        "storage": "file",
+        "num_replicas": plan.replicas,
+        "max_bytes": plan.max_bytes,
+        "max_age": _nanoseconds(plan.max_age_seconds),
+        "duplicate_window": _nanoseconds(DUPLICATE_WINDOW_SECONDS),
+        "deny_purge": plan.is_queue,
+        "max_msgs_per_subject": 1 if plan.is_bucket else -1,
+        "allow_rollup_hdrs": plan.is_bucket,
+        "allow_msg_ttl": plan.is_bucket,
+        "max_msgs": -1,
+        "max_msg_size": -1,
+        "max_consumers": -1,
+        "discard_new_per_subject": False,
+        "no_ack": False,
+        "sealed": False,
+    }
+
+
+def consumer_config(plan: ConsumerPlan) -> dict[str, object]:
+    """Return what the configuration of a consumer has to be; see `stream_config`."""
+    return {
+        "durable_name": plan.name,
+        "filter_subject": plan.subject,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": _nanoseconds(plan.ack_wait_seconds),
+        "max_deliver": FOREVER,
+        "max_ack_pending": plan.in_flight,
+        "replay_policy": "instant",
+        "deliver_subject": "",
+        "headers_only": False,
+        "mem_storage": False,
+        "num_replicas": 0,
+    }
+
+
+_ABSENT: Final = ("mirror", "sources", "republish", "subject_transform", "persist_mode", "backoff")
+"""What neither a stream nor a consumer of ours has: copies of other streams, acknowledgements
+before a row is on a disk, and the like."""
+
+_SETTINGS: Final = {
+    "num_replicas": "REPLICAS",
+    "max_bytes": "BYTES",
+    "max_age": "MAX_AGE_SECONDS",
+    "ack_wait": "ACK_WAIT_SECONDS",
+    "max_ack_pending": "IN_FLIGHT",
+}
+"""The settings that some of it comes from."""
+
+_NANOSECONDS: Final = ("max_age", "duplicate_window", "ack_wait")
+
+
 def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> list[str]:
     """Return in what a stream or a consumer is not as it should be, in a few words each.
 
     Args:
         wanted: What it should be, by the broker's own names.
-        found: What it is.
+        found: What it is; the broker leaves out what is zero, false or empty.
     """
+    expected = {**dict.fromkeys(_ABSENT), **wanted}
     return [
-        f"{name} is {found.get(name)!r}, not {value!r}"
-        for name, value in wanted.items()
-        if found.get(name) != value
+        _difference(name, value, found.get(name))
+        for name, value in expected.items()
+        if (found.get(name) or _EMPTY) != (value or _EMPTY)
     ]
+
+
+_EMPTY: Final = object()
+"""Stands for whatever is zero, false or empty."""
+
+
+def _difference(name: str, wanted: object, found: object) -> str:
+    setting = _SETTINGS.get(name)
+    source = f" ({BROKER_PREFIX}{setting})" if setting else ""
+    return f"{name} is {_shown(name, found)}, not {_shown(name, wanted)}{source}"
+
+
+def _shown(name: str, value: object) -> str:
+    if name in _NANOSECONDS and isinstance(value, int):
+        return f"{value / 1e9:g} s"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "not set" if value is None or value == "" else str(value)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)

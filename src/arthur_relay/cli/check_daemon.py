@@ -11,6 +11,7 @@ import typer
 
 from arthur_relay.cli.check import check_credentials, warn_of_unknown_variables
 from arthur_relay.cli.check_arthur import ask_arthur, check_client_certificate
+from arthur_relay.cli.check_broker import check_broker
 from arthur_relay.cli.check_engine import ask_engine, check_engine_settings, check_packages
 from arthur_relay.cli.check_spool import (
     check_dead_letter_file,
@@ -21,7 +22,7 @@ from arthur_relay.cli.report import Report, secrets
 from arthur_relay.daemon.auth import read_tokens
 from arthur_relay.daemon.configuration import ENGINE_DIRECTORY, check_listener, load
 from arthur_relay.daemon.self_delivery import refuse_own_address
-from arthur_relay.daemon.settings import read_address
+from arthur_relay.daemon.settings import RoleName, read_address
 from arthur_relay.daemon.sockets import (
     NOTHING_TO_LISTEN_ON,
     listen_tcp,
@@ -62,9 +63,12 @@ def run_check_daemon(env_file: Path | None) -> None:
     report = Report(secrets=secrets())
     configuration = _check_configuration(report, env_file)
     is_trusted = False
+    away = ""
     if configuration is not None:
         report.secrets = _secrets_of(configuration)
         running = _check_spools(report, configuration)
+        if configuration.broker is not None:
+            away = check_broker(report, configuration, configuration.broker)
         check_dead_letter_file(report, configuration.relay.dead_letter_file)
         _check_listeners(report, configuration, running=running)
         trusted = [_check_trust(report, each) for each in configuration.products]
@@ -73,10 +77,15 @@ def run_check_daemon(env_file: Path | None) -> None:
     if configuration is not None and is_trusted:
         for product in configuration.products:
             _check_arthur(report, product)
+    if away:
+        report.wrong("Broker", f"It can't be reached: {away}.")
     report.show("What arthur-relay serve would find; nothing is sent or changed.")
     if not starts:
         report.conclude("The daemon would not start: see ✗ above", "bold red")
         raise typer.Exit(WOULD_NOT_START)
+    if away:
+        report.conclude("The daemon would start, and wait for the broker: see ✗ above", "bold red")
+        raise typer.Exit(WOULD_NOT_DELIVER)
     if report.count("✗"):
         report.conclude(
             "The daemon would start and take rows, and could not deliver them: see ✗ above",
@@ -102,6 +111,8 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
         if ENVIRONMENT_PREFIX + name.upper() in os.environ
     }
     changed = sorted(found.daemon.model_fields_set | relay)
+    of_broker = () if found.broker is None else found.broker.model_fields_set
+    changed += sorted(f"broker_{name}" for name in of_broker)
     report.fine("Settings", f"Valid; set: {', '.join(changed)}.")
     if len(found.products) > 1:
         names = " and ".join(each.product for each in found.products)
@@ -135,7 +146,7 @@ def _check_listeners(report: Report, configuration: Configuration, *, running: b
     if settings.socket is not None and passed is not None and not unix:
         spool = configuration.spool_dir
         _check_socket(report, settings, settings.socket, spool, running=running)
-    elif passed is not None and not (unix or tcp or settings.listen):
+    elif passed is not None and not (unix or tcp or settings.listen) and _takes_rows(settings):
         report.wrong("Socket", f"There is nothing to take rows on: {NOTHING_TO_LISTEN_ON}.")
     _check_addresses(report, settings, running=running)
     _check_no_loop(report, configuration, unix, tcp)
@@ -147,6 +158,11 @@ def _check_listeners(report: Report, configuration: Configuration, *, running: b
             report.fine("Tokens", f"There are {len(tokens)}, in {settings.tokens_file}.")
     except ConfigurationError as error:
         report.wrong("TCP", str(error))
+
+
+def _takes_rows(settings: DaemonSettings) -> bool:
+    """Return whether a daemon has to listen for rows; a worker may have its views alone."""
+    return settings.role is not RoleName.WORKER or settings.metrics_listen is None
 
 
 def _check_no_loop(
@@ -298,4 +314,5 @@ def _owner(configuration: ProductConfiguration) -> RowOwner:
 def _secrets_of(configuration: Configuration) -> tuple[str, ...]:
     found = [each.credentials for each in configuration.products]
     more = [secret for each in found for secret in (each.api_key, each.password) if secret]
+    more += configuration.broker.secrets if configuration.broker is not None else []
     return (*secrets(), *more)

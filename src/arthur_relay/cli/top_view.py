@@ -64,7 +64,7 @@ def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableT
     errors = min(len(s["errors"]), max(1, room - max(1, models)))
     title = Text.assemble(
         ("arthur-relay ", "bold"),
-        (f"{s['version']} · up for {span(s['uptime_seconds'])} · {_whither(s)}", "dim"),
+        (f"{_role(s)}{s['version']} · up for {span(s['uptime_seconds'])} · {_whither(s)}", "dim"),
     )
     if problem:
         seen = datetime.fromisoformat(s["now"]).astimezone().strftime("%H:%M:%S")
@@ -86,6 +86,12 @@ def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableT
     ]
 
 
+def _role(s: Status) -> str:
+    """Return what the daemon is in a fleet, and a separator; nothing for a host."""
+    role = s.get("role", "host")
+    return "" if role == "host" else f"{role} · "
+
+
 def _whither(s: Status) -> str:
     """Return where rows go; the product is named by daemons that know it."""
     product = s.get("product")
@@ -104,7 +110,7 @@ def _numbers(s: Status, width: int) -> Table:
     table.add_row(
         "taken in",
         rate(rates["accepted_per_second"]),
-        f"{rows['captured']:,} in all",
+        f"{_taken_in(s):,} in all",
         Text(_graph(s["history"], "accepted_per_second", graph), "cyan"),
     )
     table.add_row(
@@ -119,14 +125,54 @@ def _numbers(s: Status, width: int) -> Table:
         f"the oldest for {oldest}" if queue["rows"] else "no row waits",
         Text(_graph(s["history"], "pending", graph), "yellow"),
     )
-    fullness = queue["fullness"]
-    table.add_row(
-        "spool",
-        Text(percent(fullness), "bold red" if fullness >= 0.9 else "bold"),
-        f"{size(queue['spool_bytes'])} of {size(queue['spool_limit_bytes'])}",
-        Text("█" * round(fullness * graph) + "░" * (graph - round(fullness * graph)), "dim"),
-    )
+    broker = s.get("broker")
+    if broker is None:
+        _add_fullness(table, "spool", queue["spool_bytes"], queue["spool_limit_bytes"], graph)
+    else:
+        _add_fullness(table, "broker", broker["bytes"], broker["limit_bytes"], graph)
     return table
+
+
+def _add_fullness(table: Table, name: str, taken: int | None, limit: int, graph: int) -> None:
+    """Add a line with how full something is, as far as is known."""
+    if taken is None:
+        table.add_row(name, "-", f"of {size(limit)}", "")
+        return
+    fullness = taken / limit
+    bar = min(graph, round(fullness * graph))
+    table.add_row(
+        name,
+        Text(percent(fullness), "bold red" if fullness >= 0.9 else "bold"),
+        f"{size(taken)} of {size(limit)}",
+        Text("█" * bar + "░" * (graph - bar), "dim"),
+    )
+
+
+def _fleet(broker: Mapping[str, Any]) -> list[Text]:
+    """Return a line on what waits in the broker, and who is there."""
+    if not broker["connected"]:
+        return [_fact("fleet", "not connected to the broker")]
+    oldest = broker["oldest_age_seconds"]
+    return [
+        _fact(
+            "fleet",
+            f"{_known(broker['waiting_packets'])} packets wait",
+            f"{_known(broker['in_flight_packets'])} in flight",
+            f"the oldest for {span(oldest)}" if oldest else "",
+            f"{_known(broker['gateways'])} gateways",
+            f"{_known(broker['workers'])} workers",
+        )
+    ]
+
+
+def _known(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def _taken_in(s: Status) -> int:
+    """Return the rows that were taken in; a gateway has those that clients sent, and no others."""
+    found = s["intake"]["rows"].get("accepted", 0)
+    return int(found if s.get("role") == "gateway" else s["rows"]["captured"])
 
 
 def _facts(s: Status, width: int) -> list[Text]:
@@ -145,6 +191,7 @@ def _facts(s: Status, width: int) -> list[Text]:
     )
     facts = [
         line,
+        *([] if s.get("broker") is None else _fleet(s["broker"])),
         _fact(
             "arthur",
             f"breaker {delivery['breaker']}{opened}",

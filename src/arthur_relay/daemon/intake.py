@@ -20,15 +20,17 @@ from arthur_relay.worker.ingest import IngestBatch, IngestRefusal
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from arthur_relay.daemon.clients import Client
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
     from arthur_relay.daemon.request_bodies import BodyRoom
     from arthur_relay.daemon.roles import HandsOver
+    from arthur_relay.daemon.settings import DaemonSettings
     from arthur_relay.daemon.splitter import Split
     from arthur_relay.row import Row
     from arthur_relay.worker.ingest import IngestAnswer, IngestQueue
@@ -45,6 +47,9 @@ RETRY_SECONDS = {
     IngestRefusal.CLOSED: 1,
     IngestRefusal.BROKER_FULL: 5,
     IngestRefusal.BROKER_AWAY: 1,
+    IngestRefusal.OVER_SHARE: 5,
+    IngestRefusal.TOO_LARGE: 1,
+    IngestRefusal.CLIENT_GONE: 1,
 }
 """The seconds after which a client should retry, by the reason of the refusal."""
 
@@ -77,8 +82,14 @@ class Handover:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[IngestBatch, asyncio.Future[IngestRefusal | None]] = {}
 
+    most_row_bytes = None
+
     async def hand_over(
-        self, rows: Sequence[Row], *, timeout_seconds: float
+        self,
+        rows: Sequence[Row],
+        *,
+        timeout_seconds: float,
+        is_gone: Callable[[], bool] = bool,  # noqa: ARG002 - the protocol's
     ) -> IngestRefusal | None:
         """Return None when the rows are safe, else why they are not held.
 
@@ -109,13 +120,16 @@ class Handover:
                 answer.set_result(refusal)
 
 
-async def store(rows: Sequence[Row], worker: HandsOver, counts: Counter[str]) -> None:
+async def store(
+    rows: Sequence[Row], worker: HandsOver, counts: Counter[str], *, is_gone: Callable[[], bool]
+) -> None:
     """Have rows made safe, and count them.
 
     Args:
         rows: The rows; may be none.
         worker: Hands them over.
         counts: Counts rows by what became of them.
+        is_gone: Says whether the client can't get the answer any more.
 
     Raises:
         PutOffError: They could not be made safe.
@@ -123,13 +137,19 @@ async def store(rows: Sequence[Row], worker: HandsOver, counts: Counter[str]) ->
     if not rows:
         return
     try:
-        refusal = await worker.hand_over(rows, timeout_seconds=COMMIT_SECONDS)
+        refusal = await worker.hand_over(rows, timeout_seconds=COMMIT_SECONDS, is_gone=is_gone)
     except TimeoutError:
-        raise PutOffError("the spool takes too long", 5) from None
+        raise PutOffError("it takes too long to make the rows safe", 5) from None
     if refusal is not None:
         logger.warning("rows are put off: %s", refusal.value)
         raise PutOffError(refusal.value, RETRY_SECONDS[refusal])
     counts["accepted"] += len(rows)
+
+
+def row_limit(settings: DaemonSettings, worker: HandsOver) -> int:
+    """Return how many bytes a row may have: what is set, or less where rows go."""
+    most = worker.most_row_bytes
+    return settings.max_row_bytes if most is None else min(settings.max_row_bytes, most)
 
 
 class KnowsModels(Protocol):
@@ -177,7 +197,7 @@ class Intake:
                 model_id=model_id,
                 kind=_KINDS[request.method],
                 max_rows=limits.max_rows,
-                max_row_bytes=limits.max_row_bytes,
+                max_row_bytes=row_limit(limits, self.worker),
             )
         except BodyError as error:
             return answer_error(
@@ -191,14 +211,15 @@ class Intake:
         if refusal := await self.models.refusal(model_id):
             return answer_error(404, refusal)
         # If the client can't get the answer any more, it will send the rows again.
-        if client_of(request.scope).is_gone:
+        client = client_of(request.scope)
+        if client.is_gone:
             raise ClientDisconnect
-        return await self._store(found)
+        return await self._store(found, client)
 
-    async def _store(self, found: Split) -> Response:
+    async def _store(self, found: Split, client: Client) -> Response:
         rows = self.counts.rows
         try:
-            await store(found.rows, self.worker, rows)
+            await store(found.rows, self.worker, rows, is_gone=lambda: client.is_gone)
         except PutOffError as error:
             rows["deferred"] += found.total
             return answer_error(503, str(error), retry_after_seconds=error.retry_after_seconds)

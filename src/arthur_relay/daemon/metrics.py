@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from arthur_relay.daemon.measurements import Distribution
-    from arthur_relay.daemon.state import DaemonState
+    from arthur_relay.daemon.state import DaemonState, Queue
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Sent whatever the client accepts: OpenMetrics allows no gauge beside a counter of its name."""
@@ -38,7 +38,21 @@ PREFIX = "arthur_relay_"
 _LABELS = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 
 _OF_THE_WHOLE = frozenset(
-    PREFIX + name for name in ("build_info", "intake_connections", "log_lines_dropped")
+    PREFIX + name
+    for name in (
+        "build_info",
+        "intake_connections",
+        "log_lines_dropped",
+        "broker_connected",
+        "broker_reconnects",
+        "broker_limit_bytes",
+        "broker_waiting_packets",
+        "broker_in_flight_packets",
+        "broker_bytes",
+        "broker_oldest_age_seconds",
+        "broker_gateways",
+        "broker_workers",
+    )
 )
 """Metrics that are the same for both products."""
 
@@ -59,8 +73,9 @@ class DaemonCollector(Collector):
         """Yield all metrics."""
         yield from self._rows()
         yield from self._queue()
-        yield from self._delivery()
         yield from self._broker()
+        yield from self._of_worker()
+        yield from self._delivery()
         yield from self._dead_letters()
         yield from self._intake()
         yield from self._daemon()
@@ -69,9 +84,8 @@ class DaemonCollector(Collector):
         accounts = self._state.accounts()
         model = ("model",)
         both = ("model", "reason")
-        yield _counter(
-            "captured", "Rows taken in, and found in the spool.", model, _one(accounts.captured)
-        )
+        found = "" if self._state.station.fleet is not None else ", and found in the spool"
+        yield _counter("captured", f"Rows taken in{found}.", model, _one(accounts.captured))
         yield _counter("delivered", "Rows that Arthur took.", model, _one(accounts.delivered))
         yield _counter("rejected", "Rows that Arthur refused for good.", both, accounts.rejected)
         yield _counter("dropped", "Rows that were given up.", both, accounts.dropped)
@@ -85,6 +99,17 @@ class DaemonCollector(Collector):
         state = self._state
         queue = state.queue()
         yield _gauge("pending_bytes", "Bytes that waiting rows take.", queue.pending_bytes)
+        yield from self._spool(queue)
+        yield _gauge(
+            "oldest_row_age_seconds",
+            "How long the oldest row has waited; 0 when none waits.",
+            queue.oldest_age_seconds,
+        )
+
+    def _spool(self, queue: Queue) -> Iterator[Metric]:
+        state = self._state
+        if state.station.fleet is not None:
+            return
         yield _gauge("spool_rows", "Rows in the spool.", queue.spool_rows)
         yield _gauge("spool_bytes", "Bytes that the spool takes.", queue.spool_bytes)
         yield _gauge("spool_limit_bytes", "Bytes that it may take.", queue.spool_limit_bytes)
@@ -101,13 +126,47 @@ class DaemonCollector(Collector):
             (),
             {(): damaged.removed},
         )
-        yield _gauge(
-            "oldest_row_age_seconds",
-            "How long the oldest row has waited; 0 when none waits.",
-            queue.oldest_age_seconds,
-        )
 
     def _broker(self) -> Iterator[Metric]:
+        fleet, publishing = self._state.station.fleet, self._state.station.publishing
+        if fleet is None:
+            return
+        known = fleet.state
+        yield _gauge("broker_connected", "1 while there is a connection.", int(known.connected))
+        yield _counter(
+            "broker_reconnects", "How often it was made again.", (), {(): known.reconnects}
+        )
+        if publishing is not None:
+            yield _histogram(
+                "broker_publish_seconds",
+                "How long packets took until the broker had them.",
+                publishing.seconds.read(),
+            )
+            yield _counter(
+                "broker_publish_errors",
+                "Attempts that failed, and requests that were put off.",
+                ("reason",),
+                _one(dict(publishing.errors)),
+            )
+        backlog = known.backlog
+        yield _gauge("broker_limit_bytes", "Bytes that may wait there.", known.limit_bytes)
+        # What is not known is left out: a zero would say that nothing waits.
+        for name, text, value in (
+            ("waiting_packets", "Packets that no worker has in hand.", backlog.waiting_packets),
+            ("in_flight_packets", "Packets that workers have.", backlog.in_flight_packets),
+            ("bytes", "Bytes of all packets that wait.", backlog.bytes),
+            (
+                "oldest_age_seconds",
+                "How long the oldest packet has waited; 0 when none waits.",
+                backlog.oldest_age_seconds,
+            ),
+            ("gateways", "Gateways of the fleet that are there.", known.gateways),
+            ("workers", "Workers of the fleet that are there.", known.workers),
+        ):
+            if value is not None:
+                yield _gauge(f"broker_{name}", text, value)
+
+    def _of_worker(self) -> Iterator[Metric]:
         counts = self._state.station.broker_counts()
         if counts is None:
             return
@@ -234,9 +293,10 @@ class DaemonCollector(Collector):
         yield _gauge("loop_lag_seconds", "How late the slower loop is.", state.loop_lag_seconds())
         yield _gauge("ready", "1 while rows are taken.", int(state.readiness()[0]))
         info = GaugeMetricFamily(
-            f"{PREFIX}build_info", "What runs; always 1.", labels=("version", "python")
+            f"{PREFIX}build_info", "What runs; always 1.", labels=("version", "python", "role")
         )
-        info.add_metric((self._version, platform.python_version()), 1)
+        role = state.current.settings.role.value
+        info.add_metric((self._version, platform.python_version(), role), 1)
         yield info
 
 

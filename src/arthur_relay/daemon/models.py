@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from arthur_relay.daemon.measurements import QuestionOutcome
 from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
@@ -42,6 +42,18 @@ class _NoModelError(Exception):
         self.response = response
 
 
+class SharesModels(Protocol):
+    """Keeps descriptions of models for other daemons. For the daemon's loop only."""
+
+    async def find(self, name: str, *, by_partner_id: bool) -> dict[str, Any] | None:
+        """Return what Arthur has said of a model, or None. Never raises."""
+        ...
+
+    def keep(self, name: str, document: dict[str, Any], *, by_partner_id: bool) -> None:
+        """Keep what Arthur says of a model, soon."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Models:
     """Answers clients by what the pipeline finds out of models. Belongs to the daemon's loop.
@@ -49,10 +61,12 @@ class Models:
     Attributes:
         pipeline: Asks Arthur, and remembers what it said.
         timeout_seconds: How long Arthur may take.
+        shared: What others have learnt of models; None where there are none.
     """
 
     pipeline: Pipeline
     timeout_seconds: float
+    shared: SharesModels | None = None
 
     async def answer(self, name: str, *, by_partner_id: bool, principal: Principal) -> Response:
         """Answer `GET /models/{id}`.
@@ -85,7 +99,10 @@ class Models:
             return ""
         try:
             async with asyncio.timeout(FIRST_SECONDS):
-                return _refusal(await self._ask(key))
+                answer = await self._ask(key)
+            if self.shared is not None and answer.document is not None:
+                self.shared.keep(model_id, answer.document, by_partner_id=False)
+            return _refusal(answer)
         except (TimeoutError, RelayError):
             self.pipeline.inquiries.waited_in_vain()
             return ""
@@ -133,15 +150,22 @@ class Models:
         """
         latest = self._latest(key)
         if latest is None or not self._is_fresh(latest):
-            if kept is not None and self._is_away():
-                return kept
+            if self._is_away() and (found := kept or await self._of_others(key)) is not None:
+                return found
             try:
                 latest = await self._ask(key)
             except (UnreachableError, CredentialsError):
-                if kept is None:
-                    raise
-                return kept
+                if (found := kept or await self._of_others(key)) is not None:
+                    return found
+                raise
+            if self.shared is not None and latest.document is not None:
+                self.shared.keep(key[0], latest.document, by_partner_id=key[1])
         return latest.document
+
+    async def _of_others(self, key: _Key) -> dict[str, Any] | None:
+        if self.shared is None:
+            return None
+        return await self.shared.find(key[0], by_partner_id=key[1])
 
     def _latest(self, key: _Key) -> ModelAnswer | None:
         name, by_partner_id = key

@@ -139,7 +139,7 @@ class ProductService:
         worker = self._station.handover(self.pipeline)
         if worker is None:
             return []
-        models = Models(self.pipeline, self._connect_timeout_seconds)
+        models = Models(self.pipeline, self._connect_timeout_seconds, self._station.models)
         if self.state.product is Product.ENGINE:
             traces = TracesIntake(worker, current, counts, Tasks(models), self._known_spans)
             return TracesApi(current, traces).routes()

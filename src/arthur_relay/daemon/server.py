@@ -33,6 +33,7 @@ from arthur_relay.daemon.other_routes import (
     other_routes,
 )
 from arthur_relay.daemon.product_service import ProductService
+from arthur_relay.daemon.role_words import ROLE_WORDS
 from arthur_relay.daemon.roles.host import Host
 from arthur_relay.daemon.self_delivery import refuse_own_address
 from arthur_relay.daemon.settings import RoleName, read_address
@@ -95,6 +96,7 @@ class Daemon:
         self._log = log
         self._notifier = Notifier.of(environment)
         self._role = _role(configuration)
+        self._words = ROLE_WORDS[configuration.daemon.role]
         self._current = Current(
             configuration.daemon,
             self._read_access(configuration.daemon),
@@ -376,6 +378,9 @@ class Daemon:
         )
 
     def _status(self) -> str:
+        if self._configuration.daemon.role is RoleName.GATEWAY:
+            accepted = sum(state.counts.rows["accepted"] for state in self._states)
+            return f"{accepted} rows were accepted."
         found = [state.pipeline.ledger.totals() for state in self._states]
         waiting, delivered = (
             sum(each.pending for each in found),
@@ -407,12 +412,10 @@ class Daemon:
         if views:
             logger.info("health and metrics are on %s", shown(views))
         for state, of_product in self._named_states():
-            logger.info(
-                "ready: %d rows%s of earlier processes wait in the spool, all go to %s",
-                state.pipeline.ledger.totals().pending,
-                of_product,
-                state.destination,
-            )
+            counts: tuple[object, ...] = of_product, state.destination
+            if self._configuration.daemon.role is RoleName.HOST:
+                counts = state.pipeline.ledger.totals().pending, *counts
+            logger.info(self._words.ready, *counts)
         self._notifier.ready(self._status())
 
 

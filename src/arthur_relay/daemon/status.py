@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.daemon.measurements import POINT_SECONDS, QuestionOutcome
+from arthur_relay.daemon.role_words import ROLE_WORDS
 from arthur_relay.daemon.state import Phase
 from arthur_relay.stats import HealthStatus
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from arthur_relay.accounting import Accounts
+    from arthur_relay.broker.fleet import FleetState
     from arthur_relay.daemon.measurements import Distribution, Point
     from arthur_relay.daemon.state import DaemonState, Queue
 
@@ -28,10 +30,10 @@ BEHIND = (
     f"A row has waited for more than {BEHIND_SECONDS / 60:.0f} minutes:"
     " Arthur takes fewer than come in."
 )
-REFUSED = (
-    "Rows are taken and wait in the spool. Arthur refused who we are: renew the key, and reload."
-)
-STOPPING = "It takes no more rows. What can't be delivered in time stays in the spool."
+FULL = "Rows are put off until workers have delivered some; their clients are asked to try again."
+
+FULLNESS = 0.98
+"""How full the broker is when it refuses requests of some size."""
 
 RATE_SECONDS = 10.0
 """The seconds over which rates are averaged."""
@@ -66,6 +68,7 @@ def _of_product(state: DaemonState, version: str) -> dict[str, Any]:
             "socket": None if settings.socket is None else str(settings.socket),
             "tcp": settings.listen,
         },
+        "role": settings.role.value,
         "phase": state.phase.value,
         "live": {"ok": live[0], "detail": live[1]},
         "ready": {"ok": ready[0], "detail": ready[1]},
@@ -77,11 +80,9 @@ def _of_product(state: DaemonState, version: str) -> dict[str, Any]:
             "rows": sum(accounts.pending.values()),
             "bytes": queue.pending_bytes,
             "oldest_age_seconds": queue.oldest_age_seconds,
-            "spool_rows": queue.spool_rows,
-            "spool_bytes": queue.spool_bytes,
-            "spool_limit_bytes": queue.spool_limit_bytes,
-            "fullness": queue.spool_bytes / queue.spool_limit_bytes,
+            **({} if state.station.fleet is not None else _spool(queue)),
         },
+        "broker": None if state.station.fleet is None else _broker(state.station.fleet.state),
         "delivery": _delivery(state),
         "intake": _intake(state),
         "dead_letters": {
@@ -99,32 +100,70 @@ def _of_product(state: DaemonState, version: str) -> dict[str, Any]:
     }
 
 
+def _is_full(fleet: FleetState) -> bool:
+    return (fleet.backlog.bytes or 0) >= FULLNESS * fleet.limit_bytes
+
+
+def _spool(queue: Queue) -> dict[str, Any]:
+    return {
+        "spool_rows": queue.spool_rows,
+        "spool_bytes": queue.spool_bytes,
+        "spool_limit_bytes": queue.spool_limit_bytes,
+        "fullness": queue.spool_bytes / queue.spool_limit_bytes,
+    }
+
+
+def _broker(fleet: FleetState) -> dict[str, Any]:
+    """Return what waits in the broker, and who is there."""
+    backlog = fleet.backlog
+    size = backlog.bytes
+    return {
+        "connected": fleet.connected,
+        "server": fleet.server or None,
+        "reconnects": fleet.reconnects,
+        "waiting_packets": backlog.waiting_packets,
+        "in_flight_packets": backlog.in_flight_packets,
+        "bytes": size,
+        "limit_bytes": fleet.limit_bytes,
+        "fullness": None if size is None else size / fleet.limit_bytes,
+        "oldest_age_seconds": backlog.oldest_age_seconds,
+        "gateways": fleet.gateways,
+        "workers": fleet.workers,
+    }
+
+
 def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, str]:
     """Return a summary: a kind (good, warn or bad), a few words, and a sentence."""
     health, sender = state.health(), state.pipeline.sender
+    words = ROLE_WORDS[state.current.settings.role]
+    fleet = state.station.fleet
+    oldest = queue.oldest_age_seconds
+    if fleet is not None:
+        oldest = fleet.state.backlog.oldest_age_seconds or 0.0
     lives, liveness = state.liveness()
     ready, readiness = state.readiness()
     if state.phase is Phase.DRAINING:
-        found = "warn", "The daemon is stopping", STOPPING
+        found = "warn", "The daemon is stopping", words.stopping
     elif not lives:
         found = "bad", "The daemon hangs", liveness
     elif not ready:
-        found = "bad", "No rows are taken", readiness
+        found = "bad", words.unready, readiness
     elif health.status is HealthStatus.FAILING and state.seen.questions.are_refused:
-        found = "warn", "Arthur refuses the credentials", REFUSED
+        found = "warn", "Arthur refuses the credentials", words.refused
     elif health.status is HealthStatus.FAILING:
         failure = sender.last_failure or state.seen.questions.failure
         why = f" ({failure})" if failure else ""
-        sentence = "Rows are taken and wait in the spool. They are delivered once Arthur answers."
-        found = "warn", f"Arthur is away{why}", sentence
+        found = "warn", f"Arthur is away{why}", words.away
     elif health.status is not HealthStatus.OK:
         found = "warn", "Delivery has trouble", health.detail
-    elif not accounts.captured:
-        found = "good", "Ready", "Rows are taken; none has come in so far."
-    elif queue.oldest_age_seconds > BEHIND_SECONDS:
+    elif fleet is not None and _is_full(fleet.state):
+        found = "warn", "The broker is full", FULL
+    elif not (accounts.captured or state.counts.rows["accepted"]):
+        found = "good", "Ready", words.none
+    elif oldest > BEHIND_SECONDS:
         found = "warn", "Delivery is behind", BEHIND
     else:
-        found = "good", "All is well", "Rows are taken and delivered."
+        found = "good", "All is well", words.well
     return dict(zip(("kind", "title", "detail"), found, strict=True))
 
 

@@ -18,7 +18,7 @@ from arthur_relay.daemon.engine_answers import (
     answer_problem,
     answer_spans,
 )
-from arthur_relay.daemon.intake import PutOffError, store
+from arthur_relay.daemon.intake import PutOffError, row_limit, store
 from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.otlp_json import Converted, to_protobuf
 from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from arthur_relay.daemon.auth import Principal
+    from arthur_relay.daemon.clients import Client
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
     from arthur_relay.daemon.request_bodies import BodyRoom
@@ -115,7 +116,7 @@ class TracesIntake:
                 body,
                 now_ns=time.time_ns(),
                 max_rows=limits.max_rows,
-                max_row_bytes=limits.max_row_bytes,
+                max_row_bytes=row_limit(limits, self.worker),
                 max_bytes=limits.max_body_bytes,
                 repaired=repaired,
             )
@@ -168,11 +169,12 @@ class TracesIntake:
             ClientDisconnect: The client can't get the answer any more, and will send them again.
             PutOffError: They could not be made safe.
         """
-        if client_of(request.scope).is_gone:
+        client = client_of(request.scope)
+        if client.is_gone:
             raise ClientDisconnect
         new = self.known.without_known(found.rows)
         try:
-            await self._make_safe(new)
+            await self._make_safe(new, client)
         except PutOffError:
             self.counts.rows["deferred"] += len(found.rows)
             raise
@@ -182,7 +184,7 @@ class TracesIntake:
         for reason in set(found.refused):
             logger.warning("spans are refused: %s", reason)
 
-    async def _make_safe(self, rows: Sequence[Row]) -> None:
+    async def _make_safe(self, rows: Sequence[Row], client: Client) -> None:
         """Have rows made safe, unless an earlier request with them is not answered yet.
 
         Raises:
@@ -191,7 +193,7 @@ class TracesIntake:
         with self.known.on_their_way(rows) as are_twice:
             if are_twice:
                 raise PutOffError("the same spans are being stored just now", 1)
-            await store(rows, self.worker, self.counts.rows)
+            await store(rows, self.worker, self.counts.rows, is_gone=lambda: client.is_gone)
 
     async def _take_feedback(
         self, request: Request, principal: Principal, room: BodyRoom
@@ -206,7 +208,7 @@ class TracesIntake:
             return answer_problem(404, f"Trace {trace_id} not found")
         if _media_type(request) != JSON:
             return answer_problem(415, "the Content-Type must be application/json")
-        most = self.current.settings.max_row_bytes
+        most = row_limit(self.current.settings, self.worker)
         given, reason = _read_feedback(await _decoded(request, room), most)
         if reason:
             return answer_problem(400, reason)
@@ -215,7 +217,8 @@ class TracesIntake:
         row_id = f"{trace_id}-{trace_id[16:]}" if known is None else known.row_id
         row = Row(row_id, model_id, body, kind=RowKind.GROUND_TRUTH)
         try:
-            await store([row], self.worker, self.counts.rows)
+            client = client_of(request.scope)
+            await store([row], self.worker, self.counts.rows, is_gone=lambda: client.is_gone)
         except PutOffError:
             self.counts.rows["deferred"] += 1
             raise

@@ -36,6 +36,9 @@ class IngestRefusal(Enum):
     CLOSED = "the relay is closed"
     BROKER_FULL = "the broker is full"
     BROKER_AWAY = "the broker can't be reached"
+    OVER_SHARE = "the broker has more of this model's rows than their share of its room"
+    TOO_LARGE = "the broker takes smaller rows than before"
+    CLIENT_GONE = "the client is gone"
 
 
 @dataclass(slots=True, eq=False)

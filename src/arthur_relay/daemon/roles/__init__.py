@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from arthur_relay.accounting import Totals
+    from arthur_relay.broker.fleet import Fleet
     from arthur_relay.daemon.configuration import ProductConfiguration
+    from arthur_relay.daemon.measurements import Histogram
+    from arthur_relay.daemon.models import SharesModels
     from arthur_relay.destinations import Destination
     from arthur_relay.row import Row
     from arthur_relay.settings import RelaySettings
@@ -25,12 +28,26 @@ if TYPE_CHECKING:
 class HandsOver(Protocol):
     """Has rows made safe. For the daemon's loop only."""
 
+    @property
+    def most_row_bytes(self) -> int | None:
+        """The most bytes of a row; None for any number."""
+        ...
+
     async def hand_over(
-        self, rows: Sequence[Row], *, timeout_seconds: float
+        self,
+        rows: Sequence[Row],
+        *,
+        timeout_seconds: float,
+        is_gone: Callable[[], bool] = bool,
     ) -> IngestRefusal | None:
         """Return None when the rows are safe, else why they are not held.
 
         After a cancellation or a time-out, they may be held nevertheless.
+
+        Args:
+            rows: The rows, one or more.
+            timeout_seconds: How long that may take.
+            is_gone: Says whether nobody waits for the answer any more.
 
         Raises:
             TimeoutError: It is not known in time.
@@ -49,8 +66,37 @@ class BrokerCounts(NamedTuple):
     """How often it was not known whether the broker has forgotten a packet."""
 
 
+class Publishing(Protocol):
+    """What the views read of publishing. Any thread."""
+
+    @property
+    def seconds(self) -> Histogram:
+        """How long packets took until the broker had them."""
+        ...
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Failed attempts and refused requests, by reason."""
+        ...
+
+
 class Station(Protocol):
     """What a role does with the rows of one product."""
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """What the broker has, and who else is there; None for a host."""
+        ...
+
+    @property
+    def models(self) -> SharesModels | None:
+        """What other daemons have learnt of models; None where rows are not taken together."""
+        ...
+
+    @property
+    def publishing(self) -> Publishing | None:
+        """What was measured of a gateway's publishing; None for others."""
+        ...
 
     def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return where the pipeline's rows are.

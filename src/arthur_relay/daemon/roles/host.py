@@ -70,6 +70,9 @@ class HostStation:
     """Keeps and delivers the rows of one product. See `Station` for each method."""
 
     configuration: ProductConfiguration
+    fleet: None = None
+    publishing: None = None
+    models: None = None
 
     def storage(self, settings: RelaySettings, destination: Destination) -> Storage:
         """Return the spool."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from arthur_relay.broker.letters import LetterOutbox
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.puller import Puller
 from arthur_relay.daemon.roles import BrokerCounts
-from arthur_relay.daemon.roles.gateway import broker_of, open_link
+from arthur_relay.daemon.roles.gateway import broker_of, open_fleet
 from arthur_relay.daemon.roles.host import LAST_SECONDS, LAST_SHARE, end_requests
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.dead_letters.stores import open_files
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from arthur_relay.accounting import Totals
+    from arthur_relay.broker.fleet import Fleet
     from arthur_relay.daemon.configuration import Configuration, ProductConfiguration
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.destinations import Destination
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from arthur_relay.worker.pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FleetWorker:
     """Delivers what the broker has. See `Role` for each method.
 
@@ -40,6 +41,7 @@ class FleetWorker:
     """
 
     configuration: Configuration
+    fleet: Fleet = field(init=False)
 
     async def enter(self, stack: AsyncExitStack) -> None:
         """See that the broker is as it should be, if it is there.
@@ -47,7 +49,7 @@ class FleetWorker:
         Raises:
             ConfigurationError: It can't be used as it is.
         """
-        await open_link(self.configuration, "worker", stack)
+        self.fleet = await open_fleet(self.configuration, "worker", stack)
 
     def station(self, configuration: ProductConfiguration) -> WorkerStation:
         """Return what it does with the rows of a product."""
@@ -60,7 +62,7 @@ class FleetWorker:
         )
         open_own = partial(_link, self.configuration, configuration)
         puller = Puller(inbox=inbox, settings=settings, open_link=open_own, letters=letters)
-        return WorkerStation(configuration, inbox, puller)
+        return WorkerStation(configuration, inbox, puller, self.fleet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,9 @@ class WorkerStation:
     configuration: ProductConfiguration
     inbox: Inbox
     puller: Puller
+    fleet: Fleet
+    publishing: None = None
+    models: None = None
 
     def storage(self, settings: RelaySettings, destination: Destination) -> Storage:  # noqa: ARG002 - the protocol's
         """Return the inbox, which the puller fills, and dead letters in the broker."""

@@ -1,0 +1,244 @@
+"""The fleet, as one of its daemons sees it: what waits in the broker, and who is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from arthur_relay.broker.connection import BrokerAwayError
+from arthur_relay.broker.link import end_if_cancelled
+from arthur_relay.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from arthur_relay.broker.link import Link
+    from arthur_relay.broker.shares import Shares
+
+logger = logging.getLogger("arthur_relay.broker")
+
+ASK_SECONDS: Final = 2.0
+"""How often the broker is asked."""
+
+ASK_SOON_SECONDS: Final = 1.0
+"""The same while models' shares matter."""
+
+STALE_SECONDS: Final = 10.0
+"""How long an empty stream has to be reported empty before that is believed, as long as nothing is
+known of it: a server that has just started may not have caught up with the others, and says so of
+nothing."""
+
+OLD_SECONDS: Final = 10.0
+"""How old an answer may be. Older ones say nothing of now."""
+
+PRESENT_SECONDS: Final = 3 * ASK_SECONDS
+"""How long after its last announcement a daemon counts as there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the broker. Unknown values are None.
+
+    Attributes:
+        waiting_packets: Packets that nobody has in hand.
+        in_flight_packets: Packets that workers have in hand.
+        bytes: What all of them take.
+        oldest_age_seconds: How long the oldest has waited; 0 when there is none.
+    """
+
+    waiting_packets: int | None = None
+    in_flight_packets: int | None = None
+    bytes: int | None = None
+    oldest_age_seconds: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class BacklogReader:
+    """Reads the broker's answers. Pure; for one loop.
+
+    For seconds after a server was started, it may answer without what it has missed. Such an answer
+    ends with an earlier message than one before, and is passed over. The first answer of all has
+    none before it: an empty stream is then believed after a while only.
+    """
+
+    _created: str = field(default="", init=False)
+    _last: int = field(default=-1, init=False)
+    _empty_since: float | None = field(default=None, init=False)
+    _was_filled: bool = field(default=False, init=False)
+
+    def read(
+        self, stream: Mapping[str, Any], consumers: Sequence[Mapping[str, Any]] | None, now: float
+    ) -> Backlog | None:
+        """Return what waits; None when the answer can't be relied on.
+
+        Args:
+            stream: What the broker says of the stream.
+            consumers: The same of its consumers; None when it says nothing.
+            now: The time in seconds, of any scale.
+        """
+        state = stream["state"]
+        messages, last = state["messages"], state["last_seq"]
+        if stream.get("created") != self._created:  # the first answer, or another stream
+            self._created, self._last = stream.get("created", ""), -1
+            self._empty_since, self._was_filled = None, False
+        if last < self._last:
+            return None
+        self._last = last
+        if messages:
+            self._was_filled, self._empty_since = True, None
+        elif not self._was_filled:
+            self._empty_since = now if self._empty_since is None else self._empty_since
+            if now - self._empty_since < STALE_SECONDS:
+                return None
+        in_hand = None if consumers is None else sum(each["num_ack_pending"] for each in consumers)
+        return Backlog(
+            waiting_packets=None if in_hand is None else max(0, messages - in_hand),
+            in_flight_packets=in_hand,
+            bytes=state["bytes"],
+            oldest_age_seconds=_age(stream) if messages else 0.0,
+        )
+
+
+def _age(stream: Mapping[str, Any]) -> float:
+    """Return the age of the oldest message, by the broker's own clock."""
+    asked, first = (_moment(each) for each in (stream["ts"], stream["state"]["first_ts"]))
+    return max(0.0, (asked - first).total_seconds())
+
+
+def _moment(text: str) -> datetime:
+    """Return a time of the broker, which has nanoseconds."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """What a daemon knows of its fleet.
+
+    Attributes:
+        connected: Whether it is connected to the broker.
+        server: The version of the server that it is connected to; "" while it is not.
+        reconnects: How often the connection was made again.
+        backlog: What waits in the broker.
+        limit_bytes: What may wait there.
+        gateways: The gateways that are there; None while it is not connected.
+        workers: The same of workers.
+    """
+
+    connected: bool
+    server: str
+    reconnects: int
+    backlog: Backlog
+    limit_bytes: int
+    gateways: int | None
+    workers: int | None
+
+
+@dataclass(slots=True, eq=False)
+class Fleet:
+    """Asks the broker now and then. On the loop of the link; `state` may be read by any thread.
+
+    Attributes:
+        link: The way to the broker; it hears whether the broker answers.
+        role: What this daemon is, as the others see it.
+        shares: Hears how much each model takes; None where nobody wants to know.
+    """
+
+    link: Link
+    role: str
+    shares: Shares | None = None
+    _reader: BacklogReader = field(default_factory=BacklogReader, init=False)
+    _backlog: Backlog = field(default_factory=Backlog, init=False)
+    _read_at: float = field(default=float("-inf"), init=False)
+    _id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+    _present: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
+
+    @property
+    def state(self) -> FleetState:
+        """What is known now."""
+        connection = self.link.connection
+        is_connected, now = connection.is_connected, time.monotonic()
+        roles = [role for role, at in self._present.copy().values() if now - at <= PRESENT_SECONDS]
+        return FleetState(
+            connected=is_connected,
+            server=connection.server,
+            reconnects=connection.reconnects,
+            backlog=self._backlog if now - self._read_at <= OLD_SECONDS else Backlog(),
+            limit_bytes=connection.settings.bytes,
+            gateways=roles.count("gateway") if is_connected else None,
+            workers=roles.count("worker") if is_connected else None,
+        )
+
+    async def run(self) -> None:
+        """Ask, and announce this daemon, until cancelled."""
+        await self.link.connection.listen(self._subject, self._hear)
+        while True:
+            await self.link.ready.wait()
+            try:
+                await self._announce()
+                await self._ask()
+            except BrokerAwayError as error:
+                self.link.note_away(str(error))
+            except ConfigurationError as error:
+                logger.warning("the broker does not say what waits: %s", error)
+            end_if_cancelled()
+            soon = self.shares is not None and self.shares.matter
+            await asyncio.sleep(ASK_SOON_SECONDS if soon else ASK_SECONDS)
+
+    async def _announce(self) -> None:
+        body = json.dumps({"id": self._id, "role": self.role}).encode()
+        await self.link.connection.send(self._subject, body)
+
+    async def _ask(self) -> None:
+        connection = self.link.connection
+        matter = self.shares is not None and self.shares.matter
+        subjects = f"{connection.settings.stream}.>" if matter else ""
+        stream = await connection.ask_stream(subjects=subjects)
+        if not stream:
+            self.link.look_again()
+            raise BrokerAwayError("its stream is gone")
+        self.link.note_answer()
+        try:
+            consumers = await connection.ask_consumers()
+        except BrokerAwayError:
+            consumers = None
+        now = time.monotonic()
+        backlog = self._reader.read(stream, consumers, now)
+        if backlog is None:
+            return
+        if consumers is None:
+            # The numbers of a moment ago are better than none.
+            backlog = replace(
+                backlog,
+                waiting_packets=self._backlog.waiting_packets,
+                in_flight_packets=self._backlog.in_flight_packets,
+            )
+        self._backlog, self._read_at = backlog, now
+        if self.shares is not None:
+            state = stream["state"]
+            self.shares.take(state["bytes"], state.get("subjects") or {})
+
+    def _hear(self, body: bytes) -> None:
+        """Note who is there. Whatever else is announced there is passed over."""
+        try:
+            found = json.loads(body)
+            name, role = str(found["id"]), str(found["role"])
+        except (ValueError, KeyError, TypeError):
+            return
+        now = time.monotonic()
+        self._present = {
+            each: (whose, at)
+            for each, (whose, at) in self._present.items()
+            if now - at <= PRESENT_SECONDS
+        }
+        self._present[name] = role, now
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.link.connection.settings.stream}_FLEET.present"
