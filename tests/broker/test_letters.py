@@ -328,13 +328,15 @@ def test_a_gateway_hears_of_the_letters_of_its_product(broker: BrokerSettings) -
     async def listen() -> None:
         link = new_link(broker, "gateway", there.connection.dead_letter_bytes)
         listener = LetterListener(link)
-        await link.run()
+        running = asyncio.create_task(link.run())
         await listener.run()
         listener.heard[Product.SCOPE] = heard.append
         await link.connection.ask("$JS.API.INFO", b"")  # what was sent before has arrived
         for number, product in enumerate([Product.SCOPE, Product.ENGINE, Product.SCOPE]):
             await asyncio.to_thread(keep, there, letter(number), product=product)
         await turn_until(lambda: len(heard) == 2)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await link.connection.close()
 
     with Broker(broker) as there:

@@ -115,8 +115,10 @@ def test_headers_are_short_and_plain(model_id: str) -> None:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a filter takes a subject, by the broker's rules for `*`."""
+    """Whether a filter takes a subject, by the broker's rules for `*` and `>`."""
     wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(tokens) >= len(wanted):
+        del wanted[-1], tokens[len(wanted) :]
     return len(wanted) == len(tokens) and all(
         one in ("*", other) for one, other in zip(wanted, tokens, strict=True)
     )

@@ -136,8 +136,8 @@ def filters(stream: str, product: Product) -> dict[str, str]:
 
 def row_bytes(row: Row) -> int:
     """Return about what a row takes in a packet, never less."""
-    characters = len(row.id)
-    return len(row.body) + (characters if row.id.isascii() else 4 * characters) + ROW_BYTES
+    of_id = len(row.id) if row.id.isascii() else len(row.id.encode("utf-8", "surrogatepass"))
+    return len(row.body) + of_id + ROW_BYTES
 
 
 def most_row_bytes(most_bytes: int) -> int:
