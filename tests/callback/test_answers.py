@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .arthur import Arthur
     from .provider import Provider
 
+pytestmark = pytest.mark.one_python
+
 CALLS = (
     {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}},
     {"id": "c2", "type": "function", "function": {"name": "ü", "arguments": '{"text": "é\\n"}'}},

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Arthur]
 
+pytestmark = pytest.mark.one_python
+
 NOON = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 
 

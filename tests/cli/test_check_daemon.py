@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from .conftest import Run
 
+pytestmark = pytest.mark.one_python
+
 START, DELIVER = 2, 1
 
 

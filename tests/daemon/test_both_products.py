@@ -41,6 +41,7 @@ def send_spans(client: httpx.Client, engine: ArthurSandbox, *numbers: int, **opt
     return client.post(TRACES, content=sent, headers=PROTOBUF).status_code
 
 
+@pytest.mark.one_python
 def test_each_route_belongs_to_its_product(
     start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_flood_of_one_takes_no_room_of_the_other(
     assert taken < 1.2 * (1 << 20)
 
 
+@pytest.mark.one_python
 def test_the_views_show_both(
     start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
 ) -> None:
@@ -211,6 +213,7 @@ def test_the_views_show_both(
     assert len(names) == len(set(names)), "each metric is described once"
 
 
+@pytest.mark.one_python
 def test_top_shows_both(
     start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
 ) -> None:
@@ -221,6 +224,7 @@ def test_top_shows_both(
         assert f"Arthur {product}, {destination}" in found.stdout
 
 
+@pytest.mark.one_python
 def test_a_check_looks_at_both(
     start_both: Callable[..., DaemonProcess], engine: ArthurSandbox, tmp_path: Path
 ) -> None:
@@ -237,6 +241,7 @@ def test_a_check_looks_at_both(
     assert "There is an API key (ARTHUR_ENGINE_API_KEY)" in text
 
 
+@pytest.mark.one_python
 def test_dead_letters_are_of_the_product_that_the_spool_is_of(
     start_both: Callable[..., DaemonProcess], sandbox: ArthurSandbox, engine: ArthurSandbox
 ) -> None:
@@ -298,6 +303,7 @@ def test_a_reload_renews_the_keys_of_both(
     wait_for(lambda: arrived(sandbox) == ["a"])
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
@@ -313,6 +319,7 @@ def test_what_is_missing_for_one_product_is_told(
     assert said in " ".join(daemon.log.split())
 
 
+@pytest.mark.one_python
 def test_without_the_engine_s_own_key_the_engine_alone_is_served(
     start_both: Callable[..., DaemonProcess], engine: ArthurSandbox
 ) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from arthur_relay.accounting import MODELS, OTHER, REASONS, BoundedReasons, ModelLedger
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .process import DaemonProcess
 
     Start = Callable[..., DaemonProcess]
+
+pytestmark = pytest.mark.one_python
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 

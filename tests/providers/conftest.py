@@ -51,14 +51,19 @@ def pytest_pycollect_makemodule(module_path: Any, parent: pytest.Collector) -> p
 
 # Of the package: the tests of other folders that come after these have the environment back.
 @pytest.fixture(scope="package", autouse=True)
-def _environment() -> Iterator[None]:
-    """Take the developer's own keys and addresses away: the packages look for them."""
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Take the developer's own keys and addresses away: the packages look for them.
+
+    Each client loads the certificates of all authorities, and nothing here speaks TLS: so there
+    are none.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.upper().endswith(KEYS):
                 patch.delenv(name)
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
+        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("authorities")))
         yield
 
 

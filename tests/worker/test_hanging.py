@@ -19,6 +19,8 @@ from tests.worker.harness import (
     virtual,
 )
 
+pytestmark = pytest.mark.one_python
+
 TIME_OUT = 30.0
 """The default of `request_timeout_seconds`."""
 

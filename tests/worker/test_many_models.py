@@ -6,6 +6,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from arthur_relay import Inference, Relay, RelaySettings
 from arthur_relay.errors import UnreachableError
@@ -37,6 +38,7 @@ class Away(MemoryDestination):
         raise UnreachableError(f"{AWAY} ({model_id})")
 
 
+@pytest.mark.one_python
 @virtual
 async def test_few_are_asked_for_at_the_same_time_and_all_in_the_end() -> None:
     arthur = Picky()
@@ -59,6 +61,7 @@ async def test_few_are_asked_for_at_the_same_time_and_all_in_the_end() -> None:
         assert not schemas.unreachable
 
 
+@pytest.mark.one_python
 @virtual
 async def test_models_without_an_answer_make_way_for_others() -> None:
     arthur = Picky()
@@ -72,6 +75,7 @@ async def test_models_without_an_answer_make_way_for_others() -> None:
         assert arthur.stored == ["good"]
 
 
+@pytest.mark.one_python
 @virtual
 async def test_a_model_that_nothing_waits_for_any_more_is_not_asked_for() -> None:
     arthur = Picky()

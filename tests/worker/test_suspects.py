@@ -8,6 +8,8 @@ import pytest
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 from tests.worker.harness import ScriptedDestination, delivered, harness, run, virtual
 
+pytestmark = pytest.mark.one_python
+
 
 def refusing(status: int, *bad: str) -> ScriptedDestination:
     """Refuses a whole request for what is in some rows."""

@@ -17,6 +17,8 @@ from tests.worker.harness import (
     virtual,
 )
 
+pytestmark = pytest.mark.one_python
+
 ROW_429 = Outcome(Verdict.RETRY, "row 429", 429)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import variables
@@ -262,6 +262,24 @@ class RelaySettings(BaseSettings):
                 "overflow (or ARTHUR_RELAY_OVERFLOW) can't be 'spill' without a spool: set"
                 " spool_dir (or ARTHUR_RELAY_SPOOL_DIR) to a directory."
             )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the name is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Say where values come from.
+
+        A `.env` file is looked at only if there is one: to ask for each of the fields in none
+        takes as long as all of the environment does.
+        """
+        has_file = getattr(dotenv_settings, "env_file", None) is not None
+        files = (dotenv_settings,) if has_file else ()
+        return (init_settings, env_settings, *files, file_secret_settings)
 
     def for_engine(self) -> Self:
         """Return the same settings with Arthur Engine's defaults for what was not given.

@@ -25,6 +25,8 @@ from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.inference import ObjectSnapshot
 
+pytestmark = pytest.mark.one_python
+
 TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(["a/b", "\\u0000", "\x00"])
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
 MESSAGES = st.builds(HumanMessage, content=st.text()) | st.builds(

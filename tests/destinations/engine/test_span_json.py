@@ -27,6 +27,8 @@ from arthur_relay.destinations.engine.span_json import JsonWriter
 from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.inference import ObjectSnapshot
 
+pytestmark = pytest.mark.one_python
+
 ATOMS = (
     st.none()
     | st.booleans()
