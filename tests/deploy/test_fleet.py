@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from arthur_relay.broker.packets import HEADER_BYTES
 from arthur_relay.daemon.auth import read_tokens
 from arthur_relay.daemon.configuration import Configuration, load, unknown_variables
 from arthur_relay.daemon.settings import DaemonSettings, RoleName
+from tests.broker.servers import needed_binary
 
 from .test_compose import composed, seconds
 from .tools import DEPLOY, run
@@ -76,9 +78,11 @@ def test_the_broker_takes_its_configuration(services: dict[str, Any]) -> None:
     text = (FLEET / "nats.conf").read_text(encoding="utf-8")
     assert re.findall(r"nats://(\S+):6222", text) == servers
     for name in servers:
-        environment = {"PATH": os.environ["PATH"], **services[name]["environment"]}
+        environment = services[name]["environment"]
         assert environment["NATS_NAME"] == name
-        run("nats-server", "-t", "-c", FLEET / "nats.conf", env=environment)
+        subprocess.run(
+            [needed_binary(), "-t", "-c", FLEET / "nats.conf"], env=environment, check=True
+        )
 
 
 def test_the_broker_keeps_what_it_acknowledges_and_takes_any_row() -> None:
