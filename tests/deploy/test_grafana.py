@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .metrics import OTHERS, OWN, names_in
+from .metrics import HOST, OTHERS, OWN, names_in
 from .tools import DEPLOY, run
 
 GRAFANA = DEPLOY / "grafana"
@@ -47,10 +47,10 @@ def test_every_metric_of_the_dashboard_exists() -> None:
         assert names <= OWN | OTHERS, expression
 
 
-def test_every_metric_of_the_relay_is_shown() -> None:
+def test_every_metric_of_a_host_is_shown() -> None:
     shown = {name for expression in expressions() for name in names_in(expression)}
     # A histogram is shown by its buckets.
-    wanted = {name for name in OWN if not re.search(r"_(count|sum)$", name)}
+    wanted = {name for name in HOST if not re.search(r"_(count|sum)$", name)}
     assert wanted <= shown
 
 
