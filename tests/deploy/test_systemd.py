@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from arthur_relay.broker.settings import BrokerSettings
+from arthur_relay.broker.topology import SHARED_BYTES
 from arthur_relay.daemon.configuration import load, unknown_variables
 from arthur_relay.daemon.settings import RoleName
+from arthur_relay.settings import RelaySettings
 from tests.broker.servers import needed_binary
 
 from .tools import DEPLOY, missing, run
@@ -195,9 +198,10 @@ def test_the_broker_takes_its_configuration(tmp_path: Path) -> None:
 def test_the_broker_keeps_what_it_acknowledges_and_has_time_to_hand_over() -> None:
     text = (SYSTEMD / "nats.conf").read_text(encoding="utf-8")
     fleets = (DEPLOY / "fleet" / "nats.conf").read_text(encoding="utf-8")
-    for setting in ("sync_interval: always", "max_payload: 8MB"):
+    for setting in ("sync_interval: always", "max_payload: 8MB", "max_file_store: 16GB"):
         assert re.search(rf"^ *{setting}$", text, re.MULTILINE)
         assert re.search(rf"^ *{setting}$", fleets, re.MULTILINE)
+    assert BrokerSettings().bytes + RelaySettings().dead_letter_bytes + SHARED_BYTES < 16 << 30
     duck = [int(each) for each in re.findall(r"^lame_duck_\w+: (\d+)s$", text, re.MULTILINE)]
     (stop,) = unit(NATS)["Service"]["TimeoutStopSec"]
     assert len(duck) == 2
