@@ -14,6 +14,7 @@ from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import BacklogReader, Fleet
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.models import SharedModels
+from arthur_relay.broker.monitoring import ServerReport
 from arthur_relay.broker.packets import model_token
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.broker.settings import BrokerSettings
@@ -279,6 +280,37 @@ async def test_a_fleet_sees_who_is_there_and_what_waits(server: NatsServer, stre
             for each in asking:
                 each.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_a_fleet_watches_the_servers_themselves(
+    server: NatsServer, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ASK_SECONDS", "WATCH_SECONDS"):
+        monkeypatch.setattr(f"arthur_relay.broker.fleet.{name}", 0.05)
+    lazy = NatsServer(tmp_path, "lazy", options=Options(sync="2m"))
+    gone = NatsServer(tmp_path, "gone")
+    expected = [
+        ServerReport("lazy", syncs_always=False, packets=None),
+        ServerReport("alone", syncs_always=True, packets=3),
+    ]
+    urls = ",".join(each.monitoring_url for each in (lazy, gone, server))
+    async with publisher_for(settings(server, stream=stream, monitoring_url=urls)) as publisher:
+        for _ in range(3):
+            assert await publisher.hand_over(rows(2), timeout_seconds=5) is None
+        fleet = Fleet(publisher.link, "gateway")
+        work = [asyncio.create_task(each) for each in (fleet.run(), fleet.watch_servers())]
+        try:
+            with lazy:  # after the link has looked, which would have refused it
+                # Another fleet's rows in a stream of the same name: that is no copy of ours.
+                async with publisher_for(settings(lazy, stream=stream)) as other:
+                    assert await other.hand_over(rows(1), timeout_seconds=5) is None
+                await turn_until(lambda: fleet.state.servers == expected)
+        finally:
+            for each in work:
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            gone.close()
 
 
 @pytest.mark.anyio

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.sandbox import ArthurSandbox
+    from tests.broker.servers import NatsServer
 
 pytestmark = pytest.mark.one_python
 
@@ -31,8 +32,9 @@ def shown(status: dict[str, object]) -> str:
 
 
 def test_the_fleet_is_shown_and_no_spool(
-    sandbox: ArthurSandbox, tmp_path: Path, broker: BrokerSettings
+    sandbox: ArthurSandbox, tmp_path: Path, server: NatsServer, broker: BrokerSettings
 ) -> None:
+    broker = broker.model_copy(update={"monitoring_url": server.monitoring_url})
     sandbox.faults.status(503, times=None)
     with Fleet(sandbox, tmp_path, broker) as fleet:
         client = fleet.gateway()
@@ -49,6 +51,8 @@ def test_the_fleet_is_shown_and_no_spool(
         top = shown(found)
         assert "1 packets wait · 0 in flight" in top
         assert "1 gateways · 0 workers" in top
+        own = 'arthur_relay_broker_replica_packets{server="alone"} 1.0'
+        wait_for(lambda: own in client.get("/metrics").text)
         metrics = client.get("/metrics").text
         for each in (
             "arthur_relay_broker_connected 1.0",
@@ -58,6 +62,7 @@ def test_the_fleet_is_shown_and_no_spool(
             "arthur_relay_broker_waiting_packets 1.0",
             "arthur_relay_broker_in_flight_packets 0.0",
             "arthur_relay_broker_limit_bytes 6.7108864e+07",
+            'arthur_relay_broker_sync_always{server="alone"} 1.0',
             'role="gateway"',
         ):
             assert each in metrics, each

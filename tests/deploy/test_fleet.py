@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 from arthur_relay.broker.packets import HEADER_BYTES
+from arthur_relay.cli.app import _app
 from arthur_relay.daemon.auth import read_tokens
 from arthur_relay.daemon.configuration import Configuration, load, unknown_variables
 from arthur_relay.daemon.settings import DaemonSettings, RoleName
@@ -66,9 +69,9 @@ def test_there_are_two_of_each_role(services: dict[str, Any]) -> None:
         assert found.daemon.role is role
         assert found.relay.spool_dir is None
         assert found.broker is not None
-        assert [urlsplit(each).hostname for each in found.broker.servers] == [
-            server for server in services if server.startswith("nats-")
-        ]
+        servers = [server for server in services if server.startswith("nats-")]
+        for urls in (found.broker.servers, found.broker.monitoring_urls):
+            assert [urlsplit(each).hostname for each in urls] == servers
         stop = seconds(service["stop_grace_period"])
         assert stop >= found.relay.shutdown_timeout_seconds + 10
 
@@ -76,6 +79,12 @@ def test_there_are_two_of_each_role(services: dict[str, Any]) -> None:
 def test_the_broker_takes_its_configuration(services: dict[str, Any]) -> None:
     servers = [name for name in services if name.startswith("nats-")]
     text = (FLEET / "nats.conf").read_text(encoding="utf-8")
+    broker = loaded(services["worker"]).broker
+    assert broker is not None
+    for key, urls in (("listen", broker.servers), ("http", broker.monitoring_urls)):
+        port = re.search(rf"^{key}: 0\.0\.0\.0:(\d+)$", text, re.MULTILINE)
+        assert port is not None
+        assert {urlsplit(each).port for each in urls} == {int(port[1])}
     assert re.findall(r"nats://(\S+):6222", text) == servers
     for name in servers:
         environment = services[name]["environment"]
@@ -119,4 +128,32 @@ def test_prometheus_scrapes_every_gateway_and_worker(services: dict[str, Any]) -
     for name in ("gateway", "worker"):
         listen = services[name]["environment"]["ARTHUR_RELAY_DAEMON_METRICS_LISTEN"]
         assert f"port: {listen.rpartition(':')[2]}\n" in text
-        assert json.dumps(services[name]["healthcheck"]["test"]).count(listen.rpartition(":")[2])
+
+
+class Alive(BaseHTTPRequestHandler):
+    """Says that it is alive, but not that it is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 503)
+        self.end_headers()
+        self.wfile.write(b'{"detail": "It is alive."}')
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_the_health_check_asks_whether_a_daemon_lives(services: dict[str, Any], name: str) -> None:
+    """Not whether it is ready: while the broker is away, a restart of all of them helps nobody."""
+    check = services[name]["healthcheck"]
+    listen = services[name]["environment"]["ARTHUR_RELAY_DAEMON_METRICS_LISTEN"]
+    *command, url = check["test"]
+    assert command == ["CMD", "arthur-relay", "healthcheck", "--url"]
+    assert url == f"http://127.0.0.1:{listen.rpartition(':')[2]}"
+    with HTTPServer(("127.0.0.1", 0), Alive) as server:
+        server.timeout = 10
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        here = f"http://127.0.0.1:{server.server_address[1]}"
+        found = CliRunner().invoke(_app, [*command[2:], here])
+        thread.join()
+    assert (found.exit_code, found.stdout) == (0, "It is alive.\n")
+    # It gives up by itself before it is given up.
+    assert seconds(check["timeout"]) > 3

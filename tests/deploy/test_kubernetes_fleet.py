@@ -154,10 +154,15 @@ def test_the_network_lets_through_what_is_needed_and_no_more(rendered: Rendered)
     )
     selector = intake["spec"]["podSelector"]["matchLabels"]
     assert [role for role in ROLES if selects(selector, labels[role])] == ["gateway"]
-    ports = {rule["ports"][0]["port"] for rule in everything["spec"]["egress"]}
-    assert ports == {53, 443, 4222}
-    url = environment(rendered, "worker")["ARTHUR_RELAY_BROKER_URL"]
-    assert url == "tls://nats.nats.svc.cluster.local:4222"
+    egress = everything["spec"]["egress"]
+    assert {each["port"] for rule in egress for each in rule["ports"]} == {53, 443, 4222, 8222}
+    broker = loaded(rendered, "worker").broker
+    assert broker is not None
+    assert broker.servers == ["tls://nats.nats.svc.cluster.local:4222"]
+    # The chart's pods, by the names that its service without an address gives them.
+    assert broker.monitoring_urls == [
+        f"http://nats-{number}.nats-headless.nats.svc.cluster.local:8222" for number in range(3)
+    ]
 
 
 def test_the_broker_keeps_what_it_acknowledges_and_takes_any_row() -> None:

@@ -6,6 +6,7 @@ import re
 
 import yaml
 
+from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
 from .readme import README
@@ -25,11 +26,12 @@ def test_every_variable_that_it_names_exists() -> None:
     named = set(re.findall(rf"\b{ENVIRONMENT_PREFIX}[A-Z_]+[A-Z]\b", README))
     own = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in RelaySettings.model_fields}
     assert named
-    assert named <= own | daemon_variables()
+    broker = {f"{BROKER_PREFIX}{name.upper()}" for name in BrokerSettings.model_fields}
+    assert named <= own | broker | daemon_variables()
 
 
 def test_every_file_that_it_names_exists() -> None:
-    named = re.findall(r"(?:deploy|tests)/[\w./-]*\w/?", README)
+    named = re.findall(r"(?:deploy|tests)/[\w./@-]*\w/?", README)
     named += [f"deploy/kubernetes/{name}" for name in re.findall(r"(?<!/)overlays/[\w-]+", README)]
     named += [f"deploy/kubernetes/{name}" for name in re.findall(r"`(base/[\w.-]+)`", README)]
     assert len(named) > 20

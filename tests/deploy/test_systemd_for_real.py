@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
+import ssl
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import trustme
 
 from arthur_relay.sandbox import ArthurSandbox
+from tests.broker.servers import ReservedPort, needed_binary
 from tests.daemon.process import arrived, row
 from tests.waiting import wait_for
 
@@ -80,10 +84,10 @@ def connected(machine: Machine) -> httpx.Client:
     return httpx.Client(transport=transport, base_url="http://relay", timeout=60)
 
 
-def post(client: httpx.Client, sandbox: ArthurSandbox, *names: str) -> int:
+def post(client: httpx.Client, sandbox: ArthurSandbox, *names: str, token: str = "any") -> int:
     answer = client.post(
         f"/api/v3/models/{sandbox.model_id}/inferences",
-        headers={"Authorization": "any"},
+        headers={"Authorization": token},
         json=[row(name) for name in names],
     )
     return answer.status_code
@@ -315,3 +319,91 @@ def test_a_wrong_setting_is_said_once_and_not_tried_again(machine: Machine) -> N
         assert "ARTHUR_RELAY_BATCH_SIZE" in machine.journal()
     machine.run("systemctl reset-failed; systemctl restart arthur-relay.socket arthur-relay")
     assert machine.property("ActiveState") == "active"
+
+
+FLEET = "nats-server arthur-relay-fleet@gateway arthur-relay-fleet@worker"
+FLEET_PORTS = (4222, 8222, 8443, 9464, 9465)
+TOKEN = "the-token-of-the-application"
+
+
+@pytest.fixture
+def ports() -> Iterator[dict[int, int]]:
+    """Ports of the test's own in the places of the fleet's: the network is this machine's."""
+    found = {each: ReservedPort() for each in FLEET_PORTS}
+    yield {each: port.number for each, port in found.items()}
+    for port in found.values():
+        port.close()
+
+
+@pytest.fixture
+def fleet(machine: Machine, sandbox: ArthurSandbox, ports: dict[int, int]) -> Iterator[trustme.CA]:
+    """The units of one of the three hosts; as it is the only one, its server has no cluster."""
+    shutil.copy(needed_binary(), machine.path("/usr/local/bin/nats-server"))
+    machine.run(command("broker"))
+    machine.run(command("fleet"))
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    files = {
+        "/etc/nats/tls": (issued.cert_chain_pems[0], issued.private_key_pem),
+        "/etc/arthur-relay/broker": (issued.cert_chain_pems[0], issued.private_key_pem),
+        "/etc/arthur-relay/gateway": (issued.cert_chain_pems[0], issued.private_key_pem),
+    }
+    for name, (certificate, key) in files.items():
+        certificate.write_to_path(machine.path(f"{name}.crt"))
+        key.write_to_path(machine.path(f"{name}.key"))
+    authority.cert_pem.write_to_path(machine.path("/etc/nats/ca.crt"))
+    authority.cert_pem.write_to_path(machine.path("/etc/arthur-relay/broker-ca.crt"))
+    numbers = "; ".join(f"s/:{each}/:{number}/g" for each, number in ports.items())
+    machine.run(
+        f"""
+        echo {sandbox.api_key} > /etc/arthur-relay/arthur-api-key
+        cd /etc/arthur-relay
+        echo application:{TOKEN} > tokens
+        chmod 0600 /etc/nats/tls.key
+        chown root:arthur-relay tokens broker.key gateway.key
+        chmod 0640 tokens broker.key gateway.key
+        sed -i '/^cluster/,$ d; s/grace_period: 5s/grace_period: 1s/; {numbers}' /etc/nats/nats.conf
+        sed -i -E 's#((tls|http)://)nats-1.example(:[0-9]+)[^ ]*#\\1localhost\\3#; {numbers}' *.env
+        sed -i s,^ARTHUR_ENDPOINT_URL=.*,ARTHUR_ENDPOINT_URL={sandbox.url}, worker.env gateway.env
+        for role in gateway worker; do
+          echo ARTHUR_RELAY_BROKER_REPLICAS=1 >> $role.env
+          echo ARTHUR_RELAY_BROKER_ALLOW_UNREPLICATED=true >> $role.env
+          echo ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS=0.01 >> $role.env
+        done
+        """
+    )
+    try:
+        yield authority
+    finally:
+        machine.run(f"systemctl kill --signal=KILL {FLEET}", check=False)
+        machine.run(f"systemctl disable --quiet --now {FLEET}", check=False)
+
+
+def test_a_fleets_units_come_up_as_the_readme_says_and_outlive_the_brokers_restart(
+    machine: Machine, sandbox: ArthurSandbox, fleet: trustme.CA, ports: dict[int, int]
+) -> None:
+    machine.run(command("start-fleet"))
+    for name in FLEET.split():
+        assert machine.property("ActiveState", f"{name}.service") == "active"
+        assert machine.property("UnitFileState", f"{name}.service") == "enabled"
+    context = ssl.create_default_context()
+    fleet.configure_trust(context)
+    with httpx.Client(
+        verify=context,
+        base_url=f"https://localhost:{ports[8443]}",
+        timeout=60,
+    ) as client:
+        assert post(client, sandbox, "by-the-fleet", token=TOKEN) == 207
+        wait_until_arrived(sandbox, "by-the-fleet")
+        machine.run("systemctl stop nats-server")
+        assert machine.property("Result", "nats-server.service") == "success"
+        assert "Entering lame duck mode" in machine.journal("nats-server.service")
+        wait_for(lambda: client.get("/readyz").status_code == 503)
+        machine.run("systemctl start nats-server")
+        assert post(client, sandbox, "after-the-broker", token=TOKEN) == 207
+        wait_until_arrived(sandbox, "after-the-broker")
+    for role in ("gateway", "worker"):
+        unit = f"arthur-relay-fleet@{role}.service"
+        machine.run(f"systemctl stop {unit}")
+        assert machine.property("ExecMainStatus", unit) == "0"
+    assert machine.run("stat --format='%A %U %G' /var/lib/nats") == "drwx------ nats nats\n"

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from arthur_relay.broker.connection import BrokerAwayError
 from arthur_relay.broker.link import end_if_cancelled
+from arthur_relay.broker.monitoring import read_servers
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from arthur_relay.broker.link import Link
+    from arthur_relay.broker.monitoring import ServerReport
     from arthur_relay.broker.shares import Shares
 
 logger = logging.getLogger("arthur_relay.broker")
@@ -36,6 +38,9 @@ nothing."""
 
 OLD_SECONDS: Final = 10.0
 """How old an answer may be. Older ones say nothing of now."""
+
+WATCH_SECONDS: Final = 15.0
+"""How often the servers' monitoring ports are asked."""
 
 PRESENT_SECONDS: Final = 3 * ASK_SECONDS
 """How long after its last announcement a daemon counts as there."""
@@ -71,6 +76,11 @@ class BacklogReader:
     _last: int = field(default=-1, init=False)
     _empty_since: float | None = field(default=None, init=False)
     _was_filled: bool = field(default=False, init=False)
+
+    @property
+    def created(self) -> str:
+        """When the stream was made, as the broker says; "" as long as nothing is known of it."""
+        return self._created
 
     def read(
         self, stream: Mapping[str, Any], consumers: Sequence[Mapping[str, Any]] | None, now: float
@@ -129,6 +139,8 @@ class FleetState:
         limit_bytes: What may wait there.
         gateways: The gateways that are there; None while it is not connected.
         workers: The same of workers.
+        servers: What the servers say of themselves at their monitoring ports; empty where none is
+            named.
     """
 
     connected: bool
@@ -138,6 +150,7 @@ class FleetState:
     limit_bytes: int
     gateways: int | None
     workers: int | None
+    servers: Sequence[ServerReport]
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +171,7 @@ class Fleet:
     _read_at: float = field(default=float("-inf"), init=False)
     _id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _present: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
+    _servers: Sequence[ServerReport] = field(default=(), init=False)
 
     @property
     def state(self) -> FleetState:
@@ -173,6 +187,7 @@ class Fleet:
             limit_bytes=connection.settings.bytes,
             gateways=roles.count("gateway") if is_connected else None,
             workers=roles.count("worker") if is_connected else None,
+            servers=self._servers,
         )
 
     async def run(self) -> None:
@@ -190,6 +205,16 @@ class Fleet:
             end_if_cancelled()
             soon = self.shares is not None and self.shares.matter
             await asyncio.sleep(ASK_SOON_SECONDS if soon else ASK_SECONDS)
+
+    async def watch_servers(self) -> None:
+        """Ask the servers' monitoring ports, where they are named, until cancelled."""
+        settings = self.link.connection.settings
+        while settings.monitoring_urls:
+            self._servers = await read_servers(
+                settings.monitoring_urls, settings.stream, self._reader.created
+            )
+            # Which stream is ours is known once the broker has answered.
+            await asyncio.sleep(WATCH_SECONDS if self._reader.created else ASK_SECONDS)
 
     async def _announce(self) -> None:
         body = json.dumps({"id": self._id, "role": self.role}).encode()

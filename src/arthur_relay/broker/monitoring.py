@@ -1,4 +1,4 @@
-"""A server's monitoring port: whether it writes rows to its disk before it acknowledges them."""
+"""A server's monitoring port: whether it syncs each write, and what its own copies of rows are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import http.client
 import json
 import ssl
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,8 +19,23 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 2.0
 
-MOST_BYTES: Final = 1 << 20
-"""More than a server says of itself."""
+MOST_BYTES: Final = 8 << 20
+"""More than a server says of itself, and of some thousands of streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """What a server says of itself.
+
+    Attributes:
+        name: Its name.
+        syncs_always: Whether it writes rows to its disk before it acknowledges them.
+        packets: The packets in its own copy of the stream; None where it has no copy.
+    """
+
+    name: str
+    syncs_always: bool
+    packets: int | None
 
 
 class NoMonitoringError(RelayError):
@@ -51,11 +68,30 @@ async def check_sync(urls: Sequence[str]) -> None:
             raise each
 
 
+async def read_servers(urls: Sequence[str], stream: str, created: str) -> list[ServerReport]:
+    """Return what servers say of themselves; those that can't be asked are left out.
+
+    Args:
+        urls: The addresses of their monitoring ports.
+        stream: The stream of rows.
+        created: When it was made, as the broker says. Another account's may have the same name.
+    """
+    found = await asyncio.gather(
+        *(asyncio.to_thread(_report, urlsplit(each), stream, created) for each in urls),
+        return_exceptions=True,
+    )
+    return [each for each in found if isinstance(each, ServerReport)]
+
+
 def _syncs_always(url: SplitResult) -> bool:
-    """Return whether one does. Blocks."""
+    """Return whether one does. Blocks.
+
+    Raises:
+        NoMonitoringError: It can't be asked.
+    """
     try:
-        answer = _varz(url)
-        return bool(answer["jetstream"]["config"].get("sync_always"))
+        with closing(_connect(url)) as connection:
+            return _is_sync_always(_ask(connection, url, "varz"))
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -65,21 +101,39 @@ def _syncs_always(url: SplitResult) -> bool:
     )
 
 
-def _varz(url: SplitResult) -> Any:
+def _report(url: SplitResult, stream: str, created: str) -> ServerReport:
+    """Return what one says of itself. Blocks; raises anything when it can't be asked."""
+    with closing(_connect(url)) as connection:
+        itself = _ask(connection, url, "varz")
+        streams = _ask(connection, url, "jsz?accounts=true&streams=true")
+    copies = (
+        each["state"]["messages"]
+        for account in streams.get("account_details") or ()
+        for each in account.get("stream_detail") or ()
+        if (each["name"], each["created"]) == (stream, created)
+    )
+    return ServerReport(
+        name=itself["server_name"],
+        syncs_always=_is_sync_always(itself),
+        packets=next(copies, None),
+    )
+
+
+def _is_sync_always(itself: Any) -> bool:
+    return bool(itself["jetstream"]["config"].get("sync_always"))
+
+
+def _connect(url: SplitResult) -> http.client.HTTPConnection:
     host, port = url.hostname or "", url.port
-    connection: http.client.HTTPConnection
     if url.scheme == "https":
         context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=ANSWER_SECONDS, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port or 8222, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", f"{url.path.rstrip('/')}/varz")
-        return json.loads(connection.getresponse().read(MOST_BYTES))
-    finally:
-        connection.close()
+        return http.client.HTTPSConnection(host, port, timeout=ANSWER_SECONDS, context=context)
+    return http.client.HTTPConnection(host, port or 8222, timeout=ANSWER_SECONDS)
+
+
+def _ask(connection: http.client.HTTPConnection, url: SplitResult, question: str) -> Any:
+    connection.request("GET", f"{url.path.rstrip('/')}/{question}")
+    return json.loads(connection.getresponse().read(MOST_BYTES))
 
 
 def _shown(url: SplitResult) -> str:

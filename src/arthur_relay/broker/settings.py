@@ -139,7 +139,8 @@ class BrokerSettings(BaseSettings):
     monitoring_url: Annotated[_MonitoringUrl, BeforeValidator(none_by_name)] = Field(
         None,
         description="the servers' monitoring ports, http://host:8222, separated by commas, or none;"
-        " they are asked whether rows are on the disk when they are acknowledged",
+        " they are asked whether rows are on the disk when they are acknowledged, and whether all"
+        " have the same",
     )
     packet_bytes: Annotated[int, Ge(1024), Le(64 * _MIB)] = Field(
         512 * _KIB,

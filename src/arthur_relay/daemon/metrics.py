@@ -52,6 +52,8 @@ _OF_THE_WHOLE = frozenset(
         "broker_oldest_age_seconds",
         "broker_gateways",
         "broker_workers",
+        "broker_sync_always",
+        "broker_replica_packets",
     )
 )
 """Metrics that are the same for both products."""
@@ -89,7 +91,7 @@ class DaemonCollector(Collector):
         yield _counter("delivered", "Rows that Arthur took.", model, _one(accounts.delivered))
         yield _counter("rejected", "Rows that Arthur refused for good.", both, accounts.rejected)
         yield _counter("dropped", "Rows that were given up.", both, accounts.dropped)
-        if accounts.returned:
+        if self._state.station.broker_counts() is not None:
             text = "Rows that went back to the broker, for any worker to deliver."
             yield _counter("returned", text, model, _one(accounts.returned))
         # Of one snapshot, so that captured = delivered + rejected + dropped + returned + pending.
@@ -165,6 +167,18 @@ class DaemonCollector(Collector):
         ):
             if value is not None:
                 yield _gauge(f"broker_{name}", text, value)
+        yield _gauges(
+            "broker_sync_always",
+            "1 where a server has each row on its disk before it acknowledges it.",
+            "server",
+            {each.name: int(each.syncs_always) for each in known.servers},
+        )
+        yield _gauges(
+            "broker_replica_packets",
+            "Packets in a server's own copy of the stream.",
+            "server",
+            {each.name: each.packets for each in known.servers if each.packets is not None},
+        )
 
     def _of_worker(self) -> Iterator[Metric]:
         counts = self._state.station.broker_counts()
@@ -373,6 +387,13 @@ def _counter(
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=(label,))
+    for labelled, value in values.items():
+        family.add_metric((labelled,), value)
+    return family
 
 
 def _histogram(name: str, text: str, found: Distribution) -> Metric:

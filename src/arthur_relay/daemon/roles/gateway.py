@@ -140,7 +140,8 @@ async def open_fleet(
     """
     link = new_link(broker_of(configuration), configuration, role)
     fleet = Fleet(link, role, shares)
-    tasks = [asyncio.create_task(link.run()), asyncio.create_task(fleet.run())]
+    work = (link.run(), fleet.run(), fleet.watch_servers())
+    tasks = [asyncio.create_task(each) for each in work]
 
     async def close() -> None:
         for task in tasks:
