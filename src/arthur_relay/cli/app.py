@@ -264,6 +264,29 @@ def demo(
     run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)
 
 
+@_app.command()
+def migrate(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files and directories; of these, Python and notebooks.")
+    ],
+    *,
+    write: Annotated[
+        bool, typer.Option("--write", help="Change what is certain, after it was shown.")
+    ] = False,
+) -> None:
+    """Find what uses LangChain's old Arthur handler, and say what to change and why.
+
+    Shows what is certain as a diff; what a person has to decide, it only tells. Needs the extra
+    `migrate`. Exits with 0 when nothing is left to do, with 1 when something is, and with 2 when
+    a file can't be read or written: so that it can stand in a pipeline.
+
+    Example: arthur-relay migrate src notebooks/chat.ipynb
+    """
+    from arthur_relay.cli.migrate import run_migrate  # noqa: PLC0415 - each command loads its own
+
+    run_migrate(paths, write=write)
+
+
 _dead_letters = typer.Typer(
     help="What Arthur did not take: look at it, send it again, throw it away.",
     no_args_is_help=True,
