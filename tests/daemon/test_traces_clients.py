@@ -58,7 +58,7 @@ def test_a_handler_by_the_socket(
     chain = RunnableLambda(str.upper) | RunnableLambda(str.lower)
     chain.invoke("Text", config={"callbacks": [handler], "run_id": run_id})
     handler.log_feedback(run_id, liked=True, description="helpful")
-    assert handler.flush(10).rejected == 0
+    assert handler.flush(60).rejected == 0
     wait_for(lambda: sandbox.annotations)
     assert len(sandbox.spans) == 3
     (trace,) = sandbox.traces
@@ -76,7 +76,7 @@ def test_a_handler_names_its_task(
     for task in ("a bot", "a new one"):
         handler = make_handler(url, task=task)
         RunnableLambda(str.upper).invoke("text", config={"callbacks": [handler]})
-        assert not handler.flush(10).timed_out
+        assert not handler.flush(60).timed_out
     wait_for(lambda: len(sandbox.spans) == 2)
     assert sandbox.spans[0]["task_id"] == known
     with pytest.raises(ModelError, match="no task with id"):
@@ -95,7 +95,7 @@ def test_a_handler_starts_while_the_engine_is_away(
     sandbox.go_away()
     handler = make_handler(f"unix://{engine_daemon.socket}", task_id=sandbox.task_id)
     RunnableLambda(str.upper).invoke("text", config={"callbacks": [handler]})
-    assert not handler.flush(10).timed_out
+    assert not handler.flush(60).timed_out
     assert handler.relay.stats().delivered == 1
     sandbox.come_back()
     wait_for(lambda: len(sandbox.spans) == 1)

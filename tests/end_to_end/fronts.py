@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import select
 import socket
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,6 +83,17 @@ class Front(ABC):
                 self.serve(connection, there)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Is closed where the connection was gone before TLS began: Python forgets to."""
+
+    def getpeername(self) -> Any:
+        try:
+            return super().getpeername()
+        except OSError:
+            self.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it is gone") from None
+
+
 class TlsFront(Front):
     """Ends TLS, and passes what comes on to another port."""
 
@@ -95,6 +107,7 @@ class TlsFront(Front):
     @staticmethod
     def pass_on(context: ssl.SSLContext, connection: socket.socket, there: socket.socket) -> None:
         """End TLS on a connection, and pass on what comes until one side ends."""
+        context.sslsocket_class = _TlsSocket
         with context.wrap_socket(connection, server_side=True) as here:
             while True:
                 # Records that were read already are not seen by select.
