@@ -232,6 +232,32 @@ def check(
 
 
 @_app.command()
+def settings(
+    *,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="Those of arthur-relay serve as well.")
+    ] = False,
+    env_file: Annotated[
+        Path | None, typer.Option(help="A file of NAME=value lines that win over the environment.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, with defaults and descriptions.")
+    ] = False,
+) -> None:
+    """Print every setting with its value, and where that came from; secrets are not shown.
+
+    Exits with 2 when a value is not allowed.
+
+    Example: arthur-relay settings --daemon --env-file /etc/arthur-relay/daemon.env
+    """
+    if daemon:
+        _need_what_the_daemon_needs()
+    from arthur_relay.cli.settings import run_settings  # noqa: PLC0415 - each loads its own
+
+    run_settings(daemon=daemon, env_file=env_file, as_json=as_json)
+
+
+@_app.command()
 def demo(
     prompts: Annotated[
         Path | None,
