@@ -126,6 +126,8 @@ def serve(
     try:
         found = read()
         writer = logs.set_up(found.daemon.log_format, found.daemon.log_level)
+        if env_file is not None:
+            logger.info("settings are read from the file %s and the environment", env_file)
         for unknown in configuration.unknown_variables(os.environ):
             logger.warning("%s", unknown.sentence)
         _collect_seldom()
