@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class DropReason(StrEnum):
@@ -80,6 +80,10 @@ class Stats(NamedTuple):
     returned: int = 0
     """In a worker of a fleet: rows that it gave back to the broker, for any worker to deliver."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts by name, as any JSON library writes them."""
+        return _as_dict(self)
+
 
 class FlushResult(NamedTuple):
     """What `flush()` and `close()` found: totals since the relay was made.
@@ -100,6 +104,10 @@ class FlushResult(NamedTuple):
     """
     timed_out: bool
     """True when the deadline passed before everything captured earlier was settled."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts by name, as any JSON library writes them."""
+        return _as_dict(self)
 
 
 class HealthStatus(StrEnum):
@@ -122,3 +130,14 @@ class Health(NamedTuple):
 
     status: HealthStatus
     detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the word and the sentence by name, as any JSON library writes them."""
+        return {"status": self.status.value, "detail": self.detail}
+
+
+def _as_dict(counts: Stats | FlushResult) -> dict[str, Any]:
+    return {
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in counts._asdict().items()
+    }

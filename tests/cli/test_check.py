@@ -286,6 +286,23 @@ def test_every_secret_is_known_wherever_it_is(
     assert secrets() == ((CANARY,) if given == "variable" else ())
 
 
+@pytest.mark.parametrize(
+    ("secret", "sentence", "shown"),
+    [
+        ("k", "API key k", "API key k"),
+        ("password", "Set ARTHUR_PASSWORD; passwords are wrong", None),
+        ("pass", "the password is wrong", None),
+        ("secret-key", "https://me:secret-key@host", "https://me:***@host"),
+        ("secret-key", "Bearer secret-key.", "Bearer ***."),
+        ("a+b(c", "who is a+b(c?", "who is ***?"),
+    ],
+)
+def test_a_secret_is_masked_as_a_word(secret: str, sentence: str, shown: str | None) -> None:
+    report = Report(secrets=(secret,))
+    report.note("Access", sentence)
+    assert report.checks == [("-", "Access", sentence if shown is None else shown)]
+
+
 def test_the_sandboxs_model_takes_what_the_encoder_sends() -> None:
     schema = ModelSchema("m", LLM_ATTRIBUTES)
     found = coverage(schema)

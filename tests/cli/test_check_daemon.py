@@ -83,6 +83,7 @@ def test_the_file_of_serve_is_read_and_a_wrong_setting_is_told(
         found = run("check", "--daemon", "--env-file", str(path))
         assert found.exit_code == 0
         assert "did you mean ARTHUR_RELAY_SPOOL_DIR?" in told(found, "!", "Variable")[0]
+        assert f"with the file {path}" in told(found, "✓", "Settings")[0]
     finally:
         os.environ.clear()
         os.environ.update(before)

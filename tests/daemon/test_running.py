@@ -167,6 +167,7 @@ def test_a_line_that_is_no_longer_in_the_file_is_forgotten_by_a_reload(
     variables = tmp_path / "variables"
     variables.write_text("ARTHUR_RELAY_DAEMON_MAX_ROWS=1\n")
     daemon = start("--env-file", str(variables)).wait_until_ready()
+    daemon.wait_for_log(f"settings are read from the file {variables}")
 
     def status(*names: str) -> int:
         rows = [row(name) for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import json
 import logging
 import os
 import signal
@@ -52,6 +53,17 @@ def test_what_is_captured_is_delivered(arthur_memory: Memory) -> None:
     assert len(second["partner_inference_id"]) > 20
     stats = relay.stats()
     assert (stats.captured, stats.delivered, stats.pending, stats.pending_bytes) == (2, 2, 0, 0)
+
+
+def test_what_is_known_of_a_relay_can_be_written_as_json(arthur_memory: Memory) -> None:
+    relay, _ = arthur_memory
+    relay.capture(inference())
+    flushed = relay.flush(30)
+    for told in (flushed, relay.stats(), relay.health()):
+        found = json.loads(json.dumps(told.as_dict()))
+        assert found == told._asdict()
+        assert [*found] == [*told._fields]
+    assert relay.health().as_dict() == {"status": "ok", "detail": relay.health().detail}
 
 
 def test_made_up_ids_are_unique(arthur_memory: Memory) -> None:

@@ -15,13 +15,16 @@ DAEMON_PACKAGES: Final = frozenset(
 )
 """The packages of the extra `daemon`."""
 
+MIGRATE_PACKAGES: Final = frozenset({"libcst"})
+"""The packages of the extra `migrate`, beside those of `daemon`."""
+
 
 def main() -> None:
     """Run the command with the process's arguments; what the entry point calls.
 
     Raises:
         SystemExit: Always; 0 when all went well, 1 when something did not, 2 when the command was
-            not understood or the extra `daemon` is not installed.
+            not understood or the extra that it needs is not installed.
     """
     prepare_process()
     try:
@@ -30,11 +33,12 @@ def main() -> None:
         run()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in DAEMON_PACKAGES:
+        if package not in DAEMON_PACKAGES | MIGRATE_PACKAGES:
             raise
+        extra = "migrate" if package in MIGRATE_PACKAGES else "daemon"
         print(
             f"arthur-relay: the command needs {package}, which is not installed:"
-            " run pip install 'arthur-relay[daemon]'.",
+            f" run pip install 'arthur-relay[{extra}]'.",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

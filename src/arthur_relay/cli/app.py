@@ -126,6 +126,8 @@ def serve(
     try:
         found = read()
         writer = logs.set_up(found.daemon.log_format, found.daemon.log_level)
+        if env_file is not None:
+            logger.info("settings are read from the file %s and the environment", env_file)
         for unknown in configuration.unknown_variables(os.environ):
             logger.warning("%s", unknown.sentence)
         _collect_seldom()
@@ -232,6 +234,32 @@ def check(
 
 
 @_app.command()
+def settings(
+    *,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="Those of arthur-relay serve as well.")
+    ] = False,
+    env_file: Annotated[
+        Path | None, typer.Option(help="A file of NAME=value lines that win over the environment.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, with defaults and descriptions.")
+    ] = False,
+) -> None:
+    """Print every setting with its value, and where that came from; secrets are not shown.
+
+    Exits with 2 when a value is not allowed.
+
+    Example: arthur-relay settings --daemon --env-file /etc/arthur-relay/daemon.env
+    """
+    if daemon:
+        _need_what_the_daemon_needs()
+    from arthur_relay.cli.settings import run_settings  # noqa: PLC0415 - each loads its own
+
+    run_settings(daemon=daemon, env_file=env_file, as_json=as_json)
+
+
+@_app.command()
 def demo(
     prompts: Annotated[
         Path | None,
@@ -262,6 +290,29 @@ def demo(
     from arthur_relay.cli.demo.run import run_demo  # noqa: PLC0415 - each command loads its own
 
     run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)
+
+
+@_app.command()
+def migrate(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files and directories; of these, Python and notebooks.")
+    ],
+    *,
+    write: Annotated[
+        bool, typer.Option("--write", help="Change what is certain, after it was shown.")
+    ] = False,
+) -> None:
+    """Find what uses LangChain's old Arthur handler, and say what to change and why.
+
+    Shows what is certain as a diff; what a person has to decide, it only tells. Needs the extra
+    `migrate`. Exits with 0 when nothing is left to do, with 1 when something is, and with 2 when
+    a file can't be read or written: so that it can stand in a pipeline.
+
+    Example: arthur-relay migrate src notebooks/chat.ipynb
+    """
+    from arthur_relay.cli.migrate import run_migrate  # noqa: PLC0415 - each command loads its own
+
+    run_migrate(paths, write=write)
 
 
 _dead_letters = typer.Typer(

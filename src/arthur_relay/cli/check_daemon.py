@@ -113,7 +113,8 @@ def _check_configuration(report: Report, env_file: Path | None) -> Configuration
     changed = sorted(found.daemon.model_fields_set | relay)
     of_broker = () if found.broker is None else found.broker.model_fields_set
     changed += sorted(f"broker_{name}" for name in of_broker)
-    report.fine("Settings", f"Valid; set: {', '.join(changed)}.")
+    source = "" if env_file is None else f", with the file {env_file}"
+    report.fine("Settings", f"Valid{source}; set: {', '.join(changed)}.")
     if len(found.products) > 1:
         names = " and ".join(each.product for each in found.products)
         report.fine("Products", f"{names}: each has a pipeline of its own, and half the room.")

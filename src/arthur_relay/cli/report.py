@@ -16,6 +16,9 @@ from arthur_relay.system.terminal import printable
 
 _STYLES = {"✓": "bold green", "✗": "bold red", "!": "bold yellow", "-": "dim"}
 
+MIN_SECRET_LENGTH = 4
+"""Shorter secrets can't be told from words."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -57,7 +60,7 @@ class Report:
 
     def _add(self, mark: str, subject: str, sentence: str) -> None:
         for secret in self.secrets:
-            sentence = sentence.replace(secret, "***")
+            sentence = _without(sentence, secret)
         sentence = printable(sentence)  # it may quote Arthur, a file, or whatever was set
         self.checks.append((mark, subject, sentence))
 
@@ -77,6 +80,17 @@ class Report:
         warnings = self.count("!")
         counted = f" ({warnings} warning{'' if warnings == 1 else 's'})" if warnings else ""
         Console(highlight=False, soft_wrap=True).print(Text(f"{sentence}{counted}.", style))
+
+
+def _without(sentence: str, secret: str) -> str:
+    """Return a sentence without a secret, where that stands as a word of its own.
+
+    Within another word it is no secret that is quoted; nor is a text of one to three characters,
+    which is more often a word of the sentence.
+    """
+    if len(secret) < MIN_SECRET_LENGTH:
+        return sentence
+    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", "***", sentence)
 
 
 def table(report: Report) -> Padding:

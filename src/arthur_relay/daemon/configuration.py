@@ -248,7 +248,7 @@ def load(
             os.environ.clear()
             os.environ.update(started_with)
         if env_file is not None:
-            os.environ.update(_read(env_file))
+            os.environ.update(read_env_file(env_file))
         os.environ.update(given or {})
         return _load()
 
@@ -409,7 +409,12 @@ def check_listener(daemon: DaemonSettings, relay: RelaySettings, host: str, what
         )
 
 
-def _read(path: Path) -> dict[str, str]:
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the variables of a file of `NAME=value` lines.
+
+    Raises:
+        SettingsError: The file can't be read.
+    """
     try:
         with path.open(encoding="utf-8") as stream:
             found = dotenv_values(stream=stream, interpolate=False)

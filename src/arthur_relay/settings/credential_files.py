@@ -10,7 +10,7 @@ from pathlib import Path
 
 from arthur_relay.errors import CredentialsError
 
-_SECRETS = {
+SECRETS = {
     "ARTHUR_API_KEY": "arthur-api-key",
     "ARTHUR_ENGINE_API_KEY": "arthur-engine-api-key",
     "ARTHUR_PASSWORD": "arthur-password",
@@ -62,7 +62,7 @@ def with_files(environment: Mapping[str, str]) -> Mapping[str, str]:
         CredentialsError: A file can't be read, is empty, or both are set. No content is quoted.
     """
     found = dict(environment)
-    for name in _SECRETS:
+    for name in SECRETS:
         file = secret_file(name, environment)
         found.pop(f"{name}_FILE", None)
         if file is not None:
@@ -77,7 +77,7 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
     are not allowed together, both are returned.
     """
     found = []
-    for name in _SECRETS:
+    for name in SECRETS:
         found.append(environment.get(name, ""))
         with suppress(CredentialsError):
             file = secret_file(name, {**environment, name: ""})
@@ -91,7 +91,7 @@ def secret_file(name: str, environment: Mapping[str, str]) -> SecretFile | None:
     Raises:
         CredentialsError: Both the variable and its `_FILE` are set.
     """
-    credential = _SECRETS[name]
+    credential = SECRETS[name]
     given = environment.get(name, "").strip() != ""
     named = environment.get(f"{name}_FILE", "").strip()
     if given and named:

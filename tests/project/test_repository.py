@@ -1,0 +1,69 @@
+"""The small files beside the code: they can be read, and say what the project says elsewhere."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.readme import ROOT
+
+pytestmark = pytest.mark.one_python
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+
+
+def parsed(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_the_citation_has_the_projects_version_and_licence() -> None:
+    citation = parsed("CITATION.cff")
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert [each["name"] for each in citation["authors"]] == [
+        each["name"] for each in PROJECT["authors"]
+    ]
+
+
+def test_hooks_run_what_the_gate_runs() -> None:
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    [repository] = parsed(".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"  # so that versions stand in one place
+    for hook in repository["hooks"]:
+        command = hook["entry"].removesuffix(" --fix")
+        assert f".venv-lint/bin/{command}" in gate
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_may_do_no_more_than_it_says(path: Any) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 90
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_the_gate_runs_on_every_python_that_is_claimed() -> None:
+    claimed = {
+        each.rpartition(" ")[2]
+        for each in PROJECT["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", each)
+    }
+    steps = parsed(".github/workflows/ci.yaml")["jobs"]["gate"]["steps"]
+    [set_up] = [step for step in steps if "setup-python" in step.get("uses", "")]
+    assert set(set_up["with"]["python-version"].split()) == claimed
+
+
+def test_templates_ask_for_something() -> None:
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yaml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= form.keys()
+        ids = [each["id"] for each in form["body"] if each["type"] != "markdown"]
+        assert len(ids) == len(set(ids)) > 0
