@@ -85,6 +85,33 @@ def test_inferences_come_newest_first(client: httpx.Client) -> None:
     assert client.get("/sandbox/inferences/999").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Human: Hi\nAI: Hello\nHuman: How are\nyou?", "… Human: How are\nyou?"),
+        ("System: Be kind.\nTool: 21 °C", "… Tool: 21 °C"),
+        ("Human: Hi", "Human: Hi"),
+        ("A prompt\nwith: lines", "A prompt\nwith: lines"),
+    ],
+)
+def test_a_conversation_shows_its_last_message(client: httpx.Client, text: str, shown: str) -> None:
+    client.post(INFERENCES, json=[row("a", input_text=text)])
+    [found] = client.get("/sandbox/inferences").json()["inferences"]
+    assert found["input"] == shown
+
+
+def test_rejected_rows_are_told_with_their_reasons(client: httpx.Client) -> None:
+    client.post(INFERENCES, json=[row("good"), row("bad", duration="long"), 3])
+    client.patch(INFERENCES, json=[truth("never seen")])
+    state = client.get("/sandbox/state").json()
+    assert state["rejected"] == 3
+    assert [each["id"] for each in state["rejections"]] == ["never seen", "", "bad"]
+    assert "duration" in state["rejections"][2]["reason"]
+    client.post(INFERENCES, json=[row(f"{number}", duration="long") for number in range(30)])
+    rejections = client.get("/sandbox/state").json()["rejections"]
+    assert [each["id"] for each in rejections] == [f"{number}" for number in range(29, 9, -1)]
+
+
 def test_pages_follow_each_other(client: httpx.Client) -> None:
     client.post(INFERENCES, json=[row(f"{number:03}") for number in range(250)])
     assert ids(client, "limit=1000") == [f"{number:03}" for number in range(249, 49, -1)]

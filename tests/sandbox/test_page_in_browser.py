@@ -90,6 +90,17 @@ def post(client: httpx.Client, *rows: dict[str, Any], model: str = "demo", bad: 
     assert answer["counts"]["failure"] == bad, answer
 
 
+def test_rejected_rows_are_shown_with_their_reasons(
+    client: httpx.Client, sandbox: ArthurSandbox, show: Callable[..., Tab]
+) -> None:
+    tab = show(sandbox)
+    assert not tab.shows("#rejections")
+    post(client, row(EVIL, duration="long"), bad=1)
+    tab.until("document.querySelectorAll('#rejected-rows > div').length === 1")
+    assert tab.text("#rejected-rows dt") == EVIL
+    assert "duration" in tab.text("#rejected-rows dd")
+
+
 def test_rows_come_newest_first_with_all_columns(
     client: httpx.Client, sandbox: ArthurSandbox, show: Callable[..., Tab]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # The page's list shows the beginning of a text; it asks for the rest when a row is opened.
 PREVIEW_CHARACTERS: Final = 600
+_ID: Final = "partner_inference_id"
+_MESSAGE: Final = re.compile(r"^(?:Human|AI|System|Tool|Function|[A-Z]\w*Message): ", re.MULTILINE)
 
 
 class NotRowsError(ValueError):
@@ -107,7 +110,7 @@ class Core:
             ],
         )
         self.journal.count_rows(
-            stored=sum(new), duplicates=len(new) - sum(new), rejected=len(rows) - len(good)
+            stored=sum(new), duplicates=len(new) - sum(new), rejected=_rejections(rows, results)
         )
         return _multi_status(results)
 
@@ -139,7 +142,7 @@ class Core:
                     "message": "no inference has this partner_inference_id",
                     "status": 404,
                 }
-        self.journal.count_rows(stored=0, duplicates=0, rejected=len(rows) - sum(known))
+        self.journal.count_rows(stored=0, duplicates=0, rejected=_rejections(rows, results))
         return _multi_status(results)
 
     def models(self) -> list[dict[str, Any]]:
@@ -219,6 +222,18 @@ def _check(
     return results, good
 
 
+def _rejections(rows: Sequence[Any], results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the id and the reason of each row that was not taken."""
+    return [
+        (
+            str(row.get("partner_inference_id", "")) if isinstance(row, dict) else "",
+            result["message"],
+        )
+        for row, result in zip(rows, results, strict=True)
+        if result["status"] != 200
+    ]
+
+
 def _multi_status(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     success = sum(200 <= result["status"] < 300 for result in results)
     return {
@@ -252,6 +267,15 @@ def _search_text(inference_id: str, row: Mapping[str, Any], names: tuple[str, st
     return "\n".join([inference_id, *texts])
 
 
+def _last_message(text: str) -> str:
+    """Return the last message of a conversation, as LangChain writes one, or the text that is none.
+
+    A conversation's rows begin alike, so that their beginnings tell nobody which is which.
+    """
+    begins = [found.start() for found in _MESSAGE.finditer(text)]
+    return f"… {text[begins[-1] :].lstrip()}" if len(begins) > 1 else text
+
+
 def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
     data = stored.row["inference_data"]
     fields = (
@@ -262,6 +286,7 @@ def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
         "duration",
         "outcome",
         "error",
+        "tool_calls",
     )
     texts = [data.get(name) or "" for name in names]
     return {
@@ -271,7 +296,7 @@ def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
         "id": stored.row["partner_inference_id"],
         "timestamp": stored.row["inference_timestamp"],
         "received_at": stored.received_at,
-        "input": texts[0][:PREVIEW_CHARACTERS],
+        "input": _last_message(texts[0])[:PREVIEW_CHARACTERS],
         "output": texts[1][:PREVIEW_CHARACTERS],
         "ground_truth": stored.row.get("ground_truth_data"),
         **{name: data.get(name) for name in fields},

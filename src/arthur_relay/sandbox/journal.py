@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from arthur_relay.sandbox.ticks import Ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_REQUESTS: Final = 10_000
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_REJECTIONS: Final = 20
+_ID_CHARACTERS: Final = 200
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Journal:
         self._body_bytes = 0
         self._answers: dict[str, Counter[str]] = {}
         self._rows: Counter[str] = Counter()
+        self._rejections: deque[tuple[str, str]] = deque(maxlen=MAX_REJECTIONS)
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -82,10 +85,19 @@ class Journal:
             self._answers.setdefault(str(route), Counter())[str(status or "none")] += 1
         self.changes.advance()
 
-    def count_rows(self, *, stored: int, duplicates: int, rejected: int) -> None:
-        """Count what became of the rows of one request."""
+    def count_rows(
+        self, *, stored: int, duplicates: int, rejected: Sequence[tuple[str, str]]
+    ) -> None:
+        """Count what became of the rows of one request.
+
+        Args:
+            stored: How many are new.
+            duplicates: How many were known.
+            rejected: The id and the reason of each that was not taken; the last ones are kept.
+        """
         with self._lock:
-            self._rows.update(stored=stored, duplicates=duplicates, rejected=rejected)
+            self._rows.update(stored=stored, duplicates=duplicates, rejected=len(rejected))
+            self._rejections.extend(rejected)
 
     def count_login(self) -> None:
         """Count a login that succeeded."""
@@ -93,11 +105,18 @@ class Journal:
             self._rows["logins"] += 1
 
     def state(self) -> dict[str, Any]:
-        """The counts: requests by route and status, rejected rows, duplicates, logins."""
+        """The counts: requests by route and status, rejected rows, duplicates, logins.
+
+        And the last rejected rows with their reasons, newest first.
+        """
         with self._lock:
             return {
                 "requests": {route: dict(counts) for route, counts in self._answers.items()},
                 "rejected": self._rows["rejected"],
+                "rejections": [
+                    {"id": inference_id[:_ID_CHARACTERS], "reason": reason}
+                    for inference_id, reason in reversed(self._rejections)
+                ],
                 "duplicates": self._rows["duplicates"],
                 "logins": self._rows["logins"],
             }

@@ -57,7 +57,7 @@ class EngineCore:
         """
         spans = read_request(body)
         good: list[Span] = []
-        reasons: list[str] = []
+        rejected: list[tuple[str, str]] = []
         for index, span in enumerate(spans):
             row_id = f"{span.trace_id}-{span.span_id}"
             statuses = [fault.row_status(index, row_id) or 0 for fault in row_faults]
@@ -70,18 +70,16 @@ class EngineCore:
             if reason is None:
                 good.append(span)
             else:
-                reasons.append(reason)
+                rejected.append((row_id, reason))
         known = self._add(good)
-        self.journal.count_rows(
-            stored=len(good), duplicates=sum(known), rejected=len(spans) - len(good)
-        )
+        self.journal.count_rows(stored=len(good), duplicates=sum(known), rejected=rejected)
         status = "partial_success" if good else "failure"
         return {
             "total_spans": len(spans),
             "accepted_spans": len(good),
-            "rejected_spans": len(reasons),
-            "rejection_reasons": reasons,
-            "status": status if reasons else "success",
+            "rejected_spans": len(rejected),
+            "rejection_reasons": [reason for _, reason in rejected],
+            "status": status if rejected else "success",
         }
 
     def _add(self, spans: Sequence[Span]) -> list[bool]:
