@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -218,3 +219,16 @@ def test_what_has_no_spans_to_be_read_is_refused(body: str) -> None:
 @pytest.mark.parametrize("body", ["{}", '{"resourceSpans":null}', '{"resourceSpans":[{}]}'])
 def test_no_spans(body: str) -> None:
     assert split(body.encode()).total == 0
+
+
+@pytest.mark.parametrize("text", ["x", r"\n", r"\"", "[]"])
+def test_a_long_text_takes_little_memory(text: str) -> None:
+    body = spelled(odd(rf'"name":"\ud83d{text * 100_000}"'))
+    to_protobuf(body)  # imports what it needs
+    tracemalloc.start()
+    try:
+        to_protobuf(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(body)

@@ -58,7 +58,7 @@ def _syncs_always(url: SplitResult) -> bool:
         return bool(answer["jetstream"]["config"].get("sync_always"))
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         reason = "that is no server of NATS with JetStream"
     raise NoMonitoringError(
         f"{BROKER_PREFIX}MONITORING_URL ({_shown(url)}) can't be asked: {reason}"

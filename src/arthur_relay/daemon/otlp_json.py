@@ -28,8 +28,10 @@ _MOST_LEVELS: Final = 4 * MOST_DEPTH
 _MOST_DIGITS: Final = 4000
 """Python reads no longer integers."""
 
-_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-"""A text may lack its end, so that it is not read again from each quotation mark in it."""
+_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""A text may lack its end, so that it is not read again from each quotation mark in it. `++` and
+`*+` give nothing back that they have read; else the expression would remember a hundred bytes for
+each character of a text."""
 
 
 class Converted(NamedTuple):
