@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -21,6 +22,42 @@ class Product(StrEnum):
 
     SCOPE = "Arthur Scope"
     ENGINE = "Arthur Engine"
+
+    @property
+    def words(self) -> RowWords:
+        """What its users call its rows."""
+        return _WORDS[self]
+
+
+class RowWords(NamedTuple):
+    """What a product's users call its rows, for log lines, health and errors."""
+
+    one: str
+    many: str
+    truth: str
+    """A row of `RowKind.GROUND_TRUTH`."""
+    model: str
+    """What rows are filed under."""
+    name_one: str
+    """How to say which one that is."""
+
+
+_WORDS: Final = {
+    Product.SCOPE: RowWords(
+        one="an inference",
+        many="inferences",
+        truth="an inference",
+        model="model",
+        name_one="set ARTHUR_MODEL_ID, or give model_id",
+    ),
+    Product.ENGINE: RowWords(
+        one="a span",
+        many="spans",
+        truth="feedback",
+        model="task",
+        name_one="set ARTHUR_TASK_ID, or give task",
+    ),
+}
 
 
 def product_of_row(body: bytes) -> Product | None:
