@@ -221,6 +221,16 @@ def test_no_spans(body: str) -> None:
     assert split(body.encode()).total == 0
 
 
+@pytest.mark.parametrize("name", ["schemaUrl", "schema_url"])
+@pytest.mark.parametrize(("url", "read"), [('"u"', "u"), (r'"u\ud83d"', "u\ufffd"), ("5", "")])
+def test_the_addresses_of_schemas(name: str, url: str, read: str) -> None:
+    span = odd('"name":"a"')
+    text = f'{{"scopeSpans":[{{"spans":[{span}],"{name}":{url}}}],"{name}":{url}}}'
+    (row,) = split(f'{{"resourceSpans":[{text}]}}'.encode()).rows
+    (group,) = ExportTraceServiceRequest.FromString(row.body).resource_spans
+    assert (group.schema_url, group.scope_spans[0].schema_url) == (read, read)
+
+
 @pytest.mark.parametrize("text", ["x", r"\n", r"\"", "[]"])
 def test_a_long_text_takes_little_memory(text: str) -> None:
     body = spelled(odd(rf'"name":"\ud83d{text * 100_000}"'))

@@ -70,9 +70,11 @@ def to_protobuf(body: bytes) -> Converted:
     for group in _messages(document, "resourceSpans", "resource_spans"):
         resource_spans = request.resource_spans.add()
         first, is_odd = total, _fill(resource_spans.resource, group.get("resource"))
+        resource_spans.schema_url = _url(group)
         for scoped in _messages(group, "scopeSpans", "scope_spans"):
             scope_spans = resource_spans.scope_spans.add()
             is_odd |= _fill(scope_spans.scope, scoped.get("scope"))
+            scope_spans.schema_url = _url(scoped)
             for span in _list(scoped, "spans"):
                 _convert_ids(span)
                 if _fill(scope_spans.spans.add(), span):
@@ -147,6 +149,12 @@ def _messages(holder: dict[str, Any], *names: str) -> list[dict[str, Any]]:
     if not all(isinstance(each, dict) for each in found):
         raise NotSpansError(f"the body is JSON, but not OTLP: {names[0]} must have objects")
     return found
+
+
+def _url(group: dict[str, Any]) -> str:
+    """Return the address of a schema; anything but a text is none."""
+    found = group.get("schemaUrl", group.get("schema_url"))
+    return clean_text(found) if isinstance(found, str) else ""
 
 
 def _convert_ids(span: Any) -> None:

@@ -63,6 +63,11 @@ def mended_span(content: bytes, *, looks_odd: bool) -> bytes:
     return _mended(content, Span(), row_body(b"", b"", content), looks_odd=looks_odd)
 
 
+def mended_url(content: bytes) -> bytes:
+    """Return the address of a schema as UTF-8 without NUL characters."""
+    return clean_text(content.decode(errors="replace")).encode()
+
+
 def mended_resource(content: bytes) -> bytes:
     """Return the same of a resource."""
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource  # noqa: PLC0415 - as above

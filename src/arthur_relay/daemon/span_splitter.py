@@ -5,9 +5,9 @@ decoded once, to see whether the Engine can do so, which is a tenth of the work;
 looked at only if the span looks as if it had something that the Engine can't store.
 
 The numbers of fields are those of opentelemetry-proto. A request has ResourceSpans (1), these have
-a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2). The
-bytes of resources, scopes and spans go on as they were sent. The addresses of schemas, which the
-Engine does not read, and fields that are not known are left out.
+a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2); both
+may have a `schema_url` (3). The bytes of resources, scopes, spans and addresses go on as they were
+sent. Fields that are not known are left out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from arthur_relay.daemon.span_repair import (
     mended_resource,
     mended_scope,
     mended_span,
+    mended_url,
 )
-from arthur_relay.destinations.engine.rows import row_body
+from arthur_relay.destinations.engine.rows import row_body, row_body_with_urls
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 from arthur_relay.row import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 UNMAPPED: Final = "Unmapped"
 """The Engine's task for spans that name none."""
@@ -44,11 +45,12 @@ NO_NAME: Final = (
 
 _FIRST: Final = 1 << 3 | BYTES
 _SECOND: Final = 2 << 3 | BYTES
+_THIRD: Final = 3 << 3 | BYTES
 _PARENT: Final = 4 << 3 | BYTES
 _START: Final = 7 << 3 | FIXED64
 _END: Final = 8 << 3 | FIXED64
 
-_STATE, _NAME, _ATTRIBUTES = 3 << 3 | BYTES, 5 << 3 | BYTES, 9 << 3 | BYTES
+_STATE, _NAME, _ATTRIBUTES = _THIRD, 5 << 3 | BYTES, 9 << 3 | BYTES
 _EVENTS, _LINKS, _STATUS = 11 << 3 | BYTES, 13 << 3 | BYTES, 15 << 3 | BYTES
 _WITH_TEXTS: Final = frozenset({_STATE, _NAME, _ATTRIBUTES, _EVENTS, _LINKS, _STATUS})
 
@@ -127,46 +129,34 @@ class _Splitter:
         return self.found
 
     def _take_resource_spans(self, at: int, end: int) -> None:
-        resource = b""
-        groups = []
-        for tag, start, stop in fields(self.body, at, end):
-            if tag == _FIRST:  # one that comes twice is merged, which is what protobuf does
-                resource += self.body[start:stop]
-            elif tag == _SECOND:
-                groups.append((start, stop))
+        resource = _Group.read(self.body, at, end)
         try:
-            model_id, reason = _task_of(resource)
-            mended = mended_resource(resource)
+            model_id, reason = _task_of(resource.content)
+            is_mended = resource.mend(mended_resource)
         except NotProtobufError:
-            model_id, reason, mended = "", NOT_OTLP, b""
-        for start, stop in groups:
+            resource.content, model_id, reason, is_mended = b"", "", NOT_OTLP, False
+        for start, stop in resource.parts:
             before = len(self.found.rows), self.found.repaired
-            self._take_scope_spans(start, stop, mended, model_id, reason)
-            if mended != resource:
+            self._take_scope_spans(start, stop, resource, model_id, reason)
+            if is_mended:
                 self.found.repaired = before[1] + len(self.found.rows) - before[0]
 
     def _take_scope_spans(
-        self, at: int, end: int, resource: bytes, model_id: str, reason: str
+        self, at: int, end: int, resource: _Group, model_id: str, reason: str
     ) -> None:
-        scope = b""
-        spans = []
-        for tag, start, stop in fields(self.body, at, end):
-            if tag == _FIRST:
-                scope += self.body[start:stop]
-            elif tag == _SECOND:
-                spans.append((start, stop))
+        scope = _Group.read(self.body, at, end)
         try:
-            scope = mended_scope(scope)
+            scope.mend(mended_scope)
         except NotProtobufError:
-            scope = b""
+            scope.content = b""
         found = self.found
         first = found.total
-        found.total += len(spans)
+        found.total += len(scope.parts)
         if found.total > self.max_rows:
             raise TooManySpansError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
             )
-        for place, (start, stop) in enumerate(spans, first):
+        for place, (start, stop) in enumerate(scope.parts, first):
             was_odd = place in self.repaired
             try:
                 span = _Span.read(self.body[start:stop])
@@ -177,7 +167,7 @@ class _Splitter:
             if why:
                 found.refused.append(why)
                 continue
-            size = len(resource) + len(scope) + len(span.content)
+            size = resource.size + scope.size + len(span.content)
             if size > self.max_row_bytes:
                 found.refused.append(
                     f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
@@ -192,12 +182,61 @@ class _Splitter:
             row = Row(
                 f"{span.trace_id.hex()}-{span.span_id.hex()}",
                 model_id,
-                row_body(resource, scope, span.content),
+                _body(resource, scope, span.content),
             )
             found.rows.append(row)
             found.repaired += is_repaired
             if span.is_root:
                 found.roots.add(row)
+
+
+@dataclass(slots=True)
+class _Group:
+    """What spans have in common: their resource, or their scope.
+
+    Attributes:
+        content: The message; one that comes twice is merged, which is what protobuf does.
+        url: Its `schema_url`, or nothing.
+        parts: Where the messages in the group begin and end.
+    """
+
+    content: bytes = b""
+    url: bytes = b""
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, body: bytes, at: int, end: int) -> _Group:
+        found = cls()
+        for tag, start, stop in fields(body, at, end):
+            if tag == _FIRST:
+                found.content += body[start:stop]
+            elif tag == _SECOND:
+                found.parts.append((start, stop))
+            elif tag == _THIRD:
+                found.url = body[start:stop]
+        return found
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + len(self.url)
+
+    def mend(self, mended: Callable[[bytes], bytes]) -> bool:
+        """Mend what would cost the whole request at the Engine. Returns whether there was any.
+
+        Raises:
+            NotProtobufError: It is no such message.
+        """
+        before = self.content, self.url
+        self.content, self.url = mended(self.content), mended_url(self.url)
+        return before != (self.content, self.url)
+
+
+def _body(resource: _Group, scope: _Group, span: bytes) -> bytes:
+    if not (resource.url or scope.url):  # nearly always
+        return row_body(resource.content, scope.content, span)
+    return row_body_with_urls(
+        resource.content, scope.content, span, resource_url=resource.url, scope_url=scope.url
+    )
 
 
 @dataclass(slots=True)
