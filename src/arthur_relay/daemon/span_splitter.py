@@ -23,6 +23,7 @@ from arthur_relay.daemon.span_repair import (
     mended_span,
     mended_url,
 )
+from arthur_relay.destinations.engine.row_ids import row_id
 from arthur_relay.destinations.engine.rows import row_body, row_body_with_urls
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
@@ -180,7 +181,7 @@ class _Splitter:
                     f" {self.max_bytes} are allowed"
                 )
             row = Row(
-                f"{span.trace_id.hex()}-{span.span_id.hex()}",
+                row_id(span.trace_id, span.span_id),
                 model_id,
                 _body(resource, scope, span.content),
             )

@@ -30,6 +30,7 @@ from arthur_relay.daemon.span_splitter import (
     split_spans,
 )
 from arthur_relay.destinations.engine.feedback import feedback_body
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class TracesIntake:
             return answer_problem(400, reason)
         body = feedback_body(given, time.time())
         model_id = UNMAPPED if known is None else known.model_id
-        row_id = f"{trace_id}-{trace_id[16:]}" if known is None else known.row_id
+        row_id = str(RowId.of_root(trace_id)) if known is None else known.row_id
         row = Row(row_id, model_id, body, kind=RowKind.GROUND_TRUTH)
         try:
             client = client_of(request.scope)

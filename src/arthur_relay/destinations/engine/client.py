@@ -35,6 +35,7 @@ from arthur_relay.destinations.engine.interpret import (
     is_engines,
 )
 from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.destinations.engine.rows import joined, resource_in
 from arthur_relay.destinations.engine.task import Task, is_task_id, is_unresolved
 from arthur_relay.destinations.http import (
@@ -355,7 +356,7 @@ class EngineDestination:
         for row in batch.rows:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
-            trace_id = row.id.partition("-")[0]
+            trace_id = RowId.parse(row.id).trace_id
             async with self._last_words.turn(trace_id):
                 found = await self._annotate_one(batch, trace_id, read_feedback(row.body))
             if isinstance(found, Attempt):
@@ -415,7 +416,7 @@ class EngineDestination:
         query = urlencode(
             [
                 *(("task_ids", each) for each in task_ids),
-                *(("span_ids", row.id.rpartition("-")[2]) for row in rows),
+                *(("span_ids", RowId.parse(row.id).span_id) for row in rows),
             ],
             errors="replace",
         )
@@ -431,7 +432,9 @@ class EngineDestination:
             if not isinstance(spans, list):
                 raise self._not_the_engine(answer)
             known = [span for span in spans if isinstance(span, dict)]
-            found |= {f"{span.get('trace_id')}-{span.get('span_id')}" for span in known}
+            found |= {
+                str(RowId(span.get("trace_id", ""), span.get("span_id", ""))) for span in known
+            }
             if len(spans) < SPANS_PER_QUESTION or found.issuperset(row.id for row in rows):
                 break
         return found

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from arthur_relay.destinations.engine.feedback import feedback_body
 from arthur_relay.destinations.engine.hiding import Hiding
+from arthur_relay.destinations.engine.row_ids import row_id
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import Task
 from arthur_relay.encoding.omissions import CountsOmissions
@@ -39,11 +40,6 @@ _OF_INFERENCES = {
     "provider": "ls_provider",
 }
 """Attributes of an `Inference` that LangChain's metadata have by another name."""
-
-
-def row_id(trace_id: bytes, span_id: bytes) -> str:
-    """Return the id of a span's row."""
-    return f"{trace_id.hex()}-{span_id.hex()}"
 
 
 class SpanEncoder:
