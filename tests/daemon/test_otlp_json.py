@@ -10,7 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from arthur_relay.daemon.otlp_json import to_protobuf
-from arthur_relay.daemon.span_splitter import NotSpansError, split_spans
+from arthur_relay.daemon.refusals import NotRowsError
+from arthur_relay.daemon.span_splitter import split_spans
 
 if TYPE_CHECKING:
     from arthur_relay.daemon.span_splitter import SplitSpans
@@ -46,7 +47,7 @@ def test_half_a_character_costs_nothing_else(spelled: str, said: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", named(r"\ud83")[:-9], named(r"\ud83d\x"), b"[" * 9999])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(NotSpansError, match="not JSON"):
+    with pytest.raises(NotRowsError, match="not JSON"):
         to_protobuf(body)
 
 
@@ -212,7 +213,7 @@ def test_what_can_be_read_of_a_resource_stays() -> None:
     ],
 )
 def test_what_has_no_spans_to_be_read_is_refused(body: str) -> None:
-    with pytest.raises(NotSpansError, match="OTLP|resourceSpans"):
+    with pytest.raises(NotRowsError, match="OTLP|resourceSpans"):
         to_protobuf(body.encode())
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arthur_relay.daemon import json_rows, splitter
-from arthur_relay.daemon.splitter import NotRowsError, Split, TooManyRowsError, split
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
+from arthur_relay.daemon.splitter import Split, split
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.daemon.span_splitter import (
     NO_NAME,
     NO_SPAN_ID,
@@ -18,9 +19,7 @@ from arthur_relay.daemon.span_splitter import (
     NO_TRACE_ID,
     NOT_OTLP,
     UNMAPPED,
-    NotSpansError,
     SplitSpans,
-    TooManySpansError,
     split_spans,
 )
 from arthur_relay.destinations.engine.rows import joined, length, row_body
@@ -101,7 +100,7 @@ def test_every_span_goes_on_as_it_was_sent(sent: list[ResourceSpans]) -> None:
 def test_no_body_does_harm(body: bytes) -> None:
     try:
         found = read(body)
-    except NotSpansError:
+    except NotRowsError:
         return
     assert len(found.rows) + len(found.refused) == found.total
 
@@ -112,7 +111,7 @@ def test_a_cut_body_is_refused_or_shorter(sent: list[ResourceSpans], data: st.Da
     cut = body[: data.draw(st.integers(0, len(body)))]
     try:
         found = read(cut)
-    except NotSpansError:
+    except NotRowsError:
         return
     assert found.total <= read(body).total
 
@@ -180,12 +179,12 @@ def test_missing_times_are_added(start: int, end: int, times: tuple[int, int]) -
 def test_bounds() -> None:
     body = request(*[span(number) for number in range(1, 5)]).SerializeToString()
     assert len(read(body, max_rows=4).rows) == 4
-    with pytest.raises(TooManySpansError, match="more than the 3 spans"):
+    with pytest.raises(TooManyRowsError, match="more than the 3 spans"):
         read(body, max_rows=3)
     # A large resource with many small spans would take much more than the body has.
     many = [span(number) for number in range(1, 51)]
     large = request(*many, service__version="x" * 50_000).SerializeToString()
-    with pytest.raises(TooManySpansError, match="too many bytes"):
+    with pytest.raises(TooManyRowsError, match="too many bytes"):
         read(large)
 
 
@@ -197,7 +196,7 @@ def test_unknown_fields_are_left_out_and_a_field_may_come_twice() -> None:
     (row,) = read(b"\x0a" + bytes((len(group),)) + group + b"\x28\x01\x35abcd").rows
     assert row.id == row_id(2, TRACE)
     assert parsed(row.body).resource_spans[0].schema_url == "url"
-    with pytest.raises(NotSpansError):
+    with pytest.raises(NotRowsError):
         read(b"\x0b\x0c")  # a group, which protobuf has given up
 
 

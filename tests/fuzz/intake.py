@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from arthur_relay.daemon.splitter import NotRowsError, TooManyRowsError, split
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
+from arthur_relay.daemon.splitter import split
 from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.encoding.omissions import NoOmissions

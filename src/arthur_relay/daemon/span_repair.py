@@ -12,9 +12,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from arthur_relay.daemon.protobuf_fields import BYTES, NotProtobufError, fields
 from arthur_relay.destinations.engine.rows import length, row_body
 from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.protobuf_fields import BYTES, NotProtobufError, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

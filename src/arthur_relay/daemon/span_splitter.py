@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from arthur_relay.daemon.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.daemon.span_repair import (
     has_odd_escape,
     mended_resource,
@@ -27,6 +27,7 @@ from arthur_relay.destinations.engine.row_ids import row_id
 from arthur_relay.destinations.engine.rows import row_body, row_body_with_urls
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
+from arthur_relay.encoding.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
 from arthur_relay.row import Row
 
 if TYPE_CHECKING:
@@ -54,14 +55,6 @@ _END: Final = 8 << 3 | FIXED64
 _STATE, _NAME, _ATTRIBUTES = _THIRD, 5 << 3 | BYTES, 9 << 3 | BYTES
 _EVENTS, _LINKS, _STATUS = 11 << 3 | BYTES, 13 << 3 | BYTES, 15 << 3 | BYTES
 _WITH_TEXTS: Final = frozenset({_STATE, _NAME, _ATTRIBUTES, _EVENTS, _LINKS, _STATUS})
-
-
-class NotSpansError(ValueError):
-    """The body is no request of OTLP; the text says why, and quotes nothing."""
-
-
-class TooManySpansError(ValueError):
-    """There are more spans, or they take more bytes, than a request may have."""
 
 
 @dataclass(slots=True)
@@ -103,13 +96,13 @@ def split_spans(
         repaired: The places, among all spans, of those that had something that could not be read.
 
     Raises:
-        NotSpansError: The body is no such request, as a whole.
-        TooManySpansError: There are too many.
+        NotRowsError: The body is no such request, as a whole.
+        TooManyRowsError: There are too many.
     """
     try:
         return _Splitter(body, now_ns, max_rows, max_row_bytes, max_bytes, repaired).split()
     except NotProtobufError as error:
-        raise NotSpansError(f"the body is not OTLP in protobuf: {error}") from None
+        raise NotRowsError(f"the body is not OTLP in protobuf: {error}") from None
 
 
 @dataclass(slots=True)
@@ -154,7 +147,7 @@ class _Splitter:
         first = found.total
         found.total += len(scope.parts)
         if found.total > self.max_rows:
-            raise TooManySpansError(
+            raise TooManyRowsError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
             )
         for place, (start, stop) in enumerate(scope.parts, first):
@@ -176,7 +169,7 @@ class _Splitter:
                 continue
             self.size += size
             if self.size > self.max_bytes:
-                raise TooManySpansError(
+                raise TooManyRowsError(
                     "the spans take too many bytes, each with its resource and scope:"
                     f" {self.max_bytes} are allowed"
                 )

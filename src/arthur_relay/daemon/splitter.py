@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from arthur_relay.daemon.json_rows import read_row
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ NO_OBJECT = "the row must be an object"
 
 DATA = {RowKind.INFERENCE: "inference_data", RowKind.GROUND_TRUTH: "ground_truth_data"}
 """The object with the values of a row of each kind. Arthur requires it, and only it can be cut."""
-
-
-class NotRowsError(ValueError):
-    """The body is not a JSON list; the text says why, and quotes nothing."""
-
-
-class TooManyRowsError(ValueError):
-    """There are more rows than a request may have."""
 
 
 @dataclass(slots=True)
