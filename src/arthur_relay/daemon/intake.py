@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
-    from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.request_bodies import BodyReader
     from arthur_relay.daemon.roles import HandsOver
 
 _KINDS = {"POST": RowKind.INFERENCE, "PATCH": RowKind.GROUND_TRUTH}
@@ -55,11 +55,11 @@ class Intake:
         """Answer `POST` or `PATCH /models/{id}/inferences`."""
         return await self.requests.answer(request, partial(self._take, request, model_id))
 
-    async def _take(self, request: Request, model_id: str, room: BodyRoom) -> Response:
+    async def _take(self, request: Request, model_id: str, reader: BodyReader) -> Response:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise RefusedError(415, "the body must not be compressed")
         found = split(
-            await room.read(request),  # the rows have their own bytes
+            await reader.read(request),  # the rows have their own bytes
             model_id=model_id,
             kind=_KINDS[request.method],
             max_rows=self.requests.current.settings.max_rows,

@@ -38,13 +38,13 @@ class RequestBodies:
     counts: IntakeCounts
 
     @contextmanager
-    def room(self) -> Iterator[BodyRoom]:
-        """Yield the room for one request's body; it is free again after the block."""
-        room = BodyRoom(self)
+    def reader(self) -> Iterator[BodyReader]:
+        """Yield what reads one request's body; after the block its memory is free again."""
+        reader = BodyReader(self)
         try:
-            yield room
+            yield reader
         finally:
-            self.counts.body_bytes -= room.size
+            self.counts.body_bytes -= reader.size
 
     def too_large(self) -> RefusedError:
         """Return what to raise for a body that is larger than allowed."""
@@ -53,8 +53,13 @@ class RequestBodies:
 
 
 @dataclass(slots=True)
-class BodyRoom:
-    """The memory that one request's body takes."""
+class BodyReader:
+    """Reads one request's body, within the memory that all bodies have.
+
+    Attributes:
+        bodies: The bounds.
+        size: The bytes that are counted for this one.
+    """
 
     bodies: RequestBodies
     size: int = 0
@@ -107,7 +112,7 @@ class BodyRoom:
         """Reserve so many bytes in all, no fewer than before.
 
         Raises:
-            RefusedError: There is no room for so many.
+            RefusedError: So many are not allowed.
         """
         self._expect(size)
         self.bodies.counts.body_bytes += size - self.size

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.admitted import AnswersErrors
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
-    from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.request_bodies import BodyReader
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.row import Row
 
@@ -65,16 +65,16 @@ class RowRequests:
     accepted: Collection[int]
 
     async def answer(
-        self, request: Request, take: Callable[[BodyRoom], Awaitable[Response]]
+        self, request: Request, take: Callable[[BodyReader], Awaitable[Response]]
     ) -> Response:
-        """Answer a request by a function that is given the room for its body, and count it.
+        """Answer a request by a function that is given the reader of its body, and count it.
 
         The function may raise `RefusedError`.
         """
         began_at = time.perf_counter()
-        with RequestBodies(self.current, self.counts).room() as room:
+        with RequestBodies(self.current, self.counts).reader() as reader:
             try:
-                response = await take(room)
+                response = await take(reader)
             except RefusedError as error:
                 response = self.answer_refusal(
                     error.status, str(error), retry_after_seconds=error.retry_after_seconds

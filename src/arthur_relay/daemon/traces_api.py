@@ -93,9 +93,9 @@ class TracesApi:
         return answer_json({"id": task_id})
 
     async def _search(self, request: Request, principal: Principal) -> Response:
-        with RequestBodies(self._current, self._intake.requests.counts).room() as room:
+        with RequestBodies(self._current, self._intake.requests.counts).reader() as reader:
             try:
-                name = _name(await room.read(request))
+                name = _name(await reader.read(request))
             except RefusedError as error:
                 wait = error.retry_after_seconds
                 return answer_problem(error.status, str(error), retry_after_seconds=wait)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from arthur_relay.daemon.auth import Principal
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
-    from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.request_bodies import BodyReader
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.daemon.span_splitter import SplitSpans
     from arthur_relay.daemon.tasks import Tasks
@@ -89,9 +89,9 @@ class TracesIntake:
         """Answer `POST /api/v1/traces/{trace_id}/annotations`."""
         return await self.requests.answer(request, partial(self._take_feedback, request, principal))
 
-    async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
+    async def _take(self, request: Request, principal: Principal, reader: BodyReader) -> Response:
         limits = self.requests.current.settings
-        body, repaired = await self._protobuf(request, room)
+        body, repaired = await self._protobuf(request, reader)
         found = split_spans(
             body,
             now_ns=time.time_ns(),
@@ -114,7 +114,7 @@ class TracesIntake:
         await self._store(request, found)
         return answer_spans(found)
 
-    async def _protobuf(self, request: Request, room: BodyRoom) -> Converted:
+    async def _protobuf(self, request: Request, reader: BodyReader) -> Converted:
         """Read spans as protobuf, in whatever form they were sent.
 
         Raises:
@@ -123,7 +123,7 @@ class TracesIntake:
         media_type = _media_type(request)
         if media_type not in (*PROTOBUF, JSON):
             raise RefusedError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
-        body = await _decoded(request, room)
+        body = await _decoded(request, reader)
         if media_type != JSON:
             if not body:
                 raise RefusedError(400, "the body is empty")
@@ -155,7 +155,7 @@ class TracesIntake:
             logger.warning("spans are refused: %s", reason)
 
     async def _take_feedback(
-        self, request: Request, principal: Principal, room: BodyRoom
+        self, request: Request, principal: Principal, reader: BodyReader
     ) -> Response:
         trace_id = request.path_params["trace_id"]
         known = self.known.trace(trace_id)
@@ -167,7 +167,7 @@ class TracesIntake:
             raise RefusedError(404, f"Trace {trace_id} not found")
         if _media_type(request) != JSON:
             raise RefusedError(415, "the Content-Type must be application/json")
-        given = _read_feedback(await _decoded(request, room), self.requests.row_limit)
+        given = _read_feedback(await _decoded(request, reader), self.requests.row_limit)
         body = feedback_body(given, time.time())
         model_id = UNMAPPED if known is None else known.model_id
         row_id = str(RowId.of_root(trace_id)) if known is None else known.row_id
@@ -176,7 +176,7 @@ class TracesIntake:
         return answer_json({"annotation_type": "human", "trace_id": trace_id, **given})
 
 
-async def _decoded(request: Request, room: BodyRoom) -> bytes:
+async def _decoded(request: Request, reader: BodyReader) -> bytes:
     """Read a body and undo its compression.
 
     Raises:
@@ -185,8 +185,8 @@ async def _decoded(request: Request, room: BodyRoom) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise RefusedError(415, "the body may be compressed by gzip, and by nothing else")
-    body = await room.read(request)
-    return body if encoding == "identity" else room.inflate(body)
+    body = await reader.read(request)
+    return body if encoding == "identity" else reader.inflate(body)
 
 
 def _media_type(request: Request) -> str:
