@@ -20,7 +20,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
-from arthur_relay.destinations.engine.feedback import Feedback, LastWords, read_feedback
+from arthur_relay.destinations.engine.feedback import Feedback, NewestFeedback, read_feedback
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -128,7 +128,7 @@ class EngineDestination:
         self._service_version = service_version
         self._row_format = EngineRowFormat(service_version=service_version)
         self._tasks: dict[str, Task] = {}
-        self._last_words = LastWords()
+        self._newest_feedback = NewestFeedback()
         self._http = HttpClient(credentials.url, verify_ssl=credentials.verify_ssl, options=options)
 
     @classmethod
@@ -285,7 +285,7 @@ class EngineDestination:
         except ModelError as error:
             return refused(batch, error.reason, None)
         except RelayError as error:
-            return _in_vain(batch, error)
+            return _unanswered(batch, error)
         resource_of = None if task is None else task.resolve
         return await self._post(batch, b"".join(joined((r.body for r in batch.rows), resource_of)))
 
@@ -312,7 +312,7 @@ class EngineDestination:
         try:
             found = await self._stored(batch)
         except RelayError as error:
-            return _in_vain(batch, error)
+            return _unanswered(batch, error)
         if found is None:
             return None
         return Attempt(tuple(DELIVERED if row in found else RETRY for row in batch.rows))
@@ -322,7 +322,7 @@ class EngineDestination:
         try:
             found = await self._stored(batch)
         except RelayError as error:  # the next attempt asks before it sends anything
-            return replace(_in_vain(batch, error), may_have_arrived=True)
+            return replace(_unanswered(batch, error), may_have_arrived=True)
         return interpret_partial(batch, found, counts)
 
     async def _find_fault(self, batch: Batch, answer: Answer) -> Attempt:
@@ -357,7 +357,7 @@ class EngineDestination:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
             trace_id = RowId.parse(row.id).trace_id
-            async with self._last_words.turn(trace_id):
+            async with self._newest_feedback.turn(trace_id):
                 found = await self._annotate_one(batch, trace_id, read_feedback(row.body))
             if isinstance(found, Attempt):
                 rest = found.outcomes[len(outcomes) :]
@@ -371,7 +371,7 @@ class EngineDestination:
         self, batch: Batch, trace_id: str, given: Feedback
     ) -> Outcome | Attempt:
         """Send one row's feedback. Returns its outcome, or how the whole request failed."""
-        if self._last_words.is_outdated(trace_id, given.known_at):
+        if self._newest_feedback.is_outdated(trace_id, given.known_at):
             return DELIVERED
         path = f"{TRACES}/{quote(trace_id, safe='', errors='replace')}/annotations"
         try:
@@ -383,7 +383,7 @@ class EngineDestination:
         if is_own and (is_good or answer.status in (400, 404, 409, 422)):
             outcome = interpret_feedback(answer)
             if outcome is DELIVERED:
-                self._last_words.sent(trace_id, given.known_at)
+                self._newest_feedback.sent(trace_id, given.known_at)
             return outcome
         if is_good:
             said = described_success(answer, self._secrets)
@@ -580,8 +580,8 @@ def _not_sent(batch: Batch, error: TransportError) -> Attempt:
     return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=unheard)
 
 
-def _in_vain(batch: Batch, error: RelayError) -> Attempt:
-    """Return what a batch comes to when the Engine did not answer a question about it."""
+def _unanswered(batch: Batch, error: RelayError) -> Attempt:
+    """Return the result of a batch that was not sent, because a question about it failed."""
     match error:
         case CredentialsError():
             again = Outcome(Verdict.RETRY, "http 401", 401)
