@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,7 +15,6 @@ from pydantic import BaseModel
 
 from arthur_relay import ArthurCallbackHandler, Relay, RelaySettings
 from arthur_relay.destinations.scope.schema import Attribute
-from arthur_relay.encoding import foreign_objects
 from arthur_relay.encoding.foreign_objects import (
     MOST_SILENT,
     TRUSTED_AFTER,
@@ -118,15 +119,44 @@ def test_a_class_that_is_quick_is_trusted_after_a_while() -> None:
     assert value.threads[TRUSTED_AFTER:] == [here] * 2
 
 
-def test_a_class_that_is_slow_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign, value = ForeignObjects(30), Said()
-    for _ in range(TRUSTED_AFTER + 2):
+class Slow:
+    """Takes its time to say what it is, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seconds = 0.5
+        self.threads: list[int] = []
+
+    def __str__(self) -> str:
+        self.now += self.seconds
+        self.threads.append(threading.get_ident())
+        return "said"
+
+
+def test_a_class_that_answers_slowly_takes_a_twentieth_of_the_time() -> None:
+    value = Slow()
+    foreign = ForeignObjects(30, clock=lambda: value.now)
+    for _ in range(10_000):
+        with suppress(SilentObjectError):
+            foreign.ask(str, value)
+        value.now += 0.01
+    assert len(value.threads) >= 3
+    assert len(value.threads) * value.seconds < 1 + value.now / 20 + value.seconds
+    assert foreign.ask(str, Said()) == "said", "others are asked all the same"
+
+
+def test_a_class_that_becomes_slow_is_not_trusted_any_more() -> None:
+    value = Slow()
+    value.seconds = 0.0
+    foreign = ForeignObjects(30, clock=lambda: value.now)
+    for _ in range(TRUSTED_AFTER):
         foreign.ask(str, value)
-    monkeypatch.setattr(foreign_objects, "QUICK_SECONDS", -1.0)
+    value.seconds = 0.1
     foreign.ask(str, value)  # the last time here
-    for _ in range(TRUSTED_AFTER + 2):
+    for _ in range(5):
         foreign.ask(str, value)
-    assert threading.get_ident() not in value.threads[TRUSTED_AFTER + 3 :]
+    here = threading.get_ident()
+    assert [each == here for each in value.threads[TRUSTED_AFTER:]] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +299,7 @@ class BlocksInModel(BaseModel):
 def test_inferences_are_delivered_whatever_is_in_them(
     make: Callable[[], Any], kind: str, wrap: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ForeignObjects.__init__, "__defaults__", (LIMIT,))
+    monkeypatch.setattr(ForeignObjects.__init__, "__defaults__", (LIMIT, perf_counter))
     arthur = MemoryDestination([*LLM_ATTRIBUTES, Attribute("extra", kind, "NON_INPUT_DATA")])
     with Relay(arthur, model_id="m", settings=RelaySettings()) as relay:
         relay.capture(inference(attributes={"extra": wrap(make())}))

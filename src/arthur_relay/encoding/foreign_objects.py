@@ -3,8 +3,9 @@
 All deliveries of a relay go through one thread, and an object may take as long as it likes to say
 what it is: it may wait for a lock, or ask a database. So it is asked in another thread, and the
 worker waits for the answer for `LIMIT_SECONDS` at most. A class without an answer in time is never
-asked again, and after `MOST_SILENT` such classes no class is asked that is not trusted by then. So
-objects hold up deliveries for 8 seconds in all, and keep 8 threads at most.
+asked again, and after `MOST_SILENT` such classes no class is asked that is not trusted by then: so
+no more threads than that can be left. A class that answers slowly, but in time, is asked as often
+as a twentieth of the time allows.
 
 A class is trusted after `TRUSTED_AFTER` quick answers, and asked in the worker's own thread from
 then on, because a thread for each answer would cost more than most answers. Only such a class can
@@ -42,6 +43,9 @@ QUICK_SECONDS: Final = 0.01
 TRUSTED_AFTER: Final = 20
 MOST_SILENT: Final = 8
 
+SHARE: Final = 0.05
+"""The part of the time that a class's slow answers may take, beside the first second."""
+
 KNOWN: Final[frozenset[type]] = frozenset(
     {
         *(str, int, float, bool, complex, type(None), bytes, bytearray, memoryview),
@@ -73,34 +77,39 @@ class ForeignObjects:
 
     Args:
         limit_seconds: How long an answer may take.
+        clock: The time in seconds, on any scale.
     """
 
-    def __init__(self, limit_seconds: float = LIMIT_SECONDS) -> None:
+    def __init__(
+        self, limit_seconds: float = LIMIT_SECONDS, clock: Callable[[], float] = perf_counter
+    ) -> None:
         self._limit_seconds = limit_seconds
-        self._quick: WeakKeyDictionary[type, int] = WeakKeyDictionary()
-        """How many quick answers there were, by class, without a slow one among them."""
-        self._silent: WeakKeyDictionary[type, None] = WeakKeyDictionary()
-        self._silences = 0
+        self._clock = clock
+        self._classes: WeakKeyDictionary[type, _Class] = WeakKeyDictionary()
+        self._silent = 0
 
     def ask(self, function: Callable[[Any], T], value: Any) -> T:
         """Return what a function returns for an object, whose code it runs.
 
         Raises:
-            SilentObjectError: It is not known in time.
+            SilentObjectError: It is not known in time, or not asked.
             Exception: The function has raised it. What ends a thread or a process is no such
                 exception, and becomes one.
         """
         kind = type(value)
         if kind in KNOWN:
             return function(value)
-        question = _Question(function, value)
-        if self._quick.get(kind, 0) >= TRUSTED_AFTER:
+        known = self._classes.get(kind)
+        if known is None:
+            known = self._classes[kind] = _Class(self._clock())
+        question = _Question(function, value, self._clock)
+        if known.quick_answers >= TRUSTED_AFTER:
             question.run()
-        elif kind in self._silent or self._silences >= MOST_SILENT:
+        elif self._silent >= MOST_SILENT or not known.may_be_asked(self._clock()):
             raise SilentObjectError
         elif not question.run_elsewhere(self._limit_seconds):
-            self._silences += 1
-            self._silent[kind] = None
+            self._silent += 1
+            known.is_silent = True
             logger.warning(
                 "arthur-relay: an object of the class %s has not said within %g s what it is: such"
                 " objects are shown by the name of their class from now on",
@@ -108,15 +117,47 @@ class ForeignObjects:
                 self._limit_seconds,
             )
             raise SilentObjectError
-        is_quick = question.seconds <= QUICK_SECONDS
-        self._quick[kind] = self._quick.get(kind, 0) + 1 if is_quick else 0
+        known.answered(question.seconds)
         return question.answer()
+
+
+class _Class:
+    """What is known of a class.
+
+    Attributes:
+        quick_answers: How many there were since the last slow one.
+        is_silent: Whether an answer did not come in time.
+    """
+
+    __slots__ = ("_began_at", "_slow_seconds", "is_silent", "quick_answers")
+
+    def __init__(self, now: float) -> None:
+        self.quick_answers = 0
+        self.is_silent = False
+        self._began_at = now
+        self._slow_seconds = 0.0
+
+    def may_be_asked(self, now: float) -> bool:
+        """Return whether it answers, and has not used up the time for slow answers."""
+        allowed = LIMIT_SECONDS + SHARE * (now - self._began_at)
+        return not self.is_silent and self._slow_seconds < allowed
+
+    def answered(self, seconds: float) -> None:
+        """Take note of how long an answer took."""
+        if seconds <= QUICK_SECONDS:
+            self.quick_answers += 1
+        else:
+            self.quick_answers = 0
+            self._slow_seconds += seconds
 
 
 class _Question(Generic[T]):
     """A call of a function, in this thread or in another one."""
 
-    def __init__(self, function: Callable[[Any], T], value: Any) -> None:
+    def __init__(
+        self, function: Callable[[Any], T], value: Any, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._function = function
         self._value = value
         self._found: list[T] = []
@@ -125,14 +166,14 @@ class _Question(Generic[T]):
 
     def run(self) -> None:
         """Make the call."""
-        began_at = perf_counter()
+        began_at = self._clock()
         try:
             self._found.append(self._function(self._value))
         except Exception as error:  # noqa: BLE001 - it is raised by `answer`
             self._error = error
         except BaseException as error:  # noqa: BLE001 - it must not end the worker
             self._error = RuntimeError(type(error).__name__)
-        self.seconds = perf_counter() - began_at
+        self.seconds = self._clock() - began_at
 
     def run_elsewhere(self, limit_seconds: float) -> bool:
         """Make the call in another thread; returns whether it has ended in time."""
