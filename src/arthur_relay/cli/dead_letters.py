@@ -117,7 +117,7 @@ def run_show(inference_id: str) -> None:
         }
         print(printable(in_json(document), keep="\n"))
     if not found:
-        fail(f"There is no dead letter of inference {printable(inference_id)}.")
+        fail(f"There is no dead letter of {printable(inference_id)}.")
 
 
 def _ids(letter: DeadLetter) -> set[str]:
