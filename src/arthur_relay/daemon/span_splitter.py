@@ -143,45 +143,45 @@ class _Splitter:
             scope.mend(mended_scope)
         except NotProtobufError:
             scope.content = b""
-        found = self.found
-        first = found.total
-        found.total += len(scope.parts)
-        if found.total > self.max_rows:
+        first = self.found.total
+        self.found.total += len(scope.parts)
+        if self.found.total > self.max_rows:
             raise TooManyRowsError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
             )
         for place, (start, stop) in enumerate(scope.parts, first):
-            was_odd = place in self.repaired
-            try:
-                span = _Span.read(self.body[start:stop])
-                why = reason or span.refusal()
-                is_repaired = not why and span.repair(self.now_ns, was_odd=was_odd)
-            except NotProtobufError:
-                why = reason or NOT_OTLP
+            content, was_odd = self.body[start:stop], place in self.repaired
+            why = reason or self._take_span(content, resource, scope, model_id, was_odd=was_odd)
             if why:
-                found.refused.append(why)
-                continue
-            size = resource.size + scope.size + len(span.content)
-            if size > self.max_row_bytes:
-                found.refused.append(
-                    f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
-                )
-                continue
-            self.size += size
-            if self.size > self.max_bytes:
-                raise TooManyRowsError(
-                    "the spans take too many bytes, each with its resource and scope:"
-                    f" {self.max_bytes} are allowed"
-                )
-            row = Row(
-                row_id(span.trace_id, span.span_id),
-                model_id,
-                _body(resource, scope, span.content),
+                self.found.refused.append(why)
+
+    def _take_span(
+        self, content: bytes, resource: _Group, scope: _Group, model_id: str, *, was_odd: bool
+    ) -> str:
+        """Make a row of a span; returns why it is refused, or ""."""
+        try:
+            span = _Span.read(content)
+            if why := span.refusal():
+                return why
+            is_repaired = span.repair(self.now_ns, was_odd=was_odd)
+        except NotProtobufError:
+            return NOT_OTLP
+        size = resource.size + scope.size + len(span.content)
+        if size > self.max_row_bytes:
+            return f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
+        self.size += size
+        if self.size > self.max_bytes:
+            raise TooManyRowsError(
+                "the spans take too many bytes, each with its resource and scope:"
+                f" {self.max_bytes} are allowed"
             )
-            found.rows.append(row)
-            found.repaired += is_repaired
-            if span.is_root:
-                found.roots.add(row)
+        body = _body(resource, scope, span.content)
+        row = Row(row_id(span.trace_id, span.span_id), model_id, body)
+        self.found.rows.append(row)
+        self.found.repaired += is_repaired
+        if span.is_root:
+            self.found.roots.add(row)
+        return ""
 
 
 @dataclass(slots=True)
