@@ -200,7 +200,7 @@ def test_what_a_later_step_could_not_read_costs_its_row_only(fields: bytes, reas
     [
         (b"[", b"", b"]"),
         (b'{"a":', b"1", b"}"),
-        (b' [ {"]}": ', b"{}, [], [[]]", b"}\n]"),
+        (b' [ {"]}": ', b"[{}, [], [[]]]", b"}\n]"),
         (b'["a\\\\\\"]",', b'"\\"[[\\\\"', b',"]"]'),
         (b'{"\xc3\xa4\xf0\x9f\x98\x80]":[', b'"\xff", "\\ud800", NaN', b"]}"),
     ],
