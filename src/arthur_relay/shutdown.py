@@ -44,6 +44,8 @@ def lifespan(
     async def manage(_app: Any) -> AsyncIterator[None]:
         import anyio  # noqa: PLC0415 - a bare script has no use for it
 
+        from arthur_relay.relay import Relay, host_of  # noqa: PLC0415 - as above
+
         try:
             yield
         finally:
@@ -51,8 +53,12 @@ def lifespan(
                 result = await handler_or_relay.aclose()
             if result.pending and result.timed_out:
                 # uvicorn lets a signal kill the process next: this is the last chance to log it.
+                it = handler_or_relay
+                relay = it if isinstance(it, Relay) else it.relay
                 logger.warning(
-                    "arthur-relay: %d inferences were not delivered in time", result.pending
+                    "arthur-relay: %d %s were not delivered in time",
+                    result.pending,
+                    host_of(relay).product.words.many,
                 )
 
     return manage

@@ -20,6 +20,7 @@ except ImportError:  # users may use the rest of this module with another test r
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
 from arthur_relay.destinations.engine.feedback import read_feedback
 from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.destinations.engine.task import Task
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, Attribute, ModelSchema
 from arthur_relay.relay import Relay
@@ -132,7 +133,7 @@ class MemoryEngine(_InMemory):
         if batch.kind is RowKind.GROUND_TRUTH:
             with self._lock:
                 for row in batch.rows:
-                    trace_id = row.id.partition("-")[0]
+                    trace_id = RowId.parse(row.id).trace_id
                     given = orjson.loads(read_feedback(row.body).body)
                     self._annotations[trace_id] = {"trace_id": trace_id, **given}
         else:

@@ -107,7 +107,7 @@ def test_no_text_keeps_a_letter_from_being_written() -> None:
     assert reason_of(subject_of(given, "S", Product.SCOPE)).startswith("\\udfff")
 
 
-@pytest.mark.parametrize("body", [b"", b"?", b"\x80", b"\x81\xa4body\x01"])
+@pytest.mark.parametrize("body", [b"", b"?", b"\x80", b"\x81\xa4body\x01", b"\x81\xa1x" * 9999])
 def test_a_damaged_letter_is_read_as_one(body: bytes) -> None:
     name, found = decode(body)
     assert (name, found.reason) == ("", DAMAGED)

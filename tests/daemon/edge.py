@@ -20,6 +20,7 @@ from arthur_relay.daemon.clients import ClientAdmission, server_options
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.intake import Intake
+from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.measurements import IntakeCounts
 from arthur_relay.daemon.settings import DaemonSettings
 from arthur_relay.daemon.tasks import Tasks
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from arthur_relay.daemon.auth import Principal
-    from arthur_relay.daemon.intake import Handover
+    from arthur_relay.daemon.handover import Handover
     from arthur_relay.daemon.models import Models
     from arthur_relay.http_server.connection import Connection
     from arthur_relay.row import Row
@@ -133,7 +134,7 @@ class Edge:
             await self.may_view.wait()
             return PlainTextResponse("{}")
 
-        intake = Intake(
+        intake = Intake.of(
             worker=cast("Handover", self.taken),
             current=current,
             counts=self.counts,
@@ -142,7 +143,8 @@ class Edge:
         api: Api | TracesApi = Api(current, intake, cast("Models", AnyModel()))
         if for_engine:
             worker, tasks = cast("Handover", self.taken), Tasks(AnyModel())
-            api = TracesApi(current, TracesIntake(worker, current, self.counts, tasks))
+            traces = TracesIntake.of(worker, current, self.counts, tasks, KnownSpans())
+            api = TracesApi(current, traces)
         browsers = Browsers(endpoint, current)
         views = [Route("/status", view), Route("/metrics", _large)]
         routes = [Route("/healthz", _probe), *views, *api.routes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from arthur_relay.daemon.otlp_json import to_protobuf
-from arthur_relay.daemon.span_splitter import NotSpansError, split_spans
+from arthur_relay.daemon.refusals import NotRowsError
+from arthur_relay.daemon.span_splitter import split_spans
 
 if TYPE_CHECKING:
     from arthur_relay.daemon.span_splitter import SplitSpans
@@ -45,7 +47,7 @@ def test_half_a_character_costs_nothing_else(spelled: str, said: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", named(r"\ud83")[:-9], named(r"\ud83d\x"), b"[" * 9999])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(NotSpansError, match="not JSON"):
+    with pytest.raises(NotRowsError, match="not JSON"):
         to_protobuf(body)
 
 
@@ -211,10 +213,33 @@ def test_what_can_be_read_of_a_resource_stays() -> None:
     ],
 )
 def test_what_has_no_spans_to_be_read_is_refused(body: str) -> None:
-    with pytest.raises(NotSpansError, match="OTLP|resourceSpans"):
+    with pytest.raises(NotRowsError, match="OTLP|resourceSpans"):
         to_protobuf(body.encode())
 
 
 @pytest.mark.parametrize("body", ["{}", '{"resourceSpans":null}', '{"resourceSpans":[{}]}'])
 def test_no_spans(body: str) -> None:
     assert split(body.encode()).total == 0
+
+
+@pytest.mark.parametrize("name", ["schemaUrl", "schema_url"])
+@pytest.mark.parametrize(("url", "read"), [('"u"', "u"), (r'"u\ud83d"', "u\ufffd"), ("5", "")])
+def test_the_addresses_of_schemas(name: str, url: str, read: str) -> None:
+    span = odd('"name":"a"')
+    text = f'{{"scopeSpans":[{{"spans":[{span}],"{name}":{url}}}],"{name}":{url}}}'
+    (row,) = split(f'{{"resourceSpans":[{text}]}}'.encode()).rows
+    (group,) = ExportTraceServiceRequest.FromString(row.body).resource_spans
+    assert (group.schema_url, group.scope_spans[0].schema_url) == (read, read)
+
+
+@pytest.mark.parametrize("text", ["x", r"\n", r"\"", "[]"])
+def test_a_long_text_takes_little_memory(text: str) -> None:
+    body = spelled(odd(rf'"name":"\ud83d{text * 100_000}"'))
+    to_protobuf(body)  # imports what it needs
+    tracemalloc.start()
+    try:
+        to_protobuf(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(body)

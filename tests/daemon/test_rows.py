@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arthur_relay.daemon import json_rows
-from arthur_relay.daemon.splitter import NotRowsError, Split, TooManyRowsError, split
+from arthur_relay.daemon import json_rows, splitter
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
+from arthur_relay.daemon.splitter import Split, split
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:
@@ -133,8 +134,11 @@ def reasons(body: bytes) -> list[str | None]:
         b'[{"partner_inference_id":"a","x":"\\ud800"}] x',
         b'[{"partner_inference_id":"a","x":"\\ud800"} {}]',
         b'{"x":"\\ud800"}',
-        b'[{"partner_inference_id":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]",
-        b'["\\ud800",' + b"[" * 100_000 + b"]" * 100_000 + b"]",
+        b"[" * 100_000,
+        b"[" + b"[" * 100_000 + b"]" * 100_000,
+        b"[" + b"[" * 100_000 + b"]" * 100_000 + b"] x",
+        b"[" + b"[" * 100_000 + b"]" * 100_000 + b" {}]",
+        b'["\\ud800",' + b'{"[":' * 100_000 + b"}" * 100_000 + b",]",
     ],
 )
 def test_what_is_no_list_of_rows(body: bytes) -> None:
@@ -187,6 +191,33 @@ def test_what_a_later_step_could_not_read_costs_its_row_only(fields: bytes, reas
     body = b"[%b, %b,\n%b]" % (good, row(fields), good)
     assert reasons(body) == [None, reason, None]
     assert [found.body for found in read(body).rows] == [good, good]
+
+
+@pytest.mark.parametrize("kind", RowKind)
+@pytest.mark.parametrize("levels", [1100, 20_000])
+@pytest.mark.parametrize(
+    ("before", "inside", "after"),
+    [
+        (b"[", b"", b"]"),
+        (b'{"a":', b"1", b"}"),
+        (b' [ {"]}": ', b"[{}, [], [[]]]", b"}\n]"),
+        (b'["a\\\\\\"]",', b'"\\"[[\\\\"', b',"]"]'),
+        (b'{"\xc3\xa4\xf0\x9f\x98\x80]":[', b'"\xff", "\\ud800", NaN', b"]}"),
+    ],
+)
+def test_a_row_that_no_reader_can_nest_so_deeply_costs_itself_only(
+    kind: RowKind, levels: int, before: bytes, inside: bytes, after: bytes
+) -> None:
+    good = b'{"partner_inference_id":"a","%b":{"x":"]"}}' % splitter.DATA[kind].encode()
+    deep = before * levels + inside + after * levels
+    deep_row = b'{"partner_inference_id":"b","%b":%b}' % (splitter.DATA[kind].encode(), deep)
+    body = b"[%b, %b,\n%b ,%b]" % (good, deep_row, deep.strip(), good)
+    found = read(body, kind=kind, max_row_bytes=10_000_000)
+    assert [each.body for each in found.rows] == [good, good]
+    assert list(found.refused) == [1, 2]
+    assert {status for status, _ in found.refused.values()} == {400}
+    if b"\xff" not in inside:
+        assert {reason for _, reason in found.refused.values()} == {json_rows.TOO_DEEP}
 
 
 @pytest.mark.parametrize(
@@ -362,12 +393,21 @@ def steps_for(body: bytes) -> int:
     return steps.lines
 
 
+DEEP = b"[" * 20_000 + b"]" * 20_000
 BOMBS: dict[str, Callable[[int], bytes]] = {
     "depth in a row": lambda n: b"[%b]" % row(b'"x":' + b"[" * n + b"]" * n),
     "depth in a row that is not closed": lambda n: b"[%b" % row(b'"x":' + b"[" * n),
     "depth and an odd text": lambda n: b"[%b]" % row(b'"y":"\\ud800","x":' + b"[" * n + b"]" * n),
     "depth of the body": lambda n: b"[" * n + b"]" * n,
     "depth of objects": lambda n: b"[%b]" % row(b'"x":' + b'{"a":' * n + b"1" + b"}" * n),
+    "rows that are too deep": lambda n: (
+        b"[%b1]" % ((b"[" * 1500 + b"]" * 1500 + b",") * (n // 1500))
+    ),
+    "depth and shallow brackets": lambda n: b"[[%b]]" % (DEEP + b",[]" * n),
+    "depth and texts": lambda n: b"[[%b]]" % (DEEP + b',""' * n),
+    "depth and quotes": lambda n: b"[[%b]]" % (DEEP + b',"' + b'\\"' * n + b'"'),
+    "depth and rows": lambda n: b"[%b]" % (DEEP + b",{}" * n),
+    "depth that is not closed": lambda n: b"[" * n,
     "shallow brackets": lambda n: b"[%b]" % row(b'"x":[' + b"[]," * n + b"[]]"),
     "brackets and blanks": lambda n: b"[%b]" % row(b'"x":[' + b"[], " * n + b"[]]"),
     "elements": lambda n: b"[%b1]" % (b"1," * n),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from arthur_relay.daemon.protobuf_fields import NotProtobufError
 from arthur_relay.daemon.span_repair import mended_span
 from arthur_relay.daemon.span_splitter import SplitSpans, split_spans
+from arthur_relay.encoding.protobuf_fields import NotProtobufError
 from arthur_relay.sandbox.engine.spans import read_request
 from arthur_relay.sandbox.engine.validation import breakage
 from tests.daemon.traces import request, span

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.daemon.span_splitter import (
     NO_NAME,
     NO_SPAN_ID,
@@ -18,12 +19,10 @@ from arthur_relay.daemon.span_splitter import (
     NO_TRACE_ID,
     NOT_OTLP,
     UNMAPPED,
-    NotSpansError,
     SplitSpans,
-    TooManySpansError,
     split_spans,
 )
-from arthur_relay.destinations.engine.rows import joined, length
+from arthur_relay.destinations.engine.rows import joined, length, row_body
 from tests.daemon.traces import request, resource
 from tests.destinations.engine.spans import TRACE, row_id, span
 
@@ -50,50 +49,58 @@ some_spans = st.builds(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50),
     st.integers(-(2**63), 2**63 - 1),
 )
+urls = st.sampled_from(["", "https://opentelemetry.io/schemas/1.30.0", "x" * 200])
 scopes = st.builds(
-    lambda name, spans: ScopeSpans(scope=InstrumentationScope(name=name), spans=spans),
+    lambda name, url, spans: ScopeSpans(
+        scope=InstrumentationScope(name=name), schema_url=url, spans=spans
+    ),
     names,
+    urls,
     st.lists(some_spans, max_size=3),
 )
 groups = st.builds(
-    lambda name, found: ResourceSpans(resource=resource(service__name=name), scope_spans=found),
+    lambda name, url, found: ResourceSpans(
+        resource=resource(service__name=name), schema_url=url, scope_spans=found
+    ),
     names,
+    urls,
     st.lists(scopes, max_size=3),
 )
+
+
+def everything(body: bytes) -> list[tuple[Any, ...]]:
+    """Each span of a request, with its resource and scope and the addresses of their schemas."""
+    return [
+        (group.resource, group.schema_url, scope.scope, scope.schema_url, each)
+        for group in parsed(body).resource_spans
+        for scope in group.scope_spans
+        for each in scope.spans
+    ]
 
 
 @given(st.lists(groups, max_size=3))
 def test_every_span_goes_on_as_it_was_sent(sent: list[ResourceSpans]) -> None:
     body = ExportTraceServiceRequest(resource_spans=sent).SerializeToString()
     found = read(body)
-    expected = [
-        (group.resource, scope.scope, each)
-        for group in sent
-        for scope in group.scope_spans
-        for each in scope.spans
-    ]
-    rows = [parsed(row.body).resource_spans[0] for row in found.rows]
-    assert [
-        (group.resource, group.scope_spans[0].scope, group.scope_spans[0].spans[0])
-        for group in rows
-    ] == expected
+    expected = everything(body)
+    assert [each for row in found.rows for each in everything(row.body)] == expected
     assert [row.id for row in found.rows] == [
-        f"{each.trace_id.hex()}-{each.span_id.hex()}" for _, _, each in expected
+        f"{each.trace_id.hex()}-{each.span_id.hex()}" for *_, each in expected
     ]
     assert [row in found.roots for row in found.rows] == [
-        not each.parent_span_id for _, _, each in expected
+        not each.parent_span_id for *_, each in expected
     ]
     assert (found.total, found.refused, found.repaired) == (len(expected), [], 0)
-    again = parsed(b"".join(joined(row.body for row in found.rows)))
-    count = sum(len(scope.spans) for group in again.resource_spans for scope in group.scope_spans)
-    assert count == len(expected)
+    again = everything(b"".join(joined(row.body for row in found.rows)))
+    assert len(again) == len(expected)
+    assert all(each in again for each in expected)
 
 
 @given(st.binary(max_size=200))
 def test_no_body_does_harm(body: bytes) -> None:
     try:
         found = read(body)
-    except NotSpansError:
+    except NotRowsError:
         return
     assert len(found.rows) + len(found.refused) == found.total
 
@@ -104,7 +111,7 @@ def test_a_cut_body_is_refused_or_shorter(sent: list[ResourceSpans], data: st.Da
     cut = body[: data.draw(st.integers(0, len(body)))]
     try:
         found = read(cut)
-    except NotSpansError:
+    except NotRowsError:
         return
     assert found.total <= read(body).total
 
@@ -172,12 +179,12 @@ def test_missing_times_are_added(start: int, end: int, times: tuple[int, int]) -
 def test_bounds() -> None:
     body = request(*[span(number) for number in range(1, 5)]).SerializeToString()
     assert len(read(body, max_rows=4).rows) == 4
-    with pytest.raises(TooManySpansError, match="more than the 3 spans"):
+    with pytest.raises(TooManyRowsError, match="more than the 3 spans"):
         read(body, max_rows=3)
     # A large resource with many small spans would take much more than the body has.
     many = [span(number) for number in range(1, 51)]
     large = request(*many, service__version="x" * 50_000).SerializeToString()
-    with pytest.raises(TooManySpansError, match="too many bytes"):
+    with pytest.raises(TooManyRowsError, match="too many bytes"):
         read(large)
 
 
@@ -188,9 +195,18 @@ def test_unknown_fields_are_left_out_and_a_field_may_come_twice() -> None:
     group = b"\x12" + bytes((len(scope),)) + scope + b"\x1a\x03url"
     (row,) = read(b"\x0a" + bytes((len(group),)) + group + b"\x28\x01\x35abcd").rows
     assert row.id == row_id(2, TRACE)
-    assert parsed(row.body).resource_spans[0].schema_url == ""
-    with pytest.raises(NotSpansError):
+    assert parsed(row.body).resource_spans[0].schema_url == "url"
+    with pytest.raises(NotRowsError):
         read(b"\x0b\x0c")  # a group, which protobuf has given up
+
+
+def test_an_address_that_is_no_text_costs_no_span() -> None:
+    scope = row_body(b"", b"", span(1).SerializeToString())[2:]
+    group = scope + b"\x1a\x04a\0\xffb"
+    found = read(b"\x0a" + length(len(group)) + group)
+    (row,) = found.rows
+    assert parsed(row.body).resource_spans[0].schema_url == "a\ufffdb"
+    assert found.repaired == 1
 
 
 def nested(levels: int, *, in_objects: bool = False) -> AnyValue:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from arthur_relay.daemon.splitter import TOO_DEEP, NotRowsError, TooManyRowsError, split
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
+from arthur_relay.daemon.splitter import split
 from arthur_relay.destinations.scope.encoder import Encoder
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.encoding.omissions import NoOmissions
@@ -137,10 +138,8 @@ def try_body(body: bytes, kind: RowKind, outcome: Outcome) -> None:
     """
     try:
         found = split(body, model_id="m", kind=kind, max_rows=MAX_ROWS, max_row_bytes=MAX_ROW_BYTES)
-    except (NotRowsError, TooManyRowsError) as error:
+    except (NotRowsError, TooManyRowsError):
         outcome.counts["bodies that are no rows"] += 1
-        if str(error) == TOO_DEEP:
-            return  # no reader has to go as deep, and orjson's first versions did
         try:
             readable = orjson.loads(body)
         except orjson.JSONDecodeError:

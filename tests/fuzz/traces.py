@@ -15,12 +15,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from arthur_relay.daemon.otlp_json import to_protobuf
-from arthur_relay.daemon.span_splitter import (
-    NotSpansError,
-    SplitSpans,
-    TooManySpansError,
-    split_spans,
-)
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
+from arthur_relay.daemon.span_splitter import SplitSpans, split_spans
 from arthur_relay.destinations.engine.rows import joined, split
 from tests.daemon.traces import request, span
 from tests.fuzz.intake import mutated
@@ -63,7 +59,7 @@ def _try(body: bytes, outcome: Outcome, *, is_whole: bool) -> None:
         found = split_spans(
             body, now_ns=1, max_rows=MOST_ROWS, max_row_bytes=MOST_BYTES, max_bytes=MOST_BYTES
         )
-    except (NotSpansError, TooManySpansError):
+    except (NotRowsError, TooManyRowsError):
         if is_whole:
             raise Broken("a body that was not changed is taken", body) from None
         outcome.counts["bodies that are no spans"] += 1
@@ -94,5 +90,5 @@ def _check_rows(body: bytes, found: SplitSpans, *, is_whole: bool) -> None:
 def _try_json(body: bytes, outcome: Outcome) -> None:
     try:
         to_protobuf(body)
-    except NotSpansError:
+    except NotRowsError:
         outcome.counts["bodies that are no spans"] += 1

@@ -254,7 +254,7 @@ class Fleet:
         try:
             found = json.loads(body)
             name, role = str(found["id"]), str(found["role"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return
         now = time.monotonic()
         self._present = {

@@ -172,7 +172,7 @@ def decode(body: bytes) -> tuple[str, DeadLetter]:
     """Return the letter of a message, and what the broker recognises it by. Never raises."""
     try:
         found = msgspec.msgpack.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (RecursionError, msgspec.MsgspecError) as error:
         return "", damaged(f"{type(error).__name__} in what was written", body)
     row, damage = found.get("body"), found.get("damage")
     letter = read_letter(found, row if isinstance(row, bytes) else b"")

@@ -45,7 +45,7 @@ class SharedModels:
         try:
             found = await self.link.connection.last_message(shared_stream(settings).name, subject)
             document = None if found is None else json.loads(found.body)
-        except (BrokerAwayError, ValueError):
+        except (BrokerAwayError, ValueError, RecursionError):
             return None
         return document if isinstance(document, dict) else None
 

@@ -94,7 +94,7 @@ def _syncs_always(url: SplitResult) -> bool:
             return _is_sync_always(_ask(connection, url, "varz"))
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         reason = "that is no server of NATS with JetStream"
     raise NoMonitoringError(
         f"{BROKER_PREFIX}MONITORING_URL ({_shown(url)}) can't be asked: {reason}"

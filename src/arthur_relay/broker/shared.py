@@ -133,7 +133,7 @@ def _read(body: bytes) -> Hold | None:
     """Return what an entry says, or None if it says nothing that can be used."""
     try:
         hold = msgspec.json.decode(body, type=Hold)
-    except msgspec.MsgspecError:
+    except (RecursionError, msgspec.MsgspecError):
         return None
     if not hold.seconds > 0:
         return None

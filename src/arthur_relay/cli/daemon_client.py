@@ -84,7 +84,7 @@ class Daemon:
                 return dict(found)
             if status == 403:
                 raise NoAnswerError(f"{self.name} shows nothing to us: {found['error']}.")
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             pass
         raise NoAnswerError(
             f"{self.name} answers {status} to /status: it is no daemon's socket, nor the address of"
@@ -153,5 +153,5 @@ def run_healthcheck(daemon: Daemon, *, ready: bool) -> None:
 def _sentence(body: bytes) -> str:
     try:
         return str(json.loads(body)["detail"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return ""

@@ -27,6 +27,7 @@ from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.credentials import means_both, socket_path
 from arthur_relay.dead_letters import DeadLetter, KeptLetters, LetterKey, identity
 from arthur_relay.dead_letters.stores import AllStores, open_files, open_stores
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.encoding.product import Product, product_of_row
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RowKind
@@ -116,14 +117,14 @@ def run_show(inference_id: str) -> None:
         }
         print(printable(in_json(document), keep="\n"))
     if not found:
-        fail(f"There is no dead letter of inference {printable(inference_id)}.")
+        fail(f"There is no dead letter of {printable(inference_id)}.")
 
 
 def _ids(letter: DeadLetter) -> set[str]:
     """Return what a letter can be asked for by: its id, and as `list` shows it."""
     found = {letter.inference_id, printable(letter.inference_id)}
     if product_of_row(letter.body) is Product.ENGINE:
-        found.update(letter.inference_id.split("-", 1))
+        found.update(RowId.parse(letter.inference_id))
     return found
 
 

@@ -124,13 +124,8 @@ def _whose(owner: RowOwner, me: RowOwner) -> str:
 
 def _rows_are(products: Collection[Product | None]) -> str:
     """Return what the rows of products are called."""
-    match list(products):
-        case [Product.SCOPE]:
-            return "inferences"
-        case [Product.ENGINE]:
-            return "spans"
-        case _:
-            return "rows"
+    names = {"rows" if each is None else each.words.many for each in products}
+    return names.pop() if len(names) == 1 else "rows"
 
 
 def _directory() -> Path:

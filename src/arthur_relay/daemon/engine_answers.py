@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from arthur_relay.daemon.responses import answer_json
+from arthur_relay.destinations.engine.row_ids import RowId
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -45,13 +46,8 @@ def answer_spans(split: SplitSpans) -> Response:
 
 
 def span_list(row_ids: list[str]) -> dict[str, Any]:
-    """Return the document of some spans, which has their ids only.
-
-    Args:
-        row_ids: The ids of their rows: `TRACE-SPAN`, in hex.
-    """
-    ids = [row_id.split("-") for row_id in row_ids]
+    """Return the document of some spans, which has their ids only, by the ids of their rows."""
     return {
-        "count": len(ids),
-        "spans": [{"trace_id": trace_id, "span_id": span_id} for trace_id, span_id in ids],
+        "count": len(row_ids),
+        "spans": [RowId.parse(row_id)._asdict() for row_id in row_ids],
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.row import RowKind
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class KnownSpans:
         """Remember rows that are safe."""
         for row in rows:
             self._spans[row.id] = row.model_id, _digest(row.body)
-            trace_id = row.id.partition("-")[0]
+            trace_id = RowId.parse(row.id).trace_id
             before = self._traces.get(trace_id)
             is_root = row in roots
             if before is None or is_root or not before.has_root:
@@ -106,7 +107,7 @@ class KnownSpans:
         return [
             row_id
             for row_id in self._spans
-            if row_id.rpartition("-")[2] in wanted and row_id not in self._rejected
+            if RowId.parse(row_id).span_id in wanted and row_id not in self._rejected
         ]
 
     def trace(self, trace_id: str) -> KnownTrace | None:

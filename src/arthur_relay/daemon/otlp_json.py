@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from arthur_relay.daemon.refusals import NotRowsError
 from arthur_relay.daemon.span_repair import MOST_DEPTH, TOO_DEEP
-from arthur_relay.daemon.span_splitter import NotSpansError
 from arthur_relay.encoding.plain_values import clean_text
 
 _IDS = ("traceId", "trace_id", "spanId", "span_id", "parentSpanId", "parent_span_id")
@@ -28,8 +28,10 @@ _MOST_LEVELS: Final = 4 * MOST_DEPTH
 _MOST_DIGITS: Final = 4000
 """Python reads no longer integers."""
 
-_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-"""A text may lack its end, so that it is not read again from each quotation mark in it."""
+_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""A text may lack its end, so that it is not read again from each quotation mark in it. `++` and
+`*+` give nothing back that they have read; else the expression would remember a hundred bytes for
+each character of a text."""
 
 
 class Converted(NamedTuple):
@@ -52,7 +54,7 @@ def to_protobuf(body: bytes) -> Converted:
     U+FFFD.
 
     Raises:
-        NotSpansError: It is no such request.
+        NotRowsError: It is no such request.
     """
     # Most clients send protobuf, and the import takes 0.1 s.
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - see above
@@ -61,16 +63,18 @@ def to_protobuf(body: bytes) -> Converted:
 
     document = _read(body)
     if not isinstance(document, dict):
-        raise NotSpansError("the body must be a JSON object with resourceSpans")
+        raise NotRowsError("the body must be a JSON object with resourceSpans")
     request = ExportTraceServiceRequest()
     repaired: set[int] = set()
     total = 0
     for group in _messages(document, "resourceSpans", "resource_spans"):
         resource_spans = request.resource_spans.add()
         first, is_odd = total, _fill(resource_spans.resource, group.get("resource"))
+        resource_spans.schema_url = _url(group)
         for scoped in _messages(group, "scopeSpans", "scope_spans"):
             scope_spans = resource_spans.scope_spans.add()
             is_odd |= _fill(scope_spans.scope, scoped.get("scope"))
+            scope_spans.schema_url = _url(scoped)
             for span in _list(scoped, "spans"):
                 _convert_ids(span)
                 if _fill(scope_spans.spans.add(), span):
@@ -85,7 +89,7 @@ def _read(body: bytes) -> Any:
     """Return what JSON says, also where only some of its values can be read.
 
     Raises:
-        NotSpansError: It is not JSON.
+        NotRowsError: It is not JSON.
     """
     try:
         return orjson.loads(body)
@@ -97,7 +101,7 @@ def _read(body: bytes) -> Any:
     try:
         return json.loads(text, strict=False, parse_int=_integer)
     except (ValueError, RecursionError):
-        raise NotSpansError("the body is not JSON") from None
+        raise NotRowsError("the body is not JSON") from None
 
 
 def _integer(digits: str) -> int | float:
@@ -127,11 +131,11 @@ def _list(holder: dict[str, Any], *names: str) -> list[Any]:
     """Return a list, by whichever name it has; none, and null, are an empty one.
 
     Raises:
-        NotSpansError: It is something else.
+        NotRowsError: It is something else.
     """
     found: Any = next((value for name in names if (value := holder.get(name)) is not None), [])
     if not isinstance(found, list):
-        raise NotSpansError(f"the body is JSON, but not OTLP: {names[0]} must be a list")
+        raise NotRowsError(f"the body is JSON, but not OTLP: {names[0]} must be a list")
     return found
 
 
@@ -139,12 +143,18 @@ def _messages(holder: dict[str, Any], *names: str) -> list[dict[str, Any]]:
     """Return a list of objects.
 
     Raises:
-        NotSpansError: It is something else.
+        NotRowsError: It is something else.
     """
     found = _list(holder, *names)
     if not all(isinstance(each, dict) for each in found):
-        raise NotSpansError(f"the body is JSON, but not OTLP: {names[0]} must have objects")
+        raise NotRowsError(f"the body is JSON, but not OTLP: {names[0]} must have objects")
     return found
+
+
+def _url(group: dict[str, Any]) -> str:
+    """Return the address of a schema; anything but a text is none."""
+    found = group.get("schemaUrl", group.get("schema_url"))
+    return clean_text(found) if isinstance(found, str) else ""
 
 
 def _convert_ids(span: Any) -> None:

@@ -141,9 +141,9 @@ class ProductService:
             return []
         models = Models(self.pipeline, self._connect_timeout_seconds, self._station.models)
         if self.state.product is Product.ENGINE:
-            traces = TracesIntake(worker, current, counts, Tasks(models), self._known_spans)
+            traces = TracesIntake.of(worker, current, counts, Tasks(models), self._known_spans)
             return TracesApi(current, traces).routes()
-        return Api(current, Intake(worker, current, counts, models), models).routes()
+        return Api(current, Intake.of(worker, current, counts, models), models).routes()
 
     def check_loop(self) -> None:
         """Have the worker's loop say that it runs."""

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from arthur_relay.daemon.refusals import RefusedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,20 +25,6 @@ _MAX_MEMBERS: Final = 16
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-class BodyError(Exception):
-    """A body can't be taken; the text says why, and quotes nothing of it.
-
-    Attributes:
-        status: The HTTP status of the answer.
-        retry_after_seconds: When the client should send it again, or None if it never should.
-    """
-
-    def __init__(self, status: int, sentence: str, retry_after_seconds: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestBodies:
     """Reads bodies. For the daemon's loop only.
@@ -50,23 +38,28 @@ class RequestBodies:
     counts: IntakeCounts
 
     @contextmanager
-    def room(self) -> Iterator[BodyRoom]:
-        """Yield the room for one request's body; it is free again after the block."""
-        room = BodyRoom(self)
+    def reader(self) -> Iterator[BodyReader]:
+        """Yield what reads one request's body; after the block its memory is free again."""
+        reader = BodyReader(self)
         try:
-            yield room
+            yield reader
         finally:
-            self.counts.body_bytes -= room.size
+            self.counts.body_bytes -= reader.size
 
-    def too_large(self) -> BodyError:
+    def too_large(self) -> RefusedError:
         """Return what to raise for a body that is larger than allowed."""
         most = self.current.settings.max_body_bytes
-        return BodyError(413, f"the body is too large: {most} bytes are allowed")
+        return RefusedError(413, f"the body is too large: {most} bytes are allowed")
 
 
 @dataclass(slots=True)
-class BodyRoom:
-    """The memory that one request's body takes."""
+class BodyReader:
+    """Reads one request's body, within the memory that all bodies have.
+
+    Attributes:
+        bodies: The bounds.
+        size: The bytes that are counted for this one.
+    """
 
     bodies: RequestBodies
     size: int = 0
@@ -76,7 +69,7 @@ class BodyRoom:
 
         Raises:
             ClientDisconnect: The client has disconnected.
-            BodyError: It is too large, alone or together with the others.
+            RefusedError: It is too large, alone or together with the others.
         """
         # The parser accepts any number of zeros, but Python's int() does not.
         declared = request.headers.get("content-length", "").lstrip("0")
@@ -96,7 +89,7 @@ class BodyRoom:
         """Return what a gzip body holds, in no more memory than a body may take.
 
         Raises:
-            BodyError: It is no gzip, or is cut; or it holds too much.
+            RefusedError: It is no gzip, or is cut; or it holds too much.
         """
         most = self.bodies.current.settings.max_body_bytes
         compressed = self.size
@@ -108,10 +101,10 @@ class BodyRoom:
             try:
                 found += inflater.decompress(body, most + 1 - len(found))
             except zlib.error:
-                raise BodyError(400, "the body is not gzip") from None
+                raise RefusedError(400, "the body is not gzip") from None
             self.reserve(max(compressed, len(found)))  # refuses what is larger than a body may be
             if not inflater.eof or members > _MAX_MEMBERS:
-                raise BodyError(400, "the body is cut, or has too many parts")
+                raise RefusedError(400, "the body is cut, or has too many parts")
             body = inflater.unused_data.lstrip(b"\0")  # a member may be padded with zeros
         return bytes(found)
 
@@ -119,7 +112,7 @@ class BodyRoom:
         """Reserve so many bytes in all, no fewer than before.
 
         Raises:
-            BodyError: There is no room for so many.
+            RefusedError: So many are not allowed.
         """
         self._expect(size)
         self.bodies.counts.body_bytes += size - self.size
@@ -134,4 +127,4 @@ class BodyRoom:
         if size > bodies.current.settings.max_body_bytes:
             raise bodies.too_large()
         if bodies.counts.body_bytes + size - self.size > bodies.current.max_intake_bytes:
-            raise BodyError(503, "too much is coming in at once", retry_after_seconds=1)
+            raise RefusedError(503, "too much is coming in at once", retry_after_seconds=1)

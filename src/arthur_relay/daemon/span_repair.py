@@ -12,9 +12,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from arthur_relay.daemon.protobuf_fields import BYTES, NotProtobufError, fields
 from arthur_relay.destinations.engine.rows import length, row_body
 from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.protobuf_fields import BYTES, NotProtobufError, fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +61,11 @@ def mended_span(content: bytes, *, looks_odd: bool) -> bytes:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span  # noqa: PLC0415 - it takes 0.1 s
 
     return _mended(content, Span(), row_body(b"", b"", content), looks_odd=looks_odd)
+
+
+def mended_url(content: bytes) -> bytes:
+    """Return the address of a schema as UTF-8 without NUL characters."""
+    return clean_text(content.decode(errors="replace")).encode()
 
 
 def mended_resource(content: bytes) -> bytes:

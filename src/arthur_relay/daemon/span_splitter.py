@@ -5,9 +5,9 @@ decoded once, to see whether the Engine can do so, which is a tenth of the work;
 looked at only if the span looks as if it had something that the Engine can't store.
 
 The numbers of fields are those of opentelemetry-proto. A request has ResourceSpans (1), these have
-a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2). The
-bytes of resources, scopes and spans go on as they were sent. The addresses of schemas, which the
-Engine does not read, and fields that are not known are left out.
+a Resource (1) and ScopeSpans (2), and these have an InstrumentationScope (1) and Spans (2); both
+may have a `schema_url` (3). The bytes of resources, scopes, spans and addresses go on as they were
+sent. Fields that are not known are left out.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from arthur_relay.daemon.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.daemon.span_repair import (
     has_odd_escape,
     mended_resource,
     mended_scope,
     mended_span,
+    mended_url,
 )
-from arthur_relay.destinations.engine.rows import row_body
+from arthur_relay.destinations.engine.row_ids import row_id
+from arthur_relay.destinations.engine.rows import row_body, row_body_with_urls
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
+from arthur_relay.encoding.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
 from arthur_relay.row import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 UNMAPPED: Final = "Unmapped"
 """The Engine's task for spans that name none."""
@@ -44,21 +47,14 @@ NO_NAME: Final = (
 
 _FIRST: Final = 1 << 3 | BYTES
 _SECOND: Final = 2 << 3 | BYTES
+_THIRD: Final = 3 << 3 | BYTES
 _PARENT: Final = 4 << 3 | BYTES
 _START: Final = 7 << 3 | FIXED64
 _END: Final = 8 << 3 | FIXED64
 
-_STATE, _NAME, _ATTRIBUTES = 3 << 3 | BYTES, 5 << 3 | BYTES, 9 << 3 | BYTES
+_STATE, _NAME, _ATTRIBUTES = _THIRD, 5 << 3 | BYTES, 9 << 3 | BYTES
 _EVENTS, _LINKS, _STATUS = 11 << 3 | BYTES, 13 << 3 | BYTES, 15 << 3 | BYTES
 _WITH_TEXTS: Final = frozenset({_STATE, _NAME, _ATTRIBUTES, _EVENTS, _LINKS, _STATUS})
-
-
-class NotSpansError(ValueError):
-    """The body is no request of OTLP; the text says why, and quotes nothing."""
-
-
-class TooManySpansError(ValueError):
-    """There are more spans, or they take more bytes, than a request may have."""
 
 
 @dataclass(slots=True)
@@ -100,13 +96,13 @@ def split_spans(
         repaired: The places, among all spans, of those that had something that could not be read.
 
     Raises:
-        NotSpansError: The body is no such request, as a whole.
-        TooManySpansError: There are too many.
+        NotRowsError: The body is no such request, as a whole.
+        TooManyRowsError: There are too many.
     """
     try:
         return _Splitter(body, now_ns, max_rows, max_row_bytes, max_bytes, repaired).split()
     except NotProtobufError as error:
-        raise NotSpansError(f"the body is not OTLP in protobuf: {error}") from None
+        raise NotRowsError(f"the body is not OTLP in protobuf: {error}") from None
 
 
 @dataclass(slots=True)
@@ -127,77 +123,114 @@ class _Splitter:
         return self.found
 
     def _take_resource_spans(self, at: int, end: int) -> None:
-        resource = b""
-        groups = []
-        for tag, start, stop in fields(self.body, at, end):
-            if tag == _FIRST:  # one that comes twice is merged, which is what protobuf does
-                resource += self.body[start:stop]
-            elif tag == _SECOND:
-                groups.append((start, stop))
+        resource = _Group.read(self.body, at, end)
         try:
-            model_id, reason = _task_of(resource)
-            mended = mended_resource(resource)
+            model_id, reason = _task_of(resource.content)
+            is_mended = resource.mend(mended_resource)
         except NotProtobufError:
-            model_id, reason, mended = "", NOT_OTLP, b""
-        for start, stop in groups:
+            resource.content, model_id, reason, is_mended = b"", "", NOT_OTLP, False
+        for start, stop in resource.parts:
             before = len(self.found.rows), self.found.repaired
-            self._take_scope_spans(start, stop, mended, model_id, reason)
-            if mended != resource:
+            self._take_scope_spans(start, stop, resource, model_id, reason)
+            if is_mended:
                 self.found.repaired = before[1] + len(self.found.rows) - before[0]
 
     def _take_scope_spans(
-        self, at: int, end: int, resource: bytes, model_id: str, reason: str
+        self, at: int, end: int, resource: _Group, model_id: str, reason: str
     ) -> None:
-        scope = b""
-        spans = []
-        for tag, start, stop in fields(self.body, at, end):
-            if tag == _FIRST:
-                scope += self.body[start:stop]
-            elif tag == _SECOND:
-                spans.append((start, stop))
+        scope = _Group.read(self.body, at, end)
         try:
-            scope = mended_scope(scope)
+            scope.mend(mended_scope)
         except NotProtobufError:
-            scope = b""
-        found = self.found
-        first = found.total
-        found.total += len(spans)
-        if found.total > self.max_rows:
-            raise TooManySpansError(
+            scope.content = b""
+        first = self.found.total
+        self.found.total += len(scope.parts)
+        if self.found.total > self.max_rows:
+            raise TooManyRowsError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
             )
-        for place, (start, stop) in enumerate(spans, first):
-            was_odd = place in self.repaired
-            try:
-                span = _Span.read(self.body[start:stop])
-                why = reason or span.refusal()
-                is_repaired = not why and span.repair(self.now_ns, was_odd=was_odd)
-            except NotProtobufError:
-                why = reason or NOT_OTLP
+        for place, (start, stop) in enumerate(scope.parts, first):
+            content, was_odd = self.body[start:stop], place in self.repaired
+            why = reason or self._take_span(content, resource, scope, model_id, was_odd=was_odd)
             if why:
-                found.refused.append(why)
-                continue
-            size = len(resource) + len(scope) + len(span.content)
-            if size > self.max_row_bytes:
-                found.refused.append(
-                    f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
-                )
-                continue
-            self.size += size
-            if self.size > self.max_bytes:
-                raise TooManySpansError(
-                    "the spans take too many bytes, each with its resource and scope:"
-                    f" {self.max_bytes} are allowed"
-                )
-            row = Row(
-                f"{span.trace_id.hex()}-{span.span_id.hex()}",
-                model_id,
-                row_body(resource, scope, span.content),
+                self.found.refused.append(why)
+
+    def _take_span(
+        self, content: bytes, resource: _Group, scope: _Group, model_id: str, *, was_odd: bool
+    ) -> str:
+        """Make a row of a span; returns why it is refused, or ""."""
+        try:
+            span = _Span.read(content)
+            if why := span.refusal():
+                return why
+            is_repaired = span.repair(self.now_ns, was_odd=was_odd)
+        except NotProtobufError:
+            return NOT_OTLP
+        size = resource.size + scope.size + len(span.content)
+        if size > self.max_row_bytes:
+            return f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
+        self.size += size
+        if self.size > self.max_bytes:
+            raise TooManyRowsError(
+                "the spans take too many bytes, each with its resource and scope:"
+                f" {self.max_bytes} are allowed"
             )
-            found.rows.append(row)
-            found.repaired += is_repaired
-            if span.is_root:
-                found.roots.add(row)
+        body = _body(resource, scope, span.content)
+        row = Row(row_id(span.trace_id, span.span_id), model_id, body)
+        self.found.rows.append(row)
+        self.found.repaired += is_repaired
+        if span.is_root:
+            self.found.roots.add(row)
+        return ""
+
+
+@dataclass(slots=True)
+class _Group:
+    """What spans have in common: their resource, or their scope.
+
+    Attributes:
+        content: The message; one that comes twice is merged, which is what protobuf does.
+        url: Its `schema_url`, or nothing.
+        parts: Where the messages in the group begin and end.
+    """
+
+    content: bytes = b""
+    url: bytes = b""
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, body: bytes, at: int, end: int) -> _Group:
+        found = cls()
+        for tag, start, stop in fields(body, at, end):
+            if tag == _FIRST:
+                found.content += body[start:stop]
+            elif tag == _SECOND:
+                found.parts.append((start, stop))
+            elif tag == _THIRD:
+                found.url = body[start:stop]
+        return found
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + len(self.url)
+
+    def mend(self, mended: Callable[[bytes], bytes]) -> bool:
+        """Mend what would cost the whole request at the Engine. Returns whether there was any.
+
+        Raises:
+            NotProtobufError: It is no such message.
+        """
+        before = self.content, self.url
+        self.content, self.url = mended(self.content), mended_url(self.url)
+        return before != (self.content, self.url)
+
+
+def _body(resource: _Group, scope: _Group, span: bytes) -> bytes:
+    if not (resource.url or scope.url):  # nearly always
+        return row_body(resource.content, scope.content, span)
+    return row_body_with_urls(
+        resource.content, scope.content, span, resource_url=resource.url, scope_url=scope.url
+    )
 
 
 @dataclass(slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from arthur_relay.daemon.json_rows import read_row
+from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
@@ -21,18 +24,9 @@ if TYPE_CHECKING:
 NO_ID = "partner_inference_id is required"
 NO_TEXT_ID = "partner_inference_id must be a string"
 NO_OBJECT = "the row must be an object"
-TOO_DEEP = "the body is nested too deeply"
 
 DATA = {RowKind.INFERENCE: "inference_data", RowKind.GROUND_TRUTH: "ground_truth_data"}
 """The object with the values of a row of each kind. Arthur requires it, and only it can be cut."""
-
-
-class NotRowsError(ValueError):
-    """The body is not a JSON list; the text says why, and quotes nothing."""
-
-
-class TooManyRowsError(ValueError):
-    """There are more rows than a request may have."""
 
 
 @dataclass(slots=True)
@@ -115,7 +109,7 @@ def _elements(body: bytes, most: int) -> Sequence[Buffer]:
     except msgspec.ValidationError:
         raise NotRowsError("the body must be a JSON list of rows") from None
     except RecursionError:
-        raise NotRowsError(TOO_DEEP) from None
+        pass  # one of them is nested too deeply, perhaps
     except msgspec.DecodeError:
         if _ODD.search(body) is None:
             raise NotRowsError("the body is not JSON") from None
@@ -124,17 +118,21 @@ def _elements(body: bytes, most: int) -> Sequence[Buffer]:
         text = body.decode("utf-8", "surrogateescape")
         parts = islice(_odd_elements(text), most + 1)
         return [part.encode("utf-8", "surrogateescape") for part in parts]
-    except (ValueError, RecursionError):
+    except ValueError:
         raise NotRowsError("the body is not JSON") from None
 
 
 def _odd_elements(text: str) -> Iterator[str]:
-    """Yield the elements of a JSON list as they were sent, with any numbers and texts; slow.
+    """Yield the elements of a JSON list as they were sent; slow.
+
+    They may have any numbers, texts and depth. Of one that is nested too deeply for this reader,
+    and so for every later one, only the brackets are read.
 
     Raises:
         ValueError: It is not JSON, or not a list.
     """
     decode = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
+    without_escapes = ""
     at = _blank(text, 0)
     if text[at : at + 1] != "[":
         raise ValueError
@@ -145,12 +143,50 @@ def _odd_elements(text: str) -> Iterator[str]:
             if text[at : at + 1] != ",":
                 raise ValueError
             at = _blank(text, at + 1)
-        _, end = decode(text, at)
+        try:
+            _, end = decode(text, at)
+        except RecursionError:
+            without_escapes = without_escapes or text.replace("\\\\", "__").replace('\\"', "__")
+            end = _end_of_deep(without_escapes, at)
         yield text[at:end]
         at = _blank(text, end)
         first = False
     if _blank(text, at + 1) != len(text):
         raise ValueError
+
+
+_CHUNK: Final = 4096
+_STEPS: Final = bytes({"[": 1, "{": 1, "]": 255, "}": 255}.get(chr(byte), 0) for byte in range(256))
+"""One level deeper, or one level back: 1 and -1, as signed bytes; 0 for all else."""
+
+
+def _end_of_deep(text: str, at: int) -> int:
+    """Return where an object or a list ends, however deep it is: where its brackets are even.
+
+    Takes about 30 ns per character, nearly all of it in C.
+
+    Args:
+        text: JSON whose strings have no escapes.
+        at: Where it begins.
+
+    Raises:
+        ValueError: It has no end.
+    """
+    level = 1
+    is_inside = False  # of a string
+    for start in range(at + 1, len(text), _CHUNK):
+        parts = text[start : start + _CHUNK].encode("ascii", "replace").split(b'"')
+        strings = slice(not is_inside, None, 2)
+        parts[strings] = map(bytes, map(len, parts[strings]))
+        is_inside ^= len(parts) % 2 == 0
+        steps = b'"'.join(parts).translate(_STEPS)
+        back = steps.count(b"\xff")
+        if back >= level:
+            levels = accumulate(memoryview(steps).cast("b"), initial=level)
+            with suppress(ValueError):
+                return start + operator.indexOf(levels, 0)
+        level += steps.count(b"\x01") - back
+    raise ValueError
 
 
 _BLANK = re.compile(r"[ \t\n\r]*")

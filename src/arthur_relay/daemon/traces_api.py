@@ -9,7 +9,8 @@ from starlette.routing import Route
 
 from arthur_relay.daemon.admitted import admitted
 from arthur_relay.daemon.engine_answers import TASK_NOT_ALLOWED, answer_problem, span_list
-from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
+from arthur_relay.daemon.refusals import RefusedError
+from arthur_relay.daemon.request_bodies import RequestBodies
 from arthur_relay.daemon.responses import answer_json
 from arthur_relay.daemon.tasks import NO_TASK, SeveralTasksError
 from arthur_relay.destinations.engine.task import is_task_id
@@ -92,10 +93,10 @@ class TracesApi:
         return answer_json({"id": task_id})
 
     async def _search(self, request: Request, principal: Principal) -> Response:
-        with RequestBodies(self._current, self._intake.counts).room() as room:
+        with RequestBodies(self._current, self._intake.requests.counts).reader() as reader:
             try:
-                name = _name(await room.read(request))
-            except BodyError as error:
+                name = _name(await reader.read(request))
+            except RefusedError as error:
                 wait = error.retry_after_seconds
                 return answer_problem(error.status, str(error), retry_after_seconds=wait)
         if name is None or len(name) > MAX_MODEL_CHARACTERS:

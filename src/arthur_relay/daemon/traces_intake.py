@@ -7,42 +7,34 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from starlette.requests import ClientDisconnect
 
-from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.engine_answers import (
     TASK_NOT_ALLOWED,
     answer_problem,
     answer_spans,
 )
-from arthur_relay.daemon.intake import PutOffError, row_limit, store
 from arthur_relay.daemon.known_spans import KnownSpans
 from arthur_relay.daemon.otlp_json import Converted, to_protobuf
-from arthur_relay.daemon.request_bodies import BodyError, RequestBodies
+from arthur_relay.daemon.refusals import PutOffError, RefusedError
 from arthur_relay.daemon.responses import answer_json
-from arthur_relay.daemon.span_splitter import (
-    UNMAPPED,
-    NotSpansError,
-    TooManySpansError,
-    split_spans,
-)
+from arthur_relay.daemon.row_requests import RowRequests
+from arthur_relay.daemon.span_splitter import UNMAPPED, split_spans
 from arthur_relay.destinations.engine.feedback import feedback_body
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.row import Row, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from starlette.requests import Request
     from starlette.responses import Response
 
     from arthur_relay.daemon.auth import Principal
-    from arthur_relay.daemon.clients import Client
     from arthur_relay.daemon.current import Current
     from arthur_relay.daemon.measurements import IntakeCounts
-    from arthur_relay.daemon.request_bodies import BodyRoom
+    from arthur_relay.daemon.request_bodies import BodyReader
     from arthur_relay.daemon.roles import HandsOver
     from arthur_relay.daemon.span_splitter import SplitSpans
     from arthur_relay.daemon.tasks import Tasks
@@ -66,71 +58,55 @@ class TracesIntake:
     """Answers requests with spans or feedback. For the daemon's loop only.
 
     Attributes:
-        worker: Hands rows over.
-        current: The current limits.
-        counts: Counts requests and rows.
+        requests: Handles them.
         tasks: Knows the tasks.
         known: The spans that came lately.
     """
 
-    worker: HandsOver
-    current: Current
-    counts: IntakeCounts
+    requests: RowRequests
     tasks: Tasks
-    known: KnownSpans = field(default_factory=KnownSpans)
+    known: KnownSpans
     _converts: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    def of(
+        cls,
+        worker: HandsOver,
+        current: Current,
+        counts: IntakeCounts,
+        tasks: Tasks,
+        known: KnownSpans,
+    ) -> TracesIntake:
+        """Return an intake; see `RowRequests` for its parts."""
+        requests = RowRequests(worker, current, counts, answer_problem, accepted=(200, 206))
+        return cls(requests, tasks, known)
 
     async def take(self, request: Request, principal: Principal) -> Response:
         """Answer `POST /v1/traces`."""
-        return await self._answer(request, self._take, principal)
+        return await self.requests.answer(request, partial(self._take, request, principal))
 
     async def take_feedback(self, request: Request, principal: Principal) -> Response:
         """Answer `POST /api/v1/traces/{trace_id}/annotations`."""
-        return await self._answer(request, self._take_feedback, principal)
+        return await self.requests.answer(request, partial(self._take_feedback, request, principal))
 
-    async def _answer(
-        self,
-        request: Request,
-        take: Callable[[Request, Principal, BodyRoom], Awaitable[Response]],
-        principal: Principal,
-    ) -> Response:
-        began_at = time.perf_counter()
-        with RequestBodies(self.current, self.counts).room() as room:
-            try:
-                response = await take(request, principal, room)
-            except BodyError as error:
-                wait = error.retry_after_seconds
-                response = answer_problem(error.status, str(error), retry_after_seconds=wait)
-            except PutOffError as error:
-                wait = error.retry_after_seconds
-                response = answer_problem(503, str(error), retry_after_seconds=wait)
-        status = response.status_code
-        self.counts.answered(request.method, status, began_at, is_accepted=status in (200, 206))
-        return response
-
-    async def _take(self, request: Request, principal: Principal, room: BodyRoom) -> Response:
-        limits = self.current.settings
-        body, repaired = await self._protobuf(request, room)
-        try:
-            found = split_spans(
-                body,
-                now_ns=time.time_ns(),
-                max_rows=limits.max_rows,
-                max_row_bytes=row_limit(limits, self.worker),
-                max_bytes=limits.max_body_bytes,
-                repaired=repaired,
-            )
-        except TooManySpansError as error:
-            raise BodyError(413, str(error)) from None
-        except NotSpansError as error:
-            raise BodyError(400, str(error)) from None
+    async def _take(self, request: Request, principal: Principal, reader: BodyReader) -> Response:
+        limits = self.requests.current.settings
+        body, repaired = await self._protobuf(request, reader)
+        found = split_spans(
+            body,
+            now_ns=time.time_ns(),
+            max_rows=limits.max_rows,
+            max_row_bytes=self.requests.row_limit,
+            max_bytes=limits.max_body_bytes,
+            repaired=repaired,
+        )
         del body  # the rows have their own bytes
         tasks = dict.fromkeys(row.model_id for row in found.rows)
         if len(tasks) > MOST_TASKS:
-            raise BodyError(413, f"the spans are of more than {MOST_TASKS} tasks")
+            raise RefusedError(413, f"the spans are of more than {MOST_TASKS} tasks")
         forbidden = [task for task in tasks if not self.tasks.allows(principal, task)]
         if forbidden and len(forbidden) == len(tasks):
-            return answer_problem(403, TASK_NOT_ALLOWED)
+            raise RefusedError(403, TASK_NOT_ALLOWED)
         for task in tasks:
             refusal = TASK_NOT_ALLOWED if task in forbidden else await self.tasks.refusal(task)
             if refusal:
@@ -138,65 +114,48 @@ class TracesIntake:
         await self._store(request, found)
         return answer_spans(found)
 
-    async def _protobuf(self, request: Request, room: BodyRoom) -> Converted:
+    async def _protobuf(self, request: Request, reader: BodyReader) -> Converted:
         """Read spans as protobuf, in whatever form they were sent.
 
         Raises:
-            BodyError: They can't be read.
+            RefusedError: They can't be read.
         """
         media_type = _media_type(request)
         if media_type not in (*PROTOBUF, JSON):
-            raise BodyError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
-        body = await _decoded(request, room)
+            raise RefusedError(415, f"the Content-Type must be {PROTOBUF[0]} or {JSON}")
+        body = await _decoded(request, reader)
         if media_type != JSON:
             if not body:
-                raise BodyError(400, "the body is empty")
+                raise RefusedError(400, "the body is empty")
             return Converted(body, frozenset())
         if len(body) > JSON_BYTES:
-            raise BodyError(413, f"the body is too large: {JSON_BYTES} bytes are allowed in JSON")
-        try:
-            # In a thread, because it takes a tenth of a second for a thousand spans; one at a time,
-            # because of the memory.
-            async with self._converts:
-                return await asyncio.to_thread(to_protobuf, body)
-        except NotSpansError as error:
-            raise BodyError(400, str(error)) from None
+            raise RefusedError(413, f"a body in JSON may have {JSON_BYTES} bytes")
+        # In a thread, because it takes a tenth of a second for a thousand spans; one at a time,
+        # because of the memory.
+        async with self._converts:
+            return await asyncio.to_thread(to_protobuf, body)
 
     async def _store(self, request: Request, found: SplitSpans) -> None:
         """Make the rows safe that were not taken before.
 
         Raises:
             ClientDisconnect: The client can't get the answer any more, and will send them again.
-            PutOffError: They could not be made safe.
+            PutOffError: They could not be made safe, or that is not known yet.
         """
-        client = client_of(request.scope)
-        if client.is_gone:
-            raise ClientDisconnect
-        new = self.known.without_known(found.rows)
-        try:
-            await self._make_safe(new, client)
-        except PutOffError:
-            self.counts.rows["deferred"] += len(found.rows)
-            raise
+        new, counts = self.known.without_known(found.rows), self.requests.counts
+        with self.known.on_their_way(new) as are_twice:
+            if are_twice:
+                counts.rows["deferred"] += len(found.rows)
+                raise PutOffError("the same spans are being stored just now", 1)
+            await self.requests.make_safe(new, request, deferred=len(found.rows))
         self.known.add(new, found.roots)
-        self.counts.rows["refused"] += len(found.refused)
-        self.counts.repaired += found.repaired
+        counts.rows["refused"] += len(found.refused)
+        counts.repaired += found.repaired
         for reason in set(found.refused):
             logger.warning("spans are refused: %s", reason)
 
-    async def _make_safe(self, rows: Sequence[Row], client: Client) -> None:
-        """Have rows made safe, unless an earlier request with them is not answered yet.
-
-        Raises:
-            PutOffError: They could not be, or that is not known yet.
-        """
-        with self.known.on_their_way(rows) as are_twice:
-            if are_twice:
-                raise PutOffError("the same spans are being stored just now", 1)
-            await store(rows, self.worker, self.counts.rows, is_gone=lambda: client.is_gone)
-
     async def _take_feedback(
-        self, request: Request, principal: Principal, room: BodyRoom
+        self, request: Request, principal: Principal, reader: BodyReader
     ) -> Response:
         trace_id = request.path_params["trace_id"]
         known = self.known.trace(trace_id)
@@ -205,37 +164,29 @@ class TracesIntake:
             known is not None and self.tasks.allows(principal, known.model_id)
         )
         if not is_allowed or not _TRACE_ID.fullmatch(trace_id):
-            return answer_problem(404, f"Trace {trace_id} not found")
+            raise RefusedError(404, f"Trace {trace_id} not found")
         if _media_type(request) != JSON:
-            return answer_problem(415, "the Content-Type must be application/json")
-        most = row_limit(self.current.settings, self.worker)
-        given, reason = _read_feedback(await _decoded(request, room), most)
-        if reason:
-            return answer_problem(400, reason)
+            raise RefusedError(415, "the Content-Type must be application/json")
+        given = _read_feedback(await _decoded(request, reader), self.requests.row_limit)
         body = feedback_body(given, time.time())
         model_id = UNMAPPED if known is None else known.model_id
-        row_id = f"{trace_id}-{trace_id[16:]}" if known is None else known.row_id
+        row_id = str(RowId.of_root(trace_id)) if known is None else known.row_id
         row = Row(row_id, model_id, body, kind=RowKind.GROUND_TRUTH)
-        try:
-            client = client_of(request.scope)
-            await store([row], self.worker, self.counts.rows, is_gone=lambda: client.is_gone)
-        except PutOffError:
-            self.counts.rows["deferred"] += 1
-            raise
+        await self.requests.make_safe([row], request, deferred=1)
         return answer_json({"annotation_type": "human", "trace_id": trace_id, **given})
 
 
-async def _decoded(request: Request, room: BodyRoom) -> bytes:
+async def _decoded(request: Request, reader: BodyReader) -> bytes:
     """Read a body and undo its compression.
 
     Raises:
-        BodyError: It can't be read.
+        RefusedError: It can't be read.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
-        raise BodyError(415, "the body may be compressed by gzip, and by nothing else")
-    body = await room.read(request)
-    return body if encoding == "identity" else room.inflate(body)
+        raise RefusedError(415, "the body may be compressed by gzip, and by nothing else")
+    body = await reader.read(request)
+    return body if encoding == "identity" else reader.inflate(body)
 
 
 def _media_type(request: Request) -> str:
@@ -249,19 +200,23 @@ def _refuse(found: SplitSpans, task: str, reason: str) -> None:
     found.rows = rows
 
 
-def _read_feedback(body: bytes, most: int) -> tuple[dict[str, Any], str]:
-    """Return the values of an annotation, and why it is refused, or ""."""
+def _read_feedback(body: bytes, most: int) -> dict[str, Any]:
+    """Return the values of an annotation.
+
+    Raises:
+        RefusedError: It is none.
+    """
     if len(body) > most:
-        return {}, f"the annotation has {len(body)} bytes; {most} are allowed"
+        raise RefusedError(400, f"the annotation has {len(body)} bytes; {most} are allowed")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}, "the body is not JSON"
+        raise RefusedError(400, "the body is not JSON") from None
     if not isinstance(document, dict):
-        return {}, "the body must be a JSON object"
+        raise RefusedError(400, "the body must be a JSON object")
     score, text = document.get("annotation_score"), document.get("annotation_description")
     if isinstance(score, bool) or score not in (0, 1):
-        return {}, "annotation_score must be 0 or 1"
+        raise RefusedError(400, "annotation_score must be 0 or 1")
     if text is not None and (not isinstance(text, str) or "\0" in text):
-        return {}, "annotation_description must be a text without NUL"
-    return {"annotation_score": score, "annotation_description": text}, ""
+        raise RefusedError(400, "annotation_description must be a text without NUL")
+    return {"annotation_score": score, "annotation_description": text}

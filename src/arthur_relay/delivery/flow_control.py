@@ -18,6 +18,7 @@ from arthur_relay.delivery.model_health import Blame, ModelHealth, Unproven
 from arthur_relay.delivery.open_requests import OpenRequests
 from arthur_relay.delivery.request_slots import RequestSlots
 from arthur_relay.delivery.retry import URGENT_SECONDS
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.row import Attempt, Failure, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.randomness import Randomness
@@ -56,6 +57,7 @@ class FlowControl:
         settings: Time limits and counts.
         random: The randomness of jitter.
         in_flight: The deliveries that were started.
+        words: What the log calls rows and models.
         breaker: Whether Arthur as a whole is down. Any thread may read it.
         limit: How many requests may be sent at once. Any thread may read it.
         model_health: Which models are held.
@@ -73,6 +75,7 @@ class FlowControl:
     settings: RelaySettings
     random: Randomness
     in_flight: InFlight
+    words: RowWords
     breaker: Breaker = field(init=False)
     limit: ConcurrencyLimit = field(init=False)
     model_health: ModelHealth = field(init=False)
@@ -341,9 +344,10 @@ class FlowControl:
         self._fail_model(delivery, now, at_once=True, is_logged=False)
         if is_logged:
             logger.warning(
-                "arthur-relay: %s Inferences wait until Arthur lets us in again; a key or a"
-                " password in a file is read again by itself",
+                "arthur-relay: %s %s wait until Arthur lets us in again; a key or a password in a"
+                " file is read again by itself",
                 attempt.reason,
+                self.words.many.capitalize(),
             )
         return None
 
@@ -367,8 +371,9 @@ class FlowControl:
             self._failing = delivery.evidence
             if self.breaker.failed(now):
                 logger.warning(
-                    "arthur-relay: Arthur can't be reached (%s); inferences wait until it can",
+                    "arthur-relay: Arthur can't be reached (%s); %s wait until it can",
                     attempt.reason,
+                    self.words.many,
                 )
                 if self.gives_up_slots:
                     self.in_flight.hurry()
@@ -447,9 +452,11 @@ class FlowControl:
         self.model_failure = self.last_failure
         if is_logged:
             logger.warning(
-                "arthur-relay: nothing of a model can be delivered (%s); its inferences wait until"
-                " it can, those of others go on",
+                "arthur-relay: nothing of a %s can be delivered (%s); its %s wait until it can,"
+                " those of others go on",
+                self.words.model,
                 self.last_failure,
+                self.words.many,
             )
 
     def _admit(self, delivery: DeliveryState) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.encoding.product import Product
 from arthur_relay.inference import Encodable
 from arthur_relay.row import Attempt, Batch, Row, RowOwner
 
@@ -121,6 +122,11 @@ class TakesTraces(Protocol):
     """
 
     takes_traces: bool
+
+
+def product_of(destination: Destination) -> Product:
+    """Return the product that a destination is of."""
+    return Product.ENGINE if isinstance(destination, TakesTraces) else Product.SCOPE
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from arthur_relay.encoding.foreign_objects import KNOWN, Asks
 from arthur_relay.encoding.plain_values import NoPlainForm, PlainValues, unwrapped
 
 TEXT = "UNSTRUCTURED_TEXT"
@@ -29,7 +30,9 @@ class NotCoercible(Exception):  # noqa: N818 - control flow between two function
     """The value can't be converted to the registered type."""
 
 
-def coercer(value_type: str, omitted: Callable[[], None] | None = None) -> Callable[[Any], Any]:
+def coercer(
+    value_type: str, omitted: Callable[[], None] | None = None, ask: Asks | None = None
+) -> Callable[[Any], Any]:
     """Return a function that converts values to a type.
 
     NaN, infinities and None are not coercible: Arthur's SDK sends null for them, which Arthur
@@ -39,21 +42,29 @@ def coercer(value_type: str, omitted: Callable[[], None] | None = None) -> Calla
     Args:
         value_type: The type, as Arthur names it.
         omitted: Called for each element that is omitted from a value.
+        ask: Asks objects of the application's classes; None to have their code run at once.
 
     Returns:
         A function that raises `NotCoercible` when the value does not fit, or whatever the value
         itself raises while it is read.
     """
     if value_type in ("STRING", TEXT):
-        return partial(_to_text, plain=PlainValues(omitted))
+        return partial(_to_text, plain=PlainValues(omitted, ask))
     if value_type in (TOKENS, "ARRAY(STRING)"):
-        return partial(_to_texts, plain=PlainValues(omitted))
-    return _COERCERS.get(value_type, _to_nothing)
+        return partial(_to_texts, plain=PlainValues(omitted, ask))
+    convert = _COERCERS.get(value_type, _to_nothing)
+    return convert if ask is None else partial(_asked, convert, ask)
 
 
-def _to_text(value: Any, plain: PlainValues) -> str:  # noqa: PLR0911 - one return for each type
+def _asked(convert: Callable[[Any], Any], ask: Asks, value: Any) -> Any:
+    return convert(value) if type(value) in KNOWN else ask(convert, value)
+
+
+def _to_text(value: Any, plain: PlainValues) -> str:  # noqa: PLR0911, PLR0912 - one for each type
     if type(value) is str:  # nearly always
         return value
+    if plain.ask is not None and type(value) not in KNOWN:
+        return plain.ask(partial(_to_text, plain=plain.at_once), value)
     value = unwrapped(value)
     match value:
         case str():
@@ -86,6 +97,8 @@ def _to_text(value: Any, plain: PlainValues) -> str:  # noqa: PLR0911 - one retu
 
 
 def _to_integer(value: Any) -> int:
+    if type(value) is int and -(2**63) <= value < 2**63:  # nearly always
+        return value
     value = unwrapped(value)
     whole = (
         (isinstance(value, int) and not isinstance(value, bool))
@@ -156,6 +169,8 @@ def _to_timestamp(value: Any) -> str:
 
 
 def _to_texts(value: Any, plain: PlainValues) -> list[str]:
+    if plain.ask is not None and type(value) not in KNOWN:
+        return plain.ask(partial(_to_texts, plain=plain.at_once), value)
     value = unwrapped(value)
     is_set = isinstance(value, AbstractSet)
     if not is_set and (isinstance(value, (str, bytes, bytearray)) or not _is_list(value)):

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from arthur_relay.encoding.foreign_objects import KNOWN, Asks
+
 T = TypeVar("T")
 
 MAX_DEPTH = 200
@@ -42,10 +44,17 @@ class PlainValues:
 
     Args:
         omitted: Called for each omitted element.
+        ask: Asks objects of the application's classes; None to have their code run at once.
     """
 
-    def __init__(self, omitted: Callable[[], None] | None = None) -> None:
+    def __init__(self, omitted: Callable[[], None] | None = None, ask: Asks | None = None) -> None:
         self._omitted = omitted
+        self.ask = ask
+
+    @property
+    def at_once(self) -> PlainValues:
+        """What does the same where an object is asked."""
+        return PlainValues(self._omitted)
 
     def plain(self, value: Any, depth: int = MAX_DEPTH) -> Any:  # noqa: PLR0911 - one for each type
         """Return the plain form of a value.
@@ -54,6 +63,8 @@ class PlainValues:
             NoPlainForm: There is none.
             Exception: Anything that the value raises while it is read.
         """
+        if self.ask is not None and type(value) not in KNOWN:
+            return self.ask(partial(self.at_once.plain, depth=depth), value)
         value = unwrapped(value)
         if value is None or isinstance(value, bool):
             return value

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 import orjson
+
+from arthur_relay.encoding.protobuf_fields import BYTES, NotProtobufError, fields
 
 TRACES_PATH = "/api/v1/traces"
 """The Engine's route for traces; the address of its rows' owner ends in it."""
 
-_RESOURCE_SPANS = 0x0A
-"""The tag of field 1 with a length, the one field of an `ExportTraceServiceRequest`."""
-
-_MOST_LENGTH_BITS = 35
-"""A message has less than 2 GiB, which is a varint of five bytes."""
+_RESOURCE_SPANS: Final = 1 << 3 | BYTES
+"""The tag of the one field of an `ExportTraceServiceRequest`."""
 
 
 class Product(StrEnum):
@@ -21,6 +21,42 @@ class Product(StrEnum):
 
     SCOPE = "Arthur Scope"
     ENGINE = "Arthur Engine"
+
+    @property
+    def words(self) -> RowWords:
+        """What its users call its rows."""
+        return _WORDS[self]
+
+
+class RowWords(NamedTuple):
+    """What a product's users call its rows, for log lines, health and errors."""
+
+    one: str
+    many: str
+    truth: str
+    """A row of `RowKind.GROUND_TRUTH`."""
+    model: str
+    """What rows are filed under."""
+    name_one: str
+    """How to say which one that is."""
+
+
+_WORDS: Final = {
+    Product.SCOPE: RowWords(
+        one="an inference",
+        many="inferences",
+        truth="an inference",
+        model="model",
+        name_one="set ARTHUR_MODEL_ID, or give model_id",
+    ),
+    Product.ENGINE: RowWords(
+        one="a span",
+        many="spans",
+        truth="feedback",
+        model="task",
+        name_one="set ARTHUR_TASK_ID, or give task",
+    ),
+}
 
 
 def product_of_row(body: bytes) -> Product | None:
@@ -46,21 +82,9 @@ def product_of_address(address: str) -> Product:
 
 def _is_request(body: bytes) -> bool:
     """Return whether a body is whole fields of a request's one kind, and nothing else."""
-    at, end = 0, len(body)
-    while at < end:
-        if body[at] != _RESOURCE_SPANS:
-            return False
-        at += 1
-        size = 0
-        for shift in range(0, _MOST_LENGTH_BITS, 7):
-            if at >= end:
-                return False
-            byte = body[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-        else:
-            return False
-        at += size
-    return end > 0 and at == end
+    try:
+        return body != b"" and all(
+            tag == _RESOURCE_SPANS for tag, _, _ in fields(body, 0, len(body))
+        )
+    except NotProtobufError:
+        return False

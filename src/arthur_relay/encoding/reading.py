@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import Enum
 from typing import Any
 
 
@@ -37,7 +38,8 @@ def has_none_of(holder: Any, names: Collection[str]) -> bool:
 
 def plain_text(value: Any) -> str | None:
     """Return a text, or an enum member's value that is one; None if empty, or anything else."""
-    value = getattr(value, "value", value) if not isinstance(value, str) else value
+    if issubclass(type(value), Enum):  # by its class: another's property may take long
+        value = value.value
     return str.__str__(value) if isinstance(value, str) and value else None
 
 

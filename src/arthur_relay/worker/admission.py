@@ -8,6 +8,7 @@ import anyio
 
 from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import CompactableBuffer, IntakeBuffer
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.row import Row, body_bytes
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
@@ -30,10 +31,12 @@ class OverflowNotice:
 
     Args:
         policy: The overflow policy, which the text names.
+        words: What the text calls rows.
     """
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, words: RowWords) -> None:
         self._policy = policy
+        self._rows = words.many
         self._seen = 0
         self._seen_at = 0.0
         self._overflows = False
@@ -52,12 +55,12 @@ class OverflowNotice:
         if grew and not self._overflows:
             self._overflows = True
             return (
-                "the queue is full; inferences are dropped"
+                f"the queue is full; {self._rows} are dropped"
                 f" (overflow = {self._policy}), see stats()"
             )
         if self._overflows and now >= self._seen_at + QUIET_SECONDS:
             self._overflows = False
-            return f"the queue has room again; {overflown} inferences were dropped"
+            return f"the queue has room again; {overflown} {self._rows} were dropped"
         return None
 
 
@@ -104,6 +107,7 @@ class Admission:
         queue: The capture queue, which fills up while rows are compressed.
         sender: Knows whether deliveries go well.
         compactor: Compresses rows in another thread.
+        words: What the log calls rows.
         gives_up_oldest: The setting; looked up once, because each slice of captures asks for it.
     """
 
@@ -117,12 +121,13 @@ class Admission:
     queue: HasFullness
     sender: DeliveryHealth
     compactor: Nudged
+    words: RowWords
     gives_up_oldest: bool = field(init=False)
     _notice: OverflowNotice = field(init=False)
 
     def __post_init__(self) -> None:
         self.gives_up_oldest = self.settings.gives_up_oldest
-        self._notice = OverflowNotice(self.settings.overflow.value)
+        self._notice = OverflowNotice(self.settings.overflow.value, self.words)
 
     def has(self, size: int, *, rows: int = 1) -> bool:
         """Return whether that many more rows, of so many bytes in all, fit in."""

@@ -18,7 +18,7 @@ from arthur_relay.delivery.ground_truth import GroundTruthOrder
 from arthur_relay.delivery.in_flight import InFlight
 from arthur_relay.delivery.row_outcomes import RowOutcomes
 from arthur_relay.delivery.sender import Sender
-from arthur_relay.destinations import Destination, HasOwner
+from arthur_relay.destinations import Destination, HasOwner, product_of
 from arthur_relay.encoding.privacy import Privacy
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.row import RowOwner
@@ -95,6 +95,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         clock: The time that dead letters and rows carry.
     """
     buffer, dead_letters = storage.buffer, storage.dead_letters
+    words = product_of(destination).words
     queue = CaptureQueue(CaptureQueueLimits.of(settings), ledger, thread, budget)
     wake_up, flushes, awaiting = WakeUp(), FlushTracker(), AwaitingSchema()
     budget.awaiting, budget.rows = awaiting, buffer.intake
@@ -107,8 +108,9 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         ground_truth=ground_truth,
         destination=destination.name,
         clock=clock,
+        words=words,
     )
-    flow = FlowControl(settings=settings, random=random, in_flight=InFlight())
+    flow = FlowControl(settings=settings, random=random, in_flight=InFlight(), words=words)
     schemas = SchemaRegistry(
         destination=destination,
         cache=buffer.schemas,
@@ -121,6 +123,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         wake_up=wake_up,
         flow=flow,
         clock=clock,
+        words=words,
     )
     outcomes = RowOutcomes(
         buffer=buffer.leases,
@@ -156,6 +159,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
         queue=queue,
         sender=sender,
         compactor=compactor,
+        words=words,
     )
     gil = gil if gil is not None else GilYielder()
     return Worker(
@@ -194,6 +198,7 @@ def build_worker(  # noqa: PLR0913 - keyword-only; this is where everything meet
             settlement=settlement,
             settings=settings,
             gil=gil,
+            words=words,
         ),
         batching=BatchingStage(
             leases=buffer.leases,
@@ -216,7 +221,8 @@ def chosen_buffer(settings: RelaySettings, destination: Destination) -> Buffer:
     from arthur_relay.buffers.overflow import OverflowBuffer  # noqa: PLC0415 - see above
     from arthur_relay.buffers.spool.buffer import Spool  # noqa: PLC0415 - see above
 
-    spool = Spool.of(settings.spool_dir, settings, partial(_owner, destination))
+    words = product_of(destination).words
+    spool = Spool.of(settings.spool_dir, settings, partial(_owner, destination), words)
     if settings.overflow is Overflow.SPILL:
         return OverflowBuffer(MemoryBuffer.of(settings), spool).as_buffer()
     return spool.as_buffer()

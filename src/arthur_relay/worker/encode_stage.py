@@ -10,6 +10,7 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.destinations import RowEncoder
 from arthur_relay.encoding.plain_values import clean_text
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.encoding.sampling import split_sample
 from arthur_relay.inference import (
     Capture,
@@ -46,7 +47,6 @@ RUSH_FULLNESS = 0.4
 """How full the capture queue may be before the worker pauses less often."""
 
 NO_MODEL = "no model id"
-NAME_ONE = "set ARTHUR_MODEL_ID, or give model_id"
 NO_GROUND_TRUTH = "no ground truth"
 """The reason when the model has registered none of the attributes that were given."""
 
@@ -65,6 +65,7 @@ class EncodeStage:
         settlement: Settles captures that make no row, or are refused.
         settings: The sample rate, and the overflow policy.
         gil: Lets the application's threads go on.
+        words: What the log calls a row.
     """
 
     queue: CaptureQueue
@@ -76,6 +77,7 @@ class EncodeStage:
     settlement: Settlement
     settings: RelaySettings
     gil: GilYielder
+    words: RowWords
     _once: LogOnce = field(default_factory=LogOnce)
     _slices: int = 0
 
@@ -177,7 +179,10 @@ class EncodeStage:
         elif not model_id:
             if self._once.is_first("no model"):
                 logger.warning(
-                    "arthur-relay: an inference names no model and is rejected: %s", NAME_ONE
+                    "arthur-relay: %s names no %s and is rejected: %s",
+                    self.words.one,
+                    self.words.model,
+                    self.words.name_one,
                 )
             self._refuse(NO_MODEL, capture, epoch)
         elif (reason := self.schemas.refusal(model_id)) is not None:
@@ -212,7 +217,7 @@ class EncodeStage:
     def _drop_unencodable(self, capture: Capture, epoch: int) -> None:
         if self._once.is_first("unencodable"):
             # Without the exception, whose text might quote the inference.
-            logger.warning("arthur-relay: an inference could not be encoded and is dropped")
+            logger.warning("arthur-relay: %s could not be encoded and is dropped", self.words.one)
         self.settlement.dropped(DropReason.UNENCODABLE, capture.rows, epoch)
 
 

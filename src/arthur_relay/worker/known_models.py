@@ -13,6 +13,7 @@ from arthur_relay.system import native
 
 if TYPE_CHECKING:
     from arthur_relay.encoding.model import Schema
+    from arthur_relay.encoding.product import RowWords
     from arthur_relay.worker.pipeline import Pipeline
 
 logger = logging.getLogger("arthur_relay")
@@ -25,12 +26,16 @@ application may name any number of models that there are not."""
 class KnownModels:
     """Outlives a fork, unlike the pipeline that asks. Any thread.
 
+    Args:
+        words: What the log calls a model.
+
     Attributes:
         wanted: By model, what of a run its inferences can have; only what Arthur has said is in
             here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: RowWords) -> None:
+        self._words = words
         self.wanted: dict[str, Wanted] = {}
         self._answers: dict[str, Future[None]] = {}
         self._asked: dict[str, None] = {}  # in the order in which they were
@@ -77,8 +82,9 @@ class KnownModels:
             self._forget(model_id, answer)  # the worker has logged it, and goes on asking
         except FutureTimeoutError:
             logger.warning(
-                "arthur-relay: Arthur has not answered within %g s; will keep asking for model %s",
+                "arthur-relay: Arthur has not answered within %g s; will keep asking for %s %s",
                 timeout_seconds,
+                self._words.model,
                 model_id,
             )
         else:

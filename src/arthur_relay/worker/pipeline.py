@@ -16,8 +16,9 @@ from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.queue import CaptureQueue
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.delivery.sender import Observes, Sender
-from arthur_relay.destinations import Destination
+from arthur_relay.destinations import Destination, product_of
 from arthur_relay.encoding.model import Schema
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
 from arthur_relay.settings import RelaySettings
@@ -86,6 +87,7 @@ class Pipeline:
         worker: The loop.
         runtime: Its thread.
         dead_letters: What was rejected.
+        words: What rows and models are called for people.
         created_pid: The process that it belongs to.
         started_pid: The same once the worker was started, else None.
         closing: Done when the worker has delivered everything after `begin_close`.
@@ -98,6 +100,7 @@ class Pipeline:
     worker: Worker
     runtime: Runtime
     dead_letters: DeadLetters
+    words: RowWords
     created_pid: int = field(default_factory=os.getpid)
     started_pid: int | None = None
     closing: FlushRequest = field(default_factory=partial(FlushRequest, closing=True))
@@ -142,7 +145,8 @@ class Pipeline:
         )
         if host.idle_seconds is not None:
             runtime.idleness = _Idleness(worker, host)
-        return cls(worker.queue, ledger, worker, runtime, storage.dead_letters)
+        words = product_of(destination).words
+        return cls(worker.queue, ledger, worker, runtime, storage.dead_letters, words)
 
     def start(self) -> None:
         """Start the worker's thread.
@@ -291,6 +295,7 @@ class Pipeline:
             self.ledger,
             self.sender,
             schemas=self.worker.schemas,
+            words=self.words,
             unreadable=unreadable,
             disabled=disabled,
             closed=not self.is_open,
@@ -411,12 +416,15 @@ class Pipeline:
             totals = self.ledger.totals()
             if lost := totals.dropped.get(DropReason.SHUTDOWN, 0):
                 logger.warning(
-                    "arthur-relay: %d inferences were not delivered in time and are dropped", lost
+                    "arthur-relay: %d %s were not delivered in time and are dropped",
+                    lost,
+                    self.words.many,
                 )
             if totals.pending:
                 logger.warning(
-                    "arthur-relay: %d inferences stay in %s for a later start",
+                    "arthur-relay: %d %s stay in %s for a later start",
                     totals.pending,
+                    self.words.many,
                     buffer.durable.keeper,
                 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.capture.open_runs import OpenRuns
 from arthur_relay.capture.tracing import NO_TRACING, Tracing
-from arthur_relay.destinations import TakesTraces
+from arthur_relay.destinations import product_of
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import unable_to_start
 from arthur_relay.inference import TraceScope
@@ -61,12 +61,11 @@ class RelayHost:
     def __init__(self, relay: Relay, destination: Destination, settings: RelaySettings) -> None:
         self.relay = relay
         self.settings = settings
-        self.models = KnownModels()
         self.events = EventCounts()
         self.tracing = NO_TRACING
-        self.product = Product.SCOPE
-        if isinstance(destination, TakesTraces):
-            self.product = Product.ENGINE
+        self.product = product_of(destination)
+        self.models = KnownModels(self.product.words)
+        if self.product is Product.ENGINE:
             self.tracing = Tracing(TraceScope(settings.trace))
         self.idle_seconds: float | None = IDLE_SECONDS
         self._destination = destination

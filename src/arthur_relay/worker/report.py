@@ -5,8 +5,9 @@ from collections.abc import Callable
 from arthur_relay.accounting import AtomicCounter, Ledger
 from arthur_relay.delivery.circuit_breaker import BreakerState
 from arthur_relay.delivery.sender import Sender
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
-from arthur_relay.worker.encode_stage import NAME_ONE, NO_MODEL
+from arthur_relay.worker.encode_stage import NO_MODEL
 from arthur_relay.worker.schema_registry import SchemaRegistry
 
 
@@ -79,6 +80,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     sender: Sender,
     *,
     schemas: SchemaRegistry,
+    words: RowWords,
     unreadable: int,
     disabled: bool,
     closed: bool,
@@ -90,6 +92,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
 ) -> Health:
     """Return how delivery goes, in one word and one sentence.
 
+    `words` are what rows and models are called.
     `unanswered` is why Arthur did not answer a question asked elsewhere, or "".
     `lacks_model` is whether inferences have to name their model because nobody has set one.
     `left_alone` is the number of rows in the spool's directory that are for somebody else.
@@ -100,7 +103,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     unsampled = totals.dropped.get(DropReason.SAMPLED, 0)
     lost = sum(totals.dropped.values()) - unsampled
     counts = (
-        f"{totals.delivered} inferences are delivered, {totals.pending} wait,"
+        f"{totals.delivered} {words.many} are delivered, {totals.pending} wait,"
         f" {totals.rejected} were rejected and {lost} dropped"
     )
     if unsampled:
@@ -128,7 +131,10 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     elif held := sender.held_models:
         objection = held[0].upper() + held[1:]
     elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
-        objection = f"{nameless} inferences were rejected because they name no model: {NAME_ONE}"
+        objection = (
+            f"{nameless} {words.many} were rejected because they name no {words.model}:"
+            f" {words.name_one}"
+        )
     elif unreadable:
         objection = f"{unreadable} LangChain events could not be read"
     elif withheld := ledger.redaction_failures:

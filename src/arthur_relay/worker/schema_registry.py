@@ -26,6 +26,7 @@ from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS, Schema
 from arthur_relay.encoding.omissions import NoOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.errors import (
     ConfigurationError,
     CredentialsError,
@@ -93,6 +94,7 @@ class SchemaRegistry:
         wake_up: Woken when a model became known, or was refused.
         flow: Takes each question's end as it takes a delivery's.
         clock: Measures how old answers are.
+        words: What the log calls a model.
         urgent: Whether the relay is closing, and waits have to be short.
         answered: Models that became known, or were refused, until somebody takes note.
         inquiries: Asks the destination, once for all who want the same.
@@ -109,6 +111,7 @@ class SchemaRegistry:
     wake_up: WakeUp
     flow: FlowControl
     clock: Clock
+    words: RowWords
     urgent: bool = False
     answered: deque[str] = field(default_factory=deque)
     _unreachable: dict[str, str] = field(default_factory=dict)
@@ -356,7 +359,9 @@ class SchemaRegistry:
                 self._not_before[model_id] = not_before
             if not self._unreachable:
                 logger.warning(
-                    "arthur-relay: Arthur can't be asked for the model: %s; will ask again", reason
+                    "arthur-relay: Arthur can't be asked for the %s: %s; will ask again",
+                    self.words.model,
+                    reason,
                 )
             if model_id not in self._unreachable:
                 _forget_oldest(self._unreachable)

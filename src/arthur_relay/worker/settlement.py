@@ -12,9 +12,10 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import Buffer, Loss
 from arthur_relay.dead_letters import DeadLetter, DeadLetters
 from arthur_relay.delivery.ground_truth import GroundTruthOrder
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.errors import safe_traceback
 from arthur_relay.inference import Capture
-from arthur_relay.row import RECOVERED, Outcome, Row, Verdict
+from arthur_relay.row import RECOVERED, Outcome, Row, RowKind, Verdict
 from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
@@ -36,6 +37,7 @@ class Settlement:
         ground_truth: Ground truth that waits until its inference is settled.
         destination: The name of the destination, for dead letters.
         clock: The time that dead letters carry.
+        words: What the log calls a row.
     """
 
     buffer: Buffer
@@ -45,6 +47,7 @@ class Settlement:
     ground_truth: GroundTruthOrder
     destination: str
     clock: Clock
+    words: RowWords
     _once: LogOnce = field(default_factory=LogOnce)
 
     def delivered(self, rows: Sequence[Row]) -> None:
@@ -64,8 +67,9 @@ class Settlement:
         self._add_letter(row, outcome, attempts)
         self._forget((row,))
         self.ledger.reject(outcome.reason, 1, row.model_id)
+        what = self.words.truth if row.kind is RowKind.GROUND_TRUTH else self.words.one
         self._log_once(
-            f"rejected {outcome.reason}", f"Arthur rejected an inference: {why or outcome.reason}"
+            f"rejected {outcome.reason}", f"Arthur rejected {what}: {why or outcome.reason}"
         )
 
     def given_up(

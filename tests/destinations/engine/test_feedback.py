@@ -12,7 +12,7 @@ import pytest
 
 from arthur_relay.destinations.engine.feedback import (
     MOST_TRACES,
-    LastWords,
+    NewestFeedback,
     feedback_body,
     read_feedback,
 )
@@ -110,7 +110,7 @@ def test_a_time_that_is_none_is_not_sent(time: bytes) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    words = LastWords()
+    words = NewestFeedback()
     for number in range(MOST_TRACES + 1):
         words.sent(str(number), 2.0)
     assert not words.is_outdated("0", 1.0)

@@ -10,7 +10,14 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from arthur_relay.destinations.engine.rows import UnframedError, joined, length, row_body, split
+from arthur_relay.destinations.engine.rows import (
+    UnframedError,
+    joined,
+    length,
+    row_body,
+    row_body_with_urls,
+    split,
+)
 from arthur_relay.destinations.engine.task import Task
 
 from .spans import TRACE, row, span, value
@@ -75,6 +82,31 @@ def test_joined_rows_are_a_request_with_equal_resources_once(
         of_scope[pair].spans.append(made)
     bodies = [body_of(*each) for each in given_]
     assert b"".join(joined(bodies)) == wanted.SerializeToString()
+
+
+def test_equal_addresses_of_schemas_are_sent_once() -> None:
+    def body(number: int, resource_url: str, scope_url: str) -> bytes:
+        return row_body_with_urls(
+            Task.named("t").resource(),
+            InstrumentationScope(name="s").SerializeToString(),
+            span(number).SerializeToString(),
+            resource_url=resource_url.encode(),
+            scope_url=scope_url.encode(),
+        )
+
+    bodies = [body(1, "r", "s"), body(2, "", "s"), body(3, "r", "s"), body(4, "r", "")]
+    for resource_of in (None, Task("t", task_id="id", service_name="t").resolve):
+        request = ExportTraceServiceRequest.FromString(b"".join(joined(bodies, resource_of)))
+        assert [
+            (group.schema_url, scope.schema_url, scope.scope.name, len(scope.spans))
+            for group in request.resource_spans
+            for scope in group.scope_spans
+        ] == [("r", "s", "s", 2), ("r", "", "s", 1), ("", "s", "s", 1)]
+        key = "service.name" if resource_of is None else "arthur.task"
+        assert {each.resource.attributes[0].key for each in request.resource_spans} == {key}
+    assert split(bodies[0]) == split(row_body(*split(bodies[0])))
+    for end in range(len(bodies[0])):
+        assert not is_framed(bodies[0][:end])
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), parts)

@@ -33,6 +33,7 @@ from arthur_relay.buffers.spool.segment import ROW_OVERHEAD_BYTES, Opening, Plac
 from arthur_relay.buffers.spool.segments import Segments
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES
 from arthur_relay.buffers.spool.storage import Storage
+from arthur_relay.encoding.product import Product, RowWords
 from arthur_relay.row import Row, RowOwner
 from arthur_relay.settings import Durability, RelaySettings
 from arthur_relay.system.clocks import Clock, SystemClock
@@ -61,6 +62,7 @@ class Spool:
         power_safe: Whether each commit is forced to the disk.
         clock: Measures durations, and gives the time for the names of damaged files.
         owner: Returns who sends the rows, as far as is known.
+        words: What the log calls rows.
     """
 
     is_durable = True
@@ -75,6 +77,7 @@ class Spool:
         power_safe: bool,
         clock: Clock,
         owner: Callable[[], RowOwner] = nobody,
+        words: RowWords = Product.SCOPE.words,
     ) -> None:
         self._max_bytes = max_bytes
         self._opening = Opening(
@@ -83,17 +86,24 @@ class Spool:
             clock,
             log_bytes=min(LOG_BYTES, max_bytes // LOG_SHARE),
             aside_bytes=max_bytes,
+            words=words,
         )
         self._segments = Segments(directory, self._opening)
         self._memory = RowsInMemory(self._segments)
         self._counts = RowCounts()
-        self._disk = DiskState(clock)
+        self._disk = DiskState(clock, words)
         self._storage = Storage(self._segments, self._memory, counts=self._counts, disk=self._disk)
         self._order = ReadingOrder(self._storage, self._memory, self._disk)
         self.schemas = SpoolSchemas(self._segments, self._storage)
 
     @classmethod
-    def of(cls, directory: Path, settings: RelaySettings, owner: Callable[[], RowOwner]) -> "Spool":
+    def of(
+        cls,
+        directory: Path,
+        settings: RelaySettings,
+        owner: Callable[[], RowOwner],
+        words: RowWords,
+    ) -> "Spool":
         """Return the spool of a directory, with the size and the durability of the settings."""
         return cls(
             SpoolDirectory(directory),
@@ -101,6 +111,7 @@ class Spool:
             power_safe=settings.durability is Durability.POWER,
             clock=SystemClock(),
             owner=owner,
+            words=words,
         )
 
     def as_buffer(self) -> Buffer:

@@ -1,5 +1,6 @@
 """Whether the disk takes writes now, and when to try again after it did not."""
 
+from arthur_relay.encoding.product import RowWords
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -15,13 +16,15 @@ class DiskState:
 
     Args:
         clock: Measures the time since a failure.
+        words: What the log calls rows.
 
     Attributes:
         failure: Why rows cannot be written, as a clause, or "" when they can. Any thread.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, words: RowWords) -> None:
         self._clock = clock
+        self._words = words
         self._failed_at: float | None = None
         self._once = LogOnce()
         self.failure = ""
@@ -41,7 +44,9 @@ class DiskState:
         self.failure = f"it can't be used ({error})"
         if self._once.is_first("failure"):
             logger.warning(
-                "arthur-relay: the spool can't be used (%s); new inferences wait in memory", error
+                "arthur-relay: the spool can't be used (%s); new %s wait in memory",
+                error,
+                self._words.many,
             )
         self._failed_at = self._clock.monotonic()
 

@@ -87,7 +87,7 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
     try:
         with TemporaryDirectory(prefix=".arthur-relay-check-", dir=there) as temporary:
             where = Path(temporary, path.relative_to(there))
-            trial = Spool.of(where, settings, nobody)
+            trial = Spool.of(where, settings, nobody, Product.SCOPE.words)
             trial.open()
             trial.close()
     except OSError as error:

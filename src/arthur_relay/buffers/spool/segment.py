@@ -12,6 +12,7 @@ from arthur_relay.buffers.spool.directory import FileClaim
 from arthur_relay.buffers.spool.file_format import ForeignSpoolError, NotASpoolError
 from arthur_relay.buffers.spool.salvage import Salvage
 from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
+from arthur_relay.encoding.product import Product, RowWords
 from arthur_relay.errors import ConfigurationError, SpoolError
 from arthur_relay.row import History, Row, RowOwner
 from arthur_relay.system.clocks import Clock
@@ -42,6 +43,7 @@ class Opening:
         clock: Gives the time, for the name of a damaged file and the age of rows.
         log_bytes: Logs are written back when they have this many bytes.
         aside_bytes: The most bytes that damaged files may take together.
+        words: What the log calls rows.
         damaged: Counts the damaged files that were `set_aside`, and those that were `removed`.
     """
 
@@ -50,6 +52,7 @@ class Opening:
     clock: Clock
     log_bytes: int = LOG_BYTES
     aside_bytes: int = 1 << 30
+    words: RowWords = Product.SCOPE.words
     damaged: Counter[str] = field(default_factory=Counter)
 
     def file(self, path: Path, owner: RowOwner | None = None) -> SpoolFile:
@@ -311,7 +314,7 @@ def open_segment(claim: FileClaim, opening: Opening) -> Segment:
             lost = _open_damaged(claim, opening, error)
             file = opening.file(claim.path)
         if file.missing:
-            log_missing(claim.path, file.missing)
+            log_missing(claim.path, file.missing, opening.words)
             lost += file.missing
     except (ConfigurationError, ForeignSpoolError):
         claim.release()
@@ -357,12 +360,13 @@ def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
         )
 
 
-def log_missing(path: Path, rows: int) -> None:
+def log_missing(path: Path, rows: int, words: RowWords) -> None:
     """Log that a file has fewer rows than it should have."""
     logger.warning(
-        "arthur-relay: %d inferences are not in the spool file %s any more, though nobody has"
-        " delivered them; they are counted as dropped",
+        "arthur-relay: %d %s are not in the spool file %s any more, though nobody has delivered"
+        " them; they are counted as dropped",
         rows,
+        words.many,
         path,
     )
 

@@ -152,12 +152,14 @@ class Segments(list[Segment]):
             return
         if not self._once.is_first(path):
             return
+        words = self.opening.words
         if error.owner is None:
             logger.warning(
-                "arthur-relay: the spool file %s has %d inferences and does not say any more for"
-                " whom: it is left alone. To send them to %s: arthur-relay spool adopt %s",
+                "arthur-relay: the spool file %s has %d %s and does not say any more for whom: it"
+                " is left alone. To send them to %s: arthur-relay spool adopt %s",
                 path,
                 error.rows,
+                words.many,
                 self.opening.owner(),
                 path,
             )
@@ -185,10 +187,11 @@ class Segments(list[Segment]):
             )
             return
         logger.warning(
-            "arthur-relay: the spool file %s has %d inferences for %s, and this process sends to"
-            " %s: it is left alone. To send them here all the same: arthur-relay spool adopt %s",
+            "arthur-relay: the spool file %s has %d %s for %s, and this process sends to %s: it is"
+            " left alone. To send them here all the same: arthur-relay spool adopt %s",
             path,
             error.rows,
+            words.many,
             error.owner,
             owner,
             path,

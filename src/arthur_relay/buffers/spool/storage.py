@@ -213,7 +213,7 @@ class Storage:
         known = sum([1 for _ in self._memory.read_from(segment)]) + apart
         lost = segment.kept - known
         if lost > 0:
-            log_missing(segment.claim.path, lost)
+            log_missing(segment.claim.path, lost, self._segments.opening.words)
             segment.file.rows -= lost
             segment.is_miscounted = True
             self._count_lost(segment, lost)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.configuration import ENGINE_DIRECTORY
 from arthur_relay.daemon.directory_lock import hold_directory
-from arthur_relay.daemon.intake import Handover
+from arthur_relay.daemon.handover import Handover
 from arthur_relay.daemon.spool_files import move_engine_files
 from arthur_relay.encoding.product import Product
 from arthur_relay.worker.composition import Storage

@@ -24,6 +24,7 @@ from arthur_relay.destinations.engine.message_forms import MessageForm
 from arthur_relay.destinations.engine.providers import PROVIDERS, SYSTEMS
 from arthur_relay.destinations.engine.span_json import MAX_CHARACTERS, JsonWriter, SpanJson
 from arthur_relay.destinations.engine.template_attributes import template_of
+from arthur_relay.encoding.foreign_objects import ForeignObjects
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
@@ -76,8 +77,10 @@ class SpanTexts:
         privacy: The relay's privacy, or None when everything may be sent.
         hiding: What is hidden.
         omissions: Counts each attribute whose value can't be sent as it is.
+        foreign: Asks the application's objects; one of its own when None.
 
     Attributes:
+        ask: Asks an object of the application.
         hiding: What is hidden, all in all.
         redacts: Whether a text may be changed before it is sent.
         longest_image: How many characters an inline image has, at most, that is written.
@@ -86,8 +89,15 @@ class SpanTexts:
         omitted: How many values were cut, left out, or sent in another form, in all spans.
     """
 
-    def __init__(self, privacy: Privacy | None, hiding: Hiding, omissions: CountsOmissions) -> None:
+    def __init__(
+        self,
+        privacy: Privacy | None,
+        hiding: Hiding,
+        omissions: CountsOmissions,
+        foreign: ForeignObjects | None = None,
+    ) -> None:
         self._privacy = privacy
+        self.ask = (foreign or ForeignObjects()).ask
         self.redacts = privacy is not None
         self.hiding = hiding.under(privacy)
         self.longest_image = hiding.base64_image_max_length
@@ -417,9 +427,9 @@ class RunAttributes:
                 if metadata.keys().isdisjoint(names):  # nearly always
                     continue
                 given = (metadata.get(name) for name in names)
-                found = next((each for each in given if isinstance(each, _IDS) and each), None)
+                found = next(filter(None, map(self._id, given)), None)
                 if found is not None:
-                    yield attribute, self._texts.whole(str(found))
+                    yield attribute, self._texts.whole(found)
             yield SpanAttributes.METADATA, self._metadata(metadata, ambient)
         if not run.tags:
             return
@@ -433,6 +443,16 @@ class RunAttributes:
             every = list(dict.fromkeys((*outer, *own)))[:MAX_TAGS]
             yield SpanAttributes.TAG_TAGS, [self._texts.whole(tag) for tag in every]
 
+    def _id(self, given: Any) -> str:
+        """Return an id as a text; empty if it is none."""
+        if type(given) is str or given is None:
+            return given or ""
+        try:
+            return self._texts.ask(_id_text, given)
+        except Exception:  # noqa: BLE001 - someone else's __str__
+            self._texts.omit("")
+            return ""
+
     def _metadata(self, metadata: Mapping[str, Any], ambient: Mapping[str, Any]) -> str:
         name = SpanAttributes.METADATA
         writer = self._texts.json(name)
@@ -445,6 +465,10 @@ class RunAttributes:
         text = writer.write_for_reader(value, in_parts=in_parts)
         told = self._texts.cut(text)
         return text if told == text else writer.unparsed(told)
+
+
+def _id_text(given: Any) -> str:
+    return str(given) if isinstance(given, _IDS) and given else ""
 
 
 def span_kind(kind: RunKind, name: Any) -> str:

@@ -20,7 +20,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
-from arthur_relay.destinations.engine.feedback import Feedback, LastWords, read_feedback
+from arthur_relay.destinations.engine.feedback import Feedback, NewestFeedback, read_feedback
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -35,6 +35,7 @@ from arthur_relay.destinations.engine.interpret import (
     is_engines,
 )
 from arthur_relay.destinations.engine.libraries import check_libraries
+from arthur_relay.destinations.engine.row_ids import RowId
 from arthur_relay.destinations.engine.rows import joined, resource_in
 from arthur_relay.destinations.engine.task import Task, is_task_id, is_unresolved
 from arthur_relay.destinations.http import (
@@ -127,7 +128,7 @@ class EngineDestination:
         self._service_version = service_version
         self._row_format = EngineRowFormat(service_version=service_version)
         self._tasks: dict[str, Task] = {}
-        self._last_words = LastWords()
+        self._newest_feedback = NewestFeedback()
         self._http = HttpClient(credentials.url, verify_ssl=credentials.verify_ssl, options=options)
 
     @classmethod
@@ -284,7 +285,7 @@ class EngineDestination:
         except ModelError as error:
             return refused(batch, error.reason, None)
         except RelayError as error:
-            return _in_vain(batch, error)
+            return _unanswered(batch, error)
         resource_of = None if task is None else task.resolve
         return await self._post(batch, b"".join(joined((r.body for r in batch.rows), resource_of)))
 
@@ -311,7 +312,7 @@ class EngineDestination:
         try:
             found = await self._stored(batch)
         except RelayError as error:
-            return _in_vain(batch, error)
+            return _unanswered(batch, error)
         if found is None:
             return None
         return Attempt(tuple(DELIVERED if row in found else RETRY for row in batch.rows))
@@ -321,7 +322,7 @@ class EngineDestination:
         try:
             found = await self._stored(batch)
         except RelayError as error:  # the next attempt asks before it sends anything
-            return replace(_in_vain(batch, error), may_have_arrived=True)
+            return replace(_unanswered(batch, error), may_have_arrived=True)
         return interpret_partial(batch, found, counts)
 
     async def _find_fault(self, batch: Batch, answer: Answer) -> Attempt:
@@ -355,8 +356,8 @@ class EngineDestination:
         for row in batch.rows:
             if outcomes and anyio.current_time() > end:
                 break  # the next attempt goes on with the others
-            trace_id = row.id.partition("-")[0]
-            async with self._last_words.turn(trace_id):
+            trace_id = RowId.parse(row.id).trace_id
+            async with self._newest_feedback.turn(trace_id):
                 found = await self._annotate_one(batch, trace_id, read_feedback(row.body))
             if isinstance(found, Attempt):
                 rest = found.outcomes[len(outcomes) :]
@@ -370,7 +371,7 @@ class EngineDestination:
         self, batch: Batch, trace_id: str, given: Feedback
     ) -> Outcome | Attempt:
         """Send one row's feedback. Returns its outcome, or how the whole request failed."""
-        if self._last_words.is_outdated(trace_id, given.known_at):
+        if self._newest_feedback.is_outdated(trace_id, given.known_at):
             return DELIVERED
         path = f"{TRACES}/{quote(trace_id, safe='', errors='replace')}/annotations"
         try:
@@ -382,7 +383,7 @@ class EngineDestination:
         if is_own and (is_good or answer.status in (400, 404, 409, 422)):
             outcome = interpret_feedback(answer)
             if outcome is DELIVERED:
-                self._last_words.sent(trace_id, given.known_at)
+                self._newest_feedback.sent(trace_id, given.known_at)
             return outcome
         if is_good:
             said = described_success(answer, self._secrets)
@@ -415,7 +416,7 @@ class EngineDestination:
         query = urlencode(
             [
                 *(("task_ids", each) for each in task_ids),
-                *(("span_ids", row.id.rpartition("-")[2]) for row in rows),
+                *(("span_ids", RowId.parse(row.id).span_id) for row in rows),
             ],
             errors="replace",
         )
@@ -431,7 +432,9 @@ class EngineDestination:
             if not isinstance(spans, list):
                 raise self._not_the_engine(answer)
             known = [span for span in spans if isinstance(span, dict)]
-            found |= {f"{span.get('trace_id')}-{span.get('span_id')}" for span in known}
+            found |= {
+                str(RowId(span.get("trace_id", ""), span.get("span_id", ""))) for span in known
+            }
             if len(spans) < SPANS_PER_QUESTION or found.issuperset(row.id for row in rows):
                 break
         return found
@@ -577,8 +580,8 @@ def _not_sent(batch: Batch, error: TransportError) -> Attempt:
     return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=unheard)
 
 
-def _in_vain(batch: Batch, error: RelayError) -> Attempt:
-    """Return what a batch comes to when the Engine did not answer a question about it."""
+def _unanswered(batch: Batch, error: RelayError) -> Attempt:
+    """Return the result of a batch that was not sent, because a question about it failed."""
     match error:
         case CredentialsError():
             again = Outcome(Verdict.RETRY, "http 401", 401)

@@ -11,8 +11,10 @@ from uuid import UUID
 
 from arthur_relay.destinations.engine.feedback import feedback_body
 from arthur_relay.destinations.engine.hiding import Hiding
+from arthur_relay.destinations.engine.row_ids import row_id
 from arthur_relay.destinations.engine.rows import row_body
 from arthur_relay.destinations.engine.task import Task
+from arthur_relay.encoding.foreign_objects import ForeignObjects
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.encoding.privacy import Privacy
@@ -41,11 +43,6 @@ _OF_INFERENCES = {
 """Attributes of an `Inference` that LangChain's metadata have by another name."""
 
 
-def row_id(trace_id: bytes, span_id: bytes) -> str:
-    """Return the id of a span's row."""
-    return f"{trace_id.hex()}-{span_id.hex()}"
-
-
 class SpanEncoder:
     """Encodes the captures of one task, for Arthur Engine.
 
@@ -55,6 +52,7 @@ class SpanEncoder:
             takes.
         privacy: What may be sent of each text; everything when None.
         hiding: What is hidden beside that.
+        foreign: Asks the application's objects; one of its own when None.
     """
 
     def __init__(
@@ -63,6 +61,7 @@ class SpanEncoder:
         omissions: CountsOmissions,
         privacy: Privacy | None = None,
         hiding: Hiding = Hiding(),  # noqa: B008 - immutable
+        foreign: ForeignObjects | None = None,
     ) -> None:
         # Not before the worker encodes: OpenTelemetry's messages take 0.1 s to import.
         from arthur_relay.destinations.engine import (  # noqa: PLC0415 - see above
@@ -77,7 +76,7 @@ class SpanEncoder:
         self._scope = span_bytes.scope_bytes()
         self._bytes = span_bytes
         self._failures = failures
-        self._texts = attributes.SpanTexts(privacy, hiding, omissions)
+        self._texts = attributes.SpanTexts(privacy, hiding, omissions, foreign)
         self._attributes = attributes.RunAttributes(self._texts)
 
     def encode(self, capture: Encodable, epoch: int) -> list[Row]:
@@ -166,6 +165,7 @@ class EngineRowFormat:
 
     def __init__(self, hiding: Hiding | None = None, *, service_version: str | None = None) -> None:
         self._service_version = service_version
+        self._foreign = ForeignObjects()
         self._hiding = Hiding.of(os.environ) if hiding is None else hiding
 
     def schema_to_text(self, schema: Task) -> str:
@@ -200,7 +200,7 @@ class EngineRowFormat:
         self, schema: Task, *, omissions: CountsOmissions, privacy: Privacy | None
     ) -> SpanEncoder:
         """Return the encoder of a task. See `RowFormat.encoder`."""
-        return SpanEncoder(schema, omissions, privacy, self._hiding)
+        return SpanEncoder(schema, omissions, privacy, self._hiding, self._foreign)
 
 
 def _times(run: Run) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def read_feedback(body: bytes) -> Feedback:
     return Feedback(orjson.dumps(found), float(known_at) if is_time else None)
 
 
-class LastWords:
+class NewestFeedback:
     """Remembers when the newest feedback was given that a trace has. Loop's thread only."""
 
     def __init__(self) -> None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from arthur_relay.encoding.foreign_objects import KNOWN
+
 _ALWAYS_WRITTEN = frozenset({"content", "invalid_tool_calls", "role", "tool_call_id", "tool_calls"})
 
 
@@ -37,10 +39,8 @@ def useful_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_useful(name: str, value: Any) -> bool:
-    try:
-        return bool(value) or name in _ALWAYS_WRITTEN
-    except Exception:  # noqa: BLE001 - a table of pandas, for instance
-        return True
+    # An object of the application is not asked: its `__bool__` may raise, as pandas', or block.
+    return type(value) not in KNOWN or bool(value) or name in _ALWAYS_WRITTEN
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,8 @@
 Protobuf lets messages be concatenated, so that rows one after the other are a valid request. The
 Engine takes half the time when spans of one resource share it, so `joined` puts them together. It
 reads tags and lengths only. The numbers below are those of opentelemetry-proto: `resource_spans`,
-`resource`, `scope_spans`, `scope` and `spans` are fields 1 and 2 of the messages around them.
+`resource`, `scope_spans`, `scope` and `spans` are fields 1 and 2 of the messages around them. A
+`schema_url`, field 3, is written after the resource or the scope that it is of, and goes with it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 _FIRST = b"\x0a"
 _SECOND = b"\x12"
-"""The tags of fields 1 and 2 with a length: `number << 3 | 2`."""
+_THIRD = b"\x1a"
+"""The tags of fields 1 to 3 with a length: `number << 3 | 2`."""
+
+_URL = _THIRD[0]
 
 _MOST_LENGTH_BYTES = 5
 """A message has less than 2 GiB, which is a varint of five bytes."""
@@ -62,6 +66,23 @@ def row_body(resource: bytes, scope: bytes, span: bytes) -> bytes:
     return b"".join((_FIRST, length(len(group) + spans_size), group, spans, span))
 
 
+def row_body_with_urls(
+    resource: bytes, scope: bytes, span: bytes, *, resource_url: bytes, scope_url: bytes
+) -> bytes:
+    """Return the request of one span, with the addresses of schemas.
+
+    Args:
+        resource: As in `row_body`; so are the next two.
+        scope: See `resource`.
+        span: See `resource`.
+        resource_url: The `schema_url` of the resource in UTF-8; empty when it has none.
+        scope_url: The same of the scope.
+    """
+    spans = _field(_FIRST, scope) + _url(scope_url) + _field(_SECOND, span)
+    group = _field(_FIRST, resource) + _url(resource_url) + _field(_SECOND, spans)
+    return _field(_FIRST, group)
+
+
 def joined(
     bodies: Iterable[bytes], resource_of: Callable[[bytes], bytes] | None = None
 ) -> Iterator[bytes]:
@@ -101,7 +122,8 @@ def _renamed(groups: Groups, resource_of: Callable[[bytes], bytes]) -> Groups:
     """Return the spans by the resources that are to be sent, of which some may be the same."""
     found: Groups = {}
     for resource, scopes in groups.items():
-        sent = _field(_FIRST, resource_of(_content(resource)))
+        at, end = _open(resource, 0, _FIRST)
+        sent = _field(_FIRST, resource_of(resource[at:end])) + resource[end:]
         for scope, spans in scopes.items():
             found.setdefault(sent, {}).setdefault(scope, []).extend(spans)
     return found
@@ -128,7 +150,7 @@ def split(body: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _parts(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the resource, the scope and the span, each with its tag and length.
+    """Return the resource, the scope and the span, each with its tag, length and `schema_url`.
 
     Raises:
         UnframedError: There is anything else.
@@ -137,9 +159,13 @@ def _parts(body: bytes) -> tuple[bytes, bytes, bytes]:
     end = len(body)
     at, group_end = _open(body, 0, _FIRST)
     spans_at, resource_end = _open(body, at, _FIRST)
+    if body[resource_end] == _URL:
+        _, resource_end = _open(body, resource_end, _THIRD)
     resource = body[at:resource_end]
     at, spans_end = _open(body, resource_end, _SECOND)
     scope_at, scope_end = at, _open(body, at, _FIRST)[1]
+    if body[scope_end] == _URL:
+        _, scope_end = _open(body, scope_end, _THIRD)
     span_end = _open(body, scope_end, _SECOND)[1]
     if not spans_at <= resource_end <= scope_end <= span_end == spans_end == group_end == end:
         raise UnframedError("the body has more than one span, or other fields")
@@ -172,6 +198,10 @@ def _open(body: bytes, at: int, tag: bytes) -> tuple[int, int]:
 
 def _field(tag: bytes, content: bytes) -> bytes:
     return tag + length(len(content)) + content
+
+
+def _url(url: bytes) -> bytes:
+    return _field(_THIRD, url) if url else b""
 
 
 def _content(field: bytes) -> bytes:

@@ -11,12 +11,13 @@ import datetime as dt
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from itertools import islice
 from pathlib import PurePath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import orjson
@@ -31,6 +32,8 @@ from arthur_relay.destinations.engine.message_forms import (
 )
 from arthur_relay.encoding.plain_values import clean_text
 from arthur_relay.inference import ObjectSnapshot
+
+T = TypeVar("T")
 
 MAX_DEPTH = 64
 """How deep values are written; the Engine rejects what is a thousand deep."""
@@ -55,6 +58,8 @@ UNPARSED = "unparsed"
 
 _COPIED_DEPTH = 8
 _SCALARS = (UUID, Decimal, PurePath, complex)
+_KEYS = frozenset({int, float, bool, type(None)})
+"""The classes of keys, beside texts, whose text is made without any of the application's code."""
 
 
 class SpanJson(NamedTuple):
@@ -100,6 +105,14 @@ class TextParts(Protocol):
 
     def part(self, text: str) -> str:
         """Return what may be sent of a part of a longer text."""
+        ...
+
+    def ask(self, function: Callable[[Any], T], value: Any) -> T:
+        """Return what a function returns for an object of the application; see `ForeignObjects`.
+
+        Raises:
+            Exception: Whatever it raises; `SilentObjectError` when it is not known in time.
+        """
         ...
 
     def omit(self, name: str) -> None:
@@ -288,23 +301,29 @@ class _Walk:
 
     def _nested(self, value: Any, form: MessageForm, depth: int) -> Any:
         try:
-            if isinstance(value, dict):
+            kind = type(value)
+            if kind is tuple:
+                return self._list(list(value), form, depth)
+            if kind is not dict and kind is not list and kind is not ObjectSnapshot:
+                value, form = self._texts.ask(partial(_shape, form=form, most=self._values), value)
+                kind = type(value)
+            if kind is dict:
                 return self._mapping(value, form, depth)
-            if isinstance(value, (list, tuple)):
+            if kind is list:
                 return self._list(value, form, depth)
-            if type(value) is ObjectSnapshot:
+            if kind is ObjectSnapshot:
                 return self._object(value, form, depth)
-            return self._other(value, form, depth)
+            return self.plain(value, form, depth)
         except Exception:  # noqa: BLE001 - it costs the innermost value that raises, no more
             self._omitted()
             return _type_name(value)
 
-    def _mapping(self, value: Mapping[Any, Any], form: MessageForm, depth: int) -> dict[str, Any]:
+    def _mapping(self, value: dict[Any, Any], form: MessageForm, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        pairs = list(value.items()) if type(value) is dict else self._some(value.items())
+        pairs = list(value.items())
         room = self._room(len(pairs))
         for key, item in pairs if room is None else pairs[:room]:
-            name = self._text(key if type(key) is str else _key(key))
+            name = self._text(key if type(key) is str else self._key(key))
             if "/" in name or "." in name:
                 self.has_odd_keys = True
             kind = type(item)
@@ -318,17 +337,19 @@ class _Walk:
             found["…"] = self._rest(len(pairs) - room)
         return found
 
-    def _list(self, value: Any, form: MessageForm, depth: int) -> list[Any]:
-        items = list(value) if type(value) is list else self._some(value)
+    def _key(self, key: Any) -> str:
+        try:
+            return str(key) if type(key) in _KEYS else self._texts.ask(str, key)
+        except Exception:  # noqa: BLE001 - someone else's __str__
+            return _type_name(key)
+
+    def _list(self, value: list[Any], form: MessageForm, depth: int) -> list[Any]:
+        items = list(value)
         room = self._room(len(items))
         if room is None:
             return [self.plain(item, form, depth) for item in items]
         kept = [self.plain(item, form, depth) for item in items[:room]]
         return [*kept, self._rest(len(items) - room)]
-
-    def _some(self, values: Iterable[Any]) -> list[Any]:
-        """Return no more values than may be written, and one: others' classes may have no end."""
-        return [*islice(values, max(0, self._values) + 1)]
 
     def _room(self, count: int) -> int | None:
         """Return how many of so many values may be written, or None when all of them may."""
@@ -352,49 +373,6 @@ class _Walk:
         if form is MessageForm.FIELDS:
             return data
         return {"type": data.get("type"), "data": data}
-
-    def _other(self, value: Any, form: MessageForm, depth: int) -> Any:  # noqa: PLR0911, PLR0912 - as above
-        """Return what OpenInference's encoder makes of a value that JSON does not know."""
-        if isinstance(value, str):
-            return self._text(str.__str__(value))
-        if isinstance(value, int):
-            return self.plain(int(value), form, depth)
-        if isinstance(value, float):
-            return self._float(float(value))
-        if isinstance(value, (set, frozenset)):
-            return self._list(value, form, depth)
-        fields = getattr(value, "__dict__", None)
-        if isinstance(fields, dict) and is_message(fields):
-            return self._object(ObjectSnapshot(type(value), fields.copy()), form, depth)
-        if callable(getattr(type(value), "model_dump", None)):
-            try:
-                return self.plain(self._dumped(value), MessageForm.FIELDS, depth)
-            except Exception:  # noqa: BLE001 - its text says more than nothing
-                return self._text(str(value)[:MAX_OBJECT_CHARACTERS])
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            pairs = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-            return self._mapping(pairs, form, depth)
-        if isinstance(value, (dt.date, dt.time)):
-            return value.isoformat()
-        if isinstance(value, dt.timedelta):
-            return value.total_seconds()
-        if isinstance(value, Enum):
-            return self.plain(value.value, form, depth)
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return f"[{len(value)} bytes]"
-        if isinstance(value, Mapping):
-            return self._mapping(value, form, depth)
-        text = str(value)
-        if not isinstance(value, _SCALARS):
-            text = text[:MAX_OBJECT_CHARACTERS]
-        return self._text(text)
-
-    def _dumped(self, value: Any) -> Any:
-        """Return a pydantic model's dump; the fields themselves if that would be much too large."""
-        fields = getattr(value, "__dict__", None)
-        if isinstance(fields, dict) and not has_fewer_values(fields, self._values):
-            return fields
-        return value.model_dump()
 
     def _text(self, text: str) -> str:
         length = len(text)
@@ -432,6 +410,72 @@ class _Walk:
             return value
         self._omitted()
         return repr(value)
+
+
+def _shape(value: Any, *, form: MessageForm, most: int) -> tuple[Any, MessageForm]:
+    """Return what stands for an object, and the form in which that is written.
+
+    It is what OpenInference's encoder makes of a value that JSON does not know, one level of it: a
+    dict, a list, the snapshot of a message, or a value without any others in it. Nothing else of
+    this module runs the application's code.
+
+    Args:
+        value: The object.
+        form: The form in which it would be written.
+        most: How many values may still be written; there are no more here, but one: others' classes
+            may have no end.
+
+    Raises:
+        Exception: Whatever the object raises.
+    """
+    if isinstance(value, dict):
+        return _some_pairs(value, most), form
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [*islice(value, max(0, most) + 1)], form
+    fields = getattr(value, "__dict__", None)
+    if isinstance(fields, dict) and not isinstance(value, (str, int, float)):
+        if is_message(fields):
+            return ObjectSnapshot(type(value), fields.copy()), form
+        if callable(getattr(type(value), "model_dump", None)):
+            return _dumped(value, fields, most), MessageForm.FIELDS
+    return _scalar(value, most), form
+
+
+def _scalar(value: Any, most: int) -> Any:  # noqa: PLR0911 - one for each kind of value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"[{len(value)} bytes]"
+    if isinstance(value, Mapping):
+        return _some_pairs(value, most)
+    text = str(value)
+    return text if isinstance(value, _SCALARS) else text[:MAX_OBJECT_CHARACTERS]
+
+
+def _some_pairs(value: Mapping[Any, Any], most: int) -> dict[Any, Any]:
+    return dict(islice(value.items(), max(0, most) + 1))
+
+
+def _dumped(value: Any, fields: dict[str, Any], most: int) -> Any:
+    """Return a pydantic model's dump; the fields themselves if that would be much too large."""
+    if not has_fewer_values(fields, most):
+        return dict(fields)
+    try:
+        return value.model_dump()
+    except Exception:  # noqa: BLE001 - its text says more than nothing
+        return str(value)[:MAX_OBJECT_CHARACTERS]
 
 
 def has_fewer_values(value: Any, most: int) -> bool:
@@ -493,13 +537,6 @@ def _digits(value: int) -> str:
         return str(value)
     except ValueError:  # of more digits than Python writes
         return hex(value)
-
-
-def _key(key: Any) -> str:
-    try:
-        return str(key)
-    except Exception:  # noqa: BLE001 - someone else's __str__
-        return _type_name(key)
 
 
 def _type_name(value: Any) -> str:

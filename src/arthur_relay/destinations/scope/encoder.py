@@ -12,6 +12,7 @@ import orjson
 from arthur_relay.destinations.scope.schema import COMMON_ATTRIBUTES, ModelSchema
 from arthur_relay.encoding.answers import is_complete, output_text
 from arthur_relay.encoding.coerce import LIKELIHOODS, TOKENS, coercer
+from arthur_relay.encoding.foreign_objects import ForeignObjects
 from arthur_relay.encoding.logprobs import has_values, spells_only_the_end, token_likelihoods
 from arthur_relay.encoding.omissions import CountsOmissions
 from arthur_relay.encoding.plain_values import clean_text
@@ -46,6 +47,7 @@ class Encoder:
         omissions: Counts each attribute whose value can't be coerced to its type, or
             would reveal what is kept back of the texts.
         privacy: What may be sent of each text; everything when None.
+        foreign: Asks the application's objects; one of its own when None.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Encoder:
         schema: ModelSchema,
         omissions: CountsOmissions,
         privacy: Privacy | None = None,
+        foreign: ForeignObjects | None = None,
     ) -> None:
+        ask = (foreign or ForeignObjects()).ask
         self.schema = schema
         self._model_id = schema.model_id
         self._input, self._output = schema.input_text, schema.output_text
@@ -61,7 +65,7 @@ class Encoder:
         self._privacy = privacy
         self._texts = frozenset({schema.input_text, schema.output_text})
         coercers = {
-            name: coercer(kind, partial(omissions.omit, name))
+            name: coercer(kind, partial(omissions.omit, name), ask)
             for name, kind in schema.types.items()
         }
         of_run = given = coercers
@@ -87,7 +91,7 @@ class Encoder:
         self._likelihoods = schema.likelihoods if schema.likelihoods in given else None
         self._spelling = [name for name in given if schema.types[name] in (TOKENS, LIKELIHOODS)]
         truths = {
-            name: coercer(kind, partial(omissions.omit, name))
+            name: coercer(kind, partial(omissions.omit, name), ask)
             for name, kind in schema.ground_truth_types.items()
         }
         if privacy is not None:
@@ -305,6 +309,9 @@ class Encoder:
 class ScopeRowFormat:
     """The rows of Arthur Scope. See `RowFormat`."""
 
+    def __init__(self) -> None:
+        self._foreign = ForeignObjects()
+
     def schema_to_text(self, schema: ModelSchema) -> str:
         """Return a text to keep of a model. See `RowFormat.schema_to_text`."""
         return orjson.dumps(schema.to_json()).decode()
@@ -325,7 +332,7 @@ class ScopeRowFormat:
         self, schema: ModelSchema, *, omissions: CountsOmissions, privacy: Privacy | None
     ) -> Encoder:
         """Return the encoder of a model. See `RowFormat.encoder`."""
-        return Encoder(schema, omissions, privacy)
+        return Encoder(schema, omissions, privacy, self._foreign)
 
 
 def _dump(document: dict[str, Any], data: dict[str, Any]) -> bytes:
