@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
+import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import StreamingStdOutCallbackHandler
@@ -18,7 +20,7 @@ from langchain_openai import ChatOpenAI
 from arthur_relay import ArthurCallbackHandler, CredentialsError
 from arthur_relay.sandbox import ArthurSandbox
 from tests.environment import forget_arthur
-from tests.readme import python_block
+from tests.readme import page, python_block
 
 from .provider import said
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from .provider import Provider
 
+GUIDE = "docs/migration.md"
 QUESTIONS = ["What is a callback?", "And what is a relay?"]
 PROMPT = b"Please enter password for admin: "
 ASKED = b">>> input >>>\r\n>>>: "
@@ -64,13 +67,13 @@ def check(sandbox: ArthurSandbox) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_readmes_program_in_a_terminal(sandbox: ArthurSandbox, tmp_path: Path) -> None:
+def test_the_guides_program_in_a_terminal(sandbox: ArthurSandbox, tmp_path: Path) -> None:
     """As it is written there, with the three names that it leaves to its reader before it."""
     program = tmp_path / "chat.py"
     program.write_text(
         f"arthur_model_id = {sandbox.model_id!r}\n"
         f"arthur_url = {sandbox.url!r}\n"
-        f"arthur_login = {sandbox.login!r}\n" + python_block(0),
+        f"arthur_login = {sandbox.login!r}\n" + python_block(0, GUIDE),
         encoding="utf-8",
     )
     user, terminal = pty.openpty()
@@ -138,3 +141,18 @@ def test_without_a_terminal_to_ask_at(
             ArthurCallbackHandler.from_credentials(
                 sandbox.model_id, arthur_url=sandbox.url, arthur_login=sandbox.login
             )
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
+    found = re.search(r"<!-- example: scope -->\n```python\n(.*?)```", page("README.md"), re.DOTALL)
+    assert found is not None
+    code = found[1].replace('"admin"', f"{sandbox.login!r}, arthur_url={sandbox.url!r}")
+    names: dict[str, Any] = {"model_id": sandbox.model_id, "run_id": uuid.uuid4()}
+    exec(compile(code, "README.md", "exec"), names)
+    names["handler"].relay.close()
+    (row,) = sandbox.inferences
+    assert row["partner_inference_id"] == str(names["run_id"])
+    assert row["inference_data"]["output_text"] == names["answer"].content
+    assert row["ground_truth_data"] == {"thumbs_up": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from langchain_community.callbacks.arthur_callback import ArthurCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from tests.readme import page
 
 from arthur_relay.sandbox import ArthurSandbox, demo_attributes
 
@@ -136,6 +138,22 @@ def test_a_model_can_be_saved(arthur: Any, sandbox: ArthurSandbox) -> None:
     sent = [{"question": "Hi", "answer": "Hello", "likelihoods": [{"He": 0.5}, {"llo": 0.25}]}]
     assert model.send_inferences(sent)["counts"]["success"] == 1
     assert sandbox.inferences[0]["model_id"] == model_id
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_model_is_registered_as_the_page_says(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
+    text = page("docs/attributes.md")
+    found = re.search(r"<!-- example: register -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    here = f"{sandbox.url!r}, allow_insecure=True"
+    code = found[1].replace('"https://app.arthur.ai"', here)
+    names: dict[str, Any] = {}
+    exec(compile(code.replace('"admin"', repr(sandbox.login)), "attributes.md", "exec"), names)
+    found_names = {each.name for each in names["arthur"].get_model(names["model_id"]).attributes}
+    assert found_names >= {"input_text", "output_text", "likelihoods", "prompt_tokens", "duration"}
 
 
 def test_inferences(model: Any, sandbox: ArthurSandbox) -> None:

@@ -13,7 +13,7 @@ from tests.readme import ROOT, page, pages
 
 pytestmark = pytest.mark.one_python
 
-README_BYTES = 12_000
+README_BYTES = 8_000
 """What does not fit belongs on a page of docs/."""
 
 LINKED = [*pages(), "deploy/README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
