@@ -8,16 +8,16 @@ import uuid
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from arthur_relay.broker.connection import DEAD_LETTER_BYTES, Connection
 from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.kept_letters import BrokerLetters
 from arthur_relay.broker.letters import LetterOutbox
-from arthur_relay.broker.link import Link
+from arthur_relay.broker.link import Link, Links
+from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.packets import Packet
+from arthur_relay.broker.provision import DEAD_LETTER_BYTES, Provision
 from arthur_relay.broker.puller import Puller
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.destinations.scope.schema import ModelSchema
@@ -130,7 +130,7 @@ class FleetWorker:
         self.puller = Puller(
             inbox=self.inbox,
             settings=broker,
-            open_link=partial(new_link, broker, name, letter_bytes),
+            links=Links(broker, f"test {name}", [Product.SCOPE], letter_bytes),
             letters=outbox,
             name=name,
         )
@@ -185,7 +185,7 @@ async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> Non
 
 
 def new_link(broker: BrokerSettings, name: str, letter_bytes: int) -> Link:
-    return Link(Connection(broker, f"test {name}", letter_bytes), [Product.SCOPE])
+    return Links(broker, f"test {name}", [Product.SCOPE], letter_bytes).new()
 
 
 def rows_of(*ids: str, model: str = "m", kind: RowKind = RowKind.INFERENCE) -> list[Row]:
@@ -212,16 +212,22 @@ class Broker:
     def __init__(self, settings: BrokerSettings, letter_bytes: int = DEAD_LETTER_BYTES) -> None:
         self.settings = settings
         self._loop = asyncio.new_event_loop()
-        self.connection = Connection(settings, "test", letter_bytes)
+        self.letter_bytes = letter_bytes
+        self.connection = Connection(settings, "test")
 
     def __enter__(self) -> Self:
         self.do(self.connection.open())
-        self.do(self.connection.prepare([Product.SCOPE]))
+        self.prepare()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.do(self.connection.close())
         self._loop.close()
+
+    def prepare(self) -> None:
+        """Have what the fleet needs made."""
+        provision = Provision(self.connection, [Product.SCOPE], self.letter_bytes)
+        self.do(provision.prepare())
 
     def do(self, work: Any) -> Any:
         """Run a coroutine."""
@@ -242,7 +248,7 @@ class Broker:
 
     def waiting(self) -> int:
         """Return how many packets the broker has."""
-        found = self.do(self.connection._ask(f"STREAM.INFO.{self.settings.stream}"))
+        found = self.do(self.connection.ask_api(f"STREAM.INFO.{self.settings.stream}"))
         return int(found["state"]["messages"])
 
     def wait_until_empty(self, seconds: float = 20.0) -> None:
@@ -251,7 +257,7 @@ class Broker:
     def in_hand(self, consumer: str = "scope-inf-0") -> int:
         """Return how many packets a consumer's users have in hand, or are given back with delay."""
         question = f"CONSUMER.INFO.{self.settings.stream}.{consumer}"
-        found = self.do(self.connection._ask(question))
+        found = self.do(self.connection.ask_api(question))
         return int(found["num_ack_pending"])
 
 

@@ -24,9 +24,10 @@ from urllib.parse import quote, unquote
 import anyio
 import msgspec
 
-from arthur_relay.broker.connection import BrokerAwayError, BrokerFullError
+from arthur_relay.broker.errors import PAUSE_SECONDS, BrokerAwayError, BrokerFullError
 from arthur_relay.broker.inbox import HeldPacket
 from arthur_relay.broker.packets import MESSAGE_ID, PRODUCTS, VERSION, model_token
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.broker.topology import letters_stream
 from arthur_relay.dead_letters import (
     DeadLetter,
@@ -41,8 +42,8 @@ from arthur_relay.system.log_once import LogOnce
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from arthur_relay.broker.connection import Connection
     from arthur_relay.broker.link import Link
+    from arthur_relay.broker.nats.connection import Connection
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.encoding.product import Product
 
@@ -62,10 +63,6 @@ TOGETHER: Final = 32
 
 TOGETHER_BYTES: Final = 1024 * 1024
 """Their bytes, at most, unless one has more."""
-
-ATTEMPT_SECONDS: Final = 5.0
-PAUSE_SECONDS: Final = 0.5
-"""Before letters are published again that the broker did not take."""
 
 ATTEMPTS: Final = 3
 """How often one turn tries to get a letter into a stream that is full."""
@@ -281,7 +278,7 @@ class LetterOutbox:
         return all(found)
 
     async def _publish(self, connection: Connection, unwritten: _Unwritten) -> bool:
-        stream, letter = letters_stream(self.settings, self.max_bytes), unwritten.letter
+        stream, letter = self._stream(connection), unwritten.letter
         headers = {MESSAGE_ID: unwritten.name, "Relay-Version": VERSION}
         why = "it is full"
         try:
@@ -293,11 +290,9 @@ class LetterOutbox:
             subject = subject_of(letter, stream.name, self.product)
             for _ in range(ATTEMPTS):
                 try:
-                    await connection.publish(
-                        subject, body, headers, seconds=ATTEMPT_SECONDS, stream=stream.name
-                    )
+                    await connection.publish(subject, body, headers, stream=stream.name)
                 except BrokerFullError:
-                    await self._evict(connection, stream.name, len(body) + MESSAGE_BYTES)
+                    await self._evict(stream, len(body) + MESSAGE_BYTES)
                 else:
                     self._unwritten.pop(unwritten, None)
                     if unwritten.of is not None:
@@ -308,31 +303,34 @@ class LetterOutbox:
         log_unwritten(self._once, f"the broker: {why}")
         return False
 
-    async def _evict(self, connection: Connection, stream: str, size: int) -> None:
+    async def _evict(self, stream: StoredStream, size: int) -> None:
         """Remove the oldest letters, unless somebody else has made room meanwhile.
 
         Raises:
             BrokerAwayError: They can't be removed now.
         """
         async with self._evicting:
-            state = await connection.stream_state(stream)
+            state = await stream.state()
             if state is None or state.messages == 0 or state.bytes + size <= self.max_bytes:
                 return
             free = max(size, self.max_bytes // EVICTED_SHARE)
             average = state.bytes / state.messages
             keep = max(0, min(state.messages - 1, int((self.max_bytes - free) / average)))
-            if evicted := await connection.purge(stream, keep=keep):
+            if evicted := await stream.purge(keep=keep):
                 self.evicted += evicted
                 log_evicted(self._once)
 
+    def _stream(self, connection: Connection) -> StoredStream:
+        return StoredStream(connection, letters_stream(self.settings, self.max_bytes).name)
+
     async def _count(self, connection: Connection) -> None:
-        stream = letters_stream(self.settings, self.max_bytes).name
-        subjects = f"{stream}.{PRODUCTS[self.product]}.>"
+        stream = self._stream(connection)
+        subjects = f"{stream.name}.{PRODUCTS[self.product]}.>"
         while True:
             try:
-                state = await connection.stream_state(stream, subjects=subjects)
+                state = await stream.state(subjects=subjects)
             except RelayError as error:  # the last count is better than none
-                logger.debug("%s: %s", stream, error)
+                logger.debug("%s: %s", stream.name, error)
             else:
                 self._counts = {} if state is None else count_by_reason(state.subjects)
             await anyio.sleep(COUNT_SECONDS)

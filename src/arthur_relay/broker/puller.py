@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from arthur_relay.broker.connection import BrokerAwayError, BrokerFullError
+from arthur_relay.broker.errors import PAUSE_SECONDS, BrokerAwayError, BrokerFullError
 from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.letters import of_no_packet
 from arthur_relay.broker.packets import NotAPacketError, Packet, filters, read
@@ -29,14 +29,16 @@ from arthur_relay.system.log_once import LogOnce
 from arthur_relay.worker.ingest import IngestBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Collection, Sequence
 
     from anyio.abc import TaskGroup
 
-    from arthur_relay.broker.connection import Connection, Consumer, Delivery
+    from arthur_relay.broker.delivery import Delivery
     from arthur_relay.broker.inbox import HeldPacket, Inbox
     from arthur_relay.broker.letters import LetterOutbox
-    from arthur_relay.broker.link import Link
+    from arthur_relay.broker.link import Link, Links
+    from arthur_relay.broker.nats.connection import Connection
+    from arthur_relay.broker.nats.consumer import Consumer
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.row import Attempt, Batch, Row
     from arthur_relay.worker.ingest import IngestAnswer
@@ -52,9 +54,6 @@ TOGETHER: Final = 4
 
 LAST_SECONDS: Final = 2.0
 """How long the end may take: to acknowledge what is settled, and to give back the rest."""
-
-PAUSE_SECONDS: Final = 0.5
-"""Before the broker is asked again after it did not answer, or Arthur is looked at again."""
 
 TRUTH_SECONDS: Final = 60.0
 """How long ground truth whose inference has not arrived holds its packet. Then it travels once
@@ -80,7 +79,7 @@ class Puller:
     Attributes:
         inbox: Where the rows go.
         settings: The broker's settings.
-        open_link: Makes the link on the loop that runs; a worker that died gets a new one.
+        links: Makes the link on the loop that runs; a worker that died gets a new one.
         letters: Has the dead letters of their rows made safe.
         name: Tells this worker from others.
         redelivered_rows: Rows of packets that the broker has handed out before: after they were
@@ -91,7 +90,7 @@ class Puller:
 
     inbox: Inbox
     settings: BrokerSettings
-    open_link: Callable[[], Link]
+    links: Links
     letters: LetterOutbox
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     redelivered_rows: int = 0
@@ -151,9 +150,9 @@ class Puller:
 
     async def run(self, worker: Worker) -> None:
         """Work until cancelled; then give back what is left, if it is for good."""
-        link = self._link = self.open_link()
+        link = self._link = self.links.new()
         for delivery in self._in_hand.values():
-            delivery.connection = link.connection
+            delivery.carrier = link.connection
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(link.run)
