@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.kept_letters import BrokerLetters
-from arthur_relay.broker.letters import LetterOutbox
+from arthur_relay.broker.letter_outbox import LetterOutbox
 from arthur_relay.broker.link import Link, Links
 from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.packets import Packet

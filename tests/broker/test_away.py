@@ -122,7 +122,7 @@ def test_ground_truth_waits_for_its_inference_wherever_that_is(broker: BrokerSet
 def test_ground_truth_that_waits_for_long_holds_no_place(
     broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.broker.puller.TRUTH_SECONDS", 0.1)
+    monkeypatch.setattr("arthur_relay.broker.returning.TRUTH_SECONDS", 0.1)
     broker = broker.model_copy(update={"in_flight": 9})  # one packet a consumer
     arthur = Arthur()
     sinces: dict[str, set[float | None]] = {}

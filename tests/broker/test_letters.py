@@ -13,10 +13,10 @@ import pytest
 from arthur_relay.broker.delivery import Delivery
 from arthur_relay.broker.inbox import HeldPacket
 from arthur_relay.broker.kept_letters import BrokerLetters
+from arthur_relay.broker.letter_listener import LetterListener
+from arthur_relay.broker.letter_outbox import LetterOutbox
 from arthur_relay.broker.letters import (
     NO_PACKET,
-    LetterListener,
-    LetterOutbox,
     decode,
     encode,
     letter_id,
@@ -200,7 +200,7 @@ def test_letters_that_wait_keep_their_room(broker: BrokerSettings) -> None:
         for number in range(100):
             there.publish_rows(*(f"r{number}-{n}" for n in range(5)))
         wait_for(lambda: worker.puller.packets)
-        consumer = next(iter(worker.puller._in_hand)).consumer
+        consumer = next(iter(worker.puller.hand)).consumer
         wait_for(lambda: worker.inbox.room(consumer, 2_000) == 0)
         in_hand = worker.puller.packets
         assert 0 < in_hand < 20
@@ -226,13 +226,14 @@ def test_a_worker_that_is_killed_loses_neither_row_nor_letter(
     reached: list[None] = []
     with Broker(broker) as there:
         there.publish_rows("r0", "r1")
-        with monkeypatch.context() as patch, FleetWorker(broker, Arthur(refuse)) as first:
+        with monkeypatch.context() as patch:
             if dies == "after its letter":
                 patch.setattr(Delivery, "acknowledge", hang)
             else:
                 patch.setattr(LetterOutbox, "_publish", hang)
-            wait_for(lambda: reached)
-            first.kill()
+            with FleetWorker(broker, Arthur(refuse)) as first:
+                wait_for(lambda: reached)
+                first.kill()
         assert there.waiting() == 1
         assert len(kept(broker)) == (2 if dies == "after its letter" else 0)
         with FleetWorker(broker, Arthur(refuse), "two") as other:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from arthur_relay.broker.pulse import Pulse
 from arthur_relay.buffers import ANY_BYTES, Buffer, NothingKept
 from arthur_relay.buffers.memory import ROW_OVERHEAD_BYTES, MemoryBuffer, memory_size
 
@@ -57,6 +58,9 @@ class HeldPacket:
         taken_at: Since when we have it, on `time.monotonic()`'s scale.
         alive_at: When the broker last heard that we work on it, on the same scale.
         is_offered: Whether its rows were handed to the pipeline, and count as taken.
+        deaths: How often workers died while they worked on it, as far as they counted that.
+        is_marked: Whether a death of ours would count against it.
+        waits_alone: Whether its rows wait until nothing else is worked on that may kill workers.
         is_lost: Whether somebody else has it by now, and some of its rows were left to them.
         fate: What is to become of it.
         gone: Set once it is out of our hands.
@@ -72,6 +76,9 @@ class HeldPacket:
     letter_size: int = 0
     taken_at: float = field(default_factory=monotonic)
     alive_at: float = field(default_factory=monotonic)
+    deaths: int = 0
+    is_marked: bool = False
+    waits_alone: bool = False
     is_offered: bool = False
     is_lost: bool = False
     fate: Fate = Fate.OPEN
@@ -97,7 +104,7 @@ class Inbox(NothingKept):
         max_bytes: The bytes of rows that it should hold; a packet of each consumer may exceed it.
 
     Attributes:
-        on_change: Called when rows were settled.
+        changes: Beats when rows were settled.
         valid_until: From when on no row is leased, on `time.monotonic()`'s scale: the broker has
             not heard of us for so long that it may have given the rows to somebody else.
     """
@@ -112,7 +119,7 @@ class Inbox(NothingKept):
         self._held: dict[Row, HeldPacket] = {}
         self._settled: list[HeldPacket] = []
         self._bytes: Counter[str] = Counter()
-        self.on_change: Callable[[], object] = bool
+        self.changes = Pulse()
         self.valid_until = float("inf")
 
     def as_buffer(self) -> Buffer:
@@ -284,7 +291,7 @@ class Inbox(NothingKept):
                 self._detach(held, [row])
         for held in packets:
             self._look(held)
-        self.on_change()
+        self.changes.beat()
 
     def replace(self, old: Row, new: Row) -> None:
         """Put another form of a leased row in its place."""
@@ -322,7 +329,7 @@ class Inbox(NothingKept):
                 self._bytes[held.consumer] -= held.letter_size
                 held.letter_size = 0
             self._look(held)
-        self.on_change()
+        self.changes.beat()
 
     # `DurableBuffer`
 

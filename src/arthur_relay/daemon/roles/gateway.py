@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arthur_relay.broker.fleet import Fleet
-from arthur_relay.broker.letters import LetterListener
+from arthur_relay.broker.letter_listener import LetterListener
 from arthur_relay.broker.link import Link, Links
 from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.packets import HEADER_BYTES, most_row_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arthur_relay.broker.inbox import Inbox
-from arthur_relay.broker.letters import LetterOutbox
+from arthur_relay.broker.letter_outbox import LetterOutbox
 from arthur_relay.broker.link import Links
 from arthur_relay.broker.puller import Puller
 from arthur_relay.daemon.roles import BrokerCounts
