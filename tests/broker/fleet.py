@@ -28,7 +28,7 @@ from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.composition import Storage
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
-from tests.waiting import wait_for
+from tests.waiting import Gate, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -81,6 +81,20 @@ class Arthur:
     def twice(self) -> int:
         """How many rows came again that were there."""
         return self.stored.total() - len(self.stored)
+
+
+class DyingOnce(Arthur):
+    """An Arthur whose first answer is the death of the worker's loop."""
+
+    def __init__(self) -> None:
+        super().__init__(self._kill_once)
+        self.has_killed = False
+
+    def _kill_once(self, batch: Batch) -> Attempt:
+        if not self.has_killed:
+            self.has_killed = True
+            raise SystemExit
+        return taken(batch)
 
 
 @dataclass
@@ -262,13 +276,12 @@ class Broker:
 
 
 @contextmanager
-def blocked(arthur: Arthur) -> Iterator[threading.Event]:
-    """Have Arthur answer nothing until the event is set; it is, at the end."""
-    go_on = threading.Event()
+def blocked(arthur: Arthur) -> Iterator[Gate]:
+    """Have Arthur answer nothing until the gate is open; it is, at the end."""
+    go_on = Gate()
 
     async def script(batch: Batch) -> Attempt:
-        while not go_on.is_set():
-            await asyncio.sleep(0.01)
+        await go_on.wait()
         return taken(batch)
 
     before, arthur.script = arthur.script, script
