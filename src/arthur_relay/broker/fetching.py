@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from arthur_relay.broker.errors import PAUSE_SECONDS, BrokerAwayError
+from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.letters import of_no_packet
-from arthur_relay.broker.packets import NotAPacketError, Packet, filters, read
+from arthur_relay.broker.packets import NotAPacketError, Packet, apart_consumer, filters, read
 from arthur_relay.system.log_once import LogOnce
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ class TakesAgain(Protocol):
         ...
 
 
+class SetsApart(Protocol):
+    """Has packets wait apart whose model has to wait."""
+
+    async def take(self, held: HeldPacket, packet: Packet) -> bool:
+        """Set a packet apart. Returns False when its rows may be sent."""
+        ...
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Fetcher:
     """Fetches packets for one run of the worker's loop.
@@ -55,6 +64,7 @@ class Fetcher:
         connection: The connection to the broker.
         offers: Gives their rows to the worker.
         deaths: Gets the packets that come again.
+        apart: Gets those whose model has to wait.
     """
 
     hand: InHand
@@ -64,6 +74,7 @@ class Fetcher:
     connection: Connection
     offers: Offers
     deaths: TakesAgain
+    apart: SetsApart
     _consumers: dict[str, Consumer] = field(default_factory=dict, init=False)
     _probing: anyio.Lock = field(default_factory=anyio.Lock, init=False)
     _once: LogOnce = field(default_factory=LogOnce, init=False)
@@ -116,12 +127,21 @@ class Fetcher:
             logger.debug("%s: %s", name, error)
             await anyio.sleep(PAUSE_SECONDS)
             return
-        taken = [self._take(delivery, name) for delivery in found]
-        for held, packet in [each for each in taken if each is not None]:
+        taken = [(each, self._take(each, name)) for each in found]
+        again: list[tuple[HeldPacket, Packet]] = []
+        for delivery, new in taken:
+            if new is None:
+                continue
+            held, packet = new
+            if delivery.times > 1 or packet.deaths:
+                again.append(new)
+            elif not await self.apart.take(held, packet) and held.fate is Fate.OPEN:
+                self.offers.offer(held)
+        for held, packet in again:
             await self.deaths.take_again(held, packet)
 
     def _take(self, delivery: Delivery, name: str) -> tuple[HeldPacket, Packet] | None:
-        """Take a packet in hand. Returns it unless its rows may go at once."""
+        """Take a packet in hand. Returns it unless there is nothing more to do with it."""
         if self.hand.renew(delivery):
             return None
         try:
@@ -133,13 +153,11 @@ class Fetcher:
             return None
         delivery.body = b""  # its rows have copies
         held = self.hand.inbox.hold(packet, name)
+        held.is_apart = name == apart_consumer(self.product)
         self.hand.take(held, delivery)
         if delivery.times > 1:
             self.hand.redelivered_rows += len(packet.rows)
-        if delivery.times > 1 or packet.deaths:
-            return held, packet
-        self.offers.offer(held)
-        return None
+        return held, packet
 
     def _set_aside(self, delivery: Delivery, name: str, error: NotAPacketError) -> None:
         """Make a dead letter of a message that is no packet."""

@@ -44,6 +44,9 @@ _LATEST_SECONDS: Final = 1e12
 """Later than any time that makes sense, in seconds since 1970; not infinite, as no bound may be."""
 
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
+APART: Final = "apart"
+"""Stands for the kind in the subjects of packets that wait apart."""
+
 PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 """The products' names in subjects and headers."""
 
@@ -71,6 +74,7 @@ class Packet:
         rows: The rows, one or more.
         accepted_at: When the gateway took them, in seconds since 1970.
         deaths: How often workers died, perhaps of these rows, before this packet was made.
+        is_apart: Whether it waits apart from others, because its model has to wait.
     """
 
     id: str
@@ -80,6 +84,7 @@ class Packet:
     rows: tuple[Row, ...]
     accepted_at: float
     deaths: int = 0
+    is_apart: bool = False
 
     def body(self) -> bytes:
         """Return the body of its message."""
@@ -115,7 +120,8 @@ class Packet:
         """
         token = model_token(self.model_id)
         bucket = int(token, 16) % BUCKETS
-        where = f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}"
+        lane = APART if self.is_apart else _KINDS[self.kind]
+        where = f"{stream}.{PRODUCTS[self.product]}.{lane}.{bucket}"
         return f"{where}.{token}.{self.size.bit_length()}"
 
 
@@ -127,11 +133,21 @@ def model_token(model_id: str) -> str:
 def filters(stream: str, product: Product) -> dict[str, str]:
     """Return the subjects of each consumer, by the consumer's name.
 
-    Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
+    Ground truth has a consumer of its own, and so has what waits apart: rows that wait for their
+    inference, or because Arthur throttles or refuses their model, hold back no others.
     """
     name = PRODUCTS[product]
     found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.>" for bucket in range(BUCKETS)}
-    return {**found, f"{name}-gt": f"{stream}.{name}.gt.>"}
+    return {
+        **found,
+        f"{name}-gt": f"{stream}.{name}.gt.>",
+        apart_consumer(product): f"{stream}.{name}.{APART}.>",
+    }
+
+
+def apart_consumer(product: Product) -> str:
+    """Return the name of the consumer of packets that wait apart."""
+    return f"{PRODUCTS[product]}-{APART}"
 
 
 def row_bytes(row: Row) -> int:

@@ -22,6 +22,7 @@ from arthur_relay.broker.keeping import KeepAlive
 from arthur_relay.broker.offers import Offers
 from arthur_relay.broker.resending import Resender
 from arthur_relay.broker.returning import Returns
+from arthur_relay.broker.setting_apart import Apart
 from arthur_relay.broker.shared import Shared
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Run:
     shared: Shared
     deaths: Deaths
     fetcher: Fetcher
+    apart: Apart
     keep_alive: KeepAlive
     ending: Ending
     returns: Returns
@@ -156,6 +158,8 @@ class Puller:
         offers = Offers(self.hand, worker)
         deaths = Deaths(hand=self.hand, shared=shared, offers=offers, resender=resender)
         ending = Ending(self.hand, deaths)
+        returns = Returns(hand=self.hand, worker=worker, ending=ending, resender=resender)
+        apart = Apart(hand=self.hand, worker=worker, returns=returns, resender=resender)
         return _Run(
             worker=worker,
             link=link,
@@ -169,10 +173,12 @@ class Puller:
                 connection=connection,
                 offers=offers,
                 deaths=deaths,
+                apart=apart,
             ),
+            apart=apart,
             keep_alive=KeepAlive(self.hand, worker),
             ending=ending,
-            returns=Returns(hand=self.hand, worker=worker, ending=ending, resender=resender),
+            returns=returns,
         )
 
     async def _pull_until_stopped(self, run: _Run) -> None:
@@ -180,6 +186,7 @@ class Puller:
             async with anyio.create_task_group() as group:
                 group.start_soon(run.fetcher.run)
                 group.start_soon(run.returns.run)
+                group.start_soon(run.apart.run)
                 await self._stopped.wait()
                 group.cancel_scope.cancel()
         await run.fetcher.return_late()
