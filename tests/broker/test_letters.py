@@ -386,7 +386,7 @@ GOOD = packet(rows_of("r0"))
     [
         ({}, b"", "version"),
         ({}, b"\x00" * 1000, "version"),
-        ({**GOOD.headers(), "Relay-Version": "99"}, GOOD.body(), "version"),
+        ({**GOOD.headers(), "Relay-Version": "0"}, GOOD.body(), "version"),
         (GOOD.headers(), b"?", "what it says"),
         (GOOD.headers(), GOOD.body()[:-2], "what it says"),
         ({**GOOD.headers(), "Relay-Rows": "2"}, GOOD.body(), "1 rows instead of 2"),

@@ -148,6 +148,38 @@ def test_a_message_that_is_no_packet_becomes_a_dead_letter(broker: BrokerSetting
         worker.check(captured=1, delivered=1, rejected=0)
 
 
+def test_a_packet_of_a_later_version_is_left_to_newer_workers(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 20)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        subject = later.subject(broker.stream)
+        there.do(there.connection.publish(subject, later.body(), headers))
+        wait_for(lambda: worker.puller.newer_packets >= 3)
+        assert there.waiting() == 1
+        assert not list(worker.letters.letters())
+        monkeypatch.setattr("arthur_relay.broker.packets.VERSION", "2")  # the worker is upgraded
+        there.wait_until_empty()
+        worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_a_packet_of_a_later_version_does_not_wait_for_ever(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 3)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        there.do(there.connection.publish(later.subject(broker.stream), later.body(), headers))
+        there.wait_until_empty()
+        assert worker.puller.newer_packets == 3
+        assert [each.body for _, each in worker.letters.letters()] == [later.body()]
+
+
 def test_a_packet_is_kept_until_the_dead_letters_of_its_rows_are_safe(
     broker: BrokerSettings,
 ) -> None:

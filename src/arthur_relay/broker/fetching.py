@@ -13,7 +13,14 @@ import anyio
 from arthur_relay.broker.errors import PAUSE_SECONDS, BrokerAwayError
 from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.letters import of_no_packet
-from arthur_relay.broker.packets import NotAPacketError, Packet, apart_consumer, filters, read
+from arthur_relay.broker.packets import (
+    NewerPacketError,
+    NotAPacketError,
+    Packet,
+    apart_consumer,
+    filters,
+    read,
+)
 from arthur_relay.system.log_once import LogOnce
 
 if TYPE_CHECKING:
@@ -34,6 +41,13 @@ PULL_SECONDS: Final = 5.0
 
 TOGETHER: Final = 4
 """The packets that one question asks for, at most."""
+
+
+NEWER_SECONDS: Final = 5.0
+"""How long a packet of a later version rests before it is handed out again."""
+
+NEWER_TIMES: Final = 360
+"""How often it is, at most: for half an hour, in which an upgrade should reach all workers."""
 
 
 class TakesAgain(Protocol):
@@ -77,6 +91,7 @@ class Fetcher:
     apart: SetsApart
     _consumers: dict[str, Consumer] = field(default_factory=dict, init=False)
     _probing: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+    _newer: list[Delivery] = field(default_factory=list, init=False)
     _once: LogOnce = field(default_factory=LogOnce, init=False)
 
     async def run(self) -> None:
@@ -128,6 +143,7 @@ class Fetcher:
             await anyio.sleep(PAUSE_SECONDS)
             return
         taken = [(each, self._take(each, name)) for each in found]
+        await self._give_back_newer()
         again: list[tuple[HeldPacket, Packet]] = []
         for delivery, new in taken:
             if new is None:
@@ -148,6 +164,9 @@ class Fetcher:
             packet = read(delivery.headers, delivery.body)
             if packet.product is not self.product:
                 raise NotAPacketError(f"it is for {packet.product}, not {self.product}")  # noqa: TRY301 - both are the same to us
+        except NewerPacketError as error:
+            self._leave_to_newer(delivery, name, error)
+            return None
         except NotAPacketError as error:
             self._set_aside(delivery, name, error)
             return None
@@ -158,6 +177,26 @@ class Fetcher:
         if delivery.times > 1:
             self.hand.redelivered_rows += len(packet.rows)
         return held, packet
+
+    def _leave_to_newer(self, delivery: Delivery, name: str, error: NewerPacketError) -> None:
+        """Leave a packet of a later version to newer workers, for as long as an upgrade takes."""
+        if delivery.times > NEWER_TIMES:
+            self._set_aside(delivery, name, error)
+            return
+        self.hand.newer_packets += 1
+        if self._once.is_first("newer"):
+            logger.warning(
+                "message %d of the broker is of a later version, and is left to newer workers: %s",
+                delivery.sequence,
+                error,
+            )
+        self._newer.append(delivery)
+
+    async def _give_back_newer(self) -> None:
+        newer, self._newer = self._newer, []
+        for delivery in newer:
+            with suppress(BrokerAwayError):  # it is handed out again once its time is over
+                await delivery.give_back(NEWER_SECONDS)
 
     def _set_aside(self, delivery: Delivery, name: str, error: NotAPacketError) -> None:
         """Make a dead letter of a message that is no packet."""

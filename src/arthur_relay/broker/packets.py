@@ -38,6 +38,9 @@ HEADER_BYTES: Final = 4096
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which the broker recognises a message that it has already."""
 
+_LONGEST_VERSION: Final = 10
+"""Digits of a version; more are no version of ours."""
+
 _DEATHS: Final = "Relay-Deaths"
 
 _LATEST_SECONDS: Final = 1e12
@@ -53,6 +56,10 @@ PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 
 class NotAPacketError(ValueError):
     """A message is not a packet of ours, or is damaged; the text says in what."""
+
+
+class NewerPacketError(NotAPacketError):
+    """A later version wrote the message: a worker of that version can read it."""
 
 
 class _PacketRow(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -185,10 +192,14 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
     """Return the packet of a message.
 
     Raises:
+        NewerPacketError: It is one of a later version.
         NotAPacketError: It is none.
     """
-    if headers.get("Relay-Version") != VERSION:
-        raise NotAPacketError(f"its version is {headers.get('Relay-Version')!r}, not {VERSION}")
+    version = headers.get("Relay-Version", "")
+    if version != VERSION:
+        is_newer = version.isascii() and version.isdecimal() and len(version) < _LONGEST_VERSION
+        error = NewerPacketError if is_newer and int(version) > int(VERSION) else NotAPacketError
+        raise error(f"its version is {version or None!r}, not {VERSION}")
     try:
         product = next(each for each, name in PRODUCTS.items() if name == headers["Relay-Product"])
         kind = RowKind(headers["Relay-Kind"])

@@ -105,6 +105,11 @@ class Puller:
         """
         return self.hand.failed_acknowledgements
 
+    @property
+    def newer_packets(self) -> int:
+        """How often a packet of a later version was left to newer workers. Any thread."""
+        return self.hand.newer_packets
+
     def prepare_stop(self) -> None:
         """Fetch no more, and give back all that is left when the loop ends. Any thread."""
         self._is_stopping = True
