@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from arthur_relay.broker.link import Link
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, Verdict
 from tests.broker.fleet import (
     Arthur,
@@ -146,6 +149,15 @@ def test_a_message_that_is_no_packet_becomes_a_dead_letter(broker: BrokerSetting
         there.wait_until_empty()
         assert {letter.body for _, letter in worker.letters.letters()} == {b"?"}
         worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_what_a_worker_learns_of_a_model_is_known_to_gateways(broker: BrokerSettings) -> None:
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        models = SharedModels(Link(there.connection, [Product.SCOPE]), Product.SCOPE)
+        assert there.do(models.find("m", by_partner_id=False)) is None
+        answer = worker.pipeline.inquire("m", by_partner_id=False).result(10.0)
+        found = wait_for(lambda: there.do(models.find("m", by_partner_id=False)))
+        assert found == answer.document
 
 
 def test_a_packet_of_a_later_version_is_left_to_newer_workers(

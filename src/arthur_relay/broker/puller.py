@@ -19,6 +19,7 @@ from arthur_relay.broker.holds import Holds
 from arthur_relay.broker.in_hand import InHand
 from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.keeping import KeepAlive
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.offers import Offers
 from arthur_relay.broker.resending import Resender
 from arthur_relay.broker.returning import Returns
@@ -125,6 +126,7 @@ class Puller:
         self._holds.enter(worker)
         worker.sender.flow.gives_up_slots = True
         run = self._run = self._new_run(worker)
+        worker.schemas.inquiries.others = SharedModels(run.link, self.letters.product)
         run.keep_alive.leave_lost()
         for held in self.hand:
             is_new = held.fate is Fate.OPEN and held.rows and not held.is_offered
