@@ -54,6 +54,6 @@ class Resender:
             id=str(uuid.uuid4()),
             rows=tuple(rows),
             deaths=deaths,
-            is_apart=apart,
+            is_apart=apart or held.is_apart,
         )
         await self.publish(rest)
