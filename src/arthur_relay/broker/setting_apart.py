@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HELD_SECONDS: Final = 3.0
 """How long a packet that has to wait stays among others: many a hold is over sooner."""
 
-TRUTH_SECONDS: Final = 60.0
+APART_SECONDS: Final = 60.0
 """After how long a packet that waits apart goes to the end of those that do."""
 
 
@@ -76,7 +76,7 @@ class Apart:
     def _waits_for_long(self, held: HeldPacket, now: float) -> bool:
         if held.packet is None or held.fate is not Fate.OPEN or held.is_lost:
             return False
-        limit = TRUTH_SECONDS if held.is_apart else HELD_SECONDS
+        limit = APART_SECONDS if held.is_apart else HELD_SECONDS
         if now - held.taken_at < limit or not held.is_offered:
             return False
         return is_truth(held) or self._has_to_wait(held.packet.model_id)
