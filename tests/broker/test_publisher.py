@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import BacklogReader, Fleet
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.monitoring import ServerReport
+from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.packets import model_token
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.broker.shares import Shares
+from arthur_relay.broker.stored import StoredStream, StreamState
 from arthur_relay.broker.window import Window
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import Row
@@ -61,9 +62,17 @@ def rows(count: int, size: int = 100, model: str = "m") -> list[Row]:
     return [Row(f"r{number}", model, b"x" * size) for number in range(count)]
 
 
+async def state_of(publisher: Publisher) -> StreamState:
+    """Return what the stream has."""
+    connection = publisher.link.connection
+    stream = StoredStream(connection, connection.settings.stream)
+    found = await stream.state(subjects=">")
+    assert found is not None
+    return found
+
+
 async def messages(publisher: Publisher) -> int:
-    found = await publisher.link.connection.ask_stream()
-    return int(found["state"]["messages"])
+    return (await state_of(publisher)).messages
 
 
 @pytest.mark.anyio
@@ -181,8 +190,8 @@ async def test_a_model_that_floods_is_refused_alone(server: NatsServer, stream: 
             assert refusal is IngestRefusal.OVER_SHARE
             # Also by the broker's own word, of which another gateway knows nothing else.
             other = Publisher(publisher.link, Product.SCOPE, Shares(broker.bytes, 0.5))
-            found = await publisher.link.connection.ask_stream(subjects=f"{stream}.>")
-            other.shares.take(found["state"]["bytes"], found["state"]["subjects"])
+            found = await state_of(publisher)
+            other.shares.take(found.bytes, found.subjects)
             for each in (publisher, other):
                 assert await each.hand_over(rows(1, 9_000, "flood"), timeout_seconds=5) is (
                     IngestRefusal.OVER_SHARE
@@ -244,7 +253,7 @@ def stream_says(messages: int, last: int, created: str = "c") -> dict[str, objec
 
 def test_a_laggard_s_answer_is_passed_over() -> None:
     reader = BacklogReader()
-    full = reader.read(stream_says(400, 400), [{"num_ack_pending": 150}], 0.0)
+    full = reader.read(stream_says(400, 400), [{"num_ack_pending": 150, "num_pending": 250}], 0.0)
     assert full is not None
     assert (full.waiting_packets, full.in_flight_packets, full.bytes) == (250, 150, 4000)
     assert full.oldest_age_seconds == 60.0
@@ -261,6 +270,35 @@ def test_an_empty_stream_is_believed_after_a_while() -> None:
     assert reader.read(stream_says(0, 0), [], 0.0) is None
     assert reader.read(stream_says(0, 0), [], 9.0) is None
     assert reader.read(stream_says(0, 0), [], 10.0) is not None
+
+
+def test_what_no_consumer_is_for_is_counted_once_that_is_certain() -> None:
+    reader = BacklogReader()
+    consumers = [{"num_ack_pending": 1, "num_pending": 2}]
+    found = [reader.read(stream_says(messages, 9), consumers, 0.0) for messages in [5] * 5 + [4]]
+    assert [each.unclaimed_packets for each in found if each is not None] == [0] * 5 + [1]
+
+
+@pytest.mark.anyio
+async def test_messages_that_no_consumer_is_for_are_told(
+    server: NatsServer,
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fleet.ASK_SECONDS", 0.01)
+    async with publisher_for(settings(server, stream=stream)) as publisher:
+        assert await publisher.hand_over(rows(3), timeout_seconds=5) is None
+        await publisher.link.connection.publish(f"{stream}.stray.subject", b"?", {})
+        fleet = Fleet(publisher.link, "gateway")
+        asking = asyncio.create_task(fleet.run())
+        try:
+            await turn_until(lambda: fleet.state.backlog.unclaimed_packets == 1)
+            await turn_until(lambda: "go to no worker" in caplog.text)
+            assert caplog.text.rstrip().endswith(f"their subjects: {stream}.stray.subject")
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
 
 @pytest.mark.anyio
@@ -333,7 +371,7 @@ async def test_a_gateway_learns_of_models_from_the_others(server: NatsServer, st
 async def test_a_broker_that_answers_no_question_is_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.broker.connection.REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("arthur_relay.broker.nats.connection.REQUEST_SECONDS", 0.3)
     monkeypatch.setattr("arthur_relay.broker.link.GRACE_SECONDS", 0.3)
     monkeypatch.setattr("arthur_relay.broker.fleet.ASK_SECONDS", 0.1)
     with NatsServer(tmp_path) as server:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from arthur_relay.broker.link import Link
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, Verdict
 from tests.broker.fleet import (
     Arthur,
     Broker,
+    DyingOnce,
     FleetWorker,
     blocked,
     drain,
@@ -107,16 +111,7 @@ def test_a_packet_settled_in_part_goes_back_as_what_is_left(broker: BrokerSettin
 def test_a_worker_that_dies_and_is_started_again_goes_on_with_its_packets(
     broker: BrokerSettings,
 ) -> None:
-    arthur = Arthur()
-    deaths: list[Batch] = []
-
-    def script(batch: Batch) -> Attempt:
-        if not deaths:
-            deaths.append(batch)
-            raise SystemExit
-        return taken(batch)
-
-    arthur.script = script
+    arthur = DyingOnce()
     with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
         there.publish_rows("r0", "r1")
         there.publish_rows("r2", model="other")
@@ -132,19 +127,10 @@ def test_a_worker_that_was_dead_for_too_long_leaves_its_packets_to_others(
 ) -> None:
     monkeypatch.setattr("arthur_relay.runtime.thread.FIRST_RESTART_SECONDS", 1.6)
     broker = broker.model_copy(update={"ack_wait_seconds": 1.0})
-    arthur = Arthur()
-    deaths: list[Batch] = []
-
-    def script(batch: Batch) -> Attempt:
-        if not deaths:
-            deaths.append(batch)
-            raise SystemExit
-        return taken(batch)
-
-    arthur.script = script
+    arthur = DyingOnce()
     with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
         there.publish_rows("r0", "r1")
-        wait_for(lambda: deaths)
+        wait_for(lambda: arthur.has_killed)
         with FleetWorker(broker, arthur, "two") as other:
             there.wait_until_empty()
             wait_for(lambda: worker.pipeline.ledger.totals().returned)
@@ -163,6 +149,47 @@ def test_a_message_that_is_no_packet_becomes_a_dead_letter(broker: BrokerSetting
         there.wait_until_empty()
         assert {letter.body for _, letter in worker.letters.letters()} == {b"?"}
         worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_what_a_worker_learns_of_a_model_is_known_to_gateways(broker: BrokerSettings) -> None:
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        models = SharedModels(Link(there.connection, [Product.SCOPE]), Product.SCOPE)
+        assert there.do(models.find("m", by_partner_id=False)) is None
+        answer = worker.pipeline.inquire("m", by_partner_id=False).result(10.0)
+        found = wait_for(lambda: there.do(models.find("m", by_partner_id=False)))
+        assert found == answer.document
+
+
+def test_a_packet_of_a_later_version_is_left_to_newer_workers(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 20)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        subject = later.subject(broker.stream)
+        there.do(there.connection.publish(subject, later.body(), headers))
+        wait_for(lambda: worker.puller.newer_packets >= 3)
+        assert there.waiting() == 1
+        assert not list(worker.letters.letters())
+        monkeypatch.setattr("arthur_relay.broker.packets.VERSION", "2")  # the worker is upgraded
+        there.wait_until_empty()
+        worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_a_packet_of_a_later_version_does_not_wait_for_ever(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 3)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        there.do(there.connection.publish(later.subject(broker.stream), later.body(), headers))
+        there.wait_until_empty()
+        assert worker.puller.newer_packets == 3
+        assert [each.body for _, each in worker.letters.letters()] == [later.body()]
 
 
 def test_a_packet_is_kept_until_the_dead_letters_of_its_rows_are_safe(
@@ -239,7 +266,7 @@ def test_a_model_of_which_nothing_goes_through_takes_no_more_than_its_share(
 
     async def script(batch: Batch) -> Attempt:
         if batch.model_id == "stuck":
-            await anyio.sleep(3600)
+            await anyio.sleep_forever()
         return taken(batch)
 
     arthur.script = script
