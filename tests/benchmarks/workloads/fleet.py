@@ -311,8 +311,8 @@ def section(cells: Cells) -> Section:
             " a case only, and read from the CPU of a row what more machines would bring. CPU is"
             " that of all processes of a role, user and system; clients and sink are not counted."
             " Rates of delivery include the second for which the last rows wait for others. Several"
-            " workers share that one rate here, so each sends smaller requests, and a row costs more;"
-            " where the rate grows with the workers, requests stay as large."
+            " workers share that one rate here, so each sends smaller requests, and a row costs"
+            " more; where the rate grows with the workers, requests stay as large."
         ),
         figures=figures,
         tables=[
