@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from arthur_relay.cli.app import _app
 from tests.broker.fleet_processes import Fleet, at_arthur, counts, send, wait_until_all_arrived
 from tests.daemon.process import DaemonProcess
+from tests.daemon.traces import PROTOBUF, TRACES, body, hex_id, stored
 from tests.environment import forget_arthur
 from tests.readme import command
 from tests.waiting import wait_for
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.one_python
 
 TOKEN = "the-token-of-a-host"
+BRIEF = {"ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
 NO_LOGIN = {"ARTHUR_LOGIN": "", "ARTHUR_PASSWORD": ""}
 
 
@@ -65,24 +67,34 @@ def truths(sandbox: ArthurSandbox) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def listening(tmp_path: Path) -> dict[str, str]:
+    """Variables of gateways that take rows by TCP from whoever has the token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"host-1:{TOKEN}\n")
+    return {
+        "ARTHUR_RELAY_DAEMON_TOKENS_FILE": str(tokens),
+        "ARTHUR_RELAY_DAEMON_LISTEN": "127.0.0.1:0",
+    }
+
+
+@pytest.fixture(autouse=True)
+def _guides_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    forget_arthur(monkeypatch)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+
+
 def test_a_spool_moves_into_the_fleet_and_back_once_each(
     sandbox: ArthurSandbox,
     tmp_path: Path,
     broker: BrokerSettings,
+    listening: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    forget_arthur(monkeypatch)
     model = sandbox.model_id
-    tokens = tmp_path / "tokens"
-    tokens.write_text(f"host-1:{TOKEN}\n")
-    listening = {
-        "ARTHUR_RELAY_DAEMON_TOKENS_FILE": str(tokens),
-        "ARTHUR_RELAY_DAEMON_LISTEN": "127.0.0.1:0",
-    }
-    brief = {"ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
-    mean(monkeypatch, {**sandbox.environment(), "ARTHUR_RELAY_SPOOL_DIR": str(tmp_path / "spool")})
+    mean(monkeypatch, sandbox.environment())
     with Fleet(sandbox, tmp_path, broker, listening) as fleet:
-        with DaemonProcess(sandbox, tmp_path, variables=brief) as host:
+        with DaemonProcess(sandbox, tmp_path, variables=BRIEF) as host:
             client = host.wait_until_ready().client()
             arrived = send(client, model, ids("arrived"))
             wait_until_all_arrived(sandbox, arrived)
@@ -99,7 +111,7 @@ def test_a_spool_moves_into_the_fleet_and_back_once_each(
         url = f"http://{gateway.address('taking rows on')}"
         to_fleet = mean(
             monkeypatch,
-            {**brief, **NO_LOGIN, "ARTHUR_ENDPOINT_URL": url, "ARTHUR_API_KEY": TOKEN},
+            {**BRIEF, **NO_LOGIN, "ARTHUR_ENDPOINT_URL": url, "ARTHUR_API_KEY": TOKEN},
         )
         assert f"left alone: we send to {url}" in run("list the spool")
         assert f"201 inferences in {tmp_path}/spool/0.spool go to {url} now" in run("adopt a file")
@@ -122,10 +134,38 @@ def test_a_spool_moves_into_the_fleet_and_back_once_each(
         mean(monkeypatch, sandbox.environment())
         assert f"left alone: we send to {sandbox.url}" in run("list the spool")
         assert "10 inferences in" in run("adopt a file")
-        with DaemonProcess(sandbox, tmp_path, variables=brief) as host:
+        with DaemonProcess(sandbox, tmp_path, variables=BRIEF) as host:
             host.wait_until_ready()
             wait_until_all_arrived(sandbox, back)
             wait_for(lambda: counts(worker)["pending"] == 0)
     everything = [*arrived, *waiting, *unmoved, *moved, *back]
     assert at_arthur(sandbox) == Counter(everything)
     assert len(everything) == 240
+
+
+def test_spans_move_by_the_same_steps(
+    sandbox: ArthurSandbox,
+    tmp_path: Path,
+    broker: BrokerSettings,
+    listening: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = range(1, 21)
+    sandbox.faults.status(503, times=None)
+    with DaemonProcess(sandbox, tmp_path, variables=BRIEF, for_engine=True) as host:
+        client = host.wait_until_ready().client()
+        sent = body(*numbers, task=sandbox.task_id)
+        assert client.post(TRACES, content=sent, headers=PROTOBUF).status_code == 200
+        assert host.end() == 0
+    sandbox.faults.reset()
+    with Fleet(sandbox, tmp_path, broker, listening, for_engine=True) as fleet:
+        gateway, _ = *fleet.start("gateway"), *fleet.start("worker")
+        url = f"http://{gateway.address('taking rows on')}"
+        to_fleet = mean(monkeypatch, {"ARTHUR_BASE_URL": url, "ARTHUR_API_KEY": TOKEN})
+        assert f"20 spans in {tmp_path}/spool/0.spool go to {url}" in run("adopt a file")
+        with DaemonProcess(
+            sandbox, tmp_path, variables={**BRIEF, **to_fleet}, for_engine=True
+        ) as host:
+            wait_for(lambda: len(stored(sandbox)) >= len(numbers))
+            wait_for(lambda: counts(host)["pending"] == 0)
+    assert sorted(stored(sandbox)) == [hex_id(number) for number in numbers]
