@@ -166,3 +166,13 @@ def test_rows_of_prose_are_json_and_no_two_alike() -> None:
     assert {len(json.dumps(each, separators=(",", ":"))) for each in found} == {ROW_BYTES}
     assert len({each["partner_inference_id"] for each in found}) == 300
     assert len({each["inference_data"]["input_text"] for each in found}) == 300
+
+
+def test_the_command_calculates_for_other_machines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sizing", "--latency-seconds", "2", "--server-cores", "16"])
+    sizing.main()
+    given = replace(GIVEN, latency_seconds=2.0, server_cores=16)
+    assert capsys.readouterr().out == sizing.page_block(sizing.read(sizing.RESULTS), given) + "\n"
+    assert "a server has 16 cores" in sizing.page_block(sizing.read(sizing.RESULTS), given)
