@@ -34,7 +34,7 @@ def python_blocks(path: str) -> list[str]:
 
 def command(name: str, path: str = "README.md") -> str:
     """The command that a page gives under a name."""
-    found = re.search(rf"<!-- command: {name} -->\n```sh\n([^\n]+)\n```", page(path))
+    found = re.search(rf"<!-- command: {name} -->\n *```sh\n *([^\n]+)\n *```", page(path))
     assert found is not None, f"{path} has no command {name}"
     return found[1]
 

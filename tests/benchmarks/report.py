@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.markdown import TIMES, Table, cell_text, number, spread_text, value_text
 from tests.benchmarks.peers import LEAST
 from tests.benchmarks.results import Cells, Results
-from tests.benchmarks.workloads import WORKLOADS, caller_path, throughput
+from tests.benchmarks.workloads import WORKLOADS, caller_path, fleet, throughput
 
 REMAINING_COST = Path(__file__).with_name("remaining_cost.md")
 """Written by hand: why the rest can't go is not to be read off a table."""
@@ -36,14 +36,17 @@ def render(results: Results, *, plot: str | None, plot_missing: str | None) -> s
     lines += ["", HOW_TO_READ, ""]
     if results.quick:
         lines += [QUICK, ""]
-    lines += ["## Summary", "", *_summary(results).lines()]
-    if plot is not None:
+    # A run of the fleet alone has no peers: nothing to sum up, and nothing of them to explain.
+    has_peers = results.workloads.keys() != {fleet.NAME}
+    if has_peers:
+        lines += ["## Summary", "", *_summary(results).lines()]
+    if plot is not None and has_peers:
         lines += [f"![Throughput and cost as the load grows]({plot})", ""]
-    elif plot_missing is not None:
+    elif plot_missing is not None and has_peers:
         lines += [f"There is no plot: {plot_missing}.", ""]
     for name, cells in results.workloads.items():
         lines += WORKLOADS[name].section(cells).lines()
-    if REMAINING_COST.exists():
+    if REMAINING_COST.exists() and has_peers:
         text = REMAINING_COST.read_text(encoding="utf-8")
         lines += ["## What the remaining cost is", "", text]
     return "\n".join(lines).rstrip() + "\n"

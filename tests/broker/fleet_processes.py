@@ -29,6 +29,7 @@ class Fleet:
         directory: For logs.
         broker: The settings of the broker.
         variables: More of each process's environment.
+        for_engine: Whether it delivers to the sandbox's Engine.
     """
 
     def __init__(
@@ -37,8 +38,11 @@ class Fleet:
         directory: Path,
         broker: BrokerSettings,
         variables: dict[str, str] | None = None,
+        *,
+        for_engine: bool = False,
     ) -> None:
         self._sandbox = sandbox
+        self._for_engine = for_engine
         self._directory = directory
         given = broker.model_dump(exclude_unset=True, mode="json")
         self._variables = {
@@ -54,7 +58,12 @@ class Fleet:
         started = [
             self._stack.enter_context(
                 DaemonProcess(
-                    self._sandbox, self._directory, "--role", role, variables=self._variables
+                    self._sandbox,
+                    self._directory,
+                    "--role",
+                    role,
+                    variables=self._variables,
+                    for_engine=self._for_engine,
                 )
             )
             for _ in range(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -28,10 +29,11 @@ def test_an_announcement() -> None:
 
 
 def test_a_description_of_a_model() -> None:
-    async def last_message(stream: str, subject: str) -> SimpleNamespace:
-        return SimpleNamespace(body=DEEP)
+    async def ask_api(subject: str, question: object = None) -> dict[str, object]:
+        data = base64.b64encode(DEEP).decode()
+        return {"message": {"seq": 1, "time": "2026-06-07T12:00:00Z", "data": data}}
 
-    connection = SimpleNamespace(settings=BrokerSettings(), last_message=last_message)
+    connection = SimpleNamespace(settings=BrokerSettings(), ask_api=ask_api)
     link = cast("Link", SimpleNamespace(connection=connection))
     models = SharedModels(link, Product.SCOPE)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.accounting import ModelLedger
 from arthur_relay.broker.fleet import Backlog, Fleet, FleetState
-from arthur_relay.broker.letters import LetterListener
+from arthur_relay.broker.letter_listener import LetterListener
 from arthur_relay.broker.monitoring import ServerReport
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.broker.shares import Shares

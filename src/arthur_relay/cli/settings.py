@@ -18,7 +18,6 @@ from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
 from arthur_relay.cli import fail
 from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.credentials import means_engine
-from arthur_relay.daemon import settings as daemon_settings
 from arthur_relay.daemon.configuration import read_env_file, unknown_variables
 from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.errors import ConfigurationError, SettingsError
@@ -125,8 +124,8 @@ def _settings(origin: _Origin, *, daemon: bool) -> Iterator[Setting]:
     yield from _of_model(relay, effective, ENVIRONMENT_PREFIX, _relay_default, origin)
     if daemon:
         own, broker = DaemonSettings(), BrokerSettings()
-        yield from _of_model(own, own, DAEMON_PREFIX, daemon_settings.shown_default, origin)
-        yield from _of_model(broker, broker, BROKER_PREFIX, _broker_default, origin)
+        yield from _of_model(own, own, DAEMON_PREFIX, DaemonSettings.shown_default, origin)
+        yield from _of_model(broker, broker, BROKER_PREFIX, BrokerSettings.shown_default, origin)
 
 
 def _is_for_engine() -> bool:
@@ -184,7 +183,3 @@ def _public(variable: str, value: str) -> str:
 
 def _relay_default(name: str) -> str:
     return shown(RelaySettings.model_fields[name].default)
-
-
-def _broker_default(name: str) -> str:
-    return shown(BrokerSettings.model_fields[name].default)

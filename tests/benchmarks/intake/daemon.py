@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
 
 from tests.waiting import wait_for
 
@@ -18,6 +20,12 @@ START_SECONDS = 30.0
 END_SECONDS = 30.0
 NOWHERE = "http://127.0.0.1:1"
 """An Arthur that is away: nobody listens there."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process since its start, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class DaemonProcess:
@@ -100,8 +108,14 @@ class DaemonProcess:
 
     def cpu_seconds(self) -> float:
         """CPU time since its start, user and system."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self._process.pid)
+
+    def rows(self) -> dict[str, Any]:
+        """What it counts of rows."""
+        transport = httpx.HTTPTransport(uds=str(self.socket))
+        with httpx.Client(base_url="http://localhost", transport=transport) as client:
+            found: dict[str, Any] = client.get("/status").json()["rows"]
+        return found
 
     def _status_mib(self, name: str) -> float:
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():

@@ -1,8 +1,9 @@
-"""`python -m tests.benchmarks.intake.load SOCKET ROWS BATCH CLIENTS FIRST`: clients, all at once.
+"""`python -m tests.benchmarks.intake.load SOCKETS ROWS BATCH CLIENTS FIRST [MODELS]`: clients.
 
-Each sends a request, waits until it is acknowledged, and sends the next; it costs as little as can
-be, because it shares the machine with the daemon. Prints rows a second and how long
-acknowledgements took.
+All at once, each sends a request, waits until it is acknowledged, and sends the next. It costs as
+little as can be, because it shares the machine with the daemon. Clients are spread over the sockets
+(separated by commas) and over the models; with more than one model, texts are prose. Prints rows a
+second and how long acknowledgements took.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from tests.benchmarks.intake.rows import MODEL_ID, numbered, template
 from tests.benchmarks.ratios import percentile
 
 
-async def client(path: str, requests: range, given: bytes, took: list[float]) -> None:
+async def client(
+    path: str, model_id: str, requests: range, given: bytes, took: list[float]
+) -> None:
     """Send the requests of some numbers over one connection.
 
     Raises:
@@ -27,7 +30,7 @@ async def client(path: str, requests: range, given: bytes, took: list[float]) ->
         for number in requests:
             body = numbered(given, number)
             head = (
-                f"POST /api/v3/models/{MODEL_ID}/inferences HTTP/1.1\r\nHost: daemon\r\n"
+                f"POST /api/v3/models/{model_id}/inferences HTTP/1.1\r\nHost: daemon\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             begun = time.perf_counter()
@@ -44,16 +47,20 @@ async def client(path: str, requests: range, given: bytes, took: list[float]) ->
         writer.close()
 
 
-async def load(path: str, rows: int, batch: int, connections: int, first: int) -> dict[str, float]:
+async def load(
+    paths: list[str], rows: int, batch: int, connections: int, first: int, models: int
+) -> dict[str, float]:
     """Send rows over some connections at once; the requests are numbered from `first` on."""
-    given = template(batch)
+    given = template(batch, prose=models > 1)
     requests = max(1, rows // batch // connections)
     took: list[float] = []
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(connections):
             begin = first + number * requests
-            group.create_task(client(path, range(begin, begin + requests), given, took))
+            model_id = MODEL_ID if models == 1 else f"{MODEL_ID}-{number % models}"
+            path = paths[number % len(paths)]
+            group.create_task(client(path, model_id, range(begin, begin + requests), given, took))
     seconds = time.perf_counter() - begun
     return {
         "rows": requests * connections * batch,
@@ -65,9 +72,9 @@ async def load(path: str, rows: int, batch: int, connections: int, first: int) -
 
 def main() -> None:
     """Measure."""
-    path, *numbers = sys.argv[1:]
-    rows, batch, connections, first = map(int, numbers)
-    found = asyncio.run(load(path, rows, batch, connections, first))
+    paths, *numbers = sys.argv[1:]
+    rows, batch, connections, first, models = map(int, [*numbers, "1"][:5])
+    found = asyncio.run(load(paths.split(","), rows, batch, connections, first, models))
     print(json.dumps(found))  # noqa: T201 - its business
 
 

@@ -11,6 +11,7 @@ from tests.benchmarks.workloads import (
     caller_path,
     durable,
     exiting,
+    fleet,
     importing,
     latency,
     memory,
@@ -38,6 +39,7 @@ _MODULES: Final = (
     tracing,
     span_encoding,
     trace_delivery,
+    fleet,
 )
 
 WORKLOADS: Final[dict[str, Workload]] = {
