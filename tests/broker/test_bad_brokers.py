@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import nats.errors
 import pytest
 import trustme
 
@@ -143,6 +144,18 @@ async def test_wrong_credentials_are_refused(tmp_path: Path) -> None:
         right = settings(server, url=server.url.replace("//", "//relay:right@"))
         async with opened(right) as connection:
             await Provision(connection, SCOPE).prepare()
+
+
+@pytest.mark.anyio
+async def test_a_reset_behind_a_refusal_does_not_hide_it() -> None:
+    connection = Connection(BrokerSettings(url="nats://127.0.0.1:1"), "a test")
+    for error in (
+        ConnectionResetError(104, "reset"),
+        nats.errors.AuthorizationError(),
+        ConnectionResetError(104, "reset"),
+    ):
+        await connection._on_error(error)
+    assert connection.trouble == "it refuses our credentials"
 
 
 @pytest.mark.anyio

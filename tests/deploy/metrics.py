@@ -77,7 +77,11 @@ class _KnownFleet(Fleet):
             server="2.14.6",
             reconnects=0,
             backlog=Backlog(
-                waiting_packets=1, in_flight_packets=1, bytes=1, oldest_age_seconds=1.0
+                waiting_packets=1,
+                in_flight_packets=1,
+                unclaimed_packets=1,
+                bytes=1,
+                oldest_age_seconds=1.0,
             ),
             limit_bytes=1,
             gateways=1,

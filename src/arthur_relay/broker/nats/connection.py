@@ -352,7 +352,10 @@ class Connection:
         if self._client is None:
             # A server that refuses us closes the connection, and its refusal may be lost by that:
             # such an attempt says nothing, and the library makes another one.
-            self._attempts += not isinstance(error, ConnectionResetError)
+            if isinstance(error, ConnectionResetError):
+                self._last_error = before or error
+            else:
+                self._attempts += 1
             if self._attempts >= len(self.settings.servers):
                 self._gave_up.set()
         elif before is None or why(before) != why(error):
