@@ -352,7 +352,7 @@ class Connection:
         if self._client is None:
             # A server that refuses us closes the connection, and its refusal may be lost by that:
             # such an attempt says nothing, and the library makes another one.
-            if isinstance(error, ConnectionResetError):
+            if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
                 self._last_error = before or error
             else:
                 self._attempts += 1
