@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
+
+import httpx
 
 from tests.daemon.process import DaemonProcess, row
 from tests.waiting import SECONDS, wait_for
@@ -12,8 +15,6 @@ from tests.waiting import SECONDS, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-    import httpx
 
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.sandbox import ArthurSandbox
@@ -40,12 +41,7 @@ class Fleet:
     ) -> None:
         self._sandbox = sandbox
         self._directory = directory
-        given = broker.model_dump(exclude_unset=True, mode="json")
-        self._variables = {
-            "ARTHUR_RELAY_SPOOL_DIR": "",
-            **{f"ARTHUR_RELAY_BROKER_{name.upper()}": str(value) for name, value in given.items()},
-            **(variables or {}),
-        }
+        self._variables = {**broker_variables(broker), **(variables or {})}
         self._stack = ExitStack()
         self.members: list[DaemonProcess] = []
 
@@ -81,6 +77,15 @@ class Fleet:
         self._stack.close()
 
 
+def broker_variables(broker: BrokerSettings) -> dict[str, str]:
+    """Return what a gateway or a worker needs in its environment."""
+    given = broker.model_dump(exclude_unset=True, mode="json")
+    return {
+        "ARTHUR_RELAY_SPOOL_DIR": "",
+        **{f"ARTHUR_RELAY_BROKER_{name.upper()}": str(value) for name, value in given.items()},
+    }
+
+
 def send(client: httpx.Client, model_id: str, ids: list[str]) -> list[str]:
     """Send rows in one request; returns those that were accepted."""
     answer = client.post(f"/api/v3/models/{model_id}/inferences", json=[row(each) for each in ids])
@@ -93,6 +98,29 @@ def counts(process: DaemonProcess) -> dict[str, Any]:
     settled = sum(found[name] for name in (*SETTLED, "returned", "pending"))
     assert found["captured"] == settled, found
     return found
+
+
+def read_counts(process: DaemonProcess) -> Counter[str]:
+    """Return all that a gateway or a worker counts of rows.
+
+    `captured` and what became of these; of a gateway `intake_accepted` and other answers; of a
+    worker `redelivered` rows, and the `packets` that it has in hand.
+
+    Raises:
+        httpx.HTTPError: It does not answer.
+    """
+    with httpx.Client(transport=process.transport(), base_url="http://localhost") as client:
+        status = client.get("/status", timeout=1.0).json()
+        metrics = client.get("/metrics", timeout=1.0).text
+    rows = {name: found for name, found in status["rows"].items() if isinstance(found, int)}
+    rows |= {f"intake_{name}": found for name, found in status["intake"]["rows"].items()}
+    for name, metric in (
+        ("redelivered", "broker_redelivered_rows_total"),
+        ("packets", "broker_in_hand_packets"),
+    ):
+        if found := re.search(rf"^arthur_relay_{metric} ([0-9.e+]+)$", metrics, re.M):
+            rows[name] = int(float(found[1]))
+    return Counter(rows)
 
 
 def at_arthur(sandbox: ArthurSandbox) -> Counter[str]:
