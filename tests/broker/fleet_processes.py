@@ -45,12 +45,24 @@ class Fleet:
         self._stack = ExitStack()
         self.members: list[DaemonProcess] = []
 
-    def start(self, role: str, count: int = 1) -> list[DaemonProcess]:
-        """Start gateways or workers, and wait until they are ready."""
+    def start(
+        self, role: str, count: int = 1, *, variables: dict[str, str] | None = None
+    ) -> list[DaemonProcess]:
+        """Start gateways or workers, and wait until they are ready.
+
+        Args:
+            role: Which of the two.
+            count: How many.
+            variables: More of their environment.
+        """
         started = [
             self._stack.enter_context(
                 DaemonProcess(
-                    self._sandbox, self._directory, "--role", role, variables=self._variables
+                    self._sandbox,
+                    self._directory,
+                    "--role",
+                    role,
+                    variables={**self._variables, **(variables or {})},
                 )
             )
             for _ in range(count)
@@ -104,7 +116,8 @@ def read_counts(process: DaemonProcess) -> Counter[str]:
     """Return all that a gateway or a worker counts of rows.
 
     `captured` and what became of these; of a gateway `intake_accepted` and other answers; of a
-    worker `redelivered` rows, and the `packets` that it has in hand.
+    worker `redelivered` rows, the `packets` that it has in hand, and whether it is `held`. And
+    the `connections` of clients.
 
     Raises:
         httpx.HTTPError: It does not answer.
@@ -113,10 +126,12 @@ def read_counts(process: DaemonProcess) -> Counter[str]:
         status = client.get("/status", timeout=1.0).json()
         metrics = client.get("/metrics", timeout=1.0).text
     rows = {name: found for name, found in status["rows"].items() if isinstance(found, int)}
+    rows["connections"] = sum(status["intake"]["connections"].values())
     rows |= {f"intake_{name}": found for name, found in status["intake"]["rows"].items()}
     for name, metric in (
         ("redelivered", "broker_redelivered_rows_total"),
         ("packets", "broker_in_hand_packets"),
+        ("held", "broker_held"),
     ):
         if found := re.search(rf"^arthur_relay_{metric} ([0-9.e+]+)$", metrics, re.M):
             rows[name] = int(float(found[1]))

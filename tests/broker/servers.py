@@ -124,9 +124,14 @@ class NatsServer:
         self._client, self._http, self._route = (ReservedPort() for _ in range(3))
 
     @property
+    def port(self) -> int:
+        """Its port for clients."""
+        return self._client.number
+
+    @property
     def url(self) -> str:
         """Its address for clients."""
-        return f"{self.options.scheme}://127.0.0.1:{self._client.number}"
+        return f"{self.options.scheme}://127.0.0.1:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
