@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,3 +54,32 @@ async def turn_until(what: Callable[[], T | None], seconds: float = SECONDS) -> 
             await asyncio.sleep(0)
             if found := what():
                 return found
+
+
+class Gate:
+    """Keeps what waits on any loop from going on, until a test opens it from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    def set(self) -> None:
+        """Open it for good."""
+        with self._lock:
+            self._is_open = True
+            for event, loop in self._waiting.items():
+                loop.call_soon_threadsafe(event.set)
+
+    async def wait(self) -> None:
+        """Wait until it is open."""
+        event = asyncio.Event()
+        with self._lock:
+            if self._is_open:
+                return
+            self._waiting[event] = asyncio.get_running_loop()
+        try:
+            await event.wait()
+        finally:
+            with self._lock:
+                del self._waiting[event]

@@ -8,16 +8,16 @@ import uuid
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from arthur_relay.broker.connection import DEAD_LETTER_BYTES, Connection
 from arthur_relay.broker.inbox import Inbox
 from arthur_relay.broker.kept_letters import BrokerLetters
-from arthur_relay.broker.letters import LetterOutbox
-from arthur_relay.broker.link import Link
+from arthur_relay.broker.letter_outbox import LetterOutbox
+from arthur_relay.broker.link import Link, Links
+from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.packets import Packet
+from arthur_relay.broker.provision import DEAD_LETTER_BYTES, Provision
 from arthur_relay.broker.puller import Puller
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.destinations.scope.schema import ModelSchema
@@ -28,7 +28,7 @@ from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.composition import Storage
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
-from tests.waiting import wait_for
+from tests.waiting import Gate, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -83,6 +83,20 @@ class Arthur:
         return self.stored.total() - len(self.stored)
 
 
+class DyingOnce(Arthur):
+    """An Arthur whose first answer is the death of the worker's loop."""
+
+    def __init__(self) -> None:
+        super().__init__(self._kill_once)
+        self.has_killed = False
+
+    def _kill_once(self, batch: Batch) -> Attempt:
+        if not self.has_killed:
+            self.has_killed = True
+            raise SystemExit
+        return taken(batch)
+
+
 @dataclass
 class Door:
     """The same as a destination of one worker."""
@@ -130,7 +144,7 @@ class FleetWorker:
         self.puller = Puller(
             inbox=self.inbox,
             settings=broker,
-            open_link=partial(new_link, broker, name, letter_bytes),
+            links=Links(broker, f"test {name}", [Product.SCOPE], letter_bytes),
             letters=outbox,
             name=name,
         )
@@ -185,7 +199,7 @@ async def drain(pipeline: Pipeline, puller: Puller, seconds: float = 5.0) -> Non
 
 
 def new_link(broker: BrokerSettings, name: str, letter_bytes: int) -> Link:
-    return Link(Connection(broker, f"test {name}", letter_bytes), [Product.SCOPE])
+    return Links(broker, f"test {name}", [Product.SCOPE], letter_bytes).new()
 
 
 def rows_of(*ids: str, model: str = "m", kind: RowKind = RowKind.INFERENCE) -> list[Row]:
@@ -212,16 +226,22 @@ class Broker:
     def __init__(self, settings: BrokerSettings, letter_bytes: int = DEAD_LETTER_BYTES) -> None:
         self.settings = settings
         self._loop = asyncio.new_event_loop()
-        self.connection = Connection(settings, "test", letter_bytes)
+        self.letter_bytes = letter_bytes
+        self.connection = Connection(settings, "test")
 
     def __enter__(self) -> Self:
         self.do(self.connection.open())
-        self.do(self.connection.prepare([Product.SCOPE]))
+        self.prepare()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.do(self.connection.close())
         self._loop.close()
+
+    def prepare(self) -> None:
+        """Have what the fleet needs made."""
+        provision = Provision(self.connection, [Product.SCOPE], self.letter_bytes)
+        self.do(provision.prepare())
 
     def do(self, work: Any) -> Any:
         """Run a coroutine."""
@@ -242,7 +262,7 @@ class Broker:
 
     def waiting(self) -> int:
         """Return how many packets the broker has."""
-        found = self.do(self.connection._ask(f"STREAM.INFO.{self.settings.stream}"))
+        found = self.do(self.connection.ask_api(f"STREAM.INFO.{self.settings.stream}"))
         return int(found["state"]["messages"])
 
     def wait_until_empty(self, seconds: float = 20.0) -> None:
@@ -251,18 +271,17 @@ class Broker:
     def in_hand(self, consumer: str = "scope-inf-0") -> int:
         """Return how many packets a consumer's users have in hand, or are given back with delay."""
         question = f"CONSUMER.INFO.{self.settings.stream}.{consumer}"
-        found = self.do(self.connection._ask(question))
+        found = self.do(self.connection.ask_api(question))
         return int(found["num_ack_pending"])
 
 
 @contextmanager
-def blocked(arthur: Arthur) -> Iterator[threading.Event]:
-    """Have Arthur answer nothing until the event is set; it is, at the end."""
-    go_on = threading.Event()
+def blocked(arthur: Arthur) -> Iterator[Gate]:
+    """Have Arthur answer nothing until the gate is open; it is, at the end."""
+    go_on = Gate()
 
     async def script(batch: Batch) -> Attempt:
-        while not go_on.is_set():
-            await asyncio.sleep(0.01)
+        await go_on.wait()
         return taken(batch)
 
     before, arthur.script = arthur.script, script

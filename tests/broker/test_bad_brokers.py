@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from arthur_relay.broker.connection import BrokerAwayError, Connection
+from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.monitoring import NoMonitoringError, check_sync
+from arthur_relay.broker.nats.connection import Connection
+from arthur_relay.broker.provision import Provision
 from arthur_relay.broker.settings import BrokerSettings
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError, SettingsError
 from tests.broker.servers import NatsServer, Options, ReservedPort
@@ -56,11 +59,18 @@ async def ask(connection: Connection, question: str, body: dict[str, Any] | None
     return json.loads(await connection.ask(f"$JS.API.{question}", content))
 
 
+async def config_of(connection: Connection) -> dict[str, Any]:
+    """Return how the stream of rows is configured."""
+    found = await StoredStream(connection, connection.settings.stream).describe()
+    assert found is not None
+    return dict(found["config"])
+
+
 async def refusal_of(broker: BrokerSettings) -> str:
     """Return why a start is refused."""
     with pytest.raises(ConfigurationError) as found:
         async with opened(broker) as connection:
-            await connection.prepare(SCOPE)
+            await Provision(connection, SCOPE).prepare()
     return str(found.value)
 
 
@@ -131,14 +141,14 @@ async def test_wrong_credentials_are_refused(tmp_path: Path) -> None:
             assert "wrong" not in found
         right = settings(server, url=server.url.replace("//", "//relay:right@"))
         async with opened(right) as connection:
-            await connection.prepare(SCOPE)
+            await Provision(connection, SCOPE).prepare()
 
 
 @pytest.mark.anyio
 async def test_an_account_that_may_not_ask_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.broker.connection.REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr("arthur_relay.broker.nats.connection.REQUEST_SECONDS", 0.5)
     more = (
         "authorization { users: [{ user: a, password: b, permissions: {"
         ' publish: { deny: "$JS.API.STREAM.>" } } }] }'
@@ -168,7 +178,7 @@ async def test_an_nkey_is_used(tmp_path: Path) -> None:
     path.write_bytes(bytes(pair.seed) + b"\n")
     with NatsServer(tmp_path, options=options) as server:
         async with opened(settings(server, credentials_file=path)) as connection:
-            await connection.prepare(SCOPE)
+            await Provision(connection, SCOPE).prepare()
 
 
 def certificate_of_a_server(directory: Path) -> tuple[Path, Path, Path]:
@@ -190,7 +200,7 @@ async def test_tls_is_what_was_asked_for(tmp_path: Path) -> None:
         found = await refusal_of(settings(server))
         assert found.startswith("The broker's certificate can't be trusted"), found
         async with opened(settings(server, ca_file=authority)) as connection:
-            await connection.prepare(SCOPE)
+            await Provision(connection, SCOPE).prepare()
     with NatsServer(tmp_path, "plain") as server:
         broker = settings(server, url=server.url.replace("nats:", "tls:"), ca_file=authority)
         found = await refusal_of(broker)
@@ -222,17 +232,17 @@ async def test_what_is_missing_is_not_made_unless_it_may_be(
     found = await refusal_of(settings(server, stream=stream, create=False))
     assert found.startswith(f"The broker has no stream {stream}, and ARTHUR_RELAY_BROKER_CREATE")
     async with opened(settings(server, stream=stream)) as connection:
-        await connection.prepare(SCOPE)
+        await Provision(connection, SCOPE).prepare()
     async with opened(settings(server, stream=stream, create=False)) as connection:
-        await connection.prepare(SCOPE)
+        await Provision(connection, SCOPE).prepare()
 
 
 @pytest.mark.anyio
 async def test_each_difference_is_said(server: NatsServer, stream: str) -> None:
     broker = settings(server, stream=stream)
     async with opened(broker) as connection:
-        await connection.prepare(SCOPE)
-        config = (await connection.ask_stream())["config"]
+        await Provision(connection, SCOPE).prepare()
+        config = await config_of(connection)
         await ask(
             connection, f"STREAM.UPDATE.{stream}", {**config, "max_msgs": 10, "max_age": 10**12}
         )
@@ -286,7 +296,7 @@ async def test_a_change_is_noticed_after_the_connection_was_lost(tmp_path: Path)
         try:
             await link.look()
             assert link.trouble == ""
-            config = (await link.connection.ask_stream())["config"]
+            config = await config_of(link.connection)
             changed = {**config, "max_msgs": 10}
             await ask(link.connection, f"STREAM.UPDATE.{broker.stream}", changed)
             await asyncio.to_thread(server.restart)

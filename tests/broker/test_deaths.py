@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from arthur_relay.broker.shared import Shared
 from arthur_relay.delivery.batching import SET_ASIDE
 from arthur_relay.row import Attempt, Batch
 from tests.broker.fleet import Arthur, Broker, FleetWorker, packet, rows_of, taken
-from tests.waiting import wait_for
+from tests.waiting import Gate, wait_for
 
 if TYPE_CHECKING:
     from arthur_relay.broker.settings import BrokerSettings
@@ -32,7 +32,7 @@ class Killing(Arthur):
     async def _kill(self, batch: Batch) -> Attempt:
         if any(row.id == "killer" for row in batch.rows):
             self.has_killed.set()
-            await asyncio.sleep(3600)
+            await anyio.sleep_forever()
         return taken(batch)
 
     def live(self, broker: BrokerSettings, there: Broker) -> list[str]:
@@ -95,11 +95,10 @@ def test_packets_that_workers_died_with_are_worked_on_one_after_the_other(
 
 def test_a_packet_that_was_given_back_has_killed_nobody(broker: BrokerSettings) -> None:
     arthur = Arthur()
-    go_on = threading.Event()
+    go_on = Gate()
 
     async def script(batch: Batch) -> Attempt:
-        while not go_on.is_set():
-            await asyncio.sleep(0.01)
+        await go_on.wait()
         return taken(batch)
 
     arthur.script = script

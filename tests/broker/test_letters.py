@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from arthur_relay.broker.connection import Delivery
+from arthur_relay.broker.delivery import Delivery
 from arthur_relay.broker.inbox import HeldPacket
 from arthur_relay.broker.kept_letters import BrokerLetters
+from arthur_relay.broker.letter_listener import LetterListener
+from arthur_relay.broker.letter_outbox import LetterOutbox
 from arthur_relay.broker.letters import (
     NO_PACKET,
-    LetterListener,
-    LetterOutbox,
     decode,
     encode,
     letter_id,
@@ -61,7 +61,7 @@ def letter(number: int = 0, **fields: Any) -> DeadLetter:
 
 def keep(there: Broker, *letters: DeadLetter, product: Product = Product.SCOPE) -> LetterOutbox:
     """Have letters kept, and return the outbox that they went through."""
-    most = there.connection.dead_letter_bytes
+    most = there.letter_bytes
     outbox = LetterOutbox(settings=there.settings, product=product, max_bytes=most)
     for each in letters:
         outbox.add(each, None)
@@ -76,7 +76,7 @@ def kept(broker: BrokerSettings) -> list[DeadLetter]:
 def remove_stream(there: Broker) -> None:
     """Have the broker take no letters."""
     name = f"{there.settings.stream}_DEAD"
-    there.do(there.connection._ask(f"STREAM.DELETE.{name}"))
+    there.do(there.connection.ask_api(f"STREAM.DELETE.{name}"))
 
 
 # How they travel.
@@ -166,7 +166,7 @@ def test_a_packet_is_kept_while_the_broker_takes_no_letters(
         wait_for(lambda: "dead letters can't be written" in caplog.text)
         worker.check(rejected=2)
         assert there.waiting() == 1
-        there.do(there.connection.prepare([Product.SCOPE]))
+        there.prepare()
         there.wait_until_empty()
         assert len(kept(broker)) == 2
 
@@ -200,12 +200,12 @@ def test_letters_that_wait_keep_their_room(broker: BrokerSettings) -> None:
         for number in range(100):
             there.publish_rows(*(f"r{number}-{n}" for n in range(5)))
         wait_for(lambda: worker.puller.packets)
-        consumer = next(iter(worker.puller._in_hand)).consumer
+        consumer = next(iter(worker.puller.hand)).consumer
         wait_for(lambda: worker.inbox.room(consumer, 2_000) == 0)
         in_hand = worker.puller.packets
         assert 0 < in_hand < 20
         assert there.waiting() == 100
-        there.do(there.connection.prepare([Product.SCOPE]))
+        there.prepare()
         there.wait_until_empty()
         worker.check(captured=500, rejected=500)
         wait_for(lambda: worker.puller.packets == 0)
@@ -226,13 +226,14 @@ def test_a_worker_that_is_killed_loses_neither_row_nor_letter(
     reached: list[None] = []
     with Broker(broker) as there:
         there.publish_rows("r0", "r1")
-        with monkeypatch.context() as patch, FleetWorker(broker, Arthur(refuse)) as first:
+        with monkeypatch.context() as patch:
             if dies == "after its letter":
                 patch.setattr(Delivery, "acknowledge", hang)
             else:
                 patch.setattr(LetterOutbox, "_publish", hang)
-            wait_for(lambda: reached)
-            first.kill()
+            with FleetWorker(broker, Arthur(refuse)) as first:
+                wait_for(lambda: reached)
+                first.kill()
         assert there.waiting() == 1
         assert len(kept(broker)) == (2 if dies == "after its letter" else 0)
         with FleetWorker(broker, Arthur(refuse), "two") as other:
@@ -326,7 +327,7 @@ def test_a_gateway_hears_of_the_letters_of_its_product(broker: BrokerSettings) -
     heard: list[DeadLetter] = []
 
     async def listen() -> None:
-        link = new_link(broker, "gateway", there.connection.dead_letter_bytes)
+        link = new_link(broker, "gateway", there.letter_bytes)
         listener = LetterListener(link)
         running = asyncio.create_task(link.run())
         await listener.run()
@@ -388,7 +389,7 @@ def test_what_is_no_packet_is_kept_until_its_letter_is_safe(broker: BrokerSettin
             wait_for(lambda: worker.pipeline.dead_letters.added)
             assert there.waiting() == 1
         assert there.waiting() == 1
-        there.do(there.connection.prepare([Product.SCOPE]))
+        there.prepare()
         with FleetWorker(broker, Arthur(), "two"):
             there.wait_until_empty()
         assert [each.body for each in kept(broker)] == [b"?"]

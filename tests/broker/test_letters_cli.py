@@ -105,7 +105,7 @@ def test_what_is_wrong_with_the_broker_is_one_sentence(
     for command in ("list", "purge", "replay"):
         assert missing in run(command, status=1)
     monkeypatch.setenv("ARTHUR_RELAY_BROKER_URL", "nats://127.0.0.1:1")
-    monkeypatch.setattr("arthur_relay.broker.connection.OPEN_SECONDS", 0.2)
+    monkeypatch.setattr("arthur_relay.broker.nats.connection.OPEN_SECONDS", 0.2)
     assert "the broker can't be asked: " in run("list", status=1)
     monkeypatch.setenv("ARTHUR_RELAY_BROKER_URL", "nats://example.com:4222")
     assert "without TLS the network sees prompts" in run("show", "i1", status=1)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import BacklogReader, Fleet
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.models import SharedModels
+from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.packets import model_token
 from arthur_relay.broker.publisher import Publisher
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.broker.shares import Shares
+from arthur_relay.broker.stored import StoredStream, StreamState
 from arthur_relay.broker.window import Window
 from arthur_relay.encoding.product import Product
 from arthur_relay.row import Row
@@ -60,9 +61,17 @@ def rows(count: int, size: int = 100, model: str = "m") -> list[Row]:
     return [Row(f"r{number}", model, b"x" * size) for number in range(count)]
 
 
+async def state_of(publisher: Publisher) -> StreamState:
+    """Return what the stream has."""
+    connection = publisher.link.connection
+    stream = StoredStream(connection, connection.settings.stream)
+    found = await stream.state(subjects=">")
+    assert found is not None
+    return found
+
+
 async def messages(publisher: Publisher) -> int:
-    found = await publisher.link.connection.ask_stream()
-    return int(found["state"]["messages"])
+    return (await state_of(publisher)).messages
 
 
 @pytest.mark.anyio
@@ -180,8 +189,8 @@ async def test_a_model_that_floods_is_refused_alone(server: NatsServer, stream: 
             assert refusal is IngestRefusal.OVER_SHARE
             # Also by the broker's own word, of which another gateway knows nothing else.
             other = Publisher(publisher.link, Product.SCOPE, Shares(broker.bytes, 0.5))
-            found = await publisher.link.connection.ask_stream(subjects=f"{stream}.>")
-            other.shares.take(found["state"]["bytes"], found["state"]["subjects"])
+            found = await state_of(publisher)
+            other.shares.take(found.bytes, found.subjects)
             for each in (publisher, other):
                 assert await each.hand_over(rows(1, 9_000, "flood"), timeout_seconds=5) is (
                     IngestRefusal.OVER_SHARE
@@ -301,7 +310,7 @@ async def test_a_gateway_learns_of_models_from_the_others(server: NatsServer, st
 async def test_a_broker_that_answers_no_question_is_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.broker.connection.REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("arthur_relay.broker.nats.connection.REQUEST_SECONDS", 0.3)
     monkeypatch.setattr("arthur_relay.broker.link.GRACE_SECONDS", 0.3)
     monkeypatch.setattr("arthur_relay.broker.fleet.ASK_SECONDS", 0.1)
     with NatsServer(tmp_path) as server:

@@ -15,6 +15,7 @@ from arthur_relay.row import Attempt, Batch, Outcome, Verdict
 from tests.broker.fleet import (
     Arthur,
     Broker,
+    DyingOnce,
     FleetWorker,
     blocked,
     drain,
@@ -107,16 +108,7 @@ def test_a_packet_settled_in_part_goes_back_as_what_is_left(broker: BrokerSettin
 def test_a_worker_that_dies_and_is_started_again_goes_on_with_its_packets(
     broker: BrokerSettings,
 ) -> None:
-    arthur = Arthur()
-    deaths: list[Batch] = []
-
-    def script(batch: Batch) -> Attempt:
-        if not deaths:
-            deaths.append(batch)
-            raise SystemExit
-        return taken(batch)
-
-    arthur.script = script
+    arthur = DyingOnce()
     with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
         there.publish_rows("r0", "r1")
         there.publish_rows("r2", model="other")
@@ -132,19 +124,10 @@ def test_a_worker_that_was_dead_for_too_long_leaves_its_packets_to_others(
 ) -> None:
     monkeypatch.setattr("arthur_relay.runtime.thread.FIRST_RESTART_SECONDS", 1.6)
     broker = broker.model_copy(update={"ack_wait_seconds": 1.0})
-    arthur = Arthur()
-    deaths: list[Batch] = []
-
-    def script(batch: Batch) -> Attempt:
-        if not deaths:
-            deaths.append(batch)
-            raise SystemExit
-        return taken(batch)
-
-    arthur.script = script
+    arthur = DyingOnce()
     with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
         there.publish_rows("r0", "r1")
-        wait_for(lambda: deaths)
+        wait_for(lambda: arthur.has_killed)
         with FleetWorker(broker, arthur, "two") as other:
             there.wait_until_empty()
             wait_for(lambda: worker.pipeline.ledger.totals().returned)
@@ -239,7 +222,7 @@ def test_a_model_of_which_nothing_goes_through_takes_no_more_than_its_share(
 
     async def script(batch: Batch) -> Attempt:
         if batch.model_id == "stuck":
-            await anyio.sleep(3600)
+            await anyio.sleep_forever()
         return taken(batch)
 
     arthur.script = script

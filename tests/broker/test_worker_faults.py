@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.row import Attempt, Batch
 from tests.broker.fleet import Arthur, Broker, FleetWorker, blocked, taken
 from tests.broker.servers import NatsServer
-from tests.waiting import wait_for
+from tests.waiting import Gate, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +32,10 @@ def settings_for(server: NatsServer, stream: str, **fields: float) -> BrokerSett
 
 def test_rows_that_others_may_have_by_now_are_not_sent(tmp_path: Path, stream: str) -> None:
     """A worker that was cut off from the broker for too long does not know who has them."""
-    first, others = threading.Event(), threading.Event()
+    first, others = Gate(), Gate()
 
     async def script(batch: Batch) -> Attempt:
-        go_on = first if batch.rows[0].id == "r0" else others
-        while not go_on.is_set():
-            await asyncio.sleep(0.01)
+        await (first if batch.rows[0].id == "r0" else others).wait()
         return taken(batch)
 
     arthur = Arthur(script)

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 from arthur_relay.daemon.configuration import load
-from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, shown_default
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
 from .tools import DEPLOY
@@ -61,7 +61,9 @@ def daemon_environment_file() -> str:
     """Return the template, as it has to be."""
     lines = [HEAD, "# The daemon."]
     for name, field in DaemonSettings.model_fields.items():
-        lines += _setting(DAEMON_PREFIX, name, field.description, shown_default(name))
+        lines += _setting(
+            DAEMON_PREFIX, name, field.description, DaemonSettings.shown_default(name)
+        )
     lines += ["", "# The pipeline behind it."]
     for name, field in RelaySettings.model_fields.items():
         if name not in OF_APPLICATIONS:

@@ -15,9 +15,8 @@ import pytest
 import arthur_relay
 from arthur_relay import Relay
 from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
-from arthur_relay.broker.settings import shown_default as broker_default
 from arthur_relay.capture.queue import CaptureQueueLimits
-from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings, shown_default
+from arthur_relay.daemon.settings import DAEMON_PREFIX, DaemonSettings
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
@@ -68,7 +67,8 @@ def daemon_settings_table() -> str:
     """Return the table of the daemon's settings in docs/daemon.md, as it has to be."""
     lines = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in DaemonSettings.model_fields.items():
-        lines.append(f"| `…{name.upper()}` | {shown_default(name)} | {field.description} |")
+        default = DaemonSettings.shown_default(name)
+        lines.append(f"| `…{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 
 
@@ -81,7 +81,8 @@ def broker_settings_table() -> str:
     """Return the table of the broker's settings in docs/fleet.md, as it has to be."""
     lines = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in BrokerSettings.model_fields.items():
-        lines.append(f"| `…{name.upper()}` | {broker_default(name)} | {field.description} |")
+        default = BrokerSettings.shown_default(name)
+        lines.append(f"| `…{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 
 

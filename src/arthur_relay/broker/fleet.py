@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from arthur_relay.broker.connection import BrokerAwayError
+from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.link import end_if_cancelled
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -199,13 +200,14 @@ class Fleet:
         connection = self.link.connection
         matter = self.shares is not None and self.shares.matter
         subjects = f"{connection.settings.stream}.>" if matter else ""
-        stream = await connection.ask_stream(subjects=subjects)
-        if not stream:
+        rows = StoredStream(connection, connection.settings.stream)
+        stream = await rows.describe(subjects=subjects)
+        if stream is None:
             self.link.look_again()
             raise BrokerAwayError("its stream is gone")
         self.link.note_answer()
         try:
-            consumers = await connection.ask_consumers()
+            consumers = await rows.describe_consumers()
         except BrokerAwayError:
             consumers = None
         now = time.monotonic()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from arthur_relay.broker.pulse import Pulse
 from arthur_relay.buffers import ANY_BYTES, Buffer, NothingKept
 from arthur_relay.buffers.memory import ROW_OVERHEAD_BYTES, MemoryBuffer, memory_size
 
@@ -57,6 +58,9 @@ class HeldPacket:
         taken_at: Since when we have it, on `time.monotonic()`'s scale.
         alive_at: When the broker last heard that we work on it, on the same scale.
         is_offered: Whether its rows were handed to the pipeline, and count as taken.
+        deaths: How often workers died while they worked on it, as far as they counted that.
+        is_marked: Whether a death of ours would count against it.
+        waits_alone: Whether its rows wait until nothing else is worked on that may kill workers.
         is_lost: Whether somebody else has it by now, and some of its rows were left to them.
         fate: What is to become of it.
         gone: Set once it is out of our hands.
@@ -72,6 +76,9 @@ class HeldPacket:
     letter_size: int = 0
     taken_at: float = field(default_factory=monotonic)
     alive_at: float = field(default_factory=monotonic)
+    deaths: int = 0
+    is_marked: bool = False
+    waits_alone: bool = False
     is_offered: bool = False
     is_lost: bool = False
     fate: Fate = Fate.OPEN
@@ -90,34 +97,31 @@ class KeepsTruth(Protocol):
         ...
 
 
-class Inbox(NothingKept):
+class Inbox(MemoryBuffer, NothingKept):
     """Holds the rows of packets. Worker's thread only; see the protocols of `buffers`.
 
     Args:
         max_bytes: The bytes of rows that it should hold; a packet of each consumer may exceed it.
 
     Attributes:
-        on_change: Called when rows were settled.
+        changes: Beats when rows were settled.
         valid_until: From when on no row is leased, on `time.monotonic()`'s scale: the broker has
             not heard of us for so long that it may have given the rows to somebody else.
     """
 
     keeper = "the broker"
-    is_durable = False
-    is_looking = False
 
     def __init__(self, *, max_bytes: int) -> None:
-        self._memory = MemoryBuffer(max_rows=_NO_ROWS, max_bytes=max_bytes)
-        self._max_bytes = max_bytes
+        super().__init__(max_rows=_NO_ROWS, max_bytes=max_bytes)
         self._held: dict[Row, HeldPacket] = {}
         self._settled: list[HeldPacket] = []
         self._bytes: Counter[str] = Counter()
-        self.on_change: Callable[[], object] = bool
+        self.changes = Pulse()
         self.valid_until = float("inf")
 
     def as_buffer(self) -> Buffer:
         """Return its interfaces."""
-        return Buffer(leases=self, deferred=self._memory, intake=self, durable=self, journal=self)
+        return Buffer(leases=self, deferred=self, intake=self, durable=self, journal=self)
 
     # What the puller asks.
 
@@ -164,9 +168,9 @@ class Inbox(NothingKept):
         """
         if not packets:
             return {}
-        waiting = self._memory.lease(_NO_ROWS)
+        waiting = super().lease(_NO_ROWS)
         models = {held.packet.model_id for held in packets if held.packet is not None}
-        put_off = [row for m in models for row in self._memory.lease_put_off(m, _NO_ROWS)]
+        put_off = [row for m in models for row in self.lease_put_off(m, _NO_ROWS)]
         kept = truths.kept()
         free = {*waiting, *put_off, *kept}
         found: dict[HeldPacket, list[Row]] = {}
@@ -178,8 +182,8 @@ class Inbox(NothingKept):
         truths.withdraw(kept & taken)
         for held, rows in found.items():
             self._detach(held, rows)
-        self._memory.release([row for row in waiting if row not in taken])
-        self._memory.put_off([row for row in put_off if row not in taken])
+        self.release([row for row in waiting if row not in taken])
+        self.put_off([row for row in put_off if row not in taken])
         return found
 
     def put_back(self, held: HeldPacket, rows: Sequence[Row]) -> None:
@@ -187,7 +191,7 @@ class Inbox(NothingKept):
         held.rows.update(dict.fromkeys(rows))
         self._held.update(dict.fromkeys(rows, held))
         self._resize(held, sum(map(memory_size, rows)))
-        self._memory.release(rows)
+        self.release(rows)
 
     def let_go_of(self, held: HeldPacket) -> None:
         """Forget a packet whose rows were not stored."""
@@ -195,8 +199,8 @@ class Inbox(NothingKept):
 
     def withdraw_all(self) -> dict[HeldPacket, list[Row]]:
         """Take all rows out, for the end: nothing is on its way any more. As `withdraw`."""
-        self._memory.release_all()
-        self._memory.lease(_NO_ROWS)
+        self.release_all()
+        super().lease(_NO_ROWS)
         found: dict[HeldPacket, list[Row]] = {}
         for row, held in self._held.items():
             found.setdefault(held, []).append(row)
@@ -222,27 +226,8 @@ class Inbox(NothingKept):
 
     # `IntakeBuffer`
 
-    @property
-    def rows(self) -> int:
-        """The number of rows held."""
-        return self._memory.rows
-
-    @property
-    def size(self) -> int:
-        """The bytes held."""
-        return self._memory.size
-
     def has_room(self, *, rows: int, size: int) -> bool:  # noqa: ARG002 - the protocol's
         """Return True: the puller fetches no more than there is room for."""
-        return True
-
-    def put(self, rows: Sequence[Row]) -> None:
-        """Hold rows."""
-        self._memory.put(rows)
-
-    def store(self, rows: Sequence[Row]) -> bool:
-        """Hold rows; they are safe in the broker."""
-        self._memory.put(rows)
         return True
 
     def evict(self) -> Row | None:
@@ -250,11 +235,6 @@ class Inbox(NothingKept):
         return None
 
     # `LeaseBuffer`
-
-    @property
-    def waiting(self) -> int:
-        """The number of rows that can be leased."""
-        return self._memory.waiting
 
     def lease(
         self,
@@ -266,43 +246,35 @@ class Inbox(NothingKept):
         """Lease the oldest waiting rows."""
         if monotonic() >= self.valid_until:
             return []
-        return self._memory.lease(limit, but, most_bytes=most_bytes)
+        return super().lease(limit, but, most_bytes=most_bytes)
 
     def lease_of(self, model_id: str, limit: int, *, most_bytes: int = ANY_BYTES) -> list[Row]:
         """Lease waiting rows of one model."""
         if monotonic() >= self.valid_until:
             return []
-        return self._memory.lease_of(model_id, limit, most_bytes=most_bytes)
+        return super().lease_of(model_id, limit, most_bytes=most_bytes)
 
     def settle(self, rows: Iterable[Row]) -> None:
         """Forget leased rows; the broker forgets their packets soon after."""
         rows = list(rows)
-        self._memory.settle(rows)
+        super().settle(rows)
         packets = dict.fromkeys(held for row in rows if (held := self._held.get(row)) is not None)
         for row in rows:
             if (held := self._held.get(row)) is not None:
                 self._detach(held, [row])
         for held in packets:
             self._look(held)
-        self.on_change()
+        self.changes.beat()
 
     def replace(self, old: Row, new: Row) -> None:
         """Put another form of a leased row in its place."""
-        self._memory.replace(old, new)
+        super().replace(old, new)
         held = self._held.get(old)
         if held is not None:
             self._detach(held, [old])
             held.rows[new] = None
             self._held[new] = held
             self._resize(held, memory_size(new))
-
-    def release(self, rows: Iterable[Row]) -> None:
-        """Make leased rows wait again."""
-        self._memory.release(rows)
-
-    def release_all(self) -> None:
-        """Make every leased row wait again."""
-        self._memory.release_all()
 
     # `DeliveryJournal`
 
@@ -322,18 +294,18 @@ class Inbox(NothingKept):
                 self._bytes[held.consumer] -= held.letter_size
                 held.letter_size = 0
             self._look(held)
-        self.on_change()
+        self.changes.beat()
 
     # `DurableBuffer`
 
     @property
-    def kept(self) -> int:  # type: ignore[override]
+    def kept(self) -> int:
         """The number of rows that the broker would give to others if this process ended now."""
-        return self._memory.rows
+        return self.rows
 
     def close(self, out_of_time: Callable[[], bool] = bool) -> int:  # noqa: ARG002 - the protocol's
         """Return the number of rows that go back to the broker."""
-        return self._memory.rows
+        return self.rows
 
     def _hold_letter_of(self, held: HeldPacket, size: int) -> None:
         """Keep room for a letter: while none can be written, no more packets are fetched."""

@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from arthur_relay.broker.connection import BrokerAwayError, Connection
+from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.letters import count_by_reason, decode
+from arthur_relay.broker.nats.connection import Connection
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.broker.topology import letters_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator
     from typing import Any
 
-    from arthur_relay.broker.connection import StoredMessage, StreamState
     from arthur_relay.broker.settings import BrokerSettings
+    from arthur_relay.broker.stored import StoredMessage, StreamState
     from arthur_relay.dead_letters import DeadLetter, LetterKey
 
 TOGETHER: Final = 64
@@ -51,14 +53,14 @@ class BrokerLetters:
         """
         keys: dict[str, LetterKey] = {}
         self._copies.clear()
-        with self._connected() as (run, connection):
-            state = run(self._state(connection))
+        with self._opened() as (run, stream):
+            state = run(_state(stream))
             window = _window(state)
             at = max(1, state.first)
             while at <= state.last:
-                found = run(self._read(connection, at, window))
+                found = run(_read(stream, at, window))
                 if not any(found):
-                    later = run(self._message(connection, at + window, or_later=True))
+                    later = run(stream.at(at + window, or_later=True))
                     if later is None:
                         return
                     at, found = later.sequence, [later]
@@ -77,61 +79,48 @@ class BrokerLetters:
 
     def count(self) -> dict[str, int]:
         """Return how many letters are kept, by reason. Raises what `letters` does."""
-        with self._connected() as (run, connection):
-            return count_by_reason(run(self._state(connection, subjects=">")).subjects)
+        with self._opened() as (run, stream):
+            return count_by_reason(run(_state(stream, subjects=">")).subjects)
 
     def remove(self, keys: Collection[LetterKey]) -> int:
         """Remove letters; returns how many were still there. Raises what `letters` does."""
         if not keys:
             return 0
         removed = 0
-        with self._connected() as (run, connection):
+        with self._opened() as (run, stream):
             ordered = sorted(keys)
             for first in range(0, len(ordered), TOGETHER):
-                found = run(self._remove(connection, ordered[first : first + TOGETHER]))
+                found = run(self._remove(stream, ordered[first : first + TOGETHER]))
                 removed += sum(found)
         return removed
 
-    @property
-    def _stream(self) -> str:
-        return letters_stream(self.settings, 0).name
-
-    async def _state(self, connection: Connection, *, subjects: str = "") -> StreamState:
-        state = await connection.stream_state(self._stream, subjects=subjects)
-        if state is None:
-            raise BrokerAwayError(f"it has no stream {self._stream}")
-        return state
-
-    async def _message(
-        self, connection: Connection, sequence: int, *, or_later: bool = False
-    ) -> StoredMessage | None:
-        return await connection.message_at(self._stream, sequence, or_later=or_later)
-
-    async def _read(
-        self, connection: Connection, first: int, window: int
-    ) -> list[StoredMessage | None]:
-        return await asyncio.gather(
-            *(self._message(connection, each) for each in range(first, first + window))
-        )
-
-    async def _remove(self, connection: Connection, keys: Collection[LetterKey]) -> list[bool]:
+    async def _remove(self, stream: StoredStream, keys: Collection[LetterKey]) -> list[bool]:
         copies = [copy for key in keys for copy in self._copies.get(key, ())]
-        await asyncio.gather(*(connection.remove_message(self._stream, each) for each in copies))
-        return await asyncio.gather(
-            *(connection.remove_message(self._stream, each) for each in keys)
-        )
+        await asyncio.gather(*(stream.remove(each) for each in copies))
+        return await asyncio.gather(*(stream.remove(each) for each in keys))
 
     @contextmanager
-    def _connected(self) -> Iterator[tuple[Callable[[Coroutine[Any, Any, Any]], Any], Connection]]:
+    def _opened(self) -> Iterator[tuple[Callable[[Coroutine[Any, Any, Any]], Any], StoredStream]]:
         connection = Connection(self.settings, "arthur-relay dead-letters")
         with asyncio.Runner() as runner:
             try:
                 runner.run(connection.open())
-                yield runner.run, connection
+                yield runner.run, StoredStream(connection, letters_stream(self.settings, 0).name)
             except BrokerAwayError as error:
                 raise ConnectionError(f"the broker can't be asked: {error}") from None
             finally:
                 runner.run(connection.close())
+
+
+async def _state(stream: StoredStream, *, subjects: str = "") -> StreamState:
+    state = await stream.state(subjects=subjects)
+    if state is None:
+        raise BrokerAwayError(f"it has no stream {stream.name}")
+    return state
+
+
+async def _read(stream: StoredStream, first: int, window: int) -> list[StoredMessage | None]:
+    return await asyncio.gather(*(stream.at(each) for each in range(first, first + window)))
 
 
 def _window(state: StreamState) -> int:

@@ -8,13 +8,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from arthur_relay.broker.connection import BrokerAwayError, Connection
+from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.monitoring import NoMonitoringError, check_sync
+from arthur_relay.broker.nats.connection import Connection
+from arthur_relay.broker.provision import DEAD_LETTER_BYTES, Provision
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
@@ -50,16 +53,23 @@ class Link:
     Attributes:
         connection: The connection; to be used once `ready` is set.
         products: The products whose rows go through this fleet.
+        dead_letter_bytes: The size of the stream of dead letters.
         ready: Set while the broker is as it should be, as far as is known.
     """
 
     connection: Connection
     products: Sequence[Product]
+    dead_letter_bytes: int = DEAD_LETTER_BYTES
     ready: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _refusal: ConfigurationError | None = field(default=None, init=False)
     _away: str = field(default="", init=False)
     _away_since: float | None = field(default=None, init=False)
     _looked: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @property
+    def provision(self) -> Provision:
+        """What the broker should have."""
+        return Provision(self.connection, self.products, self.dead_letter_bytes)
 
     @property
     def trouble(self) -> str:
@@ -118,7 +128,7 @@ class Link:
             if not connection.is_open:
                 await connection.close()
                 await connection.open()
-            await connection.prepare(self.products)
+            await self.provision.prepare()
             await self._check_sync()
         except BrokerAwayError as error:
             if str(error) != self._away:
@@ -158,3 +168,25 @@ class Link:
             if self.connection.is_connected:
                 return
             self.note_away(self.connection.trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Makes links to one broker, each for a loop of its own.
+
+    Attributes:
+        settings: Where the broker is, and how rows are kept there.
+        name: Says in the broker's own views who this is.
+        products: The products whose rows go through the links.
+        dead_letter_bytes: The size of the stream of dead letters.
+    """
+
+    settings: BrokerSettings
+    name: str
+    products: Sequence[Product]
+    dead_letter_bytes: int = DEAD_LETTER_BYTES
+
+    def new(self) -> Link:
+        """Return a link that has not been opened."""
+        connection = Connection(self.settings, self.name)
+        return Link(connection, self.products, self.dead_letter_bytes)

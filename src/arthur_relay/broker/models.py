@@ -9,10 +9,11 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from arthur_relay.broker.connection import BrokerAwayError, BrokerFullError
+from arthur_relay.broker.errors import BrokerAwayError, BrokerFullError
 from arthur_relay.broker.packets import model_token
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.broker.topology import shared_bucket, shared_stream
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from arthur_relay.encoding.product import Product
 
 logger = logging.getLogger("arthur_relay.broker")
-
-KEEP_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -40,10 +39,12 @@ class SharedModels:
 
     async def find(self, name: str, *, by_partner_id: bool) -> dict[str, Any] | None:
         """Return what Arthur has said of a model; None when nobody knows. Never raises."""
-        settings = self.link.connection.settings
+        connection = self.link.connection
         subject = self._subject(name, by_partner_id=by_partner_id)
         try:
-            found = await self.link.connection.last_message(shared_stream(settings).name, subject)
+            found = await StoredStream(connection, shared_stream(connection.settings).name).last(
+                subject
+            )
             document = None if found is None else json.loads(found.body)
         except (BrokerAwayError, ValueError):
             return None
@@ -63,9 +64,7 @@ class SharedModels:
         connection = self.link.connection
         stream = shared_stream(connection.settings).name
         try:
-            await connection.publish(
-                subject, text.encode(), {}, seconds=KEEP_SECONDS, stream=stream
-            )
+            await connection.publish(subject, text.encode(), {}, stream=stream)
         except (BrokerAwayError, BrokerFullError) as error:
             self._kept.pop(subject, None)  # with the next answer
             logger.debug("a model can't be kept: %s", error)

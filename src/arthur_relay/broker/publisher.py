@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from arthur_relay.broker.connection import BrokerAwayError, BrokerFullError
+from arthur_relay.broker.errors import BrokerAwayError, BrokerFullError
 from arthur_relay.broker.link import GRACE_SECONDS
 from arthur_relay.broker.packets import Packet, cut, model_token, most_row_bytes
 from arthur_relay.broker.window import Window

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import SettingsConfigDict
 
 from arthur_relay.credentials import is_loopback
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import variables
-from arthur_relay.settings.types import explain, none_by_name, shown
+from arthur_relay.settings.environment import EnvironmentSettings
+from arthur_relay.settings.types import none_by_name
 
 BROKER_PREFIX = variables.BROKER_PREFIX
 
@@ -64,7 +65,7 @@ _MonitoringUrl = Annotated[
 ]
 
 
-class BrokerSettings(BaseSettings):
+class BrokerSettings(EnvironmentSettings):
     """The broker's settings, immutable.
 
     Raises:
@@ -72,14 +73,8 @@ class BrokerSettings(BaseSettings):
             variable, the value and what is allowed.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=BROKER_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        validate_default=False,
-    )
+    model_config = SettingsConfigDict(env_prefix=BROKER_PREFIX)
+    whose = "the broker"
 
     url: Annotated[_Url, BeforeValidator(none_by_name)] = Field(
         None,
@@ -147,18 +142,8 @@ class BrokerSettings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            text = explain(
-                error,
-                BrokerSettings.model_fields,
-                prefix=BROKER_PREFIX,
-                by_keyword=False,
-                default=shown_default,
-                whose=" of the broker",
-            )
-            raise SettingsError(text) from None
+        # Type checkers take it that each value has to be given where a class does not say this.
+        super().__init__(**values)
 
     @property
     def servers(self) -> list[str]:
@@ -220,8 +205,3 @@ class BrokerSettings(BaseSettings):
                     " network sees prompts. Use tls://, or ARTHUR_RELAY_ALLOW_INSECURE=true if you"
                     " mean it."
                 )
-
-
-def shown_default(name: str) -> str:
-    """Return a setting's default as people write it."""
-    return shown(BrokerSettings.model_fields[name].default)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from arthur_relay.broker.packets import model_token
+from arthur_relay.broker.stored import StoredStream
 from arthur_relay.broker.topology import shared_bucket, shared_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arthur_relay.broker.connection import Connection
-
-REQUEST_SECONDS: Final = 5.0
+    from arthur_relay.broker.nats.connection import Connection
 
 LONGEST_HOLD_SECONDS: Final = 3600.0
 """A hold ends by then, whatever an entry says."""
@@ -84,7 +83,7 @@ class Shared:
 
     async def current_hold(self) -> Hold | None:
         """Return the hold of all models that lasts now, with the rest of its time, or None."""
-        found = await self.connection.last_message(self._stream, self._subject(_ALL))
+        found = await self._stream.last(self._subject(_ALL))
         hold = None if found is None else _read(found.body)
         if found is None or hold is None or hold.seconds <= found.age_seconds:
             return None
@@ -92,7 +91,7 @@ class Shared:
 
     async def deaths(self, sequence: int) -> int:
         """Return how often a worker died while it worked on a message."""
-        found = await self.connection.last_message(self._stream, self._subject(_died(sequence)))
+        found = await self._stream.last(self._subject(_died(sequence)))
         try:
             return 0 if found is None or not found.body else max(0, int(found.body))
         except ValueError:
@@ -113,13 +112,12 @@ class Shared:
             self._subject(key),
             value,
             {**(headers or {}), "Nats-TTL": f"{max(1, round(seconds))}s"},
-            seconds=REQUEST_SECONDS,
-            stream=self._stream,
+            stream=self._stream.name,
         )
 
     @property
-    def _stream(self) -> str:
-        return shared_stream(self.connection.settings).name
+    def _stream(self) -> StoredStream:
+        return StoredStream(self.connection, shared_stream(self.connection.settings).name)
 
     def _subject(self, key: str) -> str:
         return f"$KV.{shared_bucket(self.connection.settings)}.{key}"

@@ -368,7 +368,6 @@ class CompactableBuffer(Protocol):
 class NothingKept:
     """Stands in for `DurableBuffer`, `DeliveryJournal` and `BufferStatus` where no disk is used."""
 
-    kept = 0
     keeper = "the spool"
     closing_seconds = 0.0
     asks_for_owner = False
@@ -376,6 +375,11 @@ class NothingKept:
     left_alone = 0
     damaged_files = DamagedFiles()
     oldest_at: float | None = None
+
+    @property
+    def kept(self) -> int:
+        """0: no row outlives the process."""
+        return 0
 
     def open(self, recover: Recover = count_nothing) -> int:  # noqa: ARG002 - the protocol's
         """Return 0."""

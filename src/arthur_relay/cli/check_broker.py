@@ -11,7 +11,8 @@ from arthur_relay.daemon.settings import RoleName
 from arthur_relay.errors import ConfigurationError, RelayError
 
 if TYPE_CHECKING:
-    from arthur_relay.broker.connection import Connection
+    from arthur_relay.broker.link import Link
+    from arthur_relay.broker.nats.connection import Connection
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.cli.report import Report
     from arthur_relay.daemon.configuration import Configuration
@@ -32,8 +33,8 @@ def check_broker(report: Report, configuration: Configuration, settings: BrokerS
         # Here, because a host needs no client of a broker.
         from arthur_relay.daemon.roles.gateway import new_link  # noqa: PLC0415
 
-        connection = new_link(settings, configuration, "check").connection
-        anyio.run(_look, report, configuration, connection)
+        link = new_link(settings, configuration, "check")
+        anyio.run(_look, report, configuration, link)
     except ConfigurationError as error:
         report.wrong("Broker", str(error))
     except RelayError as error:
@@ -41,18 +42,20 @@ def check_broker(report: Report, configuration: Configuration, settings: BrokerS
     return ""
 
 
-async def _look(report: Report, configuration: Configuration, connection: Connection) -> None:
+async def _look(report: Report, configuration: Configuration, link: Link) -> None:
+    connection = link.connection
     try:
         await connection.open()
-        await _review(report, configuration, connection)
+        await _review(report, configuration, link)
     finally:
         await connection.close()
     await _check_sync(report, connection.settings)
 
 
-async def _review(report: Report, configuration: Configuration, connection: Connection) -> None:
+async def _review(report: Report, configuration: Configuration, link: Link) -> None:
+    connection = link.connection
     settings = connection.settings
-    review = await connection.review([each.product for each in configuration.products])
+    review = await link.provision.review()
     how = "with TLS" if settings.uses_tls else "without TLS"
     who = "as this client" if settings.has_credentials else "without credentials"
     report.fine("Broker", f"NATS {connection.server} takes us {how}, {who}.")

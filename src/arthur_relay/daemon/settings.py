@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import SettingsConfigDict
 
 from arthur_relay.credentials import is_loopback
 from arthur_relay.errors import SettingsError
 from arthur_relay.settings import variables
-from arthur_relay.settings.types import explain, none_by_name, shown
+from arthur_relay.settings.environment import EnvironmentSettings
+from arthur_relay.settings.types import none_by_name
 
 DAEMON_PREFIX = variables.DAEMON_PREFIX
 
@@ -101,7 +102,7 @@ _Address = Annotated[str | None, AfterValidator(lambda v: None if v is None else
 _Path = Annotated[Path | None, BeforeValidator(none_by_name)]
 
 
-class DaemonSettings(BaseSettings):
+class DaemonSettings(EnvironmentSettings):
     """The daemon's settings, immutable.
 
     Raises:
@@ -109,14 +110,8 @@ class DaemonSettings(BaseSettings):
             variable, the value and what is allowed.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=DAEMON_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        validate_default=False,
-    )
+    model_config = SettingsConfigDict(env_prefix=DAEMON_PREFIX)
+    whose = "the daemon"
 
     role: RoleName = Field(
         RoleName.HOST,
@@ -192,19 +187,14 @@ class DaemonSettings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            text = explain(
-                error,
-                DaemonSettings.model_fields,
-                prefix=DAEMON_PREFIX,
-                by_keyword=False,
-                default=shown_default,
-                whose=" of the daemon",
-            )
-            raise SettingsError(text) from None
+        super().__init__(**values)
         self.check()
+
+    @classmethod
+    def shown_default(cls, name: str) -> str:
+        """Return a setting's default as people write it."""
+        default = cls.model_fields[name].default
+        return f"0{default:o}" if name == "socket_mode" else super().shown_default(name)
 
     def check(self) -> None:
         """Refuse values that are not allowed together.
@@ -252,11 +242,3 @@ def share(amount: int, *, products: int) -> int:
         products: How many there are.
     """
     return amount // products
-
-
-def shown_default(name: str) -> str:
-    """Return a setting's default as people write it."""
-    default = DaemonSettings.model_fields[name].default
-    if name == "socket_mode":
-        return f"0{default:o}"
-    return shown(default)

@@ -11,10 +11,9 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.fleet import Fleet
-from arthur_relay.broker.letters import LetterListener
-from arthur_relay.broker.link import Link
+from arthur_relay.broker.letter_listener import LetterListener
+from arthur_relay.broker.link import Link, Links
 from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.packets import HEADER_BYTES, most_row_bytes
 from arthur_relay.broker.publisher import Publisher
@@ -173,12 +172,12 @@ def row_limit_sentence(configuration: Configuration, most_bytes: int | None) -> 
 
 def new_link(settings: BrokerSettings, configuration: Configuration, role: str) -> Link:
     """Return a link to the broker that has not been opened."""
-    connection = Connection(
+    return Links(
         settings,
         f"arthur-relay {role} on {socket.gethostname()}",
+        [each.product for each in configuration.products],
         configuration.relay.dead_letter_bytes,
-    )
-    return Link(connection, [each.product for each in configuration.products])
+    ).new()
 
 
 def broker_of(configuration: Configuration) -> BrokerSettings:

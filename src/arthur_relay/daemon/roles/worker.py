@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
-from arthur_relay.broker.connection import Connection
 from arthur_relay.broker.inbox import Inbox
-from arthur_relay.broker.letters import LetterOutbox
-from arthur_relay.broker.link import Link
+from arthur_relay.broker.letter_outbox import LetterOutbox
+from arthur_relay.broker.link import Links
 from arthur_relay.broker.puller import Puller
 from arthur_relay.daemon.roles import BrokerCounts
 from arthur_relay.daemon.roles.gateway import broker_of, open_fleet
@@ -60,8 +58,13 @@ class FleetWorker:
             product=configuration.product,
             max_bytes=self.configuration.relay.dead_letter_bytes,
         )
-        open_own = partial(_link, self.configuration, configuration)
-        puller = Puller(inbox=inbox, settings=settings, open_link=open_own, letters=letters)
+        links = Links(
+            settings,
+            f"arthur-relay worker for {configuration.product}",
+            [configuration.product],
+            self.configuration.relay.dead_letter_bytes,
+        )
+        puller = Puller(inbox=inbox, settings=settings, links=links, letters=letters)
         return WorkerStation(configuration, inbox, puller, self.fleet)
 
 
@@ -126,13 +129,3 @@ async def drain_worker(pipeline: Pipeline, puller: Puller, deadline: float) -> N
     pipeline.runtime.cancel()
     await asyncio.to_thread(pipeline.runtime.join, max(0.0, deadline - time.monotonic()))
     pipeline.begin_shutdown()
-
-
-def _link(configuration: Configuration, product: ProductConfiguration) -> Link:
-    """Return a link for the loop of a product's pipeline."""
-    connection = Connection(
-        broker_of(configuration),
-        f"arthur-relay worker for {product.product}",
-        configuration.relay.dead_letter_bytes,
-    )
-    return Link(connection, [product.product])
