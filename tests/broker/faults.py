@@ -86,7 +86,7 @@ class Fault:
 UNREADY: Final = "unready within 5 s"
 
 
-class _Connection(http.client.HTTPConnection):
+class SocketConnection(http.client.HTTPConnection):
     """A connection to a daemon's socket."""
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Asked:
 
     stage: Stage
     ids: list[str]
-    connection: _Connection | None
+    connection: SocketConnection | None
     began_at: float = field(default_factory=time.monotonic)
 
     def answer(self, *, late: bool = False) -> None:
@@ -265,7 +265,7 @@ class Stage:
     ) -> Asked:
         """Send rows, and don't wait for the answer."""
         ids = [f"r{next(self._ids)}" for _ in range(rows)]
-        connection = _Connection(self.gateways[gateway].socket)
+        connection = SocketConnection(self.gateways[gateway].socket)
         body = json.dumps([row(each, input_text="x" * size) for each in ids])
         path = f"/api/v3/models/{model or self.sandbox.model_id}/inferences"
         self.sent += ids

@@ -30,6 +30,7 @@ class Fleet:
         directory: For logs.
         broker: The settings of the broker.
         variables: More of each process's environment.
+        for_engine: Whether rows go to the sandbox's Engine.
     """
 
     def __init__(
@@ -38,8 +39,11 @@ class Fleet:
         directory: Path,
         broker: BrokerSettings,
         variables: dict[str, str] | None = None,
+        *,
+        for_engine: bool = False,
     ) -> None:
         self._sandbox = sandbox
+        self._for_engine = for_engine
         self._directory = directory
         self._variables = {**broker_variables(broker), **(variables or {})}
         self._stack = ExitStack()
@@ -63,6 +67,7 @@ class Fleet:
                     "--role",
                     role,
                     variables={**self._variables, **(variables or {})},
+                    for_engine=self._for_engine,
                 )
             )
             for _ in range(count)
