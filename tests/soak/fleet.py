@@ -20,6 +20,7 @@ import msgspec
 
 from arthur_relay.broker.kept_letters import BrokerLetters
 from arthur_relay.broker.settings import BrokerSettings
+from arthur_relay.broker.topology import letters_stream
 from tests.benchmarks.children import ROOT, environment
 from tests.benchmarks.sink.process import ServerProcess
 from tests.broker.fleet_processes import broker_variables, read_counts
@@ -169,6 +170,7 @@ class FleetSoak:
             self._end()
             if self.sabotage:
                 self.sabotaged = server.ask("sabotaged")
+            self._cluster.leader_of(letters_stream(self._broker, 0).name)
             self._seen.letters = [
                 letter.inference_id for _, letter in BrokerLetters(self._broker).letters()
             ]
