@@ -62,6 +62,9 @@ NODE = {
         gateways=UNREADY,
         unheard=True,
     ),
+    "the broker hangs, and no rows come": Fault(
+        faults.broker_hangs_unasked, ("207",), gateways=UNREADY
+    ),
     "the broker is full": Fault(
         faults.broker_is_full,
         ("207", "503, Retry-After 5", "207"),
