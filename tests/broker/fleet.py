@@ -22,13 +22,14 @@ from arthur_relay.broker.puller import Puller
 from arthur_relay.dead_letters import DeadLetters
 from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.encoding.product import Product
-from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, RowKind, Verdict
+from arthur_relay.row import Attempt, Batch, Failure, Outcome, Row, RowKind, Verdict
 from arthur_relay.settings import RelaySettings
 from arthur_relay.testing import LLM_ATTRIBUTES
 from arthur_relay.worker.composition import Storage
 from arthur_relay.worker.host import StandingHost
 from arthur_relay.worker.pipeline import Pipeline
 from tests.waiting import Gate, wait_for
+from tests.worker.harness import delivered, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -39,13 +40,7 @@ if TYPE_CHECKING:
 Script = "Callable[[Batch], Attempt | Awaitable[Attempt]]"
 
 
-def taken(batch: Batch) -> Attempt:
-    return Attempt((DELIVERED,) * len(batch.rows))
-
-
-def away(batch: Batch, retry_after: float | None = None) -> Attempt:
-    outcomes = (Outcome(Verdict.RETRY, "http 503", 503),) * len(batch.rows)
-    return Attempt(outcomes, Failure.UNAVAILABLE, "http 503", retry_after)
+taken, away = delivered, unavailable
 
 
 def unknown(batch: Batch) -> Attempt:

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.row import Attempt, Batch, RowKind
-from tests.broker.fleet import Arthur, Broker, FleetWorker, away, blocked, refused, taken, unknown
+from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from tests.broker.fleet import (
+    Arthur,
+    Broker,
+    FleetWorker,
+    away,
+    blocked,
+    packet,
+    refused,
+    rows_of,
+    taken,
+    unknown,
+)
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -132,7 +143,7 @@ def test_ground_truth_waits_for_its_inference_wherever_that_is(broker: BrokerSet
 def test_ground_truth_that_waits_for_long_holds_no_place(
     broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arthur_relay.broker.returning.TRUTH_SECONDS", 0.1)
+    monkeypatch.setattr("arthur_relay.broker.setting_apart.HELD_SECONDS", 0.1)
     broker = broker.model_copy(update={"in_flight": 9})  # one packet a consumer
     arthur = Arthur()
     sinces: dict[str, set[float | None]] = {}
@@ -154,6 +165,54 @@ def test_ground_truth_that_waits_for_long_holds_no_place(
     first, known = sorted(sinces["u1"], key=lambda since: since or 0.0)
     assert first is None
     assert known is not None
+
+
+def throttled(batch: Batch, retry_after: float = 3600.0) -> Attempt:
+    outcomes = (Outcome(Verdict.RETRY, "http 429", 429),) * len(batch.rows)
+    return Attempt(outcomes, Failure.THROTTLED, "http 429", retry_after)
+
+
+def test_a_model_that_has_to_wait_holds_up_no_other_one_of_its_bucket(
+    broker: BrokerSettings,
+) -> None:
+    broker = broker.model_copy(update={"in_flight": 18})  # two packets a consumer
+    slow = "slow"
+    bucket = packet(rows_of("r", model=slow)).subject("s").split(".")[3]
+    quick = next(
+        model
+        for model in (f"m{number}" for number in range(1000))
+        if packet(rows_of("r", model=model)).subject("s").split(".")[3] == bucket
+    )
+    arthur = Arthur(lambda batch: throttled(batch) if batch.model_id == slow else taken(batch))
+    with Broker(broker) as there, FleetWorker(broker, arthur) as worker:
+        for number in range(8):
+            there.publish_rows(f"s{number}", model=slow)
+        wait_for(lambda: arthur.asked)
+        there.publish_rows("r0", model=quick)
+        wait_for(lambda: arthur.stored["r0"], 15.0)
+        wait_for(lambda: there.waiting() == 8)
+        worker.check(rejected=0)
+        # One was on its way when Arthur asked for the hold, and the others wait in the broker.
+        wait_for(lambda: worker.puller.packets == 3 and there.in_hand("scope-apart") == 2)
+        there.publish_rows("r1", model=quick)
+        wait_for(lambda: arthur.stored["r1"], 2.0)
+    assert not any(arthur.stored[f"s{number}"] for number in range(8))
+
+
+def test_what_waited_apart_is_delivered_once_its_model_may_go(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.setting_apart.HELD_SECONDS", 0.1)
+    arthur = Arthur(partial(throttled, retry_after=2.0))
+    broker = broker.model_copy(update={"in_flight": 18})
+    with Broker(broker) as there, FleetWorker(broker, arthur):
+        for number in range(6):
+            there.publish_rows(f"s{number}")
+        wait_for(lambda: there.in_hand("scope-apart") == 2)
+        arthur.script = taken
+        there.wait_until_empty()
+    assert len(arthur.stored) == 6
+    assert arthur.twice == 0
 
 
 def test_what_is_blocked_is_kept_alive(broker: BrokerSettings) -> None:

@@ -17,6 +17,7 @@ from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.provision import Provision
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.broker.stored import StoredStream
+from arthur_relay.broker.topology import differences, shared_stream, stream_settings
 from arthur_relay.encoding.product import Product
 from arthur_relay.errors import ConfigurationError, SettingsError
 from tests.broker.servers import NatsServer, Options, ReservedPort
@@ -256,6 +257,21 @@ async def test_each_difference_is_said(server: NatsServer, stream: str) -> None:
     ):
         assert each in found
     assert found.count("ack_wait") == 1
+
+
+@pytest.mark.anyio
+async def test_a_difference_names_the_setting_that_it_comes_from(
+    server: NatsServer, stream: str
+) -> None:
+    async with opened(settings(server, stream=stream)) as connection:
+        await Provision(connection, SCOPE).prepare()
+        with pytest.raises(ConfigurationError) as found:
+            await Provision(connection, SCOPE, dead_letter_bytes=1 << 20).prepare()
+    assert "ARTHUR_RELAY_DEAD_LETTER_BYTES" in str(found.value)
+    assert "BROKER_BYTES" not in str(found.value)
+    shared = shared_stream(settings(server, stream=stream))
+    (difference,) = differences({"max_bytes": 1}, {"max_bytes": 2}, stream_settings(shared))
+    assert difference == "max_bytes is 2, not 1"
 
 
 @pytest.mark.anyio

@@ -328,21 +328,52 @@ def test_a_gateway_hears_of_the_letters_of_its_product(broker: BrokerSettings) -
 
     async def listen() -> None:
         link = new_link(broker, "gateway", there.letter_bytes)
-        listener = LetterListener(link)
-        running = asyncio.create_task(link.run())
-        await listener.run()
-        listener.heard[Product.SCOPE] = heard.append
-        await link.connection.ask("$JS.API.INFO", b"")  # what was sent before has arrived
+        listener = LetterListener(link, {Product.SCOPE: heard.append})
+        running = [asyncio.create_task(each.run()) for each in (link, listener)]
+        await listener.is_listening.wait()
         for number, product in enumerate([Product.SCOPE, Product.ENGINE, Product.SCOPE]):
             await asyncio.to_thread(keep, there, letter(number), product=product)
         await turn_until(lambda: len(heard) == 2)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await link.connection.close()
+
+    with Broker(broker) as there:
+        keep(there, letter(99))  # before anyone listens
+        asyncio.run(listen())
+    assert [each.inference_id for each in heard] == ["i0", "i2"]
+
+
+def test_a_gateway_hears_of_letters_that_were_written_while_it_was_away(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.letter_listener.LOOK_SECONDS", 0.1)
+    heard: list[DeadLetter] = []
+
+    async def listen() -> None:
+        link = new_link(broker, "gateway", there.letter_bytes)
+        listener = LetterListener(link, {Product.SCOPE: heard.append})
+        listening = asyncio.create_task(listener.run())
+        linking = asyncio.create_task(link.run())
+        await listener.is_listening.wait()
+        await link.connection.close()
+        await asyncio.to_thread(keep, there, letter(0), letter(1))
+        assert not heard
+        link.look_again()  # as when the library gives a connection up
+        await turn_until(lambda: len(heard) == 2)
+        await asyncio.to_thread(remove_stream, there)
+        await asyncio.to_thread(there.prepare)
+        await asyncio.to_thread(keep, there, letter(2))
+        await turn_until(lambda: len(heard) == 3)
+        for each in (listening, linking):
+            each.cancel()
+        await asyncio.gather(listening, linking, return_exceptions=True)
         await link.connection.close()
 
     with Broker(broker) as there:
         asyncio.run(listen())
-    assert [each.inference_id for each in heard] == ["i0", "i2"]
+    assert sorted(each.inference_id for each in heard) == ["i0", "i1", "i2"]
 
 
 # What is no packet.
@@ -355,7 +386,7 @@ GOOD = packet(rows_of("r0"))
     [
         ({}, b"", "version"),
         ({}, b"\x00" * 1000, "version"),
-        ({**GOOD.headers(), "Relay-Version": "99"}, GOOD.body(), "version"),
+        ({**GOOD.headers(), "Relay-Version": "0"}, GOOD.body(), "version"),
         (GOOD.headers(), b"?", "what it says"),
         (GOOD.headers(), GOOD.body()[:-2], "what it says"),
         ({**GOOD.headers(), "Relay-Rows": "2"}, GOOD.body(), "1 rows instead of 2"),

@@ -22,6 +22,7 @@ from arthur_relay.broker.packets import (
     ROW_BYTES,
     NotAPacketError,
     Packet,
+    apart_consumer,
     cut,
     filters,
     read,
@@ -145,6 +146,14 @@ def test_a_subject_is_valid_and_one_consumers_own(packet: Packet, stream: str) -
     ]
     assert [product for product, _ in found] == [packet.product]
     assert found[0][1].endswith("-gt") == (packet.kind is RowKind.GROUND_TRUTH)
+    apart = replace(packet, is_apart=True).subject(stream)
+    found = [
+        (product, name)
+        for product in Product
+        for name, pattern in filters(stream, product).items()
+        if matches(pattern, apart)
+    ]
+    assert found == [(packet.product, apart_consumer(packet.product))]
 
 
 def test_models_are_spread_over_all_buckets() -> None:

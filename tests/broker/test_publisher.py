@@ -267,7 +267,7 @@ def stream_says(messages: int, last: int, created: str = "c") -> dict[str, objec
 
 def test_a_laggard_s_answer_is_passed_over() -> None:
     reader = BacklogReader()
-    full = reader.read(stream_says(400, 400), [{"num_ack_pending": 150}], 0.0)
+    full = reader.read(stream_says(400, 400), [{"num_ack_pending": 150, "num_pending": 250}], 0.0)
     assert full is not None
     assert (full.waiting_packets, full.in_flight_packets, full.bytes) == (250, 150, 4000)
     assert full.oldest_age_seconds == 60.0
@@ -284,6 +284,35 @@ def test_an_empty_stream_is_believed_after_a_while() -> None:
     assert reader.read(stream_says(0, 0), [], 0.0) is None
     assert reader.read(stream_says(0, 0), [], 9.0) is None
     assert reader.read(stream_says(0, 0), [], 10.0) is not None
+
+
+def test_what_no_consumer_is_for_is_counted_once_that_is_certain() -> None:
+    reader = BacklogReader()
+    consumers = [{"num_ack_pending": 1, "num_pending": 2}]
+    found = [reader.read(stream_says(messages, 9), consumers, 0.0) for messages in [5] * 5 + [4]]
+    assert [each.unclaimed_packets for each in found if each is not None] == [0] * 5 + [1]
+
+
+@pytest.mark.anyio
+async def test_messages_that_no_consumer_is_for_are_told(
+    server: NatsServer,
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fleet.ASK_SECONDS", 0.01)
+    async with publisher_for(settings(server, stream=stream)) as publisher:
+        assert await publisher.hand_over(rows(3), timeout_seconds=5) is None
+        await publisher.link.connection.publish(f"{stream}.stray.subject", b"?", {})
+        fleet = Fleet(publisher.link, "gateway")
+        asking = asyncio.create_task(fleet.run())
+        try:
+            await turn_until(lambda: fleet.state.backlog.unclaimed_packets == 1)
+            await turn_until(lambda: "go to no worker" in caplog.text)
+            assert caplog.text.rstrip().endswith(f"their subjects: {stream}.stray.subject")
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
 
 @pytest.mark.anyio

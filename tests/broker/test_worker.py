@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from arthur_relay.broker.link import Link
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.dead_letters import DeadLetters
+from arthur_relay.encoding.product import Product
 from arthur_relay.row import Attempt, Batch, Outcome, Verdict
 from tests.broker.fleet import (
     Arthur,
@@ -146,6 +149,47 @@ def test_a_message_that_is_no_packet_becomes_a_dead_letter(broker: BrokerSetting
         there.wait_until_empty()
         assert {letter.body for _, letter in worker.letters.letters()} == {b"?"}
         worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_what_a_worker_learns_of_a_model_is_known_to_gateways(broker: BrokerSettings) -> None:
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        models = SharedModels(Link(there.connection, [Product.SCOPE]), Product.SCOPE)
+        assert there.do(models.find("m", by_partner_id=False)) is None
+        answer = worker.pipeline.inquire("m", by_partner_id=False).result(10.0)
+        found = wait_for(lambda: there.do(models.find("m", by_partner_id=False)))
+        assert found == answer.document
+
+
+def test_a_packet_of_a_later_version_is_left_to_newer_workers(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 20)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        subject = later.subject(broker.stream)
+        there.do(there.connection.publish(subject, later.body(), headers))
+        wait_for(lambda: worker.puller.newer_packets >= 3)
+        assert there.waiting() == 1
+        assert not list(worker.letters.letters())
+        monkeypatch.setattr("arthur_relay.broker.packets.VERSION", "2")  # the worker is upgraded
+        there.wait_until_empty()
+        worker.check(captured=1, delivered=1, rejected=0)
+
+
+def test_a_packet_of_a_later_version_does_not_wait_for_ever(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_SECONDS", 0.05)
+    monkeypatch.setattr("arthur_relay.broker.fetching.NEWER_TIMES", 3)
+    later = packet(rows_of("r0"))
+    with Broker(broker) as there, FleetWorker(broker, Arthur()) as worker:
+        headers = {**later.headers(), "Relay-Version": "2"}
+        there.do(there.connection.publish(later.subject(broker.stream), later.body(), headers))
+        there.wait_until_empty()
+        assert worker.puller.newer_packets == 3
+        assert [each.body for _, each in worker.letters.letters()] == [later.body()]
 
 
 def test_a_packet_is_kept_until_the_dead_letters_of_its_rows_are_safe(

@@ -37,6 +37,9 @@ REDUCED: dict[str, Any] = {"arthur_relay__dropped": "it is reduced already"}
 """An attribute of a span that is in its reduced form: it is not reduced once more."""
 
 
+REPLACES = "1 are feedback, and replace any newer feedback that their traces have"
+
+
 @pytest.fixture
 def sandbox(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> ArthurSandbox:
     """An Arthur that the environment means as an Engine."""
@@ -82,6 +85,14 @@ def test_a_list_shows_task_span_name_and_kind_and_no_text(sandbox: ArthurSandbox
     assert last == "2 dead letters, 2 http 400"
     assert SECRET not in output
     assert SECRET in run("list", "--with-text")
+
+
+def test_replayed_feedback_is_said_to_replace_a_newer_one(sandbox: ArthurSandbox) -> None:
+    keep(span_letter(sandbox))
+    assert "feedback" not in run("replay", "--dry-run")
+    keep(feedback_letter(sandbox))
+    assert run("replay", "--dry-run").splitlines()[0] == REPLACES
+    assert REPLACES in run("replay")
 
 
 def test_no_name_moves_the_cursor_or_fills_the_screen(sandbox: ArthurSandbox) -> None:
@@ -145,7 +156,7 @@ def test_a_replay_delivers_what_the_engine_takes_and_keeps_what_it_refuses(
     poison = span_letter(sandbox, 8, input__value="\x00", **REDUCED, reason="http 500", status=500)
     rejected = span_letter(sandbox, 9, metadata='{"a/b": 1}', **REDUCED)
     keep(*good, poison, rejected, feedback_letter(sandbox))
-    assert run("replay", "--dry-run") == "10 dead letters would be sent\n"
+    assert run("replay", "--dry-run") == f"{REPLACES}\n10 dead letters would be sent\n"
     assert arrived(sandbox) == []
     output = run("replay", status=1)
     assert "8 of 10 dead letters were delivered, 2 are kept" in output

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from arthur_relay.broker.errors import PAUSE_SECONDS, BrokerAwayError
+from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.letters import of_no_packet
-from arthur_relay.broker.packets import NotAPacketError, Packet, filters, read
+from arthur_relay.broker.packets import (
+    NewerPacketError,
+    NotAPacketError,
+    Packet,
+    apart_consumer,
+    filters,
+    read,
+)
 from arthur_relay.system.log_once import LogOnce
 
 if TYPE_CHECKING:
@@ -35,11 +43,26 @@ TOGETHER: Final = 4
 """The packets that one question asks for, at most."""
 
 
+NEWER_SECONDS: Final = 5.0
+"""How long a packet of a later version rests before it is handed out again."""
+
+NEWER_TIMES: Final = 360
+"""How often it is, at most: for half an hour, in which an upgrade should reach all workers."""
+
+
 class TakesAgain(Protocol):
     """Decides what becomes of packets that come again: a worker may have died of them."""
 
     async def take_again(self, held: HeldPacket, packet: Packet) -> None:
         """Take a packet in hand that came again."""
+        ...
+
+
+class SetsApart(Protocol):
+    """Has packets wait apart whose model has to wait."""
+
+    async def take(self, held: HeldPacket, packet: Packet) -> bool:
+        """Set a packet apart. Returns False when its rows may be sent."""
         ...
 
 
@@ -55,6 +78,7 @@ class Fetcher:
         connection: The connection to the broker.
         offers: Gives their rows to the worker.
         deaths: Gets the packets that come again.
+        apart: Gets those whose model has to wait.
     """
 
     hand: InHand
@@ -64,8 +88,10 @@ class Fetcher:
     connection: Connection
     offers: Offers
     deaths: TakesAgain
+    apart: SetsApart
     _consumers: dict[str, Consumer] = field(default_factory=dict, init=False)
     _probing: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+    _newer: list[Delivery] = field(default_factory=list, init=False)
     _once: LogOnce = field(default_factory=LogOnce, init=False)
 
     async def run(self) -> None:
@@ -116,30 +142,61 @@ class Fetcher:
             logger.debug("%s: %s", name, error)
             await anyio.sleep(PAUSE_SECONDS)
             return
-        taken = [self._take(delivery, name) for delivery in found]
-        for held, packet in [each for each in taken if each is not None]:
+        taken = [(each, self._take(each, name)) for each in found]
+        await self._give_back_newer()
+        again: list[tuple[HeldPacket, Packet]] = []
+        for delivery, new in taken:
+            if new is None:
+                continue
+            held, packet = new
+            if delivery.times > 1 or packet.deaths:
+                again.append(new)
+            elif not await self.apart.take(held, packet) and held.fate is Fate.OPEN:
+                self.offers.offer(held)
+        for held, packet in again:
             await self.deaths.take_again(held, packet)
 
     def _take(self, delivery: Delivery, name: str) -> tuple[HeldPacket, Packet] | None:
-        """Take a packet in hand. Returns it unless its rows may go at once."""
+        """Take a packet in hand. Returns it unless there is nothing more to do with it."""
         if self.hand.renew(delivery):
             return None
         try:
             packet = read(delivery.headers, delivery.body)
             if packet.product is not self.product:
                 raise NotAPacketError(f"it is for {packet.product}, not {self.product}")  # noqa: TRY301 - both are the same to us
+        except NewerPacketError as error:
+            self._leave_to_newer(delivery, name, error)
+            return None
         except NotAPacketError as error:
             self._set_aside(delivery, name, error)
             return None
         delivery.body = b""  # its rows have copies
         held = self.hand.inbox.hold(packet, name)
+        held.is_apart = name == apart_consumer(self.product)
         self.hand.take(held, delivery)
         if delivery.times > 1:
             self.hand.redelivered_rows += len(packet.rows)
-        if delivery.times > 1 or packet.deaths:
-            return held, packet
-        self.offers.offer(held)
-        return None
+        return held, packet
+
+    def _leave_to_newer(self, delivery: Delivery, name: str, error: NewerPacketError) -> None:
+        """Leave a packet of a later version to newer workers, for as long as an upgrade takes."""
+        if delivery.times > NEWER_TIMES:
+            self._set_aside(delivery, name, error)
+            return
+        self.hand.newer_packets += 1
+        if self._once.is_first("newer"):
+            logger.warning(
+                "message %d of the broker is of a later version, and is left to newer workers: %s",
+                delivery.sequence,
+                error,
+            )
+        self._newer.append(delivery)
+
+    async def _give_back_newer(self) -> None:
+        newer, self._newer = self._newer, []
+        for delivery in newer:
+            with suppress(BrokerAwayError):  # it is handed out again once its time is over
+                await delivery.give_back(NEWER_SECONDS)
 
     def _set_aside(self, delivery: Delivery, name: str, error: NotAPacketError) -> None:
         """Make a dead letter of a message that is no packet."""

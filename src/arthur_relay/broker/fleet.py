@@ -7,6 +7,7 @@ import json
 import logging
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -15,9 +16,10 @@ from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.link import end_if_cancelled
 from arthur_relay.broker.stored import StoredStream
 from arthur_relay.errors import ConfigurationError
+from arthur_relay.system.log_once import LogOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from arthur_relay.broker.link import Link
     from arthur_relay.broker.shares import Shares
@@ -35,6 +37,13 @@ STALE_SECONDS: Final = 10.0
 known of it: a server that has just started may not have caught up with the others, and says so of
 nothing."""
 
+UNCLAIMED_READS: Final = 6
+"""How often in a row there have to be messages without a consumer: the stream and its consumers
+are asked one after the other, so that a few often seem to be, and more after a restart."""
+
+SUBJECTS_SHOWN: Final = 5
+"""The subjects that a line names, at most."""
+
 OLD_SECONDS: Final = 10.0
 """How old an answer may be. Older ones say nothing of now."""
 
@@ -49,12 +58,14 @@ class Backlog:
     Attributes:
         waiting_packets: Packets that nobody has in hand.
         in_flight_packets: Packets that workers have in hand.
+        unclaimed_packets: Those that no worker gets, as no consumer is for their subjects.
         bytes: What all of them take.
         oldest_age_seconds: How long the oldest has waited; 0 when there is none.
     """
 
     waiting_packets: int | None = None
     in_flight_packets: int | None = None
+    unclaimed_packets: int | None = None
     bytes: int | None = None
     oldest_age_seconds: float | None = None
 
@@ -72,6 +83,9 @@ class BacklogReader:
     _last: int = field(default=-1, init=False)
     _empty_since: float | None = field(default=None, init=False)
     _was_filled: bool = field(default=False, init=False)
+    _left_over: deque[int] = field(
+        default_factory=lambda: deque(maxlen=UNCLAIMED_READS), init=False
+    )
 
     def read(
         self, stream: Mapping[str, Any], consumers: Sequence[Mapping[str, Any]] | None, now: float
@@ -101,9 +115,26 @@ class BacklogReader:
         return Backlog(
             waiting_packets=None if in_hand is None else max(0, messages - in_hand),
             in_flight_packets=in_hand,
+            unclaimed_packets=self._unclaimed(messages, consumers),
             bytes=state["bytes"],
             oldest_age_seconds=_age(stream) if messages else 0.0,
         )
+
+    def _unclaimed(
+        self, messages: int, consumers: Sequence[Mapping[str, Any]] | None
+    ) -> int | None:
+        """Return how many messages no consumer has, or will hand out."""
+        if consumers is None:
+            return None
+        claimed = sum(each["num_ack_pending"] + each["num_pending"] for each in consumers)
+        self._left_over.append(max(0, messages - claimed))
+        return min(self._left_over) if len(self._left_over) == UNCLAIMED_READS else 0
+
+
+def unclaimed(subjects: Iterable[str], consumers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the subjects that no consumer is for."""
+    ours = tuple(each["config"]["filter_subject"].removesuffix(">") for each in consumers)
+    return sorted(each for each in subjects if not each.startswith(ours))
 
 
 def _age(stream: Mapping[str, Any]) -> float:
@@ -158,6 +189,7 @@ class Fleet:
     _backlog: Backlog = field(default_factory=Backlog, init=False)
     _read_at: float = field(default=float("-inf"), init=False)
     _id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+    _once: LogOnce = field(default_factory=LogOnce, init=False)
     _present: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
 
     @property
@@ -222,11 +254,29 @@ class Fleet:
                 backlog,
                 waiting_packets=self._backlog.waiting_packets,
                 in_flight_packets=self._backlog.in_flight_packets,
+                unclaimed_packets=self._backlog.unclaimed_packets,
             )
         self._backlog, self._read_at = backlog, now
+        await self._tell_unclaimed(rows, consumers or ())
         if self.shares is not None:
             state = stream["state"]
             self.shares.take(state["bytes"], state.get("subjects") or {})
+
+    async def _tell_unclaimed(
+        self, rows: StoredStream, consumers: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Log which messages nobody gets, once for each time that there begin to be some."""
+        if not self._backlog.unclaimed_packets:
+            self._once.reset("unclaimed")
+        elif consumers and self._once.is_first("unclaimed"):
+            found = await rows.state(subjects=">")
+            subjects = unclaimed([] if found is None else found.subjects, consumers)
+            logger.warning(
+                "%d messages of the broker take room and go to no worker, as no consumer is for"
+                " their subjects: %s",
+                self._backlog.unclaimed_packets,
+                ", ".join(subjects[:SUBJECTS_SHOWN]) or "they are gone by now",
+            )
 
     def _hear(self, body: bytes) -> None:
         """Note who is there. Whatever else is announced there is passed over."""

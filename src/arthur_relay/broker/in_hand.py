@@ -31,12 +31,14 @@ class InHand:
         redelivered_rows: Rows of packets that the broker had handed out before. Any thread.
         failed_acknowledgements: How often it was not known whether the broker has forgotten a
             packet. Any thread.
+        newer_packets: How often a packet of a later version was left to newer workers. Any thread.
     """
 
     inbox: Inbox
     ack_wait_seconds: float
     redelivered_rows: int = 0
     failed_acknowledgements: int = 0
+    newer_packets: int = 0
     _deliveries: dict[HeldPacket, Delivery] = field(default_factory=dict, init=False)
     _by_sequence: dict[int, HeldPacket] = field(default_factory=dict, init=False)
     _ended: list[HeldPacket] = field(default_factory=list, init=False)

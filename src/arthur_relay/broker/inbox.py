@@ -61,6 +61,7 @@ class HeldPacket:
         deaths: How often workers died while they worked on it, as far as they counted that.
         is_marked: Whether a death of ours would count against it.
         waits_alone: Whether its rows wait until nothing else is worked on that may kill workers.
+        is_apart: Whether it waits apart from others, because its model has to wait.
         is_lost: Whether somebody else has it by now, and some of its rows were left to them.
         fate: What is to become of it.
         gone: Set once it is out of our hands.
@@ -80,6 +81,7 @@ class HeldPacket:
     is_marked: bool = False
     waits_alone: bool = False
     is_offered: bool = False
+    is_apart: bool = False
     is_lost: bool = False
     fate: Fate = Fate.OPEN
     gone: anyio.Event = field(default_factory=anyio.Event)

@@ -60,7 +60,7 @@ class BrokerLetters:
             while at <= state.last:
                 found = run(_read(stream, at, window))
                 if not any(found):
-                    later = run(stream.at(at + window, or_later=True))
+                    later = run(stream.next(at + window))
                     if later is None:
                         return
                     at, found = later.sequence, [later]

@@ -1,4 +1,4 @@
-"""What the gateways of a fleet have learnt of models, for each other: kept in the fleet's bucket.
+"""What the daemons of a fleet have learnt of models, for each other: kept in the fleet's bucket.
 
 A gateway that was started while Arthur is away can answer its clients by it.
 """

@@ -39,18 +39,28 @@ HEADER_BYTES: Final = 4096
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which the broker recognises a message that it has already."""
 
+_LONGEST_VERSION: Final = 10
+"""Digits of a version; more are no version of ours."""
+
 _DEATHS: Final = "Relay-Deaths"
 
 _LATEST_SECONDS: Final = 1e12
 """Later than any time that makes sense, in seconds since 1970; not infinite, as no bound may be."""
 
 _KINDS: Final = {RowKind.INFERENCE: "inf", RowKind.GROUND_TRUTH: "gt"}
+APART: Final = "apart"
+"""Stands for the kind in the subjects of packets that wait apart."""
+
 PRODUCTS: Final = {Product.SCOPE: "scope", Product.ENGINE: "engine"}
 """The products' names in subjects and headers."""
 
 
 class NotAPacketError(ValueError):
     """A message is not a packet of ours, or is damaged; the text says in what."""
+
+
+class NewerPacketError(NotAPacketError):
+    """A later version wrote the message: a worker of that version can read it."""
 
 
 class _PacketRow(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -73,6 +83,7 @@ class Packet:
         rows: The rows, one or more.
         accepted_at: When the gateway took them, in seconds since 1970.
         deaths: How often workers died, perhaps of these rows, before this packet was made.
+        is_apart: Whether it waits apart from others, because its model has to wait.
     """
 
     id: str
@@ -82,6 +93,7 @@ class Packet:
     rows: tuple[Row, ...]
     accepted_at: float
     deaths: int = 0
+    is_apart: bool = False
 
     def body(self, now: float | None = None) -> bytes:
         """Return the body of its message.
@@ -127,7 +139,8 @@ class Packet:
         """
         token = model_token(self.model_id)
         bucket = int(token, 16) % BUCKETS
-        where = f"{stream}.{PRODUCTS[self.product]}.{_KINDS[self.kind]}.{bucket}"
+        lane = APART if self.is_apart else _KINDS[self.kind]
+        where = f"{stream}.{PRODUCTS[self.product]}.{lane}.{bucket}"
         return f"{where}.{token}.{self.size.bit_length()}"
 
 
@@ -139,11 +152,21 @@ def model_token(model_id: str) -> str:
 def filters(stream: str, product: Product) -> dict[str, str]:
     """Return the subjects of each consumer, by the consumer's name.
 
-    Ground truth has a consumer of its own: rows that wait for their inference hold back no others.
+    Ground truth has a consumer of its own, and so has what waits apart: rows that wait for their
+    inference, or because Arthur throttles or refuses their model, hold back no others.
     """
     name = PRODUCTS[product]
     found = {f"{name}-inf-{bucket}": f"{stream}.{name}.inf.{bucket}.>" for bucket in range(BUCKETS)}
-    return {**found, f"{name}-gt": f"{stream}.{name}.gt.>"}
+    return {
+        **found,
+        f"{name}-gt": f"{stream}.{name}.gt.>",
+        apart_consumer(product): f"{stream}.{name}.{APART}.>",
+    }
+
+
+def apart_consumer(product: Product) -> str:
+    """Return the name of the consumer of packets that wait apart."""
+    return f"{PRODUCTS[product]}-{APART}"
 
 
 def row_bytes(row: Row) -> int:
@@ -187,10 +210,14 @@ def read(headers: Mapping[str, str], body: bytes, now: float | None = None) -> P
             machine's.
 
     Raises:
+        NewerPacketError: It is one of a later version.
         NotAPacketError: It is none.
     """
-    if headers.get("Relay-Version") != VERSION:
-        raise NotAPacketError(f"its version is {headers.get('Relay-Version')!r}, not {VERSION}")
+    version = headers.get("Relay-Version", "")
+    if version != VERSION:
+        is_newer = version.isascii() and version.isdecimal() and len(version) < _LONGEST_VERSION
+        error = NewerPacketError if is_newer and int(version) > int(VERSION) else NotAPacketError
+        raise error(f"its version is {version or None!r}, not {VERSION}")
     try:
         product = next(each for each, name in PRODUCTS.items() if name == headers["Relay-Product"])
         kind = RowKind(headers["Relay-Kind"])

@@ -10,6 +10,7 @@ from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.nats.connection import NO_JETSTREAM
 from arthur_relay.broker.settings import BROKER_PREFIX
 from arthur_relay.broker.topology import (
+    CONSUMER_SETTINGS,
     consumer_config,
     consumers,
     differences,
@@ -17,12 +18,13 @@ from arthur_relay.broker.topology import (
     rows_stream,
     shared_stream,
     stream_config,
+    stream_settings,
 )
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.settings import RelaySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from arthur_relay.broker.nats.connection import Connection
     from arthur_relay.encoding.product import Product
@@ -42,11 +44,13 @@ class Missing:
         what: It, for people.
         question: What asks the broker for it.
         config: What its configuration has to be.
+        settings: The variables that some of that comes from.
     """
 
     what: str
     question: str
     config: dict[str, object]
+    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class Provision:
             found = await self.connection.ask_api(each.question)
             if found is None:
                 missing.append(each)
-            elif text := "; ".join(differences(each.config, found["config"])):
+            elif text := "; ".join(differences(each.config, found["config"], each.settings)):
                 differs.setdefault(text, []).append(each.what)
         return Review(
             tuple(missing), tuple(f"{', '.join(whose)}: {text}" for text, whose in differs.items())
@@ -145,12 +149,13 @@ class Provision:
             shared_stream(settings),
             letters_stream(settings, self.dead_letter_bytes),
         ):
-            config = stream_config(plan)
-            yield Missing(f"stream {plan.name}", f"STREAM.INFO.{plan.name}", config)
+            what, question = f"stream {plan.name}", f"STREAM.INFO.{plan.name}"
+            yield Missing(what, question, stream_config(plan), stream_settings(plan))
         for product in self.products:
             for each in consumers(settings, product):
                 question = f"CONSUMER.INFO.{settings.stream}.{each.name}"
-                yield Missing(f"consumer {each.name}", question, consumer_config(each))
+                config = consumer_config(each)
+                yield Missing(f"consumer {each.name}", question, config, CONSUMER_SETTINGS)
 
     async def _create(self, missing: Missing) -> None:
         """Make a stream or a consumer.

@@ -19,9 +19,11 @@ from arthur_relay.broker.holds import Holds
 from arthur_relay.broker.in_hand import InHand
 from arthur_relay.broker.inbox import Fate
 from arthur_relay.broker.keeping import KeepAlive
+from arthur_relay.broker.models import SharedModels
 from arthur_relay.broker.offers import Offers
 from arthur_relay.broker.resending import Resender
 from arthur_relay.broker.returning import Returns
+from arthur_relay.broker.setting_apart import Apart
 from arthur_relay.broker.shared import Shared
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class _Run:
     shared: Shared
     deaths: Deaths
     fetcher: Fetcher
+    apart: Apart
     keep_alive: KeepAlive
     ending: Ending
     returns: Returns
@@ -103,6 +106,11 @@ class Puller:
         """
         return self.hand.failed_acknowledgements
 
+    @property
+    def newer_packets(self) -> int:
+        """How often a packet of a later version was left to newer workers. Any thread."""
+        return self.hand.newer_packets
+
     def prepare_stop(self) -> None:
         """Fetch no more, and give back all that is left when the loop ends. Any thread."""
         self._is_stopping = True
@@ -118,6 +126,7 @@ class Puller:
         self._holds.enter(worker)
         worker.sender.flow.gives_up_slots = True
         run = self._run = self._new_run(worker)
+        worker.schemas.inquiries.others = SharedModels(run.link, self.letters.product)
         run.keep_alive.leave_lost()
         for held in self.hand:
             is_new = held.fate is Fate.OPEN and held.rows and not held.is_offered
@@ -156,6 +165,8 @@ class Puller:
         offers = Offers(self.hand, worker)
         deaths = Deaths(hand=self.hand, shared=shared, offers=offers, resender=resender)
         ending = Ending(self.hand, deaths)
+        returns = Returns(hand=self.hand, worker=worker, ending=ending, resender=resender)
+        apart = Apart(hand=self.hand, worker=worker, returns=returns, resender=resender)
         return _Run(
             worker=worker,
             link=link,
@@ -169,10 +180,12 @@ class Puller:
                 connection=connection,
                 offers=offers,
                 deaths=deaths,
+                apart=apart,
             ),
+            apart=apart,
             keep_alive=KeepAlive(self.hand, worker),
             ending=ending,
-            returns=Returns(hand=self.hand, worker=worker, ending=ending, resender=resender),
+            returns=returns,
         )
 
     async def _pull_until_stopped(self, run: _Run) -> None:
@@ -180,6 +193,7 @@ class Puller:
             async with anyio.create_task_group() as group:
                 group.start_soon(run.fetcher.run)
                 group.start_soon(run.returns.run)
+                group.start_soon(run.apart.run)
                 await self._stopped.wait()
                 group.cancel_scope.cancel()
         await run.fetcher.return_late()

@@ -37,9 +37,23 @@ class Resender:
             seconds=RESEND_SECONDS,
         )
 
-    async def publish_rest(self, held: HeldPacket, rows: Sequence[Row]) -> None:
-        """Have the broker keep some rows of a packet, with what is known of them."""
+    async def publish_rest(
+        self, held: HeldPacket, rows: Sequence[Row], *, apart: bool = False
+    ) -> None:
+        """Have the broker keep some rows of a packet, with what is known of them.
+
+        Args:
+            held: The packet.
+            rows: Its rows.
+            apart: Whether they have to wait, and should not hold up others.
+        """
         assert held.packet is not None, "what is no packet has no rows"
         deaths = held.packet.deaths + held.deaths
-        rest = replace(held.packet, id=str(uuid.uuid4()), rows=tuple(rows), deaths=deaths)
+        rest = replace(
+            held.packet,
+            id=str(uuid.uuid4()),
+            rows=tuple(rows),
+            deaths=deaths,
+            is_apart=apart or held.is_apart,
+        )
         await self.publish(rest)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from arthur_relay.broker.resending import Resender
     from arthur_relay.row import Row
     from arthur_relay.worker.worker import Worker
-
-TRUTH_SECONDS: Final = 60.0
-"""How long ground truth whose inference has not arrived holds its packet. Then it travels once
-more, so that the packets that the fleet may have in hand do not all wait for such inferences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +40,11 @@ class Returns:
     resender: Resender
 
     async def run(self) -> None:
-        """Give back what is not sent while Arthur is away, and what waits for too long."""
+        """Give back what is not sent while Arthur is away."""
         while True:
             await anyio.sleep(PAUSE_SECONDS)
             if self.worker.sender.is_down:
                 await self.give_back_unsent(keep_one=True)
-            old = monotonic() - TRUTH_SECONDS
-            waiting = [held for held in self.hand if is_truth(held) and held.taken_at < old]
-            await self._give_back(waiting, as_new=True)
 
     async def give_back_unsent(self, *, keep_one: bool = False) -> None:
         """Give back packets of which no row is on its way to Arthur.
@@ -66,7 +58,7 @@ class Returns:
         self.worker.batching.release_unsent()
         if keep_one:
             packets.remove(self._probe(packets))
-        await self._give_back(packets)
+        await self.give_back(packets)
 
     async def give_back_all(self) -> None:
         """Settle all rows as returned, and give back their packets: for the end of the worker.
@@ -102,12 +94,13 @@ class Returns:
                 return held
         return inferences[0] if inferences else packets[0]
 
-    async def _give_back(self, packets: Collection[HeldPacket], *, as_new: bool = False) -> None:
+    async def give_back(self, packets: Collection[HeldPacket], *, apart: bool = False) -> None:
         """Give back packets of which no row is on its way.
 
         Args:
             packets: The packets.
-            as_new: Whether they go to the end of the queue, with what is known of their rows.
+            apart: Whether they have to wait, and go to the end of those that wait apart, with what
+                is known of their rows.
         """
         for held in packets:
             if not held.is_offered and held.rows:
@@ -115,23 +108,23 @@ class Returns:
         settlement = self.worker.settlement
         offered = [held for held in packets if held.is_offered]
         free = self.hand.inbox.withdraw(offered, settlement.ground_truth)
-        whole = [held for held in free if not as_new and len(free[held]) == held.total]
+        whole = [held for held in free if not apart and len(free[held]) == held.total]
         for held in whole:
             held.fate = Fate.RETURNED
             settlement.returned(free[held])
         parts = [held for held in free if held not in whole]
         await asyncio.gather(
             *map(self.ending.give_back, whole),
-            *(self._give_back_part(held, free[held]) for held in parts),
+            *(self._give_back_part(held, free[held], apart=apart) for held in parts),
         )
 
-    async def _give_back_part(self, held: HeldPacket, rows: Sequence[Row]) -> None:
+    async def _give_back_part(self, held: HeldPacket, rows: Sequence[Row], *, apart: bool) -> None:
         """Give back rows as a new packet, and have the old one forgotten.
 
         When the broker does not take it, the rows are sent from here after all.
         """
         try:
-            await self.resender.publish_rest(held, rows)
+            await self.resender.publish_rest(held, rows, apart=apart)
         except BaseException as error:
             self.hand.inbox.put_back(held, rows)
             self.worker.wake()

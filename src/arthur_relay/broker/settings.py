@@ -118,7 +118,9 @@ class BrokerSettings(EnvironmentSettings):
         " taken; above 0, up to 1",
     )
     in_flight: Annotated[int, Ge(9), Le(1_000_000)] = Field(
-        1152, description="packets that all workers together have in hand, at most; 9 or more"
+        1152,
+        description="packets that all workers together have in hand, at most, beside those of"
+        " models that have to wait; 9 or more",
     )
     ack_wait_seconds: Annotated[float, Ge(1), Le(3600)] = Field(
         60.0,

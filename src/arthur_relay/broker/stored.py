@@ -101,18 +101,18 @@ class StoredStream:
         age = _moment(about["ts"]) - _moment(found["time"]) if "ts" in about else 0.0
         return StoredMessage(found["seq"], _body(found), max(0.0, age))
 
-    async def at(self, sequence: int, *, or_later: bool = False) -> StoredMessage | None:
-        """Return a message, without its age; None when there is none.
+    async def at(self, sequence: int) -> StoredMessage | None:
+        """Return the message of a sequence, without its age; None when there is none."""
+        return _without_age(await self._get({"seq": sequence}))
+
+    async def next(self, sequence: int, subjects: str = ">") -> StoredMessage | None:
+        """Return the first message from a sequence on, without its age; None when there is none.
 
         Args:
-            sequence: The message's sequence.
-            or_later: Whether the next one will do as well.
+            sequence: Where to begin.
+            subjects: What its subject has to match.
         """
-        question: dict[str, object] = {"seq": sequence}
-        if or_later:
-            question["next_by_subj"] = ">"
-        found = await self._get(question)
-        return None if found is None else StoredMessage(found["seq"], _body(found), 0.0)
+        return _without_age(await self._get({"seq": sequence, "next_by_subj": subjects}))
 
     async def remove(self, sequence: int) -> bool:
         """Remove a message. Returns whether it was there."""
@@ -140,6 +140,10 @@ class StoredStream:
     async def _get(self, question: Mapping[str, object]) -> dict[str, Any] | None:
         found = await self.broker.ask_api(f"STREAM.MSG.GET.{self.name}", question)
         return None if found is None else found["message"]
+
+
+def _without_age(found: Mapping[str, Any] | None) -> StoredMessage | None:
+    return None if found is None else StoredMessage(found["seq"], _body(found), 0.0)
 
 
 def _moment(text: str) -> float:

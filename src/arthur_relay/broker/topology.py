@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from arthur_relay.broker.packets import BUCKETS, filters
 from arthur_relay.broker.settings import BROKER_PREFIX
+from arthur_relay.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ class StreamPlan:
         replicas: The servers that keep each message.
         max_bytes: The most bytes; more is refused.
         max_age_seconds: How long messages are kept; 0 for ever.
+        bytes_setting: The variable that `max_bytes` comes from, or "".
         is_bucket: Whether it has the last value of each key, as a key-value bucket.
     """
 
@@ -46,6 +48,7 @@ class StreamPlan:
     max_bytes: int
     max_age_seconds: float
     is_bucket: bool = False
+    bytes_setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def rows_stream(settings: BrokerSettings) -> StreamPlan:
         replicas=settings.replicas,
         max_bytes=settings.bytes,
         max_age_seconds=settings.max_age_seconds,
+        bytes_setting=f"{BROKER_PREFIX}BYTES",
     )
 
 
@@ -106,6 +110,7 @@ def letters_stream(settings: BrokerSettings, max_bytes: int) -> StreamPlan:
         replicas=settings.replicas,
         max_bytes=max_bytes,
         max_age_seconds=0.0,
+        bytes_setting=f"{ENVIRONMENT_PREFIX}DEAD_LETTER_BYTES",
     )
 
 
@@ -172,28 +177,35 @@ _ABSENT: Final = ("mirror", "sources", "republish", "subject_transform", "persis
 """What neither a stream nor a consumer of ours has: copies of other streams, acknowledgements
 before a row is on a disk, and the like."""
 
-_SETTINGS: Final = {
-    "num_replicas": "REPLICAS",
-    "max_bytes": "BYTES",
-    "max_age": "MAX_AGE_SECONDS",
-    "ack_wait": "ACK_WAIT_SECONDS",
-    "max_ack_pending": "IN_FLIGHT",
-}
-"""The settings that some of it comes from."""
-
 _NANOSECONDS: Final = ("max_age", "duplicate_window", "ack_wait")
 
 
-def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> list[str]:
+def stream_settings(plan: StreamPlan) -> dict[str, str]:
+    """Return the variables that some of a stream's configuration comes from."""
+    found = {"num_replicas": f"{BROKER_PREFIX}REPLICAS", "max_bytes": plan.bytes_setting}
+    return {**found, "max_age": f"{BROKER_PREFIX}MAX_AGE_SECONDS"} if plan.is_queue else found
+
+
+CONSUMER_SETTINGS: Final = {
+    "ack_wait": f"{BROKER_PREFIX}ACK_WAIT_SECONDS",
+    "max_ack_pending": f"{BROKER_PREFIX}IN_FLIGHT",
+}
+"""The same for a consumer."""
+
+
+def differences(
+    wanted: Mapping[str, object], found: Mapping[str, object], settings: Mapping[str, str]
+) -> list[str]:
     """Return in what a stream or a consumer is not as it should be, in a few words each.
 
     Args:
         wanted: What it should be, by the broker's own names.
         found: What it is; the broker leaves out what is zero, false or empty.
+        settings: The variables that some of it comes from.
     """
     expected = {**dict.fromkeys(_ABSENT), **wanted}
     return [
-        _difference(name, value, found.get(name))
+        _difference(name, value, found.get(name), settings.get(name))
         for name, value in expected.items()
         if (found.get(name) or _EMPTY) != (value or _EMPTY)
     ]
@@ -203,9 +215,8 @@ _EMPTY: Final = object()
 """Stands for whatever is zero, false or empty."""
 
 
-def _difference(name: str, wanted: object, found: object) -> str:
-    setting = _SETTINGS.get(name)
-    source = f" ({BROKER_PREFIX}{setting})" if setting else ""
+def _difference(name: str, wanted: object, found: object, setting: str | None) -> str:
+    source = f" ({setting})" if setting else ""
     return f"{name} is {_shown(name, found)}, not {_shown(name, wanted)}{source}"
 
 

@@ -176,6 +176,9 @@ def _replay(
         letters = _ours(letters, target)
     if letters:
         letters = _without_duplicates(letters, target, settings)
+    feedback = sum(letter.kind is RowKind.GROUND_TRUTH for _, letter in letters)
+    if target.product is Product.ENGINE and feedback:
+        print(f"{feedback} are feedback, and replace any newer feedback that their traces have")
     if dry_run or not letters:
         print(f"{len(letters)} dead letters would be sent" if dry_run else "nothing to send")
         return 0

@@ -48,6 +48,7 @@ _OF_THE_WHOLE = frozenset(
         "broker_limit_bytes",
         "broker_waiting_packets",
         "broker_in_flight_packets",
+        "broker_unclaimed_packets",
         "broker_bytes",
         "broker_oldest_age_seconds",
         "broker_gateways",
@@ -154,6 +155,11 @@ class DaemonCollector(Collector):
         for name, text, value in (
             ("waiting_packets", "Packets that no worker has in hand.", backlog.waiting_packets),
             ("in_flight_packets", "Packets that workers have.", backlog.in_flight_packets),
+            (
+                "unclaimed_packets",
+                "Messages that no worker gets, as no consumer is for their subjects.",
+                backlog.unclaimed_packets,
+            ),
             ("bytes", "Bytes of all packets that wait.", backlog.bytes),
             (
                 "oldest_age_seconds",
@@ -182,6 +188,12 @@ class DaemonCollector(Collector):
             "Acknowledgements that the broker did not confirm; they are repeated.",
             (),
             {(): counts.failed_acknowledgements},
+        )
+        yield _counter(
+            "broker_newer_packets",
+            "Packets of a later version that were left to newer workers, each time.",
+            (),
+            {(): counts.newer_packets},
         )
         held = self._state.pipeline.sender.breaker.held(time.monotonic()) > 0
         yield _gauge("broker_held", "1 while Arthur asked for no requests.", int(held))

@@ -123,6 +123,7 @@ def _broker(fleet: FleetState) -> dict[str, Any]:
         "reconnects": fleet.reconnects,
         "waiting_packets": backlog.waiting_packets,
         "in_flight_packets": backlog.in_flight_packets,
+        "unclaimed_packets": backlog.unclaimed_packets,
         "bytes": size,
         "limit_bytes": fleet.limit_bytes,
         "fullness": None if size is None else size / fleet.limit_bytes,

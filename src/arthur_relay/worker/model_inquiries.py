@@ -94,6 +94,14 @@ class ObservesInquiries(Protocol):
         ...
 
 
+class KeepsModels(Protocol):
+    """Keeps descriptions of models for others. The worker's loop; must not block."""
+
+    def keep(self, name: str, document: dict[str, Any], *, by_partner_id: bool) -> None:
+        """Keep what Arthur says of a model, soon."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Question:
     """A question on its way, or waiting for its turn, and the clients that wait for its answer."""
@@ -138,6 +146,7 @@ class ModelInquiries:
         timeout_seconds: How long an answer to a client may take.
         clock: Measures how old an answer is.
         observers: Observe how each question of a client ended. Added before the start.
+        others: Gets each description for others; None where there are none.
     """
 
     destination: Destination | DescribesModels
@@ -145,6 +154,7 @@ class ModelInquiries:
     timeout_seconds: float
     clock: Clock
     observers: list[ObservesInquiries] = field(default_factory=list)
+    others: KeepsModels | None = None
     _asked: deque[tuple[_Key, Future[ModelAnswer]]] = field(default_factory=deque)
     _questions: dict[_Key, _Question] = field(default_factory=dict)
     _answers: dict[_Key, ModelAnswer] = field(default_factory=dict)
@@ -302,6 +312,8 @@ class ModelInquiries:
         if answer is not None:
             self._keep(key, answer)
             self.models.question_ended("")
+            if self.others is not None and answer.document is not None:
+                self.others.keep(key[0], answer.document, by_partner_id=key[1])
         elif _is_silence(question) and not question.worker_waits:
             self.models.question_ended(str(error))
         if not question.clients:

@@ -350,7 +350,9 @@ class Connection:
         before, self._last_error = self._last_error, error
         self._errors += 1
         if self._client is None:
-            self._attempts += 1
+            # A server that refuses us closes the connection, and its refusal may be lost by that:
+            # such an attempt says nothing, and the library makes another one.
+            self._attempts += not isinstance(error, ConnectionResetError)
             if self._attempts >= len(self.settings.servers):
                 self._gave_up.set()
         elif before is None or why(before) != why(error):

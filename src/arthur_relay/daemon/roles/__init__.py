@@ -64,6 +64,8 @@ class BrokerCounts(NamedTuple):
     """Rows that the broker has handed out before."""
     failed_acknowledgements: int
     """How often it was not known whether the broker has forgotten a packet."""
+    newer_packets: int
+    """How often a packet of a later version was left to newer workers."""
 
 
 class Publishing(Protocol):

@@ -105,7 +105,12 @@ class WorkerStation:
     def broker_counts(self) -> BrokerCounts:
         """Return the puller's counts."""
         puller = self.puller
-        return BrokerCounts(puller.packets, puller.redelivered_rows, puller.failed_acknowledgements)
+        return BrokerCounts(
+            puller.packets,
+            puller.redelivered_rows,
+            puller.failed_acknowledgements,
+            puller.newer_packets,
+        )
 
     async def drain(self, pipeline: Pipeline, deadline: float) -> None:
         """Give back what is not sent, and wait for the requests that are in flight."""
