@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
 
 pytest.register_assert_rewrite(
+    "tests.broker.faults",
     "tests.worker.harness",
     "tests.process.scripts",
     "tests.encoding.runs",

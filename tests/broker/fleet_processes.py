@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
+
+import httpx
 
 from tests.daemon.process import DaemonProcess, row
 from tests.waiting import SECONDS, wait_for
@@ -12,8 +15,6 @@ from tests.waiting import SECONDS, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-    import httpx
 
     from arthur_relay.broker.settings import BrokerSettings
     from arthur_relay.sandbox import ArthurSandbox
@@ -29,7 +30,7 @@ class Fleet:
         directory: For logs.
         broker: The settings of the broker.
         variables: More of each process's environment.
-        for_engine: Whether it delivers to the sandbox's Engine.
+        for_engine: Whether rows go to the sandbox's Engine.
     """
 
     def __init__(
@@ -44,17 +45,20 @@ class Fleet:
         self._sandbox = sandbox
         self._for_engine = for_engine
         self._directory = directory
-        given = broker.model_dump(exclude_unset=True, mode="json")
-        self._variables = {
-            "ARTHUR_RELAY_SPOOL_DIR": "",
-            **{f"ARTHUR_RELAY_BROKER_{name.upper()}": str(value) for name, value in given.items()},
-            **(variables or {}),
-        }
+        self._variables = {**broker_variables(broker), **(variables or {})}
         self._stack = ExitStack()
         self.members: list[DaemonProcess] = []
 
-    def start(self, role: str, count: int = 1) -> list[DaemonProcess]:
-        """Start gateways or workers, and wait until they are ready."""
+    def start(
+        self, role: str, count: int = 1, *, variables: dict[str, str] | None = None
+    ) -> list[DaemonProcess]:
+        """Start gateways or workers, and wait until they are ready.
+
+        Args:
+            role: Which of the two.
+            count: How many.
+            variables: More of their environment.
+        """
         started = [
             self._stack.enter_context(
                 DaemonProcess(
@@ -62,7 +66,7 @@ class Fleet:
                     self._directory,
                     "--role",
                     role,
-                    variables=self._variables,
+                    variables={**self._variables, **(variables or {})},
                     for_engine=self._for_engine,
                 )
             )
@@ -90,6 +94,15 @@ class Fleet:
         self._stack.close()
 
 
+def broker_variables(broker: BrokerSettings) -> dict[str, str]:
+    """Return what a gateway or a worker needs in its environment."""
+    given = broker.model_dump(exclude_unset=True, mode="json")
+    return {
+        "ARTHUR_RELAY_SPOOL_DIR": "",
+        **{f"ARTHUR_RELAY_BROKER_{name.upper()}": str(value) for name, value in given.items()},
+    }
+
+
 def send(client: httpx.Client, model_id: str, ids: list[str]) -> list[str]:
     """Send rows in one request; returns those that were accepted."""
     answer = client.post(f"/api/v3/models/{model_id}/inferences", json=[row(each) for each in ids])
@@ -102,6 +115,32 @@ def counts(process: DaemonProcess) -> dict[str, Any]:
     settled = sum(found[name] for name in (*SETTLED, "returned", "pending"))
     assert found["captured"] == settled, found
     return found
+
+
+def read_counts(process: DaemonProcess) -> Counter[str]:
+    """Return all that a gateway or a worker counts of rows.
+
+    `captured` and what became of these; of a gateway `intake_accepted` and other answers; of a
+    worker `redelivered` rows, the `packets` that it has in hand, and whether it is `held`. And
+    the `connections` of clients.
+
+    Raises:
+        httpx.HTTPError: It does not answer.
+    """
+    with httpx.Client(transport=process.transport(), base_url="http://localhost") as client:
+        status = client.get("/status", timeout=1.0).json()
+        metrics = client.get("/metrics", timeout=1.0).text
+    rows = {name: found for name, found in status["rows"].items() if isinstance(found, int)}
+    rows["connections"] = sum(status["intake"]["connections"].values())
+    rows |= {f"intake_{name}": found for name, found in status["intake"]["rows"].items()}
+    for name, metric in (
+        ("redelivered", "broker_redelivered_rows_total"),
+        ("packets", "broker_in_hand_packets"),
+        ("held", "broker_held"),
+    ):
+        if found := re.search(rf"^arthur_relay_{metric} ([0-9.e+]+)$", metrics, re.M):
+            rows[name] = int(float(found[1]))
+    return Counter(rows)
 
 
 def at_arthur(sandbox: ArthurSandbox) -> Counter[str]:

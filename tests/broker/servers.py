@@ -6,6 +6,7 @@ restarts, and end with the `with` block at the latest.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -13,11 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import nats
+import nats.js.errors
 import pytest
 
 from tests.waiting import SECONDS, wait_for
@@ -121,9 +124,14 @@ class NatsServer:
         self._client, self._http, self._route = (ReservedPort() for _ in range(3))
 
     @property
+    def port(self) -> int:
+        """Its port for clients."""
+        return self._client.number
+
+    @property
     def url(self) -> str:
         """Its address for clients."""
-        return f"{self.options.scheme}://127.0.0.1:{self._client.number}"
+        return f"{self.options.scheme}://127.0.0.1:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
@@ -379,3 +387,21 @@ class NatsCluster:
             case [str(name)] if name and self.server(name).is_working:
                 return self.server(name)
         return None
+
+
+def messages_in(url: str, stream: str) -> list[bytes]:
+    """Return the bodies of all messages of a stream, oldest first."""
+
+    async def read() -> list[bytes]:
+        async with await nats.connect(url.split(",")) as client:
+            context = client.jetstream()
+            state = (await context.stream_info(stream)).state
+            found: list[bytes] = []
+            for number in range(state.first_seq, state.last_seq + 1):
+                if len(found) == state.messages:
+                    break
+                with suppress(nats.js.errors.NotFoundError):
+                    found.append((await context.get_msg(stream, number)).data or b"")
+            return found
+
+    return asyncio.run(read())

@@ -131,6 +131,21 @@ async def test_a_broker_that_stays_away_is_given_up_in_time(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
+async def test_what_a_broker_that_hangs_does_not_even_read_is_given_up_in_time(
+    tmp_path: Path,
+) -> None:
+    """The library passes over the end of the time while it waits to be able to write."""
+    with NatsServer(tmp_path) as server:
+        broker = settings(server, bytes=1 << 30, publish_seconds=0.5)
+        async with publisher_for(broker) as publisher:
+            server.pause()
+            asked = (publisher.hand_over(rows(1, 500_000), timeout_seconds=30) for _ in range(20))
+            async with asyncio.timeout(4):
+                found = await asyncio.gather(*asked)
+            assert set(found) == {IngestRefusal.BROKER_AWAY}
+
+
+@pytest.mark.anyio
 async def test_nothing_is_published_for_a_client_that_is_gone(tmp_path: Path) -> None:
     with NatsServer(tmp_path) as server:
         async with publisher_for(settings(server)) as publisher:

@@ -15,7 +15,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import api
 
-from tests.broker.servers import DEFAULT, NatsServer, needed_binary
+from tests.broker.servers import DEFAULT, NatsServer, messages_in, needed_binary
 from tests.waiting import SECONDS, wait_for
 
 if TYPE_CHECKING:
@@ -48,19 +48,9 @@ def publish(url: str, stream: str, numbers: Sequence[int], *, replicas: int | No
     asyncio.run(main())
 
 
-def stored(url: str, stream: str) -> list[int]:
+def numbers_in(url: str, stream: str) -> list[int]:
     """Return the numbers in a stream."""
-
-    async def main() -> list[int]:
-        async with await nats.connect(url.split(",")) as client:
-            context = client.jetstream()
-            found = (await context.stream_info(stream)).state
-            return [
-                int((await context.get_msg(stream, number)).data or b"")
-                for number in range(found.first_seq, found.last_seq + 1)
-            ]
-
-    return asyncio.run(main())
+    return [int(each) for each in messages_in(url, stream)]
 
 
 def has_messages(server: NatsServer, stream: str, count: int) -> bool:
@@ -82,11 +72,11 @@ def test_a_server_keeps_what_it_acknowledged_when_it_is_killed(tmp_path: Path, s
         publish(address, stream, range(10), replicas=1)
         server.restart()
         assert server.url == address
-        assert stored(address, stream) == list(range(10))
+        assert numbers_in(address, stream) == list(range(10))
         server.stop()
         assert not server.is_running
         server.restart()
-        assert stored(address, stream) == list(range(10))
+        assert numbers_in(address, stream) == list(range(10))
 
 
 def test_a_server_that_is_paused_answers_no_one_until_it_is_resumed(tmp_path: Path) -> None:
@@ -158,7 +148,7 @@ def test_a_cluster_keeps_what_it_acknowledged_when_its_leader_is_killed(
     leader.kill()
     assert cluster.leader_of(stream) is not leader
     publish(cluster.url, stream, range(20, 25))
-    assert stored(cluster.url, stream) == list(range(25))
+    assert numbers_in(cluster.url, stream) == list(range(25))
     leader.start()
     for each in cluster.servers:
         wait_for(partial(has_messages, each, stream, 25))

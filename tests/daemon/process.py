@@ -52,7 +52,7 @@ class DaemonProcess:
     Its socket is in a directory with a short name, because the names of sockets are bounded.
 
     Args:
-        sandbox: Where it delivers.
+        sandbox: Where it delivers; None where the variables say that.
         directory: Where its spool and its log are.
         *arguments: Of the command.
         variables: More of its environment.
@@ -64,7 +64,7 @@ class DaemonProcess:
 
     def __init__(
         self,
-        sandbox: ArthurSandbox,
+        sandbox: ArthurSandbox | None,
         directory: Path,
         *arguments: str,
         variables: dict[str, str] | None = None,
@@ -77,9 +77,12 @@ class DaemonProcess:
         self.socket = Path(self._sockets.name) / "relay.sock"
         self.spool = directory / "spool"
         self._log = directory / f"daemon-{time.monotonic_ns()}.log"
+        arthur: dict[str, str] = {}
+        if sandbox is not None:
+            arthur = sandbox.engine_environment() if for_engine else sandbox.environment()
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("ARTHUR")},
-            **(sandbox.engine_environment() if for_engine else sandbox.environment()),
+            **arthur,
             "ARTHUR_RELAY_SPOOL_DIR": str(self.spool),
             "ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS": "0.01",
             "ARTHUR_RELAY_RETRY_MAX_SECONDS": "0.05",
@@ -143,12 +146,16 @@ class DaemonProcess:
     def client(self, url: str | None = None, **options: Any) -> httpx.Client:
         """Return a client, of the socket unless an address is given."""
         if url is None:
-            options["transport"] = httpx.HTTPTransport(uds=str(self.socket), verify=False)
+            options["transport"] = self.transport()
         elif not url.startswith("https:"):
             options["verify"] = False  # else it loads the certificates of all authorities
         client = httpx.Client(base_url=url or "http://localhost", timeout=SECONDS, **options)
         self._clients.append(client)
         return client
+
+    def transport(self) -> httpx.HTTPTransport:
+        """Return the way to its socket."""
+        return httpx.HTTPTransport(uds=str(self.socket), verify=False)
 
     def address(self, what: str) -> str:
         """Return the TCP address that its log names behind some words."""

@@ -17,6 +17,7 @@ from tests.soak.records import (
     ARRIVED,
     CAPTURED,
     ENDED,
+    REPEATED,
     SAFE,
     UNREAD,
     read_records,
@@ -25,16 +26,19 @@ from tests.soak.records import (
 
 @dataclass
 class Life:
-    """One process that captured.
+    """One process that captured, or sent as a client.
 
     Attributes:
         captured: By id, the digest of the row that must arrive, and when it was captured.
-        safe: Ids of which the relay has told that they are delivered or in the spool.
+        safe: Ids of which the relay has told that they are delivered or in the spool, or a gateway
+            that it took them.
+        repeated: Ids that were sent again, as nobody had told so.
         stats: What it counted, when it ended by itself.
     """
 
     captured: dict[str, tuple[str, float]] = field(default_factory=dict)
     safe: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
     stats: dict[str, Any] | None = None
 
 
@@ -123,6 +127,8 @@ def read_life(path: Path) -> Life:
             case _, [number, _] if kind == SAFE:
                 while len(life.safe) < len(numbers) and numbers[len(life.safe)] < number:
                     life.safe.add(id_of(numbers[len(life.safe)]))
+            case _, [number, behind, _] if kind == REPEATED:
+                life.repeated.update(map(id_of, range(number, behind)))
             case _, [stats, _] if kind == ENDED:
                 life.stats = stats
             case _:

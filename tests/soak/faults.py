@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -12,6 +13,7 @@ from tests.benchmarks.sink.answers import answer, answer_json
 
 SLOW_SECONDS = (0.05, 0.6)
 PARTLY_EVERY = 3
+REJECTED = 400
 
 
 class Kind(StrEnum):
@@ -76,13 +78,22 @@ class Treatment:
     cut: bool
 
 
-def treat(kind: Kind, rows: int, draw: random.Random) -> Treatment:
-    """Decide what becomes of a request with so many rows."""
+def treat(kind: Kind, rows: int, draw: random.Random, rejected: Sequence[bool] = ()) -> Treatment:
+    """Decide what becomes of a request.
+
+    Args:
+        kind: What goes wrong.
+        rows: How many rows it has.
+        draw: Randomness.
+        rejected: For each row whether Arthur rejects it for good; empty when it rejects none.
+    """
     if kind is Kind.MIXED:
         kind = draw.choice(_TO_MIX) if draw.random() < 0.5 else Kind.NONE
     statuses = [200] * rows
     if kind is Kind.PARTLY:
         statuses[::PARTLY_EVERY] = [draw.choice([429, 500, 503]) for _ in statuses[::PARTLY_EVERY]]
+    for number in (number for number, no in enumerate(rejected) if no):
+        statuses[number] = REJECTED
     told = results(statuses)
     answers = {Kind.LOST_IN_PART: told[:-rows]} | dict.fromkeys(TELLING, told)
     if kind in (Kind.UNAVAILABLE, Kind.LOST_BY_STATUS):

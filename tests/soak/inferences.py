@@ -37,6 +37,11 @@ def id_of(number: int) -> str:
     return f"soak-{number:08d}"
 
 
+def number_of(row_id: str) -> int:
+    """The number of the inference with an id."""
+    return int(row_id.rpartition("-")[2])
+
+
 def inference(number: int, seed: int) -> Inference:
     """The inference of a number; the same in every process."""
     draw = random.Random(f"{seed} {number}")

@@ -12,6 +12,8 @@ CAPTURED: Final = "captured"
 """[number, digest, time]: about to be captured, so what is not here was never captured."""
 SAFE: Final = "safe"
 """[number, time]: all that this process captured below the number is delivered or in the spool."""
+REPEATED: Final = "repeated"
+"""[number, next, time]: a client sends these again, from the first number to before the next."""
 ENDED: Final = "ended"
 """[stats, time]: the process ended by itself, with these counts."""
 

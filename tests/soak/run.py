@@ -24,6 +24,7 @@ from tests.soak.evidence import (
     read_spool,
 )
 from tests.soak.faults import Kind
+from tests.soak.inferences import number_of
 from tests.soak.plan import LONG_SECONDS, Event, Plan
 
 TICK_SECONDS: Final = 0.05
@@ -198,7 +199,7 @@ class Soak:
         self.on_kill(self._spool)
         time.sleep(pause_seconds)
         captured = read_life(self._life_path(self._lives - 1)).captured
-        self._start(url, first=1 + max(int(row_id.rpartition("-")[2]) for row_id in captured))
+        self._start(url, first=1 + max(map(number_of, captured)))
 
     def _end(self) -> None:
         """Have the process deliver what is left, and end."""

@@ -19,7 +19,7 @@ from tests.benchmarks.sink.answers import answer_question
 from tests.benchmarks.sink.control import obey_owner
 from tests.benchmarks.sink.door import Door
 from tests.soak.faults import Kind, Treatment, treat
-from tests.soak.inferences import digest
+from tests.soak.inferences import digest, number_of
 from tests.soak.records import ANSWERED, ARRIVED, UNREAD, Records
 from tests.soak.sabotage import Sabotage
 
@@ -47,6 +47,7 @@ class SoakServer:
         self._told_last: dict[Connection, int] = {}
         self._silent: set[Connection] = set()
         self._sabotage: Sabotage | None = None
+        self._rejects_every = 0
 
     async def obey(self, command: str, argument: Any) -> Any:
         """Do what the owner wants."""
@@ -56,6 +57,9 @@ class SoakServer:
                 return None
             case "met":
                 return self._met
+            case "reject":
+                self._rejects_every = int(argument)
+                return None
             case "sabotage":
                 self._sabotage = Sabotage(argument)
                 return None
@@ -80,10 +84,11 @@ class SoakServer:
             connection.answer(answer_question(request.head))
             return
         rows = split_rows(bytes(request.body))
-        treatment = treat(self._kind, len(rows), self._draw)
+        arrived = [[json.loads(row)["partner_inference_id"], digest(row)] for row in rows]
+        rejected = [self._rejects(row_id) for row_id, _ in arrived]
+        treatment = treat(self._kind, len(rows), self._draw, rejected)
         self._met += self._kind in (treatment.kind, Kind.MIXED)
         self._requests += 1
-        arrived = [[json.loads(row)["partner_inference_id"], digest(row)] for row in rows]
         stored = treatment.stored
         if self._sabotage is not None and treatment.tells:
             arrived, stored = self._sabotage.spoil(arrived, stored)
@@ -96,6 +101,9 @@ class SoakServer:
             loop.call_later(treatment.seconds, self._answer, treatment, self._requests, connection)
         else:
             self._answer(treatment, self._requests, connection)
+
+    def _rejects(self, row_id: str) -> bool:
+        return bool(self._rejects_every) and number_of(row_id) % self._rejects_every == 0
 
     def _answer(self, treatment: Treatment, request: int, connection: Connection) -> None:
         if not treatment.answer and not treatment.cut:

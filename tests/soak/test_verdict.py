@@ -33,7 +33,7 @@ def life(*ids: str, safe: tuple[str, ...] = (), stats: dict[str, object] | None 
     return Life(
         {row_id: (digest_of(row_id), float(place)) for place, row_id in enumerate(ids)},
         set(safe),
-        stats,
+        stats=stats,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -48,6 +49,13 @@ class Promise(StrEnum):
     MEMORY = "the process takes more than before"
     FILES = "the spool takes more than before"
     SHOWS = "too few were accepted by the spool to show anything"
+    ACCOUNTED = "acknowledged, and neither at Arthur nor a dead letter nor in the broker"
+    LETTERS = "a dead letter, and Arthur had not rejected it"
+    BROKER_EMPTY = "still in the broker long after all was well"
+    ADDS_UP = "a process of the fleet has counted wrong"
+    BALANCED = "the fleet's accounts did not balance while nothing went wrong"
+    ENDED = "a process of the fleet did not end in order"
+    DISTURBED = "a disturbance that never came"
 
 
 LOST = "an answer was lost"
@@ -116,31 +124,18 @@ def judge(seen: Evidence) -> Verdict:
     digests = {row_id: row_digest for row_id, (row_digest, _) in captured.items()}
     accepted = {row_id for life in seen.lives for row_id in life.safe}
     accepted.update(row_id for kill in seen.kills for row_id in kill.left)
-    stores: defaultdict[str, list[Arrival]] = defaultdict(list)
-    strangers, altered = [], []
-    for arrival in seen.arrivals:
-        verdict.requests[arrival.fault] += 1
-        for (row_id, row_digest), stored in zip(arrival.rows, arrival.stored, strict=True):
-            if stored:
-                stores[row_id].append(arrival)
-            if row_id not in digests:
-                strangers.append(row_id)
-            elif digests[row_id] != row_digest:
-                altered.append(row_id)
     verdict.captured, verdict.accepted = len(captured), len(accepted)
-    verdict.arrived = len(stores)
+    stores = judge_arrivals(verdict, seen.arrivals, digests)
     verdict.broke(
         Promise.ARRIVES, sorted((accepted | seen.lives[-1].captured.keys()) - stores.keys())
     )
-    verdict.broke(Promise.SAME_BYTES, altered)
-    verdict.broke(Promise.NO_STRANGER, strangers)
     in_spool = {item for kill in seen.kills for item in kill.left.items()}
     verdict.broke(
         Promise.SPOOLED_BYTES,
         sorted(row_id for row_id, row_digest in in_spool if digests.get(row_id) != row_digest),
     )
     verdict.broke(Promise.SPOOL_EMPTY, sorted(seen.left_at_end))
-    _judge_duplicates(verdict, stores, seen.kills)
+    judge_duplicates(verdict, stores, partial(_why_twice, seen.kills))
     _judge_ends(verdict, seen, stores.keys())
     _judge_settling(verdict, stores, seen)
     _judge_sizes(verdict, seen)
@@ -149,13 +144,52 @@ def judge(seen: Evidence) -> Verdict:
     return verdict
 
 
-def _judge_duplicates(
-    verdict: Verdict, stores: dict[str, list[Arrival]], kills: list[Kill]
+def judge_arrivals(
+    verdict: Verdict, arrivals: Iterable[Arrival], digests: Mapping[str, str]
+) -> dict[str, list[Arrival]]:
+    """Hold what arrived against what was captured.
+
+    Args:
+        verdict: Is told.
+        arrivals: What the server got.
+        digests: Of the rows that were captured, by id.
+
+    Returns:
+        The requests by which each row was stored, by id.
+    """
+    stores: defaultdict[str, list[Arrival]] = defaultdict(list)
+    strangers, altered = [], []
+    for arrival in arrivals:
+        verdict.requests[arrival.fault] += 1
+        for (row_id, row_digest), stored in zip(arrival.rows, arrival.stored, strict=True):
+            if stored:
+                stores[row_id].append(arrival)
+            if row_id not in digests:
+                strangers.append(row_id)
+            elif digests[row_id] != row_digest:
+                altered.append(row_id)
+    verdict.arrived = len(stores)
+    verdict.broke(Promise.SAME_BYTES, altered)
+    verdict.broke(Promise.NO_STRANGER, strangers)
+    return stores
+
+
+def judge_duplicates(
+    verdict: Verdict,
+    stores: Mapping[str, Sequence[Arrival]],
+    why: Callable[[str, Arrival, Arrival], str | None],
 ) -> None:
+    """Ask of each row that was stored once more why.
+
+    Args:
+        verdict: Is told.
+        stores: The requests by which each row was stored, by id.
+        why: Says why a row was stored by two requests, or None when there is no reason.
+    """
     unexplained = []
     for row_id, arrivals in stores.items():
         for earlier, later in pairwise(arrivals):
-            reason = _why_twice(row_id, earlier, later, kills)
+            reason = None if earlier is later else why(row_id, earlier, later)
             if reason is None:
                 unexplained.append(row_id)
             else:
@@ -163,18 +197,21 @@ def _judge_duplicates(
     verdict.broke(Promise.ONCE, unexplained)
 
 
-def _why_twice(row_id: str, earlier: Arrival, later: Arrival, kills: list[Kill]) -> str | None:
+def _why_twice(kills: list[Kill], row_id: str, earlier: Arrival, later: Arrival) -> str | None:
     """Say why a row may arrive once more; None when there is no reason."""
-    if earlier is later:
-        return None
     if earlier.fault not in TELLING:
         return LOST
     for kill in kills:
         if earlier.at <= kill.ended_at and kill.at <= later.at and row_id in kill.left:
             return KILLED
-    if earlier.told_at is None or (earlier.unread_at is not None and earlier.unread_at <= later.at):
-        return GIVEN_UP
-    return None
+    return GIVEN_UP if was_given_up(earlier, later) else None
+
+
+def was_given_up(earlier: Arrival, later: Arrival) -> bool:
+    """Say whether the client did without the answer to a request, before another one."""
+    return earlier.told_at is None or (
+        earlier.unread_at is not None and earlier.unread_at <= later.at
+    )
 
 
 def _judge_ends(verdict: Verdict, seen: Evidence, stored: Iterable[str]) -> None:

@@ -228,12 +228,14 @@ class Fleet:
         await self.link.connection.listen(self._subject, self._hear)
         while True:
             await self.link.ready.wait()
+            self.link.note_question()
             try:
                 await self._announce()
                 await self._ask()
             except BrokerAwayError as error:
                 self.link.note_away(str(error))
             except ConfigurationError as error:
+                self.link.note_answer()
                 logger.warning("the broker does not say what waits: %s", error)
             end_if_cancelled()
             soon = self.shares is not None and self.shares.matter

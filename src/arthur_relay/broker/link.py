@@ -43,6 +43,11 @@ def end_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+UNANSWERED_SECONDS: Final = 2.5
+"""How long a question may be open before the broker counts as away. A server that hangs loses no
+connection for six seconds, and it is asked every two: so that is seen within five."""
+
+
 @dataclass(slots=True, eq=False)
 class Link:
     """Opens a connection and sees that the broker is as it should be. One event loop.
@@ -64,6 +69,7 @@ class Link:
     _refusal: ConfigurationError | None = field(default=None, init=False)
     _away: str = field(default="", init=False)
     _away_since: float | None = field(default=None, init=False)
+    _asked_at: float | None = field(default=None, init=False)
     _looked: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @property
@@ -81,20 +87,27 @@ class Link:
             return (
                 f"the broker can't be reached ({reason})" if reason else "the broker is looked at"
             )
-        since = self._away_since
-        if since is not None and time.monotonic() - since >= GRACE_SECONDS:
+        now, since, asked_at = time.monotonic(), self._away_since, self._asked_at
+        if since is not None and now - since >= GRACE_SECONDS:
             return f"the broker can't be reached ({self._away})"
+        if asked_at is not None and now - asked_at >= UNANSWERED_SECONDS:
+            return "the broker can't be reached (it does not answer)"
         return ""
+
+    def note_question(self) -> None:
+        """Note that the broker is asked now: either of the two below is to follow."""
+        self._asked_at = time.monotonic()
 
     def note_away(self, reason: str) -> None:
         """Note that the broker did not answer a question."""
         self._away = reason
         if self._away_since is None:
-            self._away_since = time.monotonic()
+            self._away_since = time.monotonic() if self._asked_at is None else self._asked_at
+        self._asked_at = None
 
     def note_answer(self) -> None:
         """Note that it answered one."""
-        self._away, self._away_since = "", None
+        self._away, self._away_since, self._asked_at = "", None, None
 
     def look_again(self) -> None:
         """Have the broker looked at again: something there is not as it was."""

@@ -8,6 +8,7 @@ headers say the rest.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Final
@@ -65,8 +66,9 @@ class NewerPacketError(NotAPacketError):
 class _PacketRow(msgspec.Struct, array_like=True, omit_defaults=True):
     id: str
     body: bytes
-    unknown_since: Annotated[float, msgspec.Meta(ge=0, le=_LATEST_SECONDS)] | None = None
-    """See `History`: ground truth that was given back waits on, and no longer than it may."""
+    unknown_seconds: Annotated[float, msgspec.Meta(ge=0, le=_LATEST_SECONDS)] | None = None
+    """For how long Arthur has not known it: ground truth that was given back waits on, and no
+    longer than it may. It is no time, because the next worker's clock may be another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,20 @@ class Packet:
     deaths: int = 0
     is_apart: bool = False
 
-    def body(self) -> bytes:
-        """Return the body of its message."""
+    def body(self, now: float | None = None) -> bytes:
+        """Return the body of its message.
+
+        Args:
+            now: Seconds since 1970, by the clock of the rows' history; None for this machine's.
+        """
+        at = time.time() if now is None else now
         return msgspec.msgpack.encode(
-            [_PacketRow(row.id, row.body, row.history.unknown_since) for row in self.rows]
+            [
+                _PacketRow(row.id, row.body)
+                if (since := row.history.unknown_since) is None
+                else _PacketRow(row.id, row.body, max(0.0, at - since))
+                for row in self.rows
+            ]
         )
 
     def headers(self) -> dict[str, str]:
@@ -188,8 +200,14 @@ def cut(rows: Sequence[Row], packet_bytes: int) -> Iterator[tuple[Row, ...]]:
         yield tuple(portion)
 
 
-def read(headers: Mapping[str, str], body: bytes) -> Packet:
+def read(headers: Mapping[str, str], body: bytes, now: float | None = None) -> Packet:
     """Return the packet of a message.
+
+    Args:
+        headers: Its headers.
+        body: Its body.
+        now: Seconds since 1970, by the clock that the rows' history is to go by; None for this
+            machine's.
 
     Raises:
         NewerPacketError: It is one of a later version.
@@ -221,6 +239,7 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
         raise NotAPacketError("it has no model, no id or no time")
     if not found or len(found) != count:
         raise NotAPacketError(f"it has {len(found)} rows instead of {count}")
+    at = time.time() if now is None else now
     rows = tuple(
         Row(
             each.id,
@@ -228,8 +247,8 @@ def read(headers: Mapping[str, str], body: bytes) -> Packet:
             each.body,
             kind=kind,
             history=NO_HISTORY
-            if each.unknown_since is None
-            else History(unknown_since=each.unknown_since),
+            if each.unknown_seconds is None
+            else History(unknown_since=at - each.unknown_seconds),
         )
         for each in found
     )

@@ -119,6 +119,7 @@ class Publisher:
         if self._has_too_much(rows):
             self.errors[PublishError.OVER_SHARE] += 1
             return IngestRefusal.OVER_SHARE
+        began_at = time.monotonic()
         try:
             async with asyncio.timeout(min(timeout_seconds, settings.publish_seconds)):
                 await self.link.ready.wait()
@@ -130,7 +131,7 @@ class Publisher:
                 return await self._publish_all(packets, is_gone)
         except TimeoutError:
             self.errors[PublishError.TOO_LATE] += 1
-            self._note_failure("it does not answer in time")
+            self._note_failure("it does not answer in time", since=began_at)
             return IngestRefusal.BROKER_AWAY
 
     def _has_too_much(self, rows: Sequence[Row]) -> bool:
@@ -170,6 +171,7 @@ class Publisher:
             async with self._window.turn(packet.size):
                 if is_gone():
                     return IngestRefusal.CLIENT_GONE
+                began_at = time.monotonic()
                 try:
                     await self._attempt(packet)
                 except BrokerFullError:
@@ -177,7 +179,7 @@ class Publisher:
                     return IngestRefusal.BROKER_FULL
                 except BrokerAwayError as error:
                     self.errors[PublishError.AWAY] += 1
-                    self._note_failure(str(error))
+                    self._note_failure(str(error), since=began_at)
                     # Within its turn, so that the next one is not tried at once.
                     await asyncio.sleep(PAUSE_SECONDS)
                 else:
@@ -202,10 +204,10 @@ class Publisher:
         for observe in self.observe:
             observe(time.monotonic() - began_at)
 
-    def _note_failure(self, reason: str) -> None:
+    def _note_failure(self, reason: str, *, since: float) -> None:
         self._failed_at = time.monotonic()
         if self._failing_since is None:
-            self._failing_since = self._failed_at
+            self._failing_since = since
             self._window.is_narrow = True
             logger.warning("the broker can't keep rows: %s; it is tried again", reason)
 

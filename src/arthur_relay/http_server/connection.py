@@ -85,6 +85,10 @@ class Connection(FramedProtocol):
         self._admission.on_end(self)
         self._stop_watching()
         super().connection_lost(exc)
+        if self.cycle is not None:
+            # What came of a body that was refused unread. It goes at once, and not when the
+            # collector finds us: connections are few objects, and hold many bytes.
+            self.cycle.body = bytearray()
         self._one_ended.set()
 
     def on_message_begin(self) -> None:
