@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import pytest
+
 from arthur_relay.accounting import Ledger
-from arthur_relay.capture.queue import CaptureQueue, CaptureQueueLimits
+from arthur_relay.capture.queue import HAND_OVER_SECONDS, CaptureQueue, CaptureQueueLimits
 from arthur_relay.inference import Capture, CapturedInference, Inference
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
+from arthur_relay.system import native
 from tests.threads import THREADS, in_threads
 from tests.waker import Waker
 
@@ -60,6 +63,31 @@ def test_large_captures_are_taken_by_their_bytes() -> None:
     assert len(queue.take(1, enough_bytes=10 * size)) == 1
     assert len(queue.take(4, enough_bytes=1)) == 1  # one larger than that by itself
     assert queue.size == size
+
+
+def test_a_full_queue_hands_the_lock_over_to_a_worker_with_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(native, "sleep", pauses.append)
+    limits = CaptureQueueLimits(items=2, size=1 << 20, wake=(1, 1), drop_oldest=True)
+    waker = Waker()
+    queue = CaptureQueue(limits, Ledger(), waker)
+    for _ in range(4):
+        queue.put(_item())
+    assert pauses == []  # the worker rests: it would have to wake up first
+    queue.take(1)
+    queue.put(_item())
+    assert pauses == []  # there is room
+    queue.put(_item())
+    assert pauses == [HAND_OVER_SECONDS]
+    queue.put(_item(), may_wait=False)
+    waker.is_this_thread = True
+    queue.put(_item())
+    waker.is_this_thread = False
+    queue.rest(idle=False)
+    queue.put(_item())
+    assert pauses == [HAND_OVER_SECONDS]
 
 
 def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None:

@@ -7,6 +7,7 @@ import anyio.lowlevel
 import trio
 
 from arthur_relay.row import Attempt, Batch
+from arthur_relay.worker.worker import TURN_BATCHES
 from tests.worker.harness import ScriptedDestination, delivered, harness, virtual
 
 
@@ -33,6 +34,25 @@ async def test_a_lonely_row_waits_for_the_linger_and_no_longer() -> None:
         await anyio.sleep(0.2)
         h.check(delivered=1, pending=0)
         assert 0.99 <= h.destination.requests[0][0] - start <= 1.01
+
+
+@virtual
+async def test_what_is_ready_leaves_before_everything_is_encoded() -> None:
+    left: list[int] = []
+
+    def note(batch: Batch, _number: int) -> Attempt:
+        left.append(len(h.queue))
+        return delivered(batch)
+
+    h = harness(ScriptedDestination(note), max_in_flight=1)
+    async with h.running():
+        h.capture("first")  # the model is known from now on
+        assert await h.flush()
+        h.capture_many(10 * TURN_BATCHES * 10)
+        assert await h.flush()
+    assert left[1] >= 8 * TURN_BATCHES * 10  # the request begins while the next turn encodes
+    assert left[1:] == sorted(left[1:], reverse=True)
+    h.check(delivered=10 * TURN_BATCHES * 10 + 1, pending=0)
 
 
 @virtual
@@ -137,9 +157,10 @@ async def test_a_worker_that_is_ahead_sleeps_until_a_request_ends() -> None:
     async with h.running():
         h.capture_many(30)  # more than fit on their way, so some rows are ready
         await settle()
+        left = len(h.queue)
         h.capture("late", "later")
         await settle()
-        assert len(h.queue) == 2
+        assert len(h.queue) == left + 2
         answer.set()
         assert await h.flush()
         h.check(delivered=32, pending=0)

@@ -4,6 +4,11 @@
 The byte counts are plain integers that CPython changes without a thread switch between load and
 store. Should an implementation switch there, or a signal handler raise between a capture and its
 bytes, the worker sets them right whenever it finds the queue empty.
+
+A thread that releases the interpreter lock often, and only for a moment, keeps it from the worker
+(see `worker/gil.py`), which may then get it ten times a second. So once the queue is full, and the
+worker has work, a caller hands the lock over: it pauses for `HAND_OVER_SECONDS`, and until the
+worker pauses in its turn, instead of losing a capture.
 """
 
 from collections import deque
@@ -19,6 +24,9 @@ from arthur_relay.settings import Overflow, RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system import native
 from arthur_relay.system.clocks import monotonic
+
+HAND_OVER_SECONDS = 0.00005
+"""The shortest sleep that really releases the interpreter lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +90,8 @@ class CaptureQueue:
     """Captures on their way from the callers to the worker.
 
     `put` may be called from any thread, from a signal handler and from a finaliser; it takes no
-    lock, makes no system call but the wake-up, and never raises. The other methods belong to the
-    worker's thread.
+    lock, makes no system call but the wake-up and, when the queue is full, the hand-over, and never
+    raises. The other methods belong to the worker's thread.
 
     Attributes:
         limits: How much may wait.
@@ -102,6 +110,7 @@ class CaptureQueue:
     _size_in: int = 0
     _size_out: int = 0
     _idle: bool = False
+    _busy: bool = False
     _woken: bool = False
     _closed: bool = False
     _finished: DropReason | None = None
@@ -164,6 +173,7 @@ class CaptureQueue:
                 # Only a lost update makes a difference here: see the module's docstring.
                 self._size_out = min(self._size_out, self._size_in)
         self._size_out += size
+        self._busy = True
         return taken
 
     def made_room(self) -> None:
@@ -197,7 +207,7 @@ class CaptureQueue:
         self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
         if not self._items:
             self._size_out = self._size_in
-        self._woken = False
+        self._woken = self._busy = False
         self._idle = idle
         return not (self._items and (idle or self._reaches(self._wake_items, self._wake_size)))
 
@@ -226,6 +236,8 @@ class CaptureQueue:
 
     def _make_room(self, size: int, *, may_wait: bool) -> bool:
         """Apply the overflow policy. Returns whether the new capture may come in."""
+        if self._busy and may_wait and not self.worker.is_this_thread:
+            native.sleep(HAND_OVER_SECONDS)
         if len(self._items) < self.limits.items and self.budget.free >= size:
             return True
         if self.limits.drop_oldest:

@@ -39,6 +39,9 @@ from arthur_relay.worker.wake_up import WakeUp
 AHEAD_BATCHES = 2
 """The batches that are encoded before they can be sent: more would only take memory."""
 
+TURN_BATCHES = 2
+"""The batches that a turn of the loop encodes, at most, before it sends what is ready."""
+
 HURRY_SECONDS = 1.0
 """The shortest time between two flushes that end back-offs."""
 
@@ -233,7 +236,10 @@ class Worker:
             self.wake()  # for the rest
         await self.encode_stage.encode_awaiting()
         waits = self._is_ahead() and not self.queue.is_half_full
-        await self.encode_stage.take_in(group, at_most=0 if waits else len(self.queue))
+        some = 0 if waits else min(len(self.queue), TURN_BATCHES * self.settings.batch_size)
+        await self.encode_stage.take_in(group, at_most=some)
+        if some and len(self.queue) and not self.admission.is_stalled():
+            self.wake()  # for the rest, once what is ready was sent
         self._keep()
         self._send_off(group)
         if anyio.current_time() >= self._next_sweep:
