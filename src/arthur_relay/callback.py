@@ -26,6 +26,7 @@ from arthur_relay.capture.generation_snapshots import (
 from arthur_relay.capture.open_runs import salt_of
 from arthur_relay.capture.snapshots import snapshot_messages, snapshot_request, snapshot_values
 from arthur_relay.capture.trace_events import TraceEvents
+from arthur_relay.errors import in_one_sentence
 from arthur_relay.inference import (
     CAPTURE_BYTES,
     MAX_ERROR_CHARACTERS,
@@ -78,6 +79,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
 
     _perf_counter = staticmethod(Clocks.perf_counter)
 
+    @in_one_sentence
     def __init__(
         self,
         arthur_model: Any = None,
@@ -108,6 +110,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
             self._trace(self._host.tracing)
 
     @classmethod
+    @in_one_sentence
     def from_credentials(
         cls,
         model_id: str,
@@ -142,6 +145,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         return cls(relay=relay, model_id=model_id)
 
     @classmethod
+    @in_one_sentence
     def from_engine(
         cls,
         task: str | None = None,
@@ -187,6 +191,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         return cls(relay=relay, model_id=named)
 
     @classmethod
+    @in_one_sentence
     def from_env(cls, *, settings: RelaySettings | None = None) -> Self:
         """Make a handler with everything from the environment.
 

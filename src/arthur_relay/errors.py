@@ -12,7 +12,13 @@ RelayError
 """
 
 import traceback
+from collections.abc import Callable
 from errno import EMFILE, ENFILE
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class RelayError(Exception):
@@ -107,3 +113,20 @@ _NO_THREAD = (
     ": the limit on threads, or on memory, is reached; raise it (ulimit -u, or the container's"
     " pids limit), or end threads that are not needed"
 )
+
+
+def in_one_sentence(function: Callable[P, T]) -> Callable[P, T]:
+    """Have a function raise our errors as if they had happened in it: by the sentence alone.
+
+    How the relay's inside came to it, over threads and libraries, is of no use to who started it,
+    and would be sixty lines and more above the sentence that says what to do.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except RelayError as error:
+            raise error.with_traceback(None) from None
+
+    return call

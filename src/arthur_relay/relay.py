@@ -22,7 +22,7 @@ from arthur_relay.destinations.engine.task import task_named
 from arthur_relay.destinations.scope.client import ScopeDestination
 from arthur_relay.encoding.model import check_model_id
 from arthur_relay.encoding.product import Product, product_of_row
-from arthur_relay.errors import ConfigurationError
+from arthur_relay.errors import ConfigurationError, in_one_sentence
 from arthur_relay.inference import DESCRIPTION, SCORE, CapturedInference, CapturedRow
 from arthur_relay.lifecycle import Flushing
 from arthur_relay.row import NO_HISTORY, History, Row
@@ -64,6 +64,7 @@ class Relay(Flushing):
         ConfigurationError: The model's id is invalid, or the relay can't start.
     """
 
+    @in_one_sentence
     def __init__(
         self,
         destination: Destination,
@@ -81,6 +82,7 @@ class Relay(Flushing):
                 exit_on_sigterm()
 
     @classmethod
+    @in_one_sentence
     def from_credentials(
         cls,
         model_id: str | None = None,
@@ -107,6 +109,7 @@ class Relay(Flushing):
         return cls(ScopeDestination.of(credentials, settings), model_id=model_id, settings=settings)
 
     @classmethod
+    @in_one_sentence
     def from_env(cls, *, settings: RelaySettings | None = None) -> Relay:
         """Make a relay to Arthur Scope from the SDK's environment variables.
 
@@ -127,6 +130,7 @@ class Relay(Flushing):
         return relay
 
     @classmethod
+    @in_one_sentence
     def from_engine(
         cls,
         task: str | None = None,

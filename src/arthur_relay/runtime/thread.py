@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 
 from arthur_relay.destinations.http import import_client
-from arthur_relay.errors import safe_traceback, unable_to_start
+from arthur_relay.errors import RelayError, safe_traceback, unable_to_start
 from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.system import native, worker_logs
@@ -381,9 +381,9 @@ class Runtime:
             self._ready.set()
         # If a log handler of the application raises, the worker restarts all the same.
         with suppress(Exception):
-            logger.error(
-                "arthur-relay: the worker died and is started again: %s", safe_traceback(error)
-            )
+            # Our own errors say what to do; where they were raised helps nobody.
+            cause = str(error) if isinstance(error, RelayError) else safe_traceback(error)
+            logger.error("arthur-relay: the worker died and is started again: %s", cause)
         if monotonic() - self._born_at > LONGEST_RESTART_SECONDS:
             self._deaths_in_a_row = 0
         wait = ceiling_seconds(
