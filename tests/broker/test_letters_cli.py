@@ -71,7 +71,7 @@ def test_letters_are_listed_shown_sent_again_and_removed(
     assert "1 of 2 dead letters were delivered, 1 are kept" in output
     assert arrived(sandbox) == ["i1"]
     assert run("list").splitlines()[-1] == "2 dead letters, 1 row 400, 1 row 422"
-    assert run("purge", "--reason", "row 422") == "1 dead letters were removed\n"
+    assert run("purge", "--yes", "--reason", "row 422") == "1 dead letters were removed\n"
     sandbox.faults.reset()
     assert "1 of 1 dead letters were delivered, 0 are kept" in run("replay")
     assert arrived(sandbox) == ["i1", "i2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -111,9 +112,39 @@ def test_a_replay_that_fails_keeps_all(
 
 @pytest.mark.usefixtures("_left")
 def test_a_purge_removes() -> None:
-    assert run("purge", "--reason", "row 422") == "1 dead letters were removed\n"
-    assert run("purge") == "2 dead letters were removed\n"
+    assert run("purge", "--yes", "--reason", "row 422") == "1 dead letters were removed\n"
+    assert run("purge", "--yes") == "2 dead letters were removed\n"
     assert run("list") == "0 dead letters\n"
+
+
+@pytest.mark.usefixtures("_left")
+def test_a_purge_asks_and_says_what_to_do_where_it_can_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "give --yes if you mean it" in run("purge", status=2)
+    monkeypatch.setattr("arthur_relay.cli.dead_letters.is_interactive", lambda: True)
+    for answer, status in (("n", 1), ("", 1), ("y", 0)):
+        found = CliRunner().invoke(_app, ["dead-letters", "purge"], input=f"{answer}\n")
+        assert found.exit_code == status, found.output
+        assert "Remove 3 dead letters for good?" in found.output
+    assert run("list") == "0 dead letters\n"
+    assert run("purge") == "0 dead letters were removed\n"  # there is nothing to ask for
+
+
+@pytest.mark.usefixtures("_left")
+def test_the_daemons_file_of_variables_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = ("ARTHUR_RELAY_SPOOL_DIR", "ARTHUR_RELAY_DEAD_LETTER_FILE")
+    lines = [f"{name}={os.environ[name]}\n" for name in names if name in os.environ]
+    file = tmp_path / "daemon.env"
+    file.write_text("".join(lines))
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    assert "No dead letters are kept" in run("list", status=1)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what the command adds is its own
+    assert run("list", "--env-file", str(file)).splitlines()[-1].startswith("3 dead letters")
+    assert "can't be read" in run("list", "--env-file", str(tmp_path / "none"), status=2)
 
 
 @pytest.mark.usefixtures("_left")
@@ -145,7 +176,7 @@ def test_rows_that_are_none_are_shown_and_not_sent(sandbox: ArthurSandbox, tmp_p
     assert "3 can't be sent, as their rows are missing or damaged" in output
     assert "3 of 3 dead letters were delivered" in output
     assert arrived(sandbox) == ["i0", "i1", "i2", "i3"]
-    assert run("purge") == "3 dead letters were removed\n"
+    assert run("purge", "--yes") == "3 dead letters were removed\n"
 
 
 @pytest.mark.usefixtures("_left")
@@ -240,9 +271,11 @@ def test_a_replay_sends_what_is_in_damaged_files_and_keeps_what_is_refused(
 def test_a_purge_removes_what_is_in_damaged_files_and_no_more(spool: Path) -> None:
     there = shown()
     of_422 = {name for name in there if 20 <= int(name[1:]) < 40}
-    assert run("purge", "--reason", "row 422") == f"{len(of_422)} dead letters were removed\n"
+    assert (
+        run("purge", "--yes", "--reason", "row 422") == f"{len(of_422)} dead letters were removed\n"
+    )
     assert shown() == there - of_422
     assert json.loads(run("show", "i41"))["reason"] == "row 400"
-    assert run("purge") == f"{len(there - of_422)} dead letters were removed\n"
+    assert run("purge", "--yes") == f"{len(there - of_422)} dead letters were removed\n"
     assert shown() == set()
     assert not list(spool.glob("*-damaged-*"))

@@ -219,7 +219,7 @@ def test_a_letter_of_one_product_is_never_sent_to_the_other(
     assert "2 of 2 dead letters were delivered" in output
     assert len(sandbox.inferences) == 1
     assert run("list").splitlines()[-1] == "1 dead letters, 1 row 400"
-    assert run("purge") == "1 dead letters were removed\n"
+    assert run("purge", "--yes") == "1 dead letters were removed\n"
 
 
 def test_letters_for_another_engine_are_sent_there_on_purpose_only(

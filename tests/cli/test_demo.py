@@ -285,7 +285,7 @@ def test_enter_is_offered_and_ctrl_c_is_taken_for_it(
         asked.append(question)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_is_interactive", lambda: True)
+    monkeypatch.setattr(run_module, "is_interactive", lambda: True)
     monkeypatch.setattr("builtins.input", interrupt)
     result = run("demo", *QUICK)
     assert result.exit_code == 0

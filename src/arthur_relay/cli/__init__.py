@@ -55,3 +55,8 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
     with suppress(OSError):  # nobody reads stderr; the exit code is enough
         typer.echo(f"arthur-relay: {printable(message)}", err=True)
     raise typer.Exit(code)
+
+
+def is_interactive() -> bool:
+    """Return whether somebody at a terminal can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()

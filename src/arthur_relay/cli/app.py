@@ -322,6 +322,28 @@ _dead_letters = typer.Typer(
 )
 _app.add_typer(_dead_letters, name="dead-letters")
 
+
+def _read_variables(path: Path | None) -> Path | None:
+    """Put a file's variables into the environment, over those that are there."""
+    if path is not None:
+        _need_what_the_daemon_needs()
+        from arthur_relay.daemon.configuration import read_env_file  # noqa: PLC0415 - as above
+
+        try:
+            os.environ.update(read_env_file(path))
+        except ConfigurationError as error:
+            fail(str(error), code=2)
+    return path
+
+
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        callback=_read_variables,
+        help="A file of NAME=value lines that win over the environment: the one of serve.",
+    ),
+]
 Reason = Annotated[
     str | None, typer.Option(help="Only letters with this reason, 'row 400' for instance.")
 ]
@@ -334,6 +356,7 @@ def list_dead_letters(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="The rows as well, with what is in them.")
     ] = False,
+    _env_file: EnvFile = None,
 ) -> None:
     """List dead letters, oldest first; no prompt is shown unless asked for.
 
@@ -350,6 +373,7 @@ def list_dead_letters(
 @_dead_letters.command("show")
 def show_dead_letter(
     inference_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    _env_file: EnvFile = None,
 ) -> None:
     """Show all that is kept of an inference or a span, with its texts.
 
@@ -370,6 +394,7 @@ def replay_dead_letters(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Also those that were meant for another Arthur.")
     ] = False,
+    _env_file: EnvFile = None,
 ) -> None:
     """Send dead letters to the Arthur of the environment once more; what it takes is removed.
 
@@ -382,11 +407,16 @@ def replay_dead_letters(
 
 
 @_dead_letters.command("purge")
-def purge_dead_letters(reason: Reason = None) -> None:
-    """Throw dead letters away."""
+def purge_dead_letters(
+    reason: Reason = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    _env_file: EnvFile = None,
+) -> None:
+    """Throw dead letters away, once you have said yes to how many."""
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
-    run_purge(reason=reason)
+    run_purge(reason=reason, yes=yes)
 
 
 _spool = typer.Typer(
@@ -398,7 +428,7 @@ _app.add_typer(_spool, name="spool")
 
 
 @_spool.command("list")
-def list_spools() -> None:
+def list_spools(_env_file: EnvFile = None) -> None:
     """List the files of ARTHUR_RELAY_SPOOL_DIR: how many rows wait in each, and for whom."""
     from arthur_relay.cli.spool import run_list  # noqa: PLC0415 - each command loads its own
 
@@ -408,6 +438,7 @@ def list_spools() -> None:
 @_spool.command("adopt")
 def adopt_spool(
     file: Annotated[str, typer.Argument(help="The file, as `list` shows it.")],
+    _env_file: EnvFile = None,
 ) -> None:
     """Have a file's rows sent to the Arthur of the environment, whoever they were for.
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import typer
 
 from arthur_relay.broker.settings import BROKER_PREFIX
-from arthur_relay.cli import fail
+from arthur_relay.cli import fail, is_interactive
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
 from arthur_relay.cli.questions import may_read_spans
@@ -291,13 +291,28 @@ def _without_duplicates(letters: Kept, target: Target, settings: RelaySettings) 
     return [pair for pair in letters if pair[1].status != PARTLY_TAKEN]
 
 
-def run_purge(*, reason: str | None) -> None:
-    """Remove letters."""
+def run_purge(*, reason: str | None, yes: bool) -> None:
+    """Remove letters, once somebody has agreed.
+
+    Raises:
+        typer.Exit: With 1 when nobody has, with 2 when nobody can be asked.
+    """
     kept = _all_stores(settings_of_environment())
     with _errors_reported():
         kept.take_back()
-        removed = kept.remove({key for key, _ in _matching(kept, reason)})
+        keys = {key for key, _ in _matching(kept, reason)}
+        if keys and not yes:
+            _ask(f"Remove {len(keys)} dead letters for good?")
+        removed = kept.remove(keys)
     print(f"{removed} dead letters were removed")
+
+
+def _ask(question: str) -> None:
+    """Ask at the terminal; without one, or with another answer than yes, the command ends."""
+    if not is_interactive():
+        fail("There is no terminal to ask at: give --yes if you mean it.", code=2)
+    if not typer.confirm(question):
+        raise typer.Exit(1)
 
 
 def _all_stores(settings: RelaySettings) -> AllStores:

@@ -11,7 +11,7 @@ import typer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from rich.console import Console
 
-from arthur_relay.cli import fail
+from arthur_relay.cli import fail, is_interactive
 from arthur_relay.cli.demo.recording import Recording, Verdict, judge, pace_table, story
 from arthur_relay.cli.demo.screen import PlainView, ScreenView, View, logging_to
 from arthur_relay.cli.demo.script import (
@@ -87,7 +87,7 @@ def _play(stage: Stage, conversations: Sequence[Conversation], outage_seconds: f
     if (text := story(recording, stats)) is not None:
         console.print()
         console.print(text)
-    if stage.sandbox is not None and _is_interactive():
+    if stage.sandbox is not None and is_interactive():
         console.print(verdict.line, style="bold green" if verdict.is_complete else "bold red")
         _wait_for_enter(f"Press Enter to end; the page stays at {stage.sandbox.url}/ until then. ")
     return verdict
@@ -149,10 +149,6 @@ def _texts(stage: Stage, history: list[BaseMessage], tags: list[str]) -> Iterato
     for chunk in stage.model.stream(history, config=config):
         if isinstance(chunk.content, str) and chunk.content:
             yield chunk.content
-
-
-def _is_interactive() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _wait_for_enter(question: str) -> None:
