@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.link import Link
 from arthur_relay.broker.monitoring import NoMonitoringError, check_sync
 from arthur_relay.broker.nats.connection import Connection
+from arthur_relay.broker.nats.reasons import _of_opening
 from arthur_relay.broker.provision import Provision
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.broker.stored import StoredStream
@@ -156,6 +158,31 @@ async def test_a_reset_behind_a_refusal_does_not_hide_it() -> None:
     ):
         await connection._on_error(error)
     assert connection.trouble == "it refuses our credentials"
+
+
+@pytest.mark.anyio
+async def test_what_another_daemon_makes_meanwhile_is_made(
+    server: NatsServer, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    ask = Connection.ask_api
+
+    async def ask_late(self: Connection, question: str, body: Any = None) -> Any:
+        found = await ask(self, question, body)
+        if ".CREATE." in question and len(made) < 3:
+            made.append(question)
+            raise ConfigurationError("it exists already")
+        return found
+
+    monkeypatch.setattr(Connection, "ask_api", ask_late)
+    async with opened(settings(server, stream=stream)) as connection:
+        await Provision(connection, SCOPE).prepare()
+    assert len(made) == 3
+
+
+def test_a_handshake_that_ends_is_no_refusal() -> None:
+    assert isinstance(_of_opening(ssl.SSLEOFError(8, "EOF occurred")), BrokerAwayError)
+    assert isinstance(_of_opening(ssl.SSLError(1, "wrong version")), ConfigurationError)
 
 
 @pytest.mark.anyio

@@ -382,9 +382,10 @@ def fleet(machine: Machine, sandbox: ArthurSandbox, ports: dict[int, int]) -> It
 def test_a_fleets_units_come_up_as_the_readme_says_and_outlive_the_brokers_restart(
     machine: Machine, sandbox: ArthurSandbox, fleet: trustme.CA, ports: dict[int, int]
 ) -> None:
-    machine.run(command("start-fleet"))
+    told = machine.run(command("start-fleet"), check=False)
     for name in FLEET.split():
-        assert machine.property("ActiveState", f"{name}.service") == "active"
+        unit = f"{name}.service"
+        assert machine.property("ActiveState", unit) == "active", told + machine.journal(unit)
         assert machine.property("UnitFileState", f"{name}.service") == "enabled"
     context = ssl.create_default_context()
     fleet.configure_trust(context)

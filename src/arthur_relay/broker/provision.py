@@ -175,6 +175,11 @@ class Provision:
         try:
             await self.connection.ask_api(question, body)
         except ConfigurationError as error:
+            found = await self.connection.ask_api(missing.question)
+            if found is not None and not differences(
+                missing.config, found["config"], missing.settings
+            ):
+                return  # another daemon has made it meanwhile
             raise ConfigurationError(
                 f"The broker refuses to make the {missing.what}: {error}"
             ) from None

@@ -56,7 +56,8 @@ def _of_opening(error: BaseException) -> RelayError:
             f"The broker's certificate can't be trusted: {error.verify_message}; see"
             f" {BROKER_PREFIX}CA_FILE."
         )
-    if isinstance(error, ssl.SSLError):
+    # An end in the middle of the handshake is that of a server which ends, or is not up yet.
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return ConfigurationError(
             f"There is no TLS with the broker: {why(error)}; see {BROKER_PREFIX}URL and"
             f" {BROKER_PREFIX}CERTIFICATE."
