@@ -65,7 +65,7 @@ def test_large_captures_are_taken_by_their_bytes() -> None:
     assert queue.size == size
 
 
-def test_a_full_queue_hands_the_lock_over_to_a_worker_with_work(
+def test_a_full_queue_hands_the_lock_over_to_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
@@ -73,21 +73,21 @@ def test_a_full_queue_hands_the_lock_over_to_a_worker_with_work(
     limits = CaptureQueueLimits(items=2, size=1 << 20, wake=(1, 1), drop_oldest=True)
     waker = Waker()
     queue = CaptureQueue(limits, Ledger(), waker)
-    for _ in range(4):
+    for _ in range(2):
         queue.put(_item())
-    assert pauses == []  # the worker rests: it would have to wake up first
-    queue.take(1)
-    queue.put(_item())
-    assert pauses == []  # there is room
+    assert pauses == []  # there was room
     queue.put(_item())
     assert pauses == [HAND_OVER_SECONDS]
     queue.put(_item(), may_wait=False)
     waker.is_this_thread = True
     queue.put(_item())
     waker.is_this_thread = False
-    queue.rest(idle=False)
+    queue.stall(True)  # it could take nothing
     queue.put(_item())
     assert pauses == [HAND_OVER_SECONDS]
+    queue.stall(False)
+    queue.put(_item())
+    assert pauses == [HAND_OVER_SECONDS] * 2
 
 
 def test_a_lost_update_of_the_byte_count_heals_when_the_inlet_is_empty() -> None:

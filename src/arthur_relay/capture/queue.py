@@ -6,9 +6,9 @@ store. Should an implementation switch there, or a signal handler raise between 
 bytes, the worker sets them right whenever it finds the queue empty.
 
 A thread that releases the interpreter lock often, and only for a moment, keeps it from the worker
-(see `worker/gil.py`), which may then get it ten times a second. So once the queue is full, and the
-worker has work, a caller hands the lock over: it pauses for `HAND_OVER_SECONDS`, and until the
-worker pauses in its turn, instead of losing a capture.
+(see `worker/gil.py`), which may then get it ten times a second. So once the queue is full, unless
+the worker could take nothing, a caller hands the lock over: it pauses for `HAND_OVER_SECONDS`, and
+until the worker pauses in its turn, instead of losing a capture.
 """
 
 from collections import deque
@@ -110,7 +110,7 @@ class CaptureQueue:
     _size_in: int = 0
     _size_out: int = 0
     _idle: bool = False
-    _busy: bool = False
+    _stalled: bool = False
     _woken: bool = False
     _closed: bool = False
     _finished: DropReason | None = None
@@ -173,8 +173,11 @@ class CaptureQueue:
                 # Only a lost update makes a difference here: see the module's docstring.
                 self._size_out = min(self._size_out, self._size_in)
         self._size_out += size
-        self._busy = True
         return taken
+
+    def stall(self, stalled: bool) -> None:  # noqa: FBT001 - a state
+        """Say whether the worker takes nothing now, as there is no room for it."""
+        self._stalled = stalled
 
     def made_room(self) -> None:
         """Let callers go on that `overflow = block` holds."""
@@ -207,7 +210,7 @@ class CaptureQueue:
         self._wake_items, self._wake_size = self.limits.half if ahead else self.limits.wake
         if not self._items:
             self._size_out = self._size_in
-        self._woken = self._busy = False
+        self._woken = False
         self._idle = idle
         return not (self._items and (idle or self._reaches(self._wake_items, self._wake_size)))
 
@@ -236,7 +239,7 @@ class CaptureQueue:
 
     def _make_room(self, size: int, *, may_wait: bool) -> bool:
         """Apply the overflow policy. Returns whether the new capture may come in."""
-        if self._busy and may_wait and not self.worker.is_this_thread:
+        if may_wait and not self._stalled and not self.worker.is_this_thread:
             native.sleep(HAND_OVER_SECONDS)
         if len(self._items) < self.limits.items and self.budget.free >= size:
             return True

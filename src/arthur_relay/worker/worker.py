@@ -238,7 +238,9 @@ class Worker:
         waits = self._is_ahead() and not self.queue.is_half_full
         some = 0 if waits else min(len(self.queue), TURN_BATCHES * self.settings.batch_size)
         await self.encode_stage.take_in(group, at_most=some)
-        if some and len(self.queue) and not self.admission.is_stalled():
+        stalled = self.admission.is_stalled()
+        self.queue.stall(stalled)
+        if some and len(self.queue) and not stalled:
             self.wake()  # for the rest, once what is ready was sent
         self._keep()
         self._send_off(group)
