@@ -135,6 +135,13 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "tests/typing")
 
 
+@nox.session(reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """The documentation as a site: every link, and every name of the reference."""
+    install(session, extra="docs")
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp(), "site")))
+
+
 # The long suites.
 
 
