@@ -26,8 +26,9 @@ OTHER_PYTHONS = ["3.12", "3.13"]
 
 LONG = {
     "hosts": (("tests/hosts", "tests/process"), "Servers, forks, signals and exits."),
-    "daemon": (("tests/daemon", "tests/cli", "tests/browser"), "The daemon, its pages, commands."),
+    "daemon": (("tests/daemon", "tests/cli"), "The daemon, its pages, commands."),
     "fleet": (("tests/broker",), "Gateways and workers, with a real broker."),
+    "end_to_end": (("tests/end_to_end",), "What each fault makes the relay do, over real sockets."),
     "deploy": (("tests/deploy",), "What is in deploy/, with the tools that read it."),
     "soak": (("tests/soak",), "Hours of trouble, in their short form."),
 }
@@ -139,7 +140,9 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The documentation as a site: every link, and every name of the reference."""
     install(session, extra="docs")
-    session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp(), "site")))
+    session.run(
+        "mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp(), "site"))
+    )
 
 
 # The long suites.
@@ -187,8 +190,8 @@ def pythons(session: nox.Session) -> None:
     install(session, *uwsgi())
     # What is in deploy/ does not depend on the Python of its tests. The broker's tests and the
     # soak mostly wait.
-    folders = [*default_folders(), *LONG["hosts"][0], *LONG["daemon"][0]]
-    run_tests(session, "-q", "-m", "not one_python", *folders)
+    long = [folder for name in ("hosts", "daemon", "end_to_end") for folder in LONG[name][0]]
+    run_tests(session, "-q", "-m", "not one_python", *default_folders(), *long)
 
 
 @nox.session(reuse_venv=True)

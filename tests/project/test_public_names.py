@@ -11,69 +11,68 @@ import arthur_relay
 import arthur_relay.sandbox
 import arthur_relay.testing
 
-
-PUBLIC = """
-ArthurCallbackHandler
-Attempt
-Attribute
-Batch
-BuiltInRedactor
-ConfigurationError
-Connect
-CredentialsError
-DeadLetter
-Destination
-DropReason
-Durability
-Failure
-FlushResult
-Health
-HealthStatus
-History
-Inference
-ModelError
-ModelSchema
-Outcome
-Overflow
-Relay
-RelayError
-RelaySettings
-Row
-RowKind
-Schema
-SettingsError
-SpoolError
-Stats
-Trace
-UnreachableError
-Verdict
-exit_on_sigterm
-lifespan
-""".split()
-SANDBOX = """
-ArthurSandbox
-Fault
-Faults
-InvalidModelError
-Kind
-ModelExistsError
-RecordedRequest
-Role
-Route
-attribute
-demo_attributes
-""".split()
-TESTING = """
-ArthurSandbox
-LLM_ATTRIBUTES
-MemoryDestination
-MemoryEngine
-arthur_memory
-arthur_memory_engine
-arthur_sandbox
-memory_engine
-memory_relay
-""".split()
+PUBLIC = [
+    "ArthurCallbackHandler",
+    "Attempt",
+    "Attribute",
+    "Batch",
+    "BuiltInRedactor",
+    "ConfigurationError",
+    "Connect",
+    "CredentialsError",
+    "DeadLetter",
+    "Destination",
+    "DropReason",
+    "Durability",
+    "Failure",
+    "FlushResult",
+    "Health",
+    "HealthStatus",
+    "History",
+    "Inference",
+    "ModelError",
+    "ModelSchema",
+    "Outcome",
+    "Overflow",
+    "Relay",
+    "RelayError",
+    "RelaySettings",
+    "Row",
+    "RowKind",
+    "Schema",
+    "SettingsError",
+    "SpoolError",
+    "Stats",
+    "Trace",
+    "UnreachableError",
+    "Verdict",
+    "exit_on_sigterm",
+    "lifespan",
+]
+SANDBOX = [
+    "ArthurSandbox",
+    "Fault",
+    "Faults",
+    "InvalidModelError",
+    "Kind",
+    "ModelExistsError",
+    "RecordedRequest",
+    "Role",
+    "Route",
+    "attribute",
+    "demo_attributes",
+]
+TESTING = [
+    "ArthurSandbox",
+    "LLM_ATTRIBUTES",
+    "MemoryDestination",
+    "MemoryEngine",
+    "arthur_memory",
+    "arthur_memory_engine",
+    "arthur_sandbox",
+    "memory_engine",
+    "memory_relay",
+]
 
 
 def test_the_names_that_users_may_rely_on_are_these() -> None:
