@@ -133,7 +133,7 @@ def types(session: nox.Session) -> None:
     """Types: mypy of everything, and pyright of the public API's uses."""
     install(session, extra="dev")
     session.run("mypy")
-    session.run("pyright", "tests/typing")
+    session.run("pyright", "tests/type_checks")
 
 
 @nox.session(reuse_venv=True)

@@ -26,7 +26,7 @@ WHOLE = {
     "project",
     "providers",
     "soak",
-    "typing",
+    "type_checks",
 }
 """Folders of tests that are about the whole, each about one side of it."""
 
