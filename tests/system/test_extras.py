@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import tomllib
-from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING
 
 import pytest
 
-from arthur_relay.system.extras import PACKAGES, MissingExtraError, needed_by
-from tests.readme import ROOT
+from arthur_relay.system.extras import MissingExtraError, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,16 +52,3 @@ def test_a_package_of_no_extra_is_told_as_it_is() -> None:
     ):
         raise ModuleNotFoundError("No module named 'other'", name="other")
     assert not isinstance(raised.value, MissingExtraError)
-
-
-@pytest.mark.parametrize("extra", list(PACKAGES))
-def test_the_packages_are_those_of_the_extra(extra: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = {
-        re.split(r"[^a-z0-9-]", each.lower())[0]
-        for each in project["optional-dependencies"][extra]
-        if not each.startswith("arthur-relay")
-    }
-    brought_by = packages_distributions()
-    brought = {name for package in PACKAGES[extra] for name in brought_by[package]}
-    assert {re.sub(r"[-_.]+", "-", name.lower()) for name in brought} == required
