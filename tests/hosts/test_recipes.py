@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,10 +57,26 @@ def test_a_script_that_sigterm_ends(
     assert len(arrived(sandbox)) == 1
 
 
-def test_a_serverless_function(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _environment(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_arthur(monkeypatch)
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_cell_of_a_notebook(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = ModuleType("llm")
+    exec(example("application", "docs/hosts.md"), vars(llm))
+    monkeypatch.setitem(sys.modules, "llm", llm)
+    text = example("notebook", "docs/hosts.md")
+    cell = compile(text, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)  # as a kernel does
+    asyncio.run(eval(cell, {}))
+    assert len(arrived(sandbox)) == 1
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_serverless_function(sandbox: ArthurSandbox) -> None:
     names: dict[str, Any] = {}
     exec(example("serverless", "docs/hosts.md"), names)
     assert sandbox.requests == []

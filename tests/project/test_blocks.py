@@ -143,7 +143,7 @@ def read_ini(text: str) -> None:
 
 
 READERS: dict[str, Callable[[str], object]] = {
-    "python": lambda text: compile(text, "page", "exec", ast.PyCF_ONLY_AST),
+    "python": lambda text: compile(text, "page", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT),
     "yaml": yaml.safe_load,
     "toml": tomllib.loads,
     "json": json.loads,
@@ -203,7 +203,7 @@ def test_every_command_of_ours_can_be_typed(path: str) -> None:
             parse(words[1:])
 
 
-INLINE = re.compile(r"`arthur-relay ([^`]+)`")
+INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*arthur-relay ([^`]+)`")
 
 
 @pytest.mark.parametrize("path", PAGES)
