@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,11 @@ LONGEST = ("deploy", "soak", "process", "hosts", "daemon")
 ON_ONE_PYTHON = ("encoding",)
 """Directories whose tests are arithmetic, so that what they prove depends on no Python. What comes
 of it is proven on each, by tests/fidelity."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: most tests wait for something, and leave cores idle otherwise."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 
 
 @pytest.hookimpl(wrapper=True)

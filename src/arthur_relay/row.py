@@ -15,8 +15,9 @@ class RowKind(StrEnum):
     """The kinds of rows; all rows of a batch are of one kind."""
 
     INFERENCE = "inference"
+    """An inference, or a span."""
     GROUND_TRUTH = "ground_truth"
-    """Ground truth of an inference that Arthur has already."""
+    """Ground truth of an inference that Arthur has already, or feedback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,12 @@ def body_bytes(rows: Iterable[Row]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one model and kind for one request; never empty, in order of capture."""
+    """Rows of one model and kind for one request; never empty, in order of capture.
+
+    Attributes:
+        model_id: The model's id.
+        rows: The rows.
+    """
 
     model_id: str
     rows: tuple[Row, ...]
@@ -169,8 +175,11 @@ class Verdict(Enum):
     """The result of one attempt for one row."""
 
     DELIVERED = "delivered"
+    """The destination has it."""
     REJECTED = "rejected"
+    """The destination refused it for good."""
     RETRY = "retry"
+    """A later attempt may succeed."""
     NOT_YET = "not yet"
     """It is ground truth of an inference that has not arrived yet; a later attempt may succeed."""
 

@@ -129,7 +129,9 @@ class Health(NamedTuple):
     """How delivery goes, in one word and one sentence."""
 
     status: HealthStatus
+    """The word."""
     detail: str
+    """The sentence."""
 
     def as_dict(self) -> dict[str, str]:
         """Return the word and the sentence by name, as any JSON library writes them."""

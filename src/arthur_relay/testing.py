@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from arthur_relay.encoding.model import Schema
     from arthur_relay.sandbox import ArthurSandbox as ArthurSandbox  # noqa: PLC0414 - exported
 
+__all__ = [
+    "LLM_ATTRIBUTES",
+    "ArthurSandbox",
+    "MemoryDestination",
+    "MemoryEngine",
+    "memory_engine",
+    "memory_relay",
+]
+
 LLM_ATTRIBUTES = COMMON_ATTRIBUTES
 """The attributes of a model that has registered all that the relay can send."""
 
@@ -185,6 +194,7 @@ def __getattr__(name: str) -> Any:
 
 
 if pytest is not None:
+    __all__ += ["arthur_memory", "arthur_memory_engine", "arthur_sandbox"]
 
     @pytest.fixture
     def arthur_sandbox() -> Iterator[ArthurSandbox]:

@@ -27,6 +27,7 @@ WHOLE = {
     "project",
     "providers",
     "soak",
+    "typing",
 }
 """Folders of tests that are about the whole, each about one side of it."""
 

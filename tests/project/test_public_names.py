@@ -8,6 +8,79 @@ import sys
 import pytest
 
 import arthur_relay
+import arthur_relay.sandbox
+import arthur_relay.testing
+
+
+PUBLIC = """
+ArthurCallbackHandler
+Attempt
+Attribute
+Batch
+BuiltInRedactor
+ConfigurationError
+Connect
+CredentialsError
+DeadLetter
+Destination
+DropReason
+Durability
+Failure
+FlushResult
+Health
+HealthStatus
+History
+Inference
+ModelError
+ModelSchema
+Outcome
+Overflow
+Relay
+RelayError
+RelaySettings
+Row
+RowKind
+Schema
+SettingsError
+SpoolError
+Stats
+Trace
+UnreachableError
+Verdict
+exit_on_sigterm
+lifespan
+""".split()
+SANDBOX = """
+ArthurSandbox
+Fault
+Faults
+InvalidModelError
+Kind
+ModelExistsError
+RecordedRequest
+Role
+Route
+attribute
+demo_attributes
+""".split()
+TESTING = """
+ArthurSandbox
+LLM_ATTRIBUTES
+MemoryDestination
+MemoryEngine
+arthur_memory
+arthur_memory_engine
+arthur_sandbox
+memory_engine
+memory_relay
+""".split()
+
+
+def test_the_names_that_users_may_rely_on_are_these() -> None:
+    """To remove or to rename one is a change for the changelog, and for the version's number."""
+    assert arthur_relay.__all__ == PUBLIC
+    assert arthur_relay.sandbox.__all__ == SANDBOX
+    assert sorted(arthur_relay.testing.__all__) == TESTING
 
 
 def test_public_names() -> None:

@@ -33,12 +33,34 @@ def test_the_citation_has_the_projects_version_and_licence() -> None:
 
 
 def test_hooks_run_what_the_gate_runs() -> None:
-    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    sessions = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     [repository] = parsed(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"  # so that versions stand in one place
     for hook in repository["hooks"]:
-        command = hook["entry"].removesuffix(" --fix")
-        assert f".venv-lint/bin/{command}" in gate
+        words = hook["entry"].removesuffix(" --fix").split()
+        assert "session.run(" + ", ".join(f'"{word}"' for word in words) in sessions
+
+
+def test_each_folder_of_tests_is_run_by_the_readmes_command_or_by_a_session() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    default = options["pytest"]["ini_options"]["testpaths"]
+    sessions = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    folders = {path.parent for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    for folder in sorted({path.relative_to(ROOT).parts[1] for path in folders}):
+        run = [each for each in default if each == f"tests/{folder}"]
+        run += re.findall(rf'"tests/{folder}["/]', sessions)
+        assert run, f"nothing runs tests/{folder}"
+
+
+def test_the_gate_runs_every_session() -> None:
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"^@nox\.session.*\ndef (\w+)\(", noxfile, re.MULTILINE))
+    run = set(re.findall(r"nox -s (\w+)", gate))
+    for listed in re.findall(r"sessions\+?=\(([^)]*)\)", gate):
+        run |= {each.strip('"').partition("-")[0] for each in listed.split()}
+    # The gate has the README's command, of which `tests` is the same.
+    assert named - run == {"tests"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -24,35 +24,37 @@ RIGHT = "✓"
 INTRODUCTION = """\
 # What the row in Arthur says, provider by provider
 
-Made from the table in [tests/providers](../tests/providers/__init__.py), which calls LangChain's
-real classes against a server on the same machine that speaks each provider's wire format, and holds
-each row against what the model answered. Nothing on this page is typed in by hand but the reasons
-below the tables.
+For developers who want to know what arrives in Arthur from the provider's package that they use,
+and what LangChain loses on the way. [Attributes](attributes.md) says what each field means.
+
+This page is made from the table in [tests/providers](../tests/providers/__init__.py), which calls
+LangChain's real classes against a local server that speaks each provider's wire format, and holds
+each row against what the model answered. Only the reasons below the tables are written by hand.
 
 - ✓ — the row holds the right value: what the model said, in the provider's own words.
 - [1] — LangChain, or the class's package, loses the value before any callback could see it; the
-  number leads to the package and the place in its source. The row does not have the value, and no
-  wrong one, unless that is said there: where the name of the model that answered is lost, it has
-  that which was asked for.
+  number leads to the package and the place in its source. The row lacks the value, and has no wrong
+  one, unless the note says so: where the name of the model that answered is lost, the row has the
+  name that was asked for.
 - An empty cell — the answer has no such value, and the row has none.
 
-There is no other kind of cell. When a newer version of a package hands a value over, the test fails
-that says it does not.
+There is no other kind of cell. When a newer version of a package hands a value over, the test that
+says it does not fails.
 
 The ways to call: `invoke`, `ainvoke`; `stream`, `astream`, read to their end; `v3`, `av3`, which
 are `stream_events` and `astream_events` with `version="v3"`; `left`, `aleft`, streams whose
-consumer goes away after the last chunk, before the stream says that it has ended. The outcome of
-these is `ok`.
+consumer goes away after the last chunk, before the stream says that it has ended. Their outcome is
+`ok`.
 
 The answers: *text* has three pieces and a prompt that was cached in part; *likelihoods* has log
-probabilities with two candidates a token, where the provider has candidates; *tool call* and
-*broken tool call*, whose arguments are no JSON; *reasoning* before a text; *refused* is a refusal
-of the provider, or a text where it has none; *cut at the limit* of tokens; *connection cut* in
-mid-answer; *provider error* is status 500. Few have *prompt blocked*, an answer without a model,
-and *web search*, a tool that the provider runs itself.
+probabilities, with two candidates for each token where the provider has candidates; *tool call* and
+*broken tool call*, whose arguments are not JSON; *reasoning* before a text; *refused* is a refusal
+of the provider, or a text where it has none; *cut at the limit* of tokens; *connection cut* in the
+middle of the answer; *provider error* is status 500. A few also have *prompt blocked*, an answer
+without a model, and *web search*, a tool that the provider runs itself.
 
-All fields are registered with Arthur's model; one that is not registered is not sent. The time to
-the first token is held to be set by the first chunk with content and by none before.
+In these tests, Arthur's model has registered all fields; one that is not registered is not sent.
+The time to the first token must be set by the first chunk with content, and by none before it.
 """
 
 
@@ -112,7 +114,7 @@ def _cells(client: Client, form: Form, answer: str, notes: list[NotHandedOver]) 
         found = list(reasons(client, form, answer, field))
         notes += [note for note in found if note not in notes]
         numbers = sorted(notes.index(note) + 1 for note in found)
-        cells[field] = "".join(f"[{number}]" for number in numbers) or RIGHT
+        cells[field] = ", ".join(f"[{number}]" for number in numbers) or RIGHT
     return cells
 
 

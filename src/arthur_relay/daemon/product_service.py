@@ -121,7 +121,8 @@ class ProductService:
         """Return the routes of the product's API; none where no rows are taken."""
         routes = self._routes()
         for route in routes:
-            if isinstance(route, Route):
+            # A context for each request costs, and with one product no line has to name it.
+            if isinstance(route, Route) and self._current.products > 1:
                 route.app = self._logged(route.app)
         return routes
 

@@ -22,16 +22,27 @@ class Route(StrEnum):
     """
 
     LOGIN = "login"
+    """A login, which gets a token."""
     USERS = "users"
+    """Who the user is, and of which organisation."""
     MODELS = "models"
+    """Models and their attributes."""
     INFERENCES = "inferences"
+    """Inferences that are sent."""
     GROUND_TRUTH = "ground_truth"
+    """Ground truth that is sent."""
     QUERY = "query"
+    """Questions about stored inferences."""
     TRACES = "traces"
+    """Spans that are sent."""
     SPANS = "spans"
+    """Questions about stored spans."""
     ANNOTATIONS = "annotations"
+    """Feedback that is sent."""
     TASKS = "tasks"
+    """Tasks of the Engine."""
     OTHER = "other"
+    """Anything else."""
 
 
 _DESCRIBED: Final = (
@@ -51,15 +62,25 @@ class Kind(StrEnum):
     """What can go wrong."""
 
     SLOW = "slow"
+    """Answers come late."""
     HANG = "hang"
+    """Answers do not come before the faults are reset."""
     STATUS = "status"
+    """Answers have a status, such as 503."""
     REDIRECT = "redirect"
+    """Answers are redirects."""
     NOT_JSON = "not_json"
+    """Answers are an HTML page."""
     CUT = "cut"
+    """Connections are closed without an answer."""
     CUT_MIDBODY = "cut_midbody"
+    """Connections are closed in the middle of an answer."""
     WRONG_LENGTH = "wrong_length"
+    """Answers have more or fewer results than the request had rows."""
     WRONG_COUNTS = "wrong_counts"
+    """Answers count wrongly."""
     FAIL_ROWS = "fail_rows"
+    """Some rows of a request are refused."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -39,23 +39,31 @@ class Overflow(StrEnum):
     """What happens when the queue is full."""
 
     DROP_OLDEST = "drop_oldest"
+    """The oldest inference that waits is dropped."""
     DROP_NEWEST = "drop_newest"
+    """The new inference is dropped."""
     BLOCK = "block"
+    """The caller waits for room, for `block_timeout_seconds` at most."""
     SPILL = "spill"
+    """What does not fit into memory waits in the spool."""
 
 
 class Durability(StrEnum):
     """What rows in the spool survive."""
 
     PROCESS = "process"
+    """The end of the process, by `kill -9` too."""
     POWER = "power"
+    """A power cut as well: each write is synced to the disk."""
 
 
 class Connect(StrEnum):
     """When the relay asks Arthur for the model."""
 
     EAGER = "eager"
+    """When a handler is made, so that a wrong key or model is an error at once."""
     LAZY = "lazy"
+    """In the background, when the first inference is to be sent."""
 
 
 class Trace(StrEnum):

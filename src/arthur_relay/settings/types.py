@@ -108,11 +108,17 @@ class BuiltInRedactor(StrEnum):
     """The redactors that come with the relay; `ALL` stands for all of them, in this order."""
 
     API_KEY = "api_key"
+    """Keys of common providers, JSON web tokens, bearer tokens."""
     EMAIL = "email"
+    """Addresses of e-mail."""
     CREDIT_CARD = "credit_card"
+    """Card numbers whose checksum is right."""
     IP_ADDRESS = "ip_address"
+    """Addresses of IPv4 and IPv6."""
     PHONE = "phone"
+    """Numbers with a `+`, or in the usual form of a country."""
     ALL = "all"
+    """All of the above."""
 
 
 Redactor = Callable[[str], str]

@@ -29,7 +29,14 @@ _GROUND_TRUTH_STAGES = frozenset({"GROUND_TRUTH", "GROUND_TRUTH_CLASS"})
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One registered attribute; `stage` and `value_type` are in Arthur's words."""
+    """One registered attribute.
+
+    Attributes:
+        name: Its name.
+        value_type: Its type in Arthur's words, such as `FLOAT`.
+        stage: What it is in Arthur's words, such as `NON_INPUT_DATA`.
+        position: Its place among the model's attributes.
+    """
 
     name: str
     value_type: str

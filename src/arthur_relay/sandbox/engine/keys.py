@@ -13,12 +13,19 @@ class Role(StrEnum):
     """The Engine's roles. The admin key makes keys and tasks, and may not write traces."""
 
     ADMIN_KEY = "admin key"
+    """Reads traces, makes tasks."""
     ORG_ADMIN = "ORG-ADMIN"
+    """Reads and writes traces, judges them, makes tasks."""
     ORG_AUDITOR = "ORG-AUDITOR"
+    """Reads traces and tasks."""
     TASK_ADMIN = "TASK-ADMIN"
+    """Reads and writes traces, judges them, makes tasks."""
     TENANT_USER = "TENANT-USER"
+    """Reads traces and judges them."""
     VALIDATION_USER = "VALIDATION-USER"
+    """Writes traces and judges them."""
     CHAT_USER = "CHAT-USER"
+    """Writes traces and judges them."""
 
 
 class Permission(Enum):
