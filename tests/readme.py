@@ -39,6 +39,13 @@ def command(name: str, path: str = "README.md") -> str:
     return found[1]
 
 
+def example(name: str, path: str = "README.md") -> str:
+    """The block that a page gives under a name."""
+    found = re.search(rf"<!-- example: {name} -->\n```\w*\n(.*?)^```$", page(path), re.S | re.M)
+    assert found is not None, f"{path} has no example {name}"
+    return found[1]
+
+
 def marked(name: str, path: str) -> str:
     """What stands between the two marks of a name, such as a table that is made by code."""
     found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", page(path), re.DOTALL)
