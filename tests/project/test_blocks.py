@@ -160,9 +160,17 @@ def test_every_block_can_be_read(path: str) -> None:
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Yield each block of a shell, with where it is."""
+    """Yield each block of a shell, and what the examples say of how to run them; with its place."""
     for path in PAGES:
         yield from ((path, each.text) for each in blocks(path) if each.language == "sh")
+    for file in sorted((ROOT / "docs" / "examples").rglob("*.py")):
+        told = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        yield file.name, "\n".join(re.findall(r"^    (.*)$", told, re.MULTILINE))
+    notebook = json.loads(page("docs/examples/notebook.ipynb"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            for block in blocks_of("".join(cell["source"]), "notebook.ipynb"):
+                yield block.path, block.text
 
 
 def test_a_shell_understands_every_script() -> None:
@@ -195,12 +203,17 @@ def parse(words: list[str]) -> None:
     command.make_context(command.name, words)
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_every_command_of_ours_can_be_typed(path: str) -> None:
-    texts = [each.text for each in blocks(path) if each.language == "sh"]
-    for words in (words for text in texts for words in commands_of(text)):
+@pytest.mark.parametrize(
+    ("path", "script"),
+    [pytest.param(*each, id=f"{number}-{each[0]}") for number, each in enumerate(scripts())],
+)
+def test_every_command_of_ours_can_be_typed(path: str, script: str) -> None:
+    for words in commands_of(script):
         if words[0].rpartition("/")[2] == "arthur-relay":
             parse(words[1:])
+        if words[:2] == ["pip", "install"]:
+            for extras in re.findall(r"\[([a-z,]+)\]", " ".join(words)):
+                assert set(extras.split(",")) <= EXTRAS.keys(), path
 
 
 INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*arthur-relay ([^`]+)`")

@@ -3,8 +3,8 @@
 For task queues. Run them against a local Arthur, without any key and without a broker's server:
 
     pip install 'arthur-relay[daemon]' celery
-    arthur-relay sandbox                       # in another terminal; export here its lines
-    celery --app tasks worker                  # here, in this directory
+    arthur-relay sandbox          # in another terminal; export in the others the lines it prints
+    celery --app tasks worker     # here, in this directory
     python -c "import tasks; tasks.answer.delay('How is the weather?')"    # in a third terminal
 """
 
