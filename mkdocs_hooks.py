@@ -35,6 +35,7 @@ NOT_LINKED: Final = frozenset({"a", "autoref", "h1", "h2", "h3", "h4", "h5", "h6
 # Below MkDocs's own logger, so that `--strict` counts the warnings.
 logger = logging.getLogger("mkdocs.hooks.arthur_relay")
 
+_CODE_SPACES = 4
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _ITEM = re.compile(r"(?:[-*+]|\d+\.) +")
 _DOCUMENTED = re.compile(r"^::: (arthur_relay\.[\w.]+)$", re.MULTILINE)
@@ -154,20 +155,22 @@ def _pages(nav: Any) -> Iterator[str]:
 def indented_by_four(markdown: str) -> str:
     """Return a page with four spaces for each level of a list.
 
-    Elsewhere what belongs to an item begins where its text does; Python's Markdown takes less than
-    four spaces for no indentation at all.
+    Elsewhere what belongs to an item begins where its text does, or up to three spaces later;
+    Python's Markdown takes less than four spaces for no indentation at all.
     """
     lines = []
     starts: list[int] = []  # where the texts of the items around a line begin
-    fence = ""
+    fence, start = "", 0  # the block of code around a line, and where it begins
     for line in markdown.splitlines():
         text = line.lstrip(" ")
         indent = len(line) - len(text)
         if not fence and text:
             while starts and indent < starts[-1]:
                 starts.pop()
-        outer = starts[-1] if starts else 0
-        lines.append(" " * (4 * len(starts) + max(0, indent - outer)) + text if text else "")
+            start = starts[-1] if starts else 0
+            if indent - start < _CODE_SPACES:
+                start = indent
+        lines.append(" " * (4 * len(starts) + max(0, indent - start)) + text if text else "")
         if fence:
             fence = "" if text.rstrip() == fence else fence
         elif opening := _FENCE.match(text):

@@ -25,7 +25,10 @@ SDK_PYTHON = "3.11"
 OTHER_PYTHONS = ["3.12", "3.13"]
 
 LONG = {
-    "hosts": (("tests/hosts", "tests/process"), "Servers, forks, signals and exits."),
+    "hosts": (
+        ("tests/hosts", "tests/process", "tests/examples"),
+        "Servers, forks, signals and exits, and docs/examples.",
+    ),
     "daemon": (("tests/daemon", "tests/cli"), "The daemon, its pages, commands."),
     "fleet": (("tests/broker",), "Gateways and workers, with a real broker."),
     "end_to_end": (("tests/end_to_end",), "What each fault makes the relay do, over real sockets."),

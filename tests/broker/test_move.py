@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.one_python
 
+LIST = command("list the spool", "docs/fleet.md")
+ADOPT = command("adopt a file", "docs/fleet.md")
+
 TOKEN = "the-token-of-a-host"
 BRIEF = {"ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS": "0.5"}
 NO_LOGIN = {"ARTHUR_LOGIN": "", "ARTHUR_PASSWORD": ""}
 
 
-def run(name: str) -> str:
+def run(line: str) -> str:
     """Run a command of the guide with the variables of this process; return what it prints."""
-    words = shlex.split(command(name, "docs/fleet.md"))
+    words = shlex.split(line)
     assert words[0] == "arthur-relay"
     result = CliRunner().invoke(_app, words[1:])
     assert result.exit_code == 0, result.output
@@ -103,7 +106,7 @@ def test_a_spool_moves_into_the_fleet_and_back_once_each(
             answer = client.patch(f"/api/v3/models/{model}/inferences", json=[truth("w0-0")])
             assert answer.status_code in (200, 207)
             assert host.end() == 0
-        assert "ours" in run("list the spool")
+        assert "ours" in run(LIST)
 
         # Arthur is still away: the rows go from the host's disk to the broker's.
         (gateway,) = fleet.start("gateway")
@@ -113,8 +116,8 @@ def test_a_spool_moves_into_the_fleet_and_back_once_each(
             monkeypatch,
             {**BRIEF, **NO_LOGIN, "ARTHUR_ENDPOINT_URL": url, "ARTHUR_API_KEY": TOKEN},
         )
-        assert f"left alone: we send to {url}" in run("list the spool")
-        assert f"201 inferences in {tmp_path}/spool/0.spool go to {url} now" in run("adopt a file")
+        assert f"left alone: we send to {url}" in run(LIST)
+        assert f"201 inferences in {tmp_path}/spool/0.spool go to {url} now" in run(ADOPT)
         with DaemonProcess(sandbox, tmp_path, variables=to_fleet) as host:
             client = host.wait_until_ready().client()
             unmoved = send(client, model, ids("unmoved"))
@@ -132,8 +135,8 @@ def test_a_spool_moves_into_the_fleet_and_back_once_each(
             assert host.end() == 0
         assert len(back) == len(moved) == len(unmoved) == 10
         mean(monkeypatch, sandbox.environment())
-        assert f"left alone: we send to {sandbox.url}" in run("list the spool")
-        assert "10 inferences in" in run("adopt a file")
+        assert f"left alone: we send to {sandbox.url}" in run(LIST)
+        assert "10 inferences in" in run(ADOPT)
         with DaemonProcess(sandbox, tmp_path, variables=BRIEF) as host:
             host.wait_until_ready()
             wait_until_all_arrived(sandbox, back)
@@ -162,7 +165,7 @@ def test_spans_move_by_the_same_steps(
         gateway, _ = *fleet.start("gateway"), *fleet.start("worker")
         url = f"http://{gateway.address('taking rows on')}"
         to_fleet = mean(monkeypatch, {"ARTHUR_BASE_URL": url, "ARTHUR_API_KEY": TOKEN})
-        assert f"20 spans in {tmp_path}/spool/0.spool go to {url}" in run("adopt a file")
+        assert f"20 spans in {tmp_path}/spool/0.spool go to {url}" in run(ADOPT)
         with DaemonProcess(
             sandbox, tmp_path, variables={**BRIEF, **to_fleet}, for_engine=True
         ) as host:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import re
 import subprocess
 import sys
 import uuid
@@ -20,7 +19,7 @@ from langchain_openai import ChatOpenAI
 from arthur_relay import ArthurCallbackHandler, CredentialsError
 from arthur_relay.sandbox import ArthurSandbox
 from tests.environment import forget_arthur
-from tests.readme import page, python_block
+from tests.readme import example
 
 from .provider import said
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from .provider import Provider
 
-GUIDE = "docs/migration.md"
 QUESTIONS = ["What is a callback?", "And what is a relay?"]
 PROMPT = b"Please enter password for admin: "
 ASKED = b">>> input >>>\r\n>>>: "
@@ -73,7 +71,7 @@ def test_the_guides_program_in_a_terminal(sandbox: ArthurSandbox, tmp_path: Path
     program.write_text(
         f"arthur_model_id = {sandbox.model_id!r}\n"
         f"arthur_url = {sandbox.url!r}\n"
-        f"arthur_login = {sandbox.login!r}\n" + python_block(0, GUIDE),
+        f"arthur_login = {sandbox.login!r}\n" + example("guide", "docs/migration.md"),
         encoding="utf-8",
     )
     user, terminal = pty.openpty()
@@ -146,9 +144,7 @@ def test_without_a_terminal_to_ask_at(
 @pytest.mark.usefixtures("environment")
 def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
-    found = re.search(r"<!-- example: scope -->\n```python\n(.*?)```", page("README.md"), re.DOTALL)
-    assert found is not None
-    code = found[1].replace('"admin"', f"{sandbox.login!r}, arthur_url={sandbox.url!r}")
+    code = example("scope").replace('"admin"', f"{sandbox.login!r}, arthur_url={sandbox.url!r}")
     names: dict[str, Any] = {"model_id": sandbox.model_id, "run_id": uuid.uuid4()}
     exec(compile(code, "README.md", "exec"), names)
     names["handler"].relay.close()

@@ -17,6 +17,7 @@ from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
 from arthur_relay.dead_letters.stores import open_stores
 from arthur_relay.row import RowKind
 from arthur_relay.sandbox import ArthurSandbox
+from tests.readme import command, commands_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,3 +280,20 @@ def test_a_purge_removes_what_is_in_damaged_files_and_no_more(spool: Path) -> No
     assert run("purge", "--yes") == f"{len(there - of_422)} dead letters were removed\n"
     assert shown() == set()
     assert not list(spool.glob("*-damaged-*"))
+
+
+@pytest.mark.usefixtures("_left")
+def test_the_commands_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arthur_relay.cli.dead_letters.is_interactive", lambda: True)
+    outputs = {}
+    for words in commands_of(command("dead letters", "docs/dead-letters.md")):
+        given = ["i3" if word == "ID" else word for word in words]
+        assert given[:2] == ["arthur-relay", "dead-letters"]
+        result = CliRunner().invoke(_app, given[1:], input="y\n", env={"COLUMNS": "80"})
+        assert result.exit_code == 0, result.output
+        outputs[given[2]] = result.output
+    assert outputs["list"].splitlines()[-1] == "3 dead letters, 2 row 400, 1 row 422"
+    assert json.loads(outputs["show"])["reason"] == "row 422"
+    assert outputs["replay"] == "3 dead letters would be sent\n"
+    assert "[y/N]" in outputs["purge"]
+    assert run("list").splitlines()[-1].startswith("0 dead letters")

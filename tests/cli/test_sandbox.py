@@ -15,8 +15,10 @@ from langchain_core.language_models import FakeListChatModel
 
 from arthur_relay import ArthurCallbackHandler
 from arthur_relay.cli.sandbox import run_sandbox
-from arthur_relay.credentials import check_url
+from arthur_relay.credentials import ENGINE_URL, check_url
 from arthur_relay.sandbox import ArthurSandbox
+from tests.readme import command as command_of_page
+from tests.readme import commands_of
 
 if TYPE_CHECKING:
     from .conftest import Run
@@ -225,3 +227,16 @@ def test_unusable_data_is_one_line(run: Run, tmp_path: Path, kind: str) -> None:
 
 def test_a_port_out_of_range_is_a_usage_error(run: Run) -> None:
     assert run("sandbox", "--port", "65536").exit_code == 2
+
+
+def test_the_pages_command_is_where_an_engine_is_looked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, words = commands_of(command_of_page("sandbox", "docs/engine.md"))
+    assert f"http://localhost:{words[-1]}" == ENGINE_URL
+    monkeypatch.setattr(ArthurSandbox, "wait", lambda _: None)
+    result = run(*words[1:-1], "0")  # the page's port may be taken here
+    assert result.exit_code == 0
+    last = result.stdout.splitlines()[-1]
+    names = ["ARTHUR_BASE_URL", "ARTHUR_API_KEY", "ARTHUR_TASK_ID"]
+    assert [word.partition("=")[0] for word in last.split() if "=" in word] == names

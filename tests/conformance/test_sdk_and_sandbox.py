@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +21,7 @@ from langchain_community.callbacks.arthur_callback import ArthurCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from tests.readme import page
+from tests.readme import example
 
 from arthur_relay.sandbox import ArthurSandbox, demo_attributes
 
@@ -145,11 +144,8 @@ def test_a_model_is_registered_as_the_page_says(
     sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
-    text = page("docs/attributes.md")
-    found = re.search(r"<!-- example: register -->\n```python\n(.*?)```", text, re.DOTALL)
-    assert found is not None
     here = f"{sandbox.url!r}, allow_insecure=True"
-    code = found[1].replace('"https://app.arthur.ai"', here)
+    code = example("register", "docs/attributes.md").replace('"https://app.arthur.ai"', here)
     names: dict[str, Any] = {}
     exec(compile(code.replace('"admin"', repr(sandbox.login)), "attributes.md", "exec"), names)
     found_names = {each.name for each in names["arthur"].get_model(names["model_id"]).attributes}

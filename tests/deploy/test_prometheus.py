@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from arthur_relay.daemon.metrics import _OF_THE_WHOLE
+from tests.readme import example
 
 from .metrics import OTHERS, OWN, names_in
 from .tools import DEPLOY, run
@@ -30,6 +32,13 @@ def test_promtool_takes_the_configuration_and_the_rules() -> None:
     out = run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
     assert f"{len(RULES)} rules found" in out
     run("promtool", "check", "rules", "--lint=all", "--lint-fatal", PROMETHEUS / "alerts.yml")
+
+
+def test_promtool_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+    text = example("scrape", "deploy/README.md")
+    assert yaml.safe_load(text)["scrape_configs"][0]["job_name"] == "arthur-relay"
+    (tmp_path / "prometheus.yml").write_text(text, encoding="utf-8")
+    assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
 
 
 def test_the_alerts_fire_when_they_should_and_only_then() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.hosts import recipes
 from tests.hosts.notes import Notes
 from tests.hosts.programs import Programs
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 def programs(sandbox: ArthurSandbox, tmp_path: Path) -> Iterator[Programs]:
     directory = tmp_path / "programs"
     directory.mkdir()
+    recipes.write_modules(directory)
     started = Programs(sandbox, directory)
+    started.environment["PYTHONPATH"] = os.pathsep.join([str(directory), *sys.path])
     yield started
     started.kill_all()
 

@@ -42,13 +42,13 @@ def _use_asyncio() -> None:
         loop = None
     assert loop is None, "the worker's loop runs in this thread"
 
-    async def log() -> object:
+    async def log() -> None:
         # Other settings each time, so that each is a relay of its own.
         settings = RelaySettings(batch_size=10 + len(registry().running()))
         other = ArthurCallbackHandler.from_env(settings=settings)
         await asyncio.sleep(0.001)  # so that the loop has waited for something
         with other:
-            return hosted.log()
+            hosted.log()
 
     async_to_sync(asyncio.sleep)(0.001)
     asyncio.run(log())
@@ -60,7 +60,6 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         for _ in range(20):
             threading.Event().wait(0.01)
     use_asyncio()
-    answer = hosted.log()
-    assert answer["pid"] == os.getpid()
+    hosted.log()
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(answer).encode()]
+    return [json.dumps({"pid": os.getpid()}).encode()]

@@ -1,4 +1,4 @@
-"""The application that the servers of these tests run: it logs by LangChain what it is asked to.
+"""The application that the servers of these tests run: that of docs/hosts.md, which is asked here.
 
 Each process notes what it captures before it does, and at its end what its relay says of it.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import atexit
 import json
 import os
+from importlib import import_module
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID
 
-from langchain_core.language_models.fake_chat_models import FakeListChatModel
-
-from arthur_relay import ArthurCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler
 
 NOTES = Path(os.environ["HOSTED_NOTES"])
 
@@ -34,20 +34,28 @@ def report() -> None:
     path.rename(path.with_suffix(".json"))  # a reader must not find half of it
 
 
+class Noting(BaseCallbackHandler):
+    """Notes the ids of runs."""
+
+    run_inline = True  # and so before the relay's own handler
+
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Note that a run begins."""
+        with (NOTES / f"{os.getpid()}.captured").open("a", encoding="utf-8") as file:
+            file.write(f"{run_id}\n")
+
+
 atexit.register(report)  # before the relay is made, so that it is called after the relay's own
 
-handler = ArthurCallbackHandler.from_env()
-model = FakeListChatModel(responses=["answer"], callbacks=[handler])
+_page = import_module("llm")  # of docs/hosts.md, put there by tests/hosts/conftest.py
+handler, model = _page.handler, _page.model
+model.callbacks.insert(0, Noting())
 
 
-def log(count: int = 1) -> dict[str, object]:
+def log(count: int = 1) -> None:
     """Make some calls of the model."""
-    ids = [uuid4() for _ in range(count)]
-    with (NOTES / f"{os.getpid()}.captured").open("a", encoding="utf-8") as file:
-        file.writelines(f"{run_id}\n" for run_id in ids)
-    for run_id in ids:
-        model.invoke("prompt", config={"run_id": run_id})
-    return {"pid": os.getpid(), "ids": [str(run_id) for run_id in ids]}
+    for _ in range(count):
+        model.invoke("prompt")
 
 
 if count := int(os.environ.get("HOSTED_LOGS_AT_IMPORT", "0")):

@@ -147,6 +147,10 @@ class Programs:
             partial(warm.python, source, with_langchain=uses_langchain(body), strict=False), {}
         )
 
+    def source(self, text: str) -> Program:
+        """Start a program of a page as it is written there."""
+        return self._start(partial(warm.python, text, with_langchain=True, strict=False), {})
+
     def run(self, body: str, **settings: object) -> Ended:
         """Run a script to its end."""
         return self.script(body, **settings).end()

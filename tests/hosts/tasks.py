@@ -1,12 +1,12 @@
-"""The hosted application under Celery; as a command, it sends tasks to itself."""
+"""The application of docs/hosts.md under Celery; as a command, it sends tasks to itself."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from celery import Celery
 from celery.signals import worker_process_shutdown
 
 from tests.hosts import hosted
@@ -14,8 +14,10 @@ from tests.hosts import hosted
 broker = Path(os.environ["HOSTED_NOTES"]) / "broker"
 broker.mkdir(exist_ok=True)
 
-application = Celery(broker="filesystem://")
+page = import_module("tasks")
+application = page.app
 application.conf.update(
+    broker_url="filesystem://",
     broker_transport_options={
         "data_folder_in": str(broker),
         "data_folder_out": str(broker),
@@ -32,7 +34,7 @@ def log() -> None:
         from tests.hosts import green
 
         green.use_asyncio()
-    hosted.log()
+    assert page.answer("prompt") == "answer"
 
 
 @worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator] # as above

@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from tests.hosts import recipes
 from tests.hosts.notes import Notes
 from tests.hosts.programs import wait_until
 
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
     from tests.hosts.programs import Program, Programs
 
-CELERY = (sys.executable, "-m", "celery", "--app=tests.hosts.tasks:application")
-WORKER = ("worker", "--pool=prefork", "--without-mingle", "--without-gossip", "--without-heartbeat")
+QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
 
 
 def start(programs: Programs, *options: str) -> Program:
     """Start Celery. Its parent makes the relay, where three inferences wait at the forks."""
-    worker = programs.start(*CELERY, *WORKER, *options, HOSTED_LOGS_AT_IMPORT="3")
+    worker = programs.start(*recipes.program("celery", *QUIET, *options), HOSTED_LOGS_AT_IMPORT="3")
     worker.wait_for(r"ready\.")
     return worker
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.hosts import recipes
 from tests.hosts.notes import log_in
 from tests.hosts.programs import wait_until
-from tests.hosts.test_gunicorn import GUNICORN, log_before_and_after_a_reload, port_of
+from tests.hosts.test_gunicorn import BOUND, log_before_and_after_a_reload, port_of
 
 if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
@@ -41,13 +42,13 @@ def test_gunicorns_workers_deliver_at_a_reload_and_at_a_stop(
 ) -> None:
     # Without --preload all is patched before the application is imported, with it afterwards,
     # in each worker, which uses then what it has of the master.
-    program = programs.start(
-        *GUNICORN,
-        *(["--preload"] if preloaded else []),
-        "--workers=2",
-        f"--worker-class={kind}",
-        "tests.hosts.green:application",
-    )
+    words = recipes.program("gevent", *BOUND, *(["--preload"] if preloaded else []))
+    assert recipes.HOSTED["wsgi:application"] in words
+    replaced = {
+        "--worker-class=gevent": f"--worker-class={kind}",
+        recipes.HOSTED["wsgi:application"]: "tests.hosts.green:application",
+    }
+    program = programs.start(*(replaced.get(word, word) for word in words))
     log_before_and_after_a_reload(program, notes, sandbox)
     assert "/arthur_relay/" not in program.printed  # no traceback of ours
     notes.check(sandbox)

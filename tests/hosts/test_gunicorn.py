@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.hosts import recipes
 from tests.hosts.notes import Notes, log, log_in
 from tests.hosts.programs import wait_until
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from arthur_relay.sandbox import ArthurSandbox
     from tests.hosts.programs import Program, Programs
 
-GUNICORN = (sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:0", "--no-control-socket")
+BOUND = ("--bind=127.0.0.1:0", "--no-control-socket")
+GUNICORN = (sys.executable, "-m", "gunicorn", *BOUND)
 LISTENS = r"Listening at: http://127.0.0.1:(\d+)"
 
 
@@ -46,10 +48,7 @@ def test_preloaded_workers_send_their_own_at_a_reload_and_at_a_stop(
 ) -> None:
     # The relay is made in the master, which logs too: three inferences wait there when it forks.
     program = programs.start(
-        *GUNICORN,
-        "--preload",
-        "--workers=2",
-        "tests.hosts.wsgi:application",
+        *recipes.program("gunicorn", *BOUND),
         HOSTED_LOGS_AT_IMPORT="3",
     )
     pids = log_before_and_after_a_reload(program, notes, sandbox) | {program.process.pid}
@@ -97,11 +96,7 @@ def test_uvicorn_workers_flush_by_their_lifespan(
     programs: Programs, notes: Notes, sandbox: ArthurSandbox
 ) -> None:
     program = programs.start(
-        *GUNICORN,
-        "--preload",
-        "--workers=2",
-        "--worker-class=uvicorn_worker.UvicornWorker",
-        "tests.hosts.asgi:application",
+        *recipes.program("gunicorn with uvicorn", *BOUND),
         HOSTED_LOGS_AT_IMPORT="3",
     )
     workers = log_in(port_of(program), 2)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sys
 from typing import TYPE_CHECKING
 
+from tests.hosts import recipes
 from tests.hosts.notes import Notes, log_in
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ def test_workers_flush_by_their_lifespan_and_have_spools_of_their_own(
 ) -> None:
     spool = notes.directory / "spool"
     program = programs.start(
-        sys.executable,
-        *("-m", "uvicorn", "--port=0", "--workers=2", "tests.hosts.asgi:application"),
+        *recipes.program("uvicorn", "--port=0"),
         ARTHUR_RELAY_SPOOL_DIR=str(spool),
     )
     program.wait_for(r"(?s)(startup complete.*){2}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.hosts import recipes
 from tests.hosts.notes import Notes, log, log_in
 from tests.hosts.programs import wait_until
 
@@ -32,30 +33,27 @@ pytestmark = pytest.mark.skipif(
     reason="needs uwsgi in this environment (pip install uwsgi, which takes a C compiler)",
 )
 
-OPTIONS = (
-    "--http-socket=127.0.0.1:0",
-    "--master",
-    "--need-app",
-    # SIGTERM lets requests end. With --die-on-term it is `kill_them_all`, which does not: that
-    # sends the workers SIGINT, of which see the second test.
-    "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
-    f"--home={sys.prefix}",
-    "--module=tests.hosts.wsgi:application",
-)
 BOUND = r"bound to TCP address 127.0.0.1:(\d+)"
 RESPAWNED = r"Respawned uWSGI worker \d+ \(new pid: (\d+)\)"
 
 
-def start(programs: Programs, *options: str, **environment: str) -> Program:
+def start(programs: Programs, options: dict[str, str | None], **environment: str) -> Program:
+    """Start uWSGI with the page's options, but for these.
+
+    SIGTERM lets requests end there. With --die-on-term it is `kill_them_all`, which does not: that
+    sends the workers SIGINT, of which see the second test.
+    """
     assert UWSGI is not None
     return programs.start(
         UWSGI,
-        *OPTIONS,
-        *options,
+        *recipes.uwsgi({"home": sys.prefix, **options}),
         # uWSGI's master runs no exit hooks at all: what it logs has to leave while it lives.
         ARTHUR_RELAY_FLUSH_INTERVAL_SECONDS="0.2",
         **environment,
     )
+
+
+LAZY: dict[str, str | None] = {"lazy-apps": "true", "py-call-uwsgi-fork-hooks": None}
 
 
 # With neither, uWSGI lets go of the interpreter's lock before it forks and takes it in the worker,
@@ -64,13 +62,14 @@ def start(programs: Programs, *options: str, **environment: str) -> Program:
 # help: what makes the lock anew is called later, in `uwsgi_python_post_fork`. The fork hooks take
 # it before the fork, in `uwsgi_python_pre_uwsgi_fork`. With `lazy-apps` the master loads no
 # application, so it has no thread of one. test_forks.py has a fork that goes round the hooks.
-@pytest.mark.parametrize("option", ["--py-call-uwsgi-fork-hooks", "--lazy-apps"])
+@pytest.mark.parametrize("is_lazy", [False, True])
 def test_workers_send_their_own(
-    option: str, programs: Programs, notes: Notes, sandbox: ArthurSandbox
+    is_lazy: bool, programs: Programs, notes: Notes, sandbox: ArthurSandbox
 ) -> None:
-    is_lazy = option == "--lazy-apps"
     program = start(
-        programs, "--processes=2", option, HOSTED_LOGS_AT_IMPORT="0" if is_lazy else "3"
+        programs,
+        LAZY if is_lazy else {},
+        HOSTED_LOGS_AT_IMPORT="0" if is_lazy else "3",
     )
     port = program.wait_for(BOUND)[1]
     masters = set() if is_lazy else {program.process.pid}
@@ -95,7 +94,7 @@ def test_a_worker_that_is_ended_in_a_request_runs_no_exit_hooks(
     # `uwsgi_python_atexit` leaves at once when `uwsgi_worker_is_busy`, which a worker is until it
     # has written its log line (`uwsgi_close_request`), some time after the client has the answer.
     # SIGHUP (`gracefully_kill`) lets the request end first; SIGTERM and SIGINT (`end_me`) do not.
-    program = start(programs, "--processes=1", "--lazy-apps")
+    program = start(programs, {"processes": "1", **LAZY})
     port = program.wait_for(BOUND)[1]
     with ThreadPoolExecutor(1) as threads:
 

@@ -1,9 +1,11 @@
-"""The hosted application under WSGI servers."""
+"""The application of docs/hosts.md under WSGI servers."""
 
 from __future__ import annotations
 
 import json
+import os
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tests.hosts import hosted
@@ -13,9 +15,12 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 
+page = import_module("wsgi")
+
+
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Log one inference; `/hang` never answers, `/safe` answers when the spool has it."""
-    answer = hosted.log()
+    assert list(page.application(environ, lambda *_: None)) == [b"answer"]
     match environ["PATH_INFO"]:
         case "/hang":
             while True:
@@ -24,4 +29,4 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
             while (stats := hosted.handler.relay.stats()).spooled < stats.pending:
                 threading.Event().wait(0.005)
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(answer).encode()]
+    return [json.dumps({"pid": os.getpid()}).encode()]

@@ -18,9 +18,15 @@ README_BYTES = 8_000
 
 LINKED = [*pages(), "deploy/README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
+NOT_FOR_SOMEBODY = {"README.md", "CHANGELOG.md"}
+"""The first is for everybody, the second is a list."""
+
+MAX_FOR_WHOM_CHARACTERS = 200
+
 _FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(<?([^)\s>]+)>?[^)]*\)")
+_LINKED = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 
@@ -34,7 +40,7 @@ def anchors(path: str) -> frozenset[str]:
     """The names by which a page's headings can be linked to, as GitHub makes them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ (.+?)\s*$", prose(path), re.MULTILINE):
-        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        text = _LINKED.sub(r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
         name, number = slug, 0
         while name in found:
@@ -74,6 +80,13 @@ def test_links_are_found() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(page("README.md").encode()) <= README_BYTES
+
+
+@pytest.mark.parametrize("path", [path for path in LINKED if path not in NOT_FOR_SOMEBODY])
+def test_a_page_says_first_whom_it_is_for(path: str) -> None:
+    found = re.match(r"# [^\n]+\n\n(For [^.:]+)[.:]\s", _LINKED.sub(r"\1", page(path)))
+    assert found is not None, f"{path} begins with something else than its title and `For …`"
+    assert len(found[1]) <= MAX_FOR_WHOM_CHARACTERS, found[1]
 
 
 def test_every_page_is_linked_from_the_start() -> None:

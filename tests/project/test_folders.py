@@ -19,6 +19,7 @@ WHOLE = {
     "engine_acceptance",
     "engine_conformance",
     "engine_sdk",
+    "examples",
     "fidelity",
     "fuzz",
     "hosts",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import textwrap
+import shutil
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from langchain_core.runnables import RunnableLambda
 
 import arthur_relay
 from arthur_relay import Relay
@@ -21,17 +25,17 @@ from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.sandbox import ArthurSandbox, Kind
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from arthur_relay.stats import DropReason, FlushResult, HealthStatus, Stats
-from arthur_relay.testing import MemoryDestination
+from arthur_relay.testing import MemoryDestination, memory_engine, memory_relay
 from tests.environment import forget_arthur
 from tests.readme import (
     ROOT,
+    blocks,
     command,
+    example,
     first_cells,
     marked,
     page,
     pages,
-    python_block,
-    python_blocks,
     quoted,
 )
 
@@ -131,19 +135,18 @@ def test_every_variable_that_a_page_names_exists(path: str) -> None:
 
 
 def test_every_public_name_that_a_page_imports_exists() -> None:
-    blocks = {path: python_blocks(path) for path in pages()}
-    assert {path for path, found in blocks.items() if found} >= {"README.md", "docs/usage.md"}
-    for path, found in blocks.items():
-        for block in found:
-            for node in ast.walk(ast.parse(textwrap.dedent(block))):
-                if isinstance(node, ast.ImportFrom) and node.module == "arthur_relay":
-                    for alias in node.names:
-                        assert hasattr(arthur_relay, alias.name), path
+    found = [each for path in pages() for each in blocks(path) if each.language == "python"]
+    assert {each.path for each in found} >= {"README.md", "docs/usage.md"}
+    for block in found:
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and node.module == "arthur_relay":
+                for alias in node.names:
+                    assert hasattr(arthur_relay, alias.name), block.path
 
 
-@pytest.mark.parametrize("name", ["demo", "test"])
-def test_the_commands_that_the_gate_runs_are_there(name: str) -> None:
-    assert command(name)
+def test_the_commands_that_the_gate_runs_are_there() -> None:
+    assert command("demo").endswith("arthur-relay demo")
+    assert command("test").endswith("-m pytest")
 
 
 def test_every_file_that_the_guides_name_exists() -> None:
@@ -191,54 +194,106 @@ def test_the_template_of_an_environment_names_every_setting() -> None:
     assert found == environment_file(), "replace the file by environment_file()"
 
 
-def test_the_plug_in_for_the_users_tests(pytester: pytest.Pytester) -> None:
-    (line,) = re.findall(r"`(pytest_plugins = [^`]+)`", page("docs/testing.md"))
-    pytester.makeconftest(line)
+def test_the_examples_of_users_tests_pass_as_they_are_written(pytester: pytest.Pytester) -> None:
+    """Those of docs/testing.md, and the application's own tests in docs/examples."""
+    pytester.makeconftest(example("conftest", "docs/testing.md"))
     pytester.makepyfile(
-        """
-        from arthur_relay import ArthurCallbackHandler, Inference
-        from langchain_core.language_models.fake_chat_models import FakeListChatModel
-
-        def test_sandbox(arthur_sandbox):
-            handler = ArthurCallbackHandler.from_credentials(
-                arthur_sandbox.model_id, arthur_url=arthur_sandbox.url,
-                arthur_login=arthur_sandbox.login, arthur_password=arthur_sandbox.password,
-            )
-            model = FakeListChatModel(responses=["out"], callbacks=[handler])
-            model.invoke("in")
-            handler.relay.close()
-            (row,) = arthur_sandbox.inferences
-            assert row["inference_data"]["output_text"] == "out"
-
-        def test_memory(arthur_memory):
-            relay, destination = arthur_memory
-            relay.capture(Inference(input_text="in", output_text="out"))
-            relay.flush()
-            assert len(destination.inferences) == 1
-        """
+        test_page=example("tests", "docs/testing.md"),
+        test_spans=example("spans", "docs/testing.md"),
+        test_sandbox=example("sandbox", "docs/testing.md"),
     )
+    testing = ROOT / "docs" / "examples" / "testing"
+    assert (testing / "conftest.py").read_text().endswith(example("conftest", "docs/testing.md"))
+    for name in ("answers.py", "test_answers.py"):
+        shutil.copy(testing / name, pytester.path)
     # As a process, because here the package was imported long ago.
     result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=6)
 
 
-def test_the_example_with_spans(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["arthur_relay.testing"]')
-    pytester.makepyfile(python_block(0, "docs/testing.md"))
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=1)
+def test_what_the_fixtures_hand_over_is_there(sandbox: ArthurSandbox) -> None:
+    """The names in the table of docs/testing.md are those of the objects."""
+    rows = [line.split(" | ") for line in marked("fixtures", "docs/testing.md").splitlines()[2:]]
+    told = {first_cells(row[0] + " |")[0]: quoted(row[1]) for row in rows}
+    memory, engine = memory_relay(), memory_engine()
+    objects = {
+        "arthur_memory": memory,
+        "arthur_memory_engine": engine,
+        "arthur_sandbox": (sandbox,),
+    }
+    assert told.keys() == objects.keys()
+    for name, given in objects.items():
+        classes = {type(each).__name__ for each in given}
+        assert classes <= told[name], name
+        for each in told[name] - classes - {"(relay, destination)"}:
+            assert each.startswith("."), (name, each)
+            assert any(hasattr(it, each[1:].removesuffix("()")) for it in given), (name, each)
+    for relay, _ in (memory, engine):
+        relay.close()
 
 
-def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shapes_of_what_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_arthur(monkeypatch)
-    with ArthurSandbox() as sandbox:
-        for name, value in sandbox.environment().items():
-            monkeypatch.setenv(name, value)
-        exec(compile(python_block(0, "docs/usage.md"), "usage.md", "exec"), {})
-        (row,) = sandbox.inferences
+    text = page("docs/testing.md")
+    relay, destination = memory_relay()
+    with relay:
+        given = arthur_relay.Inference(input_text="in", output_text="out", inference_id="i1")
+        relay.capture(given)
+        relay.log_ground_truth("i1", {"thumbs_up": True})
+    (told,) = re.findall(r"^An inference is a dict with ([^.]+)\.", text, re.MULTILINE)
+    assert quoted(told) == destination.inferences[0].keys()
+    (told,) = re.findall(r"^Ground truth is a row of its own, with ([^.]+)\.", text, re.MULTILINE)
+    assert quoted(told) == destination.inferences[1].keys()
+    spans, engine = memory_engine()
+    with spans:
+        handler = arthur_relay.ArthurCallbackHandler(relay=spans)
+        run_id = uuid4()
+        RunnableLambda(str.upper).invoke("in", {"callbacks": [handler], "run_id": run_id})
+        handler.log_feedback(run_id, liked=True)
+    (told,) = re.findall(r"^A span is a dict: ([^.]+)\.", text, re.MULTILINE)
+    assert quoted(told) >= engine.spans[0].keys()
+    (told,) = re.findall(r"has the feedback, with ([^.]+)\.", text)
+    assert quoted(told) == engine.annotations[0].keys()
+
+
+def environment_of(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_arthur(monkeypatch)
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_without_langchain(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment_of(sandbox, monkeypatch)
+    exec(compile(example("capture", "docs/usage.md"), "usage.md", "exec"), {})
+    (row,) = sandbox.inferences
     data = row["inference_data"]
     expected = {"input_text": "…", "output_text": "…", "duration": 1.5, "user_id": "u1"}
     assert data == expected | {"outcome": "ok"}
+
+
+def test_the_thumb_goes_up(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment_of(sandbox, monkeypatch)
+    names: dict[str, Any] = {}
+    exec(example("application", "docs/hosts.md"), names)
+    names["run_id"] = uuid4()
+    names["model"].invoke("How is the weather?", {"run_id": names["run_id"]})
+    exec(example("thumbs up", "docs/ground-truth.md"), names)
+    names["handler"].relay.close()
+    (row,) = sandbox.inferences
+    assert row["ground_truth_data"] == {"thumbs_up": True}
+
+
+def test_a_health_endpoint(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment_of(sandbox, monkeypatch)
+    names: dict[str, Any] = {"app": FastAPI()}
+    exec(example("application", "docs/hosts.md"), names)
+    exec(example("health", "docs/monitoring.md"), names)
+    names["model"].invoke("How is the weather?")
+    names["handler"].flush()
+    with TestClient(names["app"]) as client:
+        told = client.get("/health").json()
+    assert told["relay"]["status"] == "ok"
+    assert (told["counts"]["captured"], told["counts"]["delivered"]) == (1, 1)
 
 
 def test_redactors_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

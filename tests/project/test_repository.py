@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import packages_distributions
 from typing import Any
 
 import pytest
 import yaml
 
+from arthur_relay.system.extras import PACKAGES
 from tests.readme import ROOT
 
 pytestmark = pytest.mark.one_python
@@ -89,3 +91,15 @@ def test_templates_ask_for_something() -> None:
         assert {"name", "description", "body"} <= form.keys()
         ids = [each["id"] for each in form["body"] if each["type"] != "markdown"]
         assert len(ids) == len(set(ids)) > 0
+
+
+@pytest.mark.parametrize("extra", list(PACKAGES))
+def test_the_packages_that_an_error_names_an_extra_for_are_those_of_the_extra(extra: str) -> None:
+    required = {
+        re.split(r"[^a-z0-9-]", each.lower())[0]
+        for each in PROJECT["optional-dependencies"][extra]
+        if not each.startswith("arthur-relay")
+    }
+    brought_by = packages_distributions()
+    brought = {name for package in PACKAGES[extra] for name in brought_by[package]}
+    assert {re.sub(r"[-_.]+", "-", name.lower()) for name in brought} == required

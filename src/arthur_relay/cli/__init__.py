@@ -5,18 +5,11 @@ It imports little, because the packages of the extra `daemon` may be missing.
 
 import sys
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from arthur_relay.cli.first import prepare_process
+from arthur_relay.system.extras import MissingExtraError, needed_by
 from arthur_relay.system.terminal import printable
-
-DAEMON_PACKAGES: Final = frozenset(
-    {"httptools", "jwt", "msgspec", "prometheus_client", "rich", "starlette", "typer", "uvicorn"}
-)
-"""The packages of the extra `daemon`."""
-
-MIGRATE_PACKAGES: Final = frozenset({"libcst"})
-"""The packages of the extra `migrate`, beside those of `daemon`."""
 
 
 def main() -> None:
@@ -28,19 +21,12 @@ def main() -> None:
     """
     prepare_process()
     try:
-        from arthur_relay.cli.app import run  # noqa: PLC0415 - needs packages that may be missing
+        with needed_by("the command"):
+            from arthur_relay.cli.app import run  # noqa: PLC0415 - needs packages of an extra
 
-        run()
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in DAEMON_PACKAGES | MIGRATE_PACKAGES:
-            raise
-        extra = "migrate" if package in MIGRATE_PACKAGES else "daemon"
-        print(
-            f"arthur-relay: the command needs {package}, which is not installed:"
-            f" run pip install 'arthur-relay[{extra}]'.",
-            file=sys.stderr,
-        )
+            run()
+    except MissingExtraError as error:
+        print(f"arthur-relay: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -22,7 +22,7 @@ from arthur_relay import (
 )
 from arthur_relay.settings import Trace
 from tests.destinations.engine.models import answer, call, chat
-from tests.readme import page, python_blocks
+from tests.readme import example
 
 from .conftest import QUICK, TASK
 
@@ -103,8 +103,6 @@ def test_an_agent_and_feedback(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.search(r"<!-- example: engine -->\n```python\n(.*?)```", page("README.md"), re.S)
-    assert found is not None
     monkeypatch.setenv("ARTHUR_BASE_URL", sandbox.url)
     monkeypatch.setenv("ARTHUR_API_KEY", sandbox.api_key)
     run_id = uuid.uuid4()
@@ -112,7 +110,7 @@ def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyP
         "agent": agent(call("weather", city="Ulm"), answer("It is sunny.")),
         "run_id": run_id,
     }
-    exec(found[1], names)
+    exec(example("engine"), names)
     names["handler"].relay.close(10)
     (trace,) = sandbox.traces
     assert (trace["trace_id"], trace["session_id"], trace["user_id"]) == (run_id.hex, "s1", "u1")
@@ -125,20 +123,19 @@ def test_the_readmes_example(sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyP
 def test_the_guides_examples(
     sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, trial, feedback = python_blocks("docs/engine.md")
     for name, value in sandbox.engine_environment().items():
         monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
-    exec(trial, names)
+    exec(example("trial", "docs/engine.md"), names)
     assert "delivered=4, rejected=0, dropped={}, pending=0" in capsys.readouterr().out
     (trace,) = sandbox.traces
     assert trace["trace_id"] == names["run_id"].hex
     assert (trace["session_id"], trace["user_id"], trace["span_count"]) == ("s1", "u1", 3)
     assert sandbox.annotations[0]["annotation_description"] == "helpful"
-    exec(feedback, names)
+    exec(example("feedback", "docs/engine.md"), names)
     names["handler"].relay.close(10)
     monkeypatch.delenv("ARTHUR_TASK_ID")
-    exec(first, names)
+    exec(example("handler", "docs/engine.md"), names)
     names["handler"].relay.close(10)
     assert {span["task_id"] for span in sandbox.spans} == {sandbox.task_id}
 

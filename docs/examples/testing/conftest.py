@@ -1,0 +1,3 @@
+"""Brings the fixtures `arthur_sandbox`, `arthur_memory` and `arthur_memory_engine`."""
+
+pytest_plugins = ["arthur_relay.testing"]
