@@ -52,18 +52,19 @@ if TYPE_CHECKING:
 class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
     """Logs every LLM run of LangChain to Arthur, without the run waiting for it.
 
-    Handlers made by `from_credentials`, `from_env` or of an `ArthurModel` share one relay, when
-    their address, credentials and settings are the same: make one for each request if you like.
+    Make one by `from_credentials`, `from_engine` or `from_env`. Handlers with the same address,
+    credentials and settings share one relay, so you may make one for each request.
 
     Args:
-        arthur_model: An `arthurai.ArthurModel`; its schema, address and credentials are used.
-        relay: A relay of yours.
-        model_id: The model to log to, when it is not the relay's own; only with `relay`.
-        settings: For the relay that is made of `arthur_model`; only with that.
+        arthur_model: An `arthurai.ArthurModel`, whose schema, address and credentials are used.
+        relay: A relay that you have made.
+        model_id: The model to log to, if it is not the relay's own; only with `relay`.
+        settings: The settings of the relay that is made for `arthur_model`; only with
+            `arthur_model`.
 
     Raises:
         ConfigurationError: Neither or both of `arthur_model` and `relay` were given, or an argument
-            that does not go with them; there is no model id, or the model is not an LLM.
+            that does not go with them; or there is no model id, or the model is not an LLM.
     """
 
     run_inline = True
@@ -122,15 +123,17 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
     ) -> Self:
         """Make a handler that logs to a model of Arthur.
 
-        It asks Arthur for the model at once, unless `connect = lazy`. If Arthur can't be reached
-        it logs that, the relay keeps asking, and inferences wait.
+        It asks Arthur for the model at once, unless `connect = lazy`. If Arthur can't be reached,
+        that is logged, the relay keeps asking, and inferences wait.
 
         Args:
             model_id: Arthur's id of the model.
-            arthur_url: Arthur's address; None for `ARTHUR_ENDPOINT_URL`, or else Arthur's own.
-            arthur_login: The login; None for the key in `ARTHUR_API_KEY`.
-            arthur_password: Its password; None for `ARTHUR_PASSWORD`, or else it is asked for.
-            settings: The relay's settings; from the environment when None.
+            arthur_url: Arthur's address. None takes `ARTHUR_ENDPOINT_URL`, or
+                https://app.arthur.ai if that is not set.
+            arthur_login: The login. None takes the key in `ARTHUR_API_KEY` instead.
+            arthur_password: The login's password. None takes `ARTHUR_PASSWORD`, or asks for it at
+                the terminal if that is not set.
+            settings: The relay's settings. None takes them from the environment.
 
         Raises:
             ValueError: There are no credentials, Arthur refused them, it has no such model, the
@@ -158,24 +161,25 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
     ) -> Self:
         """Make a handler that sends traces to a task of Arthur Engine.
 
-        It asks the Engine for the task at once, unless `connect = lazy`. If it can't be reached it
-        logs that, the relay keeps asking, and spans wait. With `trace = full` each run of
-        LangChain is a span, with `trace = llm` those of LLMs are, each as a trace of its own.
+        It asks the Engine for the task at once, unless `connect = lazy`. If the Engine can't be
+        reached, that is logged, the relay keeps asking, and spans wait. With `trace = full` each
+        run of LangChain is a span; with `trace = llm` only those of LLMs are, each as a trace of
+        its own.
 
         Args:
-            task: The task's name, or its id; the Engine makes a task of a name that it does not
-                know. None for `ARTHUR_TASK_ID`, or else `OTEL_SERVICE_NAME`.
-            task_id: The task's id, instead.
-            base_url: The Engine's address; None for `ARTHUR_BASE_URL`, or else
-                http://localhost:3030.
-            api_key: The key; None for `ARTHUR_API_KEY`.
-            service_version: Your application's version, which spans name, or None.
-            settings: The relay's settings; from the environment when None. Unless they are given,
-                50 spans are sent at once, in one request at a time.
+            task: The task's name or id. For a name that the Engine does not know, it makes a task.
+                None takes `ARTHUR_TASK_ID`, or `OTEL_SERVICE_NAME` if that is not set.
+            task_id: The task's id, instead of `task`.
+            base_url: The Engine's address. None takes `ARTHUR_BASE_URL`, or http://localhost:3030
+                if that is not set.
+            api_key: The key. None takes `ARTHUR_API_KEY`.
+            service_version: Your application's version, which is in each span, or None.
+            settings: The relay's settings. None takes them from the environment. Unless they say
+                otherwise, a request has 50 spans, and requests are sent one after the other.
 
         Raises:
-            ValueError: There is no key, or the Engine refused it; it has no such task, or several
-                of the name; or an argument or a setting is not allowed. (Each is a
+            ValueError: There is no key, or the Engine refused it; no task has the id, or several
+                have the name; or an argument or a setting is not allowed. (Each is a
                 `ConfigurationError`.)
         """
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
@@ -195,15 +199,18 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
     def from_env(cls, *, settings: RelaySettings | None = None) -> Self:
         """Make a handler with everything from the environment.
 
-        For Arthur Scope: `ARTHUR_MODEL_ID`, and `ARTHUR_API_KEY` or `ARTHUR_LOGIN` with
-        `ARTHUR_PASSWORD`; `ARTHUR_ENDPOINT_URL` when it is not https://app.arthur.ai.
+        For Arthur Scope, set `ARTHUR_MODEL_ID`, and either `ARTHUR_API_KEY` or `ARTHUR_LOGIN` and
+        `ARTHUR_PASSWORD`. Set `ARTHUR_ENDPOINT_URL` if it is not https://app.arthur.ai.
 
-        For Arthur Engine, which `ARTHUR_BASE_URL` or `ARTHUR_TASK_ID` stand for: one of the two, or
-        both; `ARTHUR_API_KEY`; `OTEL_SERVICE_NAME` for a task by its name.
+        For Arthur Engine, set `ARTHUR_BASE_URL` or `ARTHUR_TASK_ID` or both, and `ARTHUR_API_KEY`.
+        `OTEL_SERVICE_NAME` gives the task by its name.
+
+        Args:
+            settings: The relay's settings. None takes them from the environment.
 
         Raises:
-            ValueError: As `from_credentials` or `from_engine`; also when variables for both
-                products are set, or none that says which model or task.
+            ValueError: Whatever `from_credentials` or `from_engine` raises it for; also when
+                variables for both products are set, or none that says which model or task.
         """
         from arthur_relay import sharing  # noqa: PLC0415 - not needed to import the handler
 
@@ -402,15 +409,15 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         liked: bool,  # noqa: FBT001 - as one says it: log_feedback(run_id, True)
         description: str | None = None,
     ) -> None:
-        """Send a user's judgement of a trace to Arthur Engine. See `Relay.log_feedback`."""
+        """Send a user's feedback on a trace to Arthur Engine. See `Relay.log_feedback`."""
         self.relay.log_feedback(run_id, liked, description, model_id=self.model_id)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Wait until all earlier captures are settled. See `Relay.flush`."""
+        """Wait until all earlier captures are delivered, rejected or dropped. See `Relay.flush`."""
         return self.relay.flush(timeout)
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
-        """Do what `flush` does, without blocking the loop."""
+        """Flush without blocking the event loop. See `Relay.aflush`."""
         return await self.relay.aflush(timeout)
 
     def close(self, timeout: float | None = None) -> FlushResult:
@@ -421,7 +428,7 @@ class ArthurCallbackHandler(Closing, TraceEvents, BaseCallbackHandler):
         return self.relay.flush(timeout)
 
     async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
-        """Do what `close` does, without blocking the loop."""
+        """Close without blocking the event loop."""
         return await self.relay.aflush(timeout)
 
     def _begin(

@@ -30,15 +30,15 @@ DESCRIPTION = "annotation_description"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """One inference of code that does not use LangChain.
+    """One inference from code that does not use LangChain.
 
     Attributes:
         input_text: The prompt.
         output_text: The completion.
-        inference_id: The id by which ground truth is joined; generated when None.
-        model_id: The Arthur model; the relay's own when None.
-        timestamp: When it happened, timezone-aware; the time of the capture when None.
-        duration: How long it took, in seconds.
+        inference_id: The id by which ground truth finds it. None makes one.
+        model_id: The Arthur model. None means the relay's own.
+        timestamp: When it happened, timezone-aware. None means the time of the capture.
+        duration: How long it took, in seconds, or None.
         attributes: More values by attribute name; those that the model has not registered are
             not sent.
     """

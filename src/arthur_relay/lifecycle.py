@@ -80,14 +80,14 @@ class Flushing(Closing):
         ...
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as flush
-        """Do what `flush` does without blocking the loop. A cancellation ends the wait only."""
+        """Flush without blocking the event loop. A cancellation ends only the wait."""
         try:
             return await in_thread(partial(self.flush, timeout))
         except RuntimeError:  # no thread can be started: flush without waiting for the end
             return self.flush(0.0)
 
     async def aclose(self, timeout: float | None = None) -> FlushResult:  # noqa: ASYNC109 - as close
-        """Do what `close` does without blocking the loop. A cancellation ends the wait only."""
+        """Close without blocking the event loop. A cancellation ends only the wait."""
         try:
             return await in_thread(partial(self.close, timeout))
         except RuntimeError:  # no thread can be started: block the loop, so that rows are delivered

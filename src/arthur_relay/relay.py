@@ -49,12 +49,12 @@ class Relay(Flushing):
     One relay has one worker thread, one queue and one connection pool; any number of callback
     handlers and threads may share it. After half a minute without work, the thread and the
     connections end; the next capture starts them again. A forked child gets a fresh worker and an
-    empty queue on its first use; captures that were queued at the fork stay the parent's.
+    empty queue on its first use; only the parent sends what was queued at the fork.
 
     Args:
         destination: Where rows are sent; only the worker enters and uses it.
         model_id: The model of inferences that do not name one.
-        settings: The settings; from the environment when None.
+        settings: The settings. None takes them from the environment.
 
     Attributes:
         settings: The settings.
@@ -157,11 +157,10 @@ class Relay(Flushing):
         return cls(destination, model_id=named, settings=settings)
 
     def capture(self, inference: Inference) -> None:
-        """Take an inference of code that does not use LangChain; returns at once.
+        """Take an inference from code that does not use LangChain. Returns at once, never raises.
 
-        Never raises. Any thread, signal handler or finaliser may call it. An inference that can't
-        be taken is counted in `stats()`. With `overflow = block` it may wait when the queue is
-        full.
+        Any thread, signal handler or finaliser may call it. An inference that can't be taken is
+        counted in `stats()`. Only with `overflow = block` may it wait, while the queue is full.
         """
         if self.settings.disabled:
             return
@@ -194,15 +193,16 @@ class Relay(Flushing):
     ) -> None:
         """Send an inference's ground truth to Arthur, for instance a user's thumbs-up.
 
-        Returns at once and never raises; any thread. It is sent after the inference that it belongs
-        to, which may come from another process, and is counted like an inference.
+        Returns at once and never raises. Any thread may call it. Ground truth is sent after the
+        inference that it belongs to, which may come from another process, and is counted like an
+        inference.
 
         Args:
             run_id_or_inference_id: LangChain's run id, or the inference's own.
             ground_truth: Values by attribute name; those that the model has registered as ground
                 truth are sent.
-            timestamp: When it became known, timezone-aware; now when None.
-            model_id: The Arthur model; the relay's own when None.
+            timestamp: When it became known, timezone-aware. None means now.
+            model_id: The Arthur model. None means the relay's own.
         """
         if self.settings.disabled:
             return
@@ -228,16 +228,17 @@ class Relay(Flushing):
         *,
         model_id: str | None = None,
     ) -> None:
-        """Send a user's judgement to Arthur Engine, as the annotation of the run's trace.
+        """Send a user's feedback to Arthur Engine, as the annotation of the run's trace.
 
-        Returns at once and never raises; any thread. It is sent after the trace, which may come
-        from another process, and replaces an earlier judgement of it; it is counted like a span.
+        Returns at once and never raises. Any thread may call it. Feedback is sent after the trace,
+        which may come from another process, and replaces earlier feedback on it. It is counted
+        like a span.
 
         Args:
-            run_id: The id of a run of the trace: the root's, or that of any run of this process.
+            run_id: The id of the trace's root run, or of any of its runs in this process.
             liked: Whether the user liked the answer.
             description: What the user said, or None.
-            model_id: The task, by its id or name; the relay's own when None.
+            model_id: The task, by its id or name. None means the relay's own.
         """
         if self.settings.disabled:
             return
@@ -257,11 +258,11 @@ class Relay(Flushing):
     def resubmit(self, letter: DeadLetter) -> None:
         """Send a dead letter once more, unchanged. Returns at once, as `capture` does.
 
-        Arthur Engine, which would store a span a second time, is first asked whether it has it,
-        where the key may read.
+        Arthur Engine would store a span a second time, so it is first asked whether it has the
+        span, if the key may read.
 
         Raises:
-            ConfigurationError: The letter is of the other one of Arthur's products.
+            ConfigurationError: The letter is for the other one of Arthur's products.
         """
         if self.settings.disabled:
             return
@@ -281,11 +282,11 @@ class Relay(Flushing):
         self._host.submit(CapturedRow(row))
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return the dead letters that are kept, oldest first. Any thread.
+        """Return the dead letters that are kept, oldest first. Any thread may call it.
 
         Raises:
             OSError: The spool can't be read.
-            sqlite3.Error: The same.
+            sqlite3.Error: The spool is damaged, or can't be read.
         """
         return self._host.pipeline.dead_letters.letters()
 
@@ -293,7 +294,10 @@ class Relay(Flushing):
         """Ask Arthur for a model, unless it is known or was asked for before.
 
         Returns when Arthur has answered, or after `connect_timeout_seconds`. If Arthur can't be
-        reached it logs that, the worker keeps asking, and inferences wait.
+        reached, that is logged, the worker keeps asking, and inferences wait.
+
+        Args:
+            model_id: The model's id; with Arthur Engine, the task.
 
         Raises:
             CredentialsError: Arthur refused the login or the key.
@@ -305,35 +309,34 @@ class Relay(Flushing):
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until all earlier captures are delivered, rejected or dropped.
 
-        Rows that an earlier process left in the spool are such captures too.
-
-        Any thread; on the worker's own, in a callback of the relay, it returns at once.
+        That includes rows that an earlier process left in the spool. Any thread may call it; in a
+        callback of the relay, on the worker's own thread, it returns at once.
 
         Args:
-            timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
+            timeout: The longest wait in seconds. None means `shutdown_timeout_seconds`.
         """
         return self._host.flush(self._seconds(timeout))
 
     def close(self, timeout: float | None = None) -> FlushResult:
         """Take no more captures, deliver the queue, and end the worker, all within one deadline.
 
-        Captures that are left at the deadline are dropped and counted; with a spool they stay
-        there, and so does what earlier processes left, which is not waited for. Closing again
+        Captures that are left at the deadline are dropped and counted, or stay in the spool if
+        there is one. What earlier processes left in the spool is not waited for. Closing again
         changes nothing. An interrupt ends the wait and is raised.
 
         Args:
-            timeout: The longest wait in seconds; `shutdown_timeout_seconds` when None.
+            timeout: The longest wait in seconds. None means `shutdown_timeout_seconds`.
         """
         deadline = monotonic() + self._seconds(timeout)
         self._host.begin_close()
         return self._host.finish_close(deadline)
 
     def stats(self) -> Stats:
-        """Return a snapshot. Any thread."""
+        """Return a snapshot of all counts. Any thread may call it."""
         return self._host.stats()
 
     def health(self) -> Health:
-        """Return in one word and one sentence how delivery goes. Any thread."""
+        """Say how delivery is going, in one word and one sentence. Any thread may call it."""
         return self._host.pipeline.health(
             disabled=self.settings.disabled,
             unreadable=self._host.events.unreadable.value(),

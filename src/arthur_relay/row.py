@@ -81,12 +81,11 @@ class History:
 NO_HISTORY = History()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, because that makes construction five times as slow
 class Row:
     """One inference, or its ground truth, encoded once and never decoded again.
 
-    Only its history changes after it is made. It is not frozen, because that makes construction
-    five times as slow. Rows are compared by identity.
+    Only its history changes after it is made. Rows are compared by identity.
 
     Attributes:
         id: The `partner_inference_id`, the same on every attempt.
@@ -149,7 +148,7 @@ class Batch:
         return b"".join(self.chunks())
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the request's body in parts of about `CHUNK_BYTES`.
+        """Yield the request's body in parts of about 256 KiB.
 
         Each part is built when it is sent. A body in one piece would need a megabyte of fresh
         memory for each request, whose page faults cost more than all other work on the rows.
@@ -216,9 +215,9 @@ class Failure(Enum):
     REFUSED = "refused"
     """404, 422 and other 4xx of the destination's own: sending the same again can't help."""
     UNAUTHORISED = "unauthorised"
-    """It rejects our credentials: no row is at fault, and somebody may correct it at any time."""
+    """It rejects our credentials. No row is at fault, and somebody may correct it at any time."""
     FORBIDDEN = "forbidden"
-    """It accepts our credentials, but they or our plan lack the permission; otherwise the same."""
+    """It accepts our credentials, but these or our plan lack a permission. No row is at fault."""
 
 
 ABOUT_US = frozenset({401, 402, 403})

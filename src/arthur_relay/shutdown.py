@@ -30,14 +30,26 @@ EXIT_STATUS = 128 + signal.SIGTERM
 def lifespan(
     handler_or_relay: ArthurCallbackHandler | Relay,
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """Return a lifespan for Starlette and FastAPI that flushes at shutdown; a relay is closed.
+    """Return a lifespan for Starlette and FastAPI that flushes at shutdown.
 
-    uvicorn ends the lifespan on SIGTERM and SIGINT after the last request, and afterwards lets the
-    signal kill the process without any `atexit` callback: what is queued is flushed here.
+    On SIGTERM and SIGINT, uvicorn ends the lifespan after the last request. Then it lets the signal
+    kill the process without any `atexit` callback, so what is queued has to be flushed here.
 
-    Example:
-        `app = FastAPI(lifespan=arthur_relay.lifespan(handler))`, or inside a lifespan of your own:
-        `async with arthur_relay.lifespan(handler)(app): yield`.
+    Args:
+        handler_or_relay: A handler, which is flushed, or a relay, which is closed.
+
+    Example: In an application
+        ```python
+        app = FastAPI(lifespan=arthur_relay.lifespan(handler))
+        ```
+
+    Example: In a lifespan of your own
+        ```python
+        @asynccontextmanager
+        async def lifespan(app):
+            async with arthur_relay.lifespan(handler)(app):
+                yield
+        ```
     """
 
     @asynccontextmanager
@@ -65,17 +77,17 @@ def lifespan(
 
 
 def exit_on_sigterm() -> bool:
-    """Make SIGTERM raise `SystemExit` in the main thread; then `finally` blocks and flush run.
+    """Make SIGTERM raise `SystemExit` in the main thread, so that `finally` and the flush run.
 
     The flush begins with the signal, in the background, so that nothing else can delay it, such as
-    a thread that never ends. While it runs, another SIGTERM changes nothing; once everything is
-    delivered, or the flush's deadline has passed, another one kills the process.
+    a thread that never ends. While it runs, another SIGTERM changes nothing. When everything is
+    delivered, or the flush's deadline has passed, another SIGTERM kills the process.
 
     Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. An existing
     handler is left alone. If the handler can't be set, the reason is logged.
 
     Returns:
-        Whether the handler is set: False outside of the main thread, or if there is another one.
+        Whether the handler is set. It is not outside of the main thread, or if there is another.
     """
     present = signal.getsignal(signal.SIGTERM)
     if isinstance(present, _Exit):

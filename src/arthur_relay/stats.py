@@ -21,17 +21,17 @@ class DropReason(StrEnum):
     SAMPLED = "sampled"
     """It is not in the sample that `sample_rate` asks for."""
     UNREADABLE = "unreadable"
-    """It could not be read when it was captured: an object raised, or was none that is known."""
+    """It could not be read when it was captured: an object raised, or was of an unknown kind."""
     LOST_IN_SPOOL = "lost_in_spool"
     """It was in the spool, and can't be read any more: a file was damaged, or rows removed."""
     UNENCODABLE = "unencodable"
-    """It could not be turned into a row: a bug here, or an object no one has seen before."""
+    """It could not be turned into a row: a bug here, or an object that was not foreseen."""
 
 
 class Stats(NamedTuple):
     """A snapshot; at every instant `captured == delivered + rejected + sum(dropped) + pending`.
 
-    In a worker of a fleet, the right side has `returned` as well.
+    In a worker of a fleet, `returned` is added on the right.
     """
 
     captured: int
@@ -68,14 +68,14 @@ class Stats(NamedTuple):
     malformed_answers: int
     """Answers of Arthur that did not say clearly what became of each row."""
     worker_restarts: int
-    """Times the worker died of an unexpected error and came back."""
+    """How often the worker died of an unexpected error and came back."""
     pending_bytes: int
     """Bytes that waiting inferences take, as accounted."""
     spooled: int
-    """Waiting inferences that are safe on disk: a later process delivers them, should this end.
+    """Waiting inferences that are safe on disk: if this process ends, a later one delivers them.
 
-    Never more than are, so what a thread has captured is safe when the same thread, while no other
-    one captures, finds it equal to `pending`.
+    It never counts one that is not safe yet. So if a thread has captured something, no other thread
+    captures meanwhile, and this equals `pending`, then all that it captured is safe.
     """
     returned: int = 0
     """In a worker of a fleet: rows that it gave back to the broker, for any worker to deliver."""
@@ -100,7 +100,7 @@ class FlushResult(NamedTuple):
     pending: int
     """Inferences that still wait: after a flush in time, those captured since it began.
 
-    With a spool also what earlier processes have left; after a close, what stays on disk.
+    With a spool, also what earlier processes have left. After a close, what stays on disk.
     """
     timed_out: bool
     """True when the deadline passed before everything captured earlier was settled."""

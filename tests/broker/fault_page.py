@@ -14,23 +14,26 @@ NONE = "—"
 INTRODUCTION = """\
 # What each fault makes a fleet do
 
-Made from the table in [test_faults.py](test_faults.py), which plays each fault against gateways and
-workers as real processes over real NATS servers, and holds this page to what it finds. Clients send
-rows by Arthur's API while something goes wrong, then it is mended:
+For operators of a fleet who want to know what happens when something goes wrong. Clients send rows
+through Arthur's API during each of these faults, then the fault is repaired.
+[test_faults.py](test_faults.py) plays them with gateways and workers as real processes, and with
+real NATS servers, and compares this page with what it finds. The columns are:
 
-- **clients see** the answers in their order, the same one in a row once. *Late* is an answer that
-  came only after what it waited for was over; one gateway waits for the broker for 25 seconds
-  (`BROKER_PUBLISH_SECONDS`), the other one for a second, and then answers 503;
-- **gateways** are ready, or say within five seconds at `/readyz` that they are not;
-- **accepted rows** are those that were answered with 207. Each of them is delivered in the end;
-- **twice**: whether Arthur may be given rows again that it has, with the same id;
-- **unasked**: whether rows may arrive of which no client knows that they were accepted. They were
-  answered with an error, or not at all, and the client sends them again.
+- **clients see:** the answers in their order, equal ones in a row once. A *late* answer came only
+  after the fault was over. One gateway waits 25 seconds for the broker (`BROKER_PUBLISH_SECONDS`)
+  and the other one a second, before they answer 503;
+- **gateways:** they are ready, or say at `/readyz` within five seconds that they are not;
+- **accepted rows:** what happens to rows that were answered with 207. Each of them is delivered in
+  the end;
+- **twice:** whether Arthur may get rows again that it has, with the same id;
+- **unasked:** whether rows may arrive although no client knows that they were accepted: the answer
+  was an error, or none came, and the client sends them again.
 
-After each fault the accounts are held against what clients saw and what Arthur has: rows accepted ≤
-delivered + rejected + dropped at all workers, and equal where nothing may arrive twice. The
-difference is what Arthur was given twice, and no more than the workers count as handed out again;
-but where nodes of the broker died, it may have forgotten that a packet had been handed out.
+After each fault the counts are compared with what clients saw and with what Arthur has. The rows
+that were accepted are no more than those that all workers delivered, rejected and dropped, and just
+as many if nothing may arrive twice. The difference is what Arthur got twice, and it is no more than
+what the workers count as handed out again; but if nodes of the broker died, the broker may have
+forgotten that it had handed a packet out.
 """
 
 HEADER = ("fault", "clients see", "gateways", "accepted rows", "twice", "unasked")

@@ -15,23 +15,23 @@ NONE = "—"
 INTRODUCTION = """\
 # What each fault makes the relay do
 
-Made from the table in [test_faults.py](test_faults.py), which plays each fault against a real
-server over real sockets, and holds this page to what it finds. Three inferences are captured and
-travel in one request, while something goes wrong:
+For people who want to know what happens when something goes wrong. Three inferences are captured
+and sent in one request, during each of these faults. [test_faults.py](test_faults.py) plays them
+with a real server over real sockets, and compares this page with what it finds. The columns are:
 
-- **attempts** of the relay to send them, on which Arthur sees **requests** (a refused token is
-  replaced within an attempt);
+- **attempts:** how often the relay tries to send them; **requests:** how many of these Arthur sees
+  (a refused token is replaced within an attempt);
 - **delivered**, and what was **not delivered, and why**: rejected ones are kept as dead letters;
-- **doubled**: how many Arthur was given once more because an answer of it was lost, with the same
-  id. No other ever is;
-- **logins** in all;
-- **log**: lines at WARNING, in all;
-- **exit**: what becomes of them when the process ends while it goes wrong. An exit *in time*
-  settles them as told in the row; *at its deadline* it ends with what is left counted as dropped.
-  Beyond its deadline it never lasts.
+- **doubled:** how many Arthur gets a second time, with the same id, because its answer was lost. It
+  gets no others twice;
+- **logins:** how many there are;
+- **log:** how many lines at WARNING;
+- **exit:** what happens when the process ends during the fault. An exit *in time* settles the
+  inferences as the row says; one *at its deadline* counts the rest as dropped. No exit takes longer
+  than its deadline.
 
-Of what does not pass, `health()` says why. Each time, what `stats()` says is compared with what
-Arthur has.
+If something can't be delivered, `health()` says why. After each fault, `stats()` is compared with
+what Arthur has.
 """
 
 
@@ -39,9 +39,9 @@ ENGINE_INTRODUCTION = """\
 ## Arthur Engine
 
 The same for Arthur Engine, from [engine_table.py](engine_table.py): a handler captures a chain, its
-retriever and its model, and the three spans travel in one request. The Engine stores a span twice
-that is sent twice, so after an answer that was lost it is asked which spans it has; **questions**
-counts that. It takes a key, so there are no logins.
+retriever and its model, and the three spans are sent in one request. If a span is sent twice, the
+Engine stores it twice, so when an answer was lost the relay asks it which spans it has;
+**questions** counts that. The Engine takes a key, so there are no logins.
 """
 
 HEADER = (

@@ -16,7 +16,15 @@ pytestmark = pytest.mark.one_python
 README_BYTES = 8_000
 """What does not fit belongs on a page of docs/."""
 
-LINKED = [*pages(), "deploy/README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+LINKED = [
+    *pages(),
+    "deploy/README.md",
+    "tests/broker/faults.md",
+    "tests/end_to_end/faults.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 
 NOT_FOR_SOMEBODY = {"README.md", "CHANGELOG.md"}
 """The first is for everybody, the second is a list."""

@@ -39,7 +39,7 @@ def letter_bytes(body: int, ids: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A row that Arthur rejected.
+    """A row that Arthur rejected, or that could not be delivered in time.
 
     Attributes:
         inference_id: The inference's id.
@@ -50,9 +50,8 @@ class DeadLetter:
         attempts: The number of attempts to send it.
         rejected_at: When it was rejected, timezone-aware.
         destination: The address that it was sent to.
-        body: The row as it was sent, or would have been, redacted: JSON, UTF-8; a span for Arthur
-            Engine is an `ExportTraceServiceRequest` of OpenTelemetry. Empty when it could not be
-            encoded.
+        body: The row as it was sent, or would have been sent, redacted: JSON in UTF-8, or for a
+            span an `ExportTraceServiceRequest` of OpenTelemetry. Empty if it could not be encoded.
         damage: What was wrong with the stored letter when it was read; usually empty.
     """
 

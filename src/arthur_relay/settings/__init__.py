@@ -97,16 +97,18 @@ MOST_HANGING = 128
 class RelaySettings(BaseSettings):
     """The relay's settings, immutable and hashable.
 
-    An environment variable that looks like a setting but is not is logged, with the nearest name.
-    If the nearest one is a setting of privacy it is an error, because texts would be sent that must
-    not be.
+    Each setting is a keyword. What is not given comes from the environment.
+
+    An environment variable that looks like a setting, but is none, is logged with the nearest name.
+    If the nearest name is a setting of privacy, that is an error, because texts would be sent that
+    must not be.
 
     Settings are equal when all values are equal; most functions among the redactors are equal only
     to themselves.
 
     Raises:
-        SettingsError: A value is not allowed; the message names the setting, its environment
-            variable, the value and the allowed values. Or a variable's name is near that of a
+        SettingsError: A value is not allowed (the message names the setting, its environment
+            variable, the value and the allowed values), or a variable's name is near that of a
             setting of privacy.
     """
 
