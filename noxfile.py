@@ -142,10 +142,10 @@ def types(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def docs(session: nox.Session) -> None:
     """The documentation as a site: every link, and every name of the reference."""
-    install(session, extra="docs")
-    session.run(
-        "mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp(), "site"))
-    )
+    install(session, "pytest", "pytest-timeout", "pytest-xdist", extra="docs")
+    site = Path(session.create_tmp(), "site")
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(site))
+    run_tests(session, "-q", "-n", "0", "tests/project/test_site.py")
 
 
 # The long suites.
