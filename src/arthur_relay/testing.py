@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 LLM_ATTRIBUTES = COMMON_ATTRIBUTES
-"""The attributes of a model that has registered all that the relay can send."""
+"""The attributes of a model that has registered what the relay usually sends."""
 
 
 class _InMemory:
@@ -68,7 +68,7 @@ class _InMemory:
 
 
 class MemoryDestination(_InMemory):
-    """A destination that keeps all rows in memory; every model exists, with the same attributes.
+    """A destination that keeps all rows in memory. Every model exists, with the same attributes.
 
     Any thread may read it.
 
@@ -160,7 +160,13 @@ class MemoryEngine(_InMemory):
 def memory_relay(
     *, model_id: str = "test-model", settings: RelaySettings | None = None
 ) -> tuple[Relay, MemoryDestination]:
-    """Return a relay that delivers to memory, and its destination. Close the relay."""
+    """Return a relay that delivers to memory, and its destination. Close the relay.
+
+    Args:
+        model_id: The model of inferences that do not name one.
+        settings: The relay's settings. None takes them from the environment, but has rows wait only
+            10 ms for others.
+    """
     destination = MemoryDestination()
     if settings is None:
         settings = RelaySettings(flush_interval_seconds=0.01)
@@ -172,7 +178,12 @@ def memory_engine(
 ) -> tuple[Relay, MemoryEngine]:
     """Return a relay that delivers spans to memory, and its destination. Close the relay.
 
-    `ArthurCallbackHandler(relay=relay)` sends to it as one of `from_engine` sends to Arthur Engine.
+    `ArthurCallbackHandler(relay=relay)` sends to it what a handler of `from_engine` sends to Arthur
+    Engine.
+
+    Args:
+        task: The task's name.
+        settings: As for `memory_relay`.
 
     Raises:
         ConfigurationError: The extra `arthur-relay[engine]` is not installed.

@@ -153,13 +153,14 @@ class Plan:
 class Faults:
     """The faults that are set. Every method may be called from any thread.
 
-    Delays add up and go with anything; row faults go together; of the others a request meets one,
-    the first that was set and still has times left. So `status(503, times=2)` and then
-    `status(429)` fail three requests. A fault has effect on requests that arrive after the call.
+    A fault affects requests that arrive after the call. Delays add up, and can be combined with any
+    other fault. Faults of rows can be combined with each other. Of all others a request meets only
+    one: the first that was set and still has times left. So `status(503, times=2)` followed by
+    `status(429)` fails three requests.
 
-    All that set a fault take `times`, the number of requests (None: until `reset`), and `routes`
-    (`SENDING` by default: those that take inferences, ground truth, spans and annotations), and
-    raise ValueError when a value is out of its range.
+    All methods that set a fault take `times`, the number of requests (None: until `reset`), and
+    `routes` (by default those that take inferences, ground truth, spans and annotations). They
+    raise `ValueError` if a value is out of its range.
 
     Args:
         auth: Makes all tokens invalid.
@@ -179,7 +180,7 @@ class Faults:
             return list(self._faults)
 
     def reset(self) -> None:
-        """Take all faults away; what hangs is answered as if nothing had been."""
+        """Remove all faults. Requests that hang are answered as if there had been none."""
         with self._lock:
             faults, self._faults = self._faults, []
         for fault in faults:
@@ -294,21 +295,22 @@ class Faults:
         times: int | None = None,
         routes: Iterable[str] = SENDING,
     ) -> None:
-        """Refuse chosen rows, which are then not stored; the others are treated as ever.
+        """Refuse chosen rows, which are then not stored. The others are treated as usual.
 
         Args:
             statuses: By index, the rows' statuses; 2xx leaves a row alone, and so does the
                 list's end.
             every: Fail every n-th row of each request, the n-th first, with `status`.
-            containing: Fail the rows whose partner_inference_id, or trace and span id joined by a
-                dash, holds this text, with `status`. The Engine has no status for a span: it
-                rejects it, or answers 500 to the whole request where the status is that.
+            containing: Fail with `status` the rows whose partner_inference_id contains this text;
+                for spans, it is looked for in the trace's and the span's id, joined by a dash. The
+                Engine has no status for a single span: it rejects the span, or answers 500 to the
+                whole request if that is the status.
             status: The status for `every` and `containing`, 300 to 599.
-            times: For how many requests; None until `reset`.
-            routes: Where.
+            times: For how many requests; None means until `reset`.
+            routes: The routes that it applies to.
 
         Raises:
-            ValueError: a value is out of its range, or no row is chosen.
+            ValueError: A value is out of its range, or no row is chosen.
         """
         for each in statuses:
             self._status(each, 200)
@@ -335,8 +337,8 @@ class Faults:
             **options: What the method of this name takes.
 
         Raises:
-            ValueError: the kind is unknown, or a value is out of its range.
-            TypeError: an option is unknown, missing or of the wrong type.
+            ValueError: The kind is unknown, or a value is out of its range.
+            TypeError: An option is unknown, missing or of the wrong type.
         """
         if kind not in {*Kind, "reset", "expire_tokens"}:
             known = ", ".join([*Kind, "reset", "expire_tokens"])

@@ -38,27 +38,26 @@ ADMIN_KEY: Final = "sandbox-admin-key"
 class ArthurSandbox:
     """A local Arthur Scope (REST API v3) and Arthur Engine, with a page, and faults on demand.
 
-    A context manager: the server runs inside of the block. All methods and properties may be used
-    from any thread; `inferences`, `requests`, `faults`, `duplicates` and `add_model` also while the
-    server is stopped. What it has as an Engine is in memory only. Nothing is written to the log but
-    what uvicorn says at INFO.
+    A context manager: the server runs inside of the block. Any thread may use all methods and
+    properties; `inferences`, `requests`, `faults`, `duplicates` and `add_model` work while the
+    server is stopped, too. What it has as an Engine is in memory only. It logs nothing but what
+    uvicorn says at INFO.
 
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one at the first start and stays with it.
-        data: The database's file, which is made when missing; None keeps all in memory, for the
-            life of this object.
+        data: The database's file, which is made if it is missing. None keeps everything in memory,
+            for the life of this object.
         login: The only user's name.
         password: Their password.
-        api_key: The only API key of Arthur Scope, and one of the Engine that may write and read.
+        api_key: The only API key of Arthur Scope, and a key of the Engine that may write and read.
         model: The first model's JSON, of which only `attributes` is needed; None takes the demo
             model.
         model_id: The first model's id; None makes one, or finds it in the data.
         organization_id: The user's organisation.
-        token_seconds: How long a login is valid. The SDK logs in anew without pause when it is
-            less than 300.
-        max_body_bytes: The longest body of inferences or spans, longer ones are answered 413; None
-            sets no limit.
+        token_seconds: How long a login is valid. Below 300, the SDK logs in again without pause.
+        max_body_bytes: The longest body of inferences or spans; longer ones are answered with 413.
+            None sets no limit.
         outside_identity_provider: Whether `GET /users/me` answers 403, as it does to users of an
             outside identity provider; a sequence also names the user's organisations.
         task_id: The id of the Engine's first task; None makes one.
@@ -68,9 +67,9 @@ class ArthurSandbox:
         task_id: The id of the Engine's first task.
 
     Raises:
-        InvalidModelError: the model is not one that Arthur would take.
-        ValueError: the data has the model under another id.
-        OSError, sqlite3.Error: the data can't be opened.
+        InvalidModelError: The model is not one that Arthur would take.
+        ValueError: The data has the model under another id.
+        OSError, sqlite3.Error: The data can't be opened.
     """
 
     def __init__(  # noqa: PLR0913  # keyword-only, each with a default
@@ -146,11 +145,11 @@ class ArthurSandbox:
     def url(self) -> str:
         """The server's URL, without a path; known from the first start on.
 
-        When it listens on all addresses this is the one of this machine: the others are not known
-        here, and over plain HTTP the relay goes to no other.
+        If it listens on all addresses, this is the one of this machine: the others are not known
+        here, and the relay sends to no other over plain HTTP.
 
         Raises:
-            RuntimeError: the port is 0 and the server was never started.
+            RuntimeError: The port is 0 and the server was never started.
         """
         if self._port == 0:
             raise RuntimeError("the sandbox has no port yet: start it first")
@@ -186,7 +185,7 @@ class ArthurSandbox:
 
     @property
     def annotations(self) -> list[dict[str, Any]]:
-        """The feedback that the Engine has, one a trace, as `log_feedback` sends it."""
+        """The feedback that the Engine has, one for each trace, as `log_feedback` sends it."""
         return self._core.engine.store.annotations()
 
     @property
@@ -196,7 +195,7 @@ class ArthurSandbox:
 
     @property
     def duplicates(self) -> int:
-        """How many rows came with an id that was stored already; spans are stored again."""
+        """How many rows came with an id that was stored before; of spans, these are stored again."""
         return self._journal.duplicates
 
     @property
@@ -208,7 +207,7 @@ class ArthurSandbox:
         """The environment variables with which the SDK and the relay find this sandbox.
 
         Raises:
-            RuntimeError: the port is 0 and the server was never started.
+            RuntimeError: The port is 0 and the server was never started.
         """
         return {
             "ARTHUR_ENDPOINT_URL": self.url,
@@ -225,7 +224,7 @@ class ArthurSandbox:
             api_key: The key; None takes the one that may write and read.
 
         Raises:
-            RuntimeError: the port is 0 and the server was never started.
+            RuntimeError: The port is 0 and the server was never started.
         """
         return {
             "ARTHUR_BASE_URL": self.url,
@@ -234,13 +233,17 @@ class ArthurSandbox:
         }
 
     def add_task(self, name: str, *, task_id: str | None = None) -> str:
-        """Make a task of the Engine beside the first; names need not differ.
+        """Make another task of the Engine.
+
+        Args:
+            name: Its name, which another task may have too.
+            task_id: Its id, a UUID. None makes one.
 
         Returns:
             Its id.
 
         Raises:
-            ValueError: the id is no UUID, or taken.
+            ValueError: The id is no UUID, or taken.
         """
         return self._core.engine.store.add_task(name, task_id=task_id).id
 
@@ -252,7 +255,7 @@ class ArthurSandbox:
         partner_model_id: str | None = None,
         **fields: Any,
     ) -> str:
-        """Register a model beside the first.
+        """Register another model.
 
         Args:
             attributes: Its attributes; None takes the demo model's.
@@ -264,8 +267,8 @@ class ArthurSandbox:
             Its id.
 
         Raises:
-            InvalidModelError: the model is not one that Arthur would take.
-            ModelExistsError: one of its ids is taken.
+            InvalidModelError: The model is not one that Arthur would take.
+            ModelExistsError: One of its ids is taken.
         """
         number = len(self._store.models()) + 1
         chosen = demo_attributes() if attributes is None else [dict(each) for each in attributes]
@@ -280,11 +283,11 @@ class ArthurSandbox:
         return str(self._core.add_model(given, model_id=model_id)["id"])
 
     def start(self) -> None:
-        """Start the server and return when it listens; nothing happens when it runs already.
+        """Start the server and return when it listens. Nothing happens if it runs already.
 
         Raises:
-            OSError: the port can't be had.
-            RuntimeError: the server did not come up.
+            OSError: The port can't be had.
+            RuntimeError: The server did not come up.
         """
         with self._lifecycle:
             if self._running is not None:
@@ -296,10 +299,10 @@ class ArthurSandbox:
             self._running.start()
 
     def stop(self) -> None:
-        """Stop the server, free its port and close the data; nothing happens when it is stopped.
+        """Stop the server, free its port and close the data. Nothing happens if it is stopped.
 
-        Requests that are being answered may end (within a second), those that hang are cut, and
-        so are event streams. After `start` everything is as before.
+        Requests that are being answered have a second to end; those that hang are cut, and so are
+        event streams. After `start`, everything is as before.
         """
         with self._lifecycle:
             self._stop()
@@ -322,11 +325,11 @@ class ArthurSandbox:
     def wait(self) -> int | None:
         """Block until SIGINT or SIGTERM arrives, or the server stops otherwise.
 
-        Signals are seen only from the main thread; their handlers are put back on return. After
-        a signal, later calls return at once.
+        It sees signals only in the main thread, and restores their handlers before it returns. After
+        a signal, later calls return at once. The server goes on.
 
         Returns:
-            The signal's number; None when it was none. The server is not stopped by this.
+            The signal's number, or None if it was not a signal.
         """
         running = self._running
         if running is None:

@@ -15,17 +15,17 @@ class Role(StrEnum):
     ADMIN_KEY = "admin key"
     """Reads traces, makes tasks."""
     ORG_ADMIN = "ORG-ADMIN"
-    """Reads and writes traces, judges them, makes tasks."""
+    """Reads and writes traces, gives feedback, makes tasks."""
     ORG_AUDITOR = "ORG-AUDITOR"
     """Reads traces and tasks."""
     TASK_ADMIN = "TASK-ADMIN"
-    """Reads and writes traces, judges them, makes tasks."""
+    """Reads and writes traces, gives feedback, makes tasks."""
     TENANT_USER = "TENANT-USER"
-    """Reads traces and judges them."""
+    """Reads traces and gives feedback."""
     VALIDATION_USER = "VALIDATION-USER"
-    """Writes traces and judges them."""
+    """Writes traces and gives feedback."""
     CHAT_USER = "CHAT-USER"
-    """Writes traces and judges them."""
+    """Writes traces and gives feedback."""
 
 
 class Permission(Enum):
