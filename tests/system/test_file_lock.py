@@ -10,6 +10,7 @@ import pytest
 
 from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import UntrustedError
+from tests import needs
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def test_a_shared_lock_keeps_out_who_wants_it_alone(tmp_path: Path) -> None:
     other.release()
 
 
+@needs.movable_files
 def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     first = FileLock.take(path)
@@ -57,6 +59,22 @@ def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
     second.release()
 
 
+def test_who_waits_gets_it_when_it_is_released(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = FileLock.take(path)
+    assert first is not None
+    found: list[FileLock | None] = []
+    waiting = threading.Thread(target=lambda: found.append(FileLock.take(path, wait=True)))
+    waiting.start()
+    first.release()
+    waiting.join(SECONDS)
+    (second,) = found
+    assert second is not None
+    assert FileLock.take(path) is None
+    second.release()
+
+
+@needs.movable_files
 def test_who_waits_gets_the_file_that_is_there_then(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     first = FileLock.take(path)
