@@ -29,19 +29,19 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 VARIABLE = "TESTS_SYSTEM"
 """The variable that names the system which the plugin plays."""
+
+PLUGIN = "tests.other_systems_plugin"
+"""The plugin of pytest that plays it."""
 
 CORE = (
     "tests/buffers",
@@ -163,7 +163,7 @@ def play(system: str) -> None:
 
 
 def _play_windows() -> None:
-    msvcrt = _Msvcrt()
+    msvcrt = Msvcrt()
     _take_away(ON_NO_WINDOWS)
     for name in NO_MODULES_OF_WINDOWS:
         sys.modules[name] = None  # type: ignore[assignment] # so it can't be imported
@@ -212,7 +212,7 @@ def _slow_the_clock() -> None:
     time.get_clock_info = get_clock_info
 
 
-class _Msvcrt(ModuleType):
+class Msvcrt(ModuleType):
     """`msvcrt`, with locks of open files as Linux has them: they end when the file is closed."""
 
     LK_UNLCK, LK_LOCK, LK_NBLCK, LK_RLCK, LK_NBRLCK = range(5)
@@ -292,27 +292,11 @@ class _InUseError(PermissionError):
     """WinError 32."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before a conftest imports the relay, and after the plugins
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Play the system that the environment names, but where xdist's workers run the tests."""
-    has_workers = getattr(early_config.known_args_namespace, "numprocesses", None)
-    if not has_workers or "PYTEST_XDIST_WORKER" in os.environ:
-        play(os.environ[VARIABLE])
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest do without what was taken away: the id of its user, and SIGALRM."""
-    config.option.timeout_method = "thread"
-    if config.option.basetemp is None:
-        config.option.basetemp = tempfile.mkdtemp()
-
-
 def _main(system: str, arguments: Iterable[str]) -> int:
     arguments = list(arguments)
     if not any(each.startswith("tests/") for each in arguments):
         arguments += CORE
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.other_systems", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, *arguments]
     return subprocess.run(command, env={**os.environ, VARIABLE: system}, check=False).returncode
 
 

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from arthur_relay.system import operating_system
 from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import UntrustedError
 from tests import needs
+from tests.other_systems import Msvcrt
 from tests.waiting import SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(params=["this system", "Windows"], autouse=True)
+def _locks_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "Windows" and operating_system.msvcrt is None:
+        monkeypatch.setattr(operating_system, "msvcrt", Msvcrt())
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
