@@ -20,6 +20,10 @@ data_locks = pytest.mark.skipif(
     not HAS_DATA_LOCKS, reason="here a lock of an open file ends when another is closed, or moves"
 )
 forks = pytest.mark.skipif(not HAS_FORKS, reason="this system has no forks")
+open_files = pytest.mark.skipif(
+    not os.path.exists("/proc/self/fd"),  # noqa: PTH110 - no more is asked of it
+    reason="this system does not list the files that a process has open",
+)
 owners = pytest.mark.skipif(not HAS_OWNERS, reason="files have no owners here, and no mode bits")
 root = pytest.mark.skipif(
     not HAS_OWNERS or our_user() != 0, reason="only root can be somebody else, and give files away"

@@ -278,13 +278,18 @@ def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
                 raise OSError(errno.EINVAL, "Invalid argument", path)
 
 
+def is_open(path: Any) -> bool:
+    """Return whether this process has a file open, or one in a directory. Needs Linux."""
+    return any(_matches(path))
+
+
 def _refuse_open(path: Any) -> None:
-    if any(_is_open(path)):
+    if is_open(path):
         text = "The process cannot access the file because it is being used"
         raise _InUseError(errno.EACCES, text, path)
 
 
-def _is_open(path: Any) -> Iterator[bool]:
+def _matches(path: Any) -> Iterator[bool]:
     """Yield, for each open file, whether it is this one, or in this directory."""
     with suppress(OSError):
         status = os.lstat(path)
