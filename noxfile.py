@@ -223,6 +223,14 @@ def langchain_core_1_2(session: nox.Session) -> None:
     run_tests(session, "-q", "tests/fidelity")
 
 
+@nox.session(reuse_venv=True)
+def systems(session: nox.Session) -> None:
+    """The core where Windows is played, then macOS: without what those lack."""
+    install(session)
+    for system in ("windows", "macos"):
+        session.run("python", "-m", "tests.other_systems", system, "-q", *session.posargs)
+
+
 # The real thing: providers' packages, Arthur's SDKs, the peers.
 
 

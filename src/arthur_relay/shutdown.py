@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.operating_system import SIGBREAK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -84,7 +85,8 @@ def exit_on_sigterm() -> bool:
     delivered, or the flush's deadline has passed, another SIGTERM kills the process.
 
     Servers like uvicorn and gunicorn handle SIGTERM by themselves and don't need this. An existing
-    handler is left alone. If the handler can't be set, the reason is logged.
+    handler is left alone. If the handler can't be set, the reason is logged. Windows sends no
+    SIGTERM: there it does the same for Ctrl+Break.
 
     Returns:
         Whether the handler is set. It is not outside of the main thread, or if there is another.
@@ -97,7 +99,9 @@ def exit_on_sigterm() -> bool:
         obstacle = "something else handles SIGTERM, and has to end the process or call close()"
     else:
         try:
-            signal.signal(signal.SIGTERM, _Exit())
+            signal.signal(signal.SIGTERM, handler := _Exit())
+            if SIGBREAK and signal.getsignal(SIGBREAK) is signal.SIG_DFL:
+                signal.signal(SIGBREAK, handler)
         except ValueError:  # `threading` does not know the main thread where threads are greenlets
             obstacle = "only the main thread can do that"
     if obstacle:

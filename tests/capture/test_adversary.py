@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
+from tests import needs
 from tests.destinations.engine.stage import traced
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ def test_the_worker_goes_on(value: Any) -> None:
         assert time.process_time() - began < 5
 
 
+@needs.pipes
 def test_code_that_says_it_is_from_a_pipe_does_not_hold_the_worker(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

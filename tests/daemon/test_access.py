@@ -18,10 +18,10 @@ from arthur_relay.daemon.auth import (
     Peer,
     Principal,
     Token,
-    peer_uid,
     read_tokens,
 )
 from arthur_relay.errors import SettingsError
+from arthur_relay.system.operating_system import peer_uid
 from tests.clock import Clock
 
 if TYPE_CHECKING:

@@ -1,67 +1,39 @@
-"""The in-process relay on a system without forks, `fcntl`, Unix sockets and most signals."""
+"""The in-process relay on a system without forks, `fcntl`, Unix sockets and most signals.
+
+The core's own tests run there by `python -m tests.other_systems windows`.
+"""
 
 from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import arthur_relay
+from arthur_relay import exit_on_sigterm
 from tests import warm
+from tests.other_systems import NO_MODULES_OF_WINDOWS, ON_NO_MACOS, ON_NO_WINDOWS
 from tests.process.scripts import Ended
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from arthur_relay.sandbox import ArthurSandbox
 
 SOURCE = Path(arthur_relay.__file__).parent
 
 WINDOWS = """
-import sys
-import asyncio, multiprocessing, platform, socket, subprocess, signal, sqlite3, ssl, threading, os
-# The libraries are another matter: what they are on Windows they decide when they are imported.
-import anyio, anyio._backends._asyncio, httpx, httpcore, orjson, pydantic_settings, tenacity
-import langchain_core.callbacks, langchain_core.outputs
+from tests.other_systems import play
+play("windows")
+import asyncio, os, sys, threading
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
-import dotenv, msgspec, prometheus_client, rich.console, rich.live, starlette, typer, uvicorn
-httpx.AsyncClient()
-
-KEPT = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIG_DFL", "SIG_IGN"}
-for name in dir(signal):
-    if name.startswith("SIG") and name not in KEPT:
-        delattr(signal, name)
-for name in ("alarm", "getitimer", "pause", "pthread_kill", "pthread_sigmask", "setitimer",
-             "siginterrupt", "sigpending", "sigtimedwait", "sigwait", "sigwaitinfo"):
-    if hasattr(signal, name):
-        delattr(signal, name)
-for name in ("fork", "forkpty", "register_at_fork", "fchmod", "fchown", "chown", "lchown",
-             "getuid", "geteuid", "getgid", "getegid", "getgroups", "getpgid", "getpgrp", "getsid",
-             "killpg",
-             "setsid", "setuid", "setgid", "nice", "mkfifo", "mknod", "uname", "getloadavg",
-             "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "O_DSYNC",
-             "fdatasync", "pread", "pwrite", "posix_fallocate", "posix_fadvise", "sched_yield",
-             "sendfile", "statvfs", "fstatvfs", "sysconf", "wait", "wait3",
-             "wait4", "waitid", "fchdir", "sync", "pipe2", "eventfd", "memfd_create", "openpty"):
-    if hasattr(os, name):
-        delattr(os, name)
-def socketpair():  # as Windows does it
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        writer = socket.create_connection(listener.getsockname())
-        return listener.accept()[0], writer
-socket.socketpair = socketpair
-for name in ("AF_UNIX", "SO_PEERCRED", "SO_REUSEPORT", "MSG_DONTWAIT",
-             "SOCK_CLOEXEC", "SOCK_NONBLOCK", "send_fds", "recv_fds"):
-    if hasattr(socket, name):
-        delattr(socket, name)
-for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix"):
-    sys.modules[name] = None
-import mmap
-for name in ("MAP_PRIVATE", "MAP_ANONYMOUS", "MAP_SHARED", "PROT_READ", "PROT_WRITE"):
-    delattr(mmap, name)
 sys.platform = "win32"
 
 import arthur_relay
@@ -155,32 +127,72 @@ with Relay.from_env(settings=settings) as relay:
     assert ended.status == 0, ended.stderr
 
 
+def test_what_a_process_leaves_in_its_spool_is_delivered_by_the_next(
+    sandbox: ArthurSandbox, tmp_path: Path
+) -> None:
+    settings = f"""
+settings = RelaySettings(
+    spool_dir={str(tmp_path / "spool")!r}, durability="power", flush_interval_seconds=3600
+)
+"""
+    ended = run(
+        sandbox,
+        settings
+        + """
+import time
+relay = Relay.from_env(settings=settings)
+relay.capture(Inference(input_text="in", output_text="out"))
+while relay.stats().spooled < 1:
+    time.sleep(0.01)  # looks again; the program has a time limit
+os._exit(1)  # as `TerminateProcess` does it
+""",
+    )
+    assert (ended.status, ended.stderr) == (1, "")
+    assert not sandbox.inferences
+    ended = run(
+        sandbox,
+        settings
+        + """
+with Relay.from_env(settings=settings) as relay:
+    relay.log_ground_truth("nobody", {"unregistered": 1})
+    result = relay.flush(30)
+    assert (result.delivered, result.rejected) == (1, 1), result
+    assert len(relay.dead_letters()) == 1
+from arthur_relay.cli import main
+os.environ["ARTHUR_RELAY_SPOOL_DIR"] = str(settings.spool_dir)
+sys.argv = ["arthur-relay", "spool", "list"]
+main()
+""",
+    )
+    assert ended.status == 0, ended.stderr
+
+
 def test_what_the_system_lacks_is_refused_in_a_sentence(sandbox: ArthurSandbox) -> None:
     ended = run(
         sandbox,
         """
-import tempfile
-directory = tempfile.mkdtemp()
-before = threading.active_count()
-for overflow in ("drop_oldest", "spill"):
-    try:
-        Relay.from_env(settings=RelaySettings(spool_dir=directory, overflow=overflow))
-    except SpoolError as error:
-        assert "spool_dir" in str(error) and "Linux, macOS or a BSD" in str(error), error
-        assert "memory" in str(error)
-    else:
-        raise AssertionError
-assert os.listdir(directory) == []
 try:
     ArthurCallbackHandler.from_credentials("m", "unix:///run/relay.sock")
 except ConfigurationError as error:
-    assert "Unix sockets" in str(error), error
+    assert "needs Unix sockets, which this system has not: Linux, macOS or a BSD" in str(error)
 else:
     raise AssertionError
-os.rmdir(directory)
 """,
     )
     assert ended.status == 0, ended.stderr
+
+
+def test_ctrl_break_flushes_where_there_is_no_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = signal.SIGUSR2  # it stands for SIGBREAK
+    monkeypatch.setattr("arthur_relay.shutdown.SIGBREAK", number)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, number)}
+    try:
+        assert exit_on_sigterm()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_dead_letters_in_a_file_are_kept_as_they_are(
@@ -232,27 +244,85 @@ main()
 
 
 NOT_EVERYWHERE = {
-    "os": {"fork", "register_at_fork", "O_CLOEXEC", "getuid", "geteuid", "fchmod", "killpg"},
-    "signal": {"SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "pthread_sigmask", "setitimer"},
-    "socket": {"AF_UNIX", "SO_PEERCRED"},
-    "mmap": {"MAP_PRIVATE", "MAP_ANONYMOUS"},
+    **{
+        module: {*ON_NO_WINDOWS.get(module, ()), *ON_NO_MACOS.get(module, ())}
+        for module in {*ON_NO_WINDOWS, *ON_NO_MACOS}
+    },
+    "select": {"devpoll", "epoll", "kqueue", "poll"},
+    "sys": {"platform"},  # it is asked there, too
+    "import": {*NO_MODULES_OF_WINDOWS, "msvcrt", "winreg", "_winapi"},
+    # What asyncio has for Unix alone.
+    "method": {
+        "add_signal_handler",
+        "create_unix_connection",
+        "create_unix_server",
+        "open_unix_connection",
+        "remove_signal_handler",
+        "start_unix_server",
+    },
+    "os": {*ON_NO_WINDOWS["os"], *ON_NO_MACOS["os"], "name"},
 }
-MODULES = {"fcntl", "grp", "pwd", "resource", "termios", "tty"}
+
+ALLOWED = {
+    ("daemon/signals.py", "add_signal_handler"): "`check_daemon` comes first",
+    ("daemon/signals.py", "remove_signal_handler"): "the same",
+    ("runtime/event_loop.py", "create_unix_connection"): "overrides it; `check_unix_sockets` first",
+}
+ONE_MODULE = "system/operating_system.py"
+
+
+@cache
+def sources() -> list[tuple[str, ast.AST]]:
+    """Return each node of the relay's sources that a test here looks at, with its module."""
+    return [
+        (path.relative_to(SOURCE).as_posix(), node)
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Attribute | ast.Call)
+    ]
+
+
+def named(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what a node names, each with the module, or the kind of thing, that it is of."""
+    match node:
+        case ast.Import(names=names):
+            yield from (("import", each.name) for each in names)
+        case ast.ImportFrom(module=str(module), names=names):
+            yield "import", module
+            yield from ((module, each.name) for each in names)
+        case ast.Attribute(value=value, attr=name):
+            yield "method", name
+            if isinstance(value, ast.Name):
+                yield value.id, name
+        case ast.Call(args=[ast.Name(id=module), ast.Constant(value=str(name)), *_]):
+            yield module, name  # `getattr` or `hasattr`
 
 
 def test_only_one_module_of_the_relay_asks_for_what_is_not_everywhere() -> None:
+    found = {
+        (where, name)
+        for where, node in sources()
+        for module, name in named(node)
+        if name in NOT_EVERYWHERE.get(module, ())
+    }
+    assert {pair for pair in found if pair[0] != ONE_MODULE} == set(ALLOWED)
+    assert len([pair for pair in found if pair[0] == ONE_MODULE]) > 10, "they are found"
+
+
+def test_texts_are_utf_8_on_every_system() -> None:
     found = []
-    for path in sorted(SOURCE.rglob("*.py")):
-        where = path.relative_to(SOURCE).as_posix()
-        if where == "system/operating_system.py" or where.startswith("daemon/"):  # that is refused
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Import(names=names):
-                    found += [(where, n.name) for n in names if n.name in MODULES]
-                case ast.ImportFrom(module=str(module)) if module in MODULES:
-                    found.append((where, module))
-                case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-                    if attribute in NOT_EVERYWHERE.get(name, ()):
-                        found.append((where, f"{name}.{attribute}"))
-    assert [pair for pair in found if pair != ("cli/daemon_client.py", "socket.AF_UNIX")] == []
+    for where, node in sources():
+        match node:
+            case ast.Call(func=ast.Attribute(attr="read_text" | "write_text"), keywords=keywords):
+                pass
+            case ast.Call(
+                func=ast.Name(id="open") | ast.Attribute(attr="open" | "fdopen"),
+                args=[*_, ast.Constant(value=str(mode))],
+                keywords=keywords,
+            ) if "b" not in mode:
+                pass
+            case _:
+                continue
+        if not any(each.arg == "encoding" for each in keywords):
+            found.append((where, node.lineno))
+    assert found == []

@@ -27,6 +27,7 @@ from arthur_relay.destinations.scope.schema import ModelSchema
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, Verdict
 from arthur_relay.runtime.process_registry import registry
 from arthur_relay.testing import LLM_ATTRIBUTES, MemoryDestination, arthur_sandbox
+from tests import needs
 from tests.relay.relays import inference
 from tests.waiting import wait_for
 
@@ -267,6 +268,7 @@ def test_a_capture_waits_for_no_lock_while_it_wakes_it(rested: Rested) -> None:
     assert len(destination.inferences) == 2
 
 
+@needs.signals
 def test_a_signal_handler_wakes_it(rested: Rested) -> None:
     relay, _ = rested
     before = signal.signal(signal.SIGUSR1, lambda *_: relay.capture(inference()))
@@ -451,6 +453,7 @@ def test_one_relay_of_each_spool_stays_to_take_over_what_others_leave(tmp_path: 
 
 
 @pytest.mark.usefixtures("_soon")
+@needs.forks
 def test_a_forked_child_of_a_process_whose_relay_is_at_rest() -> None:
     relay, _ = make_relay()
     with relay:

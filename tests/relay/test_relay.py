@@ -31,6 +31,7 @@ from arthur_relay.testing import (
     arthur_sandbox,
     memory_relay,
 )
+from tests import needs
 from tests.relay.relays import Gated, Memory, inference
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def test_capture_never_raises(arthur_memory: Memory) -> None:
     assert relay.health().status is HealthStatus.DEGRADED
 
 
+@needs.signals
 def test_capture_works_in_a_signal_handler_and_in_a_finaliser(arthur_memory: Memory) -> None:
     relay, _destination = arthur_memory
     previous = signal.signal(signal.SIGUSR1, lambda *_: relay.capture(inference()))

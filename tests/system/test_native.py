@@ -22,6 +22,7 @@ from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
 from arthur_relay.runtime.thread import Runtime
 from arthur_relay.system import native, worker_logs
+from tests import needs
 from tests.relay.relays import Job
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def test_each_library_is_asked(
     assert native.is_patched() is counts
 
 
+@pytest.mark.skipif(
+    "tests.other_systems" in sys.modules,
+    reason="a copy has again what is only hidden",
+)
 def test_copies_of_modules_have_what_was_taken_away(
     patched: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +185,7 @@ def test_a_copy_that_a_fork_made_passes_a_wake_up_on(
     waiter.close()
 
 
+@needs.unix_sockets
 def test_the_loop_connects_by_real_sockets(patched: None, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     resolver = DaemonThreadExecutor("resolver")

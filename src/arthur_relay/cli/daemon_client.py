@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import typer
 
 from arthur_relay.cli import fail
-from arthur_relay.system.operating_system import HAS_UNIX_SOCKETS
+from arthur_relay.system.operating_system import AF_UNIX, HAS_UNIX_SOCKETS
 from arthur_relay.system.terminal import printable
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
@@ -117,7 +117,7 @@ class _UnixConnection(http.client.HTTPConnection):
         """Connect."""
         if not HAS_UNIX_SOCKETS:
             raise OSError(ENOTSUP, "this system has no Unix sockets; give --url")
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._socket_path)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import socket
-import struct
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -211,22 +209,6 @@ def _token(line: str, *, where: str) -> Token:
     if colon and not only:
         raise SettingsError(f"{where}: no model is named after the second colon.")
     return Token(Principal(name, only if colon else None), secret)
-
-
-def peer_uid(connection: socket.socket) -> int | None:
-    """Return the user id of the process at the other end of a Unix socket, or None.
-
-    Linux reports the user at the moment of `connect`; it can't be forged.
-    """
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    try:
-        found = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
-    except OSError:
-        return None
-    _, uid, _ = struct.unpack("3i", found)
-    return int(uid)
 
 
 def _same(given: str, expected: str) -> bool:

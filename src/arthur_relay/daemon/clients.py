@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arthur_relay.daemon.auth import Endpoint, Peer, peer_uid
+from arthur_relay.daemon.auth import Endpoint, Peer
 from arthur_relay.http_server.options import ServerOptions
+from arthur_relay.system.operating_system import peer_uid
 
 if TYPE_CHECKING:
     from starlette.types import Scope

@@ -6,10 +6,12 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Self
 
+from arthur_relay.system.operating_system import SIGHUP
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ALL = (signal.SIGTERM, signal.SIGINT, SIGHUP)
 
 
 class Signals:
@@ -25,14 +27,14 @@ class Signals:
         self.again = asyncio.Event()
         self._reload = False
         self._any = asyncio.Event()
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._before = {number: signal.getsignal(number) for number in _ALL}
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        loop.add_signal_handler(SIGHUP, self._on_reload)
         return self
 
     def __exit__(

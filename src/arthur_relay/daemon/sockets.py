@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
-from arthur_relay.system.operating_system import group_id
+from arthur_relay.system.operating_system import AF_UNIX, give_to_group, group_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixS
     if len(os.fsencode(path)) > _MAX_PATH - 4:
         raise SettingsError(f"The socket's path {path} is too long: {_MAX_PATH - 4} bytes at most.")
     _refuse_taken(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -131,7 +131,7 @@ def _make(path: Path, temporary: Path, *, mode: int, group: str | None) -> UnixS
         finally:
             os.umask(before)
         if group is not None:
-            os.chown(temporary, -1, find_group(group))
+            give_to_group(temporary, find_group(group))
         temporary.chmod(mode)
         listener.listen(BACKLOG)
         inode = temporary.stat().st_ino
@@ -170,7 +170,7 @@ def _refuse_taken(path: Path) -> None:
         raise SettingsError(f"The socket {path} can't be made: {error.strerror}.") from None
     if not stat.S_ISSOCK(found.st_mode):
         raise SettingsError(f"{path} is there and is not a socket: give another path.")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(os.fspath(path))

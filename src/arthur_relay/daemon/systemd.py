@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arthur_relay.errors import SettingsError
+from arthur_relay.system.operating_system import AF_UNIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """Report that a reload begins; `ready` ends it. The time distinguishes it from others."""
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        now = time.monotonic_ns() // 1000  # on Linux it is the clock that systemd asks for
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def stopping(self, status: str) -> None:
@@ -61,10 +62,7 @@ class Notifier:
             return
         # An abstract socket's name begins with NUL, which no environment can hold.
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
-        with (
-            suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
-        ):
+        with suppress(OSError), socket.socket(AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(0)  # a manager that does not read must not block us
             sender.sendto("\n".join(lines).encode(), address)
 
@@ -109,8 +107,8 @@ def passed_sockets(
         raise SettingsError(
             f"The service manager passes {problem}: use ListenStream= in the socket's unit."
         )
-    unix = [each for each in found if each.family == socket.AF_UNIX]
+    unix = [each for each in found if each.family == AF_UNIX]
     return unix, [each for each in found if each not in unix]
 
 
-_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+_FAMILIES = (AF_UNIX, socket.AF_INET, socket.AF_INET6)

@@ -6,7 +6,7 @@ import os
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import orjson
 from arthur_relay.dead_letters import DeadLetter, LetterKey, damaged, read_letter
 from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import open_private
+from arthur_relay.system.operating_system import CAN_MOVE_OPEN_FILES
+
+_APPENDING = os.O_CREAT | os.O_WRONLY | os.O_APPEND
 
 
 class JsonLinesStore:
@@ -23,8 +26,8 @@ class JsonLinesStore:
 
     Each write locks the file and then closes its descriptor. So processes can share the file, and
     forks need no care. A letter's key is a digest of its line, because its position changes when an
-    application rotates the file while someone reads it. On systems without file locks each
-    process needs a file of its own.
+    application rotates the file while someone reads it. Where an open file can't be renamed, which
+    is on Windows, a file beside it is locked instead.
 
     Args:
         path: The file. It is created with the first letter, readable for its owner only.
@@ -35,14 +38,15 @@ class JsonLinesStore:
     def __init__(self, path: Path, *, max_bytes: int, with_damaged: bool = False) -> None:
         self._path = path
         self._rotated = path.with_name(path.name + ".1")
+        self._locks = path if CAN_MOVE_OPEN_FILES else path.with_name(path.name + ".lock")
         self._max_bytes = max_bytes
         self._with_damaged = with_damaged
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
         """Append letters; returns how many were lost, if the file had to be rotated."""
         lines = b"".join([_line(letter) for letter in letters])
-        with self._locked() as descriptor:
-            return self._append(descriptor, lines)
+        with self._locked() as lock:
+            return self._append(lock, lines)
 
     def letters(self) -> Iterator[tuple[LetterKey, DeadLetter]]:
         """Yield the letters, oldest first; damaged lines only if `with_damaged` is set."""
@@ -74,35 +78,53 @@ class JsonLinesStore:
             self._rotated.unlink(missing_ok=True)
             return len(lines) - len(kept)
 
-    def _append(self, descriptor: int, lines: bytes) -> int:
-        before = os.fstat(descriptor).st_size
-        if before and before + len(lines) > self._max_bytes:
-            lost = sum([1 for _ in _lines_of(self._rotated)])
-            self._path.replace(self._rotated)
-            with self._locked() as fresh:
-                return lost + self._append(fresh, lines)
-        view = memoryview(lines)
+    def _append(self, lock: FileLock, lines: bytes) -> int:
+        with self._opened(lock) as descriptor:
+            before = os.fstat(descriptor).st_size
+            if not before or before + len(lines) <= self._max_bytes:
+                _write(descriptor, lines, before)
+                return 0
+        lost = sum([1 for _ in _lines_of(self._rotated)])
+        self._path.replace(self._rotated)
+        with self._locked() if CAN_MOVE_OPEN_FILES else nullcontext(lock) as fresh:
+            return lost + self._append(fresh, lines)
+
+    @contextmanager
+    def _opened(self, lock: FileLock) -> Iterator[int]:
+        """Yield the file for appending: the locked one, unless it is another that is locked."""
+        if CAN_MOVE_OPEN_FILES:
+            yield lock.descriptor
+            return
+        descriptor = open_private(self._path, _APPENDING)
         try:
-            while view:
-                view = view[os.write(descriptor, view) :]
-        except OSError:
-            os.ftruncate(descriptor, before)  # half a line would damage the next one
-            raise
-        return 0
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _lines(self) -> Iterator[bytes]:
         for path in (self._rotated, self._path):
             yield from _lines_of(path)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self) -> Iterator[FileLock]:
         """Open and lock the file for appending; never one that was just rotated."""
-        lock = FileLock.take(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, wait=True)
+        lock = FileLock.take(self._locks, _APPENDING, wait=True)
         assert lock is not None, "it waits"
         try:
-            yield lock.descriptor
+            yield lock
         finally:
             lock.release()
+
+
+def _write(descriptor: int, lines: bytes, before: int) -> None:
+    """Append lines to a file that has had `before` bytes, all or nothing."""
+    view = memoryview(lines)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        os.ftruncate(descriptor, before)  # half a line would damage the next one
+        raise
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:

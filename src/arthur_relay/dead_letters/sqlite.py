@@ -283,6 +283,7 @@ class SqliteStore:
         make_private(self._path)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=WAIT_SECONDS)
         try:
+            connection.execute("PRAGMA fullfsync = 1")  # macOS needs it: `fsync` is not enough
             ((version,),) = connection.execute("PRAGMA user_version")
             if version > VERSION + LATER_VERSIONS:
                 what = f"its format is {version}, which no version has"

@@ -17,6 +17,7 @@ import httpx
 
 from arthur_relay.destinations import http_logging
 from arthur_relay.system.clocks import monotonic
+from arthur_relay.system.operating_system import seconds_since_boot
 from arthur_relay.system.randomness import Randomness
 
 KEEP_ALIVE_SECONDS = 2.0
@@ -198,8 +199,8 @@ class AwakeAndAsleep:
 
 def steady_clock() -> float:
     """Return seconds of a clock that can't be set; on Linux it goes on while the machine sleeps."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
-    return monotonic() if boot_time is None else time.clock_gettime(boot_time)
+    since_boot = seconds_since_boot()
+    return monotonic() if since_boot is None else since_boot
 
 
 def wall_clock() -> float:

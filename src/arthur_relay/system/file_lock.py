@@ -1,16 +1,15 @@
 """A lock between processes, which ends with its process in whatever way that ends."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from arthur_relay.system.files import open_private
-from arthur_relay.system.operating_system import AS_IT_IS, lock_file
+from arthur_relay.system.operating_system import AS_IT_IS, close_locked, lock_file
 
 
 class FileLock:
-    """A file that is locked (`flock`) until it is released or the process ends.
+    """A file that is locked until it is released or the process ends.
 
     Where the system has no such locks, nothing is locked: see `operating_system.HAS_FILE_LOCKS`.
 
@@ -70,6 +69,8 @@ class FileLock:
     def share(cls, path: Path) -> Self | None:
         """Share the lock of an existing file, so that no other process can lock it for itself.
 
+        On Windows it is not shared, but the caller's alone.
+
         Returns:
             The lock, or None when another process has locked the file for itself.
 
@@ -97,5 +98,4 @@ class FileLock:
 
     def release(self) -> None:
         """Release it; in a forked child, the parent keeps it. Never raises."""
-        with suppress(OSError):
-            os.close(self.descriptor)
+        close_locked(self.descriptor)

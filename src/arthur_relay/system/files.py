@@ -10,6 +10,9 @@ group may write to the files in it too. The top of a volume of root's that every
 without the sticky bit, is accepted as well: an `emptyDir` is one, and only its pod can access it.
 The parents of the directory are up to its administrator: whoever can replace the directory can't
 read our files, and the replacement is noticed.
+
+Windows has no mode bits: there only links are refused, and who may write to a directory is up to
+who has made it.
 """
 
 import os
@@ -26,6 +29,7 @@ from arthur_relay.system import native
 from arthur_relay.system.operating_system import (
     AS_BYTES,
     AS_IT_IS,
+    CAN_REFUSE_LINKS,
     HAS_OWNERS,
     our_groups,
     our_user,
@@ -56,11 +60,13 @@ def open_private(path: Path, flags: int = os.O_CREAT | os.O_RDWR, *, shared: boo
         UntrustedError: It is a link or not a regular file, or others may write to it.
         OSError: It can't be opened.
     """
+    if not CAN_REFUSE_LINKS and path.is_symlink():
+        raise _link(path)
     try:
         descriptor = native.open_file(path, flags | AS_IT_IS | AS_BYTES, 0o600)
     except OSError as error:
         if error.errno == ELOOP:
-            raise UntrustedError(EPERM, f"{path} is a link, and links are not followed") from None
+            raise _link(path) from None
         raise
     try:
         check_file(path, os.fstat(descriptor), shared=shared)
@@ -82,7 +88,7 @@ def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> N
         UntrustedError: It is a link or not a regular file, or others may write to it.
     """
     if stat.S_ISLNK(status.st_mode):
-        raise UntrustedError(EPERM, f"{path} is a link, and links are not followed")
+        raise _link(path)
     if not stat.S_ISREG(status.st_mode):
         raise UntrustedError(EPERM, f"{path} is no regular file")
     if not HAS_OWNERS:
@@ -93,6 +99,10 @@ def check_file(path: Path, status: os.stat_result, *, shared: bool = False) -> N
         )
     if status.st_mode & (stat.S_IWOTH if shared else stat.S_IWOTH | stat.S_IWGRP):
         raise UntrustedError(EPERM, f"other users may write to {path}: chmod go-w {path}")
+
+
+def _link(path: Path) -> UntrustedError:
+    return UntrustedError(EPERM, f"{path} is a link, and links are not followed")
 
 
 def check_directory(path: Path) -> bool:

@@ -21,6 +21,7 @@ from arthur_relay.dead_letters.jsonl import JsonLinesStore
 from arthur_relay.dead_letters.sqlite import FILE_NAME, SqliteStore
 from arthur_relay.errors import SpoolError
 from arthur_relay.system import files
+from tests import needs
 from tests.buffers.spools import connection_of, crash, ids, new_spool, rows_of
 from tests.clock import Clock
 from tests.dead_letters.test_dead_letters import letter_of
@@ -76,6 +77,7 @@ def remove_log(path: Path) -> None:
     (path / "0.spool-wal").unlink()
 
 
+@needs.movable_files
 @pytest.mark.parametrize(
     "change",
     [remove_directory, move_directory, replace_directory, remove_file, replace_file, remove_log],
@@ -106,6 +108,7 @@ def test_nothing_is_kept_in_a_file_that_a_later_process_would_not_find(
         assert not [each for each in path.iterdir() if each.suffix == ".spool"]
 
 
+@needs.movable_files
 def test_a_directory_that_comes_back_is_used_again(
     path: Path, spool: Spool, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,13 +125,14 @@ def test_a_directory_that_comes_back_is_used_again(
     assert spool.close() == 4
 
 
+@needs.movable_files
 def test_a_spool_that_nobody_writes_to_is_looked_at_too(path: Path, spool: Spool) -> None:
     remove_directory(path)
     assert "is gone" in str(spool.trouble)
     crash(spool)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@needs.no_root
 def test_a_directory_that_becomes_read_only(path: Path, spool: Spool) -> None:
     path.chmod(0o500)
     assert "can't be written to" in str(spool.trouble)
@@ -156,7 +160,7 @@ def in_a_child(function: Callable[[], str]) -> str:
     return said
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@needs.root
 def test_a_directory_that_becomes_read_only_for_who_is_not_root(spool: Spool) -> None:
     with tempfile.TemporaryDirectory(prefix="arthur-") as directory:
         path = Path(directory, "spool")
@@ -193,6 +197,7 @@ def refuse(path: Path, match: str) -> None:
         new_spool(path).open()
 
 
+@needs.owners
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o707, 0o1777, 0o2777])
 def test_a_directory_that_others_may_write_to_is_refused(mode: int, path: Path) -> None:
     path.mkdir()
@@ -201,6 +206,7 @@ def test_a_directory_that_others_may_write_to_is_refused(mode: int, path: Path) 
     assert list(path.iterdir()) == []
 
 
+@needs.owners
 def test_a_directory_that_a_group_of_ours_shares_on_purpose_is_used(path: Path) -> None:
     path.mkdir()
     os.chown(path, -1, os.getegid())
@@ -216,7 +222,7 @@ def test_a_directory_that_a_group_of_ours_shares_on_purpose_is_used(path: Path) 
     refuse(path, "other users may write to .*0.lock")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what is root's")
+@needs.root
 def test_the_top_of_a_volume_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.mkdir()
     path.chmod(0o777)
@@ -230,6 +236,7 @@ def test_the_top_of_a_volume_is_used(path: Path, monkeypatch: pytest.MonkeyPatch
         refuse(path, "other users may write to it")
 
 
+@needs.owners
 def test_a_directory_of_another_user_is_refused_unless_that_is_root(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,10 +252,11 @@ def test_a_directory_of_another_user_is_refused_unless_that_is_root(
         refuse(path, "belongs to another user")
 
 
-@pytest.mark.parametrize("name", ["0.spool", "0.lock", "0.spool-wal", "3.spool", FILE_NAME])
-def test_links_and_files_that_others_may_write_to_are_refused(
-    name: str, path: Path, tmp_path: Path
-) -> None:
+FILES = ["0.spool", "0.lock", "0.spool-wal", "3.spool", FILE_NAME]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links_are_refused(name: str, path: Path, tmp_path: Path) -> None:
     path.mkdir(mode=0o700)
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
@@ -257,15 +265,25 @@ def test_links_and_files_that_others_may_write_to_are_refused(
     (path / name).unlink()
     (path / name).symlink_to(tmp_path / "not there")
     refuse(path, f"{name} is a link, and links are not followed")
-    (path / name).unlink()
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "not there").exists()
+
+
+@needs.owners
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_others_may_write_to_are_refused(name: str, path: Path) -> None:
+    path.mkdir(mode=0o700)
     (path / name).write_bytes(b"")
     (path / name).chmod(0o620)
     refuse(path, f"other users may write to .*{name}: chmod go-w")
-    (path / name).unlink()
+
+
+@needs.pipes
+@pytest.mark.parametrize("name", FILES)
+def test_pipes_are_refused(name: str, path: Path) -> None:
+    path.mkdir(mode=0o700)
     os.mkfifo(path / name)
     refuse(path, f"{name} is no regular file")
-    assert victim.read_bytes() == b"precious"
-    assert not (tmp_path / "not there").exists()
 
 
 @pytest.mark.parametrize("name", ["0.spool", "0.lock"])
@@ -297,7 +315,7 @@ def test_dead_letters_are_not_written_through_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs locks of open files")
+@needs.data_locks
 def test_a_lock_file_that_is_taken_away_does_not_give_one_spool_to_two(
     path: Path, spool: Spool, clock: Clock
 ) -> None:
@@ -331,6 +349,7 @@ spool.close()
     assert spool.close() == 7
 
 
+@needs.movable_files
 def test_a_lock_file_that_is_taken_away_is_made_again(
     path: Path, spool: Spool, clock: Clock
 ) -> None:

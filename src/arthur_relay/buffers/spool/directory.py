@@ -1,16 +1,17 @@
 """The directory that the spools of a host's processes share, and the locks on its files.
 
 Each process has its own file, the first one that no process holds. So a restarted process continues
-with its file, and the worker processes of a server can share one setting. Locks are held by
-`flock`, so they end with their process, in whatever way it ends. Where the system has locks of open
-files, the spool's file is locked too. So a job that deletes old files, the lock file among them,
-does not give one spool to two processes.
+with its file, and the worker processes of a server can share one setting. Locks end with their
+process, in whatever way it ends. Where the system has locks of open files, the spool's file is
+locked too. So a job that deletes old files, the lock file among them, does not give one spool to
+two processes. Windows renames and deletes no open file: neither can such a job, and so we close
+ours first.
 """
 
 import os
 from collections.abc import Container, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from errno import EACCES
 from itertools import count
@@ -28,7 +29,7 @@ from arthur_relay.system.files import (
     remove_aside,
     too_many_aside,
 )
-from arthur_relay.system.operating_system import HAS_FILE_LOCKS, NEEDS, lock_data
+from arthur_relay.system.operating_system import CAN_MOVE_OPEN_FILES, HAS_FILE_LOCKS, lock_data
 
 SUFFIX = ".spool"
 FRESH = ".salvaged"
@@ -63,8 +64,13 @@ class FileClaim:
     path: Path
     shared: bool
     _lock: FileLock
-    _data: int
+    _data: int | None
+    _file: os.stat_result = field(init=False)
     _log: os.stat_result | None = None
+
+    def __post_init__(self) -> None:
+        assert self._data is not None, "it is open"
+        self._file = os.fstat(self._data)
 
     def trouble(self) -> str | None:
         """Return why a later process would not find what is written now, or None when it would.
@@ -102,12 +108,12 @@ class FileClaim:
 
     def release(self) -> None:
         """Release the file to other processes; in a forked child, to the parent alone."""
-        with suppress(OSError):
-            os.close(self._data)
+        self._close_data()
         self._lock.release()
 
     def remove(self) -> None:
-        """Delete the file, which must not be open."""
+        """Delete the file, which must not be open elsewhere."""
+        self._let_go()
         for ending in _BESIDE:
             Path(f"{self.path}{ending}").unlink(missing_ok=True)
 
@@ -121,8 +127,8 @@ class FileClaim:
         if not lock_data(descriptor):
             os.close(descriptor)
             raise OSError(EACCES, "another process has it")
-        os.close(self._data)
-        self._data = descriptor
+        self._close_data()
+        self._data, self._file = descriptor, os.fstat(descriptor)
 
     def make_fresh(self) -> Path:
         """Create an empty file that will replace this one, and return its path.
@@ -137,11 +143,12 @@ class FileClaim:
         return fresh
 
     def quarantine(self, moment: datetime) -> Path:
-        """Give the file, which must not be open, a dated name that no relay opens.
+        """Give the file, which must not be open elsewhere, a dated name that no relay opens.
 
         Returns:
             The new path.
         """
+        self._let_go()
         return quarantine(self.path, moment, _BESIDE)
 
     def remove_oldest_aside(self, *, most_bytes: int) -> list[Path]:
@@ -166,6 +173,7 @@ class FileClaim:
         Raises:
             OSError: It cannot be replaced.
         """
+        self._let_go()
         fresh.replace(self.path)
         self.begin_anew()
 
@@ -177,11 +185,21 @@ class FileClaim:
         return True
 
     def _known(self) -> Iterator[tuple[str, Path, os.stat_result]]:
-        with suppress(OSError):  # it is being released
-            yield "file", self.path, os.fstat(self._data)
-            log = self._log
-            if log is not None:
-                yield "log", Path(f"{self.path}{_LOG}"), log
+        yield "file", self.path, self._file
+        log = self._log
+        if log is not None:
+            yield "log", Path(f"{self.path}{_LOG}"), log
+
+    def _let_go(self) -> None:
+        """Close the file where it could not be renamed or deleted otherwise."""
+        if not CAN_MOVE_OPEN_FILES:
+            self._close_data()
+
+    def _close_data(self) -> None:
+        descriptor, self._data = self._data, None
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 class SpoolDirectory:
@@ -254,8 +272,8 @@ class SpoolDirectory:
         path = self._path
         if not HAS_FILE_LOCKS:
             raise SpoolError(
-                f"spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs {NEEDS}: this system has no file"
-                " locks that end with their process. Without it, what waits is kept in memory."
+                "spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs file locks that end with their"
+                " process, and this system has none. Without it, what waits is kept in memory."
             )
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

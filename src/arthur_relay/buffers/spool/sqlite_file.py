@@ -213,15 +213,15 @@ class SpoolFile:
                 values,
             )
             rows = []
-            for seq, row_id, model_id, body, of, cut, kind, crc, *past in found:
-                check_row(row_id, model_id, body, crc)
-                history = history_of(past)
-                row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
-                rows.append((seq, row))
-                most_bytes -= len(body)
-                if most_bytes <= 0:
-                    found.close()
-                    break
+            with closing(found):  # while it is open, so is the file, whatever becomes of it
+                for seq, row_id, model_id, body, of, cut, kind, crc, *past in found:
+                    check_row(row_id, model_id, body, crc)
+                    history = history_of(past)
+                    row = Row(row_id, model_id, body, of, times_cut(cut), RowKind(kind), history)
+                    rows.append((seq, row))
+                    most_bytes -= len(body)
+                    if most_bytes <= 0:
+                        break
         except (ValueError, TypeError):
             raise DamagedFileError("a row is not as it was written") from None
         except sqlite3.OperationalError as error:
@@ -306,7 +306,9 @@ class SpoolFile:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
                 # It knows this many of the log's frames: "mxFrame" in walformat.html.
-                frames = int.from_bytes(index.read_bytes()[16:20], sys.byteorder)
+                # No more is read, because on Windows nobody can read the bytes that SQLite locks.
+                with index.open("rb", buffering=0) as file:
+                    frames = int.from_bytes(file.read(20)[16:], sys.byteorder)
         except (sqlite3.Error, OSError):
             pass  # the error shows when the file is opened, which would drop the log
         return has_unread_commits(self.path, page_bytes=PAGE_BYTES, read_frames=frames)
@@ -361,6 +363,9 @@ class SpoolFile:
         set_up_tables(self._connection, self.path, self.owner)
         execute = self._connection.execute
         execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
+        # macOS needs it: `fsync` there leaves data in the disk's cache. Elsewhere it does nothing.
+        execute(f"PRAGMA fullfsync = {int(power_safe)}")
+        execute(f"PRAGMA checkpoint_fullfsync = {int(power_safe)}")
         execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit = {self._log_bytes}")
 
