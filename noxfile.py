@@ -228,7 +228,7 @@ def systems(session: nox.Session) -> None:
     """The core where Windows is played, then macOS: without what those lack."""
     install(session)
     for system in ("windows", "macos"):
-        session.run("python", "-m", "tests.other_systems", system, "-q", *session.posargs)
+        session.run("python", "-m", "tests.other_systems", system, *session.posargs)
 
 
 # The real thing: providers' packages, Arthur's SDKs, the peers.

@@ -195,7 +195,7 @@ class ArthurSandbox:
 
     @property
     def duplicates(self) -> int:
-        """How many rows came with an id that was stored before; of spans, these are stored again."""
+        """How many rows came with an id that was stored before; spans are stored again."""
         return self._journal.duplicates
 
     @property
