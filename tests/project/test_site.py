@@ -94,7 +94,7 @@ def test_headings_have_the_names_that_they_have_in_the_repository(path: str) -> 
 
 
 def test_what_another_host_would_be_asked_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    this = SimpleNamespace(file=SimpleNamespace(src_uri="a.md"))
+    this: Any = SimpleNamespace(file=SimpleNamespace(src_uri="a.md"))
     fine = '<a href="https://a.example"><img src="b.png"><script src="/c.js"></script></a>'
     with caplog.at_level(logging.WARNING):
         assert mkdocs_hooks.on_post_page(fine, page=this) == fine

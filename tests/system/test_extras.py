@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from arthur_relay.system.extras import MissingExtraError, needed_by
-from tests import warm
+from tests import needs, warm
 
 pytestmark = pytest.mark.one_python
 
@@ -30,6 +30,7 @@ memory_relay()[0].close()
 """
 
 
+@needs.forks  # of a warm process
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "httptools"])
 def test_the_sandbox_says_what_to_install(package: str) -> None:
     process = warm.python(

@@ -325,8 +325,8 @@ class ArthurSandbox:
     def wait(self) -> int | None:
         """Block until SIGINT or SIGTERM arrives, or the server stops otherwise.
 
-        It sees signals only in the main thread, and restores their handlers before it returns. After
-        a signal, later calls return at once. The server goes on.
+        It sees signals only in the main thread, and restores their handlers before it returns.
+        After a signal, later calls return at once. The server goes on.
 
         Returns:
             The signal's number, or None if it was not a signal.
