@@ -19,6 +19,9 @@ MIGRATE_PACKAGES: Final = frozenset({"libcst"})
 """The packages of the extra `migrate`, beside those of `daemon`."""
 
 
+INTERRUPTED: Final = "interrupted."
+
+
 def main() -> None:
     """Run the command with the process's arguments; what the entry point calls.
 

@@ -11,6 +11,7 @@ from arthur_relay.buffers.spool.file_format import NotASpoolError
 from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
+from arthur_relay.cli.progress import files_looked_at
 from arthur_relay.cli.target import Target, other_product, settings_of_environment
 from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.encoding.product import Product
@@ -24,7 +25,7 @@ def run_list() -> None:
     directory = _directory()
     target = Target.of_environment(settings_of_environment())
     me = target.owner
-    found = inspect_spools(directory) if directory.is_dir() else []
+    found = inspect_spools(directory, through=files_looked_at) if directory.is_dir() else []
     rows_are = _rows_are({each.product for each in found} - {None} or {target.product})
     if found:
         print_wide_table(

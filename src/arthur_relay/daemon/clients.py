@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.auth import Endpoint, Peer, peer_uid
 from arthur_relay.http_server.options import ServerOptions
+from arthur_relay.settings.variables import DAEMON_PREFIX
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -109,4 +110,5 @@ def server_options(endpoint: Endpoint) -> ServerOptions:
         answers_half_closed=True,
         access_log=False,
         date_header=False,
+        time_limit=f"{DAEMON_PREFIX}CLIENT_TIMEOUT_SECONDS",
     )

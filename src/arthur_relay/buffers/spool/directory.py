@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.sentences import named
 from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import (
     UntrustedError,
@@ -254,7 +255,7 @@ class SpoolDirectory:
         path = self._path
         if not HAS_FILE_LOCKS:
             raise SpoolError(
-                f"spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs {NEEDS}: this system has no file"
+                f"{named('spool_dir')} needs {NEEDS}: this system has no file"
                 " locks that end with their process. Without it, what waits is kept in memory."
             )
         try:
@@ -267,12 +268,12 @@ class SpoolDirectory:
         """Return the error for a directory that cannot be used."""
         if isinstance(error, UntrustedError):
             return SpoolError(
-                f"spool_dir {self._path} can't be used: {error.strerror} (spool_dir, or"
-                " ARTHUR_RELAY_SPOOL_DIR)."
+                f"spool_dir {self._path} can't be used: {error.strerror}. The setting is"
+                f" {named('spool_dir')}."
             )
         return SpoolError(
             f"spool_dir {self._path} can't be used ({error.strerror}): give a directory that this"
-            " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
+            f" process may write to, by {named('spool_dir')}."
         )
 
     def _claim(self, path: Path, *, make: bool) -> FileClaim | None:
