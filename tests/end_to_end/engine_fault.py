@@ -66,7 +66,7 @@ def stays(
     does: Callable[[Stage], object], says: str, *, requests: int | None = None, **more: Any
 ) -> EngineFault:
     """A fault that does not pass: a line says so when the breaker opens, another what is lost."""
-    more = {"attempts": 6, "lines": 1, "asks_again": requests is None, **more}
+    more = {"attempts": 6, "lines": 2, "asks_again": requests is None, **more}
     return EngineFault(does, requests=requests, delivered=0, says=says, **more)
 
 

@@ -209,7 +209,7 @@ def stays(
     does: Callable[[Stage], object], says: str, *, requests: int | None = None, **more: Any
 ) -> Fault:
     """A fault that does not pass: a line says so when the breaker opens, another what is lost."""
-    more = {"attempts": 6, "lines": 1, **more}
+    more = {"attempts": 6, "lines": 2, **more}
     return Fault(does, requests=requests, delivered=0, says=says, **more)
 
 

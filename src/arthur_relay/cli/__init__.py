@@ -5,6 +5,7 @@ It imports little, because the packages of the extra `daemon` may be missing.
 
 import sys
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn
 
 from arthur_relay.cli.first import prepare_process
@@ -22,6 +23,15 @@ MIGRATE_PACKAGES: Final = frozenset({"libcst"})
 INTERRUPTED: Final = "interrupted."
 
 
+def version_line() -> str:
+    """Return what `--version` prints."""
+    try:
+        number = version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        number = "unknown"
+    return f"arthur-relay {number}"
+
+
 def main() -> None:
     """Run the command with the process's arguments; what the entry point calls.
 
@@ -30,10 +40,16 @@ def main() -> None:
             not understood or the extra that it needs is not installed.
     """
     prepare_process()
+    if sys.argv[1:] == ["--version"]:  # also where the packages of the extra are missing
+        print(version_line())
+        raise SystemExit(0)
     try:
         from arthur_relay.cli.app import run  # noqa: PLC0415 - needs packages that may be missing
 
         run()
+    except KeyboardInterrupt:  # while it was being imported
+        print(f"arthur-relay: {INTERRUPTED}", file=sys.stderr)
+        raise SystemExit(130) from None
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in DAEMON_PACKAGES | MIGRATE_PACKAGES:

@@ -331,7 +331,8 @@ def _all_stores(settings: RelaySettings) -> AllStores:
     if broker is None and settings.spool_dir is None and settings.dead_letter_file is None:
         fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
-            f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker."
+            f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker.",
+            code=2,
         )
     stores: list[KeptLetters] = []
     if broker is not None:
@@ -339,7 +340,7 @@ def _all_stores(settings: RelaySettings) -> AllStores:
             # Its client may be missing.
             from arthur_relay.broker.kept_letters import BrokerLetters  # noqa: PLC0415 - see above
         except ConfigurationError as error:
-            fail(str(error))
+            fail(str(error), code=2)
         stores.append(BrokerLetters(broker))
     if settings.spool_dir is not None:
         stores += open_stores(settings, with_damaged=True)

@@ -60,14 +60,14 @@ def run_adopt(name: str) -> None:
     me = target.owner
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
-        fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
+        fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.", code=2)
     there = inspect_spools(path.parent)
     # As it is, or as `list` shows it.
     found = next((each for each in there if each.path == path), None) or next(
         (each for each in there if printable(each.path.name) == path.name), None
     )
     if found is None:
-        fail(f"There is no file {path}.")
+        fail(f"There is no file {path}.", code=2)
     path = found.path
     if found.condition in (Condition.NEWER, Condition.UNREADABLE):
         fail(f"{path} can't be adopted: {found.detail}.")
@@ -132,5 +132,5 @@ def _rows_are(products: Collection[Product | None]) -> str:
 def _directory() -> Path:
     directory = settings_of_environment().spool_dir
     if directory is None:
-        fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
+        fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.", code=2)
     return directory

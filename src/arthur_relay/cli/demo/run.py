@@ -55,7 +55,7 @@ def _conversations(prompts: Path | None, *, live: bool) -> list[Conversation]:
     try:
         return read_conversations(prompts)
     except PromptsError as error:
-        fail(str(error))
+        fail(str(error), code=2)
 
 
 def _play(stage: Stage, conversations: Sequence[Conversation], outage_seconds: float) -> Verdict:
