@@ -153,6 +153,31 @@ def test_an_address_that_is_none(run: Run) -> None:
     assert "--url can't be 'ftp://nowhere'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "found",
+    [each for each in LEAVES if each.path[0] not in {"sandbox", "demo", "migrate"}],
+    ids=named,
+)
+@pytest.mark.parametrize(
+    "address", ["tls://ada:{}@broker:x", "tls://ada:p/@{}@broker:4222", "ada:{}@broker:4222"]
+)
+def test_no_command_shows_the_credentials_in_an_address(
+    found: Found, address: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the address can be used or not: a sentence quotes what can't be."""
+    given = address.format("canary")
+    monkeypatch.setenv("ARTHUR_RELAY_BROKER_URL", given)
+    monkeypatch.setenv("ARTHUR_RELAY_DAEMON_ROLE", "gateway")
+    monkeypatch.setenv("ARTHUR_ENDPOINT_URL", given)
+    monkeypatch.setenv("ARTHUR_RELAY_DAEMON_LISTEN", given)
+    more = ["--daemon"] if found.path in (["check"], ["settings"]) else []
+    url = ["--url", given] if found.path[0] in ("healthcheck", "top") else []
+    once = ["--once"] if found.path == ["top"] else []
+    result = run(*arguments(found), *more, *url, *once)
+    assert "canary" not in result.stdout + result.stderr
+    assert result.exit_code in (1, 2)
+
+
 @pytest.mark.parametrize("command", ["top --once", "healthcheck", "spool list", "check"])
 def test_ctrl_c_ends_in_a_sentence(command: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_more: object) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from arthur_relay.cli import fail
 from arthur_relay.system.operating_system import HAS_UNIX_SOCKETS
-from arthur_relay.system.terminal import printable
+from arthur_relay.system.terminal import printable, without_credentials
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
 DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"
@@ -43,7 +43,10 @@ class Daemon:
         if path is None and url is None:
             path, url = _from_environment()
         if url is not None and not _is_address(url):
-            fail(f"--url can't be {url!r}: it has to be http://host:port.", code=2)
+            fail(
+                f"--url can't be {without_credentials(url)!r}: it has to be http://host:port.",
+                code=2,
+            )
         self._path = path
         self._url = url
         self._timeout = timeout_seconds
@@ -51,7 +54,7 @@ class Daemon:
     @property
     def name(self) -> str:
         """Where it is, for people."""
-        return self._url or str(self._path)
+        return without_credentials(self._url or str(self._path))
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Return the status and the body of an answer.
