@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from arthur_relay.runtime.process_registry import registry
+from arthur_relay.sentences import named
 from arthur_relay.system.clocks import monotonic
 from arthur_relay.system.operating_system import SIGBREAK
 
@@ -69,9 +70,10 @@ def lifespan(
                 it = handler_or_relay
                 relay = it if isinstance(it, Relay) else it.relay
                 logger.warning(
-                    "arthur-relay: %d %s were not delivered in time",
+                    "arthur-relay: %d %s were not delivered in time: raise %s",
                     result.pending,
                     host_of(relay).product.words.many,
+                    named("shutdown_timeout_seconds"),
                 )
 
     return manage

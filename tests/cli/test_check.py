@@ -174,7 +174,25 @@ def test_arthur_that_is_not_there(
     sandbox.stop()
     result = run("check")
     assert result.exit_code == 1
-    assert "Not reached" in marks(result.output, "✗")[0]
+    assert "Arthur can't be reached at http" in marks(result.output, "✗")[0]
+
+
+@pytest.mark.parametrize("route", ["login", "users", "models"])
+@pytest.mark.usefixtures("environment")
+def test_arthur_that_answers_503_was_reached(
+    run: Run, sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    monkeypatch.delenv("ARTHUR_API_KEY", raising=False)
+    monkeypatch.delenv("ARTHUR_ORGANIZATION_ID", raising=False)
+    monkeypatch.setenv("ARTHUR_LOGIN", sandbox.login)
+    monkeypatch.setenv("ARTHUR_PASSWORD", sandbox.password)
+    sandbox.faults.status(503, times=None, routes=(route,))
+    result = run("check")
+    assert result.exit_code == 1
+    (line,) = [each for each in marks(result.output, "✗") if each.split()[1] == "Arthur"]
+    assert "Arthur answered 503 (" in line
+    assert sandbox.url in line
+    assert "reached" not in line
 
 
 @pytest.mark.usefixtures("environment")
@@ -203,7 +221,7 @@ def test_arthur_that_does_not_answer_in_time(
         monkeypatch.setenv("ARTHUR_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         result = run("check")
     assert result.exit_code == 1
-    assert "has not answered within 0.05 s" in marks(result.output, "✗")[0]
+    assert "no answer within 0.05 s" in marks(result.output, "✗")[0]
 
 
 def test_typos_are_warnings_with_the_nearest_name(

@@ -227,7 +227,7 @@ def test_arthur_away_or_refusing_is_no_reason_not_to_start(
     sandbox.stop()
     found = run("check", "--daemon")
     assert found.exit_code == DELIVER
-    assert told(found, "✗", "Arthur")[0].startswith("Not reached: ")
+    assert told(found, "✗", "Arthur")[0].startswith("Arthur can't be reached at http")
 
 
 def test_a_model_that_is_named_is_asked_for(

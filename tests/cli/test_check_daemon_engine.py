@@ -95,7 +95,7 @@ def test_a_key_that_may_not_read_is_a_warning(run: Run, monkeypatch: pytest.Monk
     [
         ({"ARTHUR_API_KEY": "wrong"}, DELIVER, "Access", "refused access (401)"),
         ({"ARTHUR_API_KEY": "sandbox-read-key"}, DELIVER, "Access", "refused access (403)"),
-        ({"ARTHUR_BASE_URL": "http://127.0.0.1:9"}, DELIVER, "Arthur", "Not reached"),
+        ({"ARTHUR_BASE_URL": "http://127.0.0.1:9"}, DELIVER, "Arthur", "can't be reached at http"),
         ({"ARTHUR_API_KEY": ""}, START, "Settings", "set ARTHUR_API_KEY"),
         ({"ARTHUR_MODEL_ID": "m"}, START, "Settings", "unset one of them"),
     ],

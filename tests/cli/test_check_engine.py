@@ -66,7 +66,10 @@ def test_a_task_by_its_name_and_llm_runs_alone(
         ({"ARTHUR_TASK_ID": str(uuid.UUID(int=1))}, "no task with id"),
         ({"ARTHUR_TASK_ID": ""}, "Arthur Engine needs a task"),
         ({"ARTHUR_BASE_URL": "http://engine.example"}, "plain HTTP"),
-        ({"ARTHUR_BASE_URL": "http://127.0.0.1:9"}, "Not reached"),
+        (
+            {"ARTHUR_BASE_URL": "http://127.0.0.1:9"},
+            "reached at http://127.0.0.1:9: the connection was refused",
+        ),
     ],
 )
 def test_something_is_wrong(

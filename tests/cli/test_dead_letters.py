@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from arthur_relay import Inference, Relay, RelaySettings
+from arthur_relay import FlushResult, Inference, Relay, RelaySettings
 from arthur_relay.cli.app import _app
 from arthur_relay.dead_letters import DeadLetter
 from arthur_relay.dead_letters.sqlite import FILE_NAME, PAGE_BYTES, SqliteStore
@@ -69,6 +69,29 @@ def test_a_list_shows_no_text_unless_asked() -> None:
     assert SECRET not in output
     assert SECRET in run("list", "--with-text")
     assert run("list", "--reason", "row 422").splitlines()[-1] == "1 dead letters, 1 row 422"
+
+
+@pytest.mark.usefixtures("_left")
+def test_ctrl_c_in_a_replay_keeps_what_was_delivered(
+    sandbox: ArthurSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = Relay.flush
+    flushed: list[float | None] = []
+
+    def interrupted(self: Relay, timeout: float | None = None) -> FlushResult:
+        flushed.append(timeout)
+        if len(flushed) == 3:
+            raise KeyboardInterrupt
+        return flush(self, timeout)
+
+    monkeypatch.setattr("arthur_relay.cli.dead_letters.REPLAYED_ROWS", 1)
+    monkeypatch.setattr(Relay, "flush", interrupted)
+    sandbox.faults.reset()
+    output = run("replay", status=130)
+    assert "2 of 3 dead letters were delivered, 1 are kept\n" in output
+    assert "arthur-relay: interrupted.\n" in output
+    monkeypatch.undo()
+    assert len(arrived(sandbox)) >= 3
 
 
 @pytest.mark.usefixtures("_left")
@@ -142,7 +165,7 @@ def test_the_daemons_file_of_variables_says_where_they_are(
     file.write_text("".join(lines))
     for name in names:
         monkeypatch.delenv(name, raising=False)
-    assert "No dead letters are kept" in run("list", status=1)
+    assert "No dead letters are kept" in run("list", status=2)
     monkeypatch.setattr(os, "environ", dict(os.environ))  # what the command adds is its own
     assert run("list", "--env-file", str(file)).splitlines()[-1].startswith("3 dead letters")
     assert "can't be read" in run("list", "--env-file", str(tmp_path / "none"), status=2)
@@ -198,7 +221,7 @@ def test_letters_for_another_arthur_are_sent_there_on_purpose_only(
 def test_without_a_place_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SPOOL_DIR", "DEAD_LETTER_FILE"):
         monkeypatch.delenv(f"ARTHUR_RELAY_{name}", raising=False)
-    assert "set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE" in run("list", status=1)
+    assert "set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE" in run("list", status=2)
 
 
 def letter_of(sandbox: ArthurSandbox, name: str, status: int = 400) -> DeadLetter:

@@ -166,7 +166,7 @@ def test_bad_prompts_are_one_line(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "one"}\nnothing\n')
     result = run("demo", "--prompts", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
     assert f"{path}, line 2: this is not JSON" in result.stderr
 
@@ -192,7 +192,7 @@ def test_so_many_prompts_are_streamed_faster() -> None:
 def test_an_environment_that_can_not_be_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERIFY_SSL", "perhaps")
     result = run("demo")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "VERIFY_SSL can't be 'perhaps'" in result.stderr
 
 

@@ -116,6 +116,6 @@ def test_live_needs_arthur(
     for name, value in {"OPENAI_API_KEY": "good-key", **variables}.items():
         monkeypatch.setenv(name, value)
     result = run("demo", "--live")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in result.stderr
     assert result.stderr.count("\n") == 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from arthur_relay import cli
 from arthur_relay.cli import app as app_module
 from arthur_relay.cli import main
 
@@ -83,7 +84,7 @@ def test_version(run: Run, monkeypatch: pytest.MonkeyPatch, *, installed: bool) 
             return "1.2.3"
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(app_module, "version", version)
+    monkeypatch.setattr(cli, "version", version)
     result = run("--version")
     assert result.exit_code == 0
     assert result.output == f"arthur-relay {'1.2.3' if installed else 'unknown'}\n"

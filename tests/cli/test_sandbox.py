@@ -148,7 +148,7 @@ def test_the_model_has_the_id_that_is_asked_for(
     pairs, _ = read_lines(run(*options, "model-of-mine").stdout.splitlines())
     assert pairs["ARTHUR_MODEL_ID"] == "model-of-mine"
     other = run(*options, "another")
-    assert other.exit_code == 1
+    assert other.exit_code == 2
     assert "another" in other.stderr
     assert "model-of-mine" in other.stderr
 
@@ -220,7 +220,7 @@ def test_unusable_data_is_one_line(run: Run, tmp_path: Path, kind: str) -> None:
     if kind == "text":
         path.write_text("This is no database, but long enough to be taken for one. " * 40)
     result = run("sandbox", "--data", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith(f"arthur-relay: can't use {path} for the sandbox's data: ")
     assert result.stderr.count("\n") == 1
 

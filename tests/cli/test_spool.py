@@ -97,11 +97,11 @@ def test_what_is_no_file_of_a_spool_is_refused(
 ) -> None:
     be_for(sandbox, monkeypatch)
     assert run("spool", "list") == "0 inferences wait in 0 files\n"
-    assert "There is no file" in run("spool", "adopt", "0.spool", status=1)
+    assert "There is no file" in run("spool", "adopt", "0.spool", status=2)
     (tmp_path / "letter.txt").write_text("x")
-    assert "is no spool file" in run("spool", "adopt", str(tmp_path / "letter.txt"), status=1)
+    assert "is no spool file" in run("spool", "adopt", str(tmp_path / "letter.txt"), status=2)
     monkeypatch.delenv("ARTHUR_RELAY_SPOOL_DIR")
-    assert "set ARTHUR_RELAY_SPOOL_DIR" in run("spool", "list", status=1)
+    assert "set ARTHUR_RELAY_SPOOL_DIR" in run("spool", "list", status=2)
 
 
 def test_what_does_not_say_any_more_for_whom_it_is_is_sent_on_purpose(
@@ -144,8 +144,8 @@ def test_no_name_of_a_file_moves_the_cursor(
     assert f"{printable(NASTY)}-damaged-1.sqlite" in listed
     outputs = [
         listed,
-        run("spool", "adopt", f"{NASTY}3.spool", status=1),
-        run("spool", "adopt", NASTY, status=1),
+        run("spool", "adopt", f"{NASTY}3.spool", status=2),
+        run("spool", "adopt", NASTY, status=2),
         run("spool", "adopt", f"{NASTY}2.spool", status=1),
         run("spool", "adopt", f"{printable(NASTY)}.spool"),
     ]

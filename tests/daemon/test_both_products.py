@@ -106,7 +106,7 @@ def test_a_product_that_is_away_does_not_delay_the_other(
         assert stored(engine) == [hex_id(1)]
     if fault == "status":
         name = "Arthur Scope" if away == "scope" else "Arthur Engine"
-        daemon.wait_for_log("Arthur can't be reached")
+        daemon.wait_for_log("Arthur answered 503")
         lines = [json.loads(each) for each in daemon.log.splitlines() if each.startswith("{")]
         about = {each.get("product") for each in lines if each["level"] == "warning"}
         assert about == {name}

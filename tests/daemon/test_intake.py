@@ -191,7 +191,9 @@ def test_bodies_of_all_requests_share_a_bound(
         client = daemon.client()
         wait_for(lambda: client.post(path(sandbox), json=big).status_code == 503)
         answer = client.post(path(sandbox), json=big)
-        assert answer.json() == {"error": "too much is coming in at once"}
+        assert answer.json() == {
+            "error": "too much is coming in at once (ARTHUR_RELAY_DAEMON_MAX_INTAKE_BYTES)"
+        }
         assert answer.headers["retry-after"] == "1"
     wait_for(lambda: client.post(path(sandbox), json=big).status_code == 207)
 

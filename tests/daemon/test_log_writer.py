@@ -171,12 +171,14 @@ def test_a_line_that_can_not_be_made_costs_no_other(pipe: tuple[int, int]) -> No
 def test_an_exception_that_nobody_catches_is_logged(sandbox: ArthurSandbox, tmp_path: Path) -> None:
     code = """
 import threading
-def later():
-    import time
-    while threading.excepthook is threading.__excepthook__:
-        time.sleep(0.01)  # looks again; the daemon has a time limit
+from arthur_relay.daemon import logs
+log_uncaught = logs.log_uncaught
+def fails():
     raise ValueError("canary")
-threading.Thread(target=later, name="mine", daemon=True).start()
+def log_uncaught_and_fail(log):
+    log_uncaught(log)
+    threading.Thread(target=fails, name="mine", daemon=True).start()
+logs.log_uncaught = log_uncaught_and_fail
 """
     with DaemonProcess(sandbox, tmp_path, before=code) as daemon:
         daemon.wait_for_log("mine raised ValueError")

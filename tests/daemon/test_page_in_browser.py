@@ -68,7 +68,7 @@ def test_both_products_are_shown_one_at_a_time(
     tab.until("document.title === '⚠ arthur-relay'")
     assert tab.text("#waiting") == "0", "the other product is shown"
     tab.evaluate("document.querySelector('#products button:last-child').click()")
-    until(tab, "#state", "Arthur is away (http 503)")
+    until(tab, "#state", "Arthur answered 503")
     until(tab, "#waiting", "1")
     assert engine.url in tab.text("#destination")
     engine.faults.reset()
@@ -127,11 +127,11 @@ def test_while_arthur_is_away_it_says_so_and_that_rows_wait(
     until(tab, "#state", "Ready")
     sandbox.faults.status(503, times=None)
     send(watched, sandbox.model_id, "a", "b")
-    until(tab, "#state", "Arthur is away (http 503)")
+    until(tab, "#state", "Arthur answered 503")
     until(tab, "#waiting", "2")
     until(tab, "#age", "the oldest for")
     assert tab.evaluate("document.title") == "⚠ arthur-relay"
-    assert "http 503" in tab.text("#errors")
+    assert "Arthur answered 503" in tab.text("#errors")
     until(tab, "#delivery", "open:")
     sandbox.faults.reset()
     until(tab, "#state", "All is well")

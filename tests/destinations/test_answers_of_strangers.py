@@ -180,13 +180,13 @@ def test_words_of_others(body: bytes) -> None:
         ("https://ada:canary@sso.example:8443/x#canary", "to https://sso.example:8443"),
         ("/login", "a redirect to another path of it"),
         ("//sso.example/canary", "a redirect to //sso.example"),
-        ("https://CANARY/", "http 307"),
-        ("https://c%61nary.sso.example/", "http 307"),
+        ("https://CANARY/", "307"),
+        ("https://c%61nary.sso.example/", "307"),
         ("http://[::1]:80/", "a redirect to http://[::1]:80"),
-        ("", "http 307"),
-        ("http://[canary", "http 307"),
+        ("", "307"),
+        ("http://[canary", "307"),
         ("https://sso.example/\x1b[2Jcanary", "a redirect to https://sso.example"),
-        ("https://sso\x1b[2J.example/", "http 307"),
+        ("https://sso\x1b[2J.example/", "307"),
     ],
 )
 def test_a_redirect_is_told_with_where_to(location: str, text: str) -> None:
@@ -298,7 +298,7 @@ def test_a_success_of_another(status: int, media_type: str, body: bytes, content
     answer = Answer(status, {"content-type": media_type}, body, {})
     assert is_success_of_another(answer)
     told = described_success(answer, ["text/CANARY"])
-    assert told.startswith(f"http {status} with {content}")
+    assert told.startswith(f"{status} with {content}")
     assert "canary" not in told
     assert told.isprintable()
 

@@ -72,14 +72,16 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
         "closed while idle": EngineFault(
             lambda place: place.wire.cut_idle(), attempts=1, sets=Stage.lay_wire
         ),
-        "refused": unseen(lambda place: place.sandbox.go_away(), "can't connect", asks=True),
+        "refused": unseen(
+            lambda place: place.sandbox.go_away(), "the connection was refused", asks=True
+        ),
         "refused for minutes": EngineFault(
             away_for(16),
             attempts=17,
             requests=1,
             questions=1,
             minutes=2.0,
-            lines=2,
+            lines=1,
             settings=PATIENT,
         ),
         "a name that can't be found, then can": EngineFault(
@@ -136,10 +138,10 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
             lines=1,
         ),
         "a storm of 503": EngineFault(
-            arthur("status", 503, times=20), attempts=21, questions=20, lines=2
+            arthur("status", 503, times=20), attempts=21, questions=20, lines=1
         ),
         "503, and stored": is_lost(arthur("status", 503, store=True)),
-        "503 and no end": stays(traces("status", 503, times=None), "http 503"),
+        "503 and no end": stays(traces("status", 503, times=None), "Arthur answered 503"),
         "a redirect, which is not followed": passes_after(
             2, arthur("redirect", "http://127.0.0.1:9/elsewhere", times=2)
         ),
@@ -153,7 +155,7 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
         "402": no_entry(arthur("status", 402, times=None), "(402)"),
         "404": passes_after(2, arthur("status", 404, times=2)),
         "404 and no end": stays(
-            traces("status", 404, times=None), "is this the address of an Arthur Engine"
+            traces("status", 404, times=None), "is ARTHUR_BASE_URL the address of an Arthur Engine"
         ),
         **{
             f"{status} of what is before the Engine": passes_after(
@@ -224,12 +226,12 @@ ENGINE_TABLE: dict[str, dict[str, EngineFault]] = {
             2, arthur("not_json", status=200, times=2), questions=2
         ),
         "a page of what is before the Engine, and no end": stays(
-            traces("not_json", status=200, times=None), "http 200 with text/html"
+            traces("not_json", status=200, times=None), "Arthur answered 200 with text/html"
         ),
         "a success without a body": passes_after(2, arthur("status", 204, times=2), questions=2),
     },
     "Keys": {
-        "401 once: 3 → 1 + 2": EngineFault(arthur("status", 401), attempts=3, lines=2),
+        "401 once: 3 → 1 + 2": EngineFault(arthur("status", 401), attempts=3, lines=1),
         "401 and no end": no_entry(key_is_deleted, "Arthur Engine refused access (401)"),
         "the key may no longer write": no_entry(
             role_changes_to(Role.ORG_AUDITOR), "Arthur Engine refused access (403)"

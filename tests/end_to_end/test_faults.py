@@ -103,10 +103,10 @@ TABLE: dict[str, dict[str, Fault]] = {
             lambda place: place.wire.cut_idle(), attempts=1, sets=Stage.lay_wire
         ),
         "refused": unseen(
-            lambda place: place.sandbox.go_away(), "can't connect", logins=1, asks=True
+            lambda place: place.sandbox.go_away(), "the connection was refused", logins=1, asks=True
         ),
         "refused for minutes": Fault(
-            away_for(16), attempts=17, requests=1, minutes=2.0, lines=2, settings=PATIENT
+            away_for(16), attempts=17, requests=1, minutes=2.0, lines=1, settings=PATIENT
         ),
         "a name that can't be found, then can": Fault(
             nothing, attempts=3, requests=1, sets=unknown_for(2), asks=False
@@ -126,9 +126,9 @@ TABLE: dict[str, dict[str, Fault]] = {
             str(status): passes_after(2, arthur("status", status, times=2))
             for status in (408, 425, 429, 500, 502, 503, 504)
         },
-        "a storm of 503": passes_after(20, arthur("status", 503, times=20), lines=2),
+        "a storm of 503": passes_after(20, arthur("status", 503, times=20), lines=1),
         "503, and stored": passes_after(1, arthur("status", 503, store=True), doubled=3),
-        "503 and no end": stays(arthur("status", 503, times=None), "http 503"),
+        "503 and no end": stays(arthur("status", 503, times=None), "Arthur answered 503"),
         "a redirect, which is not followed": passes_after(
             2, arthur("redirect", "http://127.0.0.1:9/", times=2)
         ),
@@ -136,7 +136,7 @@ TABLE: dict[str, dict[str, Fault]] = {
         **{str(status): forbidden(status) for status in (402, 403)},
         "404 for a model that Arthur has": passes_after(2, arthur("status", 404, times=2)),
         "404 for a model that Arthur has, and no end": stays(
-            arthur("status", 404, times=None), "http 404 for rows of a model that Arthur has"
+            arthur("status", 404, times=None), "Arthur answered 404 for rows of a model"
         ),
         "404, and Arthur has no such model": Fault(
             arthur("status", 404, times=None, routes=("inferences", "models")),
@@ -152,7 +152,8 @@ TABLE: dict[str, dict[str, Fault]] = {
             for status in (400, 402, 403, 404, 409, 422)
         },
         "404 of what is before Arthur, and no end": stays(
-            arthur("not_json", status=404, times=None), "http 404, and not in Arthur's words"
+            arthur("not_json", status=404, times=None),
+            "answered 404, and not in Arthur's words",
         ),
         "a question for the model, that what is before Arthur answers": passes_after(
             1, unknown_and_in_between
@@ -228,7 +229,7 @@ TABLE: dict[str, dict[str, Fault]] = {
         ),
         "a page of what is before Arthur": passes_after(4, arthur("not_json", status=200, times=4)),
         "a page of what is before Arthur, and no end": stays(
-            arthur("not_json", status=200, times=None), "http 200 with text/html"
+            arthur("not_json", status=200, times=None), "Arthur answered 200 with text/html"
         ),
         "a success without a body": passes_after(4, arthur("status", 204, times=4)),
         "the model and a login, that a page answers": passes_after(
@@ -252,7 +253,7 @@ TABLE: dict[str, dict[str, Fault]] = {
             settings={"batch_size": 1, "max_in_flight": 1},
         ),
         "the login is refused": no_entry(logins_answer(401), "refused the login"),
-        "the login answers 404": no_entry(logins_answer(404), "/login answered 404"),
+        "the login answers 404": no_entry(logins_answer(404), "Arthur answered 404 (/login at"),
         "the login is answered by what is before Arthur": no_entry(
             in_between_at_login, "and not in Arthur's words", requests=None
         ),
@@ -261,7 +262,7 @@ TABLE: dict[str, dict[str, Fault]] = {
         ),
         "who we are is answered with 410": no_entry(
             arthur("status", 410, times=None, routes=("users",)),
-            "/users/me answered 410",
+            "Arthur answered 410 (/users/me at",
             requests=0,
             logins=1,
             logs_in_again=False,

@@ -31,11 +31,15 @@ def counts(result):
     return result.delivered, result.pending, dict(result.dropped), result.timed_out
 
 ticks = 0
+waiting = []  # events of the worker's loop, each with the tick that sets it
 def tick():
     global ticks
     while True:
         time.sleep(0.001)  # what other greenlets do meanwhile
         ticks += 1
+        while waiting and waiting[0][0] <= ticks:
+            _, loop, event = waiting.pop(0)
+            loop.call_soon_threadsafe(event.set)
 
 def capture(relay, *names):
     for name in names:
@@ -139,9 +143,9 @@ threading.Thread(target=tick, daemon=True).start()
 deliver = type(relay._host._destination).deliver
 
 async def late(self, batch):
-    before = ticks
-    while ticks < before + 20:
-        await asyncio.sleep(0.001)  # looks again; the program has a time limit
+    gone_on = asyncio.Event()
+    waiting.append((ticks + 20, asyncio.get_running_loop(), gone_on))
+    await gone_on.wait()
     return await deliver(self, batch)
 
 type(relay._host._destination).deliver = late
@@ -151,16 +155,19 @@ assert counts(relay.flush(30)) == (1, 0, {}, False)
 def streams(name):
     answer = "".join(chunk.content for chunk in model.stream("prompt"))
     assert answer == "answer"
+    assert not relay.flush(30).timed_out
     streamed.append(name)
 
 streamed = []
 model = chat(ArthurCallbackHandler(relay=relay))
 model.sleep = 0.002
-for name in range(5):
-    threading.Thread(target=streams, args=(name,)).start()
-while len(streamed) < 5:
-    assert not relay.flush(30).timed_out
-    time.sleep(0.001)  # looks again, and lets the others go on
+greenlets = [threading.Thread(target=streams, args=(name,)) for name in range(5)]
+for greenlet in greenlets:
+    greenlet.start()
+assert not relay.flush(30).timed_out
+for greenlet in greenlets:
+    greenlet.join()
+assert len(streamed) == 5
 
 for wanted in ("i2", "i3"):
     capture(relay, wanted)
@@ -247,6 +254,8 @@ from arthur_relay.system.worker_logs import WorkerLogger
 class Slow(logging.Handler):
     def emit(self, record):
         lines.append(record.getMessage())
+        if lines.count("worker") == 500:
+            written.set()
         if len(lines) % 3 == 0:
             time.sleep(0)
 
@@ -258,6 +267,7 @@ async def worker_logs():
     log(WorkerLogger("arthur_relay.test"), "worker")
 
 lines = []
+written = threading.Event()
 sys.setswitchinterval(1e-5)
 logging.root.addHandler(Slow())
 logging.root.setLevel(logging.DEBUG)
@@ -267,8 +277,7 @@ for greenlet in greenlets:
     greenlet.start()
 for greenlet in greenlets:
     greenlet.join()
-while lines.count("worker") < 500:
-    time.sleep(0.001)  # looks again; the program has a time limit
+assert written.wait(60)
 second = Relay.from_env(settings=RelaySettings(batch_size=7))
 capture(relay, "i1")
 assert not relay.close().timed_out and not second.close().timed_out

@@ -35,7 +35,7 @@ def _lines() -> Iterator[tuple[str, ast.expr]]:
                 and isinstance(node.func.value, ast.Name)
                 and node.func.value.id in ("logger", "logging", "log", "warnings")
             ):
-                yield f"{where}:{node.lineno}", node.args[-1 if node.func.attr == "log" else 0]
+                yield f"{where}:{node.lineno}", node.args[1 if node.func.attr == "log" else 0]
 
 
 @pytest.mark.one_python

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from arthur_relay.buffers.spool.buffer import Spool
 
 RETRY = Outcome(Verdict.RETRY)
+AWAY = Outcome(Verdict.RETRY, "http 503", 503)
 
 Script = Callable[[Batch, int], Attempt | Awaitable[Attempt]]
 
@@ -45,7 +46,8 @@ def delivered(batch: Batch) -> Attempt:
 
 
 def unavailable(batch: Batch, retry_after: float | None = None) -> Attempt:
-    return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503", retry_after)
+    reason = "Arthur answered 503"
+    return Attempt((AWAY,) * len(batch.rows), Failure.UNAVAILABLE, reason, retry_after)
 
 
 @dataclass
@@ -261,7 +263,7 @@ def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 def unreachable(times: int) -> list[Exception]:
     """Return the errors of an Arthur that is away for so many questions."""
-    return [UnreachableError("Arthur at nowhere: can't connect") for _ in range(times)]
+    return [UnreachableError("Arthur can't be reached at nowhere: refused") for _ in range(times)]
 
 
 def rows_of(batch: Batch) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from tests.worker.harness import ScriptedDestination, harness, virtual
 if TYPE_CHECKING:
     from arthur_relay.destinations.scope.schema import ModelSchema
 
-AWAY = "Arthur at nowhere: can't connect"
+AWAY = "Arthur can't be reached at nowhere: refused"
 
 
 class Picky(ScriptedDestination):

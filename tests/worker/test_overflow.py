@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -82,6 +83,8 @@ def test_the_buffer_is_bounded_in_bytes() -> None:
 def test_a_queue_that_overflows_is_told_once_and_again_when_it_has_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, logger="arthur_relay")
+
     async def test() -> None:
         h, come_back = away()
         async with h.running():

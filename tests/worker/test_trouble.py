@@ -35,6 +35,7 @@ from tests.worker.harness import (
     harness,
     run,
     seconds_until,
+    unavailable,
     virtual,
 )
 
@@ -53,7 +54,7 @@ def failing(
         await anyio.sleep(SECOND)
         if batch.model_id in models or any(row.id in rows for row in batch.rows):
             outcome = Outcome(Verdict.RETRY, f"http {status}", status)
-            reason = f"http {status}"
+            reason = f"Arthur answered {status}"
             return Attempt((outcome,) * len(batch.rows), Failure.UNAVAILABLE, reason)
         return delivered(batch)
 
@@ -147,7 +148,7 @@ async def test_a_batch_that_fails_late_is_cut_to_the_size_that_passes_by_now() -
         await anyio.sleep(SECOND)
         if len(batch.rows) > 2:
             bad = Outcome(Verdict.RETRY, "http 500", 500)
-            return Attempt((bad,) * len(batch.rows), Failure.UNAVAILABLE, "http 500")
+            return Attempt((bad,) * len(batch.rows), Failure.UNAVAILABLE, "Arthur answered 500")
         return delivered(batch)
 
     h = harness(ScriptedDestination(script), batch_size=64)
@@ -275,7 +276,9 @@ async def test_bad_and_good_models_in_turn() -> None:
             h.capture(*[f"g{number}.{each}" for each in range(20)], model="good")
             await anyio.sleep(1)
         await anyio.sleep(10)
-        assert h.worker.sender.held_models == "nothing of one model can be delivered (http 503)"
+        assert h.worker.sender.held_models == (
+            "nothing of one model can be delivered (Arthur answered 503)"
+        )
         # The queue is full of the bad model's, so its oldest gave way, and no other's.
         assert len(h.destination.stored) == 4000
         assert 900 < h.buffer.rows <= 1000
@@ -322,7 +325,7 @@ def test_a_held_model_of_which_all_is_on_its_way_is_not_looked_at_all_the_time(
     async def script(batch: Batch, number: int) -> Attempt:
         hangs = batch.rows[0].id == "a" and number > 2
         await anyio.sleep(25 if hangs else 0.1)
-        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503")
+        return unavailable(batch)
 
     async def test() -> None:
         h = harness(
@@ -377,14 +380,17 @@ def test_where_no_model_is_due_the_next_time_is_later(
         now += random.choice([0.0, 0.1, 3.0])
 
 
+REFUSED = "Arthur can't be reached: the connection was refused"
+
+
 def test_in_an_outage_a_row_and_a_batch_ask_in_turn_and_then_all_go(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Of several models, each in turn; nothing is divided that was whole."""
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO, logger="arthur_relay")
     run(_outage)
     assert [record.getMessage() for record in caplog.records] == [
-        "arthur-relay: Arthur can't be reached (can't connect); inferences wait until it can",
+        f"arthur-relay: {REFUSED}; inferences wait, and are sent again until Arthur takes them",
         "arthur-relay: Arthur answers again; delivery goes on",
     ]
 
@@ -395,7 +401,7 @@ async def _outage() -> None:
     def script(batch: Batch, _number: int) -> Attempt:
         if is_over:
             return delivered(batch)
-        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "can't connect")
+        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, REFUSED)
 
     h = harness(ScriptedDestination(script), batch_size=100)
     async with h.running():

@@ -86,7 +86,7 @@ async def test_an_answer_that_can_not_be_read_says_nothing_of_a_model_that_fails
             answer = answers(batch, number)
             return answer if isinstance(answer, Attempt) else await answer
         await anyio.sleep(0.05)
-        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "http 503")
+        return Attempt((RETRY,) * len(batch.rows), Failure.UNAVAILABLE, "Arthur answered 503")
 
     h = harness(ScriptedDestination(script), batch_size=50)
     async with h.running():

@@ -122,7 +122,10 @@ def rejecting(batch: Batch, _number: int) -> Attempt:
 @pytest.mark.parametrize(
     ("script", "text"),
     [
-        (lambda batch, _: unavailable(batch), "can't be reached (http 503); ROWs wait until"),
+        (
+            lambda batch, _: unavailable(batch),
+            "arthur answered 503; ROWs wait, and are sent again",
+        ),
         (refused(Failure.UNAUTHORISED, "no such key."), "no such key. ROWs wait until arthur"),
         (
             refused(Failure.FORBIDDEN, "a plan"),
@@ -196,14 +199,14 @@ def test_a_queue_that_overflows(product: Product, caplog: pytest.LogCaptureFixtu
 def test_an_arthur_that_can_t_be_asked(product: Product, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         h = harness_for(product)
-        h.destination.schema_errors = [UnreachableError("can't connect")]
+        h.destination.schema_errors = [UnreachableError("Arthur can't be reached: refused")]
         async with h.running():
             h.worker.schemas.ask("m")
             h.worker.wake()
             await anyio.sleep(5)
 
     run(test)
-    said(caplog, product, "can't be asked for the MODEL: can't connect")
+    said(caplog, product, "the MODEL is not known yet, as arthur can't be reached: refused")
 
 
 def relay_for(product: Product, destination: Destination | None = None, **settings: Any) -> Relay:

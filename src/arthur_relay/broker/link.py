@@ -155,7 +155,7 @@ class Link:
             self.ready.clear()
             return REFUSED_SECONDS
         if self._refusal is not None or self._away:
-            logger.warning("the broker can be used again")
+            logger.info("the broker can be used again")
         self._refusal = None
         self.note_answer()
         self.ready.set()

@@ -216,4 +216,4 @@ class Publisher:
             self._failing_since = None
             self._window.is_narrow = False
             self._window.let_in()
-            logger.warning("the broker keeps rows again")
+            logger.info("the broker keeps rows again")

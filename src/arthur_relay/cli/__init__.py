@@ -5,11 +5,23 @@ It imports little, because the packages of the extra `daemon` may be missing.
 
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, NoReturn
 
 from arthur_relay.cli.first import prepare_process
 from arthur_relay.system.extras import MissingExtraError, needed_by
 from arthur_relay.system.terminal import printable
+
+INTERRUPTED: Final = "interrupted."
+
+
+def version_line() -> str:
+    """Return what `--version` prints."""
+    try:
+        number = version("arthur-relay")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        number = "unknown"
+    return f"arthur-relay {number}"
 
 
 def main() -> None:
@@ -20,11 +32,17 @@ def main() -> None:
             not understood or the extra that it needs is not installed.
     """
     prepare_process()
+    if sys.argv[1:] == ["--version"]:  # also where the packages of the extra are missing
+        print(version_line())
+        raise SystemExit(0)
     try:
         with needed_by("the command"):
             from arthur_relay.cli.app import run  # noqa: PLC0415 - needs packages of an extra
 
             run()
+    except KeyboardInterrupt:  # while it was being imported
+        print(f"arthur-relay: {INTERRUPTED}", file=sys.stderr)
+        raise SystemExit(130) from None
     except MissingExtraError as error:
         print(f"arthur-relay: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -5,13 +5,13 @@ import logging
 import os
 import sys
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from arthur_relay.cli import fail
+from arthur_relay.cli import INTERRUPTED, fail, version_line
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.system.operating_system import check_daemon
 
@@ -20,14 +20,51 @@ logger = logging.getLogger("arthur_relay.daemon")
 COLLECT_AFTER = 5_000
 """Objects more than there were when the collector last looked."""
 
-_app = typer.Typer(
+
+class _Group(TyperGroup):
+    """Ends in a sentence when Ctrl-C comes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail(INTERRUPTED, code=130)
+
+
+def _examples(*lines: str) -> str:
+    """Return the end of a command's help: what can be typed, one a line."""
+    return "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in lines)))
+
+
+def _typer(sentence: str, *examples: str, **more: Any) -> typer.Typer:
+    return typer.Typer(
+        cls=_Group,
+        help=sentence,
+        epilog=_examples(*examples),
+        no_args_is_help=True,
+        # Its tracebacks show local variables, and those hold prompts and credentials.
+        pretty_exceptions_enable=False,
+        # In boxes, flags look as if they took a value, and a long word is cut.
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **more,
+    )
+
+
+_app = _typer(
+    "Log the LLM inferences of LangChain applications to Arthur, out of their way.",
+    "arthur-relay demo",
+    "arthur-relay check",
+    "arthur-relay serve --env-file /etc/arthur-relay/daemon.env",
+    "arthur-relay --install-completion",
     name="arthur-relay",
-    help="Logs the LLM inferences of LangChain applications to Arthur, out of their way.",
-    no_args_is_help=True,
-    add_completion=False,
-    # Its tracebacks show local variables, and those hold prompts and credentials.
-    pretty_exceptions_enable=False,
 )
+
+
+def command() -> Any:
+    """Return the command as what parses arguments, with its parts, for whoever describes it."""
+    return typer.main.get_command(_app)
 
 
 def run() -> None:
@@ -43,14 +80,17 @@ def run() -> None:
     _app(prog_name="arthur-relay")
 
 
+def _roles() -> list[str]:
+    """Return what `--role` can be, for the completion of shells."""
+    from arthur_relay.daemon.settings import RoleName  # noqa: PLC0415 - each command loads its own
+
+    return [role.value for role in RoleName]
+
+
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it
     if not wanted:
         return
-    try:
-        number = version("arthur-relay")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        number = "unknown"
-    typer.echo(f"arthur-relay {number}")
+    typer.echo(version_line())
     raise typer.Exit
 
 
@@ -67,16 +107,32 @@ def _options(
     pass
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay sandbox",
+        "arthur-relay sandbox --port 8080 --data arthur.sqlite",
+    ),
+)
 def sandbox(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 0,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="The address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 0,
     data: Annotated[
         Path | None,
-        typer.Option(help="A file to keep the data in, made when missing; else it is in memory."),
+        typer.Option(
+            metavar="FILE",
+            help="A file to keep the data in, made when missing; else it is in memory.",
+        ),
     ] = None,
     model_id: Annotated[
-        str | None, typer.Option(help="The id of the first model; else one is made up.")
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="The id of the first model; else one is made up.",
+        ),
     ] = None,
 ) -> None:
     """Run a local Arthur with a page to look at, until Ctrl-C.
@@ -88,24 +144,53 @@ def sandbox(
     run_sandbox(host=host, port=port, data=data, model_id=model_id)
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay serve --env-file /etc/arthur-relay/daemon.env",
+        "arthur-relay serve --socket none --listen 127.0.0.1:8808",
+    ),
+)
 def serve(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            help="A file of NAME=value lines that win over the environment; SIGHUP rereads it."
+            metavar="FILE",
+            help="A file of NAME=value lines that win over the environment; SIGHUP rereads it.",
         ),
     ] = None,
     role: Annotated[
-        str | None, typer.Option(help="host (the default); in a fleet, gateway or worker.")
+        str | None,
+        typer.Option(
+            metavar="ROLE",
+            autocompletion=_roles,
+            help="host, or in a fleet gateway or worker; else ARTHUR_RELAY_DAEMON_ROLE.",
+        ),
     ] = None,
-    socket: Annotated[str | None, typer.Option(help="The Unix socket's path, or none.")] = None,
-    listen: Annotated[str | None, typer.Option(help="host:port to take rows on by TCP.")] = None,
+    socket: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The Unix socket's path, or none; else ARTHUR_RELAY_DAEMON_SOCKET.",
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where rows are taken by TCP; else ARTHUR_RELAY_DAEMON_LISTEN.",
+        ),
+    ] = None,
     metrics_listen: Annotated[
-        str | None, typer.Option(help="host:port for health, metrics and the page alone.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where health, metrics and the page are; else ARTHUR_RELAY_DAEMON_METRICS_LISTEN.",
+        ),
     ] = None,
 ) -> None:
-    """Run the daemon: takes rows by Arthur's own API, keeps them safe, and delivers them.
+    """Run the daemon, which keeps rows safe and delivers them.
+
+    Applications send their rows to it by Arthur's own API, and it answers once they are safe.
 
     With ARTHUR_BASE_URL it delivers to Arthur Engine, and takes traces by OTLP over HTTP; with
     ARTHUR_ENGINE_API_KEY as well, to both of Arthur's products.
@@ -151,15 +236,28 @@ def _collect_seldom() -> None:
 
 _Socket = Annotated[
     str | None,
-    typer.Option("--socket", help="The daemon's Unix socket; ARTHUR_RELAY_DAEMON_SOCKET's."),
+    typer.Option(
+        "--socket",
+        metavar="PATH",
+        help="The daemon's Unix socket; else ARTHUR_RELAY_DAEMON_SOCKET.",
+    ),
 ]
 _Url = Annotated[
     str | None,
-    typer.Option("--url", help="Its address instead: http://, and what METRICS_LISTEN is."),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Its address instead: http://, and what ARTHUR_RELAY_DAEMON_METRICS_LISTEN is.",
+    ),
 ]
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay healthcheck",
+        "arthur-relay healthcheck --ready --url http://127.0.0.1:9808",
+    ),
+)
 def healthcheck(
     *,
     ready: Annotated[
@@ -168,28 +266,36 @@ def healthcheck(
     socket: _Socket = None,
     url: _Url = None,
 ) -> None:
-    """Ask a running daemon whether it is alive: for a container's health check, and probes.
+    """Ask a running daemon whether it is alive.
 
-    It does not matter whether Arthur is there. Exits with 0 when it is alive, else with 1.
+    This is for a container's health check, and for probes. It does not matter whether Arthur is
+    there. Exits with 0 when it is alive, else with 1.
     """
     from arthur_relay.cli.daemon_client import Daemon, run_healthcheck  # noqa: PLC0415 - as below
 
     run_healthcheck(Daemon(socket, url), ready=ready)
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay top",
+        "arthur-relay top --once --socket /run/arthur-relay/relay.sock",
+    ),
+)
 def top(
     *,
     once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, max=3600, help="The time between two looks."),
     ] = 2.0,
     socket: _Socket = None,
     url: _Url = None,
 ) -> None:
-    """Show a running daemon: throughput, queue, delivery, models, errors. q or Ctrl-C ends it.
+    """Show a running daemon, until q or Ctrl-C.
 
-    Exits with 0; with --once with 1 when the daemon does not answer.
+    Throughput, queue, delivery, models and errors, as they are now. Exits with 0; with --once
+    with 1 when the daemon does not answer.
     """
     from arthur_relay.cli.daemon_client import Daemon  # noqa: PLC0415 - each command loads its own
     from arthur_relay.cli.top import run_top  # noqa: PLC0415 - the same
@@ -197,22 +303,32 @@ def top(
     run_top(Daemon(socket, url), once=once, interval_seconds=interval)
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay check",
+        "arthur-relay check --daemon --env-file /etc/arthur-relay/daemon.env",
+    ),
+)
 def check(
     *,
     daemon: Annotated[
         bool, typer.Option("--daemon", help="Check what arthur-relay serve needs, before a start.")
     ] = False,
     env_file: Annotated[
-        Path | None, typer.Option(help="With --daemon: the file that serve is given.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --daemon: the file that serve is given.",
+        ),
     ] = None,
 ) -> None:
-    """Check that what is in the environment works; sends no inference.
+    """Check that what is in the environment works.
 
-    Looks at the settings (ARTHUR_RELAY_*), the credentials (ARTHUR_API_KEY, or ARTHUR_LOGIN and
-    ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as ArthurCallbackHandler.from_env() does;
-    with ARTHUR_BASE_URL or ARTHUR_TASK_ID at the key and the task of Arthur Engine, and at what the
-    key may do. Exits with 0 when all is fine, else with 1.
+    Sends no inference. Looks at the settings (ARTHUR_RELAY_*), the credentials (ARTHUR_API_KEY,
+    or ARTHUR_LOGIN and ARTHUR_PASSWORD) and the model (ARTHUR_MODEL_ID), as
+    ArthurCallbackHandler.from_env() does; with ARTHUR_BASE_URL or ARTHUR_TASK_ID at the key and
+    the task of Arthur Engine, and at what the key may do. Exits with 0 when all is fine, else
+    with 1.
 
     With --daemon it looks at what arthur-relay serve needs: its settings, the spool's directory
     and the integrity of its files, the sockets, the certificate and the tokens, the credentials
@@ -233,24 +349,30 @@ def check(
     run_check()
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay settings",
+        "arthur-relay settings --daemon --json --env-file /etc/arthur-relay/daemon.env",
+    ),
+)
 def settings(
     *,
     daemon: Annotated[
         bool, typer.Option("--daemon", help="Those of arthur-relay serve as well.")
     ] = False,
     env_file: Annotated[
-        Path | None, typer.Option(help="A file of NAME=value lines that win over the environment.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file of NAME=value lines that win over the environment."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, with defaults and descriptions.")
     ] = False,
 ) -> None:
-    """Print every setting with its value, and where that came from; secrets are not shown.
+    """Print every setting, its value, and where that came from.
 
-    Exits with 2 when a value is not allowed.
-
-    Example: arthur-relay settings --daemon --env-file /etc/arthur-relay/daemon.env
+    Secrets are not shown. Exits with 2 when a value is not allowed.
     """
     if daemon:
         _need_what_the_daemon_needs()
@@ -259,12 +381,18 @@ def settings(
     run_settings(daemon=daemon, env_file=env_file, as_json=as_json)
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay demo",
+        "arthur-relay demo --prompts prompts.txt --outage 10",
+    ),
+)
 def demo(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help="Prompts to stream: one a line, or JSONL with prompt, text, input or turns."
+            metavar="FILE",
+            help="Prompts to stream: one a line, or JSONL with prompt, text, input or turns.",
         ),
     ] = None,
     *,
@@ -275,14 +403,16 @@ def demo(
         ),
     ] = False,
     outage: Annotated[
-        float, typer.Option(min=0.5, max=60, help="How many seconds Arthur is away.")
+        float, typer.Option(metavar="SECONDS", min=0.5, max=60, help="How long Arthur is away.")
     ] = 4.0,
     pace: Annotated[
         float | None,
-        typer.Option(min=1, max=10_000, help="Tokens a second of the demo's own chat model."),
+        typer.Option(
+            metavar="N", min=1, max=10_000, help="Tokens a second of the demo's own chat model."
+        ),
     ] = None,
 ) -> None:
-    """Watch a conversation stream on while Arthur goes away and comes back.
+    """Watch a conversation go on while Arthur is away.
 
     Runs a local Arthur, streams a conversation through a LangChain chat model under
     ArthurCallbackHandler, and takes Arthur away in the middle. Needs no account and no network.
@@ -292,33 +422,40 @@ def demo(
     run_demo(prompts=prompts, live=live, outage_seconds=outage, tokens_per_second=pace)
 
 
-@_app.command()
+@_app.command(
+    epilog=_examples(
+        "arthur-relay migrate src notebooks/chat.ipynb",
+        "arthur-relay migrate --write src",
+    ),
+)
 def migrate(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files and directories; of these, Python and notebooks.")
+        list[Path],
+        typer.Argument(
+            metavar="PATH", help="Files and directories; of these, Python and notebooks."
+        ),
     ],
     *,
     write: Annotated[
         bool, typer.Option("--write", help="Change what is certain, after it was shown.")
     ] = False,
 ) -> None:
-    """Find what uses LangChain's old Arthur handler, and say what to change and why.
+    """Find uses of LangChain's old Arthur handler.
 
-    Shows what is certain as a diff; what a person has to decide, it only tells. Needs the extra
-    `migrate`. Exits with 0 when nothing is left to do, with 1 when something is, and with 2 when
-    a file can't be read or written: so that it can stand in a pipeline.
-
-    Example: arthur-relay migrate src notebooks/chat.ipynb
+    Says what to change and why. Shows what is certain as a diff; what a person has to decide,
+    it only tells. Needs the extra `migrate`. Exits with 0 when nothing is left to do, with 1
+    when something is, and with 2 when a file can't be read or written: so that it can stand in
+    a pipeline.
     """
     from arthur_relay.cli.migrate import run_migrate  # noqa: PLC0415 - each command loads its own
 
     run_migrate(paths, write=write)
 
 
-_dead_letters = typer.Typer(
-    help="What Arthur did not take: look at it, send it again, throw it away.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+_dead_letters = _typer(
+    "What Arthur did not take: list it, send it again, remove it.",
+    "arthur-relay dead-letters list",
+    "arthur-relay dead-letters replay --dry-run",
 )
 _app.add_typer(_dead_letters, name="dead-letters")
 
@@ -340,16 +477,24 @@ EnvFile = Annotated[
     Path | None,
     typer.Option(
         "--env-file",
+        metavar="FILE",
         callback=_read_variables,
         help="A file of NAME=value lines that win over the environment: the one of serve.",
     ),
 ]
 Reason = Annotated[
-    str | None, typer.Option(help="Only letters with this reason, 'row 400' for instance.")
+    str | None,
+    typer.Option(metavar="REASON", help="Only letters with this reason, 'row 400' for instance."),
 ]
 
 
-@_dead_letters.command("list")
+@_dead_letters.command(
+    "list",
+    epilog=_examples(
+        "arthur-relay dead-letters list",
+        "arthur-relay dead-letters list --reason 'row 400' --with-text",
+    ),
+)
 def list_dead_letters(
     reason: Reason = None,
     *,
@@ -358,9 +503,10 @@ def list_dead_letters(
     ] = False,
     _env_file: EnvFile = None,
 ) -> None:
-    """List dead letters, oldest first; no prompt is shown unless asked for.
+    """List dead letters, oldest first.
 
-    Spans for Arthur Engine are listed with their names and kinds.
+    No prompt is shown unless asked for. Spans for Arthur Engine are listed with their names and
+    kinds.
 
     They are those of ARTHUR_RELAY_SPOOL_DIR and ARTHUR_RELAY_DEAD_LETTER_FILE, and those of the
     fleet whose broker is at ARTHUR_RELAY_BROKER_URL.
@@ -370,13 +516,19 @@ def list_dead_letters(
     run_list(reason=reason, with_text=with_text)
 
 
-@_dead_letters.command("show")
+@_dead_letters.command(
+    "show",
+    epilog=_examples(
+        "arthur-relay dead-letters show 0192f8a1-6c1e-7d2b-9a3f-4e5d6c7b8a90",
+    ),
+)
 def show_dead_letter(
-    inference_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    inference_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
     _env_file: EnvFile = None,
 ) -> None:
-    """Show all that is kept of an inference or a span, with its texts.
+    """Show all that is kept of an inference or a span.
 
+    Its texts are shown too.
     A span can be named by its own id alone, or by its trace's.
     """
     from arthur_relay.cli.dead_letters import run_show  # noqa: PLC0415 - each command loads its own
@@ -384,7 +536,13 @@ def show_dead_letter(
     run_show(inference_id)
 
 
-@_dead_letters.command("replay")
+@_dead_letters.command(
+    "replay",
+    epilog=_examples(
+        "arthur-relay dead-letters replay --dry-run",
+        "arthur-relay dead-letters replay --reason 'login refused'",
+    ),
+)
 def replay_dead_letters(
     reason: Reason = None,
     *,
@@ -396,8 +554,9 @@ def replay_dead_letters(
     ] = False,
     _env_file: EnvFile = None,
 ) -> None:
-    """Send dead letters to the Arthur of the environment once more; what it takes is removed.
+    """Send dead letters once more, to the Arthur of the environment.
 
+    What it takes is removed. Ctrl-C ends it; what was sent by then is not sent again.
     Inferences go to Arthur Scope only, and spans to Arthur Engine only, which is asked first
     whether it has them.
     """
@@ -406,43 +565,64 @@ def replay_dead_letters(
     run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
 
 
-@_dead_letters.command("purge")
+@_dead_letters.command(
+    "purge",
+    epilog=_examples(
+        "arthur-relay dead-letters purge --reason 'row 400'",
+        "arthur-relay dead-letters purge --yes",
+    ),
+)
 def purge_dead_letters(
     reason: Reason = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     _env_file: EnvFile = None,
 ) -> None:
-    """Throw dead letters away, once you have said yes to how many."""
+    """Remove dead letters, once you have said yes to how many."""
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
     run_purge(reason=reason, yes=yes)
 
 
-_spool = typer.Typer(
-    help="What waits on disk: for whom, and how to send it somewhere else.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+_spool = _typer(
+    "What waits on disk: list it, or send it somewhere else.",
+    "arthur-relay spool list",
+    "arthur-relay spool adopt 0.spool",
 )
 _app.add_typer(_spool, name="spool")
 
 
-@_spool.command("list")
+@_spool.command(
+    "list",
+    epilog=_examples(
+        "arthur-relay spool list",
+        "arthur-relay spool list --env-file /etc/arthur-relay/daemon.env",
+    ),
+)
 def list_spools(_env_file: EnvFile = None) -> None:
-    """List the files of ARTHUR_RELAY_SPOOL_DIR: how many rows wait in each, and for whom."""
+    """List the spool's files, how many rows wait in each, and for whom.
+
+    They are those of ARTHUR_RELAY_SPOOL_DIR.
+    """
     from arthur_relay.cli.spool import run_list  # noqa: PLC0415 - each command loads its own
 
     run_list()
 
 
-@_spool.command("adopt")
+@_spool.command(
+    "adopt",
+    epilog=_examples(
+        "arthur-relay spool adopt 0.spool",
+    ),
+)
 def adopt_spool(
-    file: Annotated[str, typer.Argument(help="The file, as `list` shows it.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, as `list` shows it.")],
     _env_file: EnvFile = None,
 ) -> None:
-    """Have a file's rows sent to the Arthur of the environment, whoever they were for.
+    """Have a file's rows sent to the Arthur of the environment.
 
-    A file of inferences goes to Arthur Scope only, and one of spans to Arthur Engine only.
+    They are sent there whoever they were for. A file of inferences goes to Arthur Scope only, and
+    one of spans to Arthur Engine only.
     """
     from arthur_relay.cli.spool import run_adopt  # noqa: PLC0415 - each command loads its own
 

@@ -108,7 +108,8 @@ def ask_arthur(
         report.fine("Access", f"It accepted {_who(credentials)}.")
         report.wrong("Model", str(error))
     except RelayError as error:
-        report.wrong("Arthur", f"Not reached: {error}.")
+        sentence = str(error)  # it says whether there was an answer
+        report.wrong("Arthur", sentence if sentence.endswith(("?", ".")) else f"{sentence}.")
     except Exception as error:  # noqa: BLE001 - the libraries' own, whose texts may quote a header
         report.wrong(
             "Arthur",

@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from arthur_relay.buffers.spool.inspection import Condition, inspect_spools, is_held, try_directory
+from arthur_relay.cli.progress import files_looked_at
 from arthur_relay.daemon.directory_lock import NAME
 from arthur_relay.daemon.spool_files import is_for_engine
 from arthur_relay.encoding.product import product_of_address
@@ -73,7 +74,7 @@ def check_files_to_move(report: Report, source: Path, target: Path) -> None:
     """Report the files of Arthur Engine that a start moves from another directory."""
     if source == target or not source.is_dir():
         return
-    for found in inspect_spools(source):
+    for found in inspect_spools(source, through=files_looked_at):
         if found.condition is Condition.GOOD and is_for_engine(found):
             _note_move(report, found, target)
 
@@ -89,7 +90,7 @@ def _check_files(
     report: Report, directory: Path, me: RowOwner | None, engine_directory: Path | None
 ) -> None:
     rows = files = 0
-    for found in inspect_spools(directory):
+    for found in inspect_spools(directory, through=files_looked_at):
         name = found.path.name
         match found.condition:
             case Condition.GOOD if engine_directory and is_for_engine(found):

@@ -17,7 +17,7 @@ import typer
 
 from arthur_relay.cli import fail
 from arthur_relay.system.operating_system import AF_UNIX, HAS_UNIX_SOCKETS
-from arthur_relay.system.terminal import printable
+from arthur_relay.system.terminal import printable, without_credentials
 
 PREFIX = "ARTHUR_RELAY_DAEMON_"
 DEFAULT_SOCKET = "/run/arthur-relay/relay.sock"
@@ -42,6 +42,11 @@ class Daemon:
     ) -> None:
         if path is None and url is None:
             path, url = _from_environment()
+        if url is not None and not _is_address(url):
+            fail(
+                f"--url can't be {without_credentials(url)!r}: it has to be http://host:port.",
+                code=2,
+            )
         self._path = path
         self._url = url
         self._timeout = timeout_seconds
@@ -49,7 +54,7 @@ class Daemon:
     @property
     def name(self) -> str:
         """Where it is, for people."""
-        return self._url or str(self._path)
+        return without_credentials(self._url or str(self._path))
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Return the status and the body of an answer.
@@ -98,12 +103,10 @@ class Daemon:
         parts = urlsplit(self._url if "://" in self._url else f"http://{self._url}")
         if parts.scheme == "unix":
             return _UnixConnection(parts.path, self._timeout)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the address has to be http://host:port")
         kind = (
             http.client.HTTPSConnection if parts.scheme == "https" else (http.client.HTTPConnection)
         )
-        return kind(parts.hostname, parts.port, timeout=self._timeout)
+        return kind(parts.hostname or "localhost", parts.port, timeout=self._timeout)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -132,6 +135,16 @@ def _from_environment() -> tuple[str | None, str | None]:
     host, _, port = listen.rpartition(":")
     everywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - not bound
     return None, f"http://{everywhere.get(host, host)}:{port}"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        return parts.scheme == "unix" or (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 def run_healthcheck(daemon: Daemon, *, ready: bool) -> None:

@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 import typer
 
 from arthur_relay.broker.settings import BROKER_PREFIX
-from arthur_relay.cli import fail, is_interactive
+from arthur_relay.cli import INTERRUPTED, fail, is_interactive
 from arthur_relay.cli.daemon_client import Daemon, NoAnswerError
 from arthur_relay.cli.letter_rows import in_json, name_and_kind, row_of, text_of
+from arthur_relay.cli.progress import progress
 from arthur_relay.cli.questions import may_read_spans
 from arthur_relay.cli.target import (
     READING_ROLES,
@@ -188,16 +189,18 @@ def _replay(
         # Letters that came out of quarantined files have new keys now.
         wanted = {identity(letter) for _, letter in letters}
         letters = [pair for pair in kept.letters() if identity(pair[1]) in wanted]
-    taken = _send(letters, target, settings)
+    taken, interrupted = _send(letters, target, settings)
     with _errors_reported():
         kept.remove(taken)
     left = len(letters) - len(taken)
     print(f"{len(taken)} of {len(letters)} dead letters were delivered, {left} are kept")
+    if interrupted:
+        fail(INTERRUPTED, code=130)
     return left
 
 
-def _send(letters: Kept, target: Target, settings: RelaySettings) -> set[LetterKey]:
-    """Send letters, and return the keys of those that arrived."""
+def _send(letters: Kept, target: Target, settings: RelaySettings) -> tuple[set[LetterKey], bool]:
+    """Send letters. Returns the keys of those that arrived, and whether Ctrl-C ended it."""
     refused: list[DeadLetter] = []
     # No spool and no file: what is refused again is kept where it is.
     anew = settings.model_copy(
@@ -213,22 +216,29 @@ def _send(letters: Kept, target: Target, settings: RelaySettings) -> set[LetterK
     except ConfigurationError as error:
         fail(str(error))
     taken: set[LetterKey] = set()
+    interrupted = False
     with relay:
         sent = 0
-        for part in _parts(letters):
-            refused.clear()
-            for _, letter in part:
-                relay.resubmit(letter)
-            sent += len(part)
-            result = relay.flush(FLUSH_SECONDS)
-            if result.timed_out or result.delivered + result.rejected < sent:
-                break  # some may have arrived: they are sent again, with the same ids
-            again = {(letter.inference_id, letter.kind) for letter in refused}
-            taken |= {
-                key for key, letter in part if (letter.inference_id, letter.kind) not in again
-            }
+        with progress("dead letters sent", len(letters)) as done:
+            for part in _parts(letters):
+                refused.clear()
+                for _, letter in part:
+                    relay.resubmit(letter)
+                sent += len(part)
+                try:
+                    result = relay.flush(FLUSH_SECONDS)
+                except KeyboardInterrupt:
+                    interrupted = True
+                    break  # the same: what has arrived of this part is not known
+                if result.timed_out or result.delivered + result.rejected < sent:
+                    break  # some may have arrived: they are sent again, with the same ids
+                again = {(letter.inference_id, letter.kind) for letter in refused}
+                taken |= {
+                    key for key, letter in part if (letter.inference_id, letter.kind) not in again
+                }
+                done(len(part))
         relay.close(0)
-    return taken
+    return taken, interrupted
 
 
 def _parts(letters: Kept) -> Iterator[Kept]:
@@ -321,7 +331,8 @@ def _all_stores(settings: RelaySettings) -> AllStores:
     if broker is None and settings.spool_dir is None and settings.dead_letter_file is None:
         fail(
             "No dead letters are kept: set ARTHUR_RELAY_SPOOL_DIR or ARTHUR_RELAY_DEAD_LETTER_FILE"
-            f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker."
+            f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker.",
+            code=2,
         )
     stores: list[KeptLetters] = []
     if broker is not None:
@@ -329,7 +340,7 @@ def _all_stores(settings: RelaySettings) -> AllStores:
             # Its client may be missing.
             from arthur_relay.broker.kept_letters import BrokerLetters  # noqa: PLC0415 - see above
         except ConfigurationError as error:
-            fail(str(error))
+            fail(str(error), code=2)
         stores.append(BrokerLetters(broker))
     if settings.spool_dir is not None:
         stores += open_stores(settings, with_damaged=True)

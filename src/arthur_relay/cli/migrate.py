@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 from rich.text import Text
 
 from arthur_relay.cli import fail
+from arthur_relay.cli.progress import progress
 from arthur_relay.migration.findings import Verdict
 from arthur_relay.migration.sources import Source, UnreadableError, files_in
 from arthur_relay.system.terminal import printable
@@ -55,14 +55,7 @@ def run_migrate(paths: Sequence[Path], *, write: bool) -> None:
 def _look_through(paths: Sequence[Path]) -> tuple[list[Source], list[str], int]:
     """Return the files in which something was found, those that can't be read, and their number."""
     sources, failed, looked_at = [], [], 0
-    screen = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.completed:.0f} files looked at"),
-        console=screen,
-        transient=True,
-        disable=not screen.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=None)
+    with progress("files looked at") as done:
         for path in files_in(paths):
             looked_at += 1
             try:
@@ -72,7 +65,7 @@ def _look_through(paths: Sequence[Path]) -> tuple[list[Source], list[str], int]:
             else:
                 if source.findings:
                     sources.append(source)
-            progress.advance(task)
+            done(1)
     return sources, failed, looked_at
 
 

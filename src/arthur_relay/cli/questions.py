@@ -14,6 +14,7 @@ from arthur_relay.destinations.engine.client import EngineDestination
 from arthur_relay.errors import RelayError
 from arthur_relay.runtime.daemon_thread_executor import DaemonThreadExecutor
 from arthur_relay.runtime.event_loop import RelayEventLoop
+from arthur_relay.sentences import named, unreachable
 from arthur_relay.settings import RelaySettings
 
 EnteredT = TypeVar("EnteredT")
@@ -79,7 +80,6 @@ def may_read_spans(
 
 
 def _too_late(url: str, seconds: float) -> NoReturn:
-    raise RelayError(
-        f"Arthur at {url} has not answered within {seconds:g} s"
-        " (ARTHUR_RELAY_CONNECT_TIMEOUT_SECONDS)"
-    ) from None
+    limit = named("connect_timeout_seconds")
+    problem = f"no answer within {seconds:g} s; the limit is {limit}"
+    raise RelayError(unreachable(problem, url)) from None

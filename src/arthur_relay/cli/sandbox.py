@@ -58,9 +58,9 @@ def open_sandbox(
             host=host, port=port, data=data, organization_id=organization, model_id=model_id
         )
     except ValueError as error:  # the data has another id
-        fail(f"can't use {model_id!r} as the model's id: {error}")
+        fail(f"can't use {model_id!r} as the model's id: {error}", code=2)
     except (OSError, sqlite3.Error) as error:
-        fail(f"can't use {data} for the sandbox's data: {error}")
+        fail(f"can't use {data} for the sandbox's data: {error}", code=2)
     try:
         sandbox.start()
     except (OSError, UnicodeError) as error:  # the latter for a host name that can't be one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from arthur_relay.settings.credential_files import SECRETS
 from arthur_relay.settings.types import shown
 from arthur_relay.settings.variables import leave_to_command
-from arthur_relay.system.terminal import printable
+from arthur_relay.system.terminal import HIDDEN, printable, without_credentials
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -43,9 +42,6 @@ _OF_ARTHUR: Final = {
     "VERIFY_SSL": "whether Arthur's certificate is checked",
 }
 """The variables of Arthur's own SDKs, and what they are."""
-
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_HIDDEN: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +174,7 @@ def _text(name: str, value: object) -> str:
 def _public(variable: str, value: str) -> str:
     if not value:
         return "none"
-    return _HIDDEN if variable in SECRETS else _CREDENTIALS.sub(_HIDDEN, value)
+    return HIDDEN if variable in SECRETS else without_credentials(value)
 
 
 def _relay_default(name: str) -> str:

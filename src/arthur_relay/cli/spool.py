@@ -11,6 +11,7 @@ from arthur_relay.buffers.spool.file_format import NotASpoolError
 from arthur_relay.buffers.spool.inspection import Condition, Finding, inspect_spools
 from arthur_relay.buffers.spool.sqlite_file import SpoolFile
 from arthur_relay.cli import fail
+from arthur_relay.cli.progress import files_looked_at
 from arthur_relay.cli.target import Target, other_product, settings_of_environment
 from arthur_relay.cli.wide_table import print_wide_table
 from arthur_relay.encoding.product import Product
@@ -24,7 +25,7 @@ def run_list() -> None:
     directory = _directory()
     target = Target.of_environment(settings_of_environment())
     me = target.owner
-    found = inspect_spools(directory) if directory.is_dir() else []
+    found = inspect_spools(directory, through=files_looked_at) if directory.is_dir() else []
     rows_are = _rows_are({each.product for each in found} - {None} or {target.product})
     if found:
         print_wide_table(
@@ -59,14 +60,14 @@ def run_adopt(name: str) -> None:
     me = target.owner
     path = Path(name) if Path(name).exists() else directory / name
     if path.suffix != SUFFIX:
-        fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.")
+        fail(f"{path} is no spool file: give one that `arthur-relay spool list` shows.", code=2)
     there = inspect_spools(path.parent)
     # As it is, or as `list` shows it.
     found = next((each for each in there if each.path == path), None) or next(
         (each for each in there if printable(each.path.name) == path.name), None
     )
     if found is None:
-        fail(f"There is no file {path}.")
+        fail(f"There is no file {path}.", code=2)
     path = found.path
     if found.condition in (Condition.NEWER, Condition.UNREADABLE):
         fail(f"{path} can't be adopted: {found.detail}.")
@@ -131,5 +132,5 @@ def _rows_are(products: Collection[Product | None]) -> str:
 def _directory() -> Path:
     directory = settings_of_environment().spool_dir
     if directory is None:
-        fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.")
+        fail("There is no spool: set ARTHUR_RELAY_SPOOL_DIR to what the applications have.", code=2)
     return directory

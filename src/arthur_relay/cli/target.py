@@ -42,7 +42,7 @@ def settings_of_environment() -> RelaySettings:
     try:
         return RelaySettings()
     except ConfigurationError as error:
-        fail(str(error))
+        fail(str(error), code=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Target:
                 return cls(Product.ENGINE, resolve_engine_credentials(allow_insecure=insecure))
             return cls(Product.SCOPE, credentials_from_environment(allow_insecure=insecure))
         except ConfigurationError as error:
-            fail(str(error))
+            fail(str(error), code=2)
 
     @property
     def owner(self) -> RowOwner:
@@ -120,7 +120,7 @@ def broker_of_environment(settings: RelaySettings) -> BrokerSettings | None:
             return None
         broker.check(allow_insecure=settings.allow_insecure)
     except ConfigurationError as error:
-        fail(str(error))
+        fail(str(error), code=2)
     return broker
 
 

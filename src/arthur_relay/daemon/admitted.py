@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from arthur_relay.daemon.auth import Denied
 from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.responses import answer_error
+from arthur_relay.settings.variables import DAEMON_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +69,10 @@ def take_slot(scope: Scope, *, for_view: bool = False) -> bool:
     client = client_of(scope)
     if client.take_slot_for_view() if for_view else client.take_slot():
         return True
-    logger.warning("a request is put off: the listener has no free connection slot")
+    logger.warning(
+        "a request is put off: the listener has no free connection slot; raise %sMAX_CONNECTIONS",
+        DAEMON_PREFIX,
+    )
     return False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.daemon.auth import Endpoint, Peer
 from arthur_relay.http_server.options import ServerOptions
+from arthur_relay.settings.variables import DAEMON_PREFIX
 from arthur_relay.system.operating_system import peer_uid
 
 if TYPE_CHECKING:
@@ -110,4 +111,5 @@ def server_options(endpoint: Endpoint) -> ServerOptions:
         answers_half_closed=True,
         access_log=False,
         date_header=False,
+        time_limit=f"{DAEMON_PREFIX}CLIENT_TIMEOUT_SECONDS",
     )

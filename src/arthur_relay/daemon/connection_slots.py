@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from arthur_relay.settings.variables import DAEMON_PREFIX
+
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
@@ -63,7 +65,11 @@ class ConnectionSlots:
         """Accept a newcomer. Returns False when all others wait for an answer."""
         others = len(self._newcomers) + len(self._viewing)
         if others >= self._most_newcomers and not self.make_room():
-            logger.warning("a connection is refused: %d others wait for an answer", others)
+            logger.warning(
+                "a connection is refused: %d others wait for an answer; raise %sMAX_CONNECTIONS",
+                others,
+                DAEMON_PREFIX,
+            )
             return False
         self._newcomers[connection] = None
         self._counts[self._listener] += 1
@@ -119,7 +125,11 @@ class ConnectionSlots:
         found = next((each for each in those if each.is_dispensable), None)
         if found is None:
             return False
-        logger.warning("a connection is closed, to make room: %s", why)
+        logger.warning(
+            "a connection is closed, to make room: %s; %sMAX_CONNECTIONS says how many may be open",
+            why,
+            DAEMON_PREFIX,
+        )
         self.leave(found)
         found.end()
         return True

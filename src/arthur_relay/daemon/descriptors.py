@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from arthur_relay.settings.variables import DAEMON_PREFIX
 from arthur_relay.system.operating_system import open_files
 
 logger = logging.getLogger("arthur_relay.daemon")
@@ -26,9 +27,10 @@ def connections_that_fit(most: int, *, listeners: int) -> int:
     if fitting < most:
         logger.warning(
             "each listener takes %d connections, not %d: the limit on open files is %d;"
-            " raise it (ulimit -Hn, LimitNOFILE=)",
+            " raise it (ulimit -Hn, LimitNOFILE=), or lower %sMAX_CONNECTIONS",
             fitting,
             most,
             limit,
+            DAEMON_PREFIX,
         )
     return min(most, fitting)

@@ -11,6 +11,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from arthur_relay.system.terminal import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,6 +21,9 @@ WAITING_BYTES = 1024 * 1024
 
 LAST_SECONDS = 1.0
 """How long the end of the process waits for unwritten lines."""
+
+CLEAR = b"\r\x1b[2K"
+"""Takes a terminal's line away."""
 
 DROPPED = "%d log lines were dropped, because standard error was not read"
 
@@ -34,6 +39,7 @@ class LogWriter(logging.Handler):
 
     Attributes:
         dropped: The number of dropped lines. Any thread may read it.
+        is_terminal: Whether the file is a terminal.
     """
 
     def __init__(self, descriptor: int | None) -> None:
@@ -45,6 +51,8 @@ class LogWriter(logging.Handler):
         self._bytes = 0
         self._changed = threading.Condition()
         self._is_open = True
+        self._is_showing = False
+        self.is_terminal = descriptor is not None and os.isatty(descriptor)
         self._writer = threading.Thread(target=self._write, name="arthur-relay-log", daemon=True)
         self._writer.start()
 
@@ -60,7 +68,19 @@ class LogWriter(logging.Handler):
                 self._unreported += 1
                 return
             self._report_dropped()
-            self._put(line)
+            self._put(CLEAR + line if self._is_showing else line)
+            self._is_showing = False
+
+    def show(self, text: str) -> None:
+        """Show, on a terminal, a line that the next one takes the place of; "" shows none."""
+        if not self.is_terminal:
+            return
+        with self._changed:
+            if self._bytes or not (text or self._is_showing):
+                return  # what is shown is of now, or not at all
+            line = printable(text).encode("utf-8", "backslashreplace")
+            self._put(CLEAR + line if self._is_showing else line)
+            self._is_showing = bool(text)
 
     def flush(self) -> None:
         """Wait until all lines are written, for `LAST_SECONDS` at most."""

@@ -285,4 +285,4 @@ class Observations:
             self.questions.delivered()
         self.outcomes["answered" if failure is None else failure.value.replace(" ", "_")] += 1
         if attempt.reason:
-            self.recent_errors.note(f"A request to Arthur: {attempt.reason}")
+            self.recent_errors.note(f"A request failed: {attempt.reason}")

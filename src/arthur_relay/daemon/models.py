@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from arthur_relay.daemon.measurements import QuestionOutcome
 from arthur_relay.daemon.responses import NOT_ALLOWED, answer_error, answer_json
 from arthur_relay.errors import CredentialsError, RelayError, UnreachableError
+from arthur_relay.sentences import unreachable
 from arthur_relay.system.worker_logs import WorkerLogger
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Models:
         try:
             found = await self._description(key, kept)
         except UnreachableError as error:
-            sentence = f"Arthur can't be asked for the model now: {error}"
+            sentence = f"the model is not known yet, as {error}"
             raise _NoModelError(answer_error(503, sentence, retry_after_seconds=5)) from None
         except CredentialsError:
             sentence = "Arthur refused the daemon's own credentials"
@@ -192,7 +193,7 @@ class Models:
             async with asyncio.timeout(self.timeout_seconds + FIRST_SECONDS):
                 return await asyncio.wrap_future(answer)
         except TimeoutError:
-            raise UnreachableError("it has not answered in time") from None
+            raise UnreachableError(unreachable("no answer came in time")) from None
 
     def _kept(self, key: _Key) -> dict[str, Any] | None:
         name, by_partner_id = key
@@ -221,15 +222,16 @@ class InquiryLog:
             case None:
                 outcome = QuestionOutcome.ANSWERED
             case CredentialsError():
-                outcome, failure = QuestionOutcome.REFUSED, "it refused the daemon's credentials"
+                outcome = QuestionOutcome.REFUSED
+                failure = "Arthur refused the daemon's credentials"
             case _:
                 outcome, failure = QuestionOutcome.UNAVAILABLE, str(error)
         if not self.questions.note(outcome, failure):
             return
         if failure:
-            logger.warning("Arthur can't be asked for models: %s", failure)
+            logger.warning("clients ask for models in vain: %s", failure)
         else:
-            logger.warning("Arthur answers questions for models again")
+            logger.info("Arthur answers questions for models again")
 
 
 def _refusal(answer: ModelAnswer) -> str:

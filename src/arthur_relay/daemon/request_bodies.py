@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from arthur_relay.daemon.refusals import RefusedError
+from arthur_relay.settings.variables import DAEMON_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,10 @@ class RequestBodies:
     def too_large(self) -> RefusedError:
         """Return what to raise for a body that is larger than allowed."""
         most = self.current.settings.max_body_bytes
-        return RefusedError(413, f"the body is too large: {most} bytes are allowed")
+        return RefusedError(
+            413,
+            f"the body is too large: {most} bytes are allowed ({DAEMON_PREFIX}MAX_BODY_BYTES)",
+        )
 
 
 @dataclass(slots=True)
@@ -127,4 +131,8 @@ class BodyReader:
         if size > bodies.current.settings.max_body_bytes:
             raise bodies.too_large()
         if bodies.counts.body_bytes + size - self.size > bodies.current.max_intake_bytes:
-            raise RefusedError(503, "too much is coming in at once", retry_after_seconds=1)
+            raise RefusedError(
+                503,
+                f"too much is coming in at once ({DAEMON_PREFIX}MAX_INTAKE_BYTES)",
+                retry_after_seconds=1,
+            )

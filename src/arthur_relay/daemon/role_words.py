@@ -37,7 +37,8 @@ ROLE_WORDS: Final = {
         ready="ready: the broker keeps rows%s, and workers deliver them to %s",
         stopping="It takes no more rows. The broker has all that were accepted.",
         unready="No rows are taken",
-        away="Rows are taken, and the broker keeps them. Arthur can't be asked for models now.",
+        away="Rows are taken, and the broker keeps them. New models are not known before Arthur"
+        " answers.",
         refused="Rows are taken, and the broker keeps them. Arthur refused who we are: renew the"
         " key, and reload.",
         none="Rows are taken; none has come in so far.",

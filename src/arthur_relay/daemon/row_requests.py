@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from arthur_relay.daemon.clients import client_of
 from arthur_relay.daemon.refusals import PutOffError, RefusedError
 from arthur_relay.daemon.request_bodies import RequestBodies
+from arthur_relay.settings.variables import BROKER_PREFIX, DAEMON_PREFIX
 from arthur_relay.worker.ingest import IngestRefusal
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ RETRY_SECONDS: Final = {
     IngestRefusal.CLIENT_GONE: 1,
 }
 """The seconds after which a client should retry, by the reason of the refusal."""
+
+REMEDIES: Final = {
+    IngestRefusal.FULL: "ARTHUR_RELAY_SPOOL_BYTES says how much it may hold",
+    IngestRefusal.HELD: "ARTHUR_RELAY_SPOOL_BYTES says how much it may hold",
+    IngestRefusal.UNWRITABLE: "make room on the disk of ARTHUR_RELAY_SPOOL_DIR, or mend it",
+    IngestRefusal.BROKER_FULL: f"{BROKER_PREFIX}BYTES says how much it may hold",
+    IngestRefusal.BROKER_AWAY: f"{BROKER_PREFIX}URL says where it is",
+    IngestRefusal.OVER_SHARE: f"{BROKER_PREFIX}MODEL_SHARE says how much that may be",
+    IngestRefusal.TOO_LARGE: f"{DAEMON_PREFIX}MAX_ROW_BYTES should not be more than it takes",
+}
+"""What a person can do about a refusal, by its reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +127,7 @@ class RowRequests:
             raise PutOffError("it takes too long to make the rows safe", 5) from None
         if refusal is not None:
             self.counts.rows["deferred"] += deferred
-            logger.warning("rows are put off: %s", refusal.value)
+            remedy = REMEDIES.get(refusal)
+            logger.warning("rows are put off: %s%s", refusal.value, f"; {remedy}" if remedy else "")
             raise PutOffError(refusal.value, RETRY_SECONDS[refusal])
         self.counts.rows["accepted"] += len(rows)

@@ -23,6 +23,7 @@ from arthur_relay.daemon.configuration import (
 from arthur_relay.daemon.connection_slots import ConnectionSlots
 from arthur_relay.daemon.current import Current
 from arthur_relay.daemon.descriptors import connections_that_fit
+from arthur_relay.daemon.draining import report_draining
 from arthur_relay.daemon.logs import products_named, set_level
 from arthur_relay.daemon.other_routes import (
     ALL,
@@ -282,12 +283,20 @@ class Daemon:
         self._notifier.stopping("Stopping: no more rows are taken.")
         logger.info("stopping: no more rows are taken, what waits is delivered until the deadline")
         drain = asyncio.create_task(self._drain(servers, unix, deadline))
+        progress = asyncio.create_task(
+            report_draining(
+                self._rows_left,
+                deadline=deadline,
+                limit_seconds=self._configuration.relay.shutdown_timeout_seconds,
+                log=self._log,
+            )
+        )
         again = asyncio.create_task(signals.again.wait())
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
         forced = not drain.done()
-        for task in (drain, again):
+        for task in (drain, again, progress):
             task.cancel()
-        await asyncio.gather(drain, again, return_exceptions=True)
+        await asyncio.gather(drain, again, progress, return_exceptions=True)
         if forced:
             logger.warning("stopping at once: told so a second time")
             for server in servers.values():
@@ -306,6 +315,9 @@ class Daemon:
                 state.station.describe_rest(totals),
             )
         return 1 if forced else 0
+
+    def _rows_left(self) -> int:
+        return sum(state.pipeline.ledger.totals().pending for state in self._states)
 
     async def _drain(
         self, servers: Mapping[Endpoint, HttpServer], unix: Sequence[UnixSocket], deadline: float

@@ -23,12 +23,14 @@ from arthur_relay.daemon.span_repair import (
     mended_span,
     mended_url,
 )
+from arthur_relay.daemon.splitter import ROW_LIMIT
 from arthur_relay.destinations.engine.row_ids import row_id
 from arthur_relay.destinations.engine.rows import row_body, row_body_with_urls
 from arthur_relay.destinations.engine.task import is_task_id
 from arthur_relay.encoding.model import MAX_MODEL_CHARACTERS
 from arthur_relay.encoding.protobuf_fields import BYTES, FIXED64, NotProtobufError, fields
 from arthur_relay.row import Row
+from arthur_relay.settings.variables import DAEMON_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -148,6 +150,7 @@ class _Splitter:
         if self.found.total > self.max_rows:
             raise TooManyRowsError(
                 f"the request has more than the {self.max_rows} spans that are allowed"
+                f" ({DAEMON_PREFIX}MAX_ROWS)"
             )
         for place, (start, stop) in enumerate(scope.parts, first):
             content, was_odd = self.body[start:stop], place in self.repaired
@@ -168,7 +171,10 @@ class _Splitter:
             return NOT_OTLP
         size = resource.size + scope.size + len(span.content)
         if size > self.max_row_bytes:
-            return f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
+            return (
+                f"the span has {size} bytes with its resource; {self.max_row_bytes} are allowed"
+                f" ({ROW_LIMIT})"
+            )
         self.size += size
         if self.size > self.max_bytes:
             raise TooManyRowsError(

@@ -15,11 +15,14 @@ import msgspec
 from arthur_relay.daemon.json_rows import read_row
 from arthur_relay.daemon.refusals import NotRowsError, TooManyRowsError
 from arthur_relay.row import Row, RowKind
+from arthur_relay.settings.variables import DAEMON_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
+
+ROW_LIMIT: Final = f"{DAEMON_PREFIX}MAX_ROW_BYTES"
 
 NO_ID = "partner_inference_id is required"
 NO_TEXT_ID = "partner_inference_id must be a string"
@@ -64,14 +67,17 @@ def split(body: bytes, *, model_id: str, kind: RowKind, max_rows: int, max_row_b
     """
     parts = _elements(body, max_rows)
     if len(parts) > max_rows:
-        raise TooManyRowsError(f"the request has more than the {max_rows} rows that are allowed")
+        raise TooManyRowsError(
+            f"the request has more than the {max_rows} rows that are allowed"
+            f" ({DAEMON_PREFIX}MAX_ROWS)"
+        )
     found = Split(len(parts))
     rows, refused = found.rows, found.refused
     data = DATA[kind]
     for index, part in enumerate(parts):
         content = bytes(part)
         if len(content) > max_row_bytes:
-            reason = f"the row has {len(content)} bytes; {max_row_bytes} are allowed"
+            reason = f"the row has {len(content)} bytes; {max_row_bytes} are allowed ({ROW_LIMIT})"
             refused[index] = (413, reason)
             continue
         document, reason = read_row(content)

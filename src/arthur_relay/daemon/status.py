@@ -153,8 +153,8 @@ def _summary(state: DaemonState, accounts: Accounts, queue: Queue) -> dict[str, 
         found = "warn", "Arthur refuses the credentials", words.refused
     elif health.status is HealthStatus.FAILING:
         failure = sender.last_failure or state.seen.questions.failure
-        why = f" ({failure})" if failure else ""
-        found = "warn", f"Arthur is away{why}", words.away
+        title = failure.partition(";")[0].rstrip(".") or "Arthur does not answer"
+        found = "warn", title, words.away
     elif health.status is not HealthStatus.OK:
         found = "warn", "Delivery has trouble", health.detail
     elif fleet is not None and _is_full(fleet.state):

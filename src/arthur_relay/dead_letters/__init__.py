@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from arthur_relay.accounting import BoundedReasons
 from arthur_relay.encoding.product import product_of_row
 from arthur_relay.row import RowKind
+from arthur_relay.sentences import named
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
 
@@ -342,7 +343,8 @@ def log_evicted(once: LogOnce) -> None:
     if once.is_first("evicted"):
         logger.warning(
             "arthur-relay: there is no room for more dead letters, the oldest are lost: replay"
-            " or purge them, or raise ARTHUR_RELAY_DEAD_LETTER_BYTES"
+            " or purge them, or raise %s",
+            named("dead_letter_bytes"),
         )
 
 

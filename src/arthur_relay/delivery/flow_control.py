@@ -371,8 +371,8 @@ class FlowControl:
             self._failing = delivery.evidence
             if self.breaker.failed(now):
                 logger.warning(
-                    "arthur-relay: Arthur can't be reached (%s); %s wait until it can",
-                    attempt.reason,
+                    "arthur-relay: %s; %s wait, and are sent again until Arthur takes them",
+                    attempt.reason.rstrip("."),
                     self.words.many,
                 )
                 if self.gives_up_slots:
@@ -418,7 +418,7 @@ class FlowControl:
 
     def _answers_again(self, now: float) -> None:
         if self.breaker.succeeded():
-            logger.warning("arthur-relay: Arthur answers again; delivery goes on")
+            logger.info("arthur-relay: Arthur answers again; delivery goes on")
             self.model_health.probe_all_now(now)
 
     def _judge_answer(self, delivery: DeliveryState, attempt: Attempt, now: float) -> Blame | None:
@@ -455,7 +455,7 @@ class FlowControl:
                 "arthur-relay: nothing of a %s can be delivered (%s); its %s wait until it can,"
                 " those of others go on",
                 self.words.model,
-                self.last_failure,
+                self.last_failure.rstrip("."),
                 self.words.many,
             )
 

@@ -93,6 +93,7 @@ class Delivery:
         state: What flow control knows of it.
         malformed: How often the answer could not be understood.
         reason: Why the last attempt failed, or "".
+        code: The same in a few words, by which rejected rows are counted, or "".
         refusal: Why the whole batch was refused, in a sentence, or "".
         originals: The rows that rows in a reduced form stand for; parts share it.
     """
@@ -101,6 +102,7 @@ class Delivery:
         "__weakref__",
         "_rows",
         "bisection",
+        "code",
         "malformed",
         "originals",
         "possibly_delivered",
@@ -125,6 +127,7 @@ class Delivery:
         self.possibly_delivered = possibly_delivered or PossiblyDelivered()
         self.malformed = 0
         self.reason = ""
+        self.code = ""
         self.refusal = ""
         self.originals: dict[Row, Row] = {}
 

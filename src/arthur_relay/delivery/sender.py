@@ -36,6 +36,7 @@ from arthur_relay.delivery.waiting_models import WaitingModels
 from arthur_relay.destinations import Destination
 from arthur_relay.errors import safe_traceback
 from arthur_relay.row import ABOUT_US, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.sentences import no_answer_within, unreachable
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.randomness import Randomness
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -172,7 +173,7 @@ class Sender:
         if not count:
             return ""
         which = "one model" if count == 1 else f"{count} models"
-        return f"nothing of {which} can be delivered ({self.flow.model_failure})"
+        return f"nothing of {which} can be delivered ({self.flow.model_failure.rstrip('.')})"
 
     @property
     def has_answered(self) -> bool:
@@ -322,6 +323,7 @@ class Sender:
         attempt = result.attempt
         delivery.possibly_delivered = delivery.possibly_delivered.after(attempt, delivery.rows)
         delivery.reason = attempt.reason
+        delivery.code = next((each.reason for each in attempt.outcomes if each.reason), "")
         delivery.refusal = attempt.reason if attempt.failure is Failure.REFUSED else ""
         if attempt.failure is Failure.TOO_LARGE:
             self._make_smaller(group, delivery, attempt.outcomes[0])
@@ -414,7 +416,7 @@ class Sender:
             reason = f"internal error ({type(error).__name__})"
             failed = _all(batch.rows, _AGAIN, Failure.MALFORMED, reason)
         else:
-            reason = f"no answer within {limit:g} s"
+            reason = unreachable(no_answer_within(limit))
             failed = _all(batch.rows, _AGAIN, Failure.UNAVAILABLE, reason)
         return replace(failed, may_have_arrived=True)
 
@@ -474,7 +476,8 @@ class Sender:
         _, alone = self._in_flight.isolated()
         if alone[delivery.model_id] < MANY_ALONE:
             return False
-        outcome = Outcome(Verdict.REJECTED, delivery.reason, delivery.state.status)
+        code = delivery.code or delivery.reason
+        outcome = Outcome(Verdict.REJECTED, code, delivery.state.status)
         self.outcomes.reject(delivery, outcome)
         return True
 

@@ -1,7 +1,7 @@
 """What any answer means, whichever Arthur was asked; pure.
 
 An ingress, a load balancer or a firewall answers in Arthur's place while Arthur is rolled out, and
-knows nothing of rows, models or keys. Its answer only means that Arthur can't be reached.
+knows nothing of rows, models or keys. Its answer only means that Arthur has to be asked again.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
 def described(answer: Answer, secrets: Iterable[str] = (), *, is_arthurs: bool) -> str:
     """Describe an answer in a few words: its status, its redirect, and whether it is Arthur's.
 
+    The words go after "Arthur answered".
+
     Args:
         answer: The answer, from Arthur or from something before it.
         secrets: Texts that are left out, should the answer echo them.
@@ -70,16 +72,16 @@ def described(answer: Answer, secrets: Iterable[str] = (), *, is_arthurs: bool) 
     if 200 <= status < 300 and not is_json(answer):
         return described_success(answer, secrets)
     if 300 <= status < 400:
-        return f"http {status}{_target(answer.headers.get('location', ''), secrets)}"
+        return f"{status}{_target(answer.headers.get('location', ''), secrets)}"
     if status == 407:
-        return "http 407: the proxy asks who we are"
+        return "407: the proxy asks who we are"
     if 400 <= status < 500 and not is_arthurs:
-        return f"http {status}, and not in Arthur's words: something before it answers"
-    return f"http {status}"
+        return f"{status}, and not in Arthur's words: something before it answers"
+    return str(status)
 
 
 def described_success(answer: Answer, secrets: Iterable[str] = ()) -> str:
-    """Describe a 2xx that is not Arthur's, in a few words.
+    """Describe a 2xx that is not Arthur's, in a few words, which go after "Arthur answered".
 
     Args:
         answer: The answer.
@@ -95,9 +97,7 @@ def described_success(answer: Answer, secrets: Iterable[str] = ()) -> str:
         content = "JSON that is not Arthur's"
     else:
         content = media_type
-    return (
-        f"http {answer.status} with {content}: a proxy or a login page may answer in Arthur's place"
-    )
+    return f"{answer.status} with {content}: a proxy or a login page may answer in Arthur's place"
 
 
 def is_json(answer: Answer) -> bool:

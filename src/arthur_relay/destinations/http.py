@@ -6,9 +6,10 @@ import asyncio
 import platform
 import random
 import re
+import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,7 @@ from arthur_relay.destinations.bodies import UnreadableError, decode, read
 from arthur_relay.destinations.proxies import route_to
 from arthur_relay.destinations.trust import ClientCertificate, Trust
 from arthur_relay.row import Batch
+from arthur_relay.sentences import named, no_answer_within
 from arthur_relay.settings import MOST_HANGING, RelaySettings
 from arthur_relay.system import native
 from arthur_relay.system.log_once import LogOnce
@@ -259,7 +261,7 @@ class HttpClient:
                 return await _answer(response)
             finally:
                 await response.aclose()
-        raise TransportError(f"no answer within {self._timeout:g} s", may_have_arrived=True)
+        raise TransportError(no_answer_within(self._timeout), may_have_arrived=True)
 
     def _look_after(self, pool: pools.Pool, error: BaseException) -> None:
         """Give up a pool after an error that means that its idle connections may be dead."""
@@ -396,7 +398,7 @@ _CERTIFICATE_REFUSED = re.compile(
 def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind
     match error:
         case httpx.ConnectTimeout():
-            return "connecting took too long"
+            return f"connecting took longer than {named('request_timeout_seconds')} allows"
         case _ if _is_untrusted(error):
             return (
                 f"its certificate is not trusted ({error}); SSL_CERT_FILE names a file with those"
@@ -408,15 +410,51 @@ def _explain(error: BaseException) -> str:  # noqa: PLR0911 - one for each kind
                 " ARTHUR_RELAY_CLIENT_CERT_FILE names a file with ours"
             )
         case httpx.ConnectError():
-            return f"can't connect ({error})" if str(error) else "can't connect"
+            return _not_connected(error)
         case httpx.ProxyError():
             status = re.match(r"\d{3}\b", str(error))
             return f"the proxy refused to connect{f' ({status[0]})' if status else ''}"
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
             return "the connection was cut"
         case ssl.SSLError():
-            return f"TLS failed ({error.reason or type(error).__name__})"
+            return _tls_failed(error)
         case OSError() | anyio.BrokenResourceError() | anyio.ClosedResourceError():
             return f"the connection was cut ({type(error).__name__})"
         case _:
             return f"transport error ({type(error).__name__})"
+
+
+def _not_connected(error: httpx.ConnectError) -> str:
+    """Say why there is no connection, from the first error of the system that it was made of."""
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLError():
+                return _tls_failed(cause)
+            case socket.gaierror():
+                return f"its name can't be resolved: {cause.strerror or cause}"
+            case ConnectionRefusedError():
+                return "the connection was refused"
+            case FileNotFoundError():
+                return "there is no such socket"
+            case OSError() if cause.strerror:
+                return f"can't connect: {cause.strerror}"
+    return f"can't connect: {error}" if str(error) else "can't connect"
+
+
+def _tls_failed(error: ssl.SSLError) -> str:
+    return f"TLS failed: {getattr(error, 'reason', '') or type(error).__name__}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what led to an error, its own kind first; several attempts failed in a group."""
+    waiting: list[BaseException | None] = [error.__cause__ or error.__context__]
+    seen = {id(error)}  # causes can form a circle
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting.append(found.__cause__ or found.__context__)
+        if isinstance(found, BaseExceptionGroup):
+            waiting += found.exceptions

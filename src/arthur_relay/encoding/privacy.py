@@ -13,6 +13,7 @@ from arthur_relay.encoding.redactors import BUILT_IN
 from arthur_relay.encoding.run_fields import RUN_VALUES
 from arthur_relay.encoding.text import truncate_text
 from arthur_relay.inference import MAX_ERROR_CHARACTERS
+from arthur_relay.sentences import named
 from arthur_relay.settings import RelaySettings
 from arthur_relay.settings.types import BuiltInRedactor
 from arthur_relay.system.log_once import LogOnce
@@ -237,8 +238,9 @@ class Privacy:
         if self._once.is_first("redactor"):
             # Without the exception, because its text might quote the secret.
             logger.warning(
-                "arthur-relay: a redactor %s; the text is withheld (more of this kind are counted"
-                " in stats() only)",
+                "arthur-relay: a redactor of %s %s; the text is withheld (more of this kind are"
+                " counted in stats() only)",
+                named("redact"),
                 failure,
             )
         return WITHHELD

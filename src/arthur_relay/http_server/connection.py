@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from arthur_relay.http_server.framing import LATE, REASONS, FramedProtocol
+from arthur_relay.http_server.framing import LATE, FramedProtocol
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -159,5 +159,5 @@ class Connection(FramedProtocol):
             self._refuse(LATE)
             return
         options = self._options
-        options.logger.log(options.unused_level, "a connection is closed: %s", REASONS[LATE])
+        options.logger.log(options.unused_level, "a connection is closed: %s", self._reason(LATE))
         self.transport.abort()

@@ -291,14 +291,17 @@ class FramedProtocol(HttpToolsProtocol):
         self._is_arriving = self._in_head = False
         self._unparsed.clear()
 
+    def _reason(self, answer: bytes) -> str:
+        """Return why a connection is closed with an answer, for the log."""
+        limit = self._options.time_limit if answer is LATE else ""
+        return REASONS.get(answer, "it is refused") + (f", within {limit}" if limit else "")
+
     def _refuse(self, answer: bytes) -> None:
         """End the connection by an answer to the request that is arriving.
 
         It follows the answers to the earlier requests, whose rows may be safe already.
         """
-        self._options.logger.warning(
-            "a connection is closed: %s", REASONS.get(answer, "it is refused")
-        )
+        self._options.logger.warning("a connection is closed: %s", self._reason(answer))
         self._has_ended = True
         self._unparsed.clear()
         if not self._forget_arriving():

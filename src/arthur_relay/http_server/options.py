@@ -18,6 +18,7 @@ class ServerOptions:
             answers. If not, it counts as gone at once.
         access_log: Whether uvicorn logs each request, at INFO.
         date_header: Whether answers have a `Date`.
+        time_limit: The name of the setting that says how long a request may take to arrive, or "".
     """
 
     logger: logging.Logger
@@ -26,3 +27,4 @@ class ServerOptions:
     answers_half_closed: bool
     access_log: bool
     date_header: bool
+    time_limit: str = ""

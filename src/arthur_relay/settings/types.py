@@ -10,6 +10,8 @@ from enum import StrEnum
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+from arthur_relay.system.terminal import without_credentials
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,9 +50,11 @@ def explain(
         else:
             variable = prefix + name.upper()
             label = f"{name} (or {variable})" if by_keyword else variable
+            given = item["input"]
+            if isinstance(given, str):
+                given = without_credentials(given)
             lines.append(
-                f"{label} can't be {item['input']!r}: {field.description}"
-                f" (default {default(name)})."
+                f"{label} can't be {given!r}: {field.description} (default {default(name)})."
             )
     return " ".join(lines)
 

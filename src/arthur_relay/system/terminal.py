@@ -14,6 +14,17 @@ _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co"})
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 _SUSPECT = re.compile(r"[^ -~]")
 
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^\s,'\"]+(?=@)"  # also with a slash or an @ in the password
+    r"|(?<![^\s,'\"])[^\s,'\":@/]+:(?!//)[^\s,'\"]+(?=@)"  # the scheme was forgotten
+)
+HIDDEN = "***"
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which no address shows a user, a password or a token."""
+    return _CREDENTIALS.sub(HIDDEN, text)
+
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Return a text with each character that a terminal would obey, or not show, as `\uXXXX`.

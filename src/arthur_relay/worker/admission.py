@@ -1,5 +1,6 @@
 """Makes room for rows in the buffer, and decides what gives way when there is none."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,7 @@ from arthur_relay.accounting import Ledger
 from arthur_relay.buffers import CompactableBuffer, IntakeBuffer
 from arthur_relay.encoding.product import RowWords
 from arthur_relay.row import Row, body_bytes
+from arthur_relay.sentences import named
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -30,19 +32,23 @@ class OverflowNotice:
     """The log lines when the queue begins to overflow and when it has room again; pure.
 
     Args:
-        policy: The overflow policy, which the text names.
+        settings: The overflow policy and the spool, which the text names.
         words: What the text calls rows.
     """
 
-    def __init__(self, policy: str, words: RowWords) -> None:
-        self._policy = policy
+    def __init__(self, settings: RelaySettings, words: RowWords) -> None:
+        self._policy = settings.overflow.value
+        more = (
+            f"raise {named('spool_bytes')}" if settings.spool_dir else f"set {named('spool_dir')}"
+        )
+        self._remedy = f"raise {named('queue_bytes')} and {named('queue_size')}, or {more}"
         self._rows = words.many
         self._seen = 0
         self._seen_at = 0.0
         self._overflows = False
 
-    def look(self, overflown: int, now: float) -> str | None:
-        """Return the text to log, or None.
+    def look(self, overflown: int, now: float) -> tuple[int, str] | None:
+        """Return the level and the text to log, or None.
 
         Args:
             overflown: How many inferences did not fit so far.
@@ -54,13 +60,13 @@ class OverflowNotice:
             self._seen_at = now
         if grew and not self._overflows:
             self._overflows = True
-            return (
+            return logging.WARNING, (
                 f"the queue is full; {self._rows} are dropped"
-                f" (overflow = {self._policy}), see stats()"
+                f" (overflow = {self._policy}), see stats(): {self._remedy}"
             )
         if self._overflows and now >= self._seen_at + QUIET_SECONDS:
             self._overflows = False
-            return f"the queue has room again; {overflown} {self._rows} were dropped"
+            return logging.INFO, f"the queue has room again; {overflown} {self._rows} were dropped"
         return None
 
 
@@ -127,7 +133,7 @@ class Admission:
 
     def __post_init__(self) -> None:
         self.gives_up_oldest = self.settings.gives_up_oldest
-        self._notice = OverflowNotice(self.settings.overflow.value, self.words)
+        self._notice = OverflowNotice(self.settings, self.words)
 
     def has(self, size: int, *, rows: int = 1) -> bool:
         """Return whether that many more rows, of so many bytes in all, fit in."""
@@ -165,7 +171,8 @@ class Admission:
         """Log when the queue begins to overflow, and when it has stopped."""
         overflown = self.ledger.dropped_by_reason().get(DropReason.OVERFLOW, 0)
         if notice := self._notice.look(overflown, anyio.current_time()):
-            logger.warning("arthur-relay: %s", notice)
+            level, text = notice
+            logger.log(level, "arthur-relay: %s", text)
 
     def _make(self) -> bool:
         """Compress rows, or else give up the oldest if the policy allows it; False for neither."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from arthur_relay.encoding.run_fields import Wanted
 from arthur_relay.errors import ConfigurationError, UnreachableError
+from arthur_relay.sentences import named
 from arthur_relay.system import native
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ class KnownModels:
             self._forget(model_id, answer)  # the worker has logged it, and goes on asking
         except FutureTimeoutError:
             logger.warning(
-                "arthur-relay: Arthur has not answered within %g s; will keep asking for %s %s",
+                "arthur-relay: Arthur has not answered within %g s, the limit of %s; will keep"
+                " asking for %s %s",
                 timeout_seconds,
+                named("connect_timeout_seconds"),
                 self._words.model,
                 model_id,
             )

@@ -17,6 +17,7 @@ from arthur_relay.errors import (
     RelayError,
     UnreachableError,
 )
+from arthur_relay.sentences import no_answer_within, unreachable
 from arthur_relay.system import native
 from arthur_relay.system.clocks import Clock
 
@@ -270,7 +271,7 @@ class ModelInquiries:
         question.worker_waits = True
         await question.ended.wait()
         if isinstance(question.error, _TooLateError):
-            raise UnreachableError(f"no answer within {timeout_seconds:g} s") from None
+            raise UnreachableError(unreachable(no_answer_within(timeout_seconds))) from None
         if question.error is not None:
             raise question.error
         assert question.answer is not None, "there is one or the other"
@@ -352,7 +353,7 @@ class ModelInquiries:
                 pass
             except Exception as error:  # a bug must cost its question, not the worker
                 raise UnreachableError(f"internal error ({type(error).__name__})") from error
-        raise _TooLateError("it has not answered in time")
+        raise _TooLateError(unreachable("no answer came in time"))
 
     async def _ask_destination(self, key: _Key) -> tuple[ModelAnswer, ModelError | None]:
         name, by_partner_id = key

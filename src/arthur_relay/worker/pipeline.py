@@ -21,6 +21,7 @@ from arthur_relay.encoding.model import Schema
 from arthur_relay.encoding.product import RowWords
 from arthur_relay.memory_budget import MemoryBudget
 from arthur_relay.runtime.thread import JOIN_SECONDS, Runtime
+from arthur_relay.sentences import named
 from arthur_relay.settings import RelaySettings
 from arthur_relay.stats import DropReason, Health, Stats
 from arthur_relay.system import native, worker_logs
@@ -416,9 +417,12 @@ class Pipeline:
             totals = self.ledger.totals()
             if lost := totals.dropped.get(DropReason.SHUTDOWN, 0):
                 logger.warning(
-                    "arthur-relay: %d %s were not delivered in time and are dropped",
+                    "arthur-relay: %d %s were not delivered in time and are dropped: raise %s, or"
+                    " keep them with %s",
                     lost,
                     self.words.many,
+                    named("shutdown_timeout_seconds"),
+                    named("spool_dir"),
                 )
             if totals.pending:
                 logger.warning(

@@ -1,14 +1,27 @@
 """Makes `Stats` and `Health` of the pipeline's state; changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from arthur_relay.accounting import AtomicCounter, Ledger
 from arthur_relay.delivery.circuit_breaker import BreakerState
 from arthur_relay.delivery.sender import Sender
 from arthur_relay.encoding.product import RowWords
+from arthur_relay.sentences import named
 from arthur_relay.stats import DropReason, FlushResult, Health, HealthStatus, Stats
 from arthur_relay.worker.encode_stage import NO_MODEL
 from arthur_relay.worker.schema_registry import SchemaRegistry
+
+REMEDIES: Final = {
+    DropReason.OVERFLOW: f"the queue was full: raise {named('queue_bytes')} and"
+    f" {named('queue_size')}, or set {named('spool_dir')}",
+    DropReason.RETRY_TIME_EXCEEDED: "some failed for longer than"
+    f" {named('retry_max_elapsed_seconds')} allows",
+    DropReason.SHUTDOWN: f"the exit came too early for some: raise"
+    f" {named('shutdown_timeout_seconds')}, or set {named('spool_dir')}",
+    DropReason.SKIPPED: "failed runs are sent where the model has the attribute outcome or error",
+}
+"""What `health()` says of what was dropped, where a person can do something about it."""
 
 
 class EventCounts:
@@ -107,7 +120,8 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
         f" {totals.rejected} were rejected and {lost} dropped"
     )
     if unsampled:
-        counts += f", {unsampled} are not in the sample"
+        counts += f", {unsampled} are not in the sample of {named('sample_rate')}"
+    counts += "".join(f"; {text}" for text in _remedies(totals.dropped))
     if left_alone:
         counts += (
             f"; {left_alone} in the spool's directory are for another Arthur or organisation, as"
@@ -124,10 +138,11 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     if closed:
         return Health(HealthStatus.CLOSED, f"The relay is closed: {counts}.")
     if failure:
-        return Health(HealthStatus.FAILING, f"Arthur can't be used now ({failure}): {counts}.")
+        sentence = f"{failure[0].upper()}{failure[1:].rstrip('.')}"
+        return Health(HealthStatus.FAILING, f"{sentence}; the relay goes on trying: {counts}.")
     objection = ""
     if problem := sender.last_failure or schemas.refused:
-        objection = f"Arthur had an objection ({problem})"
+        objection = f"Delivery has trouble ({problem.rstrip('.')})"
     elif held := sender.held_models:
         objection = held[0].upper() + held[1:]
     elif nameless := totals.rejected_reasons.get(NO_MODEL, 0):
@@ -138,9 +153,13 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     elif unreadable:
         objection = f"{unreadable} LangChain events could not be read"
     elif withheld := ledger.redaction_failures:
-        objection = f"{withheld} texts were withheld because a redactor failed"
+        objection = f"{withheld} texts were withheld because a redactor of {named('redact')} failed"
     if objection:
         return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
     if sender.has_answered or totals.delivered:
         return Health(HealthStatus.OK, f"Delivery goes well: {counts}.")
     return Health(HealthStatus.OK, f"Arthur has not been asked for anything so far: {counts}.")
+
+
+def _remedies(dropped: Mapping[str, int]) -> Iterator[str]:
+    return (text for reason, text in REMEDIES.items() if dropped.get(reason))

@@ -327,7 +327,7 @@ class SchemaRegistry:
         else:
             self._learn_and_keep(model_id, schema)
             if self._unreachable.pop(model_id, "") and not self._unreachable:
-                logger.warning("arthur-relay: Arthur answers again; delivery goes on")
+                logger.info("arthur-relay: Arthur answers again; delivery goes on")
             self._answer(model_id, None)
         self._presumed.discard(model_id)
         self._unreachable.pop(model_id, None)
@@ -359,9 +359,9 @@ class SchemaRegistry:
                 self._not_before[model_id] = not_before
             if not self._unreachable:
                 logger.warning(
-                    "arthur-relay: Arthur can't be asked for the %s: %s; will ask again",
+                    "arthur-relay: the %s is not known yet, as %s; Arthur is asked again",
                     self.words.model,
-                    reason,
+                    reason.rstrip("."),
                 )
             if model_id not in self._unreachable:
                 _forget_oldest(self._unreachable)

@@ -16,6 +16,7 @@ from arthur_relay.encoding.product import RowWords
 from arthur_relay.errors import safe_traceback
 from arthur_relay.inference import Capture
 from arthur_relay.row import RECOVERED, Outcome, Row, RowKind, Verdict
+from arthur_relay.sentences import named
 from arthur_relay.stats import DropReason
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
@@ -23,6 +24,9 @@ from arthur_relay.system.worker_logs import WorkerLogger
 from arthur_relay.worker.flush import FlushTracker
 
 logger = WorkerLogger("arthur_relay.delivery")
+
+TOO_LARGE = 413
+"""The status of rows that are too large for Arthur even alone, and with their texts cut."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -68,9 +72,10 @@ class Settlement:
         self._forget((row,))
         self.ledger.reject(outcome.reason, 1, row.model_id)
         what = self.words.truth if row.kind is RowKind.GROUND_TRUTH else self.words.one
-        self._log_once(
-            f"rejected {outcome.reason}", f"Arthur rejected {what}: {why or outcome.reason}"
-        )
+        said = why or outcome.reason
+        if outcome.status == TOO_LARGE:
+            said += f"; {named('max_text_bytes')} cuts its texts before they are sent"
+        self._log_once(f"rejected {outcome.reason}", f"Arthur rejected {what}: {said}")
 
     def given_up(
         self, rows: Sequence[Row], *, seconds: float, why: str, status: int | None
@@ -90,7 +95,9 @@ class Settlement:
         self._forget(rows)
         self.ledger.drop_held(reason, len(rows), rows[0].model_id)
         self._log_once(
-            reason.value, f"gave up rows that could not be delivered for {seconds:g} s: {why}"
+            reason.value,
+            f"gave up rows that could not be delivered for {seconds:g} s, the limit of"
+            f" {named('retry_max_elapsed_seconds')}: {why.rstrip('.')}",
         )
 
     def returned(self, rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -112,6 +113,7 @@ def test_nothing_is_kept_in_a_file_that_a_later_process_would_not_find(
 def test_a_directory_that_comes_back_is_used_again(
     path: Path, spool: Spool, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="arthur_relay")
     move_directory(path)
     spool.put(rows_of(1, 20))
     spool.commit()
@@ -387,7 +389,7 @@ def test_the_log_counts_and_a_reader_that_keeps_it_is_told_of_once(
         [record] = caplog.records
         assert record.getMessage() == (
             f"arthur-relay: another process reads the spool file {path / '0.spool'} and keeps its"
-            " log from shrinking; the log counts in spool_bytes"
+            " log from shrinking; the log counts in spool_bytes (or ARTHUR_RELAY_SPOOL_BYTES)"
         )
     spool.settle(spool.lease(1_000))
     spool.commit()

@@ -79,9 +79,11 @@ def test_a_full_disk_is_waited_for_in_memory(path: Path, caplog: pytest.LogCaptu
     assert len(spool.lease(1_000)) == 209  # delivery goes on
     connection.execute("PRAGMA max_page_count = 1000000")
     clock.now += RETRY_SECONDS
-    spool.commit()
+    with caplog.at_level(logging.INFO, logger="arthur_relay"):
+        spool.commit()
     assert spool.kept == 209
     assert "written again" in caplog.records[-1].getMessage()
+    assert caplog.records[-1].levelname == "INFO"
     spool.close()
 
 

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from arthur_relay.errors import SpoolError
+from arthur_relay.sentences import named
 from arthur_relay.system.file_lock import FileLock
 from arthur_relay.system.files import (
     UntrustedError,
@@ -272,8 +273,8 @@ class SpoolDirectory:
         path = self._path
         if not HAS_FILE_LOCKS:
             raise SpoolError(
-                "spool_dir (or ARTHUR_RELAY_SPOOL_DIR) needs file locks that end with their"
-                " process, and this system has none. Without it, what waits is kept in memory."
+                f"{named('spool_dir')} needs file locks that end with their process, and this"
+                " system has none. Without it, what waits is kept in memory."
             )
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -285,12 +286,12 @@ class SpoolDirectory:
         """Return the error for a directory that cannot be used."""
         if isinstance(error, UntrustedError):
             return SpoolError(
-                f"spool_dir {self._path} can't be used: {error.strerror} (spool_dir, or"
-                " ARTHUR_RELAY_SPOOL_DIR)."
+                f"spool_dir {self._path} can't be used: {error.strerror}. The setting is"
+                f" {named('spool_dir')}."
             )
         return SpoolError(
             f"spool_dir {self._path} can't be used ({error.strerror}): give a directory that this"
-            " process may write to (spool_dir, or ARTHUR_RELAY_SPOOL_DIR)."
+            f" process may write to, by {named('spool_dir')}."
         )
 
     def _claim(self, path: Path, *, make: bool) -> FileClaim | None:

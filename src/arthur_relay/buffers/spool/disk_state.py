@@ -1,6 +1,7 @@
 """Whether the disk takes writes now, and when to try again after it did not."""
 
 from arthur_relay.encoding.product import RowWords
+from arthur_relay.sentences import named
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -44,9 +45,11 @@ class DiskState:
         self.failure = f"it can't be used ({error})"
         if self._once.is_first("failure"):
             logger.warning(
-                "arthur-relay: the spool can't be used (%s); new %s wait in memory",
+                "arthur-relay: the spool can't be used (%s); new %s wait in memory: make room on"
+                " the disk, or give another %s",
                 error,
                 self._words.many,
+                named("spool_dir"),
             )
         self._failed_at = self._clock.monotonic()
 
@@ -58,7 +61,7 @@ class DiskState:
         """Note that an attempt succeeded."""
         self.clear()
         if self._once.reset("failure"):
-            logger.warning("arthur-relay: the spool can be written again")
+            logger.info("arthur-relay: the spool can be written again")
 
     def allow_attempt(self) -> None:
         """Allow another attempt at once."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from arthur_relay.errors import SpoolError
 from arthur_relay.row import NO_HISTORY, History, RowOwner
+from arthur_relay.sentences import named
 from arthur_relay.system.sqlite_pages import DamagedFileError, is_damaged, is_undecodable
 
 Execute = Callable[[str, Sequence[object]], object]
@@ -187,7 +188,7 @@ def set_up_tables(connection: sqlite3.Connection, path: object, owner: RowOwner)
         raise NewerSpoolError(
             f"The spool file {path} was written by a later version of arthur-relay (its"
             f" format is {version}, this version knows {VERSION}): install that version, or"
-            " give another spool_dir."
+            f" give another {named('spool_dir')}."
         )
     check_tables(connection, version)
     if version < VERSION:

@@ -27,6 +27,8 @@ from arthur_relay.row import RowOwner
 from arthur_relay.system.file_lock import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from arthur_relay.settings import RelaySettings
 
 
@@ -94,9 +96,16 @@ def try_directory(directory: Path, settings: RelaySettings) -> None:
         raise spool.unusable(error) from error
 
 
-def inspect_spools(directory: Path) -> list[Finding]:
-    """Inspect every spool file: reads it whole and writes nothing."""
-    return [_inspect(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+def inspect_spools(
+    directory: Path, *, through: Callable[[Sequence[Path]], Iterable[Path]] = iter
+) -> list[Finding]:
+    """Inspect every spool file: reads it whole and writes nothing.
+
+    Args:
+        directory: The spool's directory.
+        through: Passes the files on one by one, and can show how far it is.
+    """
+    return [_inspect(path) for path in through(sorted(directory.glob(f"*{SUFFIX}")))]
 
 
 def inspect_file(path: Path) -> Finding:

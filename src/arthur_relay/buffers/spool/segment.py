@@ -15,6 +15,7 @@ from arthur_relay.buffers.spool.sqlite_file import LOG_BYTES, SpoolFile
 from arthur_relay.encoding.product import Product, RowWords
 from arthur_relay.errors import ConfigurationError, SpoolError
 from arthur_relay.row import History, Row, RowOwner
+from arthur_relay.sentences import named
 from arthur_relay.system.clocks import Clock
 from arthur_relay.system.files import KEPT_ASIDE
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -323,7 +324,7 @@ def open_segment(claim: FileClaim, opening: Opening) -> Segment:
         claim.release()
         raise SpoolError(
             f"The spool file {claim.path} can't be opened ({error}): check the disk, or give"
-            " another spool_dir (ARTHUR_RELAY_SPOOL_DIR)."
+            f" another {named('spool_dir')}."
         ) from error
     claim.on_opened()
     return Segment(claim, file, opening, lost=lost)
@@ -352,10 +353,11 @@ def _remove_oldest_aside(claim: FileClaim, opening: Opening) -> None:
     if removed:
         logger.warning(
             "arthur-relay: %d damaged spool files, the oldest ones, were removed, because there"
-            " were more than %d or they took more than spool_bytes: %s. Files are damaged again and"
+            " were more than %d or they took more than %s: %s. Files are damaged again and"
             " again: check the disk",
             len(removed),
             KEPT_ASIDE,
+            named("spool_bytes"),
             ", ".join([path.name for path in removed]),
         )
 

@@ -17,6 +17,7 @@ from arthur_relay.buffers.spool.segment import Place, Segment, log_missing
 from arthur_relay.buffers.spool.segments import Segments
 from arthur_relay.errors import ConfigurationError
 from arthur_relay.row import RECOVERED, Row
+from arthur_relay.sentences import named
 from arthur_relay.system.log_once import LogOnce
 from arthur_relay.system.sqlite_pages import DamagedFileError
 from arthur_relay.system.worker_logs import WorkerLogger
@@ -262,6 +263,7 @@ class Storage:
         elif self._once.is_first("reader"):
             logger.warning(
                 "arthur-relay: another process reads the spool file %s and keeps its log from"
-                " shrinking; the log counts in spool_bytes",
+                " shrinking; the log counts in %s",
                 segment.claim.path,
+                named("spool_bytes"),
             )

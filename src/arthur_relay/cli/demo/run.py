@@ -11,7 +11,7 @@ import typer
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from rich.console import Console
 
-from arthur_relay.cli import fail, is_interactive
+from arthur_relay.cli import INTERRUPTED, fail, is_interactive
 from arthur_relay.cli.demo.recording import Recording, Verdict, judge, pace_table, story
 from arthur_relay.cli.demo.screen import PlainView, ScreenView, View, logging_to
 from arthur_relay.cli.demo.script import (
@@ -43,7 +43,7 @@ def run_demo(
         with stage as ready:
             verdict = _play(ready, conversations, outage_seconds)
     except KeyboardInterrupt:
-        fail("interrupted.", code=130)
+        fail(INTERRUPTED, code=130)
     print(verdict.line, flush=True)
     if not verdict.is_complete:
         raise typer.Exit(1)
@@ -55,7 +55,7 @@ def _conversations(prompts: Path | None, *, live: bool) -> list[Conversation]:
     try:
         return read_conversations(prompts)
     except PromptsError as error:
-        fail(str(error))
+        fail(str(error), code=2)
 
 
 def _play(stage: Stage, conversations: Sequence[Conversation], outage_seconds: float) -> Verdict:

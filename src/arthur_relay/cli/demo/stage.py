@@ -84,7 +84,7 @@ def local_stage(
                 settings=RelaySettings(**{**defaults, **DEMO_SETTINGS}),
             )
         except ConfigurationError as error:  # VERIFY_SSL is read from the environment
-            fail(str(error))
+            fail(str(error), code=2)
         pace = tokens_per_second or _pace_for(conversations)
         with handler:
             yield Stage(
@@ -110,10 +110,10 @@ def real_stage() -> Iterator[Stage]:
     try:
         settings = RelaySettings(flush_interval_seconds=0.2)
         if settings.disabled:
-            fail("--live has nothing to show while ARTHUR_RELAY_DISABLED is set.")
+            fail("--live has nothing to show while ARTHUR_RELAY_DISABLED is set.", code=2)
         handler = ArthurCallbackHandler.from_env(settings=settings)
     except ConfigurationError as error:
-        fail(str(error))
+        fail(str(error), code=2)
     with handler:
         name, model = _openai_model()
         yield Stage(

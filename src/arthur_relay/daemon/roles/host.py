@@ -94,10 +94,8 @@ class HostStation:
         if failed is not None and failed < TROUBLE_SECONDS:
             return False, f"{_sentence(IngestRefusal.UNWRITABLE)}; rows are put off until it can."
         if not ingest.has_room():
-            return (
-                False,
-                f"{_sentence(IngestRefusal.FULL)}; rows are put off until some are delivered.",
-            )
+            full = f"{_sentence(IngestRefusal.FULL)} (ARTHUR_RELAY_SPOOL_BYTES)"
+            return False, f"{full}; rows are put off until some are delivered."
         if left_alone := waiting.left_alone:
             others = f"{left_alone} rows of others wait in its directory and are left alone"
             return True, f"The spool takes rows; {others}: see arthur-relay spool list."

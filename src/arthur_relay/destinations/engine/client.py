@@ -64,6 +64,7 @@ from arthur_relay.row import (
     RowOwner,
     Verdict,
 )
+from arthur_relay.sentences import answered, unreachable
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
@@ -386,7 +387,7 @@ class EngineDestination:
                 self._newest_feedback.sent(trace_id, given.known_at)
             return outcome
         if is_good:
-            said = described_success(answer, self._secrets)
+            said = answered(described_success(answer, self._secrets))
             return whole(batch, RETRY, Failure.UNAVAILABLE, said)
         if answer.status == 413:
             return Outcome(Verdict.REJECTED, "http 413", 413)
@@ -504,7 +505,7 @@ class EngineDestination:
         try:
             return await self._send(method, path, headers=headers, content=content)
         except TransportError as error:
-            raise UnreachableError(self._where(str(error))) from error
+            raise UnreachableError(unreachable(error, self._credentials.url)) from error
 
     async def _send(
         self, method: str, path: str, *, headers: Any = None, content: bytes | None = None
@@ -541,7 +542,9 @@ class EngineDestination:
     def _not_the_engine(self, answer: Answer) -> UnreachableError:
         """Return what to raise for a 200 that the Engine has not said."""
         if answer.problem and is_json(answer):
-            return UnreachableError(self._where(f"it was answered, but {answer.problem}"))
+            return UnreachableError(
+                answered(f"{answer.status}, but {answer.problem}", self._place(""))
+            )
         said = described_success(answer, self._secrets)
         return UnreachableError(
             f"The answer is not the Engine's ({said}): is ARTHUR_BASE_URL the address of an Arthur"
@@ -550,8 +553,7 @@ class EngineDestination:
 
     def _unusable(self, what: str, answer: Answer) -> RelayError:
         """Return what to raise for an answer that does not say what was asked."""
-        said = described(answer, self._secrets).removeprefix("http ")
-        problem = self._where(f"{what} answered {said}")
+        problem = answered(described(answer, self._secrets), self._place(what))
         if may_pass(answer.status) or not is_engines(answer):
             return UnreachableError(
                 problem,
@@ -571,13 +573,13 @@ class EngineDestination:
             maximum=self._retry_after_max,
         )
 
-    def _where(self, what: str) -> str:
-        return f"Arthur Engine at {self._credentials.url}: {what}"
+    def _place(self, what: str) -> str:
+        return f"{what} at {self._credentials.url}".lstrip()
 
 
 def _not_sent(batch: Batch, error: TransportError) -> Attempt:
     unheard = error.may_have_arrived
-    return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=unheard)
+    return whole(batch, RETRY, Failure.UNAVAILABLE, unreachable(error), may_have_arrived=unheard)
 
 
 def _unanswered(batch: Batch, error: RelayError) -> Attempt:

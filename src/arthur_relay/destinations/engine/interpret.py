@@ -26,6 +26,7 @@ from arthur_relay.destinations.answers import (
 )
 from arthur_relay.destinations.http import Answer
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
+from arthur_relay.sentences import answered
 
 REJECTED = Outcome(Verdict.REJECTED, "the Engine rejected the span for its content", 422)
 
@@ -117,7 +118,7 @@ def interpret_failure(
     is_own = is_engines(answer)
     if may_pass(status) or not is_own:
         failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
-        said = described(answer, secrets)
+        said = answered(described(answer, secrets))
         # With a 500 of its own it has stored nothing: a request is one transaction.
         unheard = status >= 500 and not (status == 500 and is_own)
         return whole(batch, again, failure, said, wait, may_have_arrived=unheard)
@@ -129,7 +130,9 @@ def interpret_failure(
         problem = f"Arthur Engine refused access ({status}): {why}."
         return whole(batch, again, Failure.FORBIDDEN, problem)
     if status == 404:
-        said = "http 404: the Engine has no such route; is this the address of an Arthur Engine?"
+        said = answered(
+            "404: the Engine has no such route; is ARTHUR_BASE_URL the address of an Arthur Engine?"
+        )
         return whole(batch, again, Failure.UNAVAILABLE, said, wait)
     return refused(batch, reason, status)
 
@@ -174,5 +177,5 @@ def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> 
         return malformed(batch, answer.problem)
     if is_json(answer) and answer.body and not document(answer):
         return malformed(batch, "malformed answer")
-    reason = described_success(answer, secrets)
+    reason = answered(described_success(answer, secrets))
     return whole(batch, RETRY, Failure.UNAVAILABLE, reason, may_have_arrived=True)

@@ -37,6 +37,7 @@ from arthur_relay.errors import (
     UnreachableError,
 )
 from arthur_relay.row import Attempt, Batch, Failure, Outcome, RowKind, RowOwner, Verdict
+from arthur_relay.sentences import answered, unreachable
 from arthur_relay.settings import RelaySettings
 from arthur_relay.system.clocks import SYSTEM_CLOCK, Clock
 
@@ -175,11 +176,11 @@ class ScopeDestination:
         try:
             answer = await self._authorised("GET", path)
         except TransportError as error:
-            raise UnreachableError(self._where(str(error))) from error
+            raise UnreachableError(unreachable(error, self.name)) from error
         if answer.status == 200:
             return self._document(answer, "id")
         if may_pass(answer.status) or not is_arthurs(answer):
-            raise self._unusable("it", answer)
+            raise self._unusable("", answer)
         if answer.status in (400, 404):
             raise _no_model(model_id)
         if answer.status in (401, 403):
@@ -201,7 +202,7 @@ class ScopeDestination:
         try:
             answer = await self._authorised("GET", "/users/me")
         except TransportError as error:
-            raise UnreachableError(self._where(str(error))) from error
+            raise UnreachableError(unreachable(error, self.name)) from error
         if answer.status == 200:
             self._document(answer)
             return
@@ -220,7 +221,9 @@ class ScopeDestination:
             answer = await self._authorised(_METHODS[batch.kind], path, batch)
         except TransportError as error:
             arrived = error.may_have_arrived
-            return whole(batch, RETRY, Failure.UNAVAILABLE, str(error), may_have_arrived=arrived)
+            return whole(
+                batch, RETRY, Failure.UNAVAILABLE, unreachable(error), may_have_arrived=arrived
+            )
         except RelayError as error:
             return self._failed(batch, error)
         if answer.status == 404 and is_arthurs(answer):
@@ -255,7 +258,7 @@ class ScopeDestination:
             return refused(batch, "http 404", 404)
         except RelayError as error:
             return self._failed(batch, error)
-        reason = "http 404 for rows of a model that Arthur has"
+        reason = answered("404 for rows of a model that it has")
         return whole(batch, Outcome(Verdict.RETRY, "http 404", 404), Failure.UNAVAILABLE, reason)
 
     async def _authorised(self, method: str, path: str, content: Batch | None = None) -> Answer:
@@ -373,8 +376,8 @@ class ScopeDestination:
             )
         token = answer.cookies.get("Authorization")
         if answer.status != 200 or not token:
-            missing = "/login gave no token: it" if answer.status == 200 else "/login"
-            raise self._unusable(missing, answer)
+            subject = "Arthur gave no token: it" if answer.status == 200 else "Arthur"
+            raise self._unusable("/login", answer, who=subject)
         return token
 
     def _document(self, answer: Answer, key: str | None = None) -> Mapping[str, Any]:
@@ -384,7 +387,9 @@ class ScopeDestination:
             UnreachableError: It is not a JSON object with that key, so not from Arthur.
         """
         if answer.problem:
-            raise UnreachableError(self._where(f"it was answered, but {answer.problem}"))
+            raise UnreachableError(
+                answered(f"{answer.status}, but {answer.problem}", self._place(""))
+            )
         try:
             document = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
@@ -397,10 +402,9 @@ class ScopeDestination:
             f"The answer is {kind} ({said}): is ARTHUR_ENDPOINT_URL the address of Arthur?"
         )
 
-    def _unusable(self, what: str, answer: Answer) -> RelayError:
-        """Return the error for an answer that can't be used."""
-        said = described(answer, self._secrets).removeprefix("http ")
-        problem = self._where(f"{what} answered {said}")
+    def _unusable(self, path: str, answer: Answer, *, who: str = "Arthur") -> RelayError:
+        """Return the error for an answer that can't be used; the path of a model is not named."""
+        problem = answered(described(answer, self._secrets), self._place(path), who=who)
         if not may_pass(answer.status) and is_arthurs(answer):
             return CredentialsError(
                 f"{problem}: make sure that this is the address of Arthur; if it is,"
@@ -419,8 +423,8 @@ class ScopeDestination:
             maximum=self._retry_after_max,
         )
 
-    def _where(self, what: str) -> str:
-        return f"Arthur at {self._credentials.url}: {what}"
+    def _place(self, path: str) -> str:
+        return f"{path} at {self.name}".lstrip()
 
     def _remedy(self) -> str:
         if self._credentials.api_key is not None:

@@ -20,6 +20,7 @@ from arthur_relay.destinations.answers import (
 )
 from arthur_relay.destinations.http import Answer
 from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
+from arthur_relay.sentences import answered
 
 _PROHIBITIONS = {
     402: "Arthur's plan does not include this",
@@ -54,7 +55,7 @@ def interpret(
     again = Outcome(Verdict.RETRY, reason, status)
     if may_pass(status) or not is_arthurs(answer):
         failure = Failure.THROTTLED if status == 429 else Failure.UNAVAILABLE
-        said = described(answer, secrets)
+        said = answered(described(answer, secrets))
         arrived = status >= 500
         return whole(batch, again, failure, said, retry_after_seconds, may_have_arrived=arrived)
     if status == 401:
@@ -140,7 +141,7 @@ def described(answer: Answer, secrets: Iterable[str] = ()) -> str:
 
 def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> Attempt:
     if is_success_of_another(answer):
-        reason = described_success(answer, secrets)
+        reason = answered(described_success(answer, secrets))
         return whole(batch, RETRY, Failure.UNAVAILABLE, reason, may_have_arrived=True)
     if answer.problem:
         return malformed(batch, answer.problem)
