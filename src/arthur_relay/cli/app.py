@@ -344,14 +344,19 @@ EnvFile = Annotated[
         help="A file of NAME=value lines that win over the environment: the one of serve.",
     ),
 ]
-Reason = Annotated[
-    str | None, typer.Option(help="Only letters with this reason, 'row 400' for instance.")
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reason",
+        help="Only letters with these words in their reason, as `list` shows it: 'row 400' for"
+        " instance. May be given several times.",
+    ),
 ]
 
 
 @_dead_letters.command("list")
 def list_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     with_text: Annotated[
         bool, typer.Option("--with-text", help="The rows as well, with what is in them.")
@@ -367,7 +372,7 @@ def list_dead_letters(
     """
     from arthur_relay.cli.dead_letters import run_list  # noqa: PLC0415 - each command loads its own
 
-    run_list(reason=reason, with_text=with_text)
+    run_list(reasons=reasons or (), with_text=with_text)
 
 
 @_dead_letters.command("show")
@@ -386,7 +391,7 @@ def show_dead_letter(
 
 @_dead_letters.command("replay")
 def replay_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many it would be, and send none.")
@@ -403,12 +408,12 @@ def replay_dead_letters(
     """
     from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
 
-    run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
+    run_replay(reasons=reasons or (), dry_run=dry_run, adopt=adopt)
 
 
 @_dead_letters.command("purge")
 def purge_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     _env_file: EnvFile = None,
@@ -416,7 +421,7 @@ def purge_dead_letters(
     """Throw dead letters away, once you have said yes to how many."""
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
-    run_purge(reason=reason, yes=yes)
+    run_purge(reasons=reasons or (), yes=yes)
 
 
 _spool = typer.Typer(
