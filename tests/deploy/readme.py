@@ -6,7 +6,18 @@ import re
 
 from .tools import DEPLOY
 
+GUIDE = "https://github.com/arthur-relay/arthur-relay/blob/main/deploy/README.md"
+"""Where people read it, and alerts lead; after a move, replace it in the alerts and their tests."""
+
 README = (DEPLOY / "README.md").read_text(encoding="utf-8")
+
+
+def anchors() -> set[str]:
+    """Return what links to its sections end in."""
+    return {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
 
 
 def command(name: str) -> str:
