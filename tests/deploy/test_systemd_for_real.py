@@ -410,6 +410,16 @@ def test_a_fleets_units_come_up_as_the_readme_says_and_outlive_the_brokers_resta
     ) as client:
         assert post(client, sandbox, "by-the-fleet", token=TOKEN) == 207
         wait_until_arrived(sandbox, "by-the-fleet")
+        sandbox.faults.fail_rows(containing="rejected-in-the-fleet")
+        try:
+            assert post(client, sandbox, "rejected-in-the-fleet", token=TOKEN) == 207
+            listed = command("fleet-letters")
+            wait_for(lambda: "rejected-in-the-fleet" in machine.run(listed))
+        finally:
+            sandbox.faults.reset()
+        machine.run(listed.replace("$letters list", "$letters replay --reason 'row 400'"))
+        wait_until_arrived(sandbox, "rejected-in-the-fleet")
+        assert machine.run(listed).endswith("0 dead letters\n")
         machine.run("systemctl stop nats-server")
         assert machine.property("Result", "nats-server.service") == "success"
         assert "Entering lame duck mode" in machine.journal("nats-server.service")
