@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arthur_relay.destinations.engine import interpret as engine
+from arthur_relay.destinations.http import Answer
 from arthur_relay.destinations.own_words import HARMLESS, LONGEST_RUN, own_words
-from arthur_relay.row import Row
+from arthur_relay.destinations.scope import interpret as scope
+from arthur_relay.row import Batch, Row
 from tests.destinations.engine.spans import row as span_row
 
 if TYPE_CHECKING:
@@ -116,6 +119,75 @@ def test_spans_are_read_as_they_are() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'{"a": "\\ud800"}', b"null"])
 def test_a_row_that_can_not_be_read_stops_nothing(body: bytes) -> None:
     assert own_words("row is invalid", [Row(id="", model_id="", body=body)]) == "row is invalid"
+
+
+def answer(status: int, /, **document: Any) -> Answer:
+    body = json.dumps(document).encode()
+    return Answer(status, {"content-type": "application/json"}, body, {})
+
+
+def test_a_rejected_row_of_a_207_has_arthurs_words_for_it_alone() -> None:
+    rows = (row("Hello"), row("Alice"), row("Hello"), row("Alice"))
+    said = "attribute 'input_text' is unknown"
+    results = [
+        {"status": 200, "message": "success"},
+        {"status": 400, "message": said},
+        {"status": 400, "message": "value Alice is unknown"},
+        {"status": 422, "message": "value Alice is unknown"},
+    ]
+    attempt = scope.interpret(
+        Batch(MODEL, rows),
+        answer(207, results=results),
+        secrets=(),
+        remedy="",
+        retry_after_seconds=None,
+    )
+    assert [each.said for each in attempt.outcomes] == ["", said, "value Alice is unknown", ""]
+    assert [each.reason for each in attempt.outcomes] == ["", "row 400", "row 400", "row 422"]
+    assert attempt.reason == "row 400", "no log line has them"
+
+
+@pytest.mark.parametrize("key", ["error", "message"])
+def test_a_refused_request_has_arthurs_words_if_they_quote_none_of_its_rows(key: str) -> None:
+    def said(text: object) -> set[str]:
+        attempt = scope.interpret(
+            Batch(MODEL, (row("Hello"), row("Alice"))),
+            answer(409, status=409, **{key: text}),
+            secrets=("a-key",),
+            remedy="",
+            retry_after_seconds=None,
+        )
+        assert {each.reason for each in attempt.outcomes} == {"http 409"}
+        return {each.said for each in attempt.outcomes}
+
+    assert said("record exists already") == {"record exists already"}
+    assert said("Alice exists already") == said("a-key is invalid") == {""}
+
+
+def test_a_rejected_span_has_the_engines_words_in_their_order() -> None:
+    spans = (
+        span_row(1, task=MODEL, input__value="Alice"),
+        span_row(2, task=MODEL, input__value="Hello"),
+    )
+    reasons = ["llm.token_count.prompt must be a number", "key 'Alice' is invalid"]
+    counts = {"total_spans": 2, "accepted_spans": 0, "rejected_spans": 2}
+
+    def said(reasons: list[Any]) -> list[str]:
+        found = engine.interpret(
+            Batch(MODEL, spans),
+            answer(422, **counts, rejection_reasons=reasons),
+            secrets=(),
+            retry_after_seconds=None,
+        )
+        assert {each.reason for each in found.outcomes} == {engine.REJECTED.reason}
+        return [each.said for each in found.outcomes]
+
+    assert said(reasons) == [reasons[0], ""], "nor another span's text"
+    assert said(reasons[:1]) == ["", ""], "whose it is, nobody knows"
+    assert said([None, 7]) == ["", ""]
+    partly = engine.Counts(1, 1, (reasons[0],))
+    found = engine.interpret_partial(Batch(MODEL, spans), frozenset(spans[:1]), partly, ())
+    assert [each.said for each in found.outcomes] == ["", reasons[0]]
 
 
 WORDS = st.one_of(
