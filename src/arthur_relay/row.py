@@ -191,11 +191,13 @@ class Outcome:
         verdict: The result.
         reason: The reason, in a few words that never quote a text of the row.
         status: The HTTP status of the row or the request, or None.
+        said: What Arthur said of it, or "" where that may quote a text of the row.
     """
 
     verdict: Verdict
     reason: str = ""
     status: int | None = None
+    said: str = ""
 
 
 DELIVERED = Outcome(Verdict.DELIVERED)

@@ -87,6 +87,7 @@ def remove_stream(there: Broker) -> None:
     [
         letter(),
         letter(status=None, kind=RowKind.GROUND_TRUTH, damage="cut off"),
+        letter(said="attribute 'x' is unknown"),
         letter(body=b"\x00\xff", reason="zu groß: *.>", inference_id="ü" * 300),
     ],
 )

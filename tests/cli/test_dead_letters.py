@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,82 @@ def test_show_has_all_of_one() -> None:
     assert found["row"]["inference_data"]["input_text"] == SECRET
     assert (found["reason"], found["status"], found["attempts"]) == ("row 422", 422, 1)
     run("show", "i0", status=1)
+
+
+@pytest.mark.usefixtures("_left")
+def test_the_reason_is_in_arthurs_words() -> None:
+    said = "the sandbox was told to fail this row"
+    assert run("list").count(f"row 400: {said}") == 2
+    assert json.loads(run("show", "i3"))["said"] == said
+
+
+def test_what_arthur_quotes_of_a_row_is_nowhere(
+    sandbox: ArthurSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that has a word of the sandbox's answer could be what it quotes."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "spool"))
+    sandbox.faults.fail_rows(containing="i", status=400)
+    with Relay.from_env(settings=RelaySettings(flush_interval_seconds=0)) as relay:
+        relay.capture(Inference(input_text="A sandbox?", output_text="a", inference_id="i1"))
+        assert relay.flush(30).rejected == 1
+        (letter,) = relay.dead_letters()
+    assert (letter.reason, letter.said, letter.full_reason) == ("row 400", "", "row 400")
+    assert "told" not in run("list")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said", "asked"),
+    [
+        ("row 400", "", "row 400"),
+        ("row 400", "attribute 'x' is unknown", "row 400"),
+        ("row 400", "attribute 'x' is unknown", "ROW 400: attribute 'x' is unknown"),
+        ("row 400", "attribute 'x' is unknown", "attribute 'x'"),
+        ("login refused", "", "login refused"),
+        ("retry_time_exceeded", "", "retry_time_exceeded"),
+        ("retry_time_exceeded", "", "retry time exceeded"),  # as the page has it
+        ("internal error (ValueError)", "", "internal error (ValueError)"),
+        ("the key may not read " + "x" * 60, "", "the key may not read " + "x" * 40 + "\u2026"),
+        ("row 400\x1b[2J", "", "row 400\\u001b[2J"),
+        ("row 400\x1b[2J", "", "row 400\x1b[2J"),
+        ("?", "", "?"),
+    ],
+)
+def test_a_reason_is_asked_for_as_people_have_read_it(
+    reason: str,
+    said: str,
+    asked: str,
+    sandbox: ArthurSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path))
+    (keeper,) = open_stores(RelaySettings())
+    keeper.add([replace(letter_of(sandbox, "i1"), reason=reason, said=said)])
+    keeper.add([replace(letter_of(sandbox, "i2"), reason="row 4000")])
+    assert run("list", "--reason", asked).splitlines()[-1].startswith("1 dead letters, 1 ")
+    assert run("list", "--reason", "row 40", "--reason", "x").endswith("0 dead letters\n") is (
+        "'x'" not in said
+    )
+    both = run("list", "--reason", asked, "--reason", "row 4000")
+    assert both.splitlines()[-1].startswith("2 dead letters")
+    assert run("purge", "--yes", "--reason", asked) == "1 dead letters were removed\n"
+
+
+@pytest.mark.parametrize("command", ["list", "replay", "purge"])
+@pytest.mark.parametrize("variable", ["SPOOL_DIR", "DEAD_LETTER_FILE"])
+def test_a_directory_that_is_not_there_is_no_empty_list(
+    command: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ARTHUR_RELAY_{variable}", str(tmp_path / "nowhere" / "letters"))
+    if variable == "SPOOL_DIR":
+        monkeypatch.setenv("ARTHUR_RELAY_SPOOL_DIR", str(tmp_path / "nowhere"))
+    found = run(command, status=2)
+    assert f"There is no directory {tmp_path / 'nowhere'}" in found
+    assert f"ARTHUR_RELAY_{variable}" in found
+    assert len(found.splitlines()) == 1
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.usefixtures("_left")

@@ -152,7 +152,7 @@ def test_what_dead_letters_show(
 ) -> None:
     monkeypatch.setattr(dead_letters, "settings_of_environment", lambda: None)
     monkeypatch.setattr(dead_letters, "_all_stores", lambda _: OneLetter())
-    dead_letters.run_list(reason=None, with_text=True)
+    dead_letters.run_list(reasons=(), with_text=True)
     dead_letters.run_show(NASTY)
     out = capsys.readouterr().out
     assert all(map(is_harmless, out.split("\n")))

@@ -129,6 +129,54 @@ def test_a_screen_of_80_by_24_holds_it_however_much_there_is(status: dict[str, A
         assert any("0xxx" in line and line.startswith(" ") for line in shown)
 
 
+BROKER = {
+    "connected": True,
+    "bytes": 1 << 30,
+    "limit_bytes": 10 << 30,
+    "waiting_packets": 123_456,
+    "in_flight_packets": 1024,
+    "oldest_age_seconds": 86_399,
+    "gateways": 3,
+    "workers": 12,
+}
+
+
+@pytest.mark.parametrize("role", ["gateway", "worker"])
+def test_a_fleet_is_shown_whole_on_80_columns(status: dict[str, Any], role: str) -> None:
+    status |= {"role": role, "broker": BROKER}
+    status["models"] = [{**status["models"][0], "id": f"m{number}"} for number in range(50)]
+    status["errors"] = status["errors"] * 20
+    for height in (24, 40):
+        shown = lines(status, height=height)
+        assert len(shown) == height
+        text = "\n".join(shown)
+        for part in ("123,456 packets wait", "1,024 in flight", "3 gateways", "12 workers"):
+            assert part in text
+        assert "0 ms" not in shown[6], "the broker knows since when rows wait"
+    empty = "\n".join(lines({**status, "models": []}))
+    assert ("Workers count rows by model." in empty) is (role == "gateway")
+    assert ("dead letters" in empty) is (role == "worker")
+
+
+def test_where_there_is_room_an_error_is_shown_whole(status: dict[str, Any]) -> None:
+    words = " ".join(f"word-{number}" for number in range(30))
+    first = {**status["errors"][0], "text": f"arthur-relay: {words}", "times": 1}
+    status["errors"] = [first]
+    tall = "\n".join(lines(status, height=40))
+    assert "arthur-relay: " not in tall
+    assert [word for word in words.split() if word not in tall] == []
+    status["errors"] = [first] * 20
+    full = lines(status, height=24)
+    assert len(full) == 24
+    assert full[-2].endswith("…")
+
+
+def test_dead_letters_that_are_gone_are_shown(status: dict[str, Any]) -> None:
+    assert "gone" not in "\n".join(lines(status))
+    status["dead_letters"]["evicted"] = 1234
+    assert "1 dead letters, 1,234 gone" in "\n".join(lines(status))
+
+
 def test_its_states(status: dict[str, Any]) -> None:
     assert "Asking the daemon…" in lines(None)
     assert "It is not there." in lines(None, problem="It is not there.")

@@ -130,3 +130,7 @@ def test_dead_letters_that_give_way_are_counted(start: Start, sandbox: ArthurSan
     kept = client.get("/status").json()["dead_letters"]
     assert kept["evicted"] == scrape(client)["dead_letters_evicted_total"][()]
     assert daemon.log.count("the oldest are lost") == 1
+    status = client.get("/status").json()
+    assert status["health"]["status"] == "degraded"
+    assert "dead letters gave way to newer ones and are gone" in status["health"]["detail"]
+    assert status["state"]["kind"] == "warn"

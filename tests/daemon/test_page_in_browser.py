@@ -119,6 +119,28 @@ def test_rows_and_what_became_of_them_show_up_by_themselves(
     assert any("row 422" in each for each in tab.texts("#errors li"))
     until(tab, "#taken-rate", "/s")
     tab.until("document.querySelector('#sent-line').getAttribute('d').startsWith('M')")
+    assert tab.texts("#letters .lost") == []
+
+
+def test_dead_letters_that_are_gone_are_counted_and_not_offered(
+    browser: Browser, start: Callable[..., DaemonProcess], sandbox: ArthurSandbox
+) -> None:
+    daemon = start(
+        ARTHUR_RELAY_DAEMON_METRICS_LISTEN="127.0.0.1:0",
+        ARTHUR_RELAY_DEAD_LETTER_BYTES="4096",
+        **PATIENT,
+    ).wait_until_ready()
+    tab = browser.open("http://" + daemon.address("health and metrics are on"))
+    sandbox.faults.fail_rows(every=1, status=422, times=None)
+    send(daemon, sandbox.model_id, *[f"r{number}" for number in range(20)])
+    until(tab, "#rejected", "20")
+    until(tab, "#letters", "Gone: there was no room for them")
+    kept, gone = (int(each) for each in tab.texts("#letters dd"))
+    assert kept + gone == 20
+    assert tab.texts("#letters .lost") == [str(gone)]
+    until(tab, "#state-detail", f"{gone} dead letters gave way")
+    assert tab.errors() == []
+    tab.close()
 
 
 def test_while_arthur_is_away_it_says_so_and_that_rows_wait(
@@ -222,6 +244,9 @@ def test_a_name_is_text_and_nothing_else(
     assert tab.evaluate("document.querySelectorAll('#models img').length") == 0
 
 
+MANY = "captured: 4e7, delivered: 4e7, pending: 123456, rejected: 123456, dropped: 123456"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_it_can_be_read_in_light_and_dark_on_small_and_large_screens(
@@ -234,6 +259,19 @@ def test_it_can_be_read_in_light_and_dark_on_small_and_large_screens(
     send(watched, sandbox.model_id, "a", "b")
     until(tab, "#rejected", "2")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    tab.until("document.querySelectorAll('#models td').length === 6")
+    assert tab.texts("#models-table th")[1:] == [
+        "Taken in",
+        "Delivered",
+        "Waiting",
+        "Rejected",
+        "Dropped",
+    ]
+    tab.evaluate(f"showModels([{{ id: 'x'.repeat(255), {MANY} }}, {{ id: 'other', {MANY} }}])")
+    cells = "[...document.querySelectorAll('#models-table th, #models-table td')]"
+    edges = tab.evaluate(f"{cells}.map((each) => each.getBoundingClientRect().right)")
+    assert len(edges) == 18
+    assert max(edges) <= width, "nothing has to be scrolled for"
     worst, text = tab.evaluate(CONTRAST)
     assert worst >= 4.5, text  # WCAG 2, level AA
 

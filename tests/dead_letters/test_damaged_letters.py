@@ -142,6 +142,34 @@ def test_letters_of_a_later_version_are_shown(tmp_path: Path) -> None:
     assert [letter.can_be_sent for _, letter in lines.letters()] == [True, False]
 
 
+def test_a_file_of_an_earlier_version_is_read_and_goes_on_to_be_used(tmp_path: Path) -> None:
+    """That version knows nothing of Arthur's words, and can use the file again afterwards."""
+    keeper = SqliteStore(tmp_path, max_bytes=1 << 20)
+    keeper.add([letter_of(1), letter_of(2)])
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute("ALTER TABLE letters DROP COLUMN said")
+    assert [letter for _, letter in keeper.letters()] == [letter_of(1), letter_of(2)]
+    assert keeper.count() == {"row 400": 2}
+    assert keeper.remove([1]) == 1
+    new = replace(letter_of(3), said="attribute 'x' is unknown")
+    keeper.add([new])
+    assert [letter for _, letter in keeper.letters()] == [letter_of(2), new]
+    damage(tmp_path / FILE_NAME, 1)
+    assert [letter for _, letter in keeper.letters()] == [letter_of(2), new]
+    other = SqliteStore(tmp_path, max_bytes=1 << 20)
+    other.add([letter_of(4)])
+    assert [letter for _, letter in other.letters()] == [letter_of(2), new, letter_of(4)]
+
+
+def test_words_count_for_the_size_of_a_letter(tmp_path: Path) -> None:
+    keeper = SqliteStore(tmp_path, max_bytes=SMALL_BYTES)
+    letters = [replace(letter_of(number), said="is " * 100) for number in range(26)]
+    keeper.add(letters)
+    kept = [letter for _, letter in keeper.letters()]
+    assert kept == letters[-len(kept) :]
+    assert sum(letter.size for letter in kept) <= SMALL_BYTES < sum(each.size for each in letters)
+
+
 def damage(path: Path, page: int) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * PAGE_BYTES)

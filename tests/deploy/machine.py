@@ -50,6 +50,9 @@ exec systemd-nspawn --quiet --directory="$FOLDER/root" --machine="$NAME" --regis
   --keep-unit --resolv-conf=off --timezone=off --console=pipe --boot systemd.unit=basic.target
 """
 
+_SCRIPT_SECONDS = 180
+"""Longer than any unit may take to start (TimeoutStartSec=) or to stop (TimeoutStopSec=)."""
+
 
 class Machine:
     """A machine that is up; gone, with all that runs on it, when its block is left.
@@ -127,7 +130,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=_SCRIPT_SECONDS,
             check=False,
         )
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}"
@@ -142,7 +145,8 @@ class Machine:
         return self.run(f"systemctl show --value --property={name} {unit}").strip()
 
     def journal(self, unit: str = "arthur-relay.service") -> str:
-        """Return what a unit has logged."""
+        """Return what a unit has logged; also what it wrote last, which the journal reads later."""
+        self.run("journalctl --sync")
         return self.run(f"journalctl --no-pager --output=cat --unit={unit}")
 
     def _find_leader(self) -> int | None:

@@ -13,6 +13,7 @@ from arthur_relay.daemon.metrics import _OF_THE_WHOLE
 from tests.readme import example
 
 from .metrics import OTHERS, OWN, names_in
+from .readme import GUIDE, anchors
 from .tools import DEPLOY, run
 
 _WHOLE = {f"{name}_total" for name in _OF_THE_WHOLE} | _OF_THE_WHOLE
@@ -57,6 +58,22 @@ def test_an_alert_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
     names = names_in(rule["expr"])
     assert names
     assert names <= OWN | OTHERS
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_its_section_of_the_guide(rule: dict[str, Any]) -> None:
+    guide, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert guide == GUIDE
+    assert anchor == rule["alert"].lower()
+    assert anchor in anchors()
+
+
+def test_no_alert_offers_what_is_gone() -> None:
+    texts = {rule["alert"]: " ".join(rule["annotations"].values()) for rule in RULES}
+    assert [name for name, text in texts.items() if "replay" in text] == []
+    offered = {name for name, text in texts.items() if "sent again" in text}
+    assert all("still kept" in texts[name] for name in offered)
+    assert "gone for good" in texts["ArthurRelayDeadLettersLost"]
 
 
 def test_an_alert_names_the_product_that_it_is_of() -> None:

@@ -9,7 +9,7 @@ import yaml
 from arthur_relay.broker.settings import BROKER_PREFIX, BrokerSettings
 from arthur_relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 
-from .readme import README
+from .readme import README, anchors
 from .settings import daemon_variables
 from .tools import DEPLOY, ROOT
 
@@ -40,10 +40,19 @@ def test_every_file_that_it_names_exists() -> None:
 
 
 def test_every_link_within_it_leads_somewhere() -> None:
-    headings = {
-        heading.lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    }
     links = re.findall(r"\]\(#([^)]+)\)", README)
     assert links
-    assert set(links) <= headings
+    assert set(links) <= anchors()
+
+
+def test_the_hosts_that_it_names_have_a_python_that_is_new_enough() -> None:
+    required = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert required is not None
+    assert f"Python {required[1]} or newer" in README
+
+
+def test_a_key_or_an_address_is_given_wherever_a_daemon_is_started_by_hand() -> None:
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+        if "docker run " in block:
+            assert "ARTHUR_ENDPOINT_URL=" in block
+            assert "ARTHUR_API_KEY_FILE=" in block

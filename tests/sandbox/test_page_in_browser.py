@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from arthur_relay import ArthurCallbackHandler
 from arthur_relay.sandbox import ArthurSandbox, attribute
 from tests.destinations.engine.spans import TRACE
 from tests.destinations.engine.spans import row as span_row
@@ -124,6 +126,39 @@ def test_rows_come_newest_first_with_all_columns(
     assert tab.evaluate("document.querySelector('#rows time').dateTime") == now.isoformat()
     assert "bad" in tab.evaluate("document.querySelectorAll('#rows .tag')[1].className")
     assert not tab.shows("#empty")
+
+
+def test_an_agents_tool_calls_are_shown_for_the_demo_model(
+    sandbox: ArthurSandbox, show: Callable[..., Tab]
+) -> None:
+    """As the handler sends them; a row of a conversation shows its last message."""
+    called = {"name": "weather", "args": {"city": "Ulm", "days": 2}, "id": "c1"}
+    answers = [AIMessage("", tool_calls=[called]), AIMessage("It is sunny.")]
+    model = GenericFakeChatModel(messages=iter(answers))
+    history: list[BaseMessage] = [HumanMessage("How is the weather in Ulm?")]
+    handler = ArthurCallbackHandler.from_credentials(
+        sandbox.model_id, sandbox.url, sandbox.login, sandbox.password
+    )
+    history.append(model.invoke(history, {"callbacks": [handler]}))
+    history.append(ToolMessage("21 °C", tool_call_id="c1"))
+    model.invoke(history, {"callbacks": [handler]})
+    handler.relay.close()
+    tab = show(sandbox)
+    tab.until(rows_are(2))
+    assert columns(tab, 2)[1:3] == [
+        "Human: How is the weather in Ulm?",
+        '→ weather(city="Ulm", days=2)',
+    ]
+    assert columns(tab, 1)[1:3] == ["… Tool: 21 °C", "It is sunny."]
+
+
+@pytest.mark.parametrize("odd", ["{", "[]", "7", "[7]", '[{"id": 1}]', "x" * 5000])
+def test_tool_calls_that_are_none_of_ours_are_shown_as_they_are(
+    odd: str, client: httpx.Client, sandbox: ArthurSandbox
+) -> None:
+    post(client, row("a", output_text="", tool_calls=odd))
+    (found,) = client.get("/sandbox/inferences").json()["inferences"]
+    assert (found["tool_calls"] or "[]") == odd[:600]
 
 
 def test_what_arrives_appears_without_a_reload(

@@ -100,7 +100,7 @@ def encode(letter: DeadLetter, name: str, *, most_bytes: int) -> bytes:
         return found
     texts = {
         each: getattr(short, each)[:MOST_ID_CHARACTERS]
-        for each in ("inference_id", "model_id", "reason", "destination")
+        for each in ("inference_id", "model_id", "reason", "destination", "said")
     }
     return _encoded(replace(short, **texts), name)
 
@@ -118,6 +118,8 @@ def _encoded(letter: DeadLetter, name: str) -> bytes:
         "destination": _text(letter.destination),
         "body": letter.body,
     }
+    if letter.said:
+        found["said"] = _text(letter.said)
     if letter.damage:
         found["damage"] = _text(letter.damage)
     return msgspec.msgpack.encode(found)

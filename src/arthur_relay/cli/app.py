@@ -482,9 +482,13 @@ EnvFile = Annotated[
         help="A file of NAME=value lines that win over the environment: the one of serve.",
     ),
 ]
-Reason = Annotated[
-    str | None,
-    typer.Option(metavar="REASON", help="Only letters with this reason, 'row 400' for instance."),
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reason",
+        help="Only letters with these words in their reason, as `list` shows it: 'row 400' for"
+        " instance. May be given several times.",
+    ),
 ]
 
 
@@ -496,7 +500,7 @@ Reason = Annotated[
     ),
 )
 def list_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     with_text: Annotated[
         bool, typer.Option("--with-text", help="The rows as well, with what is in them.")
@@ -513,7 +517,7 @@ def list_dead_letters(
     """
     from arthur_relay.cli.dead_letters import run_list  # noqa: PLC0415 - each command loads its own
 
-    run_list(reason=reason, with_text=with_text)
+    run_list(reasons=reasons or (), with_text=with_text)
 
 
 @_dead_letters.command(
@@ -544,7 +548,7 @@ def show_dead_letter(
     ),
 )
 def replay_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many it would be, and send none.")
@@ -562,7 +566,7 @@ def replay_dead_letters(
     """
     from arthur_relay.cli.dead_letters import run_replay  # noqa: PLC0415 - each its own
 
-    run_replay(reason=reason, dry_run=dry_run, adopt=adopt)
+    run_replay(reasons=reasons or (), dry_run=dry_run, adopt=adopt)
 
 
 @_dead_letters.command(
@@ -573,7 +577,7 @@ def replay_dead_letters(
     ),
 )
 def purge_dead_letters(
-    reason: Reason = None,
+    reasons: Reasons = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     _env_file: EnvFile = None,
@@ -581,7 +585,7 @@ def purge_dead_letters(
     """Remove dead letters, once you have said yes to how many."""
     from arthur_relay.cli.dead_letters import run_purge  # noqa: PLC0415 - each its own
 
-    run_purge(reason=reason, yes=yes)
+    run_purge(reasons=reasons or (), yes=yes)
 
 
 _spool = _typer(

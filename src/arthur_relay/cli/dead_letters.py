@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import typer
@@ -20,6 +21,7 @@ from arthur_relay.cli.target import (
     READING_ROLES,
     Target,
     broker_of_environment,
+    need_directory,
     other_product,
     settings_of_environment,
 )
@@ -50,22 +52,24 @@ ROW = "row"
 PARTLY_TAKEN = 206
 """The status of spans that the Engine has taken some of, and has not said which."""
 
+_WORD = re.compile(r"[^\W_]+")
+
 Kept = list[tuple[LetterKey, DeadLetter]]
 
 
-def run_list(*, reason: str | None, with_text: bool) -> None:
+def run_list(*, reasons: Sequence[str], with_text: bool) -> None:
     """Print the letters, oldest first, and how many there are of each reason."""
     counts: Counter[str] = Counter()
     products: set[Product | None] = set()
     lines: list[list[str]] = []
     with _errors_reported():
-        for _, letter in _matching(_all_stores(settings_of_environment()), reason):
+        for _, letter in _matching(_all_stores(settings_of_environment()), reasons):
             counts[letter.reason] += 1
             products.add(product_of_row(letter.body))
             name, kind = name_and_kind(letter)
             cells = [
                 letter.rejected_at.isoformat(timespec="seconds"),
-                letter.reason,
+                letter.full_reason,
                 str(letter.attempts),
                 kind,
                 letter.model_id,
@@ -100,7 +104,7 @@ def run_show(inference_id: str) -> None:
     Raises:
         typer.Exit: With 1 when there is no letter of it.
     """
-    kept = _matching(_all_stores(settings_of_environment()), None)
+    kept = _matching(_all_stores(settings_of_environment()), ())
     with _errors_reported():
         found = [each for _, each in kept if inference_id in _ids(each)]
     for letter in found:
@@ -109,6 +113,7 @@ def run_show(inference_id: str) -> None:
             "model_id": letter.model_id,
             "kind": letter.kind.value,
             "reason": letter.reason,
+            **({"said": letter.said} if letter.said else {}),
             "status": letter.status,
             "attempts": letter.attempts,
             "rejected_at": letter.rejected_at,
@@ -129,11 +134,11 @@ def _ids(letter: DeadLetter) -> set[str]:
     return found
 
 
-def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
+def run_replay(*, reasons: Sequence[str], dry_run: bool, adopt: bool) -> None:
     """Send letters to the Arthur of the environment once more; those that it takes are removed.
 
     Args:
-        reason: Only those with this reason.
+        reasons: Only those with one of these reasons; all if there are none.
         dry_run: Whether to send none.
         adopt: Whether to send also those that were meant for another Arthur.
 
@@ -143,7 +148,7 @@ def run_replay(*, reason: str | None, dry_run: bool, adopt: bool) -> None:
     settings = settings_of_environment()
     kept = _all_stores(settings)
     with _errors_reported():
-        found = list(_matching(kept, reason))
+        found = list(_matching(kept, reasons))
     letters = [pair for pair in found if pair[1].can_be_sent]
     if len(letters) < len(found):
         print(f"{len(found) - len(letters)} can't be sent, as their rows are missing or damaged")
@@ -301,8 +306,12 @@ def _without_duplicates(letters: Kept, target: Target, settings: RelaySettings) 
     return [pair for pair in letters if pair[1].status != PARTLY_TAKEN]
 
 
-def run_purge(*, reason: str | None, yes: bool) -> None:
+def run_purge(*, reasons: Sequence[str], yes: bool) -> None:
     """Remove letters, once somebody has agreed.
+
+    Args:
+        reasons: Only those with one of these reasons; all if there are none.
+        yes: Whether somebody has agreed already.
 
     Raises:
         typer.Exit: With 1 when nobody has, with 2 when nobody can be asked.
@@ -310,7 +319,7 @@ def run_purge(*, reason: str | None, yes: bool) -> None:
     kept = _all_stores(settings_of_environment())
     with _errors_reported():
         kept.take_back()
-        keys = {key for key, _ in _matching(kept, reason)}
+        keys = {key for key, _ in _matching(kept, reasons)}
         if keys and not yes:
             _ask(f"Remove {len(keys)} dead letters for good?")
         removed = kept.remove(keys)
@@ -334,6 +343,10 @@ def _all_stores(settings: RelaySettings) -> AllStores:
             f" to what the applications have, or {BROKER_PREFIX}URL to the fleet's broker.",
             code=2,
         )
+    if settings.spool_dir is not None:
+        need_directory(settings.spool_dir, "ARTHUR_RELAY_SPOOL_DIR")
+    if settings.dead_letter_file is not None:
+        need_directory(settings.dead_letter_file.parent, "ARTHUR_RELAY_DEAD_LETTER_FILE")
     stores: list[KeptLetters] = []
     if broker is not None:
         try:
@@ -349,8 +362,30 @@ def _all_stores(settings: RelaySettings) -> AllStores:
     return AllStores(stores, has_both_products=broker is not None)
 
 
-def _matching(kept: AllStores, reason: str | None) -> Iterator[tuple[LetterKey, DeadLetter]]:
-    return (pair for pair in kept.letters() if reason is None or pair[1].reason == reason)
+def _matching(kept: AllStores, reasons: Sequence[str]) -> Iterator[tuple[LetterKey, DeadLetter]]:
+    return (
+        pair
+        for pair in kept.letters()
+        if not reasons or any(_is_of(pair[1], each) for each in reasons)
+    )
+
+
+def _is_of(letter: DeadLetter, reason: str) -> bool:
+    """Return whether a letter has a reason that a person has read somewhere.
+
+    The list has it with Arthur's words; the page writes spaces for underscores, and the broker's
+    count cuts long ones.
+    """
+    shown, wanted = printable(letter.full_reason), printable(reason)
+    is_cut = wanted.endswith("…")
+    words, first = _words(shown), _words(wanted)
+    if not first:
+        return shown == wanted
+    return f" {words} ".find(f" {first}" if is_cut else f" {first} ") >= 0
+
+
+def _words(text: str) -> str:
+    return " ".join(_WORD.findall(text.casefold()))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from arthur_relay.broker.settings import BrokerSettings
 from arthur_relay.cli import fail
@@ -23,6 +24,7 @@ from arthur_relay.errors import ConfigurationError
 from arthur_relay.relay import Relay
 from arthur_relay.row import RowOwner
 from arthur_relay.settings import RelaySettings
+from arthur_relay.system.terminal import printable
 
 WAYS_TO_MEAN = {
     Product.ENGINE: "ARTHUR_BASE_URL or ARTHUR_TASK_ID",
@@ -43,6 +45,28 @@ def settings_of_environment() -> RelaySettings:
         return RelaySettings()
     except ConfigurationError as error:
         fail(str(error), code=2)
+
+
+def need_directory(directory: Path, variable: str) -> None:
+    """End the command where a directory is not there: a list of it would say that all is well.
+
+    Args:
+        directory: The directory.
+        variable: The variable that names it, or a file in it.
+
+    Raises:
+        typer.Exit: With 2; the reason is printed.
+    """
+    try:
+        is_there = directory.is_dir()
+    except OSError as error:
+        fail(f"The directory of {variable} can't be looked at: {error}.", code=2)
+    if not is_there:
+        fail(
+            f"There is no directory {printable(str(directory))}: set {variable} to what the"
+            " applications have, or --env-file to the daemon's file.",
+            code=2,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
@@ -21,8 +22,14 @@ Status = dict[str, Any]
 
 _KINDS: Final = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
 _BARS: Final = "▁▂▃▄▅▆▇█"
-_FIXED_ROWS: Final = 16
-"""The lines of everything but the models and the errors."""
+_FIXED_ROWS: Final = 13
+"""The lines of everything but the facts, the models and the errors."""
+
+_INDENT: Final = 11
+"""The column in which facts and errors begin, behind their names and ages."""
+
+_OURS: Final = "arthur-relay: "
+"""What log lines begin with, for terminals that are shared with others."""
 
 
 def products_of(status: Status) -> list[Status]:
@@ -58,13 +65,14 @@ def view(
 
 
 def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableType]:
-    room = max(2, height - _FIXED_ROWS)
+    facts = _facts(s, width)
+    room = max(2, height - _FIXED_ROWS - len(facts))
     errors = min(len(s["errors"]), max(1, room // 2))
     models = min(len(s["models"]), max(1, room - max(1, errors)))
-    errors = min(len(s["errors"]), max(1, room - max(1, models)))
+    errors = max(1, room - max(1, models))
     title = Text.assemble(
         ("arthur-relay ", "bold"),
-        (f"{_role(s)}{s['version']} · up for {span(s['uptime_seconds'])} · {_whither(s)}", "dim"),
+        (f"{_role(s)}{s['version']} · {_whither(s)} · up for {span(s['uptime_seconds'])}", "dim"),
     )
     if problem:
         seen = datetime.fromisoformat(s["now"]).astimezone().strftime("%H:%M:%S")
@@ -79,9 +87,9 @@ def _lines(s: Status, problem: str, width: int, height: int) -> list[RenderableT
             line.truncate(width, overflow="ellipsis")
     return [
         *found,
-        *_facts(s, width),
+        *facts,
         Text(),
-        _models(s["models"], models),
+        _models(s, models),
         *_errors(s, errors, width),
     ]
 
@@ -100,7 +108,6 @@ def _whither(s: Status) -> str:
 
 def _numbers(s: Status, width: int) -> Table:
     rows, rates, queue = s["rows"], s["rates"], s["queue"]
-    oldest = span(queue["oldest_age_seconds"])
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(min_width=9, style="dim")
     table.add_column(min_width=9, justify="right", style="bold")
@@ -116,13 +123,13 @@ def _numbers(s: Status, width: int) -> Table:
     table.add_row(
         "delivered",
         rate(rates["delivered_per_second"]),
-        f"{rows['delivered']:,} in all",
+        "by workers" if s.get("role") == "gateway" else f"{rows['delivered']:,} in all",
         Text(_graph(s["history"], "delivered_per_second", graph), "green"),
     )
     table.add_row(
         "waiting",
         f"{queue['rows']:,}",
-        f"the oldest for {oldest}" if queue["rows"] else "no row waits",
+        _waits(s),
         Text(_graph(s["history"], "pending", graph), "yellow"),
     )
     broker = s.get("broker")
@@ -131,6 +138,16 @@ def _numbers(s: Status, width: int) -> Table:
     else:
         _add_fullness(table, "broker", broker["bytes"], broker["limit_bytes"], graph)
     return table
+
+
+def _waits(s: Status) -> str:
+    """Return since when rows wait; in a fleet the broker has them, and their age."""
+    role, queue = s.get("role"), s["queue"]
+    if role == "gateway":
+        return "the broker has what waits"
+    if not queue["rows"]:
+        return "no row waits"
+    return "in hand" if role == "worker" else f"the oldest for {span(queue['oldest_age_seconds'])}"
 
 
 def _add_fullness(table: Table, name: str, taken: int | None, limit: int, graph: int) -> None:
@@ -148,21 +165,20 @@ def _add_fullness(table: Table, name: str, taken: int | None, limit: int, graph:
     )
 
 
-def _fleet(broker: Mapping[str, Any]) -> list[Text]:
-    """Return a line on what waits in the broker, and who is there."""
+def _fleet(broker: Mapping[str, Any], width: int) -> list[Text]:
+    """Return lines on what waits in the broker, and who is there."""
     if not broker["connected"]:
-        return [_fact("fleet", "not connected to the broker")]
+        return _fact(width, "fleet", "not connected to the broker")
     oldest = broker["oldest_age_seconds"]
-    return [
-        _fact(
-            "fleet",
-            f"{_known(broker['waiting_packets'])} packets wait",
-            f"{_known(broker['in_flight_packets'])} in flight",
-            f"the oldest for {span(oldest)}" if oldest else "",
-            f"{_known(broker['gateways'])} gateways",
-            f"{_known(broker['workers'])} workers",
-        )
-    ]
+    return _fact(
+        width,
+        "fleet",
+        f"{_known(broker['waiting_packets'])} packets wait",
+        f"{_known(broker['in_flight_packets'])} in flight",
+        f"the oldest for {span(oldest)}" if oldest else "",
+        f"{_known(broker['gateways'])} gateways",
+        f"{_known(broker['workers'])} workers",
+    )
 
 
 def _known(count: int | None) -> str:
@@ -184,22 +200,28 @@ def _facts(s: Status, width: int) -> list[Text]:
     for name, count, reason in lost:
         line.append(f"{count:,} {name}", "bold red" if count else "")
         line.append(f" ({reason})   " if reason else "   ")
-    line.append(f"{letters['kept']:,} dead letters")
+    if s.get("role") != "gateway":  # which keeps none
+        line.append(f"{letters['kept']:,} dead letters")
+    if gone := letters.get("evicted"):
+        line.append(f", {gone:,} gone", "bold red")
     opened = f", opened {delivery['breaker_opened']}x" if delivery["breaker_opened"] else ""
     connections = sum(
         count for listener, count in intake["connections"].items() if listener != "views"
     )
-    facts = [
+    line.truncate(width, overflow="ellipsis")
+    return [
         line,
-        *([] if s.get("broker") is None else _fleet(s["broker"])),
-        _fact(
+        *([] if s.get("broker") is None else _fleet(s["broker"], width)),
+        *_fact(
+            width,
             "arthur",
             f"breaker {delivery['breaker']}{opened}",
             f"{delivery['in_flight']} of {delivery['in_flight_limit']} in flight",
             within(delivery["seconds"]),
             f"{delivery['requests']:,} requests, {delivery['retries']:,} retries",
         ),
-        _fact(
+        *_fact(
+            width,
             "intake",
             f"{connections:,} connections",
             f"{intake['rows'].get('refused', 0):,} refused",
@@ -207,16 +229,35 @@ def _facts(s: Status, width: int) -> list[Text]:
             within(intake["seconds"]),
         ),
     ]
-    for fact in facts:
-        fact.truncate(width, overflow="ellipsis")
-    return facts
 
 
-def _fact(name: str, *parts: str) -> Text:
-    return Text.assemble((f"{name:9}", "dim"), "  ", " · ".join(part for part in parts if part))
+def _fact(width: int, name: str, *parts: str) -> list[Text]:
+    """Return what is known of something, in as many lines as it takes."""
+    texts: list[str] = []
+    for part in filter(None, parts):
+        longer = f"{texts[-1]} · {part}" if texts else part
+        if texts and len(longer) <= width - _INDENT:
+            texts[-1] = longer
+        else:
+            texts.append(part)
+    return _indented(Text(name, "dim"), texts, width)
 
 
-def _models(models: Sequence[Mapping[str, Any]], most: int) -> RenderableType:
+def _indented(head: Text, texts: Sequence[str], width: int) -> list[Text]:
+    """Return lines behind the head of the first one."""
+    head.pad_right(_INDENT - len(head))
+    lines = [
+        Text.assemble(head if at == 0 else " " * _INDENT, text) for at, text in enumerate(texts)
+    ]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def _models(s: Status, most: int) -> RenderableType:
+    models: Sequence[Mapping[str, Any]] = s["models"]
+    if not models and s.get("role") == "gateway":
+        return Text("Workers count rows by model.", "dim")
     if not models:
         return Text("No row has come in yet.", "dim")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
@@ -234,15 +275,23 @@ def _models(models: Sequence[Mapping[str, Any]], most: int) -> RenderableType:
 
 
 def _errors(s: Status, most: int, width: int) -> list[RenderableType]:
+    """Return the latest errors: as many as there is room for, and then as much of each."""
+    if not s["errors"]:
+        return [Text("no errors since the start", "dim")]
     now = datetime.fromisoformat(s["now"])
     lines: list[RenderableType] = [Text("last errors", "dim")]
-    for error in s["errors"][:most]:
+    errors = s["errors"][:most]
+    spare = most - len(errors)
+    for error in errors:
         seconds = max(0.0, (now - datetime.fromisoformat(error["at"])).total_seconds())
         times = f"{error['times']:,}x " if error["times"] > 1 else ""
-        line = Text.assemble((f"{span(seconds):>9}", "dim"), "  ", times, error["text"])
-        line.truncate(width, overflow="ellipsis")
-        lines.append(line)
-    return lines if s["errors"] else [Text("no errors since the start", "dim")]
+        whole = times + error["text"].removeprefix(_OURS)
+        texts = wrap(whole, max(1, width - _INDENT))
+        if len(texts) - 1 > spare:
+            texts = [*texts[:spare], " ".join(texts[spare:])]
+        spare -= len(texts) - 1
+        lines += _indented(Text(f"{span(seconds):>9}", "dim"), texts, width)
+    return lines
 
 
 def _state(kind: str, text: str) -> Text:

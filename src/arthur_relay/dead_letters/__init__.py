@@ -17,7 +17,9 @@ from arthur_relay.system.worker_logs import WorkerLogger
 
 logger = WorkerLogger("arthur_relay.dead_letters")
 
-LETTER_IDS = 200
+LETTER_TEXTS = 200
+"""So many characters of its ids and of Arthur's words are part of the overhead."""
+
 LETTER_OVERHEAD_BYTES = 600
 """About what a letter costs in memory beside its row: the objects around it."""
 
@@ -28,14 +30,14 @@ UNWRITTEN_BYTES = 1024 * 1024
 """The most bytes of letters that wait in memory while they can't be written."""
 
 
-def letter_bytes(body: int, ids: int) -> int:
+def letter_bytes(body: int, texts: int) -> int:
     """Return the bytes that a letter counts for.
 
     Args:
         body: The bytes of its row.
-        ids: The characters of its ids together.
+        texts: The characters of its ids and of Arthur's words together.
     """
-    return body + LETTER_OVERHEAD_BYTES + max(0, ids - LETTER_IDS)
+    return body + LETTER_OVERHEAD_BYTES + max(0, texts - LETTER_TEXTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class DeadLetter:
         model_id: The model's id.
         kind: Whether it is the inference itself or its ground truth.
         reason: Why it was rejected, in a few words that quote no text of the row.
+        said: What Arthur said of it; "" where it said nothing, or what may quote the row.
         status: The HTTP status of the row or the request, or None when there was no answer.
         attempts: The number of attempts to send it.
         rejected_at: When it was rejected, timezone-aware.
@@ -66,11 +69,18 @@ class DeadLetter:
     destination: str
     body: bytes = field(repr=False)  # it has prompts
     damage: str = ""
+    said: str = ""
+
+    @property
+    def full_reason(self) -> str:
+        """The reason, with what Arthur said of it."""
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
     @property
     def size(self) -> int:
         """The bytes that it counts for."""
-        return letter_bytes(len(self.body), len(self.inference_id) + len(self.model_id))
+        texts = len(self.inference_id) + len(self.model_id) + len(self.said)
+        return letter_bytes(len(self.body), texts)
 
     def within(self, max_bytes: int) -> DeadLetter:
         """Return this letter, without its row if it would take more than all letters may."""
@@ -121,6 +131,7 @@ def read_letter(found: Mapping[str, Any], body: bytes) -> DeadLetter:
             rejected_at=_moment(str(found["rejected_at"])),
             destination=str(found["destination"]),
             body=body,
+            said=str(found.get("said") or ""),  # letters of earlier versions have none
         )
     except (KeyError, TypeError, ValueError) as error:
         letter = damaged(f"{type(error).__name__} in what was written", body)

@@ -145,6 +145,7 @@ def _line(letter: DeadLetter) -> bytes:
     document = {
         "rejected_at": letter.rejected_at,
         "reason": letter.reason,
+        **({"said": letter.said} if letter.said else {}),
         "status": letter.status,
         "attempts": letter.attempts,
         "destination": letter.destination,

@@ -59,7 +59,14 @@ _COLUMNS = (
     "rejected_at",
     "destination",
     "body",
+    "said",
 )
+_SAID = "said"
+"""The column that tables of earlier versions lack, and that those don't ask for."""
+
+_SIZE = "length(body), length(inference_id) + length(model_id) + length(said)"
+"""What a letter counts for is reckoned from."""
+
 
 _TABLES = f"""
 PRAGMA auto_vacuum = FULL;
@@ -74,7 +81,8 @@ CREATE TABLE IF NOT EXISTS letters (
     attempts INTEGER NOT NULL,
     rejected_at TEXT NOT NULL,
     destination TEXT NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    said TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS held (size INTEGER NOT NULL);
 INSERT INTO held SELECT 0 WHERE NOT EXISTS (SELECT * FROM held);
@@ -215,7 +223,7 @@ class SqliteStore:
             letters = [letter.within(self._max_bytes) for letter in letters]
             connection.executemany(
                 "INSERT INTO letters (inference_id, model_id, kind, reason, status, attempts,"
-                " rejected_at, destination, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " rejected_at, destination, body, said) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         letter.inference_id,
@@ -227,6 +235,7 @@ class SqliteStore:
                         letter.rejected_at.isoformat(),
                         letter.destination,
                         letter.body,
+                        letter.said,
                     )
                     for letter in letters
                 ],
@@ -248,10 +257,8 @@ class SqliteStore:
                 0 <= size <= self._max_bytes
             ):
                 return
-        lengths = connection.execute(
-            "SELECT length(body), length(inference_id) + length(model_id) FROM letters"
-        )
-        size = sum([letter_bytes(body, ids) for body, ids in lengths])
+        lengths = connection.execute(f"SELECT {_SIZE} FROM letters")  # noqa: S608 - all ours
+        size = sum([letter_bytes(body, texts) for body, texts in lengths])
         connection.execute("DELETE FROM held")
         connection.execute("INSERT INTO held VALUES (?)", (size,))
 
@@ -271,7 +278,8 @@ class SqliteStore:
         letters: list[tuple[LetterKey, DeadLetter]] = []
         size = 0
         with closing(self._open(to_read=True)) as connection:
-            asked = f"SELECT key, {', '.join(_COLUMNS)} FROM letters WHERE key > ? ORDER BY key"  # noqa: S608 - all ours
+            names = [*_COLUMNS[:-1], _SAID if _has_said(connection) else "''"]
+            asked = f"SELECT key, {', '.join(names)} FROM letters WHERE key > ? ORDER BY key"  # noqa: S608 - all ours
             for key, *values in connection.execute(asked, (after,)):
                 letters.append((key, _letter(values)))
                 size += letters[-1][1].size
@@ -293,16 +301,30 @@ class SqliteStore:
                 raise sqlite3.OperationalError(what)  # noqa: TRY301 - the connection is closed
             if version < VERSION:
                 connection.executescript(_TABLES)
+            elif not to_read:
+                _add_said(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
+def _has_said(connection: sqlite3.Connection) -> bool:
+    return any(column[1] == _SAID for column in connection.execute("PRAGMA table_info(letters)"))
+
+
+def _add_said(connection: sqlite3.Connection) -> None:
+    """Add the column to a table of an earlier version, which can go on to use it."""
+    if _has_said(connection):
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if not _has_said(connection):  # another process may have added it meanwhile
+            connection.execute("ALTER TABLE letters ADD COLUMN said TEXT NOT NULL DEFAULT ''")
+
+
 def _delete(connection: sqlite3.Connection, key: LetterKey) -> int:
-    asked = (
-        "SELECT length(body), length(inference_id) + length(model_id) FROM letters WHERE key = ?"
-    )
+    asked = f"SELECT {_SIZE} FROM letters WHERE key = ?"  # noqa: S608 - all ours
     found = connection.execute(asked, (key,)).fetchone()
     if found is None:
         return 0
@@ -330,9 +352,10 @@ def _salvage(path: Path) -> list[tuple[LetterKey, DeadLetter]]:
     pages = Pages(path, page_bytes=PAGE_BYTES)
     try:
         found = {
-            key: _letter(values[1:])
+            key: _letter([*values[1:], ""][: len(_COLUMNS)])
             for key, values in pages.records()
-            if len(values) == len(_COLUMNS) + 1 and values[0] is None and key > 0
+            # An earlier version's record ends before Arthur's words.
+            if len(values) in (len(_COLUMNS), len(_COLUMNS) + 1) and values[0] is None and key > 0
         }
     finally:
         pages.close()

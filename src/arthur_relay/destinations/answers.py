@@ -53,9 +53,9 @@ def malformed(batch: Batch, reason: str) -> Attempt:
     return whole(batch, RETRY, Failure.MALFORMED, reason, may_have_arrived=True)
 
 
-def refused(batch: Batch, reason: str, status: int | None = None) -> Attempt:
+def refused(batch: Batch, reason: str, status: int | None = None, said: str = "") -> Attempt:
     """Return an attempt in which Arthur refused the whole batch for good."""
-    return whole(batch, Outcome(Verdict.REJECTED, reason, status), Failure.REFUSED, reason)
+    return whole(batch, Outcome(Verdict.REJECTED, reason, status, said), Failure.REFUSED, reason)
 
 
 def described(answer: Answer, secrets: Iterable[str] = (), *, is_arthurs: bool) -> str:

@@ -276,6 +276,26 @@ def _last_message(text: str) -> str:
     return f"… {text[begins[-1] :].lstrip()}" if len(begins) > 1 else text
 
 
+def _calls(given: Any) -> str | None:
+    """Return tool calls as people write them, or the text as it is where it is none of ours."""
+    if not isinstance(given, str) or not given:
+        return None
+    try:
+        calls = [f"{call['name']}({_arguments(call)})" for call in json.loads(given)]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return given[:PREVIEW_CHARACTERS]
+    return "→ " + ", ".join(calls)[:PREVIEW_CHARACTERS] if calls else None
+
+
+def _arguments(call: Mapping[str, Any]) -> str:
+    arguments = call.get("args")
+    if not isinstance(arguments, dict):
+        return "" if arguments is None else str(arguments)
+    return ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items()
+    )
+
+
 def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
     data = stored.row["inference_data"]
     fields = (
@@ -286,7 +306,6 @@ def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
         "duration",
         "outcome",
         "error",
-        "tool_calls",
     )
     texts = [data.get(name) or "" for name in names]
     return {
@@ -298,6 +317,7 @@ def _summary(stored: Stored, names: tuple[str, str]) -> dict[str, Any]:
         "received_at": stored.received_at,
         "input": _last_message(texts[0])[:PREVIEW_CHARACTERS],
         "output": texts[1][:PREVIEW_CHARACTERS],
+        "tool_calls": _calls(data.get("tool_calls")),
         "ground_truth": stored.row.get("ground_truth_data"),
         **{name: data.get(name) for name in fields},
     }

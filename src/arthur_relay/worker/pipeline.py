@@ -303,6 +303,7 @@ class Pipeline:
             running=self.is_running or self.started_pid != os.getpid(),
             trouble=waiting.trouble,
             left_alone=waiting.left_alone,
+            lost_letters=self.dead_letters.evicted,
             unanswered=unanswered,
             lacks_model=lacks_model,
         )

@@ -102,6 +102,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     unanswered: str = "",
     lacks_model: bool = False,
     left_alone: int = 0,
+    lost_letters: int = 0,
 ) -> Health:
     """Return how delivery goes, in one word and one sentence.
 
@@ -109,6 +110,7 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     `unanswered` is why Arthur did not answer a question asked elsewhere, or "".
     `lacks_model` is whether inferences have to name their model because nobody has set one.
     `left_alone` is the number of rows in the spool's directory that are for somebody else.
+    `lost_letters` is the number of dead letters that gave way to newer ones.
     """
     if disabled:
         return Health(HealthStatus.DISABLED, "ARTHUR_RELAY_DISABLED is set; nothing is captured.")
@@ -127,6 +129,8 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
             f"; {left_alone} in the spool's directory are for another Arthur or organisation, as"
             " far as is known, and left alone: see arthur-relay spool list"
         )
+    if lost_letters:
+        counts += f"; {lost_letters} dead letters gave way to newer ones and are gone"
     if trouble and not closed:
         return Health(HealthStatus.FAILING, f"The spool can't keep rows: {trouble}: {counts}.")
     if lacks_model:
@@ -154,6 +158,8 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
         objection = f"{unreadable} LangChain events could not be read"
     elif withheld := ledger.redaction_failures:
         objection = f"{withheld} texts were withheld because a redactor of {named('redact')} failed"
+    elif lost_letters:
+        objection = "Arthur rejects more rows than dead letters can be kept of"
     if objection:
         return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
     if sender.has_answered or totals.delivered:

@@ -158,6 +158,7 @@ class Settlement:
                     model_id=row.model_id,
                     kind=row.kind,
                     reason=outcome.reason,
+                    said=outcome.said,
                     status=outcome.status,
                     attempts=attempts,
                     rejected_at=self.clock.utc_now(),

@@ -20,7 +20,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.engine.encoder import EngineRowFormat
-from arthur_relay.destinations.engine.feedback import Feedback, NewestFeedback, read_feedback
+from arthur_relay.destinations.engine.feedback import NewestFeedback, read_feedback
 from arthur_relay.destinations.engine.interpret import (
     MAY_NOT_WRITE,
     REFUSED_KEY,
@@ -324,7 +324,7 @@ class EngineDestination:
             found = await self._stored(batch)
         except RelayError as error:  # the next attempt asks before it sends anything
             return replace(_unanswered(batch, error), may_have_arrived=True)
-        return interpret_partial(batch, found, counts)
+        return interpret_partial(batch, found, counts, self._secrets)
 
     async def _find_fault(self, batch: Batch, answer: Answer) -> Attempt:
         """Return what a 500 means, which the Engine says of what was sent as of its database."""
@@ -359,7 +359,7 @@ class EngineDestination:
                 break  # the next attempt goes on with the others
             trace_id = RowId.parse(row.id).trace_id
             async with self._newest_feedback.turn(trace_id):
-                found = await self._annotate_one(batch, trace_id, read_feedback(row.body))
+                found = await self._annotate_one(batch, row, trace_id)
             if isinstance(found, Attempt):
                 rest = found.outcomes[len(outcomes) :]
                 return replace(found, outcomes=(*outcomes, *rest))
@@ -368,10 +368,9 @@ class EngineDestination:
         reason = next((outcome.reason for outcome in outcomes if outcome.reason), "")
         return Attempt((*outcomes, *[RETRY] * left), reason=reason)
 
-    async def _annotate_one(
-        self, batch: Batch, trace_id: str, given: Feedback
-    ) -> Outcome | Attempt:
+    async def _annotate_one(self, batch: Batch, row: Row, trace_id: str) -> Outcome | Attempt:
         """Send one row's feedback. Returns its outcome, or how the whole request failed."""
+        given = read_feedback(row.body)
         if self._newest_feedback.is_outdated(trace_id, given.known_at):
             return DELIVERED
         path = f"{TRACES}/{quote(trace_id, safe='', errors='replace')}/annotations"
@@ -382,7 +381,7 @@ class EngineDestination:
         is_good = 200 <= answer.status < 300
         is_own = bool(document(answer)) if is_good else is_engines(answer)
         if is_own and (is_good or answer.status in (400, 404, 409, 422)):
-            outcome = interpret_feedback(answer)
+            outcome = interpret_feedback(answer, row, self._secrets)
             if outcome is DELIVERED:
                 self._newest_feedback.sent(trace_id, given.known_at)
             return outcome

@@ -1,13 +1,13 @@
 """What the Engine's answers mean: whether they are the Engine's, and what became of the rows. Pure.
 
 Its errors are JSON objects with a `detail`. That of a 500 quotes SQL with prompts, and reasons of
-rejected spans may quote keys: no text of an answer is kept.
+rejected spans may quote keys: of an answer's text only `own_words` are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.http import Answer
+from arthur_relay.destinations.own_words import own_words
 from arthur_relay.row import DELIVERED, Attempt, Batch, Failure, Outcome, Row, Verdict
 from arthur_relay.sentences import answered
 
@@ -39,10 +40,17 @@ REFUSED_KEY = "check the API key (ARTHUR_API_KEY): it may be mistyped, or deacti
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many spans of a request were taken, as a 200, 206 or 422 says."""
+    """How many spans of a request were taken, as a 200, 206 or 422 says.
+
+    Attributes:
+        accepted: The number of those that were taken.
+        rejected: The number of the others.
+        reasons: Why, in the Engine's words, one for each rejected span in the order of the request.
+    """
 
     accepted: int
     rejected: int
+    reasons: tuple[object, ...] = ()
 
 
 def counts_of(answer: Answer) -> Counts | None:
@@ -51,7 +59,8 @@ def counts_of(answer: Answer) -> Counts | None:
     accepted, rejected = found.get("accepted_spans"), found.get("rejected_spans")
     if not (isinstance(accepted, int) and isinstance(rejected, int)):
         return None
-    return Counts(accepted, rejected)
+    reasons = found.get("rejection_reasons")
+    return Counts(accepted, rejected, tuple(reasons) if isinstance(reasons, list) else ())
 
 
 def document(answer: Answer) -> Mapping[str, Any]:
@@ -102,7 +111,7 @@ def interpret(
         return _interpret_success(batch, answer, secrets)
     counts = counts_of(answer)
     if status == 422 and counts is not None and counts.accepted == 0 and counts.rejected:
-        return whole(batch, REJECTED, reason=REJECTED.reason)
+        return _of_each(batch, frozenset(), counts, secrets)
     return interpret_failure(batch, answer, secrets=secrets, wait=retry_after_seconds)
 
 
@@ -134,16 +143,20 @@ def interpret_failure(
             "404: the Engine has no such route; is ARTHUR_BASE_URL the address of an Arthur Engine?"
         )
         return whole(batch, again, Failure.UNAVAILABLE, said, wait)
-    return refused(batch, reason, status)
+    said = own_words(document(answer).get("detail"), batch.rows, secrets)
+    return refused(batch, reason, status, said)
 
 
-def interpret_partial(batch: Batch, stored: frozenset[Row] | None, counts: Counts) -> Attempt:
+def interpret_partial(
+    batch: Batch, stored: frozenset[Row] | None, counts: Counts, secrets: Iterable[str]
+) -> Attempt:
     """Return what a 206 means, whose reasons name no span.
 
     Args:
         batch: The rows that were sent.
         stored: Those that the Engine has, or None where the key may not ask for them.
         counts: How many it took and rejected.
+        secrets: Texts that are kept out of reasons, should the answer echo them.
     """
     if stored is None:
         # To send them again would store the good ones twice. In the dead letters nothing is lost.
@@ -153,18 +166,38 @@ def interpret_partial(batch: Batch, stored: frozenset[Row] | None, counts: Count
             " may not read which"
         )
         return whole(batch, Outcome(Verdict.REJECTED, reason, 206), reason=reason)
-    outcomes = tuple(DELIVERED if row in stored else REJECTED for row in batch.rows)
-    reason = REJECTED.reason if REJECTED in outcomes else ""
-    return Attempt(outcomes, reason=reason)
+    return _of_each(batch, stored, counts, secrets)
 
 
-def interpret_feedback(answer: Answer) -> Outcome:
-    """Return what an answer to one annotation means, where it was a success or the row's fault."""
+def _of_each(
+    batch: Batch, stored: frozenset[Row], counts: Counts, secrets: Iterable[str]
+) -> Attempt:
+    """Return an attempt in which all rows were rejected that are not stored."""
+    rejected = [row for row in batch.rows if row not in stored]
+    of_row = dict.fromkeys(rejected, REJECTED)
+    if len(counts.reasons) == len(rejected):
+        for row, reason in zip(rejected, counts.reasons, strict=True):
+            # A reason names no span, so it must quote none of them.
+            said = own_words(reason, batch.rows, secrets)
+            of_row[row] = replace(REJECTED, said=said) if said else REJECTED
+    outcomes = tuple(of_row.get(row, DELIVERED) for row in batch.rows)
+    return Attempt(outcomes, reason=REJECTED.reason if rejected else "")
+
+
+def interpret_feedback(answer: Answer, row: Row, secrets: Iterable[str]) -> Outcome:
+    """Return what an answer to one annotation means, where it was a success or the row's fault.
+
+    Args:
+        answer: The answer, which is the Engine's.
+        row: The annotation.
+        secrets: Texts that are kept out of reasons, should the answer echo them.
+    """
     if 200 <= answer.status < 300:
         return DELIVERED
     if answer.status == 404:  # another process may have the trace, and the Engine soon
         return Outcome(Verdict.NOT_YET, "the Engine does not have the trace", 404)
-    return Outcome(Verdict.REJECTED, f"http {answer.status}", answer.status)
+    said = own_words(document(answer).get("detail"), (row,), secrets)
+    return Outcome(Verdict.REJECTED, f"http {answer.status}", answer.status, said)
 
 
 def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> Attempt:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -19,8 +21,12 @@ from arthur_relay.destinations.answers import (
     whole,
 )
 from arthur_relay.destinations.http import Answer
+from arthur_relay.destinations.own_words import own_words
 from arthur_relay.row import ABOUT_US, DELIVERED, Attempt, Batch, Failure, Outcome, RowKind, Verdict
 from arthur_relay.sentences import answered
+
+_FINAL = frozenset({Verdict.REJECTED, Verdict.NOT_YET})
+"""The verdicts after which a row may become a dead letter, of which a person reads the reason."""
 
 _PROHIBITIONS = {
     402: "Arthur's plan does not include this",
@@ -64,10 +70,10 @@ def interpret(
     if status in ABOUT_US:
         problem = f"{_PROHIBITIONS[status]} ({status}): {remedy}"
         return whole(batch, again, Failure.FORBIDDEN, problem)
-    return refused(batch, reason, status)
+    return refused(batch, reason, status, own_words(_message(answer), batch.rows, secrets))
 
 
-def interpret_results(batch: Batch, body: bytes) -> Attempt:
+def interpret_results(batch: Batch, body: bytes, secrets: Iterable[str] = ()) -> Attempt:
     """Map the results of a 207 to the batch's rows, by index: results carry no id.
 
     Results of another number can't be mapped, unless the counts say that every row was stored; nor
@@ -87,6 +93,8 @@ def interpret_results(batch: Batch, body: bytes) -> Attempt:
         return malformed(batch, "answer of another length")
     of_status = {status: _row_outcome(status, batch.kind) for status in set(statuses)}
     outcomes = tuple(map(of_status.__getitem__, statuses))
+    if any(outcome.verdict in _FINAL for outcome in of_status.values()):
+        outcomes = tuple(_with_words(batch, outcomes, results, secrets))
     return Attempt(outcomes, reason=next((o.reason for o in outcomes if o.reason), ""))
 
 
@@ -139,17 +147,34 @@ def described(answer: Answer, secrets: Iterable[str] = ()) -> str:
     return answers.described(answer, secrets, is_arthurs=is_arthurs(answer))
 
 
+def _with_words(
+    batch: Batch, outcomes: Sequence[Outcome], results: Sequence[Any], secrets: Iterable[str]
+) -> Iterable[Outcome]:
+    """Yield the outcomes, those of rejected rows with what Arthur said of them."""
+    for row, outcome, result in zip(batch.rows, outcomes, results, strict=True):
+        if outcome.verdict in _FINAL:
+            said = own_words(result.get("message"), (row,), secrets)
+            yield replace(outcome, said=said) if said else outcome
+        else:
+            yield outcome
+
+
+def _message(answer: Answer) -> object:
+    """Return what an error of Arthur's says, whatever that is."""
+    document = orjson.loads(answer.body)  # `is_arthurs` has read it
+    return document.get("error") or document.get("message")
+
+
 def _interpret_success(batch: Batch, answer: Answer, secrets: Iterable[str]) -> Attempt:
     if is_success_of_another(answer):
         reason = answered(described_success(answer, secrets))
         return whole(batch, RETRY, Failure.UNAVAILABLE, reason, may_have_arrived=True)
     if answer.problem:
         return malformed(batch, answer.problem)
-    return interpret_results(batch, answer.body)
+    return interpret_results(batch, answer.body, secrets)
 
 
 def _row_outcome(status: int, kind: RowKind) -> Outcome:
-    # Arthur's message is left out: it may quote the row, and reasons must hold no text of it.
     if 200 <= status < 300:
         return DELIVERED
     if status in (408, 425, 429) or status >= 500 or status in ABOUT_US:
