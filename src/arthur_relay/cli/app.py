@@ -486,6 +486,7 @@ Reasons = Annotated[
     list[str] | None,
     typer.Option(
         "--reason",
+        metavar="WORDS",
         help="Only letters with these words in their reason, as `list` shows it: 'row 400' for"
         " instance. May be given several times.",
     ),
