@@ -79,7 +79,11 @@ def test_a_close_that_takes_too_long_drops_and_tells_in_one_line(
     assert result.pending == 0
     assert relay.close(3600.0).timed_out  # it has ended: there is nothing to wait for any more
     texts = [record.getMessage() for record in caplog.records]
-    assert texts == ["arthur-relay: 30 inferences were not delivered in time and are dropped"]
+    (text,) = texts
+    assert text.startswith(
+        "arthur-relay: 30 inferences were not delivered in time and are dropped: raise"
+        " shutdown_timeout_seconds (or ARTHUR_RELAY_SHUTDOWN_TIMEOUT_SECONDS)"
+    )
     assert not relay._host.pipeline.runtime.is_alive
 
 
