@@ -16,8 +16,8 @@ INTRODUCTION = """\
 For whoever types `arthur-relay`. This page is made from the command's own help, by `python -m
 tests.command_page > docs/command.md`, and a test holds it to that.
 
-`pip install 'arthur-relay[daemon]'` brings the command; `arthur-relay --version` works without
-the extra too. `-h` or `--help` after any command shows its options and examples.
+`pip install 'arthur-relay[daemon]'` brings the command, and `arthur-relay[migrate]` what `migrate`
+needs beside it; `arthur-relay --version` works without an extra too. `-h` or `--help` after any command shows its options and examples.
 
 | exit status | what it means |
 |---|---|
@@ -35,6 +35,7 @@ pipe and in CI there is none, and `serve` logs every few seconds instead how man
 
 Commands, options and their values are completed by bash, zsh, fish and PowerShell, after
 
+<!-- not run: it writes to the user's home -->
 ```sh
 arthur-relay --install-completion
 ```
@@ -95,7 +96,7 @@ def page() -> str:
 
 def _unwrapped(paragraph: str) -> str:
     """Return a paragraph in one line, as all pages have them."""
-    is_text = not paragraph.startswith(("#", "|", "```"))
+    is_text = not paragraph.startswith(("#", "|", "<!--"))
     return " ".join(paragraph.split()) if is_text else paragraph
 
 
@@ -107,7 +108,8 @@ def _of(found: Found) -> list[str]:
         lines += [_escaped(" ".join(paragraph.split())), ""]
     if not found.is_group:
         lines += _table(found)
-    return [*lines, "```sh", *examples_of(found), "```", ""]
+    reason = "<!-- not run: the values are examples -->"
+    return [*lines, reason, "```sh", *examples_of(found), "```", ""]
 
 
 def _table(found: Found) -> list[str]:

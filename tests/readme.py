@@ -99,11 +99,18 @@ def _named(kind: str, name: str, path: str) -> str:
 
 def commands_of(script: str) -> Iterator[list[str]]:
     """Yield the commands of a script, each as its words, without what only leads to the program."""
+    rest = ""
     for line in script.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        rest += line + "\n"
+        lexer = shlex.shlex(rest, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
+        try:
+            parsed = [*lexer, ";"]
+        except ValueError:  # a quotation goes on in the next line
+            continue
+        rest = ""
         words: list[str] = []
-        for word in [*lexer, ";"]:
+        for word in parsed:
             if not set(word) <= set("();<>|&"):
                 words.append(word)
                 continue

@@ -116,7 +116,8 @@ class HealthStatus(StrEnum):
     OK = "ok"
     """Rows are delivered, or there was nothing to deliver yet."""
     DEGRADED = "degraded"
-    """Rows arrive, but Arthur refused something lately, or events could not be read."""
+    """Rows arrive, but Arthur refused something lately, events could not be read, or dead letters
+    had to give way to newer ones."""
     FAILING = "failing"
     """Nothing can be delivered now; rows wait."""
     CLOSED = "closed"

@@ -396,6 +396,9 @@ def fleet(machine: Machine, sandbox: ArthurSandbox, ports: dict[int, int]) -> It
 def test_a_fleets_units_come_up_as_the_readme_says_and_outlive_the_brokers_restart(
     machine: Machine, sandbox: ArthurSandbox, fleet: trustme.CA, ports: dict[int, int]
 ) -> None:
+    # The broker's server may not answer yet when it is asked first.
+    ready = "Ready: the daemon would start, and rows will reach Arthur"
+    wait_for(lambda: machine.run(command("check-fleet"), check=False).count(ready) == 2)
     told = machine.run(command("start-fleet"), check=False)
     for name in FLEET.split():
         unit = f"{name}.service"

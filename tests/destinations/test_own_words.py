@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arthur_relay.destinations.engine import interpret as engine
 from arthur_relay.destinations.http import Answer
-from arthur_relay.destinations.own_words import HARMLESS, LONGEST_RUN, own_words
+from arthur_relay.destinations.own_words import HARMLESS, LONGEST_RUN, MOST_ROW_BYTES, own_words
 from arthur_relay.destinations.scope import interpret as scope
 from arthur_relay.row import Batch, Row
 from tests.destinations.engine.spans import row as span_row
@@ -105,6 +105,11 @@ def test_a_message_about_several_rows_quotes_none_of_them() -> None:
     assert own_words("record not found", [row(), row("Hello")])
     assert own_words("Hello is invalid", [row(), row("Hello")]) == ""
     assert own_words("Hello is invalid", [row("Hello"), row()]) == ""
+
+
+def test_a_row_that_takes_long_to_look_through_is_not() -> None:
+    assert own_words("row is invalid", [row("x" * MOST_ROW_BYTES)]) == ""
+    assert own_words("row is invalid", [row("x" * (MOST_ROW_BYTES - 1000))])
 
 
 def test_spans_are_read_as_they_are() -> None:

@@ -20,10 +20,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-import typer
 import yaml
 
-from arthur_relay.cli.app import _app
+from arthur_relay.cli.app import command as _command
 from tests.readme import NOT_RUN, ROOT, Block, blocks, blocks_of, commands_of, page, pages
 
 if TYPE_CHECKING:
@@ -193,10 +192,13 @@ def parse(words: list[str]) -> None:
     Raises:
         Exception: There is no such command, no such option, or an argument is missing.
     """
-    command: Any = typer.main.get_command(_app)
-    while words and words != ["--help"] and hasattr(command, "commands"):
+    command: Any = _command()
+    while words and not words[0].startswith("-") and hasattr(command, "commands"):
         command, words = command.commands[words[0]], words[1:]
-    if words == ["--help"] or hasattr(command, "commands"):
+    if words == ["--help"]:
+        return
+    if hasattr(command, "commands"):  # a group's options end the process at once
+        assert set(words) <= {name for each in command.params for name in each.opts}, words
         return
     for parameter in command.params:
         parameter.callback = None  # a file that is named is not read

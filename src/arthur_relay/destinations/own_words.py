@@ -21,6 +21,9 @@ from arthur_relay.row import Row
 MOST_CHARACTERS: Final = 300
 """A longer message is not kept: it is likely to quote what was sent."""
 
+MOST_ROW_BYTES: Final = 256 * 1024
+"""Larger rows are not looked through: a step that long holds up the application's threads."""
+
 LONGEST_RUN: Final = 2
 """So many words in a row may be those of a text; three could be a part of it that was quoted."""
 
@@ -72,7 +75,7 @@ def own_words(message: object, rows: Sequence[Row], secrets: Iterable[str] = ())
         rows: The rows that it may be about. Their ids may be in it: they are shown anyway.
         secrets: Texts that must not be in it either.
     """
-    if not isinstance(message, str):
+    if not isinstance(message, str) or any(len(row.body) > MOST_ROW_BYTES for row in rows):
         return ""
     said = " ".join(message.split())
     if not 0 < len(said) <= MOST_CHARACTERS or not (said.isascii() and said.isprintable()):

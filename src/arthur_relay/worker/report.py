@@ -159,7 +159,10 @@ def report_health(  # noqa: PLR0911, PLR0912, PLR0913 - one sentence for each st
     elif withheld := ledger.redaction_failures:
         objection = f"{withheld} texts were withheld because a redactor of {named('redact')} failed"
     elif lost_letters:
-        objection = "Arthur rejects more rows than dead letters can be kept of"
+        objection = (
+            "There is no room for more dead letters (raise ARTHUR_RELAY_DEAD_LETTER_BYTES, or in"
+            " memory ARTHUR_RELAY_DEAD_LETTER_RING_BYTES)"
+        )
     if objection:
         return Health(HealthStatus.DEGRADED, f"{objection}: {counts}.")
     if sender.has_answered or totals.delivered:
