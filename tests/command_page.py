@@ -17,7 +17,8 @@ For whoever types `arthur-relay`. This page is made from the command's own help,
 tests.command_page > docs/command.md`, and a test holds it to that.
 
 `pip install 'arthur-relay[daemon]'` brings the command, and `arthur-relay[migrate]` what `migrate`
-needs beside it; `arthur-relay --version` works without an extra too. `-h` or `--help` after any command shows its options and examples.
+needs beside it; `arthur-relay --version` works without an extra too. `-h` or `--help` after any
+command shows its options and examples.
 
 | exit status | what it means |
 |---|---|
