@@ -32,6 +32,19 @@ def test_the_citation_has_the_projects_version_and_licence() -> None:
     ]
 
 
+def test_the_changelog_has_the_version_with_its_day_and_a_place_for_what_is_next() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert re.fullmatch(re.escape(PROJECT["version"]) + r" - \d{4}-\d\d-\d\d", headings[1])
+
+
+def test_the_projects_addresses_are_those_of_one_repository() -> None:
+    repository = PROJECT["urls"]["Repository"]
+    assert all(address.startswith(repository) for address in PROJECT["urls"].values())
+    for name in ("mkdocs.yml", "tests/deploy/readme.py"):
+        assert repository in (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_hooks_run_what_the_gate_runs() -> None:
     sessions = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     [repository] = parsed(".pre-commit-config.yaml")["repos"]
