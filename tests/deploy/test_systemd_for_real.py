@@ -266,6 +266,10 @@ def test_dead_letters_are_listed_and_sent_again_as_the_readme_says(
     assert "rejected-once" not in machine.run(listed)
 
 
+def test_what_waits_in_the_spool_is_listed_as_the_readme_says(machine: Machine) -> None:
+    assert re.search(r"\d+ inferences wait in \d+ files", machine.run(command("spool")))
+
+
 def test_the_check_before_a_start_says_what_would_be(
     machine: Machine, sandbox: ArthurSandbox
 ) -> None:
