@@ -12,6 +12,7 @@ from arthur_relay.broker.errors import BrokerAwayError
 from arthur_relay.broker.monitoring import NoMonitoringError, check_sync
 from arthur_relay.broker.nats.connection import Connection
 from arthur_relay.broker.provision import DEAD_LETTER_BYTES, Provision
+from arthur_relay.broker.settings import BROKER_PREFIX
 from arthur_relay.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -145,7 +146,11 @@ class Link:
             await self._check_sync()
         except BrokerAwayError as error:
             if str(error) != self._away:
-                logger.warning("the broker can't be reached: %s; it is tried again", error)
+                logger.warning(
+                    "the broker can't be reached: %s; it is tried again, where %sURL says",
+                    error,
+                    BROKER_PREFIX,
+                )
             self.note_away(str(error))
             return RETRY_SECONDS
         except ConfigurationError as error:

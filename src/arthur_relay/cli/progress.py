@@ -43,26 +43,21 @@ def is_watched() -> bool:
 
 
 @contextmanager
-def progress(
-    what: str, total: int | None = None, *, console: Console | None = None
-) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show, within the block, how far a work is.
 
     Args:
         what: What is counted, with what is done to it, such as `files looked at`.
         total: How many there are, or None where that is not known.
-        console: Where it is shown; standard error by default, and only if somebody watches.
 
     Yields:
         A function to be called with how many more are done.
     """
-    is_hidden = console is None and not is_watched()
+    if not is_watched():
+        yield lambda _more: None
+        return
     with Progress(
-        _Counts(),
-        TimeElapsedColumn(),
-        console=console or Console(stderr=True),
-        transient=True,
-        disable=is_hidden,
+        _Counts(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as shown:
         task = shown.add_task(printable(what), total=total)
         yield lambda more: shown.advance(task, more)

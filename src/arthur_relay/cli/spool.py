@@ -54,7 +54,7 @@ def run_adopt(name: str) -> None:
         name: The file, by its path or as `list` shows it.
 
     Raises:
-        typer.Exit: With 1 when it can't be.
+        typer.Exit: With 1 when it can't be, with 2 when there is no such file.
     """
     directory, target = _directory(), Target.of_environment(settings_of_environment())
     me = target.owner

@@ -248,7 +248,8 @@ class StoreWriter:
             evicted = self._store.add([letter for letter, _ in entries])
         except Exception as error:  # noqa: BLE001 - a full disk must not cost the worker
             self.evicted += _cut(entries, UNWRITTEN_BYTES)
-            log_unwritten(self._once, _why(error))
+            place = f"{named('spool_dir')} or {named('dead_letter_file')}"
+            log_unwritten(self._once, f"{_why(error)}; {place} says where they are kept")
             return []
         safe = [of for _, of in entries if of is not None]
         entries.clear()
