@@ -248,7 +248,7 @@ def test_dead_letters_are_listed_and_sent_again_as_the_readme_says(
     machine: Machine, sandbox: ArthurSandbox, client: httpx.Client
 ) -> None:
     listed = command("letters")
-    letters = listed.removesuffix("$letters list\n")
+    letters = listed.removesuffix("$letters list")
     assert letters != listed
     sandbox.faults.fail_rows(containing="rejected-once")
     try:
