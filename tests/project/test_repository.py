@@ -58,6 +58,8 @@ def test_each_folder_of_tests_is_run_by_the_readmes_command_or_by_a_session() ->
     options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     default = options["pytest"]["ini_options"]["testpaths"]
     sessions = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")}
+    assert files <= set(default)
     folders = {path.parent for path in (ROOT / "tests").glob("*/**/test_*.py")}
     for folder in sorted({path.relative_to(ROOT).parts[1] for path in folders}):
         run = [each for each in default if each == f"tests/{folder}"]
