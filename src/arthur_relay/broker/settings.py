@@ -73,7 +73,8 @@ class BrokerSettings(EnvironmentSettings):
             variable, the value and what is allowed.
     """
 
-    model_config = SettingsConfigDict(env_prefix=BROKER_PREFIX)
+    # An older pydantic warns of `model_share`: it has names of its own that begin with `model_`.
+    model_config = SettingsConfigDict(env_prefix=BROKER_PREFIX, protected_namespaces=())
     whose = "the broker"
 
     url: Annotated[_Url, BeforeValidator(none_by_name)] = Field(
