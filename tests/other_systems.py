@@ -197,6 +197,8 @@ def _take_away(lacking: dict[str, tuple[str, ...]]) -> None:
         for name in names:
             if hasattr(found := importlib.import_module(module), name):
                 delattr(found, name)
+    if hasattr(os, "process_cpu_count"):  # from 3.13 on, made of what was taken away
+        os.process_cpu_count = os.cpu_count
 
 
 def _socketpair() -> tuple[socket.socket, socket.socket]:
