@@ -241,7 +241,7 @@ def systems(session: nox.Session) -> None:
 def providers(session: nox.Session) -> None:
     """The packages of LangChain's providers, and LangChain itself."""
     python = made(session, "tests.providers.environment")
-    run_there(session, python, "--dist", "load", *PROVIDERS)
+    run_there(session, python, "-n", "3", "--dist", "load", *PROVIDERS)
 
 
 @nox.session(python=False)
